@@ -1,0 +1,154 @@
+//! The names of things: hash slots, nodes and actors.
+//!
+//! - A [`Slot`] is one of Redis Cluster's 16,384 hash slots: CRC16 (XMODEM) of the key, or of its hash tag, modulo 16,384.
+//! - A [`NodeId`] is 20 random bytes, written as 40 hexadecimal characters, because every Redis Cluster client and
+//!   tool expects ids of that shape. A node keeps its id over restarts when it has a data directory.
+//! - An [`ActorId`] is one *life* of a node. A node that lost its memory must never reuse a version stamp that an
+//!   earlier life gave out (Riak's kv679), so each boot is an actor of its own.
+//!
+//! Nothing here knows who owns a slot or who is alive.
+
+use std::fmt;
+use std::str::FromStr;
+
+/// How many hash slots there are: Redis Cluster's number, so that smart clients agree with us.
+pub const SLOT_COUNT: usize = 16_384;
+
+/// A hash slot, always below [`SLOT_COUNT`].
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub struct Slot(u16);
+
+impl Slot {
+    /// The slot with this number, or `None` from [`SLOT_COUNT`] on.
+    pub fn new(number: u16) -> Option<Slot> {
+        (usize::from(number) < SLOT_COUNT).then_some(Slot(number))
+    }
+
+    /// Every slot in ascending order.
+    pub fn all() -> impl DoubleEndedIterator<Item = Slot> + ExactSizeIterator {
+        (0..SLOT_COUNT as u16).map(Slot)
+    }
+
+    /// The slot as a number on the wire.
+    pub fn number(self) -> u16 {
+        self.0
+    }
+
+    /// The slot as an index into an array of [`SLOT_COUNT`] things.
+    pub fn index(self) -> usize {
+        usize::from(self.0)
+    }
+}
+
+impl fmt::Display for Slot {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+/// The slot that a key lives in (Redis Cluster specification, "Hash tags").
+pub fn slot_of(key: &[u8]) -> Slot {
+    Slot(redis_protocol::redis_keyslot(key))
+}
+
+/// A node's name for as long as it keeps its data directory; random, never an address.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct NodeId([u8; 20]);
+
+impl NodeId {
+    /// A new name that nobody else has.
+    pub fn random() -> NodeId {
+        NodeId(rand::random())
+    }
+
+    /// The id with these bytes.
+    pub fn from_bytes(bytes: [u8; 20]) -> NodeId {
+        NodeId(bytes)
+    }
+
+    /// The id as it travels between nodes.
+    pub fn as_bytes(&self) -> &[u8; 20] {
+        &self.0
+    }
+
+    /// The first eight bytes: the node's share of its [`ActorId`]s.
+    pub fn short(&self) -> u64 {
+        let mut head = [0; 8];
+        for (to, from) in head.iter_mut().zip(self.0) {
+            *to = from;
+        }
+        u64::from_be_bytes(head)
+    }
+}
+
+impl fmt::Display for NodeId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+    }
+}
+
+impl fmt::Debug for NodeId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "NodeId({self})")
+    }
+}
+
+/// The text is not 40 hexadecimal characters. The giver's fault; nothing changed.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
+#[error("a node id is 40 hexadecimal characters")]
+pub struct NodeIdError;
+
+impl FromStr for NodeId {
+    type Err = NodeIdError;
+
+    fn from_str(text: &str) -> Result<NodeId, NodeIdError> {
+        if text.len() != 40 || !text.bytes().all(|c| c.is_ascii_hexdigit()) {
+            return Err(NodeIdError);
+        }
+        let mut bytes = [0; 20];
+        for (byte, pair) in bytes.iter_mut().zip(text.as_bytes().chunks(2)) {
+            let digits = std::str::from_utf8(pair).map_err(|_| NodeIdError)?;
+            *byte = u8::from_str_radix(digits, 16).map_err(|_| NodeIdError)?;
+        }
+        Ok(NodeId(bytes))
+    }
+}
+
+/// One life of one node: the author of version stamps.
+///
+/// `boot` grows with every start of the node (milliseconds since 1970, or one more than the last one known).
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub struct ActorId {
+    /// [`NodeId::short`] of the node.
+    pub node: u64,
+    /// Which life of the node.
+    pub boot: u64,
+}
+
+impl ActorId {
+    /// How many bytes an actor takes on the wire.
+    pub const WIRE_BYTES: usize = 16;
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn slots_are_those_of_redis_cluster() {
+        // CLUSTER KEYSLOT on redis-server 7.0.15.
+        assert_eq!(slot_of(b"foo").number(), 12_182);
+        assert_eq!(slot_of(b"somekey").number(), 11_058);
+        assert_eq!(slot_of(b"foo{hash_tag}"), slot_of(b"hash_tag"));
+        assert_eq!(slot_of(b"").number(), 0);
+        assert_eq!(Slot::new(16_384), None);
+    }
+
+    #[test]
+    fn a_node_id_reads_back_what_it_writes() {
+        let id = NodeId::random();
+        assert_eq!(id.to_string().parse(), Ok(id));
+        assert_eq!("00".parse::<NodeId>(), Err(NodeIdError));
+        assert_eq!("é".repeat(20).parse::<NodeId>(), Err(NodeIdError));
+    }
+}

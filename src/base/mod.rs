@@ -1,0 +1,6 @@
+//! What every other part may use: ids, time, versions, limits, options and metric names.
+//!
+//! The lowest layer. It imports nothing of ours, opens no socket and starts no task.
+
+pub mod clock;
+pub mod ids;

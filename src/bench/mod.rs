@@ -1,0 +1,1 @@
+//! Load on any RESP server, measured without coordinated omission.

@@ -1,0 +1,1 @@
+//! Which ring is in force, and how a slot changes hands.

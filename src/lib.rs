@@ -1,0 +1,14 @@
+//! rondo: a Redis-protocol distributed cache without a leader.
+
+pub mod base;
+pub mod protocol;
+pub mod store;
+pub mod ring;
+pub mod membership;
+pub mod commands;
+pub mod peer;
+pub mod cluster;
+pub mod replication;
+pub mod server;
+pub mod bench;
+pub mod cli;

@@ -1,0 +1,1 @@
+//! Liveness: who is alive, decided by SWIM. Never changes the ring.

@@ -1,0 +1,1 @@
+//! Coordinator, replicas, quorums, hints and repair.

@@ -1,0 +1,1 @@
+//! Ownership, as a pure function: which nodes hold which hash slot. Knows no socket and no clock.

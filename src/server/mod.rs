@@ -1,0 +1,1 @@
+//! Listeners, connections, the batch, dispatch and the two faces.

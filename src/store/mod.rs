@@ -1,0 +1,1 @@
+//! Data: hash slots, entries, versions and merge. Knows no RESP and no socket.
