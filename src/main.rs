@@ -1,1 +1,3 @@
+//! The `rondo` program.
+
 fn main() {}

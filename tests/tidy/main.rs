@@ -1,0 +1,288 @@
+//! The rules of this source, as a test.
+//!
+//! What is checked, over `src/` (and where it makes sense over `tests/`):
+//! - parts import strictly downward, by the allow-list [`LAYERS`]; folders beside each other have no import circle;
+//! - every file is reached from `lib.rs` or `main.rs`, opens with a `//!` header and stays within [`FILE_LINES_MAX`];
+//! - no function is longer than [`FUNCTION_LINES_MAX`];
+//! - no unfinished work is left behind (`todo!`, notes to self), and nothing of one person's machine;
+//! - `unsafe` stands only in [`UNSAFE_FILES`], each use with its proof.
+//!
+//! How: by searching prepared text (see `source`). Inline test modules are left out of layers and lengths.
+//! It deliberately does not judge style: rustfmt and clippy do.
+
+mod rules;
+mod source;
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use source::{Source, end_of_block, is_word, read_all, words};
+
+/// Which parts each part may import. What is not listed is refused, so a new part needs its line here.
+const LAYERS: &[(&str, &[&str])] = &[
+    ("base", &[]),
+    ("protocol", &["base"]),
+    ("store", &["base"]),
+    ("ring", &["base"]),
+    ("membership", &["base"]),
+    ("commands", &["base", "protocol", "store"]),
+    ("peer", &["base", "store", "ring", "protocol"]),
+    ("cluster", &["base", "store", "ring", "membership", "peer"]),
+    ("replication", &["base", "protocol", "store", "ring", "membership", "commands", "peer", "cluster"]),
+    ("server", &["base", "protocol", "store", "ring", "membership", "commands", "peer", "cluster", "replication"]),
+    ("bench", &["base", "protocol", "ring"]),
+    (
+        "node",
+        &["base", "protocol", "store", "ring", "membership", "commands", "peer", "cluster", "replication", "server"],
+    ),
+    ("cli", &["base", "protocol", "bench", "node", "server"]),
+    ("main", &["base", "cli", "bench", "node"]),
+];
+
+/// The files that may say `unsafe`, each with a `SAFETY:` comment for every use.
+const UNSAFE_FILES: &[&str] = &[];
+
+const FILE_LINES_MAX: usize = 500;
+const FUNCTION_LINES_MAX: usize = 70;
+
+/// Words that mark unfinished work.
+const UNFINISHED: &[&str] = &["todo!", "unimplemented!", "dbg!", "TODO", "FIXME", "XXX"];
+
+/// What means nothing to a reader elsewhere: paths of one machine, and names that say nothing.
+const PRIVATE: &[&str] = &["/work/", "/tmp/", "/root/", "/home/", "helper"];
+
+/// Every `mod name;` of a file: its name and whether it is compiled for tests only.
+fn declared_modules(source: &Source) -> Vec<(String, bool)> {
+    let mut found = Vec::new();
+    for at in words(&source.blank, "mod") {
+        let rest = &source.blank[at + 3..];
+        let Some(end) = rest.find([';', '{']) else { continue };
+        if rest.as_bytes()[end] == b';' {
+            let before =
+                source.blank[..at].trim_end().trim_end_matches("pub(crate)").trim_end_matches("pub").trim_end();
+            found.push((rest[..end].trim().to_owned(), before.ends_with("#[cfg(test)]")));
+        }
+    }
+    found
+}
+
+/// Module path -> compiled for tests only, for everything that `lib.rs` and `main.rs` reach.
+fn reachable(sources: &[Source]) -> BTreeMap<Vec<String>, bool> {
+    let by_module: BTreeMap<Vec<String>, &Source> = sources.iter().map(|s| (s.module(), s)).collect();
+    let mut reached = BTreeMap::new();
+    let mut open = vec![(Vec::new(), false), (vec!["main".to_owned()], false)];
+    while let Some((module, test_only)) = open.pop() {
+        let Some(source) = by_module.get(&module) else { continue };
+        for (name, cfg_test) in declared_modules(source) {
+            let parent = if module == ["main"] { &[] } else { module.as_slice() };
+            open.push(([parent, &[name]].concat(), test_only || cfg_test));
+        }
+        reached.insert(module, test_only);
+    }
+    reached
+}
+
+/// Expands what follows `crate::` (or `rondo::` in `main.rs`) into module paths: `a::{b, c::D}` gives `a::b`, `a::c::D`.
+fn expand(tree: &str) -> Vec<Vec<String>> {
+    let tree = tree.trim_start();
+    if let Some(inner) = tree.strip_prefix('{') {
+        let (mut depth, mut from, mut paths) = (0usize, 0usize, Vec::new());
+        for (at, b) in inner.bytes().enumerate() {
+            match b {
+                b'{' => depth += 1,
+                b',' | b'}' if depth == 0 => {
+                    paths.extend(expand(&inner[from..at]).into_iter().filter(|p| !p.is_empty()));
+                    from = at + 1;
+                    if b == b'}' {
+                        break;
+                    }
+                }
+                b'}' => depth -= 1,
+                _ => {}
+            }
+        }
+        return paths;
+    }
+    let end = tree.bytes().position(|b| !is_word(b)).unwrap_or(tree.len());
+    if end == 0 {
+        return vec![Vec::new()];
+    }
+    let head = tree[..end].to_owned();
+    let rests = tree[end..].trim_start().strip_prefix("::").map(expand).unwrap_or_else(|| vec![Vec::new()]);
+    rests.into_iter().map(|rest| [vec![head.clone()], rest].concat()).collect()
+}
+
+/// What a file imports outside its tests, as (offset, module path from the crate's root).
+fn imports(source: &Source) -> Vec<(usize, Vec<String>)> {
+    let mut found = Vec::new();
+    let roots: &[&str] = if source.path == "src/main.rs" { &["crate::", "rondo::"] } else { &["crate::"] };
+    for root in roots {
+        for at in words(&source.blank, root).into_iter().filter(|at| !source.in_tests(*at)) {
+            found.extend(expand(&source.blank[at + root.len()..]).into_iter().map(|path| (at, path)));
+        }
+    }
+    for at in words(&source.blank, "super::").into_iter().filter(|at| !source.in_tests(*at)) {
+        let ups = source.blank[..at].rsplit(|c: char| !is_word(c as u8) && c != ':').next().unwrap_or("");
+        if ups.is_empty() {
+            let tail = &source.blank[at..];
+            let steps = tail.split("::").take_while(|part| *part == "super").count();
+            let mut parent = source.module();
+            parent.truncate(parent.len().saturating_sub(steps));
+            let rests = expand(&tail[steps * "super::".len()..]);
+            found.extend(rests.into_iter().map(|rest| (at, [parent.clone(), rest].concat())));
+        }
+    }
+    found
+}
+
+fn layer_complaints(sources: &[Source]) -> Vec<String> {
+    let allowed: BTreeMap<&str, &[&str]> = LAYERS.iter().copied().collect();
+    let test_only = reachable(sources);
+    let mut complaints = Vec::new();
+    for source in sources.iter().filter(|s| !test_only.get(&s.module()).copied().unwrap_or(false)) {
+        let module = source.module();
+        let Some(part) = module.first() else { continue };
+        let Some(may) = allowed.get(part.as_str()) else {
+            complaints.push(source.complain(0, &format!("part `{part}` has no line in LAYERS (tests/tidy/main.rs)")));
+            continue;
+        };
+        for (at, path) in imports(source) {
+            let Some(used) = path.first().filter(|used| allowed.contains_key(used.as_str()) && *used != part) else {
+                continue;
+            };
+            if !may.contains(&used.as_str()) {
+                complaints.push(source.complain(at, &format!("`{part}` must not import `{used}`")));
+            }
+        }
+    }
+    complaints
+}
+
+/// Import circles between folders that lie beside each other, at any depth.
+fn circle_complaints(sources: &[Source]) -> Vec<String> {
+    let folders: BTreeSet<Vec<String>> =
+        sources.iter().filter(|s| s.path.ends_with("/mod.rs")).map(|s| s.module()).collect();
+    let test_only = reachable(sources);
+    let mut edges: BTreeMap<Vec<String>, BTreeMap<Vec<String>, String>> = BTreeMap::new();
+    for source in sources.iter().filter(|s| !test_only.get(&s.module()).copied().unwrap_or(false)) {
+        let module = source.module();
+        for (at, path) in imports(source) {
+            let shared = module.iter().zip(&path).take_while(|(a, b)| a == b).count();
+            if shared < module.len() && shared < path.len() {
+                let (from, to) = (module[..=shared].to_vec(), path[..=shared].to_vec());
+                if folders.contains(&from) && folders.contains(&to) {
+                    edges.entry(from).or_default().entry(to).or_insert_with(|| source.complain(at, ""));
+                }
+            }
+        }
+    }
+    let mut complaints = Vec::new();
+    for (from, targets) in &edges {
+        for (to, place) in targets {
+            if reaches(&edges, to, from) {
+                complaints.push(format!("{place}`{}` and `{}` import each other", from.join("::"), to.join("::")));
+            }
+        }
+    }
+    complaints
+}
+
+type Edges = BTreeMap<Vec<String>, BTreeMap<Vec<String>, String>>;
+
+fn reaches(edges: &Edges, from: &[String], goal: &[String]) -> bool {
+    let (mut seen, mut open) = (BTreeSet::new(), vec![from.to_vec()]);
+    while let Some(at) = open.pop() {
+        if at == goal {
+            return true;
+        }
+        if seen.insert(at.clone()) {
+            open.extend(edges.get(&at).into_iter().flat_map(|targets| targets.keys().cloned()));
+        }
+    }
+    false
+}
+
+fn length_complaints(source: &Source) -> Vec<String> {
+    let mut complaints = Vec::new();
+    let in_tests: usize = source.tests.iter().map(|(from, to)| source.text[*from..*to].lines().count()).sum();
+    let lines = source.text.lines().count() - in_tests;
+    if lines > FILE_LINES_MAX {
+        complaints.push(source.complain(0, &format!("{lines} lines, {FILE_LINES_MAX} are allowed")));
+    }
+    for at in words(&source.blank, "fn").into_iter().filter(|at| !source.in_tests(*at)) {
+        let Some(end) = end_of_block(&source.blank, at) else { continue };
+        let lines = source.text[at..end].lines().count();
+        if lines > FUNCTION_LINES_MAX {
+            let what = format!("a function of {lines} lines, {FUNCTION_LINES_MAX} are allowed");
+            complaints.push(source.complain(at, &what));
+        }
+    }
+    complaints
+}
+
+fn word_complaints(source: &Source) -> Vec<String> {
+    let mut complaints = Vec::new();
+    for (list, why) in [(UNFINISHED, "unfinished work"), (PRIVATE, "says nothing to a reader elsewhere")] {
+        for word in list {
+            let found = words(&source.text, word);
+            complaints.extend(found.into_iter().map(|at| source.complain(at, &format!("`{word}`: {why}"))));
+        }
+    }
+    complaints
+}
+
+fn unsafe_complaints(source: &Source, allowed: &[&str]) -> Vec<String> {
+    let uses = words(&source.blank, "unsafe");
+    let proofs = source.text.matches("SAFETY:").count();
+    let Some(first) = uses.first() else { return Vec::new() };
+    if !allowed.contains(&source.path.as_str()) {
+        return vec![source.complain(*first, "`unsafe` outside UNSAFE_FILES (tests/tidy/main.rs)")];
+    }
+    if proofs < uses.len() {
+        return vec![source.complain(*first, &format!("{} `unsafe` but {proofs} `SAFETY:`", uses.len()))];
+    }
+    Vec::new()
+}
+
+fn insist(complaints: Vec<String>) {
+    assert!(complaints.is_empty(), "{} complaints:\n{}\n", complaints.len(), complaints.join("\n"));
+}
+
+#[test]
+fn parts_import_strictly_downward() {
+    insist(layer_complaints(&read_all("src")));
+}
+
+#[test]
+fn folders_have_no_import_circles() {
+    insist(circle_complaints(&read_all("src")));
+}
+
+#[test]
+fn every_file_is_reached() {
+    let sources = read_all("src");
+    let reached = reachable(&sources);
+    let lost = sources.iter().filter(|s| !reached.contains_key(&s.module()));
+    insist(lost.map(|s| s.complain(0, "no `mod` declares this file")).collect());
+}
+
+#[test]
+fn every_file_opens_with_a_header() {
+    let sources = read_all("src").into_iter().chain(read_all("tests")).filter(|s| !s.text.starts_with("//!"));
+    insist(sources.map(|s| s.complain(0, "no `//!` header on the first line")).collect());
+}
+
+#[test]
+fn files_and_functions_stay_short() {
+    let sources = read_all("src").into_iter().chain(read_all("tests"));
+    insist(sources.flat_map(|s| length_complaints(&s)).collect());
+}
+
+#[test]
+fn nothing_unfinished_or_private_is_left() {
+    insist(read_all("src").iter().flat_map(word_complaints).collect());
+}
+
+#[test]
+fn unsafe_stands_where_it_is_proven() {
+    insist(read_all("src").iter().flat_map(|s| unsafe_complaints(s, UNSAFE_FILES)).collect());
+}

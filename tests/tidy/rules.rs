@@ -1,0 +1,76 @@
+//! The rules can fail: each is fed a file that breaks it.
+
+use crate::source::{Source, blank};
+use crate::{circle_complaints, layer_complaints, length_complaints, reachable, unsafe_complaints, word_complaints};
+
+fn at(path: &str, text: &str) -> Source {
+    Source::new(path, text)
+}
+
+fn tree(store: &str, ring: &str) -> Vec<Source> {
+    vec![
+        at("src/lib.rs", "//! x\npub mod store;\npub mod ring;\n"),
+        at("src/store/mod.rs", store),
+        at("src/ring/mod.rs", ring),
+    ]
+}
+
+#[test]
+fn an_upward_import_is_named_with_its_line() {
+    let sources = tree("//! x\nuse crate::{base::ids, ring::Ring};\n", "//! x\n");
+    assert_eq!(layer_complaints(&sources), ["src/store/mod.rs:2: `store` must not import `ring`"]);
+    let sources = tree("//! x\nfn f() { super::ring::g() }\n", "//! x\n");
+    assert_eq!(layer_complaints(&sources), ["src/store/mod.rs:2: `store` must not import `ring`"]);
+}
+
+#[test]
+fn comments_strings_and_tests_import_nothing() {
+    let text = "//! crate::ring\nconst A: &str = \"crate::ring\";\n#[cfg(test)]\nmod tests { use crate::ring::x; }\n";
+    assert!(layer_complaints(&tree(text, "//! x\n")).is_empty());
+}
+
+#[test]
+fn a_circle_is_found() {
+    let sources = tree("//! x\nuse crate::ring::A;\n", "//! x\nuse crate::store::B;\n");
+    assert_eq!(circle_complaints(&sources).len(), 2);
+    assert!(circle_complaints(&tree("//! x\nuse crate::ring::A;\n", "//! x\n")).is_empty());
+}
+
+#[test]
+fn an_undeclared_file_is_not_reached() {
+    let mut sources = tree("//! x\n#[cfg(test)]\nmod tests;\n", "//! x\n");
+    sources.push(at("src/store/tests.rs", "//! x\n"));
+    sources.push(at("src/store/lost.rs", "//! x\n"));
+    let reached = reachable(&sources);
+    assert_eq!(reached.get(["store".to_owned(), "tests".to_owned()].as_slice()), Some(&true));
+    assert!(!reached.contains_key(["store".to_owned(), "lost".to_owned()].as_slice()));
+}
+
+#[test]
+fn long_files_and_functions_are_found() {
+    let long = format!("//! x\nfn f() {{\n{}}}\n", "let _ = '{';\n".repeat(70));
+    assert_eq!(length_complaints(&at("src/a.rs", &long)).len(), 1);
+    assert_eq!(length_complaints(&at("src/a.rs", &"//! x\n".repeat(501))).len(), 1);
+    let in_tests = format!("//! x\n#[cfg(test)]\nmod tests {{\n{}}}\n", "// x\n".repeat(600));
+    assert!(length_complaints(&at("src/a.rs", &in_tests)).is_empty());
+}
+
+#[test]
+fn unfinished_work_and_unproven_unsafe_are_found() {
+    let note = ["TO", "DO"].concat();
+    assert_eq!(word_complaints(&at("src/a.rs", &format!("// {note}: x\n"))).len(), 1);
+    assert!(word_complaints(&at("src/a.rs", "let mastodon = 1;\n")).is_empty());
+    let bare = at("src/a.rs", "fn f() { unsafe { g() } }\n");
+    assert_eq!(unsafe_complaints(&bare, &[]).len(), 1);
+    assert_eq!(unsafe_complaints(&bare, &["src/a.rs"]).len(), 1);
+    let proven = at("src/a.rs", "// SAFETY: g has no condition.\nfn f() { unsafe { g() } }\n");
+    assert!(unsafe_complaints(&proven, &["src/a.rs"]).is_empty());
+}
+
+#[test]
+fn blanking_keeps_code_and_drops_literals() {
+    let text = "let a: &'static str = r#\"fn { \"#; let c = '\\''; let d = b'{'; /* fn /* { */ } */ x()";
+    let blank = blank(text);
+    assert_eq!(blank.len(), text.len());
+    assert!(blank.contains("&'static str") && blank.contains("x()") && !blank.contains('{'));
+}
