@@ -1,1 +1,21 @@
 //! Bytes: what a client's request looks like and how a reply is written. Knows no command and no key.
+//!
+//! A connection appends what it reads to one buffer and asks its [`Scanner`] for requests, one [`Scan`] at a time; the
+//! answer is a set of ranges into that same buffer, read through [`Args`]. Replies go the other way: [`Reply`] appends
+//! them to the connection's output buffer in the [`Proto`] that the client asked for. Neither copies a value twice and
+//! neither allocates per request.
+//!
+//! Invariants: malformed input is a [`ProtocolError`] and never a panic; no memory is sized by a number that a client
+//! merely announced; the result of scanning depends on the bytes alone, never on how they were split into reads.
+
+mod double;
+mod inline;
+mod limits;
+mod number;
+mod reply;
+mod scanner;
+
+pub use limits::{Limits, ProtocolError};
+pub use number::parse_i64;
+pub use reply::{Proto, Reply};
+pub use scanner::{Args, ArgsIter, Scan, Scanner};
