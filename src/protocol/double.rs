@@ -11,6 +11,12 @@ const DIGITS: usize = 17;
 /// The longest text: sign, point, 17 digits and `e-308`, or `-0.0001` and 16 more digits.
 const TEXT_BYTES_MAX: usize = 32;
 
+/// Whole numbers below this have 16 digits at most and take the short way.
+const WHOLE_MAX: f64 = 1e16;
+
+/// Equal to zero, but printed with its sign.
+const MINUS_ZERO: u64 = 1 << 63;
+
 /// A double's text, on the stack.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct DoubleText {
@@ -26,6 +32,8 @@ impl DoubleText {
             text.push(b"nan");
         } else if value.is_infinite() {
             text.push(if value > 0.0 { b"inf" } else { b"-inf" });
+        } else if value.abs() < WHOLE_MAX && value.trunc() == value && value.to_bits() != MINUS_ZERO {
+            text.push(itoa::Buffer::new().format(value as i64).as_bytes());
         } else {
             text.push_finite(value);
         }

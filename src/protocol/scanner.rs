@@ -234,42 +234,64 @@ impl Scanner {
         self.scan_args(buf, limits)
     }
 
-    /// The hot loop: arguments whose length line is short and whose bytes have all arrived.
     #[inline]
     fn scan_args(&mut self, buf: &[u8], limits: &Limits) -> Result<Scan, ProtocolError> {
-        let mut position = self.position;
-        let bulk_bytes_allowed = limits.bulk_bytes_allowed();
-        for left in (1..=self.args_left).rev() {
-            let (len, start) = match (self.stage, short_header(buf, position, b'$')) {
-                (Stage::Bulk(len), _) => (len, position),
-                (_, Some((len, start))) if len <= bulk_bytes_allowed => (len, start),
-                _ => {
-                    self.args_left = left;
-                    self.position = position;
-                    match self.scan_length(buf, limits)? {
-                        Some(len) => (len, self.position),
-                        None => return self.incomplete(buf, limits, buf.len() + 1),
-                    }
-                }
-            };
+        loop {
+            self.take_short_args(buf, limits.bulk_bytes_allowed());
+            if self.args_left == 0 {
+                self.stage = Stage::Start;
+                return Ok(Scan::Request { consumed: self.position });
+            }
+            if !self.take_arg(buf, limits)? {
+                return Ok(Scan::Incomplete);
+            }
+        }
+    }
+
+    /// The hot loop: takes arguments as long as their length lines are short and their bytes have all arrived.
+    #[inline]
+    fn take_short_args(&mut self, buf: &[u8], bulk_bytes_allowed: usize) {
+        if let Stage::Bulk(_) = self.stage {
+            return;
+        }
+        let (mut position, mut left) = (self.position, self.args_left);
+        while left > 0 {
+            let Some((len, start)) = short_header(buf, position, b'$') else { break };
             let end = start + len;
-            position = end + 2;
-            if position > buf.len() {
-                self.args_left = left;
-                self.position = start;
-                self.stage = Stage::Bulk(len);
-                return self.incomplete(buf, limits, position);
+            if end + 2 > buf.len() || len > bulk_bytes_allowed {
+                break;
             }
             self.ranges.push((start as u32, end as u32));
-            self.stage = Stage::Length;
+            position = end + 2;
+            left -= 1;
         }
-        self.stage = Stage::Start;
-        Ok(Scan::Request { consumed: position })
+        (self.position, self.args_left) = (position, left);
+    }
+
+    /// Takes one argument of any kind; false if it has not all arrived.
+    #[cold]
+    fn take_arg(&mut self, buf: &[u8], limits: &Limits) -> Result<bool, ProtocolError> {
+        let len = match self.stage {
+            Stage::Bulk(len) => len,
+            _ => match self.take_length(buf, limits)? {
+                Some(len) => len,
+                None => return self.incomplete(buf, limits, buf.len() + 1).map(|_| false),
+            },
+        };
+        let end = self.position + len;
+        if end + 2 > buf.len() {
+            self.stage = Stage::Bulk(len);
+            return self.incomplete(buf, limits, end + 2).map(|_| false);
+        }
+        self.ranges.push((self.position as u32, end as u32));
+        self.position = end + 2;
+        self.args_left -= 1;
+        self.stage = Stage::Length;
+        Ok(true)
     }
 
     /// The next argument's length, the position moved behind its line; `None` if the line has not all arrived.
-    #[cold]
-    fn scan_length(&mut self, buf: &[u8], limits: &Limits) -> Result<Option<usize>, ProtocolError> {
+    fn take_length(&mut self, buf: &[u8], limits: &Limits) -> Result<Option<usize>, ProtocolError> {
         self.stage = Stage::Length;
         let Some(line) = self.header_line(buf, limits, ProtocolError::TooBigBulkLine)? else {
             return Ok(None);
