@@ -3,11 +3,12 @@
 //! A connection appends what it reads to one buffer and asks its [`Scanner`] for requests, one [`Scan`] at a time; the
 //! answer is a set of ranges into that same buffer, read through [`Args`]. Replies go the other way: [`Reply`] appends
 //! them to the connection's output buffer in the [`Proto`] that the client asked for. Neither copies a value twice and
-//! neither allocates per request.
+//! neither allocates per request. What reads replies and writes requests is in [`client`].
 //!
 //! Invariants: malformed input is a [`ProtocolError`] and never a panic; no memory is sized by a number that a client
 //! merely announced; the result of scanning depends on the bytes alone, never on how they were split into reads.
 
+pub mod client;
 mod double;
 mod inline;
 mod limits;

@@ -1,6 +1,8 @@
 //! Whole numbers as Redis reads them: the one spelling that Redis itself would print.
 //!
-//! No leading zero, plus sign, blank or `-0`: what is read as a number can be written back unchanged.
+//! No leading zero, plus sign, blank or `-0`: what is read as a number can be written back unchanged. Requests and
+//! replies announce most of their lengths with a few digits; [`short_header`] reads those quickly and leaves everything
+//! else, wrong or merely unusual, to the long way.
 
 /// Longest text of an `i64`: a sign and 19 digits.
 const TEXT_BYTES_MAX: usize = 20;
@@ -28,9 +30,38 @@ pub fn parse_i64(text: &[u8]) -> Option<i64> {
     if negative { Some(value) } else { value.checked_neg() }
 }
 
+/// Reads `marker`, one to four digits and a line end at `at`: the number, and the offset behind the line. `None` for
+/// anything that is less usual, also for fewer than eight bytes.
+#[inline(always)]
+pub(super) fn short_header(buf: &[u8], at: usize, marker: u8) -> Option<(usize, usize)> {
+    let head: &[u8; 8] = buf.get(at..)?.first_chunk()?;
+    let first = usize::from(head[1].wrapping_sub(b'0'));
+    if head[0] != marker || first > 9 {
+        return None;
+    }
+    if head[2] == b'\r' {
+        return Some((first, at + 4));
+    }
+    let mut value = first;
+    if first == 0 {
+        return None;
+    }
+    for width in 2..5 {
+        let digit = usize::from(head[width].wrapping_sub(b'0'));
+        if digit > 9 {
+            return None;
+        }
+        value = value * 10 + digit;
+        if head[width + 1] == b'\r' {
+            return Some((value, at + width + 3));
+        }
+    }
+    None
+}
+
 #[cfg(test)]
 mod tests {
-    use super::parse_i64;
+    use super::{parse_i64, short_header};
 
     #[test]
     fn reads_what_it_would_print() {
@@ -48,5 +79,24 @@ mod tests {
         for text in ["9223372036854775808", "-9223372036854775809", "12345678901234567890123"] {
             assert_eq!(parse_i64(text.as_bytes()), None, "{text}");
         }
+    }
+
+    #[test]
+    fn short_headers_end_behind_their_line() {
+        assert_eq!(short_header(b"$0\r\n\r\n..", 0, b'$'), Some((0, 4)));
+        assert_eq!(short_header(b"..$7\r\nabcd", 2, b'$'), Some((7, 6)));
+        assert_eq!(short_header(b"*10\r\n$3\r\n", 0, b'*'), Some((10, 5)));
+        assert_eq!(short_header(b"$999\r\nab", 0, b'$'), Some((999, 6)));
+        assert_eq!(short_header(b"$2048\r\na", 0, b'$'), Some((2048, 7)));
+    }
+
+    #[test]
+    fn everything_else_is_left_to_the_long_way() {
+        let left =
+            ["$1\r\nab\r", "*1\r\nab\r\n", "$12345\r\n", "$01\r\nab\r\n", "$-1\r\nabc", "$x\r\nabcd", "$1x\r\nabc"];
+        for bytes in left {
+            assert_eq!(short_header(bytes.as_bytes(), 0, b'$'), None, "{bytes:?}");
+        }
+        assert_eq!(short_header(b"$1\r\nab\r\n", 9, b'$'), None);
     }
 }

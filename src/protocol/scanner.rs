@@ -17,7 +17,7 @@ use smallvec::SmallVec;
 
 use super::inline::{self, Range};
 use super::limits::{Limits, ProtocolError};
-use super::number::parse_i64;
+use super::number::{parse_i64, short_header};
 
 /// What the scanner found at the start of the buffer.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -362,35 +362,6 @@ impl Scanner {
         self.missing = end.saturating_sub(buf.len());
         Ok(Scan::Incomplete)
     }
-}
-
-/// Reads `marker`, one to four digits and a line end at `at`: the number, and the offset behind the line. `None` for
-/// anything that is less usual, also for fewer than eight bytes.
-#[inline(always)]
-fn short_header(buf: &[u8], at: usize, marker: u8) -> Option<(usize, usize)> {
-    let head: &[u8; 8] = buf.get(at..)?.first_chunk()?;
-    let first = usize::from(head[1].wrapping_sub(b'0'));
-    if head[0] != marker || first > 9 {
-        return None;
-    }
-    if head[2] == b'\r' {
-        return Some((first, at + 4));
-    }
-    let mut value = first;
-    if first == 0 {
-        return None;
-    }
-    for width in 2..5 {
-        let digit = usize::from(head[width].wrapping_sub(b'0'));
-        if digit > 9 {
-            return None;
-        }
-        value = value * 10 + digit;
-        if head[width + 1] == b'\r' {
-            return Some((value, at + width + 3));
-        }
-    }
-    None
 }
 
 #[cfg(test)]
