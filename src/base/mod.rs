@@ -3,4 +3,6 @@
 //! The lowest layer. It imports nothing of ours, opens no socket and starts no task.
 
 pub mod clock;
+pub mod config;
+pub mod glob;
 pub mod ids;

@@ -1,0 +1,315 @@
+//! The kinds of value an option may have: reading one from words, showing it, and saying what was wrong.
+//!
+//! Parsers are as strict as those of redis-server 7.0.15 (`hz 05` is not an integer, `1 mb` is not a size), and the
+//! error texts are Redis's where Redis has the kind.
+
+use super::file::split_words;
+use super::types::{Bind, BufferLimits, EventClasses, PeerAddr};
+use std::fmt;
+
+/// What values an option takes.
+#[derive(Clone, Copy, Debug)]
+pub enum Kind {
+    /// `yes` or `no`, in any case.
+    YesNo,
+    /// A whole number in this range.
+    Int {
+        /// The smallest one allowed.
+        min: i64,
+        /// The largest one allowed.
+        max: i64,
+    },
+    /// A number of bytes, with or without a unit (`100mb`), in this range.
+    Bytes {
+        /// The smallest one allowed.
+        min: u64,
+        /// The largest one allowed.
+        max: u64,
+    },
+    /// A time: milliseconds, or with a unit (`90s`, `3h`).
+    Millis {
+        /// The longest one allowed.
+        max: u64,
+    },
+    /// A number in this range.
+    Float {
+        /// The smallest one allowed.
+        min: f64,
+        /// The largest one allowed.
+        max: f64,
+    },
+    /// One of these words.
+    Choice(&'static [&'static str]),
+    /// Any text.
+    Text,
+    /// Any text, never logged or printed.
+    Secret,
+    /// A TCP or UDP port; 0 is none; `auto` is the port option plus an offset.
+    Port,
+    /// Addresses to listen on.
+    Binds,
+    /// Other nodes, separated by commas or blanks.
+    Peers,
+    /// Percentiles from 0 to 100.
+    Percentiles,
+    /// Groups of `class hard soft seconds`.
+    BufferLimits,
+    /// Letters of event classes.
+    Events,
+}
+
+/// The value of an option.
+#[derive(Clone, PartialEq, Debug)]
+#[expect(missing_docs, reason = "each variant is the value of the kind of the same name")]
+pub enum Value {
+    YesNo(bool),
+    Int(i64),
+    Bytes(u64),
+    Millis(u64),
+    Float(f64),
+    Choice(&'static str),
+    Text(String),
+    /// `None` is `auto`.
+    Port(Option<u16>),
+    Binds(Vec<Bind>),
+    Peers(Vec<PeerAddr>),
+    Percentiles(Vec<f64>),
+    BufferLimits(BufferLimits),
+    Events(EventClasses),
+}
+
+/// Why a value was not taken. The giver's fault; nothing changed.
+#[derive(Clone, PartialEq, Debug, thiserror::Error)]
+#[expect(missing_docs, reason = "the texts say what each one is")]
+pub enum ValueError {
+    #[error("wrong number of arguments")]
+    Count,
+    #[error("argument must be 'yes' or 'no'")]
+    YesNo,
+    #[error("argument couldn't be parsed into an integer")]
+    NotInteger,
+    #[error("argument must be between {min} and {max} inclusive")]
+    OutOfRange { min: String, max: String },
+    #[error("argument must be a memory value")]
+    NotBytes,
+    #[error("argument must be a time in milliseconds, or with one of the units ms, s, m, h, d")]
+    NotMillis,
+    #[error("argument couldn't be parsed into a number")]
+    NotFloat,
+    #[error("argument(s) must be one of the following: {}", .0.join(", "))]
+    NotChoice(&'static [&'static str]),
+    #[error("'{0}' is not an IP address")]
+    Address(String),
+    #[error("at least one address is needed")]
+    NoAddress,
+    #[error("'{0}' is not host:port")]
+    Peer(String),
+    #[error("Wrong number of arguments in buffer limit configuration.")]
+    BufferLimitCount,
+    #[error("Invalid client class specified in buffer limit configuration.")]
+    BufferLimitClass,
+    #[error("Error in hard, soft or soft_seconds setting in buffer limit configuration.")]
+    BufferLimitNumber,
+    #[error("Invalid event class character. Use 'Ag$lshzxeKEtmdn'.")]
+    EventClass,
+    #[error("Invalid latency-tracking-info-percentiles parameters")]
+    Percentile,
+    #[error("latency-tracking-info-percentiles parameters should sit between [0.0,100.0]")]
+    PercentileRange,
+    #[error("Unbalanced quotes in configuration line")]
+    Quotes,
+}
+
+impl Kind {
+    /// Reads a value from the words of a file line or flag. `before` is the value so far, for kinds that only change
+    /// the parts they name.
+    pub fn parse(&self, words: &[&str], before: Option<&Value>) -> Result<Value, ValueError> {
+        match self {
+            Kind::Binds => parse_binds(words),
+            Kind::Peers => {
+                let texts = words.iter().flat_map(|word| word.split([',', ' '])).filter(|text| !text.is_empty());
+                texts.map(PeerAddr::parse).collect::<Result<_, _>>().map(Value::Peers)
+            }
+            Kind::Percentiles => parse_percentiles(words),
+            Kind::BufferLimits => {
+                let before = match before {
+                    Some(Value::BufferLimits(limits)) => *limits,
+                    _ => BufferLimits::default(),
+                };
+                BufferLimits::parse(words, before).map(Value::BufferLimits)
+            }
+            _ => match words {
+                [word] => self.parse_word(word),
+                _ => Err(ValueError::Count),
+            },
+        }
+    }
+
+    /// Reads a value that came as one text: an argument of CONFIG SET, or an environment variable.
+    pub fn parse_text(&self, text: &str, before: Option<&Value>) -> Result<Value, ValueError> {
+        if !self.takes_many() {
+            return self.parse_word(text);
+        }
+        let words = split_words(text).map_err(|_| ValueError::Quotes)?;
+        self.parse(&words.iter().map(String::as_str).collect::<Vec<_>>(), before)
+    }
+
+    /// Whether a value may be more than one word.
+    pub fn takes_many(&self) -> bool {
+        matches!(self, Kind::Binds | Kind::Peers | Kind::Percentiles | Kind::BufferLimits)
+    }
+
+    /// What stands for the value in help texts.
+    pub fn placeholder(&self) -> String {
+        match self {
+            Kind::YesNo => "yes|no".into(),
+            Kind::Int { .. } => "N".into(),
+            Kind::Bytes { .. } => "BYTES".into(),
+            Kind::Millis { .. } => "MS".into(),
+            Kind::Float { .. } => "NUMBER".into(),
+            Kind::Choice(words) if words.len() <= 3 => words.join("|"),
+            Kind::Choice(_) => "WORD".into(),
+            Kind::Text | Kind::Secret => "TEXT".into(),
+            Kind::Port => "PORT".into(),
+            Kind::Binds => "ADDRESS".into(),
+            Kind::Peers => "HOST:PORT,..".into(),
+            Kind::Percentiles => "PERCENT".into(),
+            Kind::BufferLimits => "CLASS HARD SOFT SECONDS".into(),
+            Kind::Events => "LETTERS".into(),
+        }
+    }
+
+    fn parse_word(&self, word: &str) -> Result<Value, ValueError> {
+        match self {
+            Kind::YesNo => match word.to_ascii_lowercase().as_str() {
+                "yes" => Ok(Value::YesNo(true)),
+                "no" => Ok(Value::YesNo(false)),
+                _ => Err(ValueError::YesNo),
+            },
+            Kind::Int { min, max } => {
+                let number = parse_int(word).ok_or(ValueError::NotInteger)?;
+                in_range(number, *min, *max).map(Value::Int)
+            }
+            Kind::Bytes { min, max } => {
+                let number = parse_bytes(word).ok_or(ValueError::NotBytes)?;
+                in_range(number, *min, *max).map(Value::Bytes)
+            }
+            Kind::Millis { max } => {
+                let number = parse_millis(word).ok_or(ValueError::NotMillis)?;
+                in_range(number, 0, *max).map(Value::Millis)
+            }
+            Kind::Float { min, max } => {
+                let number: f64 = word.parse().map_err(|_| ValueError::NotFloat)?;
+                in_range(number, *min, *max).map(Value::Float)
+            }
+            Kind::Choice(words) => {
+                let found = words.iter().find(|known| known.eq_ignore_ascii_case(word));
+                found.map(|known| Value::Choice(known)).ok_or(ValueError::NotChoice(words))
+            }
+            Kind::Text | Kind::Secret => Ok(Value::Text(word.to_owned())),
+            Kind::Port if word.eq_ignore_ascii_case("auto") => Ok(Value::Port(None)),
+            Kind::Port => {
+                let number = parse_int(word).ok_or(ValueError::NotInteger)?;
+                let number = in_range(number, 0, i64::from(u16::MAX))?;
+                Ok(Value::Port(u16::try_from(number).ok()))
+            }
+            Kind::Events => EventClasses::parse(word).map(Value::Events),
+            Kind::Binds | Kind::Peers | Kind::Percentiles | Kind::BufferLimits => self.parse(&[word], None),
+        }
+    }
+}
+
+impl fmt::Display for Value {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Value::YesNo(true) => f.write_str("yes"),
+            Value::YesNo(false) => f.write_str("no"),
+            Value::Int(number) => number.fmt(f),
+            Value::Bytes(number) | Value::Millis(number) => number.fmt(f),
+            Value::Float(number) => number.fmt(f),
+            Value::Choice(word) => f.write_str(word),
+            Value::Text(text) => f.write_str(text),
+            Value::Port(Some(port)) => port.fmt(f),
+            Value::Port(None) => f.write_str("auto"),
+            Value::Binds(binds) => join(f, binds, " "),
+            Value::Peers(peers) => join(f, peers, ","),
+            Value::Percentiles(percentiles) => join(f, percentiles, " "),
+            Value::BufferLimits(limits) => limits.fmt(f),
+            Value::Events(classes) => classes.fmt(f),
+        }
+    }
+}
+
+fn join<T: fmt::Display>(f: &mut fmt::Formatter<'_>, items: &[T], separator: &str) -> fmt::Result {
+    for (i, item) in items.iter().enumerate() {
+        write!(f, "{}{item}", if i == 0 { "" } else { separator })?;
+    }
+    Ok(())
+}
+
+fn in_range<T: PartialOrd + fmt::Display>(number: T, min: T, max: T) -> Result<T, ValueError> {
+    if number >= min && number <= max {
+        Ok(number)
+    } else {
+        Err(ValueError::OutOfRange { min: min.to_string(), max: max.to_string() })
+    }
+}
+
+/// A whole number in the one way of writing it: no sign but `-`, no blanks, no leading zeros.
+fn parse_int(word: &str) -> Option<i64> {
+    let number: i64 = word.parse().ok()?;
+    (number.to_string() == word).then_some(number)
+}
+
+/// A number of bytes: digits, then nothing, `b`, or one of `k` `m` `g` (powers of 1000) `kb` `mb` `gb` (of 1024).
+pub fn parse_bytes(word: &str) -> Option<u64> {
+    let (digits, unit) = split_unit(word);
+    let factor: u64 = match unit.as_str() {
+        "" | "b" => 1,
+        "k" => 1_000,
+        "kb" => 1 << 10,
+        "m" => 1_000_000,
+        "mb" => 1 << 20,
+        "g" => 1_000_000_000,
+        "gb" => 1 << 30,
+        _ => return None,
+    };
+    digits.parse::<u64>().ok()?.checked_mul(factor)
+}
+
+fn parse_millis(word: &str) -> Option<u64> {
+    let (digits, unit) = split_unit(word);
+    let factor: u64 = match unit.as_str() {
+        "" | "ms" => 1,
+        "s" => 1_000,
+        "m" => 60_000,
+        "h" => 3_600_000,
+        "d" => 86_400_000,
+        _ => return None,
+    };
+    digits.parse::<u64>().ok()?.checked_mul(factor)
+}
+
+fn split_unit(word: &str) -> (&str, String) {
+    let end = word.find(|c: char| !c.is_ascii_digit()).unwrap_or(word.len());
+    let (digits, unit) = word.split_at(end);
+    (digits, unit.to_ascii_lowercase())
+}
+
+fn parse_binds(words: &[&str]) -> Result<Value, ValueError> {
+    let texts = words.iter().flat_map(|word| word.split_ascii_whitespace());
+    let binds = texts.map(Bind::parse).collect::<Result<Vec<_>, _>>()?;
+    if binds.is_empty() { Err(ValueError::NoAddress) } else { Ok(Value::Binds(binds)) }
+}
+
+fn parse_percentiles(words: &[&str]) -> Result<Value, ValueError> {
+    let mut percentiles = Vec::new();
+    for text in words.iter().flat_map(|word| word.split_ascii_whitespace()) {
+        let number: f64 = text.parse().map_err(|_| ValueError::Percentile)?;
+        if !(0.0..=100.0).contains(&number) {
+            return Err(ValueError::PercentileRange);
+        }
+        percentiles.push(number);
+    }
+    Ok(Value::Percentiles(percentiles))
+}

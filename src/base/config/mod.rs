@@ -1,0 +1,51 @@
+//! Every option of a node, from one table.
+//!
+//! [`OPTIONS`] is the only place that names an option. A row gives its name (the one redis.conf uses where Redis has
+//! it), its section, the kind of its value, its default, whether CONFIG SET may change it, and a line of help. From the
+//! rows come: the flags (`--maxmemory 1gb`), the lines of a redis.conf-style file, the environment (`RONDO_MAXMEMORY`),
+//! CONFIG GET, SET and REWRITE, `rondo server --help`, and the page `OPTIONS.md` below.
+//!
+//! Two steps. [`load`] lays the sources over each other (flag over environment over file over default), keeps for every
+//! value where it came from, and collects *all* mistakes before it gives up. [`Settings::new`] then makes plain typed
+//! fields of the values and checks what no single option can know (two ports the same, a quorum above the replicas).
+//! [`Config`] holds the result while the node runs: a reader takes the current [`Settings`] for the price of one
+//! atomic load, and CONFIG SET builds and checks a whole new one before it swaps it in, so that no reader ever sees half
+//! a change.
+//!
+//! Adding an option: one row in `table.rs`, one field and one line in `settings.rs`; a test fails if either is missing.
+//!
+//! What Redis has and rondo has not comes in two shapes (`compat.rs`): options whose answer is fixed and true of us
+//! (`appendonly no`), and directives that a redis.conf may contain and that are skipped with one warning.
+//!
+//! Deliberately not here: binding, logging, or acting on a change. Whoever must act registers with
+//! [`Config::on_change`].
+//!
+#![doc = include_str!("OPTIONS.md")]
+
+mod compat;
+mod file;
+mod kind;
+mod layers;
+mod live;
+mod page;
+mod settings;
+mod suggest;
+mod table;
+mod types;
+
+pub use compat::{FIXED, Fixed, REFUSED, SKIPPED};
+pub use file::{SyntaxError, split_words};
+pub use kind::{Kind, Value, ValueError};
+pub use layers::{Entry, Loaded, Origin, Problem, Problems, Sources, env_name, load};
+pub use live::{Config, RewriteError, SetError};
+pub use page::markdown;
+pub use settings::{Ports, RuleError, Settings};
+pub use suggest::nearest;
+pub use table::{ALIASES, OPTIONS, Opt, Section};
+pub use types::{
+    Bind, BufferLimit, BufferLimits, ConflictMode, EventClasses, LogFormat, LogLevel, MaxmemoryPolicy, PeerAddr,
+    QuorumMode,
+};
+
+#[cfg(test)]
+mod tests;

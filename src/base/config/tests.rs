@@ -1,0 +1,275 @@
+//! The table is sound, every row reaches [`Settings`], layers win in their order, and mistakes are named.
+
+use super::*;
+use std::collections::{BTreeMap, BTreeSet};
+use std::io;
+use std::path::Path;
+
+fn no_files(path: &Path) -> io::Result<String> {
+    Err(io::Error::new(io::ErrorKind::NotFound, format!("no {}", path.display())))
+}
+
+fn flags(list: &[(&str, &str)]) -> Sources {
+    let flag = |(name, value): &(&str, &str)| ((*name).to_owned(), vec![(*value).to_owned()]);
+    Sources { flags: list.iter().map(flag).collect(), ..Sources::default() }
+}
+
+fn with_flags(list: &[(&str, &str)]) -> Result<Settings, String> {
+    let loaded = load(&flags(list), &no_files).map_err(|problems| problems.to_string())?;
+    let config = Config::new(loaded).map_err(|problems| problems.to_string())?;
+    Ok(Settings::clone(&config.settings()))
+}
+
+fn config(file: &str) -> Config {
+    let sources = Sources { file: Some("rondo.conf".into()), ..Sources::default() };
+    Config::new(load(&sources, &|_| Ok(file.to_owned())).unwrap()).unwrap()
+}
+
+#[test]
+fn names_are_unique_and_rows_stand_by_section() {
+    let names: Vec<_> = OPTIONS.iter().map(|opt| opt.name).chain(ALIASES.iter().map(|(old, _)| *old)).collect();
+    let others = FIXED.iter().chain(REFUSED).map(|fixed| fixed.name).chain(SKIPPED.iter().copied());
+    let all: Vec<_> = names.into_iter().chain(others).collect();
+    assert_eq!(all.iter().collect::<BTreeSet<_>>().len(), all.len());
+    assert!(all.iter().all(|name| name.bytes().all(|b| b.is_ascii_lowercase() || b == b'-' || b == b'_')));
+    assert!(OPTIONS.windows(2).all(|pair| pair[0].section <= pair[1].section));
+    assert!(OPTIONS.iter().all(|opt| !opt.help.is_empty() && !opt.help.ends_with('.')));
+}
+
+#[test]
+fn defaults_parse_and_what_is_shown_reads_back() {
+    let loaded = load(&Sources::default(), &no_files).unwrap();
+    for (opt, entry) in OPTIONS.iter().zip(loaded.entries) {
+        let shown = entry.value.to_string();
+        assert_eq!(opt.kind.parse_text(&shown, None), Ok(entry.value), "{}", opt.name);
+    }
+}
+
+#[test]
+fn every_row_reaches_the_settings() {
+    let plain = with_flags(&[]).unwrap();
+    for opt in OPTIONS {
+        let other = match opt.kind {
+            Kind::YesNo if opt.default == "yes" => "no",
+            Kind::YesNo => "yes",
+            // Above every default and below every quorum's replicas.
+            Kind::Int { .. } if opt.name == "replicas" => "4",
+            Kind::Int { .. } if opt.name.ends_with("quorum") => "1",
+            Kind::Int { .. } => "77",
+            Kind::Bytes { .. } => "77mb",
+            Kind::Millis { .. } => "77s",
+            Kind::Float { .. } => "7.5",
+            // A single word cannot be changed; it still must be readable.
+            Kind::Choice([_]) => continue,
+            Kind::Choice(words) => words.iter().find(|word| **word != opt.default).unwrap(),
+            Kind::Text | Kind::Secret => "other",
+            Kind::Port => "7777",
+            Kind::Binds => "10.1.2.3",
+            Kind::Peers => "localhost:1",
+            Kind::Percentiles => "77",
+            Kind::BufferLimits => "normal 1 2 3",
+            Kind::Events => "KEA",
+        };
+        let words = other.split(' ').map(str::to_owned).collect();
+        let sources = Sources { flags: vec![(opt.name.to_owned(), words)], ..Sources::default() };
+        let changed = Config::new(load(&sources, &no_files).unwrap()).unwrap();
+        assert_ne!(**changed.settings(), plain, "{} is in the table and nowhere else", opt.name);
+    }
+}
+
+#[test]
+fn the_later_layer_wins_and_says_so() {
+    let text = "# c\nmaxmemory 1mb\ninclude more.conf\nzone 'a b'\n";
+    let read = |path: &Path| match path.to_str() {
+        Some("rondo.conf") => Ok(text.to_owned()),
+        Some("more.conf") => Ok("MAXCLIENTS 5\nhz 20".to_owned()),
+        _ => no_files(path),
+    };
+    let sources = Sources {
+        file: Some("rondo.conf".into()),
+        env: vec![("RONDO_HZ".into(), "30".into()), ("RONDO_MAXCLIENTS".into(), "6".into()), ("HZ".into(), "x".into())],
+        flags: vec![("maxclients".into(), vec!["7".into()])],
+    };
+    let config = Config::new(load(&sources, &read).unwrap()).unwrap();
+    let origins: BTreeMap<_, _> =
+        config.describe().into_iter().map(|(name, value, origin)| (name, (value, origin.to_string()))).collect();
+    assert_eq!(origins["maxmemory"], ("1048576".into(), "rondo.conf:2".into()));
+    assert_eq!(origins["zone"], ("a b".into(), "rondo.conf:4".into()));
+    assert_eq!(origins["hz"], ("30".into(), "environment variable RONDO_HZ".into()));
+    assert_eq!(origins["maxclients"], ("7".into(), "command line".into()));
+    assert_eq!(origins["timeout"].1, "default");
+}
+
+#[test]
+fn all_mistakes_are_reported_together() {
+    let text = "maxmemroy 1gb\nport x\nzone \"a\nreplicas 99\ninclude nowhere.conf\nuser default off\n";
+    let read = |path: &Path| if path.ends_with("rondo.conf") { Ok(text.to_owned()) } else { no_files(path) };
+    let sources = Sources {
+        file: Some("rondo.conf".into()),
+        env: vec![("RONDO_CLUSTER_SECRET".into(), "fine".into()), ("RONDO_PORT".into(), "tcp://10.0.0.1:6379".into())],
+        flags: vec![("bind".into(), vec!["example.org".into()])],
+    };
+    let problems = load(&sources, &read).unwrap_err().to_string();
+    let expected = [
+        "rondo.conf:1: unknown option 'maxmemroy' (did you mean 'maxmemory'?)",
+        "rondo.conf:2: port x: argument couldn't be parsed into an integer",
+        "rondo.conf:3: unbalanced quotes",
+        "rondo.conf:4: replicas 99: argument must be between 1 and 16 inclusive",
+        "cannot read nowhere.conf: no nowhere.conf",
+        "rondo.conf:6: user: rondo has one password (requirepass) and no users yet",
+        "environment variable RONDO_PORT: port tcp://10.0.0.1:6379: argument couldn't be parsed into an integer",
+        "command line: bind example.org: 'example.org' is not an IP address",
+    ];
+    assert_eq!(problems.lines().collect::<Vec<_>>(), expected);
+}
+
+#[test]
+fn a_file_that_includes_itself_ends() {
+    let sources = Sources { file: Some("loop.conf".into()), ..Sources::default() };
+    let problems = load(&sources, &|_| Ok("include loop.conf".into())).unwrap_err().to_string();
+    assert_eq!(problems, "loop.conf:1: files include each other more than 16 deep");
+}
+
+#[test]
+fn what_redis_knows_and_we_do_not_is_one_warning() {
+    let text = "io-threads 4\nsave 900 1\nsave \"\"\nappendonly no\ntcp-backlog 128\nio-threads 2\n";
+    let sources = Sources {
+        file: Some("redis.conf".into()),
+        env: vec![("RONDO_SERVICE_HOST".into(), "10.0.0.1".into())],
+        ..Sources::default()
+    };
+    let loaded = load(&sources, &|_| Ok(text.to_owned())).unwrap();
+    let expected = [
+        "options of Redis that change nothing here: io-threads, save",
+        "environment variables that name no option: RONDO_SERVICE_HOST",
+    ];
+    assert_eq!(loaded.warnings, expected);
+}
+
+#[test]
+fn ports_are_derived_unless_given() {
+    let ports = |list: &[(&str, &str)]| with_flags(list).map(|settings| settings.ports);
+    assert_eq!(ports(&[]), Ok(Ports { port: 6379, cluster: 7379, admin: 9379, peer: 16379 }));
+    let given = ports(&[("port", "7000"), ("admin-port", "0"), ("peer-port", "5")]);
+    assert_eq!(given, Ok(Ports { port: 7000, cluster: 8000, admin: 0, peer: 5 }));
+    let high = "peer-port is auto and would be above 65535 (60000 + 10000): give it, or a smaller port";
+    assert_eq!(ports(&[("port", "60000")]), Err(high.into()));
+    assert_eq!(
+        ports(&[("port", "6379"), ("cluster-port", "9379")]),
+        Err("cluster-port and admin-port are both 9379".into())
+    );
+    assert!(ports(&[("port", "0")]).unwrap_err().contains("there is no port to derive it from"));
+}
+
+#[test]
+fn the_peer_port_is_open_only_with_a_secret() {
+    let loopback_only = with_flags(&[("bind", "0.0.0.0")]).unwrap();
+    assert_eq!(loopback_only.peer_bind(), [Bind::parse("127.0.0.1").unwrap()]);
+    let open = with_flags(&[("bind", "0.0.0.0"), ("cluster-secret", "s")]).unwrap();
+    assert_eq!(open.peer_bind(), open.bind);
+    let join = with_flags(&[("join", "10.0.0.1:16379")]).unwrap_err();
+    assert_eq!(
+        join,
+        "join 10.0.0.1:16379 needs a cluster-secret: without one the peer port is open to this machine only"
+    );
+    assert!(with_flags(&[("join", "[::1]:16379,localhost:16380")]).is_ok());
+}
+
+#[test]
+fn quorums_above_the_replicas_are_refused() {
+    let error = with_flags(&[("replicas", "1")]).unwrap_err();
+    assert_eq!(error, "write-quorum is 2, more than the 1 replicas\nread-quorum is 2, more than the 1 replicas");
+}
+
+#[test]
+fn config_get_answers_as_redis_does() {
+    let config = config("requirepass secret\ncluster-secret key\n");
+    let get = |pattern: &str| config.get([pattern], false);
+    let pair = |name: &str, value: &str| (name.to_owned(), value.to_owned());
+    assert_eq!(get("MaxMemory"), [pair("MaxMemory", "0")]);
+    assert_eq!(get("hash-max-*-entries").len(), 2);
+    assert_eq!(get("nothing"), []);
+    assert_eq!(get("save"), [pair("save", "")]);
+    assert_eq!(get("cluster-port"), [pair("cluster-port", "7379")]);
+    assert_eq!(get("*pass"), [pair("requirepass", "secret")]);
+    assert_eq!(get("cluster-secret"), [pair("cluster-secret", "(hidden)")]);
+    assert_eq!(config.get(["cluster-enabled"], true), [pair("cluster-enabled", "yes")]);
+    assert_eq!(config.get(["maxmemory", "maxm*ory", "MAXMEMORY"], false).len(), 2);
+    let limits = "normal 1073741824 0 0 slave 268435456 67108864 60 pubsub 33554432 8388608 60";
+    assert_eq!(get("client-output-buffer-limit"), [pair("client-output-buffer-limit", limits)]);
+}
+
+#[test]
+fn config_set_is_all_or_nothing_with_redis_texts() {
+    let config = config("");
+    let refused = [
+        (vec![("nosuch", "1")], "Unknown option or number of arguments for CONFIG SET - 'nosuch'"),
+        (vec![("hz", "20"), ("maxmemory", "abc")], "'maxmemory') - argument must be a memory value"),
+        (vec![("maxmemory", "1"), ("MAXMEMORY", "2")], "'MAXMEMORY') - duplicate parameter"),
+        (vec![("databases", "16")], "'databases') - can't set immutable config"),
+        (vec![("maxclients", "0")], "'maxclients') - argument must be between 1 and 4294967295 inclusive"),
+        (vec![("protected-mode", "x")], "'protected-mode') - argument must be 'yes' or 'no'"),
+        (vec![("loglevel", "foo")], "- argument(s) must be one of the following: debug, verbose, notice, warning"),
+        (vec![("notify-keyspace-events", "KZ")], "- Invalid event class character. Use 'Ag$lshzxeKEtmdn'."),
+        (
+            vec![("client-output-buffer-limit", "normal 1")],
+            "- Wrong number of arguments in buffer limit configuration.",
+        ),
+        (vec![("appendonly", "yes")], "'appendonly') - rondo keeps data in memory"),
+        (vec![("write-quorum", "4")], "'write-quorum') - write-quorum is 4, more than the 3 replicas"),
+    ];
+    for (pairs, expected) in refused {
+        let error = config.set(&pairs).unwrap_err().to_string();
+        assert!(error.contains(expected), "{error}");
+    }
+    assert_eq!(config.settings().hz, 10);
+
+    let told = std::sync::Arc::new(std::sync::atomic::AtomicU64::new(0));
+    let hook = told.clone();
+    config.on_change(move |settings| hook.store(settings.maxmemory, std::sync::atomic::Ordering::Relaxed));
+    config.set(&[("maxmemory", "1K"), ("save", ""), ("client-output-buffer-limit", "replica 1mb 1kb 3")]).unwrap();
+    assert_eq!(told.load(std::sync::atomic::Ordering::Relaxed), 1_000);
+    assert_eq!(config.settings().client_output_buffer_limit.replica.hard_bytes, 1 << 20);
+    assert_eq!(config.settings().client_output_buffer_limit.pubsub.soft_seconds, 60);
+}
+
+#[test]
+fn event_classes_show_as_redis_shows_them() {
+    for (given, shown) in [("AKE", "AKE"), ("KEnm", "nKEm"), ("xgnKE", "gxnKE"), ("Eg$lshzxetdKm", "AKEm"), ("", "")] {
+        let classes = EventClasses::parse(given).unwrap();
+        assert_eq!(classes.to_string(), shown);
+        assert_eq!(EventClasses::parse(shown), Ok(classes));
+    }
+    assert!(EventClasses::parse("Kx").is_ok_and(|set| set.has('x') && set.has('K') && !set.has('E')));
+}
+
+#[test]
+fn rewrite_changes_the_file_and_only_what_differs() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("rondo.conf");
+    std::fs::write(&path, "# mine\nmaxmemory 5\nhz 20\n").unwrap();
+    let sources = Sources {
+        file: Some(path.clone()),
+        env: vec![("RONDO_REQUIREPASS".into(), "hush".into())],
+        flags: vec![("zone".into(), vec!["a b".into()])],
+    };
+    let config = Config::new(load(&sources, &|path| std::fs::read_to_string(path)).unwrap()).unwrap();
+    config.set(&[("maxmemory", "7kb"), ("client-output-buffer-limit", "pubsub 1 2 3")]).unwrap();
+    config.rewrite().unwrap();
+    let expected = "# mine\nmaxmemory 7168\nhz 20\n# Generated by CONFIG REWRITE\nclient-output-buffer-limit normal \
+                    1073741824 0 0 slave 268435456 67108864 60 pubsub 1 2 3\nzone \"a b\"\n";
+    assert_eq!(std::fs::read_to_string(&path).unwrap(), expected);
+    assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 1);
+    let without = Config::new(load(&Sources::default(), &no_files).unwrap()).unwrap();
+    assert_eq!(without.rewrite().unwrap_err().to_string(), "The server is running without a config file");
+}
+
+#[test]
+fn the_page_is_the_table() {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/base/config/OPTIONS.md");
+    if std::env::var_os("RONDO_TEST_WRITE_PAGES").is_some() {
+        std::fs::write(&path, markdown()).unwrap();
+    }
+    let page = std::fs::read_to_string(path).unwrap();
+    assert!(page == markdown(), "run the tests with RONDO_TEST_WRITE_PAGES=1 to write OPTIONS.md anew");
+}

@@ -1,0 +1,276 @@
+//! The values that are more than a number or a text, each with its parser and its way of being shown.
+//!
+//! What `Display` writes is what CONFIG GET answers and CONFIG REWRITE puts into the file, and the parser reads it back
+//! to the same value.
+
+use super::kind::ValueError;
+use std::fmt;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+/// Defines an enum of the words that an option may be set to.
+macro_rules! choices {
+    ($(#[$doc:meta])* $name:ident { $($(#[$variant_doc:meta])* $variant:ident = $text:literal),+ $(,)? }) => {
+        $(#[$doc])*
+        #[derive(Clone, Copy, PartialEq, Eq, Debug)]
+        pub enum $name { $($(#[$variant_doc])* $variant),+ }
+
+        impl $name {
+            /// The words, in the order in which error texts list them.
+            pub const NAMES: &'static [&'static str] = &[$($text),+];
+
+            /// The word that stands for this value.
+            pub fn name(self) -> &'static str {
+                match self { $($name::$variant => $text),+ }
+            }
+
+            /// The value that this word stands for.
+            pub fn from_name(text: &str) -> Option<$name> {
+                match text { $($text => Some($name::$variant),)+ _ => None }
+            }
+        }
+    };
+}
+
+choices! {
+    /// What to give up when `maxmemory` is reached (Redis's policies, in Redis's order).
+    MaxmemoryPolicy {
+        /// The key with a TTL that was used longest ago.
+        VolatileLru = "volatile-lru",
+        /// The key with a TTL that is used least often.
+        VolatileLfu = "volatile-lfu",
+        /// Any key with a TTL.
+        VolatileRandom = "volatile-random",
+        /// The key nearest to its deadline.
+        VolatileTtl = "volatile-ttl",
+        /// The key that was used longest ago.
+        AllkeysLru = "allkeys-lru",
+        /// The key that is used least often.
+        AllkeysLfu = "allkeys-lfu",
+        /// Any key.
+        AllkeysRandom = "allkeys-random",
+        /// Nothing: commands that need memory are refused.
+        Noeviction = "noeviction",
+    }
+}
+
+choices! {
+    /// Who may be counted towards a quorum.
+    QuorumMode {
+        /// Home replicas, and stand-ins for those that are down.
+        Sloppy = "sloppy",
+        /// Home replicas only; a request that cannot reach enough of them is refused.
+        Strict = "strict",
+    }
+}
+
+choices! {
+    /// What happens to two writes of which neither saw the other.
+    ConflictMode {
+        /// The value's type settles it: strings by the last writer, counters by their sum, sets and hashes by element.
+        Settle = "settle",
+    }
+}
+
+choices! {
+    /// How much is logged: Redis's words.
+    LogLevel {
+        /// Everything, for development.
+        Debug = "debug",
+        /// Much that is rarely useful.
+        Verbose = "verbose",
+        /// What production wants.
+        Notice = "notice",
+        /// Only what is wrong.
+        Warning = "warning",
+    }
+}
+
+choices! {
+    /// How a log line is written.
+    LogFormat {
+        /// For people.
+        Text = "text",
+        /// One JSON object per line.
+        Json = "json",
+    }
+}
+
+/// One address to listen on, as redis.conf writes it: `127.0.0.1`, `-::1` (may be missing), `*`, `::*`.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Bind {
+    /// The address.
+    pub ip: IpAddr,
+    /// Written with a `-`: not an error when this machine does not have the address.
+    pub optional: bool,
+}
+
+impl Bind {
+    /// Reads one address; names are not looked up.
+    pub fn parse(text: &str) -> Result<Bind, ValueError> {
+        let (optional, address) = match text.strip_prefix('-') {
+            Some(address) => (true, address),
+            None => (false, text),
+        };
+        let ip = match address {
+            "*" => IpAddr::V4(Ipv4Addr::UNSPECIFIED),
+            "::*" => IpAddr::V6(Ipv6Addr::UNSPECIFIED),
+            _ => address.parse().map_err(|_| ValueError::Address(text.to_owned()))?,
+        };
+        Ok(Bind { ip, optional })
+    }
+}
+
+impl fmt::Display for Bind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}{}", if self.optional { "-" } else { "" }, self.ip)
+    }
+}
+
+/// Another node's `host:peer-port`. The host may be a name: it is looked up at every attempt, not here.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct PeerAddr {
+    /// A name, an IPv4 address, or an IPv6 address without its brackets.
+    pub host: String,
+    /// The peer port.
+    pub port: u16,
+}
+
+impl PeerAddr {
+    /// Reads `host:port` or `[v6]:port`.
+    pub fn parse(text: &str) -> Result<PeerAddr, ValueError> {
+        let wrong = || ValueError::Peer(text.to_owned());
+        let (host, port) = text.rsplit_once(':').ok_or_else(wrong)?;
+        let host = match host.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')) {
+            Some(inside) => inside.parse::<Ipv6Addr>().map_err(|_| wrong())?.to_string(),
+            None if host.is_empty() || host.contains(':') => return Err(wrong()),
+            None => host.to_owned(),
+        };
+        let port = port.parse().ok().filter(|port| *port != 0).ok_or_else(wrong)?;
+        Ok(PeerAddr { host, port })
+    }
+
+    /// Whether the host is certain to be this machine.
+    pub fn is_loopback(&self) -> bool {
+        self.host == "localhost" || self.host.parse::<IpAddr>().is_ok_and(|ip| ip.is_loopback())
+    }
+}
+
+impl fmt::Display for PeerAddr {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.host.contains(':') {
+            true => write!(f, "[{}]:{}", self.host, self.port),
+            false => write!(f, "{}:{}", self.host, self.port),
+        }
+    }
+}
+
+/// How many reply bytes may wait for one client before it is disconnected. Zero means no limit.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct BufferLimit {
+    /// Disconnect at once above this many bytes.
+    pub hard_bytes: u64,
+    /// Disconnect after `soft_seconds` above this many bytes.
+    pub soft_bytes: u64,
+    /// How long the soft limit may be exceeded.
+    pub soft_seconds: u64,
+}
+
+/// `client-output-buffer-limit`: one [`BufferLimit`] per class of client.
+///
+/// The class `slave` (or `replica`) is read, kept and shown as Redis does, and applies to nobody: peers have links of
+/// their own, bounded by `link-bytes-max`.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct BufferLimits {
+    /// Ordinary clients.
+    pub normal: BufferLimit,
+    /// Redis's replicas.
+    pub replica: BufferLimit,
+    /// Clients in subscriber mode.
+    pub pubsub: BufferLimit,
+}
+
+impl BufferLimits {
+    /// Reads any number of `class hard soft seconds`; classes that are not named stay as they are in `before`.
+    pub fn parse(words: &[&str], before: BufferLimits) -> Result<BufferLimits, ValueError> {
+        let mut limits = before;
+        if words.is_empty() || !words.len().is_multiple_of(4) {
+            return Err(ValueError::BufferLimitCount);
+        }
+        for group in words.chunks_exact(4) {
+            let [class, hard, soft, seconds] = group else { continue };
+            let number = |text: &str| super::kind::parse_bytes(text).ok_or(ValueError::BufferLimitNumber);
+            let limit = BufferLimit {
+                hard_bytes: number(hard)?,
+                soft_bytes: number(soft)?,
+                soft_seconds: seconds.parse().map_err(|_| ValueError::BufferLimitNumber)?,
+            };
+            match class.to_ascii_lowercase().as_str() {
+                "normal" => limits.normal = limit,
+                "slave" | "replica" => limits.replica = limit,
+                "pubsub" => limits.pubsub = limit,
+                _ => return Err(ValueError::BufferLimitClass),
+            }
+        }
+        Ok(limits)
+    }
+}
+
+impl fmt::Display for BufferLimits {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let classes = [("normal", self.normal), ("slave", self.replica), ("pubsub", self.pubsub)];
+        for (i, (class, limit)) in classes.into_iter().enumerate() {
+            let space = if i == 0 { "" } else { " " };
+            write!(f, "{space}{class} {} {} {}", limit.hard_bytes, limit.soft_bytes, limit.soft_seconds)?;
+        }
+        Ok(())
+    }
+}
+
+/// Which keyspace events are published (`notify-keyspace-events`): a set of Redis's class letters.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct EventClasses(u16);
+
+/// The letters, in the order in which Redis shows them; the bit is the position.
+const EVENT_LETTERS: [char; 14] = ['g', '$', 'l', 's', 'h', 'z', 'x', 'e', 't', 'd', 'n', 'K', 'E', 'm'];
+
+/// The classes that `A` stands for: all but new keys, key misses and the two kinds of channel.
+const EVENT_ALL: u16 = 0b11_1111_1111;
+
+impl EventClasses {
+    /// Reads the letters in any order.
+    pub fn parse(text: &str) -> Result<EventClasses, ValueError> {
+        text.chars().try_fold(EventClasses(0), |set, letter| match letter {
+            'A' => Ok(EventClasses(set.0 | EVENT_ALL)),
+            _ => match EVENT_LETTERS.iter().position(|known| *known == letter) {
+                Some(bit) => Ok(EventClasses(set.0 | 1 << bit)),
+                None => Err(ValueError::EventClass),
+            },
+        })
+    }
+
+    /// Whether events of the class with this letter are published (`'K'` and `'E'` ask for the kind of channel).
+    pub fn has(self, letter: char) -> bool {
+        EVENT_LETTERS.iter().position(|known| *known == letter).is_some_and(|bit| self.0 & 1 << bit != 0)
+    }
+
+    /// Whether nothing is published at all.
+    pub fn is_empty(self) -> bool {
+        self.0 == 0
+    }
+}
+
+impl fmt::Display for EventClasses {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let all = self.0 & EVENT_ALL == EVENT_ALL;
+        if all {
+            f.write_str("A")?;
+        }
+        for (bit, letter) in EVENT_LETTERS.into_iter().enumerate() {
+            let covered = all && EVENT_ALL & 1 << bit != 0;
+            if self.0 & 1 << bit != 0 && !covered {
+                write!(f, "{letter}")?;
+            }
+        }
+        Ok(())
+    }
+}
