@@ -13,6 +13,8 @@ mod double;
 mod inline;
 mod limits;
 mod number;
+#[cfg(test)]
+mod properties;
 mod reply;
 mod scanner;
 
