@@ -6,3 +6,5 @@ pub mod clock;
 pub mod config;
 pub mod glob;
 pub mod ids;
+pub mod version;
+pub mod wire;

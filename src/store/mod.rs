@@ -1,1 +1,201 @@
 //! Data: hash slots, entries, versions and merge. Knows no RESP and no socket.
+//!
+//! A [`Store`] is 16,384 slots, each one lock and one table. A command locks the slots of its keys, works on them
+//! through a [`Keyspace`], and lets go before anything waits. Any thread may lock any slot; whoever locks several
+//! takes them in ascending order, so that no two can wait for each other.
+//!
+//! | file | what it is |
+//! |---|---|
+//! | `keyspace` | locked slots as a command sees them: read, write, and the record of what was written |
+//! | `slot` | one slot's table and the one function that changes it |
+//! | `mutation` | the primitives that change a key, and their form on the wire |
+//! | `merge`, `state` | two replicas' states of a key become one |
+//! | `entry` | one key in memory |
+//! | `value`, `counter`, `hash`, `elements` | the types |
+//! | `expiry`, `eviction` | how keys leave on their own |
+
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicUsize, Ordering};
+
+use parking_lot::{Mutex, MutexGuard};
+
+use crate::base::clock::Clock;
+use crate::base::ids::{ActorId, SLOT_COUNT, Slot};
+use crate::base::version::ActorTable;
+use crate::store::elements::PackLimits;
+use crate::store::slot::{Rules, SlotTable};
+
+pub mod counter;
+pub mod elements;
+pub mod entry;
+pub mod eviction;
+pub mod expiry;
+pub mod hash;
+pub mod keyspace;
+pub mod merge;
+pub mod mutation;
+pub mod slot;
+pub mod state;
+pub mod value;
+
+#[cfg(test)]
+mod entry_tests;
+#[cfg(test)]
+mod merge_tests;
+
+pub use keyspace::{Effects, Event, Keyspace, View};
+
+/// The options that shape values, changeable while the node runs.
+#[derive(Debug)]
+pub struct Tuning {
+    /// `hash-max-listpack-entries`.
+    pub hash_entries_max: AtomicUsize,
+    /// `hash-max-listpack-value`, in bytes.
+    pub hash_value_bytes_max: AtomicUsize,
+    /// `set-max-intset-entries`.
+    pub intset_entries_max: AtomicUsize,
+}
+
+/// All the data of a node.
+#[derive(Debug)]
+pub struct Store {
+    slots: Box<[Mutex<SlotTable>]>,
+    /// The clock that stamps this node's writes.
+    pub clock: Clock,
+    /// The actors this node has met.
+    pub actors: ActorTable,
+    /// Options that shape values.
+    pub tuning: Tuning,
+    /// Eviction's setting and its pool of clocks.
+    pub eviction: eviction::Eviction,
+    used_bytes: AtomicI64,
+    replicated: AtomicBool,
+}
+
+impl Store {
+    /// An empty store whose writes are stamped by `this`.
+    pub fn new(this: ActorId) -> Store {
+        Store {
+            slots: (0..SLOT_COUNT).map(|_| Mutex::default()).collect(),
+            clock: Clock::new(),
+            actors: ActorTable::new(this),
+            tuning: Tuning {
+                hash_entries_max: AtomicUsize::new(128),
+                hash_value_bytes_max: AtomicUsize::new(64),
+                intset_entries_max: AtomicUsize::new(512),
+            },
+            eviction: eviction::Eviction::default(),
+            used_bytes: AtomicI64::new(0),
+            replicated: AtomicBool::new(false),
+        }
+    }
+
+    /// True when keys have replicas elsewhere: deletions then leave tombstones and writes are recorded as deltas.
+    pub fn is_replicated(&self) -> bool {
+        self.replicated.load(Ordering::Relaxed)
+    }
+
+    /// Sets whether keys have replicas elsewhere.
+    pub fn set_replicated(&self, replicated: bool) {
+        self.replicated.store(replicated, Ordering::Relaxed);
+    }
+
+    /// Bytes that all entries and tables take, as this store counts them.
+    pub fn used_bytes(&self) -> u64 {
+        u64::try_from(self.used_bytes.load(Ordering::Relaxed)).unwrap_or_default()
+    }
+
+    /// Locks one slot for a command at wall-clock time `now_ms`.
+    #[inline]
+    pub fn lock<'s>(&'s self, slot: Slot, db: u8, now_ms: u64, effects: &'s mut Effects) -> Keyspace<'s> {
+        Keyspace::new(self, smallvec::smallvec![(slot, self.table(slot))], db, now_ms, effects)
+    }
+
+    /// Locks several slots, in ascending order whatever order they come in.
+    pub fn lock_many<'s>(&'s self, slots: &[Slot], db: u8, now_ms: u64, effects: &'s mut Effects) -> Keyspace<'s> {
+        let mut slots: Vec<Slot> = slots.to_vec();
+        slots.sort_unstable();
+        slots.dedup();
+        let tables = slots.into_iter().map(|slot| (slot, self.table(slot))).collect();
+        Keyspace::new(self, tables, db, now_ms, effects)
+    }
+
+    /// Locks one slot's table as it is, for replication and background work.
+    #[inline]
+    pub fn table(&self, slot: Slot) -> TableGuard<'_> {
+        #[expect(clippy::indexing_slicing, reason = "a Slot is below SLOT_COUNT by construction")]
+        let table = self.slots[slot.index()].lock();
+        TableGuard { bytes_before: table.footprint_bytes(), table, used_bytes: &self.used_bytes }
+    }
+
+    /// The rules under which mutations are applied now.
+    pub fn rules(&self, now_ms: u64) -> Rules {
+        let load = |value: &AtomicUsize| value.load(Ordering::Relaxed);
+        let value_bytes_max = load(&self.tuning.hash_value_bytes_max);
+        Rules {
+            tombstones: self.is_replicated(),
+            hash: PackLimits {
+                entries_max: load(&self.tuning.hash_entries_max),
+                member_bytes_max: value_bytes_max,
+                // One more for the tag that says whether the field counts.
+                payload_bytes_max: value_bytes_max.saturating_add(1),
+            },
+            set: PackLimits { entries_max: 128, member_bytes_max: 64, payload_bytes_max: 0 },
+            intset_entries_max: load(&self.tuning.intset_entries_max),
+            now_s: (now_ms / 1_000) as u32,
+        }
+    }
+}
+
+/// A locked slot. Adds what its table grew by to the store's count when it is let go.
+#[derive(Debug)]
+pub struct TableGuard<'s> {
+    table: MutexGuard<'s, SlotTable>,
+    bytes_before: usize,
+    used_bytes: &'s AtomicI64,
+}
+
+impl std::ops::Deref for TableGuard<'_> {
+    type Target = SlotTable;
+
+    #[inline]
+    fn deref(&self) -> &SlotTable {
+        &self.table
+    }
+}
+
+impl std::ops::DerefMut for TableGuard<'_> {
+    #[inline]
+    fn deref_mut(&mut self) -> &mut SlotTable {
+        &mut self.table
+    }
+}
+
+impl Drop for TableGuard<'_> {
+    #[inline]
+    fn drop(&mut self) {
+        let grown = self.table.footprint_bytes() as i64 - self.bytes_before as i64;
+        if grown != 0 {
+            self.used_bytes.fetch_add(grown, Ordering::Relaxed);
+        }
+    }
+}
+
+/// The hash under which a key stands in its slot's table. Of this process only: never on the wire.
+#[inline]
+pub fn hash_name(db: u8, key: &[u8]) -> u64 {
+    static HASHER: OnceLock<ahash::RandomState> = OnceLock::new();
+    let hash = HASHER.get_or_init(ahash::RandomState::new).hash_one(key);
+    // Other databases are rare: spread them without hashing twice.
+    hash ^ u64::from(db).wrapping_mul(0x9e37_79b9_7f4a_7c15)
+}
+
+/// The integer that these bytes are the one decimal spelling of: what Redis keeps as a number.
+pub fn canonical_int(bytes: &[u8]) -> Option<i64> {
+    if bytes.is_empty() || bytes.len() > 20 {
+        return None;
+    }
+    let number: i64 = std::str::from_utf8(bytes).ok()?.parse().ok()?;
+    let mut digits = itoa::Buffer::new();
+    (digits.format(number).as_bytes() == bytes).then_some(number)
+}

@@ -1,0 +1,250 @@
+//! Versions: which write of a key is newer, and which writes did not know of each other.
+//!
+//! Every key carries a *dotted version vector* (Preguiça, Baquero et al., "Dotted Version Vectors", 2010): the
+//! [`Dot`] of its last write, and a context that names the last writes of other actors that this write has seen.
+//! One writer is the usual case: then the context is empty and a version is ten bytes.
+//!
+//! A dot is (actor, stamp). One actor's stamps only grow, so the pair (actor, stamp) covers every earlier write of
+//! that actor to the same key: that is what lets a context be one stamp an actor.
+//!
+//! Invariants: a context never names its own dot's actor, names no actor twice, and is sorted by actor.
+//!
+//! Actors are 16 bytes ([`ActorId`]); in memory they are interned to two ([`Actor`]) by an [`ActorTable`] that each
+//! node fills on its own, so an [`Actor`] never travels. Entry 0 is this node's present life.
+
+use std::cmp::Ordering;
+
+use parking_lot::RwLock;
+use smallvec::SmallVec;
+
+use crate::base::clock::Hlc;
+use crate::base::ids::ActorId;
+
+/// How many actors a context may name. Beyond it the oldest is forgotten: for a string that can only turn a settled
+/// conflict into one that is counted again.
+pub const CONTEXT_DOTS_MAX: usize = 64;
+
+/// An interned [`ActorId`]; means something only together with the [`ActorTable`] that gave it.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default)]
+pub struct Actor(pub u16);
+
+impl Actor {
+    /// This node, in its present life.
+    pub const SELF: Actor = Actor(0);
+}
+
+/// One write: who made it, and when.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default)]
+pub struct Dot {
+    /// When, by the author's hybrid logical clock.
+    pub hlc: Hlc,
+    /// Who.
+    pub actor: Actor,
+}
+
+/// The other actors' last writes that a version has seen.
+pub type Context = SmallVec<[Dot; 1]>;
+
+/// A dotted version vector.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct Version {
+    /// The last write.
+    pub dot: Dot,
+    /// What the last write had seen of other actors.
+    pub context: Context,
+}
+
+/// How one version stands to another.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Relation {
+    /// The same write.
+    Equal,
+    /// The other has seen this one.
+    Older,
+    /// This one has seen the other.
+    Newer,
+    /// Neither has seen the other: a conflict.
+    Concurrent,
+}
+
+impl Version {
+    /// The first write of a key.
+    pub fn first(dot: Dot) -> Version {
+        Version { dot, context: Context::new() }
+    }
+
+    /// True when this version's author knew of `dot`.
+    pub fn covers(&self, dot: Dot) -> bool {
+        if self.dot.actor == dot.actor {
+            return dot.hlc <= self.dot.hlc;
+        }
+        self.context.iter().any(|seen| seen.actor == dot.actor && dot.hlc <= seen.hlc)
+    }
+
+    /// How this version stands to `other`.
+    pub fn relation(&self, other: &Version) -> Relation {
+        if self.dot == other.dot {
+            Relation::Equal
+        } else if other.covers(self.dot) {
+            Relation::Older
+        } else if self.covers(other.dot) {
+            Relation::Newer
+        } else {
+            Relation::Concurrent
+        }
+    }
+
+    /// The version of a write with stamp `dot` that was made on top of this one.
+    pub fn advanced(&self, dot: Dot) -> Version {
+        let mut context = self.context.clone();
+        see(&mut context, self.dot);
+        context.retain(|seen| seen.actor != dot.actor);
+        bound(&mut context);
+        Version { dot, context }
+    }
+
+    /// The version of what two conflicting versions merge to: the dot of the later, and all that either has seen.
+    ///
+    /// Takes no stamp of its own, so every replica that merges the same two gets the same version.
+    pub fn joined(&self, other: &Version, actors: &ActorTable) -> Version {
+        let (winner, loser) = match actors.compare(self.dot, other.dot) {
+            Ordering::Less => (other, self),
+            Ordering::Equal | Ordering::Greater => (self, other),
+        };
+        let mut context = winner.context.clone();
+        loser.context.iter().for_each(|dot| see(&mut context, *dot));
+        see(&mut context, loser.dot);
+        context.retain(|seen| seen.actor != winner.dot.actor);
+        bound(&mut context);
+        Version { dot: winner.dot, context }
+    }
+}
+
+fn see(context: &mut Context, dot: Dot) {
+    match context.binary_search_by_key(&dot.actor, |seen| seen.actor) {
+        Ok(at) => {
+            if let Some(seen) = context.get_mut(at) {
+                seen.hlc = seen.hlc.max(dot.hlc);
+            }
+        }
+        Err(at) => context.insert(at, dot),
+    }
+}
+
+fn bound(context: &mut Context) {
+    while context.len() > CONTEXT_DOTS_MAX {
+        let oldest = context.iter().enumerate().min_by_key(|(_, dot)| dot.hlc).map(|(at, _)| at);
+        context.remove(oldest.unwrap_or_default());
+    }
+}
+
+/// No more actors fit. This node has met 65,536 lives of nodes; a restart forgets them. Nothing changed.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
+#[error("the table of actors is full")]
+pub struct ActorTableFull;
+
+/// The actors that this node has met. Grows by one a boot of any node in the cluster.
+#[derive(Debug)]
+pub struct ActorTable {
+    ids: RwLock<Vec<ActorId>>,
+}
+
+impl ActorTable {
+    /// A table in which `this` is [`Actor::SELF`].
+    pub fn new(this: ActorId) -> ActorTable {
+        ActorTable { ids: RwLock::new(vec![this]) }
+    }
+
+    /// The short form of `id`, entered if it is new.
+    pub fn intern(&self, id: ActorId) -> Result<Actor, ActorTableFull> {
+        if let Some(actor) = find(&self.ids.read(), id) {
+            return Ok(actor);
+        }
+        let mut ids = self.ids.write();
+        if let Some(actor) = find(&ids, id) {
+            return Ok(actor);
+        }
+        let actor = u16::try_from(ids.len()).map_err(|_| ActorTableFull)?;
+        ids.push(id);
+        Ok(Actor(actor))
+    }
+
+    /// The long form of `actor`; an unknown one, which no caller can make, is answered with this node.
+    pub fn id(&self, actor: Actor) -> ActorId {
+        let ids = self.ids.read();
+        ids.get(usize::from(actor.0)).or(ids.first()).copied().unwrap_or(ActorId { node: 0, boot: 0 })
+    }
+
+    /// Last writer wins: by stamp, then by actor, so that every node picks the same one.
+    pub fn compare(&self, a: Dot, b: Dot) -> Ordering {
+        a.hlc.cmp(&b.hlc).then_with(|| match a.actor == b.actor {
+            true => Ordering::Equal,
+            false => self.id(a.actor).cmp(&self.id(b.actor)),
+        })
+    }
+}
+
+fn find(ids: &[ActorId], id: ActorId) -> Option<Actor> {
+    // Newest first: the living are at the end.
+    ids.iter().rposition(|known| *known == id).map(|at| Actor(at as u16))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn dot(actor: u16, ms: u64) -> Dot {
+        Dot { hlc: Hlc(ms), actor: Actor(actor) }
+    }
+
+    fn table() -> ActorTable {
+        let actors = ActorTable::new(ActorId { node: 0, boot: 1 });
+        for node in 1..8 {
+            actors.intern(ActorId { node, boot: 1 }).expect("room");
+        }
+        actors
+    }
+
+    #[test]
+    fn one_writer_needs_no_context() {
+        let first = Version::first(dot(0, 1));
+        let second = first.advanced(dot(0, 2));
+        assert!(second.context.is_empty());
+        assert_eq!(first.relation(&second), Relation::Older);
+        assert_eq!(second.relation(&first), Relation::Newer);
+    }
+
+    #[test]
+    fn a_second_writer_remembers_the_first() {
+        let first = Version::first(dot(0, 1));
+        let taken_over = first.advanced(dot(1, 5));
+        assert_eq!(taken_over.context.as_slice(), [dot(0, 1)]);
+        let unaware = first.advanced(dot(0, 9));
+        assert_eq!(taken_over.relation(&unaware), Relation::Concurrent);
+        let merged = taken_over.joined(&unaware, &table());
+        assert_eq!(merged.dot, dot(0, 9));
+        assert_eq!(merged.context.as_slice(), [dot(1, 5)]);
+        assert_eq!(taken_over.relation(&merged), Relation::Older);
+        assert_eq!(merged, unaware.joined(&taken_over, &table()));
+    }
+
+    #[test]
+    fn a_context_has_a_bound_and_forgets_the_oldest() {
+        let mut version = Version::first(dot(0, 1));
+        for actor in 1..=(CONTEXT_DOTS_MAX as u16 + 10) {
+            version = version.advanced(dot(actor, u64::from(actor) + 1));
+        }
+        assert_eq!(version.context.len(), CONTEXT_DOTS_MAX);
+        assert!(!version.covers(dot(0, 1)) && version.covers(dot(CONTEXT_DOTS_MAX as u16, 2)));
+    }
+
+    #[test]
+    fn interning_is_stable_and_ties_break_alike_everywhere() {
+        let actors = table();
+        let id = ActorId { node: 3, boot: 1 };
+        assert_eq!(actors.intern(id), Ok(Actor(3)));
+        assert_eq!(actors.id(Actor(3)), id);
+        assert_eq!(actors.compare(dot(2, 7), dot(3, 7)), Ordering::Less);
+        assert_eq!(actors.compare(dot(3, 6), dot(2, 7)), Ordering::Less);
+    }
+}

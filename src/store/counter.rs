@@ -1,0 +1,76 @@
+//! A number that several nodes may add to at once without losing an addition.
+//!
+//! The value is a base, set by some write, plus one sum per actor that has added since (a PN-counter on a register;
+//! Shapiro et al., "A comprehensive study of CRDTs", 2011). An actor only ever changes its own sum, so merging two
+//! states takes each actor's later sum; a base set later replaces an earlier one together with its sums.
+//!
+//! Arithmetic wraps at 64 bits. A coordinator refuses an addition that would overflow what it sees, so a total leaves
+//! the range only when both sides of a partition nearly fill it.
+
+use std::cmp::Ordering;
+
+use smallvec::SmallVec;
+
+use crate::base::version::{ActorTable, Dot};
+
+/// One actor's additions since the base.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Share {
+    /// The actor, and the stamp of its last addition.
+    pub dot: Dot,
+    /// The sum of its additions.
+    pub sum: i64,
+}
+
+/// A base and the shares added to it.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Counter {
+    /// The value when the base was set; 0 for a key that did not exist.
+    pub base: i64,
+    /// The write that set the base; the zero dot for a key that did not exist.
+    pub base_dot: Dot,
+    /// At most one share an actor, in no order.
+    pub shares: SmallVec<[Share; 1]>,
+}
+
+impl Counter {
+    /// A counter that nobody has added to.
+    pub fn on_base(base: i64, base_dot: Dot) -> Counter {
+        Counter { base, base_dot, shares: SmallVec::new() }
+    }
+
+    /// The value.
+    pub fn total(&self) -> i64 {
+        self.shares.iter().fold(self.base, |total, share| total.wrapping_add(share.sum))
+    }
+
+    /// The value after adding `by`, or `None` when that overflows.
+    pub fn total_after(&self, by: i64) -> Option<i64> {
+        self.total().checked_add(by)
+    }
+
+    /// Adds `by` to the share of the dot's actor.
+    pub fn add(&mut self, dot: Dot, by: i64) {
+        match self.shares.iter_mut().find(|share| share.dot.actor == dot.actor) {
+            Some(share) => *share = Share { dot, sum: share.sum.wrapping_add(by) },
+            None => self.shares.push(Share { dot, sum: by }),
+        }
+    }
+
+    /// Takes in another replica's state: the later base with its shares, and each actor's later share.
+    pub fn merge(&mut self, other: &Counter, actors: &ActorTable) {
+        match actors.compare(self.base_dot, other.base_dot) {
+            Ordering::Less => *self = other.clone(),
+            Ordering::Greater => {}
+            Ordering::Equal => {
+                for theirs in &other.shares {
+                    match self.shares.iter_mut().find(|share| share.dot.actor == theirs.dot.actor) {
+                        Some(ours) if ours.dot.hlc < theirs.dot.hlc => *ours = *theirs,
+                        Some(_) => {}
+                        None => self.shares.push(*theirs),
+                    }
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,362 @@
+//! The members of a collection: byte strings, each with the dot of the write that put it there and a payload.
+//!
+//! A hash keeps its values as payloads, a set keeps empty ones. While it is small a collection is *packed*: one
+//! vector, searched from the front, in the order of insertion, as Redis's listpack is. One element too many or too
+//! long turns it, for good, into a *table*, as Redis's hash table is.
+//!
+//! Invariant: an element is present once. Iteration by [`Elements::scan`] visits every element that stays present
+//! from the first call to the last at least once, also when the table grows between calls: the cursor carries the
+//! table's layout generation, and a scan starts over when that has changed.
+//!
+//! Knows nothing of what payloads mean or how they merge.
+
+use std::sync::OnceLock;
+
+use hashbrown::HashTable;
+
+use crate::base::clock::Hlc;
+use crate::base::version::{Actor, Dot};
+use crate::base::wire::{Reader, put_bytes, put_u16, put_u64};
+
+/// When a packed collection becomes a table.
+#[derive(Clone, Copy, Debug)]
+pub struct PackLimits {
+    /// Most elements of a packed collection.
+    pub entries_max: usize,
+    /// Most bytes of a member's name in a packed collection.
+    pub member_bytes_max: usize,
+    /// Most bytes of a payload in a packed collection.
+    pub payload_bytes_max: usize,
+}
+
+impl PackLimits {
+    /// For states on their way between nodes, where no option is at hand: Redis's defaults, and a hash's tag byte.
+    pub const TRANSFER: PackLimits = PackLimits { entries_max: 128, member_bytes_max: 64, payload_bytes_max: 65 };
+}
+
+/// One element, borrowed.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Element<'a> {
+    /// Its name: a hash's field, a set's member.
+    pub member: &'a [u8],
+    /// The write that put it there.
+    pub dot: Dot,
+    /// What comes with it.
+    pub payload: &'a [u8],
+}
+
+/// See the head of the file.
+#[derive(Debug)]
+pub struct Elements {
+    form: Form,
+    len: usize,
+    generation: u8,
+    /// Bytes in the boxes of a table.
+    boxed_bytes: usize,
+}
+
+#[derive(Debug)]
+enum Form {
+    Packed(Vec<u8>),
+    Table(HashTable<Box<[u8]>>),
+}
+
+impl Default for Elements {
+    fn default() -> Elements {
+        Elements { form: Form::Packed(Vec::new()), len: 0, generation: 0, boxed_bytes: 0 }
+    }
+}
+
+impl Elements {
+    /// How many elements there are.
+    pub fn len(&self) -> usize {
+        self.len
+    }
+
+    /// True when there is none.
+    pub fn is_empty(&self) -> bool {
+        self.len == 0
+    }
+
+    /// True while the collection is small enough to be packed.
+    pub fn is_packed(&self) -> bool {
+        matches!(self.form, Form::Packed(_))
+    }
+
+    /// The element called `member`.
+    pub fn get(&self, member: &[u8]) -> Option<Element<'_>> {
+        match &self.form {
+            Form::Packed(bytes) => PackedIter::new(bytes).find(|(_, element)| element.member == member).map(|it| it.1),
+            Form::Table(table) => {
+                table.find(hash_of(member), |block| element(block).member == member).map(|block| element(block))
+            }
+        }
+    }
+
+    /// Puts an element in, in place of one of the same name. True when there was none.
+    pub fn put(&mut self, member: &[u8], dot: Dot, payload: &[u8], limits: PackLimits) -> bool {
+        let fits = member.len() <= limits.member_bytes_max && payload.len() <= limits.payload_bytes_max;
+        if let Form::Packed(bytes) = &mut self.form {
+            let found = packed_range(bytes, member);
+            if fits && (found.is_some() || self.len < limits.entries_max) {
+                let block = packed_block(member, dot, payload);
+                let added = found.is_none();
+                let range = found.unwrap_or(bytes.len()..bytes.len());
+                bytes.splice(range, block);
+                self.len += usize::from(added);
+                return added;
+            }
+            self.unpack();
+        }
+        self.put_in_table(member, dot, payload)
+    }
+
+    fn put_in_table(&mut self, member: &[u8], dot: Dot, payload: &[u8]) -> bool {
+        let Form::Table(table) = &mut self.form else { return false };
+        let hash = hash_of(member);
+        let block = packed_block(member, dot, payload).into_boxed_slice();
+        self.boxed_bytes += box_bytes(&block);
+        if let Some(old) = table.find_mut(hash, |block| element(block).member == member) {
+            self.boxed_bytes -= box_bytes(old);
+            *old = block;
+            return false;
+        }
+        if table.len() == table.capacity() {
+            // The insertion would move elements: say so, and scans start over.
+            self.generation = self.generation.wrapping_add(1);
+            table.reserve(1, |block| hash_of(element(block).member));
+        }
+        table.insert_unique(hash, block, |block| hash_of(element(block).member));
+        self.len += 1;
+        true
+    }
+
+    /// Takes an element out. False when there was none.
+    pub fn remove(&mut self, member: &[u8]) -> bool {
+        let removed = match &mut self.form {
+            Form::Packed(bytes) => packed_range(bytes, member).map(|range| drop(bytes.drain(range))).is_some(),
+            Form::Table(table) => table
+                .find_entry(hash_of(member), |block| element(block).member == member)
+                .map(|found| self.boxed_bytes -= box_bytes(&found.remove().0))
+                .is_ok(),
+        };
+        self.len -= usize::from(removed);
+        removed
+    }
+
+    /// Every element: in the order of insertion while packed, in no order after.
+    pub fn iter(&self) -> Box<dyn Iterator<Item = Element<'_>> + '_> {
+        match &self.form {
+            Form::Packed(bytes) => Box::new(PackedIter::new(bytes).map(|(_, element)| element)),
+            Form::Table(table) => Box::new(table.iter().map(|block| element(block))),
+        }
+    }
+
+    /// Some element, chosen by the random number `draw`; `None` when there is none.
+    pub fn pick(&self, draw: u64) -> Option<Element<'_>> {
+        if self.len == 0 {
+            return None;
+        }
+        match &self.form {
+            Form::Packed(bytes) => {
+                PackedIter::new(bytes).nth((draw % self.len as u64) as usize).map(|(_, element)| element)
+            }
+            Form::Table(table) => {
+                let buckets = table.num_buckets();
+                let start = (draw % buckets as u64) as usize;
+                // A stride that is odd visits every one of the buckets, whose number is a power of two.
+                let stride = ((draw >> 32) as usize) | 1;
+                (0..buckets)
+                    .find_map(|step| table.get_bucket(start.wrapping_add(step.wrapping_mul(stride)) & (buckets - 1)))
+                    .map(|block| element(block))
+            }
+        }
+    }
+
+    /// Visits about `count` elements from `cursor` on and gives the next cursor, 0 at the end.
+    ///
+    /// A packed collection is visited whole. Elements may be visited twice when the table grows between calls.
+    pub fn scan<'a>(&'a self, cursor: u64, count: usize, mut visit: impl FnMut(Element<'a>)) -> u64 {
+        let Form::Table(table) = &self.form else {
+            self.iter().for_each(visit);
+            return 0;
+        };
+        let from = if (cursor >> 32) as u8 == self.generation { cursor as u32 as usize } else { 0 };
+        let mut seen = 0;
+        for bucket in from..table.num_buckets() {
+            if seen >= count {
+                return u64::from(self.generation) << 32 | bucket as u64;
+            }
+            if let Some(block) = table.get_bucket(bucket) {
+                visit(element(block));
+                seen += 1;
+            }
+        }
+        0
+    }
+
+    /// Bytes of memory on the heap.
+    pub fn memory_bytes(&self) -> usize {
+        match &self.form {
+            Form::Packed(bytes) => bytes.capacity(),
+            Form::Table(table) => table.allocation_size() + self.boxed_bytes,
+        }
+    }
+
+    fn unpack(&mut self) {
+        let Form::Packed(bytes) = &self.form else { return };
+        let mut table = HashTable::with_capacity(self.len + 1);
+        for (_, found) in PackedIter::new(bytes) {
+            let block = packed_block(found.member, found.dot, found.payload).into_boxed_slice();
+            self.boxed_bytes += box_bytes(&block);
+            table.insert_unique(hash_of(found.member), block, |block: &Box<[u8]>| hash_of(element(block).member));
+        }
+        self.form = Form::Table(table);
+    }
+}
+
+impl Clone for Elements {
+    fn clone(&self) -> Elements {
+        let form = match &self.form {
+            Form::Packed(bytes) => Form::Packed(bytes.clone()),
+            Form::Table(table) => Form::Table(table.clone()),
+        };
+        Elements { form, len: self.len, generation: self.generation, boxed_bytes: self.boxed_bytes }
+    }
+}
+
+/// Equal when the same elements are there with the same dots and payloads, in whatever form and order.
+impl PartialEq for Elements {
+    fn eq(&self, other: &Elements) -> bool {
+        self.len == other.len && self.iter().all(|element| other.get(element.member) == Some(element))
+    }
+}
+
+fn box_bytes(block: &[u8]) -> usize {
+    crate::store::entry::size_class(block.len())
+}
+
+fn hash_of(member: &[u8]) -> u64 {
+    static HASHER: OnceLock<ahash::RandomState> = OnceLock::new();
+    HASHER.get_or_init(ahash::RandomState::new).hash_one(member)
+}
+
+/// `dot | member length | member | payload length | payload`: one element, packed or alone in a table's box.
+fn packed_block(member: &[u8], dot: Dot, payload: &[u8]) -> Vec<u8> {
+    let mut block = Vec::with_capacity(20 + member.len() + payload.len());
+    put_u64(&mut block, dot.hlc.0);
+    put_u16(&mut block, dot.actor.0);
+    put_bytes(&mut block, member);
+    put_bytes(&mut block, payload);
+    block
+}
+
+fn read_element<'a>(reader: &mut Reader<'a>) -> Option<Element<'a>> {
+    let dot = Dot { hlc: Hlc(reader.u64().ok()?), actor: Actor(reader.u16().ok()?) };
+    Some(Element { member: reader.bytes().ok()?, dot, payload: reader.bytes().ok()? })
+}
+
+fn element(block: &[u8]) -> Element<'_> {
+    let nothing = Element { member: &[], dot: Dot::default(), payload: &[] };
+    read_element(&mut Reader::new(block)).unwrap_or(nothing)
+}
+
+fn packed_range(bytes: &[u8], member: &[u8]) -> Option<std::ops::Range<usize>> {
+    PackedIter::new(bytes).find(|(_, element)| element.member == member).map(|(range, _)| range)
+}
+
+struct PackedIter<'a> {
+    reader: Reader<'a>,
+    total: usize,
+}
+
+impl<'a> PackedIter<'a> {
+    fn new(bytes: &'a [u8]) -> PackedIter<'a> {
+        PackedIter { reader: Reader::new(bytes), total: bytes.len() }
+    }
+}
+
+impl<'a> Iterator for PackedIter<'a> {
+    type Item = (std::ops::Range<usize>, Element<'a>);
+
+    fn next(&mut self) -> Option<Self::Item> {
+        let from = self.total - self.reader.rest().len();
+        let element = read_element(&mut self.reader)?;
+        Some((from..self.total - self.reader.rest().len(), element))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+    use std::collections::{BTreeMap, BTreeSet};
+
+    const SMALL: PackLimits = PackLimits { entries_max: 4, member_bytes_max: 8, payload_bytes_max: 8 };
+
+    fn dot(at: u64) -> Dot {
+        Dot { hlc: Hlc(at), actor: Actor(1) }
+    }
+
+    proptest! {
+        #[test]
+        fn behaves_as_a_map_in_either_form(steps in prop::collection::vec((any::<bool>(), 0u8..12, any::<u16>()), 0..80)) {
+            let (mut elements, mut model) = (Elements::default(), BTreeMap::new());
+            for (put, member, payload) in steps {
+                let (member, payload) = (vec![b'm', member], payload.to_string().into_bytes());
+                if put {
+                    let added = elements.put(&member, dot(7), &payload, SMALL);
+                    prop_assert_eq!(added, model.insert(member, payload).is_none());
+                } else {
+                    prop_assert_eq!(elements.remove(&member), model.remove(&member).is_some());
+                }
+                prop_assert_eq!(elements.len(), model.len());
+            }
+            let found: BTreeMap<_, _> =
+                elements.iter().map(|it| (it.member.to_vec(), it.payload.to_vec())).collect();
+            prop_assert_eq!(found, model);
+        }
+
+        #[test]
+        fn a_scan_misses_nothing_while_the_table_grows(start in 5usize..200, added in 0usize..400, count in 1usize..20) {
+            let mut elements = Elements::default();
+            let name = |n: usize| format!("e{n}").into_bytes();
+            (0..start).for_each(|n| { elements.put(&name(n), dot(1), b"", SMALL); });
+            let (mut cursor, mut seen, mut next) = (0, BTreeSet::new(), start);
+            loop {
+                cursor = elements.scan(cursor, count, |it| { seen.insert(it.member.to_vec()); });
+                if cursor == 0 { break; }
+                if next < start + added {
+                    elements.put(&name(next), dot(1), b"", SMALL);
+                    next += 1;
+                }
+            }
+            prop_assert!((0..start).all(|n| seen.contains(&name(n))));
+        }
+    }
+
+    #[test]
+    fn packed_keeps_the_order_of_insertion_also_on_overwrite() {
+        let mut elements = Elements::default();
+        for member in [b"b", b"a", b"c"] {
+            elements.put(member, dot(1), b"1", SMALL);
+        }
+        elements.put(b"b", dot(2), b"longer", SMALL);
+        let order: Vec<_> = elements.iter().map(|it| it.member).collect();
+        assert_eq!(order, [b"b", b"a", b"c"]);
+    }
+
+    #[test]
+    fn every_element_can_be_picked() {
+        let mut elements = Elements::default();
+        (0..40u8).for_each(|n| {
+            elements.put(&[n], dot(1), b"", SMALL);
+        });
+        let picked: BTreeSet<_> = (0..4_000u64)
+            .filter_map(|n| elements.pick(n.wrapping_mul(0x9e37_79b9_7f4a_7c15)))
+            .map(|it| it.member)
+            .collect();
+        assert_eq!(picked.len(), 40);
+        assert_eq!(Elements::default().pick(3), None);
+    }
+}

@@ -1,0 +1,384 @@
+//! One key: header, context, key and value in a single allocation, behind a pointer of eight bytes.
+//!
+//! A cache is mostly its entries, so the layout is by hand: `[Header | context dots | key | value]`. A string's value
+//! lies inline; any other type keeps a `Box<Value>` whose address lies where the value would. The allocation is
+//! rounded up to 16 bytes, and a value that fits the same rounding is overwritten in place; one that does not gets a
+//! new allocation, so that a short value never keeps a long one's memory.
+//!
+//! This is the one file of the store with `unsafe`. The proof, once for all blocks below:
+//! - `Entry.0` always comes from [`allocate`], is owned by exactly one `Entry`, and is freed only in `Drop` or by
+//!   [`Entry::rebuilt`], with the layout that the header's lengths give; nothing changes a length without keeping
+//!   the rounded size.
+//! - Every byte behind the header was written before the `Entry` exists, and slices into it are built from the
+//!   header's own lengths, under the borrow of the `Entry`.
+//! - `kind == BOXED` exactly when the value bytes are the address that `Box::into_raw` gave; it is read back
+//!   unaligned, dereferenced only under the borrow of the `Entry`, and turned back into a `Box` once.
+//! - `Entry` owns what it points to and shares nothing, so it is `Send`, and `Sync` behind `&`, as a `Box` is.
+//!
+//! Knows nothing of locks, tables or merging.
+
+use std::alloc::{Layout, alloc, dealloc, handle_alloc_error};
+use std::ptr::NonNull;
+
+use crate::base::clock::Hlc;
+use crate::base::version::{Actor, Context, Dot, Version};
+use crate::store::value::Value;
+
+const HEADER_BYTES: usize = size_of::<Header>();
+const DOT_BYTES: usize = 10;
+const ROUND_BYTES: usize = 16;
+const BOX_BYTES: usize = size_of::<*mut Value>();
+
+const STRING: u8 = 0;
+const TOMBSTONE: u8 = 1;
+const BOXED: u8 = 2;
+
+/// The string was changed in place by APPEND, SETRANGE or SETBIT: OBJECT ENCODING says `raw`, as Redis does.
+pub const FLAG_RAW: u8 = 1;
+
+#[repr(C)]
+struct Header {
+    deadline_ms: u64,
+    hlc: u64,
+    created_s: u32,
+    access: u32,
+    key_len: u32,
+    value_len: u32,
+    actor: u16,
+    context_len: u8,
+    kind: u8,
+    db: u8,
+    flags: u8,
+}
+
+/// What an entry is made from.
+pub enum Payload<'a> {
+    /// A string's bytes.
+    String(&'a [u8]),
+    /// A deleted key: the version is all that is left.
+    Tombstone,
+    /// Any other type.
+    Value(Box<Value>),
+}
+
+/// What an entry holds.
+#[derive(Debug)]
+pub enum Data<'a> {
+    /// A string's bytes.
+    String(&'a [u8]),
+    /// Deleted, and remembered so that an older copy does not come back.
+    Tombstone,
+    /// Any other type.
+    Value(&'a Value),
+}
+
+/// What an entry carries beside key and value.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Meta {
+    /// When the key expires, in milliseconds since 1970; 0 for never.
+    pub deadline_ms: u64,
+    /// When the key was created, in seconds since 1970.
+    pub created_s: u32,
+    /// The access word of the eviction policy (see `eviction`).
+    pub access: u32,
+    /// `FLAG_*`.
+    pub flags: u8,
+}
+
+/// A key with its value; see the head of the file.
+pub struct Entry(NonNull<Header>);
+
+// SAFETY: an Entry owns its allocation and its boxed value alone; `Value` is Send and Sync.
+unsafe impl Send for Entry {}
+// SAFETY: as above; no method changes anything through `&Entry`.
+unsafe impl Sync for Entry {}
+
+impl Entry {
+    /// An entry for `key` in database `db`. Key and value are shorter than 4 GiB: the protocol's limits see to it.
+    pub fn new(db: u8, key: &[u8], payload: Payload<'_>, version: &Version, meta: Meta) -> Entry {
+        match payload {
+            Payload::String(bytes) => Self::build(db, key, STRING, bytes, version, meta),
+            Payload::Tombstone => Self::build(db, key, TOMBSTONE, &[], version, meta),
+            Payload::Value(value) => {
+                let address = Box::into_raw(value) as usize;
+                Self::build(db, key, BOXED, &address.to_ne_bytes(), version, meta)
+            }
+        }
+    }
+
+    /// The same key and value under another version and meta: a new allocation, the boxed value moved, not copied.
+    pub fn rebuilt(self, version: &Version, meta: Meta) -> Entry {
+        let moved = Self::build(self.db(), self.key(), self.header().kind, self.tail(), version, meta);
+        // The boxed value now belongs to `moved`: free the old block without dropping it.
+        release(self.0, self.layout());
+        std::mem::forget(self);
+        moved
+    }
+
+    fn build(db: u8, key: &[u8], kind: u8, value: &[u8], version: &Version, meta: Meta) -> Entry {
+        let header = Header {
+            deadline_ms: meta.deadline_ms,
+            hlc: version.dot.hlc.0,
+            created_s: meta.created_s,
+            access: meta.access,
+            key_len: key.len() as u32,
+            value_len: value.len() as u32,
+            actor: version.dot.actor.0,
+            context_len: version.context.len() as u8,
+            kind,
+            db,
+            flags: meta.flags,
+        };
+        let block = allocate(layout(version.context.len(), key.len(), value.len()));
+        // SAFETY: `block` is fresh, aligned for Header, and as long as the three parts written behind it.
+        unsafe {
+            block.write(header);
+            let mut at = block.as_ptr().cast::<u8>().add(HEADER_BYTES);
+            for dot in &version.context {
+                at.copy_from_nonoverlapping(dot.hlc.0.to_ne_bytes().as_ptr(), 8);
+                at.add(8).copy_from_nonoverlapping(dot.actor.0.to_ne_bytes().as_ptr(), 2);
+                at = at.add(DOT_BYTES);
+            }
+            at.copy_from_nonoverlapping(key.as_ptr(), key.len());
+            at.add(key.len()).copy_from_nonoverlapping(value.as_ptr(), value.len());
+        }
+        Entry(block)
+    }
+
+    /// The key.
+    #[inline]
+    pub fn key(&self) -> &[u8] {
+        let header = self.header();
+        self.bytes(usize::from(header.context_len) * DOT_BYTES, header.key_len as usize)
+    }
+
+    /// What the key holds.
+    #[inline]
+    pub fn data(&self) -> Data<'_> {
+        match self.header().kind {
+            STRING => Data::String(self.tail()),
+            TOMBSTONE => Data::Tombstone,
+            // SAFETY: kind says BOXED, so the tail is a live box of ours, borrowed as long as `self` is.
+            _ => Data::Value(unsafe { &*self.boxed() }),
+        }
+    }
+
+    /// The boxed value to change in place; `None` for strings and tombstones.
+    pub fn value_mut(&mut self) -> Option<&mut Value> {
+        // SAFETY: as in `data`, and `&mut self` makes the borrow exclusive.
+        (self.header().kind == BOXED).then(|| unsafe { &mut *self.boxed() })
+    }
+
+    /// Puts `bytes` in place of a string of the same rounded size. False, with nothing changed, when it does not fit.
+    #[inline]
+    pub fn overwrite(&mut self, bytes: &[u8]) -> bool {
+        let header = self.header();
+        let (context_len, key_len) = (usize::from(header.context_len), header.key_len as usize);
+        if header.kind != STRING || layout(context_len, key_len, bytes.len()) != self.layout() {
+            return false;
+        }
+        // SAFETY: the block is exactly as large for the new length as for the old one, and ours alone.
+        unsafe {
+            self.start().add(context_len * DOT_BYTES + key_len).copy_from(bytes.as_ptr(), bytes.len());
+        }
+        self.header_mut().value_len = bytes.len() as u32;
+        true
+    }
+
+    /// The bytes of a string to change in place; `None` for other kinds.
+    pub fn string_mut(&mut self) -> Option<&mut [u8]> {
+        let header = self.header();
+        if header.kind != STRING {
+            return None;
+        }
+        let (from, len) = (self.tail_offset(), header.value_len as usize);
+        // SAFETY: the value's bytes lie inside the block and are borrowed with `&mut self`.
+        Some(unsafe { std::slice::from_raw_parts_mut(self.start().add(from), len) })
+    }
+
+    /// The version of the last write.
+    pub fn version(&self) -> Version {
+        let mut context = Context::new();
+        let dots = self.bytes(0, usize::from(self.header().context_len) * DOT_BYTES);
+        for dot in dots.chunks_exact(DOT_BYTES) {
+            let (hlc, actor) = dot.split_at(8);
+            context.push(Dot {
+                hlc: Hlc(u64::from_ne_bytes(hlc.try_into().unwrap_or_default())),
+                actor: Actor(u16::from_ne_bytes(actor.try_into().unwrap_or_default())),
+            });
+        }
+        Version { dot: self.dot(), context }
+    }
+
+    /// The dot of the last write: what replicas compare.
+    #[inline]
+    pub fn dot(&self) -> Dot {
+        let header = self.header();
+        Dot { hlc: Hlc(header.hlc), actor: Actor(header.actor) }
+    }
+
+    /// True when the version names no other actor, so that a write by the dot's own actor changes only the dot.
+    #[inline]
+    pub fn context_is_empty(&self) -> bool {
+        self.header().context_len == 0
+    }
+
+    /// Moves the dot, the context staying as it is.
+    #[inline]
+    pub fn set_dot(&mut self, dot: Dot) {
+        let header = self.header_mut();
+        header.hlc = dot.hlc.0;
+        header.actor = dot.actor.0;
+    }
+
+    /// The database the key lives in.
+    #[inline]
+    pub fn db(&self) -> u8 {
+        self.header().db
+    }
+
+    /// What the entry carries beside key and value.
+    pub fn meta(&self) -> Meta {
+        let Header { deadline_ms, created_s, access, flags, .. } = *self.header();
+        Meta { deadline_ms, created_s, access, flags }
+    }
+
+    /// When the key expires, in milliseconds since 1970; 0 for never.
+    #[inline]
+    pub fn deadline_ms(&self) -> u64 {
+        self.header().deadline_ms
+    }
+
+    /// Sets when the key expires; 0 for never.
+    #[inline]
+    pub fn set_deadline_ms(&mut self, deadline_ms: u64) {
+        self.header_mut().deadline_ms = deadline_ms;
+    }
+
+    /// The access word of the eviction policy.
+    #[inline]
+    pub fn access(&self) -> u32 {
+        self.header().access
+    }
+
+    /// Sets the access word of the eviction policy.
+    #[inline]
+    pub fn set_access(&mut self, access: u32) {
+        self.header_mut().access = access;
+    }
+
+    /// Sets the `FLAG_*` bits.
+    #[inline]
+    pub fn set_flags(&mut self, flags: u8) {
+        self.header_mut().flags = flags;
+    }
+
+    /// True for a deleted key that is only remembered.
+    #[inline]
+    pub fn is_tombstone(&self) -> bool {
+        self.header().kind == TOMBSTONE
+    }
+
+    /// True at and after the key's deadline.
+    #[inline]
+    pub fn is_expired(&self, now_ms: u64) -> bool {
+        let deadline_ms = self.header().deadline_ms;
+        deadline_ms != 0 && deadline_ms <= now_ms
+    }
+
+    /// Bytes of memory that the entry takes, the allocator's rounding and a boxed value included.
+    pub fn memory_bytes(&self) -> usize {
+        let boxed = match self.data() {
+            Data::Value(value) => value.memory_bytes(),
+            Data::String(_) | Data::Tombstone => 0,
+        };
+        size_class(self.layout().size()) + boxed
+    }
+
+    #[inline]
+    fn header(&self) -> &Header {
+        // SAFETY: the block starts with an initialised Header.
+        unsafe { self.0.as_ref() }
+    }
+
+    #[inline]
+    fn header_mut(&mut self) -> &mut Header {
+        // SAFETY: as above, and `&mut self` makes it exclusive.
+        unsafe { self.0.as_mut() }
+    }
+
+    fn start(&self) -> *mut u8 {
+        // SAFETY: the block is at least a header long.
+        unsafe { self.0.as_ptr().cast::<u8>().add(HEADER_BYTES) }
+    }
+
+    #[inline]
+    fn bytes(&self, from: usize, len: usize) -> &[u8] {
+        // SAFETY: callers pass ranges made of the header's own lengths, all of them written at construction.
+        unsafe { std::slice::from_raw_parts(self.start().add(from), len) }
+    }
+
+    fn tail_offset(&self) -> usize {
+        let header = self.header();
+        usize::from(header.context_len) * DOT_BYTES + header.key_len as usize
+    }
+
+    #[inline]
+    fn tail(&self) -> &[u8] {
+        self.bytes(self.tail_offset(), self.header().value_len as usize)
+    }
+
+    fn boxed(&self) -> *mut Value {
+        let address: [u8; BOX_BYTES] = self.tail().try_into().unwrap_or_default();
+        usize::from_ne_bytes(address) as *mut Value
+    }
+
+    fn layout(&self) -> Layout {
+        let header = self.header();
+        layout(usize::from(header.context_len), header.key_len as usize, header.value_len as usize)
+    }
+}
+
+impl Drop for Entry {
+    fn drop(&mut self) {
+        if self.header().kind == BOXED {
+            // SAFETY: the box is ours and nobody looks at the entry any more.
+            drop(unsafe { Box::from_raw(self.boxed()) });
+        }
+        release(self.0, self.layout());
+    }
+}
+
+impl std::fmt::Debug for Entry {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let key = String::from_utf8_lossy(self.key());
+        f.debug_struct("Entry").field("key", &key).field("data", &self.data()).field("dot", &self.dot()).finish()
+    }
+}
+
+/// What the allocator really sets aside for `bytes`: mimalloc's size classes step by an eighth of a power of two.
+pub fn size_class(bytes: usize) -> usize {
+    if bytes <= 64 {
+        return bytes.next_multiple_of(8);
+    }
+    let step = (bytes.next_power_of_two() / 8).max(8);
+    bytes.next_multiple_of(step)
+}
+
+fn layout(context_len: usize, key_len: usize, value_len: usize) -> Layout {
+    let bytes = HEADER_BYTES + context_len * DOT_BYTES + key_len + value_len;
+    let rounded = bytes.next_multiple_of(ROUND_BYTES);
+    // Lengths come from slices that exist, so the sum is far from the limit that this checks.
+    Layout::from_size_align(rounded, align_of::<Header>()).unwrap_or_else(|_| Layout::new::<Header>())
+}
+
+fn allocate(layout: Layout) -> NonNull<Header> {
+    // SAFETY: the layout is never empty: it holds at least a Header.
+    let block = unsafe { alloc(layout) };
+    NonNull::new(block.cast()).unwrap_or_else(|| handle_alloc_error(layout))
+}
+
+fn release(block: NonNull<Header>, layout: Layout) {
+    // SAFETY: callers pass a block of `allocate` with the layout that its header gives, and never use it again.
+    unsafe { dealloc(block.as_ptr().cast(), layout) };
+}

@@ -1,0 +1,74 @@
+//! Tests of the entry's memory layout. They run under valgrind too (`scripts/test` does), which sees what `assert` cannot.
+
+use crate::base::clock::Hlc;
+use crate::base::version::{Actor, Dot, Version};
+use crate::store::counter::Counter;
+use crate::store::entry::{Data, Entry, Meta, Payload, size_class};
+use crate::store::value::Value;
+
+fn dot(actor: u16, at: u64) -> Dot {
+    Dot { hlc: Hlc(at), actor: Actor(actor) }
+}
+
+fn string(entry: &Entry) -> &[u8] {
+    match entry.data() {
+        Data::String(bytes) => bytes,
+        other => panic!("not a string: {other:?}"),
+    }
+}
+
+#[test]
+fn an_entry_gives_back_what_was_put_in() {
+    let version = Version::first(dot(3, 7)).advanced(dot(4, 9)).advanced(dot(5, 11));
+    let meta = Meta { deadline_ms: 99, created_s: 5, access: 6, flags: 1 };
+    let entry = Entry::new(2, b"key", Payload::String(b"some value"), &version, meta);
+    assert_eq!((entry.db(), entry.key(), string(&entry)), (2, &b"key"[..], &b"some value"[..]));
+    assert_eq!(entry.version(), version);
+    assert_eq!((entry.deadline_ms(), entry.meta().created_s, entry.access()), (99, 5, 6));
+    assert!(entry.is_expired(99) && !entry.is_expired(98));
+}
+
+#[test]
+fn a_value_of_the_same_rounded_size_is_overwritten_in_place_and_no_other() {
+    let version = Version::first(dot(0, 1));
+    let mut entry = Entry::new(0, b"k", Payload::String(&[b'a'; 20]), &version, Meta::default());
+    assert!(entry.overwrite(&[b'b'; 22]));
+    assert_eq!(string(&entry), [b'b'; 22]);
+    assert!(!entry.overwrite(b"b"), "a short value must not keep a long one's memory");
+    assert!(!entry.overwrite(&[b'c'; 2000]));
+    assert_eq!(string(&entry), [b'b'; 22]);
+    entry.string_mut().expect("a string").fill(b'z');
+    assert_eq!(string(&entry), [b'z'; 22]);
+}
+
+#[test]
+fn empty_and_large_parts_work() {
+    let big = vec![7; 1 << 20];
+    let version = Version::first(dot(0, 1));
+    let entry = Entry::new(0, b"", Payload::String(&big), &version, Meta::default());
+    assert_eq!((entry.key().len(), string(&entry).len()), (0, 1 << 20));
+    assert!(Entry::new(0, b"", Payload::Tombstone, &version, Meta::default()).is_tombstone());
+}
+
+#[test]
+fn a_boxed_value_moves_with_a_rebuild_and_is_dropped_once() {
+    let version = Version::first(dot(0, 1));
+    let counter = Value::Counter(Counter::on_base(5, version.dot));
+    let mut entry = Entry::new(0, b"n", Payload::Value(Box::new(counter)), &version, Meta::default());
+    assert!(!entry.overwrite(b"x") && entry.string_mut().is_none());
+    entry.set_dot(dot(0, 2));
+    let newer = entry.version().advanced(dot(1, 3));
+    let mut entry = entry.rebuilt(&newer, Meta { deadline_ms: 1, ..Meta::default() });
+    assert_eq!(entry.version(), newer);
+    match entry.value_mut() {
+        Some(Value::Counter(counter)) => assert_eq!(counter.total(), 5),
+        other => panic!("lost the value: {other:?}"),
+    }
+}
+
+#[test]
+fn the_benchmark_key_stays_within_one_size_class() {
+    let entry = Entry::new(0, &[b'k'; 17], Payload::String(&[0; 100]), &Version::default(), Meta::default());
+    assert_eq!(entry.memory_bytes(), 160);
+    assert_eq!((size_class(1), size_class(65), size_class(129), size_class(2_100)), (8, 80, 160, 2_560));
+}

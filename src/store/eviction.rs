@@ -1,0 +1,292 @@
+//! Which key goes when memory is full: Redis's policies, decided on samples as Redis does (`evict.c`, 7.0).
+//!
+//! Every entry has an access word: 24 bits of seconds (last use) and 8 bits of frequency (a logarithmic counter that
+//! decays, Morris 1978). A use writes it only when it changes, so that hot keys do not dirty their cache line.
+//!
+//! To evict, a few random slots are asked for a few random entries each, and the best victim of all of them goes.
+//! Eviction is this node's own affair: it leaves no tombstone, and replicas do not repair it back.
+
+use std::sync::atomic::{AtomicU8, AtomicU32, AtomicU64, Ordering};
+
+use crate::base::ids::{SLOT_COUNT, Slot};
+use crate::store::entry::Entry;
+use crate::store::slot::Name;
+use crate::store::{Store, hash_name};
+
+const FREQUENCY_NEW: u8 = 5;
+const SECONDS_MASK: u32 = 0x00ff_ffff;
+
+/// `maxmemory-policy`.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[repr(u8)]
+pub enum Policy {
+    /// Refuse writes that need memory.
+    NoEviction,
+    /// Least recently used, of all keys.
+    AllKeysLru,
+    /// Least recently used, of keys with a deadline.
+    VolatileLru,
+    /// Least frequently used, of all keys.
+    AllKeysLfu,
+    /// Least frequently used, of keys with a deadline.
+    VolatileLfu,
+    /// Any, of all keys.
+    AllKeysRandom,
+    /// Any, of keys with a deadline.
+    VolatileRandom,
+    /// Nearest deadline.
+    VolatileTtl,
+}
+
+impl Policy {
+    /// Every policy, by Redis's name.
+    pub const ALL: [(&'static str, Policy); 8] = [
+        ("noeviction", Policy::NoEviction),
+        ("allkeys-lru", Policy::AllKeysLru),
+        ("volatile-lru", Policy::VolatileLru),
+        ("allkeys-lfu", Policy::AllKeysLfu),
+        ("volatile-lfu", Policy::VolatileLfu),
+        ("allkeys-random", Policy::AllKeysRandom),
+        ("volatile-random", Policy::VolatileRandom),
+        ("volatile-ttl", Policy::VolatileTtl),
+    ];
+
+    /// True when the policy chooses by frequency of use.
+    pub fn is_lfu(self) -> bool {
+        matches!(self, Policy::AllKeysLfu | Policy::VolatileLfu)
+    }
+
+    fn only_volatile(self) -> bool {
+        use Policy::{VolatileLfu, VolatileLru, VolatileRandom, VolatileTtl};
+        matches!(self, VolatileLru | VolatileLfu | VolatileRandom | VolatileTtl)
+    }
+}
+
+/// The settings, changeable while the node runs.
+#[derive(Debug)]
+pub struct Eviction {
+    /// `maxmemory`, in bytes; 0 for no limit.
+    pub bytes_max: AtomicU64,
+    policy: AtomicU8,
+    /// `maxmemory-samples`.
+    pub samples: AtomicU32,
+    /// `lfu-log-factor`.
+    pub log_factor: AtomicU32,
+    /// `lfu-decay-time`, in minutes.
+    pub decay_minutes: AtomicU32,
+}
+
+impl Default for Eviction {
+    fn default() -> Eviction {
+        Eviction {
+            bytes_max: AtomicU64::new(0),
+            policy: AtomicU8::new(Policy::NoEviction as u8),
+            samples: AtomicU32::new(5),
+            log_factor: AtomicU32::new(10),
+            decay_minutes: AtomicU32::new(1),
+        }
+    }
+}
+
+impl Eviction {
+    /// The policy in force.
+    pub fn policy(&self) -> Policy {
+        let code = self.policy.load(Ordering::Relaxed);
+        let found = Policy::ALL.iter().find(|(_, policy)| *policy as u8 == code);
+        found.map_or(Policy::NoEviction, |(_, policy)| *policy)
+    }
+
+    /// Changes the policy.
+    pub fn set_policy(&self, policy: Policy) {
+        self.policy.store(policy as u8, Ordering::Relaxed);
+    }
+}
+
+/// A use of a key at a certain time, ready to be noted on entries.
+#[derive(Clone, Copy, Debug)]
+pub struct Access {
+    seconds: u32,
+    lfu: Option<(u32, u32)>,
+}
+
+impl Access {
+    /// A use at `now_ms`.
+    #[inline]
+    pub fn at(eviction: &Eviction, now_ms: u64) -> Access {
+        let lfu = eviction
+            .policy()
+            .is_lfu()
+            .then(|| (eviction.log_factor.load(Ordering::Relaxed), eviction.decay_minutes.load(Ordering::Relaxed)));
+        Access { seconds: (now_ms / 1_000) as u32 & SECONDS_MASK, lfu }
+    }
+
+    /// Notes the use.
+    #[inline]
+    pub fn touch(self, entry: &mut Entry) {
+        let old = entry.access();
+        let mut frequency = old as u8;
+        if let Some((log_factor, decay_minutes)) = self.lfu {
+            frequency = self.decayed(old, decay_minutes);
+            frequency = grown(frequency, log_factor, rand::random());
+        } else if frequency == 0 {
+            frequency = FREQUENCY_NEW;
+        }
+        let new = self.seconds << 8 | u32::from(frequency);
+        if new != old {
+            entry.set_access(new);
+        }
+    }
+
+    /// Seconds since the entry's last use.
+    pub fn idle_s(self, entry: &Entry) -> u32 {
+        self.seconds.wrapping_sub(entry.access() >> 8) & SECONDS_MASK
+    }
+
+    /// The entry's frequency now, 0 to 255, logarithmic.
+    pub fn frequency(self, entry: &Entry) -> u8 {
+        self.decayed(entry.access(), self.lfu.map_or(1, |(_, decay_minutes)| decay_minutes))
+    }
+
+    fn decayed(self, access: u32, decay_minutes: u32) -> u8 {
+        let idle_minutes = (self.seconds.wrapping_sub(access >> 8) & SECONDS_MASK) / 60;
+        let periods = idle_minutes.checked_div(decay_minutes).unwrap_or(0);
+        (access as u8).saturating_sub(u8::try_from(periods).unwrap_or(u8::MAX))
+    }
+}
+
+/// A counter one use later: grows with probability 1 / (above-new * factor + 1).
+fn grown(frequency: u8, log_factor: u32, draw: u32) -> u8 {
+    let above = f64::from(frequency.saturating_sub(FREQUENCY_NEW));
+    let chance = 1.0 / (above * f64::from(log_factor) + 1.0);
+    frequency.saturating_add(u8::from(f64::from(draw) < chance * f64::from(u32::MAX)))
+}
+
+/// What eviction achieved.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Evicted {
+    /// Below the limit again, after this many keys.
+    Enough(u64),
+    /// Still above the limit: nothing may go, or nothing is left to.
+    NotEnough(u64),
+}
+
+impl Store {
+    /// True when the limit on memory is exceeded.
+    #[inline]
+    pub fn is_over_limit(&self) -> bool {
+        let limit = self.eviction.bytes_max.load(Ordering::Relaxed);
+        limit != 0 && self.used_bytes() > limit
+    }
+
+    /// Evicts by the policy until below the limit, at most `keys_max` keys; `gone` is told of each.
+    pub fn evict(&self, now_ms: u64, keys_max: u64, mut gone: impl FnMut(u8, &[u8])) -> Evicted {
+        let policy = self.eviction.policy();
+        let mut evicted = 0;
+        while self.is_over_limit() {
+            if policy == Policy::NoEviction || evicted >= keys_max {
+                return Evicted::NotEnough(evicted);
+            }
+            let Some((slot, db, key)) = self.choose_victim(policy, now_ms) else {
+                return Evicted::NotEnough(evicted);
+            };
+            let name = Name { db, key: &key, hash: hash_name(db, &key) };
+            if self.table(slot).forget(name) {
+                evicted += 1;
+                gone(db, &key);
+            }
+        }
+        Evicted::Enough(evicted)
+    }
+
+    /// The best of a sample; `None` when a full turn over the slots finds nothing that may go.
+    fn choose_victim(&self, policy: Policy, now_ms: u64) -> Option<(Slot, u8, Box<[u8]>)> {
+        let access = Access::at(&self.eviction, now_ms);
+        let wanted = self.eviction.samples.load(Ordering::Relaxed).max(1);
+        let (start, mut found) = (rand::random_range(0..SLOT_COUNT), 0);
+        let mut best: Option<(u64, Slot, u8, Box<[u8]>)> = None;
+        for step in 0..SLOT_COUNT {
+            let slot = Slot::new(((start + step) % SLOT_COUNT) as u16)?;
+            let table = self.table(slot);
+            for _ in 0..wanted.min(table.len() as u32) {
+                let Some(entry) = table.pick(rand::random()) else { break };
+                if entry.is_tombstone() || policy.only_volatile() && entry.deadline_ms() == 0 {
+                    continue;
+                }
+                found += 1;
+                let score = score(entry, policy, access);
+                if best.as_ref().is_none_or(|(best_score, ..)| *best_score < score) {
+                    best = Some((score, slot, entry.db(), entry.key().into()));
+                }
+            }
+            if found >= wanted {
+                break;
+            }
+        }
+        best.map(|(_, slot, db, key)| (slot, db, key))
+    }
+}
+
+/// How much an entry deserves to go: more is sooner.
+fn score(entry: &Entry, policy: Policy, access: Access) -> u64 {
+    match policy {
+        Policy::AllKeysLru | Policy::VolatileLru => u64::from(access.idle_s(entry)),
+        Policy::AllKeysLfu | Policy::VolatileLfu => u64::from(u8::MAX - access.frequency(entry)),
+        Policy::VolatileTtl => u64::MAX - entry.deadline_ms(),
+        Policy::AllKeysRandom | Policy::VolatileRandom | Policy::NoEviction => 0,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::base::ids::{ActorId, slot_of};
+    use crate::store::{Effects, mutation::Mutation};
+
+    fn store_with(keys: u64, deadline_ms: impl Fn(u64) -> u64, touched_ms: impl Fn(u64) -> u64) -> Store {
+        let store = Store::new(ActorId { node: 1, boot: 1 });
+        let mut effects = Effects::default();
+        for n in 0..keys {
+            let key = n.to_string().into_bytes();
+            let mut keyspace = store.lock(slot_of(&key), 0, touched_ms(n), &mut effects);
+            keyspace.write(&key, Mutation::Assign { value: &[0; 100], deadline_ms: deadline_ms(n) });
+            keyspace.read(&key);
+        }
+        store
+    }
+
+    fn evict(store: &Store, policy: Policy, keys: u64) -> Vec<u64> {
+        store.eviction.set_policy(policy);
+        store.eviction.bytes_max.store(1, Ordering::Relaxed);
+        store.eviction.samples.store(64, Ordering::Relaxed);
+        let mut gone = Vec::new();
+        store.evict(1_000_000, keys, |_, key| gone.push(String::from_utf8_lossy(key).parse().unwrap_or(u64::MAX)));
+        gone
+    }
+
+    #[test]
+    fn lru_prefers_the_idle_ttl_the_soonest_and_volatile_spares_the_rest() {
+        let store = store_with(1_000, |_| 0, |n| n * 1_000);
+        let gone = evict(&store, Policy::AllKeysLru, 50);
+        assert_eq!(gone.len(), 50);
+        assert!(gone.iter().sum::<u64>() / 50 < 300, "mean {gone:?}");
+        let store = store_with(1_000, |n| if n % 2 == 0 { 0 } else { 2_000_000 + n }, |_| 1_000);
+        let gone = evict(&store, Policy::VolatileTtl, 50);
+        assert!(gone.iter().all(|n| n % 2 == 1) && gone.iter().sum::<u64>() / 50 < 300, "{gone:?}");
+    }
+
+    #[test]
+    fn noeviction_and_nothing_volatile_evict_nothing() {
+        let store = store_with(10, |_| 0, |_| 0);
+        assert_eq!(evict(&store, Policy::NoEviction, 5), Vec::<u64>::new());
+        assert_eq!(evict(&store, Policy::VolatileLru, 5), Vec::<u64>::new());
+        assert_eq!(evict(&store, Policy::AllKeysRandom, 100).len(), 10);
+    }
+
+    #[test]
+    fn frequency_grows_slowly_and_decays() {
+        let counted = (0..100_000u32).fold(FREQUENCY_NEW, |f, n| grown(f, 10, n.wrapping_mul(2_654_435_761)));
+        assert!((80..=200).contains(&counted), "{counted}");
+        let access = Access { seconds: 600, lfu: Some((10, 1)) };
+        assert_eq!(access.decayed(u32::from(counted), 1), counted - 10);
+    }
+}

@@ -1,0 +1,171 @@
+//! How expired keys leave: found without being touched, a bounded piece of a slot at a time.
+//!
+//! Each slot knows the earliest deadline it may hold. The sweeper (a background task of the node) asks the slots whose
+//! earliest deadline has passed, in turn, and walks their buckets in pieces of [`SWEEP_BUCKETS_MAX`], so that no lock is
+//! held for long whatever the slot's size. A walk that finds little puts the slot off for a while, because a slot of
+//! many keys with scattered deadlines always has one that has just passed.
+//!
+//! A key stays invisible-but-present for [`GRACE_MS`] after its deadline when it has replicas: a replica whose clock
+//! is behind must not find it gone while it still counts it alive.
+
+use crate::store::entry::{Entry, Meta, Payload};
+use crate::store::slot::SlotTable;
+
+/// Most buckets looked at under one lock.
+pub const SWEEP_BUCKETS_MAX: usize = 512;
+
+/// How long after its deadline a replicated key is kept, in milliseconds.
+pub const GRACE_MS: u64 = 500;
+
+/// How long a slot is left alone after a walk that found little, in milliseconds.
+const LOW_YIELD_PAUSE_MS: u64 = 1_000;
+
+/// What the sweeper does with what it finds.
+#[derive(Clone, Copy, Debug)]
+pub struct SweepRules {
+    /// Keys whose deadline is at or before this go, in milliseconds since 1970.
+    pub before_ms: u64,
+    /// Some replica may still hold an older version: leave a tombstone instead of nothing.
+    pub keep_tombstones: bool,
+}
+
+/// Where a sweep stands, and what it did.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Sweep {
+    /// The bucket to go on from; `None` when the walk is done.
+    pub next_bucket: Option<usize>,
+    /// Keys removed in this piece.
+    pub removed: usize,
+    /// Earliest deadline seen so far in this walk; 0 for none.
+    pub deadline_min_ms: u64,
+    /// Entries seen so far in this walk.
+    pub seen: usize,
+    /// Keys removed so far in this walk.
+    pub removed_in_walk: usize,
+}
+
+impl SlotTable {
+    /// True when some key may have passed its deadline.
+    pub fn is_sweep_due(&self, before_ms: u64) -> bool {
+        self.deadline_min_ms != 0 && self.deadline_min_ms <= before_ms
+    }
+
+    /// Removes expired keys from one piece of the table, calling `gone` for each.
+    pub fn sweep(&mut self, so_far: Sweep, rules: SweepRules, mut gone: impl FnMut(&Entry)) -> Sweep {
+        let from = so_far.next_bucket.unwrap_or(0);
+        let to = (from + SWEEP_BUCKETS_MAX).min(self.table.num_buckets());
+        let mut sweep = Sweep { next_bucket: None, removed: 0, ..so_far };
+        for bucket in from..to {
+            let Some(entry) = self.table.get_bucket(bucket) else { continue };
+            sweep.seen += 1;
+            let deadline_ms = entry.deadline_ms();
+            if deadline_ms == 0 {
+                continue;
+            }
+            if deadline_ms <= rules.before_ms {
+                gone(entry);
+                self.expire_bucket(bucket, rules.keep_tombstones);
+                sweep.removed += 1;
+            } else if sweep.deadline_min_ms == 0 || deadline_ms < sweep.deadline_min_ms {
+                sweep.deadline_min_ms = deadline_ms;
+            }
+        }
+        sweep.removed_in_walk += sweep.removed;
+        if to < self.table.num_buckets() {
+            sweep.next_bucket = Some(to);
+        } else {
+            self.finish_sweep(&sweep, rules.before_ms);
+        }
+        sweep
+    }
+
+    fn expire_bucket(&mut self, bucket: usize, keep_tombstone: bool) {
+        let Ok(place) = self.table.get_bucket_entry(bucket) else { return };
+        let (entry, vacant) = place.remove();
+        self.bytes -= entry.memory_bytes();
+        if keep_tombstone {
+            let version = entry.version();
+            let tombstone = Entry::new(entry.db(), entry.key(), Payload::Tombstone, &version, Meta::default());
+            self.bytes += tombstone.memory_bytes();
+            self.tombstones += 1;
+            vacant.insert(tombstone);
+        }
+    }
+
+    fn finish_sweep(&mut self, sweep: &Sweep, before_ms: u64) {
+        let low_yield = sweep.removed_in_walk * 8 < sweep.seen;
+        self.deadline_min_ms = match sweep.deadline_min_ms {
+            0 => 0,
+            next if low_yield => next.max(before_ms + LOW_YIELD_PAUSE_MS),
+            next => next,
+        };
+        self.shrink_if_sparse();
+    }
+
+    /// Gives memory back after many keys have gone.
+    pub(super) fn shrink_if_sparse(&mut self) {
+        if self.table.num_buckets() > 64 && self.table.len() * 8 < self.table.num_buckets() {
+            self.generation = self.generation.wrapping_add(1);
+            self.table.shrink_to(self.table.len() * 2, |entry| super::hash_name(entry.db(), entry.key()));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::base::clock::Hlc;
+    use crate::base::ids::{ActorId, Slot};
+    use crate::base::version::Dot;
+    use crate::store::mutation::Mutation;
+    use crate::store::slot::Name;
+    use crate::store::{Store, hash_name};
+
+    fn fill(table: &mut SlotTable, store: &Store, keys: u64, deadline_ms: impl Fn(u64) -> u64) {
+        for n in 0..keys {
+            let key = n.to_string().into_bytes();
+            let name = Name { db: 0, key: &key, hash: hash_name(0, &key) };
+            let dot = Dot { hlc: Hlc(n + 1), ..Dot::default() };
+            table.apply(name, dot, &Mutation::Assign { value: b"v", deadline_ms: deadline_ms(n) }, &store.rules(0));
+        }
+    }
+
+    fn sweep_all(table: &mut SlotTable, rules: SweepRules) -> usize {
+        let mut sweep = Sweep::default();
+        let mut removed = 0;
+        loop {
+            sweep = table.sweep(sweep, rules, |_| {});
+            removed += sweep.removed;
+            if sweep.next_bucket.is_none() {
+                return removed;
+            }
+        }
+    }
+
+    #[test]
+    fn exactly_the_expired_go_and_the_memory_with_them() {
+        let store = Store::new(ActorId { node: 1, boot: 1 });
+        let mut table = store.table(Slot::new(0).expect("a slot"));
+        fill(&mut table, &store, 5_000, |n| 100 + n % 10);
+        assert!(table.is_sweep_due(100) && !table.is_sweep_due(99));
+        let rules = SweepRules { before_ms: 104, keep_tombstones: false };
+        assert_eq!(sweep_all(&mut table, rules), 2_500);
+        assert_eq!(table.len(), 2_500);
+        assert!(!table.is_sweep_due(104) && table.is_sweep_due(105));
+        assert_eq!(sweep_all(&mut table, SweepRules { before_ms: 200, ..rules }), 2_500);
+        assert!(table.is_empty() && !table.is_sweep_due(u64::MAX));
+        assert_eq!(table.bytes, 0);
+        assert!(table.footprint_bytes() < 2_000);
+    }
+
+    #[test]
+    fn a_walk_that_finds_little_puts_the_slot_off() {
+        let store = Store::new(ActorId { node: 1, boot: 1 });
+        let mut table = store.table(Slot::new(0).expect("a slot"));
+        fill(&mut table, &store, 1_000, |n| 100 + n);
+        let rules = SweepRules { before_ms: 100, keep_tombstones: true };
+        assert_eq!(sweep_all(&mut table, rules), 1);
+        assert_eq!((table.len(), table.tombstones), (999, 1));
+        assert!(!table.is_sweep_due(500) && table.is_sweep_due(1_100));
+    }
+}

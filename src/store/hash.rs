@@ -1,0 +1,124 @@
+//! A hash's fields: what the payload of an element means.
+//!
+//! A field is bytes, or a counter once HINCRBY has added to it, so that both sides of a partition can add to a field
+//! as they can to a key. The payload is a tag byte and either the bytes or the counter with interned actors; it never
+//! leaves the node in this form.
+
+use std::borrow::Cow;
+
+use crate::base::clock::Hlc;
+use crate::base::version::{Actor, ActorTable, Dot};
+use crate::base::wire::{Reader, WireError, put_u16, put_u64};
+use crate::store::counter::{Counter, Share};
+use crate::store::elements::{Element, Elements, PackLimits};
+
+const BYTES: u8 = 0;
+const COUNTER: u8 = 1;
+
+/// One field's value.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Field<'a> {
+    /// As HSET put it.
+    Bytes(&'a [u8]),
+    /// As HINCRBY made it.
+    Counter(Counter),
+}
+
+impl<'a> Field<'a> {
+    /// The value as a client reads it.
+    pub fn text(&self) -> Cow<'a, [u8]> {
+        match self {
+            Field::Bytes(bytes) => Cow::Borrowed(bytes),
+            Field::Counter(counter) => Cow::Owned(counter.total().to_string().into_bytes()),
+        }
+    }
+}
+
+/// The value in an element's payload.
+pub fn field(payload: &[u8]) -> Field<'_> {
+    match payload.split_first() {
+        Some((&COUNTER, rest)) => read_counter(rest).map_or(Field::Bytes(&[]), Field::Counter),
+        Some((_, bytes)) => Field::Bytes(bytes),
+        None => Field::Bytes(&[]),
+    }
+}
+
+/// The payload of a field that holds bytes.
+pub fn bytes_payload(bytes: &[u8]) -> Vec<u8> {
+    [&[BYTES], bytes].concat()
+}
+
+/// The payload of a field that holds a counter.
+pub fn counter_payload(counter: &Counter) -> Vec<u8> {
+    let mut out = vec![COUNTER];
+    put_u64(&mut out, counter.base as u64);
+    put_dot(&mut out, counter.base_dot);
+    for share in &counter.shares {
+        put_dot(&mut out, share.dot);
+        put_u64(&mut out, share.sum as u64);
+    }
+    out
+}
+
+/// The counter that adding to `element` starts from: its own, or one based on its number; 0 when there is none.
+pub fn counter_of(element: Option<Element<'_>>) -> Counter {
+    let Some(element) = element else { return Counter::on_base(0, Dot::default()) };
+    match field(element.payload) {
+        Field::Counter(counter) => counter,
+        Field::Bytes(bytes) => {
+            let base = std::str::from_utf8(bytes).ok().and_then(|text| text.parse().ok()).unwrap_or(0);
+            Counter::on_base(base, element.dot)
+        }
+    }
+}
+
+/// Puts the merge of one field's two concurrent values into `into`: counters on the same base add up, of anything
+/// else the later stays.
+pub fn merge_field(
+    into: &mut Elements,
+    ours: Element<'_>,
+    theirs: Element<'_>,
+    limits: PackLimits,
+    actors: &ActorTable,
+) {
+    let later = if actors.compare(ours.dot, theirs.dot).is_lt() { theirs } else { ours };
+    let payload = match (field(ours.payload), field(theirs.payload)) {
+        (Field::Bytes(_), Field::Bytes(_)) => later.payload.to_vec(),
+        (Field::Counter(mut one), Field::Counter(other)) => {
+            one.merge(&other, actors);
+            counter_payload(&one)
+        }
+        (Field::Counter(counter), Field::Bytes(_)) => counter_or_base(&counter, ours, theirs, actors),
+        (Field::Bytes(_), Field::Counter(counter)) => counter_or_base(&counter, theirs, ours, actors),
+    };
+    let (member, dot) = (later.member.to_vec(), later.dot);
+    into.put(&member, dot, &payload, limits);
+}
+
+/// A counter against plain bytes: bytes are a base, so the later base stays, with its shares.
+fn counter_or_base(counter: &Counter, counted: Element<'_>, plain: Element<'_>, actors: &ActorTable) -> Vec<u8> {
+    match actors.compare(counter.base_dot, plain.dot).is_lt() {
+        true => plain.payload.to_vec(),
+        false => counted.payload.to_vec(),
+    }
+}
+
+fn put_dot(out: &mut Vec<u8>, dot: Dot) {
+    put_u64(out, dot.hlc.0);
+    put_u16(out, dot.actor.0);
+}
+
+fn read_dot(reader: &mut Reader<'_>) -> Result<Dot, WireError> {
+    Ok(Dot { hlc: Hlc(reader.u64()?), actor: Actor(reader.u16()?) })
+}
+
+fn read_counter(bytes: &[u8]) -> Result<Counter, WireError> {
+    let mut reader = Reader::new(bytes);
+    let base = reader.u64()? as i64;
+    let mut counter = Counter::on_base(base, read_dot(&mut reader)?);
+    while !reader.is_empty() {
+        let dot = read_dot(&mut reader)?;
+        counter.shares.push(Share { dot, sum: reader.u64()? as i64 });
+    }
+    Ok(counter)
+}

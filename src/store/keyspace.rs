@@ -1,0 +1,331 @@
+//! Locked slots as a command sees them.
+//!
+//! Reading skips what is expired or deleted, counts hits and misses, and notes which version was seen. Writing stamps
+//! a mutation, applies it, and records its delta in [`Effects`], from where the coordinator sends it to the other
+//! home replicas. A command that changes a key which has just expired first deletes it, in so many words, so that no
+//! replica whose clock is a little behind builds on the old value.
+//!
+//! A `Keyspace` is never held across an await: it is locks.
+
+use std::borrow::Cow;
+
+use smallvec::SmallVec;
+
+use crate::base::ids::{Slot, slot_of};
+use crate::base::version::{Actor, Dot};
+use crate::store::elements::Elements;
+use crate::store::entry::{Data, Entry};
+use crate::store::eviction::Access;
+use crate::store::mutation::{Delta, Mutation};
+use crate::store::slot::{Name, Rules};
+use crate::store::state::State;
+use crate::store::value::{Set, Value};
+use crate::store::{Store, TableGuard, hash_name};
+
+/// What a key holds, as a command looks at it.
+#[derive(Clone, Copy, Debug)]
+pub enum View<'a> {
+    /// A string.
+    String(&'a [u8]),
+    /// A string that INCR has made a number of.
+    Number(i64),
+    /// A hash; payloads are read with `store::hash::field`.
+    Hash(&'a Elements),
+    /// A set.
+    Set(&'a Set),
+}
+
+impl<'a> View<'a> {
+    /// The bytes of a string or number; `None` for other types.
+    pub fn text(&self) -> Option<Cow<'a, [u8]>> {
+        match self {
+            View::String(bytes) => Some(Cow::Borrowed(bytes)),
+            View::Number(number) => Some(Cow::Owned(number.to_string().into_bytes())),
+            View::Hash(_) | View::Set(_) => None,
+        }
+    }
+
+    /// The type's name, as TYPE says it.
+    pub fn type_name(&self) -> &'static str {
+        match self {
+            View::String(_) | View::Number(_) => "string",
+            View::Hash(_) => "hash",
+            View::Set(_) => "set",
+        }
+    }
+}
+
+/// What came of an entry's content for the keyspace's users; `None` for a tombstone.
+pub fn view(entry: &Entry) -> Option<View<'_>> {
+    match entry.data() {
+        Data::String(bytes) => Some(View::String(bytes)),
+        Data::Tombstone => None,
+        Data::Value(Value::Counter(counter)) => Some(View::Number(counter.total())),
+        Data::Value(Value::Hash(fields)) => Some(View::Hash(fields)),
+        Data::Value(Value::Set(set)) => Some(View::Set(set)),
+    }
+}
+
+/// Something that happened to a key, for keyspace notifications.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Event {
+    /// The class letter of `notify-keyspace-events`.
+    pub class: u8,
+    /// The event's name, as Redis calls it.
+    pub name: &'static str,
+    /// The key's database.
+    pub db: u8,
+    /// The key.
+    pub key: Box<[u8]>,
+}
+
+/// What commands did beside answering. Reused from command to command; its owner empties it.
+#[derive(Debug, Default)]
+pub struct Effects {
+    /// Deltas to replicate, each behind its length in four bytes.
+    pub deltas: Vec<u8>,
+    /// Mutations made.
+    pub writes: u64,
+    /// Lookups that found a live key.
+    pub hits: u64,
+    /// Lookups that did not.
+    pub misses: u64,
+    /// Keys found expired and deleted on the way.
+    pub expired: u64,
+    /// The write that the last lookup saw; the zero dot when there was no entry.
+    pub seen: Dot,
+    /// What happened to keys; filled only when `notify` is set.
+    pub events: Vec<Event>,
+    /// Whether anybody wants events.
+    pub notify: bool,
+}
+
+/// Locked slots; see the head of the file.
+#[derive(Debug)]
+pub struct Keyspace<'s> {
+    store: &'s Store,
+    tables: SmallVec<[(Slot, TableGuard<'s>); 1]>,
+    effects: &'s mut Effects,
+    rules: Rules,
+    now_ms: u64,
+    db: u8,
+    stamp_override: Option<Dot>,
+}
+
+impl<'s> Keyspace<'s> {
+    pub(super) fn new(
+        store: &'s Store,
+        tables: SmallVec<[(Slot, TableGuard<'s>); 1]>,
+        db: u8,
+        now_ms: u64,
+        effects: &'s mut Effects,
+    ) -> Keyspace<'s> {
+        Keyspace { store, tables, effects, rules: store.rules(now_ms), now_ms, db, stamp_override: None }
+    }
+
+    /// The time of the batch, in milliseconds since 1970.
+    pub fn now_ms(&self) -> u64 {
+        self.now_ms
+    }
+
+    /// The database that keys are looked up in.
+    pub fn db(&self) -> u8 {
+        self.db
+    }
+
+    /// Looks keys up in another database from now on.
+    pub fn select(&mut self, db: u8) {
+        self.db = db;
+    }
+
+    /// What `key` holds; `None` when there is no such key. Counts as a use of the key.
+    #[inline]
+    pub fn read(&mut self, key: &[u8]) -> Option<View<'_>> {
+        let (now_ms, access) = (self.now_ms, Access::at(&self.store.eviction, self.now_ms));
+        let Keyspace { tables, effects, db, .. } = self;
+        let found = table_of(tables, key).and_then(|table| table.find_mut(name(*db, key)));
+        effects.seen = found.as_ref().map_or(Dot::default(), |entry| entry.dot());
+        match found.filter(|entry| is_live(entry, now_ms)) {
+            Some(entry) => {
+                effects.hits += 1;
+                access.touch(entry);
+                view(entry)
+            }
+            None => {
+                effects.misses += 1;
+                None
+            }
+        }
+    }
+
+    /// The live entry called `key`, without counting as a use.
+    pub fn peek(&self, key: &[u8]) -> Option<&Entry> {
+        let table = self.tables.iter().find(|(slot, _)| self.tables.len() == 1 || *slot == slot_of(key));
+        let entry = table.and_then(|(_, table)| table.find(name(self.db, key)));
+        entry.filter(|entry| is_live(entry, self.now_ms))
+    }
+
+    /// True when `key` exists. Not a use.
+    pub fn exists(&self, key: &[u8]) -> bool {
+        self.peek(key).is_some()
+    }
+
+    /// Makes one change, under a new stamp, and records it.
+    pub fn write(&mut self, key: &[u8], mutation: Mutation<'_>) {
+        self.delete_if_expired(key);
+        self.stamp_and_apply(key, mutation);
+        self.effects.writes += 1;
+    }
+
+    /// Deletes `key`. False when there was none.
+    pub fn delete(&mut self, key: &[u8]) -> bool {
+        let existed = self.exists(key);
+        if existed {
+            self.write(key, Mutation::Delete);
+        }
+        existed
+    }
+
+    /// Puts a copy of `state`'s value and deadline under `key`, as a new write of this node.
+    ///
+    /// Written with the same primitives as anything else, so that it replicates like anything else.
+    pub fn write_state(&mut self, key: &[u8], view: &OwnedView, deadline_ms: u64) {
+        self.delete(key);
+        match view {
+            OwnedView::String(bytes) => self.write(key, Mutation::Assign { value: bytes, deadline_ms: 0 }),
+            OwnedView::Hash(fields) => {
+                for (field, value) in fields {
+                    self.write(key, Mutation::PutField { field, value });
+                }
+            }
+            OwnedView::Set(members) => {
+                for member in members {
+                    self.write(key, Mutation::AddMember { member });
+                }
+            }
+        }
+        if deadline_ms != 0 {
+            self.write(key, Mutation::Expire { deadline_ms });
+        }
+    }
+
+    /// A copy of what `key` holds and its deadline.
+    pub fn copy_of(&self, key: &[u8]) -> Option<(OwnedView, u64)> {
+        let entry = self.peek(key)?;
+        Some((OwnedView::of(view(entry)?), entry.deadline_ms()))
+    }
+
+    /// The whole state of `key` with its version, tombstones included, for the operator and for peers.
+    pub fn state(&self, key: &[u8]) -> Option<State> {
+        let table = self.tables.iter().find(|(slot, _)| self.tables.len() == 1 || *slot == slot_of(key));
+        table.and_then(|(_, table)| table.find(name(self.db, key))).map(|entry| State::of(entry, self.now_ms))
+    }
+
+    /// Notes an event for keyspace notifications; does nothing when nobody listens.
+    #[inline]
+    pub fn notify(&mut self, class: u8, name: &'static str, key: &[u8]) {
+        if self.effects.notify {
+            self.effects.events.push(Event { class, name, db: self.db, key: key.into() });
+        }
+    }
+
+    /// Stamps every write from now on with `dot` instead of a new stamp: a write that was accepted earlier and is
+    /// retried must not overrule what came between.
+    pub fn stamp_with(&mut self, dot: Dot) {
+        self.stamp_override = Some(dot);
+    }
+
+    /// The locked tables, for commands about slots rather than keys.
+    pub fn tables(&self) -> impl Iterator<Item = (Slot, &TableGuard<'s>)> {
+        self.tables.iter().map(|(slot, table)| (*slot, table))
+    }
+
+    fn delete_if_expired(&mut self, key: &[u8]) {
+        let (now_ms, db) = (self.now_ms, self.db);
+        let table = table_of(&mut self.tables, key);
+        let entry = table.and_then(|table| table.find_mut(name(db, key)));
+        if entry.is_some_and(|entry| entry.is_expired(now_ms)) {
+            self.stamp_and_apply(key, Mutation::Delete);
+            self.effects.expired += 1;
+            self.notify(b'x', "expired", key);
+        }
+    }
+
+    fn stamp_and_apply(&mut self, key: &[u8], mutation: Mutation<'_>) {
+        let name = name(self.db, key);
+        let hlc = self.store.clock.tick(self.now_ms);
+        let dot = self.stamp_override.unwrap_or(Dot { hlc, actor: Actor::SELF });
+        let single = self.tables.len() == 1;
+        let found = self.tables.iter_mut().find(|(slot, _)| single || *slot == slot_of(key));
+        let Some((slot, table)) = found else { return };
+        let base = self.rules.tombstones.then(|| table.find(name).map(Entry::version)).flatten();
+        table.apply(name, dot, &mutation, &self.rules);
+        self.effects.seen = dot;
+        if self.rules.tombstones {
+            let version = base.as_ref().map_or_else(|| crate::base::version::Version::first(dot), |b| b.advanced(dot));
+            let base = base.map(|version| version.dot);
+            let delta = Delta { slot: *slot, db: self.db, key, base, version, mutation };
+            record(&mut self.effects.deltas, &delta, self.store);
+        }
+    }
+}
+
+/// A value taken out of the keyspace, so that it can be put back elsewhere.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum OwnedView {
+    /// A string or number, as bytes.
+    String(Vec<u8>),
+    /// Fields and values.
+    Hash(Vec<(Vec<u8>, Vec<u8>)>),
+    /// Members.
+    Set(Vec<Vec<u8>>),
+}
+
+impl OwnedView {
+    /// A copy of what a view shows.
+    pub fn of(view: View<'_>) -> OwnedView {
+        match view {
+            View::String(bytes) => OwnedView::String(bytes.to_vec()),
+            View::Number(number) => OwnedView::String(number.to_string().into_bytes()),
+            View::Hash(fields) => {
+                let pair = |field: super::elements::Element<'_>| {
+                    (field.member.to_vec(), super::hash::field(field.payload).text().into_owned())
+                };
+                OwnedView::Hash(fields.iter().map(pair).collect())
+            }
+            View::Set(set) => OwnedView::Set(set.members.iter().map(|it| it.member.to_vec()).collect()),
+        }
+    }
+}
+
+#[inline]
+fn name(db: u8, key: &[u8]) -> Name<'_> {
+    Name { db, key, hash: hash_name(db, key) }
+}
+
+#[inline]
+fn is_live(entry: &Entry, now_ms: u64) -> bool {
+    !entry.is_tombstone() && !entry.is_expired(now_ms)
+}
+
+/// The locked table that holds `key`: the only one, or the one of the key's slot.
+#[inline]
+fn table_of<'t, 's>(tables: &'t mut [(Slot, TableGuard<'s>)], key: &[u8]) -> Option<&'t mut TableGuard<'s>> {
+    match tables {
+        [(_, table)] => Some(table),
+        tables => {
+            let slot = slot_of(key);
+            tables.iter_mut().find(|(locked, _)| *locked == slot).map(|(_, table)| table)
+        }
+    }
+}
+
+fn record(deltas: &mut Vec<u8>, delta: &Delta<'_>, store: &Store) {
+    let at = deltas.len();
+    deltas.extend_from_slice(&[0; 4]);
+    delta.encode(deltas, &store.actors);
+    let len = (deltas.len() - at - 4) as u32;
+    if let Some(head) = deltas.get_mut(at..at + 4) {
+        head.copy_from_slice(&len.to_le_bytes());
+    }
+}

@@ -1,0 +1,263 @@
+//! The primitives that change a key, and their form on the wire.
+//!
+//! A command is made of these and of nothing else. The coordinator applies a mutation to its own slot under a new
+//! stamp and records it as a [`Delta`]; a replica decodes the delta and applies the same mutation under the same
+//! stamp, by the same function (`slot::SlotTable::apply`). So there is one meaning of each change, not two.
+//!
+//! Invariant: a mutation's result depends on the entry it is applied to and its stamp alone, never on a clock,
+//! a random number or an option: two replicas that held the same version before hold the same bytes after.
+//!
+//! An `Assign` or a `Delete` stands for itself and may be applied to any older version. The others change part of a
+//! value and name, in the delta, the version they were made on (`base`).
+
+use crate::base::clock::Hlc;
+use crate::base::ids::{ActorId, Slot};
+use crate::base::version::{Actor, ActorTable, Context, Dot, Version};
+use crate::base::wire::{Reader, WireError, put_bytes, put_u16, put_u64, put_varint};
+
+/// One change of one key.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Mutation<'m> {
+    /// The key becomes this string, with this deadline (0 for none), whatever it was.
+    Assign { value: &'m [u8], deadline_ms: u64 },
+    /// The string's bytes from `offset` on become these; a gap is filled with zeros; the deadline stays.
+    Patch { offset: u64, bytes: &'m [u8] },
+    /// The number grows by this.
+    Add { by: i64 },
+    /// The hash's field becomes this.
+    PutField { field: &'m [u8], value: &'m [u8] },
+    /// The number in the hash's field grows by this.
+    AddField { field: &'m [u8], by: i64 },
+    /// The hash's field goes.
+    RemoveField { field: &'m [u8] },
+    /// The set gets this member.
+    AddMember { member: &'m [u8] },
+    /// The set loses this member.
+    RemoveMember { member: &'m [u8] },
+    /// The deadline becomes this; 0 for none.
+    Expire { deadline_ms: u64 },
+    /// The key goes.
+    Delete,
+}
+
+/// A mutation with where, when and on what it was made.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Delta<'m> {
+    /// The key's slot.
+    pub slot: Slot,
+    /// The key's database.
+    pub db: u8,
+    /// The key.
+    pub key: &'m [u8],
+    /// The write that the mutation was made on; `None` when the key did not exist.
+    pub base: Option<Dot>,
+    /// The version that the mutation makes.
+    pub version: Version,
+    /// What changes.
+    pub mutation: Mutation<'m>,
+}
+
+const DB_MASK: u8 = 0x0f;
+const HAS_BASE: u8 = 0x10;
+const HAS_CONTEXT: u8 = 0x20;
+
+impl Mutation<'_> {
+    /// True when the result does not depend on what was there before.
+    pub fn stands_alone(&self) -> bool {
+        matches!(self, Mutation::Assign { .. } | Mutation::Delete)
+    }
+
+    fn tag(&self) -> u8 {
+        match self {
+            Mutation::Assign { .. } => 0,
+            Mutation::Patch { .. } => 1,
+            Mutation::Add { .. } => 2,
+            Mutation::PutField { .. } => 3,
+            Mutation::AddField { .. } => 4,
+            Mutation::RemoveField { .. } => 5,
+            Mutation::AddMember { .. } => 6,
+            Mutation::RemoveMember { .. } => 7,
+            Mutation::Expire { .. } => 8,
+            Mutation::Delete => 9,
+        }
+    }
+
+    fn encode(&self, out: &mut Vec<u8>) {
+        out.push(self.tag());
+        match *self {
+            Mutation::Assign { value, deadline_ms } => {
+                put_varint(out, deadline_ms);
+                put_bytes(out, value);
+            }
+            Mutation::Patch { offset, bytes } => {
+                put_varint(out, offset);
+                put_bytes(out, bytes);
+            }
+            Mutation::Add { by } => put_u64(out, by as u64),
+            Mutation::PutField { field, value } => {
+                put_bytes(out, field);
+                put_bytes(out, value);
+            }
+            Mutation::AddField { field, by } => {
+                put_u64(out, by as u64);
+                put_bytes(out, field);
+            }
+            Mutation::RemoveField { field: name }
+            | Mutation::AddMember { member: name }
+            | Mutation::RemoveMember { member: name } => put_bytes(out, name),
+            Mutation::Expire { deadline_ms } => put_varint(out, deadline_ms),
+            Mutation::Delete => {}
+        }
+    }
+
+    fn decode<'a>(reader: &mut Reader<'a>) -> Result<Mutation<'a>, WireError> {
+        Ok(match reader.u8()? {
+            0 => {
+                let deadline_ms = reader.varint()?;
+                Mutation::Assign { value: reader.bytes()?, deadline_ms }
+            }
+            1 => Mutation::Patch { offset: reader.varint()?, bytes: reader.bytes()? },
+            2 => Mutation::Add { by: reader.u64()? as i64 },
+            3 => Mutation::PutField { field: reader.bytes()?, value: reader.bytes()? },
+            4 => {
+                let by = reader.u64()? as i64;
+                Mutation::AddField { field: reader.bytes()?, by }
+            }
+            5 => Mutation::RemoveField { field: reader.bytes()? },
+            6 => Mutation::AddMember { member: reader.bytes()? },
+            7 => Mutation::RemoveMember { member: reader.bytes()? },
+            8 => Mutation::Expire { deadline_ms: reader.varint()? },
+            9 => Mutation::Delete,
+            _ => return Err(WireError),
+        })
+    }
+}
+
+impl Delta<'_> {
+    /// Appends the delta. `actors` turns short actors into long ones.
+    pub fn encode(&self, out: &mut Vec<u8>, actors: &ActorTable) {
+        put_u16(out, self.slot.number());
+        let base = if self.mutation.stands_alone() { None } else { self.base };
+        let has_context = !self.version.context.is_empty();
+        let flags =
+            self.db & DB_MASK | if base.is_some() { HAS_BASE } else { 0 } | if has_context { HAS_CONTEXT } else { 0 };
+        out.push(flags);
+        put_bytes(out, self.key);
+        put_dot(out, self.version.dot, actors);
+        if let Some(base) = base {
+            put_dot(out, base, actors);
+        }
+        if has_context {
+            put_context(out, &self.version.context, actors);
+        }
+        self.mutation.encode(out);
+    }
+
+    /// Reads a delta that `sender` wrote, from the front of `reader`.
+    pub fn decode<'a>(reader: &mut Reader<'a>, sender: Actor, actors: &ActorTable) -> Result<Delta<'a>, WireError> {
+        let slot = Slot::new(reader.u16()?).ok_or(WireError)?;
+        let flags = reader.u8()?;
+        let key = reader.bytes()?;
+        let dot = read_dot(reader, sender, actors)?;
+        let base = if flags & HAS_BASE != 0 { Some(read_dot(reader, sender, actors)?) } else { None };
+        let context = if flags & HAS_CONTEXT != 0 { read_context(reader, sender, actors)? } else { Context::new() };
+        let mutation = Mutation::decode(reader)?;
+        Ok(Delta { slot, db: flags & DB_MASK, key, base, version: Version { dot, context }, mutation })
+    }
+}
+
+/// Appends a dot: the stamp, then 0 for the sender itself or 1 and the actor.
+#[inline]
+pub fn put_dot(out: &mut Vec<u8>, dot: Dot, actors: &ActorTable) {
+    put_u64(out, dot.hlc.0);
+    if dot.actor == Actor::SELF {
+        out.push(0);
+    } else {
+        let id = actors.id(dot.actor);
+        out.push(1);
+        put_u64(out, id.node);
+        put_u64(out, id.boot);
+    }
+}
+
+/// Reads a dot that `sender` wrote.
+#[inline]
+pub fn read_dot(reader: &mut Reader<'_>, sender: Actor, actors: &ActorTable) -> Result<Dot, WireError> {
+    let hlc = Hlc(reader.u64()?);
+    let actor = match reader.u8()? {
+        0 => sender,
+        1 => {
+            let id = ActorId { node: reader.u64()?, boot: reader.u64()? };
+            actors.intern(id).map_err(|_| WireError)?
+        }
+        _ => return Err(WireError),
+    };
+    Ok(Dot { hlc, actor })
+}
+
+/// Appends a context.
+pub fn put_context(out: &mut Vec<u8>, context: &Context, actors: &ActorTable) {
+    out.push(context.len() as u8);
+    context.iter().for_each(|dot| put_dot(out, *dot, actors));
+}
+
+/// Reads a context that `sender` wrote.
+pub fn read_context(reader: &mut Reader<'_>, sender: Actor, actors: &ActorTable) -> Result<Context, WireError> {
+    let mut context = Context::new();
+    for _ in 0..reader.u8()? {
+        context.push(read_dot(reader, sender, actors)?);
+    }
+    // Interned numbers differ from node to node, and a context is sorted by them.
+    context.sort_unstable_by_key(|dot| dot.actor);
+    Ok(context)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    const HERE: ActorId = ActorId { node: 1, boot: 10 };
+    const THERE: ActorId = ActorId { node: 2, boot: 20 };
+
+    proptest! {
+        #[test]
+        fn a_delta_means_the_same_on_the_other_side(key: Vec<u8>, value: Vec<u8>, by: i64, at: u64, which in 0u8..10, seen: bool) {
+            let mutation = match which {
+                0 => Mutation::Assign { value: &value, deadline_ms: at },
+                1 => Mutation::Patch { offset: at, bytes: &value },
+                2 => Mutation::Add { by },
+                3 => Mutation::PutField { field: &key, value: &value },
+                4 => Mutation::AddField { field: &key, by },
+                5 => Mutation::RemoveField { field: &key },
+                6 => Mutation::AddMember { member: &key },
+                7 => Mutation::RemoveMember { member: &key },
+                8 => Mutation::Expire { deadline_ms: at },
+                _ => Mutation::Delete,
+            };
+            let (here, there) = (ActorTable::new(HERE), ActorTable::new(THERE));
+            let other = here.intern(ActorId { node: 3, boot: 30 }).expect("room");
+            let dot = Dot { hlc: Hlc(at), actor: Actor::SELF };
+            let mut version = Version::first(Dot { hlc: Hlc(1), actor: other });
+            version = if seen { version.advanced(dot) } else { Version::first(dot) };
+            let slot = Slot::new(7).expect("a slot");
+            let delta = Delta { slot, db: 3, key: &key, base: Some(dot), version, mutation };
+            let mut out = Vec::new();
+            delta.encode(&mut out, &here);
+            let sender = there.intern(HERE).expect("room");
+            let read = Delta::decode(&mut Reader::new(&out), sender, &there).expect("own bytes");
+            prop_assert_eq!((read.slot, read.db, read.key, &read.mutation), (slot, 3, &key[..], &mutation));
+            prop_assert_eq!(there.id(read.version.dot.actor), HERE);
+            prop_assert_eq!(read.version.context.len(), usize::from(seen));
+            prop_assert_eq!(read.base.is_some(), !mutation.stands_alone());
+        }
+
+        #[test]
+        fn nonsense_is_refused(bytes: Vec<u8>) {
+            let actors = ActorTable::new(HERE);
+            let mut reader = Reader::new(&bytes);
+            let _ = Delta::decode(&mut reader, Actor::SELF, &actors);
+            prop_assert!(reader.rest().len() <= bytes.len());
+        }
+    }
+}

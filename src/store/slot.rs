@@ -1,0 +1,452 @@
+//! One hash slot: a table of entries, and the one function that changes them.
+//!
+//! [`SlotTable::apply`] gives a [`Mutation`] its meaning. It runs for a client's command at the coordinator and for
+//! the same command's delta at a replica; [`SlotTable::merge`] runs for whole states. Nothing else writes.
+//!
+//! Invariants:
+//! - the dot of an entry never goes back: `apply` is given a later stamp, and `merge` keeps what has seen the other;
+//! - an expired entry is as good as deleted: a mutation never builds on it (callers delete it first, see `keyspace`);
+//! - `bytes` is what the table's entries take, kept with every change;
+//! - `deadline_min_ms` is no later than the earliest deadline in the table.
+//!
+//! Knows no lock (its owner holds one), no clock and no option beyond [`Rules`].
+
+use hashbrown::HashTable;
+use hashbrown::hash_table::Entry as Place;
+
+use crate::base::version::{ActorTable, Dot, Relation, Version};
+use crate::store::counter::Counter;
+use crate::store::elements::{Elements, PackLimits};
+use crate::store::entry::{Data, Entry, FLAG_RAW, Meta, Payload};
+use crate::store::hash;
+use crate::store::merge::{Merged, merge};
+use crate::store::mutation::{Delta, Mutation};
+use crate::store::state::{Content, State};
+use crate::store::value::{Set, Value};
+
+/// What `apply` needs to know beside the entry and the mutation.
+#[derive(Clone, Copy, Debug)]
+pub struct Rules {
+    /// Deletions leave tombstones: true as soon as the key has other replicas.
+    pub tombstones: bool,
+    /// When a hash stops being packed.
+    pub hash: PackLimits,
+    /// When a set stops being packed.
+    pub set: PackLimits,
+    /// Most members of what OBJECT ENCODING calls an intset.
+    pub intset_entries_max: usize,
+    /// The second in which new keys are created.
+    pub now_s: u32,
+}
+
+/// A key's name with its hash, computed once.
+#[derive(Clone, Copy, Debug)]
+pub struct Name<'k> {
+    /// The database.
+    pub db: u8,
+    /// The key.
+    pub key: &'k [u8],
+    /// The table's hash of both.
+    pub hash: u64,
+}
+
+/// What came of a peer's delta.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Applied {
+    /// This replica now holds the delta's version.
+    Yes,
+    /// It already held that version or one that has seen it.
+    Already,
+    /// A conflict was found and settled; the result may differ from the sender's.
+    Conflict,
+    /// The delta builds on a version that this replica does not hold: it needs the key's whole state.
+    NeedsState,
+}
+
+/// A slot's entries; see the head of the file.
+#[derive(Debug, Default)]
+pub struct SlotTable {
+    pub(super) table: HashTable<Entry>,
+    pub(super) bytes: usize,
+    pub(super) deadline_min_ms: u64,
+    pub(super) generation: u8,
+    /// Live keys and tombstones apart: tombstones are in `table` but are not keys.
+    pub(super) tombstones: usize,
+}
+
+impl SlotTable {
+    /// The entry called so, tombstones and expired ones included.
+    #[inline]
+    pub fn find(&self, name: Name<'_>) -> Option<&Entry> {
+        self.table.find(name.hash, |entry| entry.key() == name.key && entry.db() == name.db)
+    }
+
+    /// As [`find`](SlotTable::find), to change what is not versioned (access time).
+    #[inline]
+    pub fn find_mut(&mut self, name: Name<'_>) -> Option<&mut Entry> {
+        self.table.find_mut(name.hash, |entry| entry.key() == name.key && entry.db() == name.db)
+    }
+
+    /// Keys in the slot, expired ones not yet removed included, tombstones not.
+    pub fn len(&self) -> usize {
+        self.table.len() - self.tombstones
+    }
+
+    /// True when the slot has no key.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Bytes that the table and its entries take.
+    #[inline]
+    pub fn footprint_bytes(&self) -> usize {
+        self.bytes + self.table.allocation_size()
+    }
+
+    /// Some entry, chosen by the random number `draw`; `None` when there is none.
+    pub fn pick(&self, draw: u64) -> Option<&Entry> {
+        if self.table.is_empty() {
+            return None;
+        }
+        let buckets = self.table.num_buckets();
+        let start = draw as usize;
+        // A stride that is odd visits every bucket, because their number is a power of two.
+        let stride = ((draw >> 32) as usize) | 1;
+        (0..buckets).find_map(|step| {
+            let bucket = start.wrapping_add(step.wrapping_mul(stride)) & (buckets - 1);
+            self.table.get_bucket(bucket)
+        })
+    }
+
+    /// Visits about `count` entries from `cursor` on and gives the next cursor, 0 at the end.
+    ///
+    /// What is there from the first call to the last is visited at least once: the cursor carries the table's layout
+    /// generation, and a scan starts over when entries may have moved.
+    pub fn scan<'a>(&'a self, cursor: u64, count: usize, mut visit: impl FnMut(&'a Entry)) -> u64 {
+        let from = if (cursor >> 32) as u8 == self.generation { cursor as u32 as usize } else { 0 };
+        let mut seen = 0;
+        for bucket in from..self.table.num_buckets() {
+            if seen >= count {
+                return u64::from(self.generation) << 32 | bucket as u64;
+            }
+            if let Some(entry) = self.table.get_bucket(bucket) {
+                visit(entry);
+                seen += 1;
+            }
+        }
+        0
+    }
+
+    /// Every entry, tombstones and expired ones included.
+    pub fn iter(&self) -> impl Iterator<Item = &Entry> {
+        self.table.iter()
+    }
+
+    /// Makes the change that `mutation` stands for, under the stamp `dot`.
+    pub fn apply(&mut self, name: Name<'_>, dot: Dot, mutation: &Mutation<'_>, rules: &Rules) {
+        match *mutation {
+            Mutation::Assign { value, deadline_ms } => self.assign(name, dot, value, deadline_ms, rules),
+            Mutation::Patch { offset, bytes } => self.patch(name, dot, offset as usize, bytes, rules),
+            Mutation::Delete => self.bury(name, dot, rules),
+            Mutation::Expire { deadline_ms } => self.change(name, dot, |entry| entry.set_deadline_ms(deadline_ms)),
+            Mutation::Add { by } => {
+                self.ensure(name, dot, rules, |old| Value::Counter(counter_from(old)));
+                self.change_value(name, dot, rules, |value| {
+                    if let Value::Counter(counter) = value {
+                        counter.add(dot, by);
+                    }
+                });
+            }
+            Mutation::PutField { field, value } => {
+                self.ensure(name, dot, rules, |_| Value::Hash(Elements::default()));
+                self.change_value(name, dot, rules, |hash| put_field(hash, field, dot, value, rules));
+            }
+            Mutation::AddField { field, by } => {
+                self.ensure(name, dot, rules, |_| Value::Hash(Elements::default()));
+                self.change_value(name, dot, rules, |hash| add_field(hash, field, dot, by, rules));
+            }
+            Mutation::RemoveField { field } => self.change_value(name, dot, rules, |value| {
+                if let Value::Hash(fields) = value {
+                    fields.remove(field);
+                }
+            }),
+            Mutation::AddMember { member } => {
+                let new = Set { members: Elements::default(), intset: true };
+                self.ensure(name, dot, rules, |_| Value::Set(new));
+                self.change_value(name, dot, rules, |set| add_member(set, member, dot, rules));
+            }
+            Mutation::RemoveMember { member } => self.change_value(name, dot, rules, |value| {
+                if let Value::Set(set) = value {
+                    set.members.remove(member);
+                }
+            }),
+        }
+        if let Mutation::Assign { deadline_ms, .. } | Mutation::Expire { deadline_ms } = *mutation {
+            self.note_deadline(deadline_ms);
+        }
+    }
+
+    /// Applies a peer's delta if this replica holds what it builds on.
+    pub fn apply_delta(&mut self, name: Name<'_>, delta: &Delta<'_>, rules: &Rules) -> Applied {
+        let (dot, version) = (delta.version.dot, &delta.version);
+        let Some(entry) = self.find(name) else {
+            if delta.base.is_some() {
+                return Applied::NeedsState;
+            }
+            self.apply(name, dot, &delta.mutation, rules);
+            self.set_version(name, version);
+            return Applied::Yes;
+        };
+        if delta.mutation.stands_alone() {
+            return match entry.version().relation(version) {
+                Relation::Equal | Relation::Newer => Applied::Already,
+                Relation::Older => {
+                    self.apply(name, dot, &delta.mutation, rules);
+                    self.set_version(name, version);
+                    Applied::Yes
+                }
+                Relation::Concurrent => Applied::NeedsState,
+            };
+        }
+        if Some(entry.dot()) == delta.base {
+            self.apply(name, dot, &delta.mutation, rules);
+            self.set_version(name, version);
+            return Applied::Yes;
+        }
+        match entry.version().relation(version) {
+            Relation::Equal | Relation::Newer => Applied::Already,
+            Relation::Older | Relation::Concurrent => Applied::NeedsState,
+        }
+    }
+
+    /// Merges a peer's whole state of a key into ours.
+    pub fn merge(&mut self, name: Name<'_>, theirs: State, now_ms: u64, rules: &Rules, actors: &ActorTable) -> Applied {
+        let Some(entry) = self.find(name) else {
+            self.put_state(name, theirs, rules);
+            return Applied::Yes;
+        };
+        match merge(&State::of(entry, now_ms), &theirs, actors) {
+            Merged::Ours => Applied::Already,
+            Merged::Theirs => {
+                self.put_state(name, theirs, rules);
+                Applied::Yes
+            }
+            Merged::Both(state) => {
+                self.put_state(name, *state, rules);
+                Applied::Conflict
+            }
+        }
+    }
+
+    /// Takes an entry out without a trace: eviction, expiry that every replica sees, a slot handed over.
+    pub fn forget(&mut self, name: Name<'_>) -> bool {
+        let found = self.table.find_entry(name.hash, |entry| entry.key() == name.key && entry.db() == name.db);
+        let Ok(place) = found else { return false };
+        let (entry, _) = place.remove();
+        self.bytes -= entry.memory_bytes();
+        self.tombstones -= usize::from(entry.is_tombstone());
+        true
+    }
+
+    fn put_state(&mut self, name: Name<'_>, state: State, rules: &Rules) {
+        if state.content == Content::Tombstone && !rules.tombstones {
+            self.forget(name);
+            return;
+        }
+        let deadline_ms = state.deadline_ms;
+        let access = self.find(name).map_or(0, Entry::access);
+        self.put_entry(name, state.into_entry(name.db, name.key, access));
+        self.note_deadline(deadline_ms);
+    }
+
+    fn assign(&mut self, name: Name<'_>, dot: Dot, value: &[u8], deadline_ms: u64, rules: &Rules) {
+        let mut meta = Meta { deadline_ms, created_s: rules.now_s, ..Meta::default() };
+        let mut version = Version::first(dot);
+        if let Some(entry) = self.find_mut(name) {
+            let same_actor = entry.dot().actor == dot.actor;
+            if same_actor && entry.overwrite(value) {
+                entry.set_dot(dot);
+                entry.set_deadline_ms(deadline_ms);
+                entry.set_flags(0);
+                return;
+            }
+            version = entry.version().advanced(dot);
+            meta.access = entry.access();
+            if !entry.is_tombstone() {
+                meta.created_s = entry.meta().created_s;
+            }
+        }
+        self.put_entry(name, Entry::new(name.db, name.key, Payload::String(value), &version, meta));
+    }
+
+    fn patch(&mut self, name: Name<'_>, dot: Dot, offset: usize, bytes: &[u8], rules: &Rules) {
+        let end = offset + bytes.len();
+        let (mut text, deadline_ms) = match self.find(name) {
+            Some(entry) => (string_of(entry), entry.deadline_ms()),
+            None => (Vec::new(), 0),
+        };
+        if text.len() >= end && self.patch_in_place(name, dot, offset, bytes) {
+            return;
+        }
+        text.resize(text.len().max(end), 0);
+        if let Some(part) = text.get_mut(offset..end) {
+            part.copy_from_slice(bytes);
+        }
+        self.assign(name, dot, &text, deadline_ms, rules);
+        if let Some(entry) = self.find_mut(name) {
+            entry.set_flags(FLAG_RAW);
+        }
+    }
+
+    fn patch_in_place(&mut self, name: Name<'_>, dot: Dot, offset: usize, bytes: &[u8]) -> bool {
+        let Some(entry) = self.find_mut(name) else { return false };
+        if entry.dot().actor != dot.actor {
+            return false;
+        }
+        let end = offset + bytes.len();
+        let Some(part) = entry.string_mut().and_then(|text| text.get_mut(offset..end)) else { return false };
+        part.copy_from_slice(bytes);
+        entry.set_dot(dot);
+        entry.set_flags(FLAG_RAW);
+        true
+    }
+
+    /// Deletes: a tombstone when other replicas must learn of it, nothing at all when there are none.
+    fn bury(&mut self, name: Name<'_>, dot: Dot, rules: &Rules) {
+        if !rules.tombstones {
+            self.forget(name);
+            return;
+        }
+        let version = self.find(name).map_or_else(|| Version::first(dot), |entry| entry.version().advanced(dot));
+        let meta = Meta { created_s: rules.now_s, ..Meta::default() };
+        self.put_entry(name, Entry::new(name.db, name.key, Payload::Tombstone, &version, meta));
+    }
+
+    /// Makes sure that the key holds a boxed value, made from the old entry when it is a string or absent.
+    fn ensure(&mut self, name: Name<'_>, dot: Dot, rules: &Rules, make: impl FnOnce(Option<&Entry>) -> Value) {
+        let old = self.find(name);
+        if old.is_some_and(|entry| matches!(entry.data(), Data::Value(_))) {
+            return;
+        }
+        let version = old.map_or_else(|| Version::first(dot), |entry| entry.version().advanced(dot));
+        let mut meta = Meta { created_s: rules.now_s, ..Meta::default() };
+        if let Some(entry) = old.filter(|entry| !entry.is_tombstone()) {
+            meta = entry.meta();
+        }
+        let value = Box::new(make(old));
+        self.put_entry(name, Entry::new(name.db, name.key, Payload::Value(value), &version, meta));
+    }
+
+    /// Changes the boxed value under a new dot; a collection left empty is a deleted key.
+    fn change_value(&mut self, name: Name<'_>, dot: Dot, rules: &Rules, change: impl FnOnce(&mut Value)) {
+        let mut emptied = false;
+        self.change(name, dot, |entry| {
+            if let Some(value) = entry.value_mut() {
+                change(value);
+                emptied = match value {
+                    Value::Hash(fields) => fields.is_empty(),
+                    Value::Set(set) => set.members.is_empty(),
+                    Value::Counter(_) => false,
+                };
+            }
+        });
+        if emptied {
+            self.bury(name, dot, rules);
+        }
+    }
+
+    /// Changes an entry in place under a new dot, keeping count of its bytes.
+    fn change(&mut self, name: Name<'_>, dot: Dot, change: impl FnOnce(&mut Entry)) {
+        let Some(entry) = self.find_mut(name) else { return };
+        let before = entry.memory_bytes();
+        change(entry);
+        let same_actor = entry.dot().actor == dot.actor;
+        if same_actor {
+            entry.set_dot(dot);
+        }
+        let after = entry.memory_bytes();
+        let version = if same_actor { None } else { Some(entry.version().advanced(dot)) };
+        self.bytes = self.bytes + after - before;
+        if let Some(version) = version {
+            self.set_version(name, &version);
+        }
+    }
+
+    /// Gives an entry exactly this version: what a delta's context says, the sender knows best.
+    fn set_version(&mut self, name: Name<'_>, version: &Version) {
+        let Some(entry) = self.find_mut(name) else { return };
+        let plain = entry.context_is_empty() && version.context.is_empty();
+        if entry.dot() == version.dot && (plain || entry.version() == *version) {
+            return;
+        }
+        let found = self.table.find_entry(name.hash, |entry| entry.key() == name.key && entry.db() == name.db);
+        let Ok(place) = found else { return };
+        let (entry, vacant) = place.remove();
+        self.bytes -= entry.memory_bytes();
+        let meta = entry.meta();
+        let entry = entry.rebuilt(version, meta);
+        self.bytes += entry.memory_bytes();
+        vacant.insert(entry);
+    }
+
+    fn put_entry(&mut self, name: Name<'_>, entry: Entry) {
+        self.bytes += entry.memory_bytes();
+        self.tombstones += usize::from(entry.is_tombstone());
+        if self.table.len() == self.table.capacity() {
+            self.generation = self.generation.wrapping_add(1);
+        }
+        let rehash = |entry: &Entry| crate::store::hash_name(entry.db(), entry.key());
+        let same = |old: &Entry| old.key() == name.key && old.db() == name.db;
+        match self.table.entry(name.hash, same, rehash) {
+            Place::Occupied(mut place) => {
+                let old = std::mem::replace(place.get_mut(), entry);
+                self.bytes -= old.memory_bytes();
+                self.tombstones -= usize::from(old.is_tombstone());
+            }
+            Place::Vacant(place) => drop(place.insert(entry)),
+        }
+    }
+
+    fn note_deadline(&mut self, deadline_ms: u64) {
+        if deadline_ms != 0 && (self.deadline_min_ms == 0 || deadline_ms < self.deadline_min_ms) {
+            self.deadline_min_ms = deadline_ms;
+        }
+    }
+}
+
+fn string_of(entry: &Entry) -> Vec<u8> {
+    match entry.data() {
+        Data::String(bytes) => bytes.to_vec(),
+        Data::Value(Value::Counter(counter)) => counter.total().to_string().into_bytes(),
+        Data::Value(_) | Data::Tombstone => Vec::new(),
+    }
+}
+
+/// The counter that INCR makes of what was there; only numbers get this far.
+fn counter_from(old: Option<&Entry>) -> Counter {
+    let Some(entry) = old else { return Counter::on_base(0, Dot::default()) };
+    let text = string_of(entry);
+    let base = std::str::from_utf8(&text).ok().and_then(|text| text.parse().ok()).unwrap_or(0);
+    Counter::on_base(base, entry.dot())
+}
+
+fn put_field(hash: &mut Value, field: &[u8], dot: Dot, value: &[u8], rules: &Rules) {
+    if let Value::Hash(fields) = hash {
+        fields.put(field, dot, &hash::bytes_payload(value), rules.hash);
+    }
+}
+
+fn add_field(hash: &mut Value, field: &[u8], dot: Dot, by: i64, rules: &Rules) {
+    if let Value::Hash(fields) = hash {
+        let mut counter = hash::counter_of(fields.get(field));
+        counter.add(dot, by);
+        fields.put(field, dot, &hash::counter_payload(&counter), rules.hash);
+    }
+}
+
+fn add_member(set: &mut Value, member: &[u8], dot: Dot, rules: &Rules) {
+    if let Value::Set(set) = set {
+        set.members.put(member, dot, &[], rules.set);
+        set.intset &= crate::store::canonical_int(member).is_some() && set.members.len() <= rules.intset_entries_max;
+    }
+}

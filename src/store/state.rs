@@ -1,0 +1,245 @@
+//! A key's whole state, as one replica sends it to another.
+//!
+//! Where a delta says what changed, a state says all there is: value with the dots of its parts, version, deadline.
+//! It is what read repair, hinted handoff, slot transfer and a replica that missed something are given, and receiving
+//! it is always the same operation, `merge`.
+//!
+//! Actors are named in full on the wire, once each: a dictionary stands in front and dots refer to it by number.
+
+use crate::base::clock::Hlc;
+use crate::base::ids::ActorId;
+use crate::base::version::{Actor, ActorTable, Context, Dot, Version};
+use crate::base::wire::{Reader, WireError, put_bytes, put_u64, put_varint};
+use crate::store::counter::{Counter, Share};
+use crate::store::elements::{Elements, PackLimits};
+use crate::store::entry::{Data, Entry, Meta, Payload};
+use crate::store::hash;
+use crate::store::value::{Set, Value};
+
+const STRING: u8 = 0;
+const TOMBSTONE: u8 = 1;
+const COUNTER: u8 = 2;
+const HASH: u8 = 3;
+const SET: u8 = 4;
+
+/// A key's value as a structure of its own, apart from any table.
+#[derive(Clone, PartialEq, Debug)]
+pub enum Content {
+    /// A string's bytes.
+    String(Vec<u8>),
+    /// Deleted.
+    Tombstone,
+    /// Any other type.
+    Value(Box<Value>),
+}
+
+/// All there is to know of a key.
+#[derive(Clone, PartialEq, Debug)]
+pub struct State {
+    /// The version of the last write.
+    pub version: Version,
+    /// When the key expires, in milliseconds since 1970; 0 for never.
+    pub deadline_ms: u64,
+    /// When the key was created, in seconds since 1970.
+    pub created_s: u32,
+    /// The value.
+    pub content: Content,
+}
+
+impl State {
+    /// The state of an entry. One that has expired by `now_ms` is a deleted key: expiry is part of the version.
+    pub fn of(entry: &Entry, now_ms: u64) -> State {
+        let meta = entry.meta();
+        let expired = entry.is_expired(now_ms);
+        let content = match entry.data() {
+            _ if expired => Content::Tombstone,
+            Data::String(bytes) => Content::String(bytes.to_vec()),
+            Data::Tombstone => Content::Tombstone,
+            Data::Value(value) => Content::Value(Box::new(value.clone())),
+        };
+        let deadline_ms = if expired { 0 } else { meta.deadline_ms };
+        State { version: entry.version(), deadline_ms, created_s: meta.created_s, content }
+    }
+
+    /// The entry that has this state.
+    pub fn into_entry(self, db: u8, key: &[u8], access: u32) -> Entry {
+        let meta = Meta { deadline_ms: self.deadline_ms, created_s: self.created_s, access, flags: 0 };
+        let payload = match self.content {
+            Content::String(ref bytes) => Payload::String(bytes),
+            Content::Tombstone => Payload::Tombstone,
+            Content::Value(value) => Payload::Value(value),
+        };
+        Entry::new(db, key, payload, &self.version, meta)
+    }
+
+    /// Appends the state.
+    pub fn encode(&self, out: &mut Vec<u8>, actors: &ActorTable) {
+        let mut writer = Writer { named: Vec::new(), body: Vec::new() };
+        writer.version(&self.version);
+        put_varint(&mut writer.body, self.deadline_ms);
+        put_varint(&mut writer.body, u64::from(self.created_s));
+        match &self.content {
+            Content::String(bytes) => {
+                writer.body.push(STRING);
+                put_bytes(&mut writer.body, bytes);
+            }
+            Content::Tombstone => writer.body.push(TOMBSTONE),
+            Content::Value(value) => writer.value(value),
+        }
+        put_varint(out, writer.named.len() as u64);
+        for actor in &writer.named {
+            let id = actors.id(*actor);
+            put_u64(out, id.node);
+            put_u64(out, id.boot);
+        }
+        out.extend_from_slice(&writer.body);
+    }
+
+    /// Reads a state from the front of `reader`.
+    pub fn decode(reader: &mut Reader<'_>, actors: &ActorTable) -> Result<State, WireError> {
+        let mut named = Vec::new();
+        for _ in 0..reader.varint()? {
+            let id = ActorId { node: reader.u64()?, boot: reader.u64()? };
+            named.push(actors.intern(id).map_err(|_| WireError)?);
+        }
+        let mut parser = Parser { named, reader };
+        let version = parser.version()?;
+        let deadline_ms = parser.reader.varint()?;
+        let created_s = parser.reader.varint()? as u32;
+        let content = match parser.reader.u8()? {
+            STRING => Content::String(parser.reader.bytes()?.to_vec()),
+            TOMBSTONE => Content::Tombstone,
+            COUNTER => Content::Value(Box::new(Value::Counter(parser.counter()?))),
+            HASH => Content::Value(Box::new(Value::Hash(parser.hash()?))),
+            SET => Content::Value(Box::new(Value::Set(parser.set()?))),
+            _ => return Err(WireError),
+        };
+        Ok(State { version, deadline_ms, created_s, content })
+    }
+}
+
+struct Writer {
+    named: Vec<Actor>,
+    body: Vec<u8>,
+}
+
+impl Writer {
+    fn dot(&mut self, dot: Dot) {
+        put_u64(&mut self.body, dot.hlc.0);
+        let number = self.named.iter().position(|actor| *actor == dot.actor).unwrap_or_else(|| {
+            self.named.push(dot.actor);
+            self.named.len() - 1
+        });
+        put_varint(&mut self.body, number as u64);
+    }
+
+    fn version(&mut self, version: &Version) {
+        self.dot(version.dot);
+        put_varint(&mut self.body, version.context.len() as u64);
+        version.context.iter().for_each(|dot| self.dot(*dot));
+    }
+
+    fn value(&mut self, value: &Value) {
+        match value {
+            Value::Counter(counter) => {
+                self.body.push(COUNTER);
+                self.counter(counter);
+            }
+            Value::Hash(fields) => {
+                self.body.push(HASH);
+                put_varint(&mut self.body, fields.len() as u64);
+                for field in fields.iter() {
+                    put_bytes(&mut self.body, field.member);
+                    self.dot(field.dot);
+                    match hash::field(field.payload) {
+                        hash::Field::Bytes(bytes) => {
+                            self.body.push(STRING);
+                            put_bytes(&mut self.body, bytes);
+                        }
+                        hash::Field::Counter(counter) => {
+                            self.body.push(COUNTER);
+                            self.counter(&counter);
+                        }
+                    }
+                }
+            }
+            Value::Set(set) => {
+                self.body.push(SET);
+                self.body.push(u8::from(set.intset));
+                put_varint(&mut self.body, set.members.len() as u64);
+                for member in set.members.iter() {
+                    put_bytes(&mut self.body, member.member);
+                    self.dot(member.dot);
+                }
+            }
+        }
+    }
+
+    fn counter(&mut self, counter: &Counter) {
+        put_u64(&mut self.body, counter.base as u64);
+        self.dot(counter.base_dot);
+        put_varint(&mut self.body, counter.shares.len() as u64);
+        for share in &counter.shares {
+            self.dot(share.dot);
+            put_u64(&mut self.body, share.sum as u64);
+        }
+    }
+}
+
+struct Parser<'r, 'a> {
+    named: Vec<Actor>,
+    reader: &'r mut Reader<'a>,
+}
+
+impl<'a> Parser<'_, 'a> {
+    fn dot(&mut self) -> Result<Dot, WireError> {
+        let hlc = Hlc(self.reader.u64()?);
+        let number = usize::try_from(self.reader.varint()?).map_err(|_| WireError)?;
+        Ok(Dot { hlc, actor: *self.named.get(number).ok_or(WireError)? })
+    }
+
+    fn version(&mut self) -> Result<Version, WireError> {
+        let dot = self.dot()?;
+        let mut context = Context::new();
+        for _ in 0..self.reader.varint()? {
+            context.push(self.dot()?);
+        }
+        context.sort_unstable_by_key(|dot| dot.actor);
+        Ok(Version { dot, context })
+    }
+
+    fn counter(&mut self) -> Result<Counter, WireError> {
+        let base = self.reader.u64()? as i64;
+        let mut counter = Counter::on_base(base, self.dot()?);
+        for _ in 0..self.reader.varint()? {
+            let dot = self.dot()?;
+            counter.shares.push(Share { dot, sum: self.reader.u64()? as i64 });
+        }
+        Ok(counter)
+    }
+
+    fn hash(&mut self) -> Result<Elements, WireError> {
+        let mut fields = Elements::default();
+        for _ in 0..self.reader.varint()? {
+            let member = self.reader.bytes()?;
+            let dot = self.dot()?;
+            let payload = match self.reader.u8()? {
+                STRING => hash::bytes_payload(self.reader.bytes()?),
+                COUNTER => hash::counter_payload(&self.counter()?),
+                _ => return Err(WireError),
+            };
+            fields.put(member, dot, &payload, PackLimits::TRANSFER);
+        }
+        Ok(fields)
+    }
+
+    fn set(&mut self) -> Result<Set, WireError> {
+        let intset = self.reader.u8()? != 0;
+        let mut members = Elements::default();
+        for _ in 0..self.reader.varint()? {
+            let member = self.reader.bytes()?;
+            members.put(member, self.dot()?, &[], PackLimits::TRANSFER);
+        }
+        Ok(Set { members, intset })
+    }
+}
