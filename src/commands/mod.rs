@@ -1,1 +1,24 @@
 //! What each Redis command means, as functions on locked slots. Commands never await.
+//!
+//! A command is one block in the file of its kind: its row ([`Command`]: name, arity, flags, where its keys are, and
+//! what COMMAND DOCS says of it), then the function that runs it. [`table::COMMANDS`] lists the rows; lookup, arity
+//! check, routing, COMMAND, ACL categories, metrics and the documents all read that one table. To add a command,
+//! write the block and add its row to the table.
+//!
+//! A function gets a [`Cx`]: the arguments, the locked [`Keyspace`] that holds every key the row names, and the reply
+//! to write. It answers by writing one reply and returning `Ok`, or by returning a [`CommandError`] having written
+//! nothing. All its changes go through `Keyspace::write`, so it needs to know nothing of replicas.
+//!
+//! Commands that need the server rather than keys (CLIENT, CONFIG, INFO, ...) are rows here too, so that the table is
+//! complete, with a [`NodeCommand`] in place of a function; the server runs them.
+
+pub mod error;
+pub mod expiry;
+pub mod spec;
+pub mod string;
+pub mod table;
+#[cfg(test)]
+pub mod testing;
+
+pub use error::CommandError;
+pub use spec::{Command, Cx, Gather, Group, Handler, Keys, NodeCommand};

@@ -205,11 +205,11 @@ impl Elements {
 
     fn unpack(&mut self) {
         let Form::Packed(bytes) = &self.form else { return };
-        let mut table = HashTable::with_capacity(self.len + 1);
+        let mut table: HashTable<Box<[u8]>> = HashTable::with_capacity(self.len + 1);
         for (_, found) in PackedIter::new(bytes) {
             let block = packed_block(found.member, found.dot, found.payload).into_boxed_slice();
             self.boxed_bytes += box_bytes(&block);
-            table.insert_unique(hash_of(found.member), block, |block: &Box<[u8]>| hash_of(element(block).member));
+            table.insert_unique(hash_of(found.member), block, |block| hash_of(element(block).member));
         }
         self.form = Form::Table(table);
     }

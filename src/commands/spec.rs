@@ -1,0 +1,361 @@
+//! The shape of a command's row, and what its function is given.
+//!
+//! Flags and key positions are those that COMMAND reports in Redis 7.0.15, so that smart clients route alike.
+
+use crate::base::ids::Slot;
+use crate::commands::CommandError;
+use crate::protocol::{Args, Reply, parse_i64};
+use crate::store::{Keyspace, View};
+
+/// A command's row in the table.
+#[derive(Debug)]
+pub struct Command {
+    /// The name in lower case.
+    pub name: &'static str,
+    /// What it does, in one line.
+    pub summary: &'static str,
+    /// Its arguments, as the manual spells them: `key [NX|XX] value`.
+    pub syntax: &'static str,
+    /// The Redis version that introduced it; for our own commands the rondo version.
+    pub since: &'static str,
+    /// Its cost, as COMMAND DOCS says it.
+    pub complexity: &'static str,
+    /// Which part of the manual it belongs to.
+    pub group: Group,
+    /// Arguments with the name: exactly this many, or at least as many as the negative number says.
+    pub arity: i8,
+    /// [`flag`] bits.
+    pub flags: u32,
+    /// Where its keys are.
+    pub keys: Keys,
+    /// How it is run.
+    pub handler: Handler,
+}
+
+/// What COMMAND calls flags, and what the server checks before running a command.
+pub mod flag {
+    /// May change a key.
+    pub const WRITE: u32 = 1 << 0;
+    /// Reads keys and changes none.
+    pub const READONLY: u32 = 1 << 1;
+    /// May need memory: refused when memory is full and nothing may be evicted.
+    pub const DENYOOM: u32 = 1 << 2;
+    /// For the operator.
+    pub const ADMIN: u32 = 1 << 3;
+    /// Of the publish-subscribe family.
+    pub const PUBSUB: u32 = 1 << 4;
+    /// Not allowed from scripts.
+    pub const NOSCRIPT: u32 = 1 << 5;
+    /// Runs while a node loads its data.
+    pub const LOADING: u32 = 1 << 6;
+    /// Runs on a stale replica.
+    pub const STALE: u32 = 1 << 7;
+    /// Hidden from MONITOR.
+    pub const SKIP_MONITOR: u32 = 1 << 8;
+    /// Hidden from the slow log.
+    pub const SKIP_SLOWLOG: u32 = 1 << 9;
+    /// Constant or logarithmic time.
+    pub const FAST: u32 = 1 << 10;
+    /// Allowed before authentication.
+    pub const NO_AUTH: u32 = 1 << 11;
+    /// May wait.
+    pub const BLOCKING: u32 = 1 << 12;
+    /// Its keys depend on its arguments in a way that key positions cannot say.
+    pub const MOVABLEKEYS: u32 = 1 << 13;
+    /// Not allowed between MULTI and EXEC.
+    pub const NO_MULTI: u32 = 1 << 14;
+    /// ACL category @dangerous, which no flag implies.
+    pub const DANGEROUS: u32 = 1 << 15;
+    /// ACL category @keyspace.
+    pub const KEYSPACE: u32 = 1 << 16;
+    /// Reads without counting as a use of the key (TTL, TYPE, EXISTS ...).
+    pub const NO_ASYNC_LOADING: u32 = 1 << 17;
+    /// Allowed while clients are paused for writes.
+    pub const ALLOW_BUSY: u32 = 1 << 18;
+    /// What it changes depends on arguments: treated as a write by CLIENT PAUSE.
+    pub const MAY_REPLICATE: u32 = 1 << 19;
+    /// Answers come in no particular order or are random.
+    pub const NONDETERMINISTIC: u32 = 1 << 20;
+
+    /// The flags that COMMAND names, in the order in which Redis lists them.
+    pub const NAMES: [(u32, &str); 19] = [
+        (WRITE, "write"),
+        (READONLY, "readonly"),
+        (DENYOOM, "denyoom"),
+        (ADMIN, "admin"),
+        (PUBSUB, "pubsub"),
+        (NOSCRIPT, "noscript"),
+        (BLOCKING, "blocking"),
+        (LOADING, "loading"),
+        (STALE, "stale"),
+        (SKIP_MONITOR, "skip_monitor"),
+        (SKIP_SLOWLOG, "skip_slowlog"),
+        (FAST, "fast"),
+        (NO_AUTH, "no_auth"),
+        (MAY_REPLICATE, "may_replicate"),
+        (NO_MULTI, "no_multi"),
+        (MOVABLEKEYS, "movablekeys"),
+        (NO_ASYNC_LOADING, "no_async_loading"),
+        (ALLOW_BUSY, "allow_busy"),
+        (NONDETERMINISTIC, "nondeterministic_output"),
+    ];
+}
+
+/// A chapter of the manual; also an ACL category.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Group {
+    /// Keys of any type.
+    Generic,
+    /// Strings and numbers.
+    String,
+    /// Bits in strings.
+    Bitmap,
+    /// Hashes.
+    Hash,
+    /// Sets.
+    Set,
+    /// Publish and subscribe.
+    PubSub,
+    /// MULTI and its family.
+    Transactions,
+    /// Connections.
+    Connection,
+    /// The node.
+    Server,
+    /// The cluster.
+    Cluster,
+    /// Sentinel, for clients that ask one for the way.
+    Sentinel,
+}
+
+/// Where a command's keys are among its arguments.
+#[derive(Clone, Copy, Debug)]
+pub enum Keys {
+    /// It has none.
+    None,
+    /// From `first` to `last` (counted from the end when negative) in steps of `step`, as COMMAND reports it.
+    Range { first: u8, last: i8, step: u8 },
+    /// Argument `at` says how many keys follow it.
+    Counted { at: u8 },
+    /// Subcommands: the key is argument `at`, if the subcommand has one.
+    Subcommand { at: u8 },
+}
+
+/// How a command is run.
+#[derive(Clone, Copy)]
+pub enum Handler {
+    /// On the locked slots of its keys.
+    Keys(fn(&mut Cx<'_, '_>) -> Result<(), CommandError>),
+    /// The same, and it may be cut into one part a key, run wherever each key lives.
+    FanOut(fn(&mut Cx<'_, '_>) -> Result<(), CommandError>, Gather),
+    /// By the server, which knows connections, options and the cluster.
+    Node(NodeCommand),
+}
+
+impl std::fmt::Debug for Handler {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Handler::Keys(_) => f.write_str("Keys"),
+            Handler::FanOut(_, gather) => write!(f, "FanOut({gather:?})"),
+            Handler::Node(command) => write!(f, "Node({command:?})"),
+        }
+    }
+}
+
+/// How the parts of a command that was cut by key become one reply.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Gather {
+    /// Integers are added (DEL, EXISTS ...).
+    Sum,
+    /// Arrays of one become one array in the order of the keys (MGET).
+    Concat,
+    /// All parts say OK, or the first error is the answer (MSET).
+    Ok,
+}
+
+/// Commands that the server runs.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum NodeCommand {
+    /// ASKING, READONLY, READWRITE: accepted for smart clients.
+    ClusterHint,
+    /// AUTH.
+    Auth,
+    /// CLIENT.
+    Client,
+    /// CLUSTER.
+    Cluster,
+    /// COMMAND.
+    Command,
+    /// CONFIG.
+    Config,
+    /// DBSIZE.
+    DbSize,
+    /// DEBUG: the few subcommands that tests of clients use.
+    Debug,
+    /// DISCARD.
+    Discard,
+    /// ECHO.
+    Echo,
+    /// EXEC.
+    Exec,
+    /// FLUSHALL.
+    FlushAll,
+    /// FLUSHDB.
+    FlushDb,
+    /// HELLO.
+    Hello,
+    /// INFO.
+    Info,
+    /// KEYS.
+    Keys,
+    /// LASTSAVE, SAVE, BGSAVE and others that need a disk: refused.
+    Unsupported,
+    /// LATENCY.
+    Latency,
+    /// MEMORY.
+    Memory,
+    /// MULTI.
+    Multi,
+    /// PING.
+    Ping,
+    /// PSUBSCRIBE, SUBSCRIBE, SSUBSCRIBE.
+    Subscribe,
+    /// PUNSUBSCRIBE, UNSUBSCRIBE, SUNSUBSCRIBE.
+    Unsubscribe,
+    /// PUBLISH, SPUBLISH.
+    Publish,
+    /// PUBSUB.
+    PubSub,
+    /// QUIT.
+    Quit,
+    /// RANDOMKEY.
+    RandomKey,
+    /// RESET.
+    Reset,
+    /// ROLE.
+    Role,
+    /// RONDO.CONSISTENCY.
+    Consistency,
+    /// RONDO.META.
+    Meta,
+    /// SCAN.
+    Scan,
+    /// SELECT.
+    Select,
+    /// SENTINEL.
+    Sentinel,
+    /// SHUTDOWN.
+    Shutdown,
+    /// SLOWLOG.
+    SlowLog,
+    /// SWAPDB.
+    SwapDb,
+    /// TIME.
+    Time,
+    /// UNWATCH.
+    Unwatch,
+    /// WAIT.
+    Wait,
+    /// WATCH.
+    Watch,
+}
+
+impl Command {
+    /// True when a request of `len` arguments, the name included, has enough and not too many.
+    #[inline]
+    pub fn accepts(&self, len: usize) -> bool {
+        let arity = usize::from(self.arity.unsigned_abs());
+        if self.arity < 0 { len >= arity } else { len == arity }
+    }
+
+    /// True when all of these [`flag`] bits are set.
+    #[inline]
+    pub fn has(&self, flags: u32) -> bool {
+        self.flags & flags == flags
+    }
+
+    /// The positions of the keys in a request of these arguments; empty when there are none or too few arguments.
+    pub fn key_positions(&self, args: Args<'_>) -> std::iter::StepBy<std::ops::Range<usize>> {
+        let len = args.len();
+        let (from, to, step) = match self.keys {
+            Keys::None => (0, 0, 1),
+            Keys::Range { first, last, step } => {
+                let to =
+                    if last < 0 { len.saturating_sub(usize::from(last.unsigned_abs()) - 1) } else { last as usize + 1 };
+                (usize::from(first), to.min(len), usize::from(step))
+            }
+            Keys::Counted { at } => {
+                let at = usize::from(at);
+                let count = args.get(at).and_then(parse_i64).and_then(|count| usize::try_from(count).ok()).unwrap_or(0);
+                (at + 1, (at + 1).saturating_add(count).min(len), 1)
+            }
+            Keys::Subcommand { at } => (usize::from(at), (usize::from(at) + 1).min(len), 1),
+        };
+        (from.min(to)..to).step_by(step.max(1))
+    }
+}
+
+/// What a command's function works with.
+pub struct Cx<'a, 's> {
+    /// The request, the command's name first.
+    pub args: Args<'a>,
+    /// The slots of its keys, locked.
+    pub keys: &'a mut Keyspace<'s>,
+    /// Where the reply goes.
+    pub out: Reply<'a>,
+    /// The limits that options set.
+    pub limits: CommandLimits,
+}
+
+/// Options that commands check.
+#[derive(Clone, Copy, Debug)]
+pub struct CommandLimits {
+    /// `proto-max-bulk-len`: the longest string, in bytes.
+    pub string_bytes_max: usize,
+    /// `databases`.
+    pub databases: u8,
+}
+
+impl Default for CommandLimits {
+    fn default() -> CommandLimits {
+        CommandLimits { string_bytes_max: 512 << 20, databases: 16 }
+    }
+}
+
+impl<'a> Cx<'a, '_> {
+    /// Argument `at`, or a syntax error: arity has been checked, so only optional ones can be missing.
+    #[inline]
+    pub fn arg(&self, at: usize) -> Result<&'a [u8], CommandError> {
+        self.args.get(at).ok_or(CommandError::Syntax)
+    }
+
+    /// Argument `at` as a whole number.
+    pub fn int(&self, at: usize) -> Result<i64, CommandError> {
+        parse_i64(self.arg(at)?).ok_or(CommandError::NotInteger)
+    }
+
+    /// The string that `key` holds, `None` when there is no such key; counts as a use of the key.
+    pub fn string(&mut self, key: &[u8]) -> Result<Option<std::borrow::Cow<'_, [u8]>>, CommandError> {
+        match self.keys.read(key) {
+            None => Ok(None),
+            Some(view) => view.text().map(Some).ok_or(CommandError::WrongType),
+        }
+    }
+
+    /// Writes a string or number as a bulk reply; for other types WRONGTYPE, with nothing written.
+    #[inline]
+    pub fn reply_string(out: &mut Reply<'_>, view: Option<View<'_>>) -> Result<(), CommandError> {
+        match view {
+            None => out.null(),
+            Some(View::String(bytes)) => out.bulk(bytes),
+            Some(View::Number(number)) => out.bulk_int(number),
+            Some(View::Hash(_) | View::Set(_)) => return Err(CommandError::WrongType),
+        }
+        Ok(())
+    }
+}
+
+/// The slots of all keys of a request, in the order of the keys, repeats included.
+pub fn slots_of(command: &Command, args: Args<'_>) -> smallvec::SmallVec<[Slot; 4]> {
+    command.key_positions(args).filter_map(|at| args.get(at)).map(crate::base::ids::slot_of).collect()
+}

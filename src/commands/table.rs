@@ -1,0 +1,83 @@
+//! The one table of commands, and how a name is looked up in it.
+//!
+//! A lookup hashes at most [`NAME_BYTES_MAX`] bytes, lower-cased on the way, and compares once.
+
+use std::sync::OnceLock;
+
+use hashbrown::HashTable;
+
+use crate::commands::spec::Command;
+use crate::commands::string;
+
+/// The longest command name, in bytes.
+const NAME_BYTES_MAX: usize = 32;
+
+/// Every command, in the order of the manual's chapters.
+pub static COMMANDS: &[&Command] = &[
+    // Strings.
+    &string::GET,
+    &string::SET,
+];
+
+/// A command's place in [`COMMANDS`]: what metrics are indexed by.
+pub type CommandIndex = usize;
+
+/// The command called `name`, in any case, and its place in the table.
+#[inline]
+pub fn find(name: &[u8]) -> Option<(CommandIndex, &'static Command)> {
+    let mut lower = [0; NAME_BYTES_MAX];
+    let lower = lower.get_mut(..name.len())?;
+    for (to, from) in lower.iter_mut().zip(name) {
+        *to = from.to_ascii_lowercase();
+    }
+    let index = *index().find(hash(lower), |at| COMMANDS.get(*at).is_some_and(|it| it.name.as_bytes() == lower))?;
+    COMMANDS.get(index).map(|command| (index, *command))
+}
+
+fn index() -> &'static HashTable<CommandIndex> {
+    static INDEX: OnceLock<HashTable<CommandIndex>> = OnceLock::new();
+    INDEX.get_or_init(|| {
+        let mut index = HashTable::with_capacity(COMMANDS.len());
+        let hash_at = |at: &CommandIndex| COMMANDS.get(*at).map_or(0, |command| hash(command.name.as_bytes()));
+        for at in 0..COMMANDS.len() {
+            index.insert_unique(hash_at(&at), at, hash_at);
+        }
+        index
+    })
+}
+
+/// FNV-1a: names are ours and short, so nothing a client sends can make them collide.
+#[inline]
+fn hash(name: &[u8]) -> u64 {
+    name.iter().fold(0xcbf2_9ce4_8422_2325, |hash, byte| (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::commands::spec::{Keys, flag};
+    use std::collections::BTreeSet;
+
+    #[test]
+    fn every_command_is_found_in_any_case_and_only_once() {
+        let names: BTreeSet<_> = COMMANDS.iter().map(|command| command.name).collect();
+        assert_eq!(names.len(), COMMANDS.len());
+        for (at, command) in COMMANDS.iter().enumerate() {
+            assert_eq!(find(command.name.to_uppercase().as_bytes()).map(|it| it.0), Some(at));
+            assert!(command.name.len() <= NAME_BYTES_MAX && command.name == command.name.to_lowercase());
+        }
+        assert!(find(b"no such command").is_none() && find(&[b'x'; 100]).is_none() && find(b"").is_none());
+    }
+
+    #[test]
+    fn rows_agree_with_themselves() {
+        for command in COMMANDS {
+            let name = command.name;
+            assert!(!(command.has(flag::WRITE) && command.has(flag::READONLY)), "{name}");
+            assert!(!command.summary.is_empty() && !command.since.is_empty() && command.arity != 0, "{name}");
+            if let Keys::Range { first, step, .. } = command.keys {
+                assert!(first > 0 && step > 0 && command.arity.unsigned_abs() > first, "{name}");
+            }
+        }
+    }
+}
