@@ -6,5 +6,6 @@ pub mod clock;
 pub mod config;
 pub mod glob;
 pub mod ids;
+pub mod metrics;
 pub mod version;
 pub mod wire;

@@ -1,0 +1,35 @@
+//! What a node counts, from one table, at the price of one plain addition.
+//!
+//! Every worker thread owns a [`Worker`]: a shard of counters in cache lines that no other thread writes. Counting is a
+//! relaxed load and a relaxed store, not an atomic read-modify-write, because a shard has one writer. Whoever wants
+//! figures ([`Registry::totals`]: a scrape, INFO) sums the shards. Threads that count rarely use
+//! [`Registry::count`], which pays for an atomic addition to a shard of its own.
+//!
+//! Figures that are a state and not a count (keys, members, bytes in use) are gauges: nobody maintains them, they are
+//! asked for at the scrape from the sources that parts register with [`Registry::add_source`].
+//!
+//! Latencies go to histograms with fixed bounds, powers of two microseconds ([`Latency`]). The exporter's own histograms
+//! keep every raw sample until the next scrape, which at a million commands per second is a leak with a schedule.
+//!
+//! [`Registry::render`] writes Prometheus's text format: counters and gauges through `metrics-exporter-prometheus`, what
+//! it cannot express (histograms made of sums, counters of fractional seconds) behind it, and on request the same values
+//! under the `redis_*` names that existing dashboards read.
+//!
+//! CONFIG RESETSTAT does not touch a shard: the registry remembers the totals of that moment and INFO subtracts them, so
+//! counters stay monotonic for Prometheus.
+//!
+//! Adding a metric: one row in `table.rs`, then count it, or give it in a source.
+
+mod latency;
+mod registry;
+mod render;
+mod shard;
+mod table;
+
+pub use latency::{Latency, LatencyTotals};
+pub use registry::{CommandTotals, Gauges, Registry, Totals};
+pub use shard::Worker;
+pub use table::{Class, Count, Gauge, Kind, Metric, metrics};
+
+#[cfg(test)]
+mod tests;
