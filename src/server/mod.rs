@@ -1,1 +1,4 @@
-//! Listeners, connections, the batch, dispatch and the two faces.
+//! Listeners, connections, the batch, dispatch, the two faces, and the HTTP side.
+
+pub mod admin;
+pub mod pulse;
