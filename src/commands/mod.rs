@@ -14,9 +14,12 @@
 
 pub mod error;
 pub mod expiry;
+pub mod node_rows;
 pub mod spec;
 pub mod string;
 pub mod table;
+#[cfg(test)]
+mod oracle_tests;
 #[cfg(test)]
 pub mod testing;
 

