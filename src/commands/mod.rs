@@ -14,6 +14,7 @@
 
 pub mod error;
 pub mod expiry;
+pub mod long_double;
 pub mod node_rows;
 pub mod spec;
 pub mod string;
