@@ -117,9 +117,8 @@ async fn serve(stream: TcpStream, router: Router, slot: OwnedSemaphorePermit) {
         .header_read_timeout(HEAD_TIMEOUT)
         .max_buf_size(HEAD_BYTES_MAX)
         .serve_connection(TokioIo::new(stream), TowerToHyperService::new(router));
-    match tokio::time::timeout(CONNECTION_TIMEOUT, connection).await {
-        Ok(Err(error)) => tracing::debug!(%error, "admin connection ended"),
-        Ok(Ok(())) | Err(_) => {}
+    if let Ok(Err(error)) = tokio::time::timeout(CONNECTION_TIMEOUT, connection).await {
+        tracing::debug!(%error, "admin connection ended");
     }
     drop(slot);
 }
