@@ -287,7 +287,7 @@ impl Natural {
         if self.limbs.is_empty() {
             return;
         }
-        if by % 32 != 0 {
+        if !by.is_multiple_of(32) {
             self.times_plus(1 << (by % 32), 0);
         }
         self.limbs.splice(0..0, std::iter::repeat_n(0, (by / 32) as usize));
