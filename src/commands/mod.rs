@@ -14,8 +14,14 @@
 
 pub mod error;
 pub mod expiry;
+pub mod hash;
+pub mod hash_number;
 pub mod long_double;
 pub mod node_rows;
+pub mod random;
+pub mod scan;
+pub mod set;
+pub mod set_algebra;
 pub mod spec;
 pub mod string;
 pub mod table;

@@ -8,7 +8,7 @@ use hashbrown::HashTable;
 
 use crate::commands::node_rows::{cluster, connection, keyspace, pubsub, server, transactions};
 use crate::commands::spec::Command;
-use crate::commands::string;
+use crate::commands::{hash, hash_number, random, scan, set, set_algebra, string};
 
 /// The longest command name, in bytes.
 const NAME_BYTES_MAX: usize = 32;
@@ -18,6 +18,41 @@ pub static COMMANDS: &[&Command] = &[
     // Strings.
     &string::GET,
     &string::SET,
+    // Hashes.
+    &hash::HSET,
+    &hash::HSETNX,
+    &hash::HMSET,
+    &hash::HGET,
+    &hash::HMGET,
+    &hash::HGETALL,
+    &hash::HDEL,
+    &hash::HEXISTS,
+    &hash::HLEN,
+    &hash::HSTRLEN,
+    &hash::HKEYS,
+    &hash::HVALS,
+    &hash_number::HINCRBY,
+    &hash_number::HINCRBYFLOAT,
+    &random::HRANDFIELD,
+    &scan::HSCAN,
+    // Sets.
+    &set::SADD,
+    &set::SREM,
+    &set::SISMEMBER,
+    &set::SMISMEMBER,
+    &set::SMEMBERS,
+    &set::SCARD,
+    &set::SMOVE,
+    &random::SRANDMEMBER,
+    &random::SPOP,
+    &scan::SSCAN,
+    &set_algebra::SINTER,
+    &set_algebra::SINTERSTORE,
+    &set_algebra::SINTERCARD,
+    &set_algebra::SUNION,
+    &set_algebra::SUNIONSTORE,
+    &set_algebra::SDIFF,
+    &set_algebra::SDIFFSTORE,
     // Connections.
     &connection::PING,
     &connection::ECHO,
