@@ -39,7 +39,7 @@ pub(super) fn short_header(buf: &[u8], at: usize, marker: u8) -> Option<(usize, 
     if head[0] != marker || first > 9 {
         return None;
     }
-    if head[2] == b'\r' {
+    if head[2..4] == *b"\r\n" {
         return Some((first, at + 4));
     }
     let mut value = first;
@@ -52,7 +52,7 @@ pub(super) fn short_header(buf: &[u8], at: usize, marker: u8) -> Option<(usize, 
             return None;
         }
         value = value * 10 + digit;
-        if head[width + 1] == b'\r' {
+        if head[width + 1..width + 3] == *b"\r\n" {
             return Some((value, at + width + 3));
         }
     }
@@ -92,8 +92,16 @@ mod tests {
 
     #[test]
     fn everything_else_is_left_to_the_long_way() {
-        let left =
-            ["$1\r\nab\r", "*1\r\nab\r\n", "$12345\r\n", "$01\r\nab\r\n", "$-1\r\nabc", "$x\r\nabcd", "$1x\r\nabc"];
+        let left = [
+            "$1\r\nab\r",
+            "*1\r\nab\r\n",
+            "$12345\r\n",
+            "$01\r\nab\r\n",
+            "$-1\r\nabc",
+            "$x\r\nabcd",
+            "$1x\r\nabc",
+            "$1\rXabcd",
+        ];
         for bytes in left {
             assert_eq!(short_header(bytes.as_bytes(), 0, b'$'), None, "{bytes:?}");
         }

@@ -98,6 +98,7 @@ fn refuses_what_is_no_reply() {
         ":\r\n",
         ":1a\r\n",
         "+a\rb\r\n",
+        "$0\rX\r\nab",
         "$3\r\nabcd\r\n",
         "$x\r\n",
         "$?\r\n",
