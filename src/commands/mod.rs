@@ -26,6 +26,10 @@ pub mod spec;
 pub mod string;
 pub mod table;
 #[cfg(test)]
+mod differential_tests;
+#[cfg(test)]
+mod oracle;
+#[cfg(test)]
 mod oracle_tests;
 #[cfg(test)]
 pub mod testing;

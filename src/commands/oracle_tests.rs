@@ -1,79 +1,9 @@
-//! The table against a real redis-server 7.0, which is started for the test and stopped after it.
-//!
-//! Without a redis-server 7.0 on the path the tests say so and pass.
+//! The table against a real redis-server 7.0.
 
-use std::io::{Read as _, Write as _};
-use std::os::unix::net::UnixStream;
-use std::process::{Child, Command as Process, Stdio};
-use std::time::{Duration, Instant};
-
+use crate::commands::oracle::Oracle;
 use crate::commands::spec::{Keys, flag};
 use crate::commands::table::{self, COMMANDS};
-use crate::protocol::client::{ReplyDecoder, ReplyLimits, Value, encode_command};
-
-/// How long redis-server may take for anything.
-const PATIENCE: Duration = Duration::from_secs(20);
-
-/// A redis-server on a Unix socket of its own, with one connection to it; it dies with this value.
-struct Oracle {
-    server: Child,
-    client: UnixStream,
-    decoder: ReplyDecoder,
-    unread: Vec<u8>,
-    _dir: tempfile::TempDir,
-}
-
-impl Drop for Oracle {
-    fn drop(&mut self) {
-        // It may be gone already; then there is nothing to stop.
-        let _ = self.server.kill();
-        let _ = self.server.wait();
-    }
-}
-
-impl Oracle {
-    /// `None` without a redis-server 7.0 on this machine.
-    fn start() -> Option<Oracle> {
-        let version = Process::new("redis-server").arg("--version").output();
-        let version = version.map(|output| String::from_utf8_lossy(&output.stdout).into_owned()).unwrap_or_default();
-        if !version.contains(" v=7.0.") {
-            eprintln!("skipped: needs redis-server 7.0, found {version:?}");
-            return None;
-        }
-        let dir = tempfile::tempdir().expect("a directory");
-        let socket = dir.path().join("socket");
-        let mut command = Process::new("redis-server");
-        command.args(["--port", "0", "--save", "", "--unixsocket"]).arg(&socket);
-        let server = command.current_dir(dir.path()).stdout(Stdio::null()).spawn().expect("redis-server starts");
-        let deadline = Instant::now() + PATIENCE;
-        let client = loop {
-            match UnixStream::connect(&socket) {
-                Ok(client) => break client,
-                Err(error) => assert!(Instant::now() < deadline, "redis-server does not listen: {error}"),
-            }
-            std::thread::sleep(Duration::from_millis(10));
-        };
-        client.set_read_timeout(Some(PATIENCE)).expect("a timeout");
-        let decoder = ReplyDecoder::new(ReplyLimits::default());
-        Some(Oracle { server, client, decoder, unread: Vec::new(), _dir: dir })
-    }
-
-    /// Runs one command.
-    fn run(&mut self, args: &[&str]) -> Value {
-        let mut request = Vec::new();
-        encode_command(&mut request, args);
-        self.client.write_all(&request).expect("sends");
-        let mut piece = [0; 65_536];
-        loop {
-            if let Some((value, len)) = self.decoder.decode(&self.unread).expect("a reply") {
-                self.unread.drain(..len);
-                return value;
-            }
-            let len = self.client.read(&mut piece).expect("answers");
-            self.unread.extend_from_slice(&piece[..len]);
-        }
-    }
-}
+use crate::protocol::client::Value;
 
 /// An array's elements; a value of another kind has none.
 fn elements(value: &Value) -> &[Value] {

@@ -3,6 +3,7 @@
 use crate::base::ids::{ActorId, Slot};
 use crate::commands::spec::{CommandLimits, Cx, Handler, slots_of};
 use crate::commands::table;
+use crate::protocol::client::{ReplyDecoder, Value, encode_command};
 use crate::protocol::{Limits, Proto, Reply, Scan, Scanner};
 use crate::store::{Effects, Store};
 
@@ -37,13 +38,34 @@ impl Node {
         self.now_ms += ms;
     }
 
+    /// The time, in milliseconds since 1970.
+    pub fn now_ms(&self) -> u64 {
+        self.now_ms
+    }
+
     /// Runs one request, written as an inline command, and gives its reply.
     pub fn run(&mut self, line: &str) -> String {
+        let reply = self.run_request(format!("{line}\r\n").as_bytes());
+        String::from_utf8_lossy(&reply).into_owned()
+    }
+
+    /// Runs one request, given as its arguments, and gives its reply.
+    pub fn run_args<A: AsRef<[u8]>>(&mut self, args: &[A]) -> Value {
+        let mut request = Vec::new();
+        encode_command(&mut request, args);
+        let reply = self.run_request(&request);
+        let (value, len) = ReplyDecoder::default().decode(&reply).expect("well-formed").expect("complete");
+        assert_eq!(len, reply.len(), "one reply");
+        value
+    }
+
+    /// Runs one request as it comes from a client and gives its reply.
+    fn run_request(&mut self, buf: &[u8]) -> Vec<u8> {
         let mut scanner = Scanner::new();
-        let buf = format!("{line}\r\n").into_bytes();
-        let scan = scanner.scan(&buf, &Limits::default()).expect("a valid line");
-        assert!(matches!(scan, Scan::Request { .. }), "{line}");
-        let args = scanner.args(&buf);
+        let shown = buf.escape_ascii();
+        let scan = scanner.scan(buf, &Limits::default()).expect("a valid request");
+        assert!(matches!(scan, Scan::Request { .. }), "{shown}");
+        let args = scanner.args(buf);
         let mut out = Vec::new();
         let (_, command) = table::find(args.name()).expect("a known command");
         let result = if command.accepts(args.len()) {
@@ -54,7 +76,7 @@ impl Node {
             let mut cx = Cx { args, keys: &mut keys, out, limits: CommandLimits::default() };
             match command.handler {
                 Handler::Keys(run) | Handler::FanOut(run, _) => run(&mut cx),
-                Handler::Node(_) => panic!("{line} needs a server"),
+                Handler::Node(_) => panic!("{shown} needs a server"),
             }
         } else {
             Err(crate::commands::CommandError::Arity(command.name.into()))
@@ -63,6 +85,6 @@ impl Node {
             out.clear();
             Reply::new(&mut out, self.proto).error(error.to_string());
         }
-        String::from_utf8_lossy(&out).into_owned()
+        out
     }
 }
