@@ -34,6 +34,12 @@ impl PackLimits {
     pub const TRANSFER: PackLimits = PackLimits { entries_max: 128, member_bytes_max: 64, payload_bytes_max: 65 };
 }
 
+/// Tables of no more buckets than this never shrink.
+const SHRINK_BUCKETS_MIN: usize = 256;
+
+/// A table shrinks when less than one in this many of its buckets is used.
+const SHRINK_SHARE: usize = 8;
+
 /// One element, borrowed.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Element<'a> {
@@ -141,7 +147,20 @@ impl Elements {
                 .is_ok(),
         };
         self.len -= usize::from(removed);
+        if removed {
+            self.shrink();
+        }
         removed
+    }
+
+    /// Gives a table that has become nearly empty fewer buckets, so that walking it and picking from it cost what it
+    /// holds, not what it once held.
+    fn shrink(&mut self) {
+        let Form::Table(table) = &mut self.form else { return };
+        if table.num_buckets() > SHRINK_BUCKETS_MIN && self.len < table.num_buckets() / SHRINK_SHARE {
+            self.generation = self.generation.wrapping_add(1);
+            table.shrink_to(self.len * 2, |block| hash_of(element(block).member));
+        }
     }
 
     /// Every element: in the order of insertion while packed, in no order after.
@@ -333,6 +352,27 @@ mod tests {
             }
             prop_assert!((0..start).all(|n| seen.contains(&name(n))));
         }
+    }
+
+    #[test]
+    fn a_table_shrinks_with_what_it_holds_and_scans_miss_nothing() {
+        let mut elements = Elements::default();
+        let name = |n: usize| format!("e{n}").into_bytes();
+        (0..10_000).for_each(|n| assert!(elements.put(&name(n), dot(1), b"", SMALL)));
+        let full = elements.memory_bytes();
+        let (mut cursor, mut seen, mut next) = (0, BTreeSet::new(), 100);
+        loop {
+            cursor = elements.scan(cursor, 50, |it| {
+                seen.insert(it.member.to_vec());
+            });
+            if cursor == 0 {
+                break;
+            }
+            (next..(next + 500).min(10_000)).for_each(|n| assert!(elements.remove(&name(n))));
+            next += 500;
+        }
+        assert!((0..100).all(|n| seen.contains(&name(n))));
+        assert!(elements.len() == 100 && elements.memory_bytes() * 20 < full);
     }
 
     #[test]

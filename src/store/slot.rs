@@ -440,7 +440,9 @@ fn add_field(hash: &mut Value, field: &[u8], dot: Dot, by: i64, rules: &Rules) {
     if let Value::Hash(fields) = hash {
         let mut counter = hash::counter_of(fields.get(field));
         counter.add(dot, by);
-        fields.put(field, dot, &hash::counter_payload(&counter), rules.hash);
+        // The option means the number's digits, not who added how much.
+        let limits = PackLimits { payload_bytes_max: usize::MAX, ..rules.hash };
+        fields.put(field, dot, &hash::counter_payload(&counter), limits);
     }
 }
 
