@@ -16,6 +16,7 @@ pub mod error;
 pub mod expiry;
 pub mod hash;
 pub mod hash_number;
+pub mod introspection;
 pub mod long_double;
 pub mod node_rows;
 pub mod random;
@@ -24,6 +25,7 @@ pub mod set;
 pub mod set_algebra;
 pub mod spec;
 pub mod string;
+pub mod subcommands;
 pub mod table;
 #[cfg(test)]
 mod differential_tests;

@@ -273,7 +273,20 @@ impl Command {
 
     /// The positions of the keys in a request of these arguments; empty when there are none or too few arguments.
     pub fn key_positions(&self, args: Args<'_>) -> std::iter::StepBy<std::ops::Range<usize>> {
-        let len = args.len();
+        self.positions(args.len(), |at| args.get(at))
+    }
+
+    /// The same for a request that is given as a list.
+    pub fn key_positions_of(&self, words: &[&[u8]]) -> std::iter::StepBy<std::ops::Range<usize>> {
+        self.positions(words.len(), |at| words.get(at).copied())
+    }
+
+    #[inline]
+    fn positions<'a>(
+        &self,
+        len: usize,
+        word: impl Fn(usize) -> Option<&'a [u8]>,
+    ) -> std::iter::StepBy<std::ops::Range<usize>> {
         let (from, to, step) = match self.keys {
             Keys::None => (0, 0, 1),
             Keys::Range { first, last, step } => {
@@ -283,7 +296,7 @@ impl Command {
             }
             Keys::Counted { at } => {
                 let at = usize::from(at);
-                let count = args.get(at).and_then(parse_i64).and_then(|count| usize::try_from(count).ok()).unwrap_or(0);
+                let count = word(at).and_then(parse_i64).and_then(|count| usize::try_from(count).ok()).unwrap_or(0);
                 (at + 1, (at + 1).saturating_add(count).min(len), 1)
             }
             Keys::Subcommand { at } => (usize::from(at), (usize::from(at) + 1).min(len), 1),

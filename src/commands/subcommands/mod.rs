@@ -1,0 +1,99 @@
+//! Subcommands: what may stand behind CLIENT, CONFIG and other commands that are names for a family.
+//!
+//! A subcommand has a row of the same shape as a command, under the name `parent|subcommand`. From it come its arity
+//! check, its errors, HELP, and what COMMAND says of it. The parent's row in `table` stands for the whole family in
+//! lookups and metrics.
+
+use std::borrow::Cow;
+
+use crate::commands::CommandError;
+use crate::commands::spec::Command;
+use crate::protocol::{Args, Reply};
+
+mod clusters;
+mod connections;
+mod diagnosis;
+
+/// The families.
+static FAMILIES: &[&[Command]] = &[
+    clusters::CLUSTER,
+    clusters::SENTINEL,
+    connections::CLIENT,
+    connections::PUBSUB,
+    diagnosis::COMMAND,
+    diagnosis::CONFIG,
+    diagnosis::LATENCY,
+    diagnosis::MEMORY,
+    diagnosis::SLOWLOG,
+];
+
+/// The subcommands of `parent`, in alphabetical order; none for a command that has none.
+pub fn of(parent: &str) -> &'static [Command] {
+    let of_parent = |family: &&&[Command]| family.first().is_some_and(|row| split(row.name).0 == parent);
+    FAMILIES.iter().find(of_parent).copied().unwrap_or_default()
+}
+
+/// The subcommand of `parent` called `name`, in any case.
+pub fn find(parent: &str, name: &[u8]) -> Option<&'static Command> {
+    of(parent).iter().find(|row| split(row.name).1.as_bytes().eq_ignore_ascii_case(name))
+}
+
+/// The row of the subcommand that a request of `parent` asks for, its arguments counted.
+pub fn checked(parent: &'static Command, args: Args<'_>) -> Result<&'static Command, CommandError> {
+    let name = args.get(1).ok_or(CommandError::Arity(parent.name.into()))?;
+    let row = find(parent.name, name).ok_or_else(|| unknown(parent.name, name))?;
+    if row.accepts(args.len()) { Ok(row) } else { Err(CommandError::Arity(row.name.into())) }
+}
+
+/// Redis's words for a subcommand that does not exist.
+pub fn unknown(parent: &str, name: &[u8]) -> CommandError {
+    let shown: String = String::from_utf8_lossy(name).chars().take(128).collect();
+    let text = format!("ERR unknown subcommand '{shown}'. Try {} HELP.", parent.to_uppercase());
+    CommandError::Text(Cow::Owned(text))
+}
+
+/// The name behind the bar, in lower case: `list` of `client|list`.
+pub fn short_name(row: &Command) -> &'static str {
+    split(row.name).1
+}
+
+/// Answers HELP: each subcommand with its arguments, and below it what it does.
+pub fn help(out: &mut Reply<'_>, parent: &str) {
+    let rows = of(parent);
+    out.array(1 + 2 * rows.len());
+    out.simple(&format!("{} <subcommand> [<arg> [value] [opt] ...]. Subcommands are:", parent.to_uppercase()));
+    for row in rows {
+        out.simple(format!("{} {}", short_name(row).to_uppercase(), row.syntax).trim_end());
+        out.simple(&format!("    {}.", row.summary.trim_end_matches('.')));
+    }
+}
+
+fn split(name: &'static str) -> (&'static str, &'static str) {
+    name.split_once('|').unwrap_or((name, ""))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::commands::table;
+
+    #[test]
+    fn every_family_has_a_parent_and_rows_in_order() {
+        for family in FAMILIES {
+            let parent = split(family[0].name).0;
+            let (_, row) = table::find(parent.as_bytes()).expect("a parent in the table");
+            assert!(family.iter().all(|sub| split(sub.name).0 == parent && !sub.summary.is_empty()));
+            assert!(family.is_sorted_by_key(|sub| sub.name), "{parent}");
+            assert!(family.iter().all(|sub| sub.group == row.group && sub.arity.unsigned_abs() > 1), "{parent}");
+            assert!(find(parent, b"HELP").is_some_and(|help| help.arity == 2), "{parent}");
+        }
+        assert!(of("get").is_empty() && find("client", b"nonsense").is_none());
+    }
+
+    #[test]
+    fn an_unknown_subcommand_is_named_in_redis_words() {
+        let text = unknown("command", b"FOO").to_string();
+        assert_eq!(text, "ERR unknown subcommand 'FOO'. Try COMMAND HELP.");
+        assert!(unknown("command", &[b'x'; 1000]).to_string().len() < 200);
+    }
+}
