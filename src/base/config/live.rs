@@ -49,8 +49,12 @@ pub enum SetError {
     Fixed(&'static str, &'static str),
     #[error("CONFIG SET failed (possibly related to argument '{0}') - {1}")]
     Value(&'static str, ValueError),
-    #[error("CONFIG SET failed (possibly related to argument '{0}') - {1}")]
-    Rule(String, RuleError),
+    #[error("CONFIG SET failed (possibly related to argument '{name}') - {}", all(broken))]
+    Rule { name: String, broken: Vec<RuleError> },
+}
+
+fn all(rules: &[RuleError]) -> String {
+    rules.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ")
 }
 
 /// CONFIG REWRITE did not happen; the file is as it was.
@@ -138,9 +142,9 @@ impl Config {
             seen.push(*name);
             set_one(&mut entries, name, text)?;
         }
-        let settings = Settings::new(&entries).map_err(|rules| {
+        let settings = Settings::new(&entries).map_err(|broken| {
             let name = pairs.first().map(|(name, _)| (*name).to_owned()).unwrap_or_default();
-            SetError::Rule(name, rules.into_iter().next().unwrap_or(RuleError::JoinWithoutPeerPort))
+            SetError::Rule { name, broken }
         })?;
         self.settings.store(Arc::new(settings));
         state.entries = entries;
