@@ -52,7 +52,7 @@ pub fn slot_of(key: &[u8]) -> Slot {
 }
 
 /// A node's name for as long as it keeps its data directory; random, never an address.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize, serde::Deserialize)]
 pub struct NodeId([u8; 20]);
 
 impl NodeId {

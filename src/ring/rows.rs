@@ -45,7 +45,6 @@ pub enum RowState {
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
 pub struct Row {
     /// Who it is.
-    #[serde(with = "id_bytes")]
     pub id: NodeId,
     /// Where it stands.
     pub state: RowState,
@@ -249,20 +248,6 @@ impl Row {
             .then_with(|| ports(self).cmp(&ports(other)))
             .then_with(|| self.host.cmp(&other.host))
             .then_with(|| self.zone.cmp(&other.zone))
-    }
-}
-
-/// Node ids as their 20 bytes.
-mod id_bytes {
-    use crate::base::ids::NodeId;
-    use serde::{Deserialize, Deserializer, Serialize, Serializer};
-
-    pub(super) fn serialize<S: Serializer>(id: &NodeId, to: S) -> Result<S::Ok, S::Error> {
-        id.as_bytes().serialize(to)
-    }
-
-    pub(super) fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<NodeId, D::Error> {
-        <[u8; 20]>::deserialize(from).map(NodeId::from_bytes)
     }
 }
 

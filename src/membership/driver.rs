@@ -1,0 +1,182 @@
+//! The one task that owns the detector and the socket: it reads, waits, sends, and publishes the view.
+//!
+//! A turn: what has arrived is read first, up to a bound, so that an answer that is already here counts before its deadline
+//! does; then what is due is done; then everything is sent. Datagrams that the system does not take at once are dropped:
+//! SWIM repeats itself, and a queue would only make news old.
+
+use super::detector::Detector;
+use super::seal::{DATAGRAM_BYTES_MAX, Keyring, Opener, Refusal, Sealer};
+use super::{Command, Counters, MembershipConfig, MembershipError, View};
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use tokio::net::UdpSocket;
+use tokio::sync::{mpsc, watch};
+use tokio::time::Instant;
+use tracing::{debug, warn};
+
+/// Datagrams read in a turn before the deadlines are looked at.
+const READS_MAX: usize = 256;
+/// A goodbye is said this often, to other members each time, so far apart.
+const GOODBYES: usize = 3;
+const GOODBYE_INTERVAL: Duration = Duration::from_millis(30);
+
+/// Everything the task owns.
+pub(super) struct Driver {
+    socket: UdpSocket,
+    addr: SocketAddr,
+    detector: Detector,
+    sealer: Sealer,
+    opener: Opener,
+    view: watch::Sender<Arc<View>>,
+    counters: Arc<Counters>,
+    buffer: Vec<u8>,
+}
+
+impl Driver {
+    /// Binds the socket. Must be called within a tokio runtime.
+    pub(super) fn bind(mut config: MembershipConfig, counters: Arc<Counters>) -> Result<Driver, MembershipError> {
+        let failed = |source| MembershipError::Bind { addr: config.bind, source };
+        let socket = std::net::UdpSocket::bind(config.bind).map_err(failed)?;
+        socket.set_nonblocking(true).map_err(failed)?;
+        let port = socket.local_addr().map_err(failed)?.port();
+        let socket = UdpSocket::from_std(socket).map_err(failed)?;
+        if config.advertised.port() == 0 {
+            config.advertised.set_port(port);
+        }
+        let keyring = Keyring::new(&config.cluster, config.secret.as_deref());
+        let detector = Detector::new(Instant::now(), &config, rand::random());
+        let (view, _) = watch::channel(Arc::new(detector.view()));
+        Ok(Driver {
+            socket,
+            addr: config.advertised,
+            sealer: Sealer::new(&keyring, config.id.short(), config.generation, first_sequence()),
+            opener: Opener::new(&keyring, config.id.short()),
+            detector,
+            view,
+            counters,
+            // One more than is allowed, so that longer ones show.
+            buffer: vec![0; DATAGRAM_BYTES_MAX + 1],
+        })
+    }
+
+    /// Where others reach us.
+    pub(super) fn addr(&self) -> SocketAddr {
+        self.addr
+    }
+
+    /// The view as it will be published.
+    pub(super) fn view(&self) -> watch::Receiver<Arc<View>> {
+        self.view.subscribe()
+    }
+
+    /// Runs until told to leave, or until nobody holds the other end of `inbox`.
+    pub(super) async fn run(mut self, mut inbox: mpsc::Receiver<Command>) {
+        loop {
+            let deadline = self.detector.next_deadline().unwrap_or_else(|| Instant::now() + Duration::from_secs(1));
+            tokio::select! {
+                biased;
+                () = tokio::time::sleep_until(deadline) => {
+                    self.read();
+                    self.on_due();
+                }
+                command = inbox.recv() => match command {
+                    Some(Command::Announce(addr)) => self.detector.announce(Instant::now(), addr),
+                    Some(Command::Leave(done)) => {
+                        self.leave().await;
+                        // The leaver may have given up waiting.
+                        let _ = done.send(());
+                        return;
+                    }
+                    None => return,
+                },
+                readable = self.socket.readable() => {
+                    if let Err(error) = readable {
+                        warn!(%error, "the gossip socket is gone");
+                        return;
+                    }
+                    self.read();
+                }
+            }
+            self.send();
+            self.publish();
+        }
+    }
+
+    /// Reads what has arrived, as far as it goes.
+    fn read(&mut self) {
+        for _ in 0..READS_MAX {
+            match self.socket.try_recv(&mut self.buffer) {
+                Ok(len) => self.hear(len),
+                Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => return,
+                Err(error) => debug!(%error, "gossip receive"),
+            }
+        }
+    }
+
+    fn hear(&mut self, len: usize) {
+        let body = match self.opener.open(self.buffer.get(..len).unwrap_or_default()) {
+            Ok(body) => body,
+            Err(Refusal::Replayed) => return count(&self.counters.packets_replayed),
+            Err(Refusal::Malformed | Refusal::Unproven | Refusal::Echo) => {
+                return count(&self.counters.packets_refused);
+            }
+        };
+        match self.detector.on_packet(Instant::now(), &body) {
+            Ok(()) => count(&self.counters.packets_received),
+            Err(error) => {
+                debug!(%error, "gossip datagram");
+                count(&self.counters.packets_senseless);
+            }
+        }
+    }
+
+    fn on_due(&mut self) {
+        if let Some(late) = self.detector.on_due(Instant::now()) {
+            warn!(late_ms = late.as_millis() as u64, "this node was stopped; giving everybody more time to answer");
+            count(&self.counters.stalls);
+        }
+    }
+
+    fn send(&mut self) {
+        while let Some((to, body)) = self.detector.next_send() {
+            match self.socket.try_send_to(&self.sealer.seal(&body), to) {
+                Ok(_) => count(&self.counters.packets_sent),
+                Err(error) => {
+                    debug!(%error, %to, "gossip send");
+                    count(&self.counters.packets_unsent);
+                }
+            }
+        }
+    }
+
+    /// Tells the watchers, if there is something to tell.
+    fn publish(&mut self) {
+        self.counters.rejoins.store(self.detector.rejoins(), Ordering::Relaxed);
+        let view = self.detector.view();
+        if view != **self.view.borrow() {
+            self.detector.forget_strangers();
+            self.view.send_replace(Arc::new(view));
+        }
+    }
+
+    async fn leave(&mut self) {
+        self.detector.leave(Instant::now());
+        for _ in 1..GOODBYES {
+            self.send();
+            tokio::time::sleep(GOODBYE_INTERVAL).await;
+            self.detector.gossip(Instant::now());
+        }
+        self.send();
+    }
+}
+
+fn count(counter: &AtomicU64) {
+    counter.fetch_add(1, Ordering::Relaxed);
+}
+
+/// Microseconds since 1970: above every sequence number of an earlier start, unless that sent a million datagrams a second.
+fn first_sequence() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_micros() as u64
+}
