@@ -58,7 +58,8 @@ impl Source {
             3..12 => self
                 .pick(&["a", "b", "1.5", "1e2", "-0", "007", "x1", "9223372036854775807", "-9223372036854775808"])
                 .into(),
-            12..20 => format!("m{}", self.rng.random_range(0..200)).into(),
+            12..16 => format!("m{}", self.rng.random_range(0..900)).into(),
+            16..24 => self.rng.random_range(0..900).to_string().into(),
             _ => self.rng.random_range(-20..20).to_string().into(),
         }
     }
@@ -70,7 +71,7 @@ impl Source {
     }
 
     fn several(&mut self, most: usize, mut one: impl FnMut(&mut Source) -> Vec<u8>) -> Request {
-        let most = if self.rng.random_ratio(1, 30) { 40 * most } else { most };
+        let most = if self.rng.random_ratio(1, 30) { 150 * most } else { most };
         (0..self.rng.random_range(1..=most)).map(|_| one(self)).collect()
     }
 

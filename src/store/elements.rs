@@ -30,8 +30,11 @@ pub struct PackLimits {
 }
 
 impl PackLimits {
-    /// For states on their way between nodes, where no option is at hand: Redis's defaults, and a hash's tag byte.
-    pub const TRANSFER: PackLimits = PackLimits { entries_max: 128, member_bytes_max: 64, payload_bytes_max: 65 };
+    /// For hashes on their way between nodes, where no option is at hand: Redis's defaults, and the tag byte of values.
+    pub const TRANSFER_HASH: PackLimits = PackLimits { entries_max: 512, member_bytes_max: 64, payload_bytes_max: 65 };
+
+    /// For sets, of which Redis 7.0 packs only numbers: no option, merely small enough to be searched from the front.
+    pub const SET: PackLimits = PackLimits { entries_max: 128, member_bytes_max: 64, payload_bytes_max: 0 };
 }
 
 /// Tables of no more buckets than this never shrink.

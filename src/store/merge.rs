@@ -92,7 +92,7 @@ fn keep_unseen(into: &mut Elements, from: Option<&Elements>, other: Option<&Elem
         // Both sides may have added it: the later dot stays, and a merge the other way round decides alike.
         match into.get(element.member) {
             Some(present) if present.dot.hlc >= element.dot.hlc => {}
-            _ => drop(into.put(element.member, element.dot, element.payload, PackLimits::TRANSFER)),
+            _ => drop(into.put(element.member, element.dot, element.payload, PackLimits::SET)),
         }
     }
 }
@@ -103,22 +103,22 @@ fn settle_hashes(a: &State, b: &State, actors: &ActorTable) -> Option<Content> {
     for field in ours.into_iter().flat_map(Elements::iter) {
         match theirs.and_then(|theirs| theirs.get(field.member)) {
             Some(there) if there.dot == field.dot => {
-                fields.put(field.member, field.dot, field.payload, PackLimits::TRANSFER);
+                fields.put(field.member, field.dot, field.payload, PackLimits::TRANSFER_HASH);
             }
             Some(there) => match (b.version.covers(field.dot), a.version.covers(there.dot)) {
                 // One side wrote the field knowing the other's value; bytes simply replace it, a counter has it inside.
-                (true, false) => drop(fields.put(field.member, there.dot, there.payload, PackLimits::TRANSFER)),
-                (false, true) => drop(fields.put(field.member, field.dot, field.payload, PackLimits::TRANSFER)),
-                _ => hash::merge_field(&mut fields, field, there, PackLimits::TRANSFER, actors),
+                (true, false) => drop(fields.put(field.member, there.dot, there.payload, PackLimits::TRANSFER_HASH)),
+                (false, true) => drop(fields.put(field.member, field.dot, field.payload, PackLimits::TRANSFER_HASH)),
+                _ => hash::merge_field(&mut fields, field, there, PackLimits::TRANSFER_HASH, actors),
             },
             None if b.version.covers(field.dot) => {}
-            None => drop(fields.put(field.member, field.dot, field.payload, PackLimits::TRANSFER)),
+            None => drop(fields.put(field.member, field.dot, field.payload, PackLimits::TRANSFER_HASH)),
         }
     }
     for field in theirs.into_iter().flat_map(Elements::iter) {
         let here = ours.and_then(|ours| ours.get(field.member));
         if here.is_none() && !a.version.covers(field.dot) {
-            fields.put(field.member, field.dot, field.payload, PackLimits::TRANSFER);
+            fields.put(field.member, field.dot, field.payload, PackLimits::TRANSFER_HASH);
         }
     }
     (!fields.is_empty()).then(|| Content::Value(Box::new(Value::Hash(fields))))

@@ -80,7 +80,7 @@ impl Store {
             clock: Clock::new(),
             actors: ActorTable::new(this),
             tuning: Tuning {
-                hash_entries_max: AtomicUsize::new(128),
+                hash_entries_max: AtomicUsize::new(512),
                 hash_value_bytes_max: AtomicUsize::new(64),
                 intset_entries_max: AtomicUsize::new(512),
             },
@@ -140,7 +140,7 @@ impl Store {
                 // One more for the tag that says whether the field counts.
                 payload_bytes_max: value_bytes_max.saturating_add(1),
             },
-            set: PackLimits { entries_max: 128, member_bytes_max: 64, payload_bytes_max: 0 },
+            set: PackLimits::SET,
             intset_entries_max: load(&self.tuning.intset_entries_max),
             now_s: (now_ms / 1_000) as u32,
         }

@@ -228,7 +228,7 @@ impl<'a> Parser<'_, 'a> {
                 COUNTER => hash::counter_payload(&self.counter()?),
                 _ => return Err(WireError),
             };
-            fields.put(member, dot, &payload, PackLimits::TRANSFER);
+            fields.put(member, dot, &payload, PackLimits::TRANSFER_HASH);
         }
         Ok(fields)
     }
@@ -238,7 +238,7 @@ impl<'a> Parser<'_, 'a> {
         let mut members = Elements::default();
         for _ in 0..self.reader.varint()? {
             let member = self.reader.bytes()?;
-            members.put(member, self.dot()?, &[], PackLimits::TRANSFER);
+            members.put(member, self.dot()?, &[], PackLimits::SET);
         }
         Ok(Set { members, intset })
     }
