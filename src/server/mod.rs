@@ -1,4 +1,6 @@
 //! Listeners, connections, the batch, dispatch, the two faces, and the HTTP side.
 
 pub mod admin;
+pub mod clients;
+pub mod commands;
 pub mod pulse;

@@ -1,0 +1,414 @@
+//! Who is connected: one record per client connection, and the list of them.
+//!
+//! A connection registers itself, keeps the [`Client`] it gets, writes down there what CLIENT LIST shows, and is off
+//! the list when it drops the [`Registration`]. Others read the record and may ask the connection to close
+//! ([`Client::kill`]); the connection looks at [`Client::is_killed`] after every batch and sleeps on
+//! [`Client::killed`] beside its socket, so it is woken when it does nothing.
+//!
+//! All fields that a batch touches are relaxed atomics of the one connection; only names are behind a lock. A record
+//! says nothing of passwords, and nothing here knows sockets.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU8, AtomicU32, AtomicU64, AtomicUsize, Ordering};
+
+use parking_lot::Mutex;
+use tokio::sync::Notify;
+
+use crate::commands::table::COMMANDS;
+
+const RELAXED: Ordering = Ordering::Relaxed;
+
+/// `Client::command` before the first command.
+const NO_COMMAND: usize = usize::MAX;
+
+/// What a connection is at the moment, as bits of [`Client::flags`].
+pub mod state {
+    /// Between MULTI and EXEC.
+    pub const MULTI: u32 = 1 << 0;
+    /// Subscribed to something.
+    pub const SUBSCRIBED: u32 = 1 << 1;
+    /// Waits in a blocking command.
+    pub const BLOCKED: u32 = 1 << 2;
+    /// A watched key has changed.
+    pub const DIRTY: u32 = 1 << 3;
+    /// CLIENT NO-EVICT ON.
+    pub const NO_EVICT: u32 = 1 << 4;
+    /// CLIENT NO-TOUCH ON.
+    pub const NO_TOUCH: u32 = 1 << 5;
+    /// READONLY.
+    pub const READONLY: u32 = 1 << 6;
+    /// On the cluster face.
+    pub const CLUSTER_FACE: u32 = 1 << 7;
+}
+
+/// Which replies a connection wants: CLIENT REPLY.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[repr(u8)]
+pub enum ReplyMode {
+    /// All.
+    On,
+    /// None, until ON.
+    Off,
+    /// Not that of the next command.
+    SkipNext,
+}
+
+/// One connection's record.
+#[derive(Debug)]
+pub struct Client {
+    /// Its number, never given twice by this node.
+    pub id: u64,
+    /// Where it comes from.
+    pub addr: SocketAddr,
+    /// Where it arrived.
+    pub laddr: SocketAddr,
+    /// When it connected, in milliseconds since 1970.
+    pub connected_ms: u64,
+    /// When it sent its last command, in milliseconds since 1970.
+    pub active_ms: AtomicU64,
+    /// The selected database.
+    pub db: AtomicU8,
+    /// The version of RESP it speaks.
+    pub resp: AtomicU8,
+    /// [`state`] bits.
+    pub flags: AtomicU32,
+    /// Channels, patterns and shard channels it is subscribed to.
+    pub subscriptions: [AtomicU32; 3],
+    /// Commands queued since MULTI; -1 outside a transaction.
+    pub queued: AtomicI64,
+    /// Bytes received and not yet run.
+    pub input_bytes: AtomicUsize,
+    /// Bytes of replies not yet sent.
+    pub output_bytes: AtomicUsize,
+    command: AtomicUsize,
+    reply_mode: AtomicU8,
+    names: Mutex<Names>,
+    killed: AtomicBool,
+    wake: Notify,
+}
+
+/// What a client calls itself.
+#[derive(Clone, Default, Debug)]
+pub struct Names {
+    /// CLIENT SETNAME.
+    pub name: Vec<u8>,
+    /// CLIENT SETINFO LIB-NAME.
+    pub lib_name: Vec<u8>,
+    /// CLIENT SETINFO LIB-VER.
+    pub lib_version: Vec<u8>,
+}
+
+impl Client {
+    /// Notes that the command at this place of the table is about to run.
+    #[inline]
+    pub fn runs(&self, command: usize, now_ms: u64) {
+        self.command.store(command, RELAXED);
+        self.active_ms.store(now_ms, RELAXED);
+    }
+
+    /// Sets or clears [`state`] bits.
+    pub fn set_state(&self, bits: u32, on: bool) {
+        if on {
+            self.flags.fetch_or(bits, RELAXED)
+        } else {
+            self.flags.fetch_and(!bits, RELAXED)
+        };
+    }
+
+    /// True when any of these [`state`] bits is set.
+    #[inline]
+    pub fn is_in(&self, bits: u32) -> bool {
+        self.flags.load(RELAXED) & bits != 0
+    }
+
+    /// What CLIENT REPLY has set.
+    #[inline]
+    pub fn reply_mode(&self) -> ReplyMode {
+        match self.reply_mode.load(RELAXED) {
+            0 => ReplyMode::On,
+            1 => ReplyMode::Off,
+            _ => ReplyMode::SkipNext,
+        }
+    }
+
+    /// Sets what CLIENT REPLY sets. The connection itself puts `SkipNext` back to `On` when it has skipped one.
+    pub fn set_reply_mode(&self, mode: ReplyMode) {
+        self.reply_mode.store(mode as u8, RELAXED);
+    }
+
+    /// A copy of the names.
+    pub fn names(&self) -> Names {
+        self.names.lock().clone()
+    }
+
+    /// Changes the names.
+    pub fn change_names(&self, change: impl FnOnce(&mut Names)) {
+        change(&mut self.names.lock());
+    }
+
+    /// Asks the connection to close once it has sent what it has.
+    pub fn kill(&self) {
+        self.killed.store(true, Ordering::Release);
+        self.wake.notify_one();
+    }
+
+    /// Whether the connection has been asked to close.
+    #[inline]
+    pub fn is_killed(&self) -> bool {
+        self.killed.load(Ordering::Acquire)
+    }
+
+    /// Resolves when the connection is asked to close.
+    pub async fn killed(&self) {
+        while !self.is_killed() {
+            self.wake.notified().await;
+        }
+    }
+
+    /// Puts everything back that RESET puts back.
+    pub fn reset(&self) {
+        self.db.store(0, RELAXED);
+        self.resp.store(2, RELAXED);
+        self.queued.store(-1, RELAXED);
+        self.set_state(!state::CLUSTER_FACE, false);
+        self.set_reply_mode(ReplyMode::On);
+        self.names.lock().name.clear();
+    }
+
+    /// The line of CLIENT LIST and CLIENT INFO, without its end. Fields that have no meaning here are 0.
+    pub fn line(&self, now_ms: u64) -> Vec<u8> {
+        let load = |cell: &AtomicU32| cell.load(RELAXED);
+        let seconds_since = |ms: u64| now_ms.saturating_sub(ms) / 1_000;
+        let names = self.names();
+        let [channels, patterns, shard_channels] = &self.subscriptions;
+        let (input, output) = (self.input_bytes.load(RELAXED), self.output_bytes.load(RELAXED));
+        let (id, addr, laddr) = (self.id, self.addr, self.laddr);
+        let mut line = format!("id={id} addr={addr} laddr={laddr} fd=0 name=").into_bytes();
+        line.extend_from_slice(&names.name);
+        let text = format!(
+            " age={} idle={} flags={} db={} sub={} psub={} ssub={} multi={} qbuf={input} qbuf-free=0 argv-mem=0 \
+             multi-mem=0 rbs=0 rbp=0 obl={output} oll=0 omem={output} tot-mem={} events=r cmd={} user=default redir=-1 \
+             resp={} lib-name=",
+            seconds_since(self.connected_ms),
+            seconds_since(self.active_ms.load(RELAXED)),
+            self.flag_letters(),
+            self.db.load(RELAXED),
+            load(channels),
+            load(patterns),
+            load(shard_channels),
+            self.queued.load(RELAXED),
+            input + output + size_of::<Client>(),
+            COMMANDS.get(self.command.load(RELAXED)).map_or("NULL", |command| command.name),
+            self.resp.load(RELAXED),
+        );
+        line.extend_from_slice(text.as_bytes());
+        line.extend_from_slice(&names.lib_name);
+        line.extend_from_slice(b" lib-ver=");
+        line.extend_from_slice(&names.lib_version);
+        line
+    }
+
+    fn flag_letters(&self) -> String {
+        let letters = [
+            (state::SUBSCRIBED, 'P'),
+            (state::MULTI, 'x'),
+            (state::BLOCKED, 'b'),
+            (state::DIRTY, 'd'),
+            (state::READONLY, 'r'),
+            (state::NO_EVICT, 'e'),
+            (state::NO_TOUCH, 'T'),
+        ];
+        let found: String = letters.iter().filter(|(bit, _)| self.is_in(*bit)).map(|(_, letter)| *letter).collect();
+        if found.is_empty() { "N".into() } else { found }
+    }
+}
+
+/// What CLIENT LIST and KILL call a kind of client.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum ClientType {
+    /// Sends commands.
+    Normal,
+    /// Another server; there are none among the clients of rondo, whose nodes have links of their own.
+    Server,
+    /// Subscribed.
+    PubSub,
+}
+
+impl ClientType {
+    /// The kind called so, in any case.
+    pub fn parse(name: &[u8]) -> Option<ClientType> {
+        Some(match name.to_ascii_lowercase().as_slice() {
+            b"normal" => ClientType::Normal,
+            b"pubsub" => ClientType::PubSub,
+            b"master" | b"replica" | b"slave" => ClientType::Server,
+            _ => return None,
+        })
+    }
+
+    /// Whether a client is of this kind.
+    pub fn includes(self, client: &Client) -> bool {
+        let subscribed = client.is_in(state::SUBSCRIBED);
+        match self {
+            ClientType::Normal => !subscribed,
+            ClientType::PubSub => subscribed,
+            ClientType::Server => false,
+        }
+    }
+}
+
+/// All connections of a node, and whether they are paused.
+#[derive(Debug, Default)]
+pub struct Clients {
+    list: Mutex<BTreeMap<u64, Arc<Client>>>,
+    last_id: AtomicU64,
+    pause: Pause,
+}
+
+/// CLIENT PAUSE.
+#[derive(Debug, Default)]
+struct Pause {
+    until_ms: AtomicU64,
+    all: AtomicBool,
+}
+
+impl Clients {
+    /// Puts a connection on the list.
+    pub fn register(self: &Arc<Clients>, addr: SocketAddr, laddr: SocketAddr, now_ms: u64) -> Registration {
+        let id = self.last_id.fetch_add(1, RELAXED) + 1;
+        let client = Arc::new(Client {
+            id,
+            addr,
+            laddr,
+            connected_ms: now_ms,
+            active_ms: AtomicU64::new(now_ms),
+            db: AtomicU8::new(0),
+            resp: AtomicU8::new(2),
+            flags: AtomicU32::new(0),
+            subscriptions: Default::default(),
+            queued: AtomicI64::new(-1),
+            input_bytes: AtomicUsize::new(0),
+            output_bytes: AtomicUsize::new(0),
+            command: AtomicUsize::new(NO_COMMAND),
+            reply_mode: AtomicU8::new(ReplyMode::On as u8),
+            names: Mutex::default(),
+            killed: AtomicBool::new(false),
+            wake: Notify::new(),
+        });
+        self.list.lock().insert(id, client.clone());
+        Registration { clients: self.clone(), client }
+    }
+
+    /// How many are connected.
+    pub fn len(&self) -> usize {
+        self.list.lock().len()
+    }
+
+    /// True when nobody is.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Everybody, in the order of arrival.
+    pub fn all(&self) -> Vec<Arc<Client>> {
+        self.list.lock().values().cloned().collect()
+    }
+
+    /// Holds commands back until `until_ms`: those that may write, or `all`. A longer pause that is running stays, and
+    /// so does one of all commands.
+    pub fn pause(&self, until_ms: u64, all: bool, now_ms: u64) {
+        let running = self.pause.until_ms.load(RELAXED) > now_ms;
+        let all = all || (running && self.pause.all.load(RELAXED));
+        self.pause.all.store(all, RELAXED);
+        if running {
+            self.pause.until_ms.fetch_max(until_ms, RELAXED);
+        } else {
+            self.pause.until_ms.store(until_ms, RELAXED);
+        }
+    }
+
+    /// Ends a pause.
+    pub fn unpause(&self) {
+        self.pause.until_ms.store(0, RELAXED);
+    }
+
+    /// Until when a command has to wait, if it has to.
+    #[inline]
+    pub fn paused_until_ms(&self, may_write: bool, now_ms: u64) -> Option<u64> {
+        let until_ms = self.pause.until_ms.load(RELAXED);
+        (until_ms > now_ms && (may_write || self.pause.all.load(RELAXED))).then_some(until_ms)
+    }
+}
+
+/// A connection's place on the list, given up when dropped.
+#[derive(Debug)]
+pub struct Registration {
+    clients: Arc<Clients>,
+    /// The record.
+    pub client: Arc<Client>,
+}
+
+impl Drop for Registration {
+    fn drop(&mut self) {
+        self.clients.list.lock().remove(&self.client.id);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn address(port: u16) -> SocketAddr {
+        SocketAddr::from(([127, 0, 0, 1], port))
+    }
+
+    #[test]
+    fn a_record_is_listed_while_its_connection_lives() {
+        let clients = Arc::new(Clients::default());
+        let one = clients.register(address(1), address(6379), 5_000);
+        let two = clients.register(address(2), address(6379), 6_000);
+        assert_eq!((one.client.id, two.client.id, clients.len()), (1, 2, 2));
+        two.client.runs(0, 7_500);
+        two.client.change_names(|names| names.name = b"app".to_vec());
+        two.client.set_state(state::MULTI, true);
+        let line = String::from_utf8(two.client.line(9_000)).expect("text");
+        assert!(
+            line.starts_with("id=2 addr=127.0.0.1:2 laddr=127.0.0.1:6379 fd=0 name=app age=3 idle=1 flags=x db=0 ")
+        );
+        assert!(line.ends_with(" cmd=get user=default redir=-1 resp=2 lib-name= lib-ver="));
+        drop(one);
+        assert_eq!(clients.all().iter().map(|client| client.id).collect::<Vec<_>>(), [2]);
+        two.client.reset();
+        assert!(!two.client.is_in(state::MULTI) && two.client.names().name.is_empty());
+    }
+
+    #[test]
+    fn a_pause_ends_by_itself_and_is_never_shortened() {
+        let clients = Clients::default();
+        assert_eq!(clients.paused_until_ms(true, 100), None);
+        clients.pause(200, false, 100);
+        assert_eq!((clients.paused_until_ms(true, 199), clients.paused_until_ms(false, 199)), (Some(200), None));
+        clients.pause(150, true, 100);
+        assert_eq!(clients.paused_until_ms(false, 100), Some(200));
+        assert_eq!(clients.paused_until_ms(true, 200), None);
+        clients.pause(400, false, 300);
+        assert_eq!(clients.paused_until_ms(false, 300), None);
+        clients.unpause();
+        assert_eq!(clients.paused_until_ms(true, 300), None);
+    }
+
+    #[tokio::test]
+    async fn a_sleeping_connection_learns_that_it_is_to_close() {
+        let clients = Arc::new(Clients::default());
+        let one = clients.register(address(1), address(2), 0);
+        let sleeper = tokio::spawn({
+            let client = one.client.clone();
+            async move { client.killed().await }
+        });
+        tokio::task::yield_now().await;
+        assert!(!one.client.is_killed());
+        one.client.kill();
+        sleeper.await.expect("woken");
+    }
+}

@@ -1,0 +1,406 @@
+//! CLIENT: about this connection and the others.
+//!
+//! Answers and errors are those of Redis 7.0.15, and of 7.2 for SETINFO and NO-TOUCH, which newer clients send.
+//! Client-side caching is not offered: TRACKING ON is refused, so that no client believes in invalidations that never
+//! come.
+
+use std::borrow::Cow;
+use std::net::SocketAddr;
+
+use crate::commands::spec::Command;
+use crate::commands::{CommandError, subcommands};
+use crate::protocol::{Args, Reply, parse_i64};
+use crate::server::clients::{Client, ClientType, Clients, ReplyMode, state};
+
+/// What CLIENT works with.
+#[derive(Clone, Copy)]
+pub struct Cx<'a> {
+    /// The request.
+    pub args: Args<'a>,
+    /// Everybody.
+    pub clients: &'a Clients,
+    /// Who asks.
+    pub this: &'a Client,
+    /// The time of the batch, in milliseconds since 1970.
+    pub now_ms: u64,
+}
+
+impl<'a> Cx<'a> {
+    fn arg(&self, at: usize) -> Result<&'a [u8], CommandError> {
+        self.args.get(at).ok_or(CommandError::Syntax)
+    }
+
+    /// Argument `at` as ON or OFF.
+    fn switch(&self, at: usize) -> Result<bool, CommandError> {
+        let word = self.arg(at)?;
+        match (word.eq_ignore_ascii_case(b"ON"), word.eq_ignore_ascii_case(b"OFF")) {
+            (true, _) => Ok(true),
+            (_, true) => Ok(false),
+            _ => Err(CommandError::Syntax),
+        }
+    }
+}
+
+/// Runs CLIENT. CLIENT REPLY OFF and SKIP write nothing.
+pub fn run(row: &'static Command, cx: Cx<'_>, out: &mut Reply<'_>) -> Result<(), CommandError> {
+    match subcommands::short_name(subcommands::checked(row, cx.args)?) {
+        "id" => out.int(cx.this.id as i64),
+        "info" => out.verbatim(b"txt", &[&cx.this.line(cx.now_ms)[..], b"\n"].concat()),
+        "list" => list(cx, out)?,
+        "kill" => kill(cx, out)?,
+        "setname" => set_name(cx, out)?,
+        "getname" => match cx.this.names().name {
+            name if name.is_empty() => out.null(),
+            name => out.bulk(&name),
+        },
+        "setinfo" => set_info(cx, out)?,
+        "reply" => reply(cx, out)?,
+        "pause" => pause(cx, out)?,
+        "unpause" => {
+            cx.clients.unpause();
+            out.ok();
+        }
+        "no-evict" => set_state(cx, out, state::NO_EVICT)?,
+        "no-touch" => set_state(cx, out, state::NO_TOUCH)?,
+        "getredir" => out.int(-1),
+        "tracking" => tracking(cx, out)?,
+        "trackinginfo" => tracking_info(out),
+        "unblock" => unblock(cx, out)?,
+        _ => subcommands::help(out, row.name),
+    }
+    Ok(())
+}
+
+fn set_state(cx: Cx<'_>, out: &mut Reply<'_>, bit: u32) -> Result<(), CommandError> {
+    cx.this.set_state(bit, cx.switch(2)?);
+    out.ok();
+    Ok(())
+}
+
+fn list(cx: Cx<'_>, out: &mut Reply<'_>) -> Result<(), CommandError> {
+    let all = cx.clients.all();
+    let is = |word: &[u8]| cx.args.get(2).is_some_and(|it| it.eq_ignore_ascii_case(word));
+    let mut shown: Vec<&Client> = Vec::new();
+    match cx.args.len() {
+        2 => shown.extend(all.iter().map(|client| &**client)),
+        4 if is(b"TYPE") => {
+            let wanted = parse_type(cx.arg(3)?)?;
+            shown.extend(all.iter().map(|client| &**client).filter(|client| wanted.includes(client)));
+        }
+        4.. if is(b"ID") => {
+            for text in cx.args.iter().skip(3) {
+                let id = parse_i64(text).ok_or(CommandError::text("ERR Invalid client ID"))?;
+                shown.extend(all.iter().find(|client| i64::try_from(client.id) == Ok(id)).map(|client| &**client));
+            }
+        }
+        _ => return Err(CommandError::Syntax),
+    }
+    let mut text = Vec::new();
+    for client in shown {
+        text.extend_from_slice(&client.line(cx.now_ms));
+        text.push(b'\n');
+    }
+    out.verbatim(b"txt", &text);
+    Ok(())
+}
+
+fn parse_type(name: &[u8]) -> Result<ClientType, CommandError> {
+    ClientType::parse(name).ok_or_else(|| quoting("ERR Unknown client type '", name))
+}
+
+/// An error that quotes what the client sent, cut to a length that fits a line.
+fn quoting(text: &str, quoted: &[u8]) -> CommandError {
+    let quoted: String = String::from_utf8_lossy(quoted).chars().take(128).collect();
+    CommandError::Text(Cow::Owned(format!("{text}{quoted}'")))
+}
+
+/// Whom CLIENT KILL means; what is not said holds for everybody.
+#[derive(Default)]
+struct Filter {
+    id: Option<u64>,
+    kind: Option<ClientType>,
+    addr: Option<SocketAddr>,
+    laddr: Option<SocketAddr>,
+    /// An address that is none: nobody has it.
+    nowhere: bool,
+    keep_this: bool,
+}
+
+impl Filter {
+    fn parse(cx: Cx<'_>) -> Result<Filter, CommandError> {
+        let mut filter = Filter { keep_this: true, ..Filter::default() };
+        for at in (2..cx.args.len()).step_by(2) {
+            let (word, value) = (cx.arg(at)?.to_ascii_uppercase(), cx.arg(at + 1)?);
+            match &word[..] {
+                b"ID" => {
+                    let id = parse_i64(value).and_then(|id| u64::try_from(id).ok()).filter(|id| *id > 0);
+                    filter.id = Some(id.ok_or(CommandError::text("ERR client-id should be greater than 0"))?);
+                }
+                b"TYPE" => filter.kind = Some(parse_type(value)?),
+                b"ADDR" => filter.addr = filter.address(value),
+                b"LADDR" => filter.laddr = filter.address(value),
+                b"USER" if value == b"default" => {}
+                b"USER" => return Err(quoting("ERR No such user '", value)),
+                b"SKIPME" if value.eq_ignore_ascii_case(b"yes") => filter.keep_this = true,
+                b"SKIPME" if value.eq_ignore_ascii_case(b"no") => filter.keep_this = false,
+                _ => return Err(CommandError::Syntax),
+            }
+        }
+        Ok(filter)
+    }
+
+    fn address(&mut self, text: &[u8]) -> Option<SocketAddr> {
+        let address = std::str::from_utf8(text).ok().and_then(|text| text.parse().ok());
+        self.nowhere |= address.is_none();
+        address
+    }
+
+    fn matches(&self, client: &Client, this: &Client) -> bool {
+        !self.nowhere
+            && self.id.is_none_or(|id| client.id == id)
+            && self.kind.is_none_or(|kind| kind.includes(client))
+            && self.addr.is_none_or(|addr| client.addr == addr)
+            && self.laddr.is_none_or(|laddr| client.laddr == laddr)
+            && !(self.keep_this && client.id == this.id)
+    }
+}
+
+fn kill(cx: Cx<'_>, out: &mut Reply<'_>) -> Result<(), CommandError> {
+    let old_form = cx.args.len() == 3;
+    let filter = if old_form {
+        let mut filter = Filter::default();
+        filter.addr = filter.address(cx.arg(2)?);
+        filter
+    } else {
+        Filter::parse(cx)?
+    };
+    let all = cx.clients.all();
+    let found: Vec<_> = all.iter().filter(|client| filter.matches(client, cx.this)).collect();
+    found.iter().for_each(|client| client.kill());
+    match (old_form, found.len()) {
+        (true, 0) => return Err(CommandError::text("ERR No such client")),
+        (true, _) => out.ok(),
+        (false, count) => out.int(count as i64),
+    }
+    Ok(())
+}
+
+/// Names stand in lines of CLIENT LIST, so they may hold nothing that ends a field there.
+fn is_printable(text: &[u8]) -> bool {
+    text.iter().all(u8::is_ascii_graphic)
+}
+
+fn set_name(cx: Cx<'_>, out: &mut Reply<'_>) -> Result<(), CommandError> {
+    let name = cx.arg(2)?;
+    check_name(name)?;
+    cx.this.change_names(|names| names.name = name.to_vec());
+    out.ok();
+    Ok(())
+}
+
+/// Whether a name may be given to a connection; HELLO SETNAME asks as well.
+pub fn check_name(name: &[u8]) -> Result<(), CommandError> {
+    if is_printable(name) {
+        return Ok(());
+    }
+    Err(CommandError::text("ERR Client names cannot contain spaces, newlines or special characters."))
+}
+
+fn set_info(cx: Cx<'_>, out: &mut Reply<'_>) -> Result<(), CommandError> {
+    let (option, value) = (cx.arg(2)?, cx.arg(3)?);
+    let is_name = option.eq_ignore_ascii_case(b"LIB-NAME");
+    if !is_name && !option.eq_ignore_ascii_case(b"LIB-VER") {
+        return Err(quoting("ERR Unrecognized option '", option));
+    }
+    if !is_printable(value) {
+        let option = if is_name { "lib-name" } else { "lib-ver" };
+        let text = format!("ERR {option} cannot contain spaces, newlines or special characters.");
+        return Err(CommandError::Text(Cow::Owned(text)));
+    }
+    cx.this.change_names(|names| {
+        let place = if is_name { &mut names.lib_name } else { &mut names.lib_version };
+        *place = value.to_vec();
+    });
+    out.ok();
+    Ok(())
+}
+
+fn reply(cx: Cx<'_>, out: &mut Reply<'_>) -> Result<(), CommandError> {
+    let word = cx.arg(2)?.to_ascii_uppercase();
+    match &word[..] {
+        b"ON" => {
+            cx.this.set_reply_mode(ReplyMode::On);
+            out.ok();
+        }
+        b"OFF" => cx.this.set_reply_mode(ReplyMode::Off),
+        b"SKIP" if cx.this.reply_mode() == ReplyMode::Off => {}
+        b"SKIP" => cx.this.set_reply_mode(ReplyMode::SkipNext),
+        _ => return Err(CommandError::Syntax),
+    }
+    Ok(())
+}
+
+fn pause(cx: Cx<'_>, out: &mut Reply<'_>) -> Result<(), CommandError> {
+    let all = match cx.args.get(3) {
+        None => true,
+        Some(word) if word.eq_ignore_ascii_case(b"ALL") => true,
+        Some(word) if word.eq_ignore_ascii_case(b"WRITE") => false,
+        Some(_) => return Err(CommandError::text("ERR CLIENT PAUSE mode must be WRITE or ALL")),
+    };
+    let ms = parse_i64(cx.arg(2)?).ok_or(CommandError::text("ERR timeout is not an integer or out of range"))?;
+    let ms = u64::try_from(ms).map_err(|_| CommandError::text("ERR timeout is negative"))?;
+    cx.clients.pause(cx.now_ms.saturating_add(ms), all, cx.now_ms);
+    out.ok();
+    Ok(())
+}
+
+fn tracking(cx: Cx<'_>, out: &mut Reply<'_>) -> Result<(), CommandError> {
+    if cx.switch(2)? {
+        return Err(CommandError::text("ERR client-side caching is not supported by rondo"));
+    }
+    out.ok();
+    Ok(())
+}
+
+fn tracking_info(out: &mut Reply<'_>) {
+    out.map(3);
+    out.bulk(b"flags");
+    out.set(1);
+    out.bulk(b"off");
+    out.bulk(b"redirect");
+    out.int(-1);
+    out.bulk(b"prefixes");
+    out.array(0);
+}
+
+/// No command of rondo blocks, so nobody is ever unblocked.
+fn unblock(cx: Cx<'_>, out: &mut Reply<'_>) -> Result<(), CommandError> {
+    let known = |word: &[u8]| word.eq_ignore_ascii_case(b"TIMEOUT") || word.eq_ignore_ascii_case(b"ERROR");
+    if cx.args.len() > 4 {
+        return Err(CommandError::Arity("client|unblock".into()));
+    }
+    if cx.args.get(3).is_some_and(|word| !known(word)) {
+        return Err(CommandError::text("ERR CLIENT UNBLOCK reason should be TIMEOUT or ERROR"));
+    }
+    parse_i64(cx.arg(2)?).ok_or(CommandError::NotInteger)?;
+    out.int(0);
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::commands::table;
+    use crate::protocol::{Limits, Proto, Scanner};
+    use crate::server::clients::Registration;
+    use std::sync::Arc;
+
+    struct Two {
+        clients: Arc<Clients>,
+        one: Registration,
+        two: Registration,
+    }
+
+    impl Two {
+        fn new() -> Two {
+            let clients = Arc::new(Clients::default());
+            let address = |port: u16| SocketAddr::from(([127, 0, 0, 1], port));
+            let [one, two] = [1, 2].map(|port| clients.register(address(port), address(6379), 0));
+            Two { clients, one, two }
+        }
+
+        /// What the first client is answered.
+        fn ask(&self, line: &str) -> String {
+            let buf = format!("{line}\r\n");
+            let mut scanner = Scanner::new();
+            scanner.scan(buf.as_bytes(), &Limits::default()).expect("a request");
+            let (_, row) = table::find(b"client").expect("a row");
+            let mut reply = Vec::new();
+            let args = scanner.args(buf.as_bytes());
+            let cx = Cx { args, clients: &self.clients, this: &self.one.client, now_ms: 1_000 };
+            if let Err(error) = run(row, cx, &mut Reply::new(&mut reply, Proto::Resp2)) {
+                assert!(reply.is_empty(), "{line}");
+                Reply::new(&mut reply, Proto::Resp2).error(error.to_string());
+            }
+            String::from_utf8(reply).expect("text")
+        }
+    }
+
+    #[test]
+    fn refusals_are_those_of_redis() {
+        let two = Two::new();
+        // Asked of redis-server 7.0.15, but for SETINFO, which it does not know.
+        let cases = [
+            ("CLIENT FOO", "unknown subcommand 'FOO'. Try CLIENT HELP."),
+            ("CLIENT", "wrong number of arguments for 'client' command"),
+            ("CLIENT KILL", "wrong number of arguments for 'client|kill' command"),
+            ("CLIENT KILL x", "No such client"),
+            ("CLIENT KILL 1.2.3.4:5", "No such client"),
+            ("CLIENT KILL ID 0", "client-id should be greater than 0"),
+            ("CLIENT KILL TYPE x", "Unknown client type 'x'"),
+            ("CLIENT KILL USER nope", "No such user 'nope'"),
+            ("CLIENT KILL SKIPME x", "syntax error"),
+            ("CLIENT KILL ID 1 FOO", "syntax error"),
+            ("CLIENT LIST x", "syntax error"),
+            ("CLIENT LIST TYPE x", "Unknown client type 'x'"),
+            ("CLIENT LIST ID x", "Invalid client ID"),
+            ("CLIENT LIST ID", "syntax error"),
+            ("CLIENT REPLY x", "syntax error"),
+            ("CLIENT SETNAME \"a b\"", "Client names cannot contain spaces, newlines or special characters."),
+            ("CLIENT SETINFO FOO x", "Unrecognized option 'FOO'"),
+            ("CLIENT PAUSE x", "timeout is not an integer or out of range"),
+            ("CLIENT PAUSE -1", "timeout is negative"),
+            ("CLIENT PAUSE 1 FOO", "CLIENT PAUSE mode must be WRITE or ALL"),
+            ("CLIENT NO-EVICT x", "syntax error"),
+            ("CLIENT UNBLOCK 1 FOO", "CLIENT UNBLOCK reason should be TIMEOUT or ERROR"),
+            ("CLIENT UNBLOCK x", "value is not an integer or out of range"),
+        ];
+        for (line, text) in cases {
+            assert_eq!(two.ask(line), format!("-ERR {text}\r\n"), "{line}");
+        }
+        assert!(two.ask("CLIENT TRACKING ON").starts_with("-ERR client-side caching"));
+        assert!(!two.two.client.is_killed());
+    }
+
+    #[test]
+    fn a_client_names_itself_and_is_listed() {
+        let two = Two::new();
+        assert_eq!((two.ask("CLIENT ID"), two.ask("CLIENT GETNAME")), (":1\r\n".into(), "$-1\r\n".into()));
+        for line in ["CLIENT SETNAME app", "CLIENT SETINFO lib-name redis-py", "CLIENT SETINFO LIB-VER 8.1"] {
+            assert_eq!(two.ask(line), "+OK\r\n");
+        }
+        assert_eq!(two.ask("CLIENT GETNAME"), "$3\r\napp\r\n");
+        assert!(two.ask("CLIENT INFO").contains(" name=app ") && two.ask("CLIENT INFO").contains("lib-name=redis-py"));
+        assert_eq!(two.ask("CLIENT LIST").matches("id=").count(), 2);
+        assert_eq!(two.ask("CLIENT LIST ID 2 99").matches("id=").count(), 1);
+        assert_eq!(two.ask("CLIENT LIST TYPE pubsub"), "$0\r\n\r\n");
+        assert_eq!(two.ask("CLIENT NO-TOUCH ON"), "+OK\r\n");
+        assert!(two.one.client.is_in(state::NO_TOUCH));
+    }
+
+    #[test]
+    fn clients_are_killed_by_what_they_are() {
+        let two = Two::new();
+        assert_eq!(two.ask("CLIENT KILL TYPE normal ADDR 127.0.0.1:9"), ":0\r\n");
+        assert_eq!(two.ask("CLIENT KILL TYPE normal"), ":1\r\n");
+        assert!(two.two.client.is_killed() && !two.one.client.is_killed());
+        assert_eq!(two.ask("CLIENT KILL ID 1 SKIPME no"), ":1\r\n");
+        assert!(two.one.client.is_killed());
+        let two = Two::new();
+        assert_eq!(two.ask("CLIENT KILL 127.0.0.1:2"), "+OK\r\n");
+        assert!(two.two.client.is_killed());
+    }
+
+    #[test]
+    fn replies_are_switched_off_and_commands_held_back() {
+        let two = Two::new();
+        assert_eq!((two.ask("CLIENT REPLY SKIP"), two.one.client.reply_mode()), (String::new(), ReplyMode::SkipNext));
+        assert_eq!((two.ask("CLIENT REPLY OFF"), two.one.client.reply_mode()), (String::new(), ReplyMode::Off));
+        assert_eq!((two.ask("CLIENT REPLY SKIP"), two.one.client.reply_mode()), (String::new(), ReplyMode::Off));
+        assert_eq!((two.ask("CLIENT REPLY ON"), two.one.client.reply_mode()), ("+OK\r\n".into(), ReplyMode::On));
+        assert_eq!(two.ask("CLIENT PAUSE 100 WRITE"), "+OK\r\n");
+        assert_eq!(two.clients.paused_until_ms(true, 1_050), Some(1_100));
+        assert_eq!(two.ask("CLIENT UNPAUSE"), "+OK\r\n");
+        assert_eq!(two.clients.paused_until_ms(true, 1_050), None);
+    }
+}
