@@ -22,5 +22,5 @@ mod walk;
 #[cfg(test)]
 mod tests;
 
-pub use placement::{ALGORITHM_VERSION, MEMBERS_MAX, Member, Ring, WEIGHT_MAX, WEIGHT_MIN};
+pub use placement::{ALGORITHM_VERSION, MEMBERS_MAX, Member, REPLICAS_MAX, Ring, WEIGHT_MAX, WEIGHT_MIN};
 pub use rows::{ROW_TEXT_BYTES_MAX, ROWS_BYTES_MAX, ROWS_MAX, Row, RowState, Rows, RowsError};

@@ -17,6 +17,8 @@
 //! - with one zone, a newcomer to n members moves at most 1.2/(n + 1) of all copies, or 1.2 times its due when that is more.
 //!   On lopsided zones, where it changes what every zone is due, up to twice its due was seen.
 //!
+//! A ring of 30 members took 13 to 50 ms to build on one core: build it where nobody waits.
+//!
 //! With wilder weights the same procedure gets as near as its rounds allow. Distinct nodes and zones hold always.
 
 use super::rates::settle;
@@ -29,6 +31,8 @@ use xxhash_rust::xxh3::Xxh3;
 pub const ALGORITHM_VERSION: u32 = 1;
 /// Members beyond this many, by id, are left out: the bound of every table here.
 pub const MEMBERS_MAX: usize = 1_024;
+/// The largest N; more counts as this.
+pub const REPLICAS_MAX: usize = 32;
 /// The smallest weight that counts; anything below, and what is not a number, counts as this.
 pub const WEIGHT_MIN: f64 = 0.01;
 /// The largest weight that counts.
@@ -59,12 +63,12 @@ pub struct Ring {
 }
 
 impl Ring {
-    /// Computes the ring of these members; `replicas` is N, at least 1.
+    /// Computes the ring of these members; `replicas` is N, from 1 to [`REPLICAS_MAX`].
     ///
     /// The order of `members` does not matter; of two with the same id, one is kept, the same one always.
     pub fn build(members: &[Member], replicas: usize) -> Ring {
         let members = normalized(members);
-        let replicas = replicas.max(1);
+        let replicas = replicas.clamp(1, REPLICAS_MAX);
         let preference = if members.is_empty() { Vec::new() } else { preference_lists(&members, replicas) };
         let digest = digest_of(&members, replicas);
         Ring { members, replicas, preference, digest }

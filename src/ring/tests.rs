@@ -112,11 +112,14 @@ proptest! {
 }
 
 #[test]
-fn one_member_or_none_is_a_ring_too() {
+fn few_members_none_and_too_many_replicas_are_rings_too() {
     let alone = Ring::build(&[member("", f64::NAN, [7; 20])], 3);
     assert!(Slot::all().all(|slot| alone.homes(slot) == [0]));
     let nobody = Ring::build(&[], 0);
     assert!(Slot::all().all(|slot| nobody.preference(slot).is_empty()));
+    let many: Vec<Member> = (0..40).map(|i| member("", 1.0, [i; 20])).collect();
+    let widest = Ring::build(&many, usize::MAX);
+    assert!(Slot::all().all(|slot| widest.homes(slot).len() == REPLICAS_MAX));
     assert_eq!((nobody.replicas(), nobody.index_of(&NodeId::from_bytes([7; 20]))), (1, None));
 }
 

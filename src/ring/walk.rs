@@ -17,6 +17,10 @@ pub(super) const VNODES: u32 = 1_024;
 
 /// Seed of the places on the circle. Never changes.
 const CIRCLE_SEED: u64 = 0x726f_6e64_6f2d_7631;
+/// Where the round stands above the nearness in one number.
+const ROUND_SHIFT: u32 = 56;
+/// Behind every round, with room for [`REPLICAS_MAX`](super::placement::REPLICAS_MAX) rounds to be added to it.
+const TAKEN: u64 = 0xc0 << ROUND_SHIFT;
 /// Points between two slots.
 const SLOT_STRIDE: u32 = ((1u64 << 32) / SLOT_COUNT as u64) as u32;
 
@@ -50,45 +54,36 @@ impl Walk {
         Walk { members: members.len(), distances, zones, zone_count }
     }
 
-    /// Writes each slot's `copies` home replicas, in list order, into `homes` (`copies` entries for each slot).
+    /// Writes each slot's `copies` home replicas (at most as many as members), in list order, into `homes` (`copies` entries for each slot).
     pub(super) fn choose_homes(&self, rates: &[f64], copies: usize, homes: &mut [u16]) {
-        let mut keys = vec![0.0; self.members];
-        let mut taken = vec![0u16; self.zone_count];
+        let mut keys = vec![0; self.members];
         for (distances, homes) in self.distances.chunks_exact(self.members).zip(homes.chunks_exact_mut(copies)) {
             for ((key, &distance), &rate) in keys.iter_mut().zip(distances).zip(rates) {
-                *key = f64::from(distance) / rate;
+                *key = nearness(distance, rate);
             }
-            taken.fill(0);
             for home in homes {
-                let best = self.nearest(&keys, &taken);
-                keys[best] = f64::INFINITY;
-                taken[usize::from(self.zones[best])] += 1;
-                *home = best as u16;
+                let mut best = (u64::MAX, 0);
+                for (index, &key) in keys.iter().enumerate() {
+                    best = if key < best.0 { (key, index) } else { best };
+                }
+                *home = best.1 as u16;
+                // The others of its zone wait for the next round.
+                let zone = self.zones[best.1];
+                for (key, &theirs) in keys.iter_mut().zip(&self.zones) {
+                    *key += u64::from(theirs == zone) << ROUND_SHIFT;
+                }
+                keys[best.1] = TAKEN;
             }
         }
-    }
-
-    /// The member to take next: of the zones used least, the nearest.
-    fn nearest(&self, keys: &[f64], taken: &[u16]) -> usize {
-        let mut best = 0;
-        let mut best_rank = (u16::MAX, f64::INFINITY);
-        for (index, (&key, &zone)) in keys.iter().zip(&self.zones).enumerate() {
-            let rank = (taken[usize::from(zone)], key);
-            if key < f64::INFINITY && (rank.0 < best_rank.0 || (rank.0 == best_rank.0 && rank.1 < best_rank.1)) {
-                best = index;
-                best_rank = rank;
-            }
-        }
-        best
     }
 
     /// Writes into `firsts` which of its home replicas comes first in each slot's list: the nearest under `rates`.
     pub(super) fn choose_firsts(&self, rates: &[f64], homes: &[u16], copies: usize, firsts: &mut [u16]) {
         let rows = self.distances.chunks_exact(self.members).zip(homes.chunks_exact(copies));
         for ((distances, homes), first) in rows.zip(firsts) {
-            let mut best = f64::INFINITY;
+            let mut best = u64::MAX;
             for &home in homes {
-                let key = f64::from(distances[usize::from(home)]) / rates[usize::from(home)];
+                let key = nearness(distances[usize::from(home)], rates[usize::from(home)]);
                 if key < best {
                     best = key;
                     *first = home;
@@ -102,21 +97,24 @@ impl Walk {
     /// `rates` must be those that the home replicas were chosen with, and `firsts` be among these.
     pub(super) fn lists(&self, rates: &[f64], firsts: &[u16]) -> Vec<u16> {
         let mut lists = vec![0u16; SLOT_COUNT * self.members];
-        let mut order: Vec<(u16, f64, u16)> = Vec::with_capacity(self.members);
+        // Round, nearness, member.
+        let mut order: Vec<(u16, u64, u16)> = Vec::with_capacity(self.members);
         let mut taken = vec![0u16; self.zone_count];
         let rows = self.distances.chunks_exact(self.members).zip(firsts);
         for ((distances, &first), list) in rows.zip(lists.chunks_exact_mut(self.members)) {
             order.clear();
             let keys = distances.iter().zip(rates).enumerate();
-            order.extend(keys.map(|(index, (&distance, &rate))| (0, f64::from(distance) / rate, index as u16)));
-            order.sort_unstable_by(|a, b| a.1.total_cmp(&b.1).then(a.2.cmp(&b.2)));
-            taken.fill(0);
-            for (round, _, index) in &mut order {
-                let zone = &mut taken[usize::from(self.zones[usize::from(*index)])];
-                *round = *zone;
-                *zone += 1;
+            order.extend(keys.map(|(index, (&distance, &rate))| (0, nearness(distance, rate), index as u16)));
+            order.sort_unstable();
+            if self.zone_count > 1 {
+                taken.fill(0);
+                for (round, _, index) in &mut order {
+                    let zone = &mut taken[usize::from(self.zones[usize::from(*index)])];
+                    *round = *zone;
+                    *zone += 1;
+                }
+                order.sort_unstable();
             }
-            order.sort_by_key(|&(round, _, _)| round);
             let others = order.iter().map(|&(_, _, index)| index).filter(|&index| index != first);
             for (place, index) in list.iter_mut().zip(std::iter::once(first).chain(others)) {
                 *place = index;
@@ -124,6 +122,11 @@ impl Walk {
         }
         lists
     }
+}
+
+/// The distance divided by the rate, as a number of 56 bits that orders alike: positive doubles order as their bits do.
+fn nearness(distance: u32, rate: f64) -> u64 {
+    (f64::from(distance) / rate).to_bits() >> (64 - ROUND_SHIFT)
 }
 
 /// A member's virtual nodes in ascending order.
