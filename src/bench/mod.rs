@@ -1,1 +1,137 @@
-//! Load on any RESP server, measured without coordinated omission.
+//! `rondo bench`: load on any RESP server, measured without coordinated omission.
+//!
+//! ```text
+//! options   the command line, checked           report    the result, for people and scripts
+//! run       the phases and their threads        progress  the line that shows how far it is
+//! client    one connection: send, skim, measure tally     counts and the latency histogram
+//! schedule  when operations are meant to start  alarm     waking up then, to some microseconds
+//! requests  GET and SET, encoded                keys      which keys, and their slots
+//! topology  who owns which slot                 link      connecting, logging in, asking
+//! replies   counting replies without keeping them
+//! ```
+//!
+//! Built to cost less than what it measures: one thread makes several million operations a second with pipelines, and
+//! nothing on the way of an operation allocates, locks or wakes a task.
+//!
+//! It knows no more of a server than GET, SET, AUTH, HELLO, PING and CLUSTER SLOTS. It never sends an operation again:
+//! what was not answered is counted as an error.
+
+mod alarm;
+mod client;
+mod keys;
+mod link;
+mod options;
+mod phase;
+mod progress;
+mod replies;
+mod report;
+mod requests;
+mod run;
+mod schedule;
+mod tally;
+mod topology;
+
+use std::io;
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::time::Duration;
+
+use clap::ArgMatches;
+use serde_json::json;
+
+use self::keys::{Filler, KeySpace};
+use self::link::{LinkError, ask, connect};
+use self::options::{Limit, Mix, OptionsError};
+use self::phase::Phase;
+use self::report::Report;
+use self::topology::Directory;
+
+pub use self::options::{Options, command};
+
+/// A fill sends this many keys at once, or the user's pipeline if that is more.
+const FILL_PIPELINE: usize = 32;
+
+/// A load could not be run, or not to its end.
+#[derive(Debug, thiserror::Error)]
+pub enum BenchError {
+    /// An option is wrong. The user's fault; nothing was sent.
+    #[error(transparent)]
+    Options(#[from] OptionsError),
+    /// A server could not be reached, or refused to talk, before the load began. May be tried again.
+    #[error(transparent)]
+    Link(#[from] LinkError),
+    /// This machine has no thread, file descriptor or timer left for us.
+    #[error("cannot start a thread of load: {0}")]
+    Thread(io::Error),
+    /// The histogram could not be made.
+    #[error("cannot make a histogram: {0}")]
+    Histogram(#[from] hdrhistogram::CreationError),
+}
+
+/// Runs what the command line asks for and prints the result. Fails unless every phase had an operation that succeeded.
+pub fn run(matches: &ArgMatches) -> ExitCode {
+    let results = Options::read(matches).map_err(BenchError::from).and_then(|options| run_phases(&options));
+    match results {
+        Ok(results) if results.iter().all(|result| result.tally.operations > 0) => ExitCode::SUCCESS,
+        Ok(_) => ExitCode::FAILURE,
+        Err(error) => {
+            eprintln!("rondo bench: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// Runs the fill, if it is wanted, and the load, and prints their results.
+fn run_phases(options: &Options) -> Result<Vec<Report>, BenchError> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(BenchError::Thread)?;
+    let directory = runtime.block_on(meet(options))?;
+    let space = Arc::new(KeySpace::new(&options.key_prefix, options.key_count));
+    let nodes = directory.as_ref().map_or(0, |directory| directory.map().addresses().len());
+    let report = |name, options: &Options, tally| Report { name, options: options.clone(), nodes, tally };
+    let mut reports = Vec::new();
+    let mut stopped = false;
+    if options.fill {
+        let filler = Arc::new(Filler::new(space.clone()));
+        let phase = Phase::new(fill_options(options), space.clone(), directory.clone(), Some(filler.clone()));
+        let mut tally = run::run(&phase)?;
+        stopped = phase.was_stopped();
+        if !stopped && filler.left() > 0 {
+            tally.error("not filled", filler.left(), "no node that could be reached owns these keys");
+        }
+        reports.push(report("fill", &phase.options, tally));
+    }
+    if !options.fill_only && !stopped {
+        let phase = Phase::new(options.clone(), space, directory, None);
+        reports.push(report("load", options, run::run(&phase)?));
+    }
+    if options.json {
+        println!("{}", json!({ "results": reports.iter().map(Report::json).collect::<Vec<_>>() }));
+    } else {
+        reports.iter().for_each(|report| print!("{}", report.text()));
+    }
+    Ok(reports)
+}
+
+/// Makes sure that every server can be talked to, and reads the slot map if it is needed.
+async fn meet(options: &Options) -> Result<Option<Arc<Directory>>, BenchError> {
+    if options.cluster {
+        return Ok(Some(Arc::new(Directory::open(&options.addresses, &options.login).await?)));
+    }
+    for address in &options.addresses {
+        let mut stream = connect(address, &options.login).await?;
+        ask(&mut stream, address, &options.login, &["PING"]).await?;
+    }
+    Ok(None)
+}
+
+/// How the key space is loaded, as fast as it goes.
+fn fill_options(options: &Options) -> Options {
+    Options {
+        pipeline: options.pipeline.max(FILL_PIPELINE),
+        mix: Mix { gets: 0, sets: 1, ..options.mix },
+        rate: None,
+        limit: Limit::Operations(u64::MAX),
+        warmup: Duration::ZERO,
+        ..options.clone()
+    }
+}
