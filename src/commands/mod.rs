@@ -18,6 +18,7 @@ pub mod hash;
 pub mod hash_number;
 pub mod introspection;
 pub mod long_double;
+mod memory;
 pub mod node_rows;
 pub mod random;
 pub mod scan;

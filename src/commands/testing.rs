@@ -2,7 +2,7 @@
 
 use crate::base::ids::{ActorId, Slot};
 use crate::commands::spec::{CommandLimits, Cx, Handler, slots_of};
-use crate::commands::table;
+use crate::commands::{subcommands, table};
 use crate::protocol::client::{ReplyDecoder, Value, encode_command};
 use crate::protocol::{Limits, Proto, Reply, Scan, Scanner};
 use crate::store::{Effects, Store};
@@ -68,6 +68,7 @@ impl Node {
         let args = scanner.args(buf);
         let mut out = Vec::new();
         let (_, command) = table::find(args.name()).expect("a known command");
+        let command = subcommands::running(command, args);
         let result = if command.accepts(args.len()) {
             let slots = slots_of(command, args);
             let slots = if slots.is_empty() { Slot::all().take(1).collect() } else { slots };

@@ -3,4 +3,5 @@
 pub mod admin;
 pub mod clients;
 pub mod commands;
+pub mod figures;
 pub mod pulse;

@@ -3,6 +3,7 @@
 //! Each row is a row like any other, under the name `parent|subcommand`; what it does not say is as in the first
 //! lines of its list.
 
+use crate::commands::memory;
 use crate::commands::spec::{Command, Group, Handler, Keys, NodeCommand, flag};
 
 const COMMAND_BASE: Command = Command {
@@ -239,6 +240,7 @@ pub static MEMORY: &[Command] = &[
         arity: -3,
         flags: flag::READONLY,
         keys: Keys::Range { first: 2, last: 2, step: 1 },
+        handler: Handler::Keys(memory::usage),
         ..MEMORY_BASE
     },
 ];

@@ -7,7 +7,7 @@
 use std::borrow::Cow;
 
 use crate::commands::CommandError;
-use crate::commands::spec::Command;
+use crate::commands::spec::{Command, Handler, Keys};
 use crate::protocol::{Args, Reply};
 
 mod clusters;
@@ -43,6 +43,16 @@ pub fn checked(parent: &'static Command, args: Args<'_>) -> Result<&'static Comm
     let name = args.get(1).ok_or(CommandError::Arity(parent.name.into()))?;
     let row = find(parent.name, name).ok_or_else(|| unknown(parent.name, name))?;
     if row.accepts(args.len()) { Ok(row) } else { Err(CommandError::Arity(row.name.into())) }
+}
+
+/// The row that a request is run by: that of its subcommand if that one works on keys (MEMORY USAGE), else its own.
+#[inline]
+pub fn running(row: &'static Command, args: Args<'_>) -> &'static Command {
+    if !matches!(row.keys, Keys::Subcommand { .. }) {
+        return row;
+    }
+    let of_keys = |row: &&Command| matches!(row.handler, Handler::Keys(_) | Handler::FanOut(..));
+    args.get(1).and_then(|name| find(row.name, name)).filter(of_keys).unwrap_or(row)
 }
 
 /// Redis's words for a subcommand that does not exist.

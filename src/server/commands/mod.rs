@@ -5,4 +5,7 @@
 //! subcommands in `commands::subcommands`.
 
 pub mod client;
+pub mod latency;
+pub mod memory;
+pub mod sentinel;
 pub mod slowlog;
