@@ -31,7 +31,7 @@ pub mod table;
 #[cfg(test)]
 mod differential_tests;
 #[cfg(test)]
-mod oracle;
+pub mod oracle;
 #[cfg(test)]
 mod oracle_tests;
 #[cfg(test)]

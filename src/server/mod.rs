@@ -4,4 +4,5 @@ pub mod admin;
 pub mod clients;
 pub mod commands;
 pub mod figures;
+pub mod process;
 pub mod pulse;

@@ -5,6 +5,7 @@
 //! subcommands in `commands::subcommands`.
 
 pub mod client;
+pub mod info;
 pub mod latency;
 pub mod memory;
 pub mod sentinel;
