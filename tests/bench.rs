@@ -1,0 +1,298 @@
+//! `rondo bench` as a user runs it, against real redis-servers on ports of their own and against a server that stalls.
+//!
+//! The program is started with `-o json` and its answer is read. Without a redis-server on the path the tests that need
+//! one say so and pass. Only what a slow machine cannot change is asserted: counts, and latencies from below.
+
+use std::io::{Read as _, Write as _};
+use std::net::{TcpListener, TcpStream};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use rondo::protocol::client::{ReplyDecoder, Value, encode_command};
+use serde_json::Value as Json;
+
+/// How long anything may take.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// A redis-server; it dies with this value.
+struct Redis {
+    process: Child,
+    port: u16,
+    dir: tempfile::TempDir,
+    options: Vec<String>,
+}
+
+impl Drop for Redis {
+    fn drop(&mut self) {
+        // It may be gone already; then there is nothing to stop.
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+    }
+}
+
+impl Redis {
+    /// `None` without a redis-server on this machine.
+    fn start(options: &[&str]) -> Option<Redis> {
+        if let Err(error) = Command::new("redis-server").arg("--version").stdout(Stdio::null()).status() {
+            eprintln!("skipped: needs redis-server: {error}");
+            return None;
+        }
+        let options: Vec<String> = options.iter().map(|option| option.to_string()).collect();
+        // Another process may take the port before redis-server does; then the next one is tried.
+        for _ in 0..10 {
+            let (port, dir) = (free_port(), tempfile::tempdir().expect("a directory"));
+            let process = spawn_redis(port, &dir, &options);
+            let mut redis = Redis { process, port, dir, options: options.clone() };
+            if redis.wait() {
+                return Some(redis);
+            }
+        }
+        panic!("redis-server did not start on any of ten free ports");
+    }
+
+    /// Waits until it answers; false if it ended instead.
+    fn wait(&mut self) -> bool {
+        let deadline = Instant::now() + PATIENCE;
+        while TcpStream::connect(("127.0.0.1", self.port)).is_err() {
+            if self.process.try_wait().expect("a child").is_some() {
+                return false;
+            }
+            assert!(Instant::now() < deadline, "redis-server does not listen");
+            std::thread::sleep(Duration::from_millis(10));
+        }
+        true
+    }
+
+    fn kill(&mut self) {
+        self.process.kill().expect("it runs");
+        self.process.wait().expect("it ends");
+    }
+
+    fn restart(&mut self) {
+        self.process = spawn_redis(self.port, &self.dir, &self.options);
+        assert!(self.wait(), "redis-server starts again");
+    }
+
+    /// Runs one command.
+    fn ask(&self, args: &[&str]) -> Value {
+        let mut stream = TcpStream::connect(("127.0.0.1", self.port)).expect("it listens");
+        stream.set_read_timeout(Some(PATIENCE)).expect("a timeout");
+        let mut request = Vec::new();
+        encode_command(&mut request, args);
+        stream.write_all(&request).expect("sends");
+        let (mut decoder, mut reply, mut piece) = (ReplyDecoder::default(), Vec::new(), [0; 4096]);
+        loop {
+            let length = stream.read(&mut piece).expect("answers");
+            reply.extend_from_slice(&piece[..length]);
+            if let Some((value, _)) = decoder.decode(&reply).expect("a reply") {
+                return value;
+            }
+        }
+    }
+}
+
+fn spawn_redis(port: u16, dir: &tempfile::TempDir, options: &[String]) -> Child {
+    let mut command = Command::new("redis-server");
+    command.args(["--save", "", "--port", &port.to_string()]).args(options);
+    command.current_dir(dir.path()).stdout(Stdio::null()).spawn().expect("redis-server starts")
+}
+
+/// A port that was free a moment ago; below 50000, so that a cluster bus on port + 10000 exists.
+fn free_port() -> u16 {
+    loop {
+        let listener = TcpListener::bind(("127.0.0.1", 0)).expect("a free port");
+        let port = listener.local_addr().expect("an address").port();
+        if port < 50_000 {
+            return port;
+        }
+    }
+}
+
+/// Starts `rondo bench` with these words behind it.
+fn spawn_bench(port: u16, line: &str) -> Child {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_rondo"));
+    command.args(["bench", "-o", "json", "-p", &port.to_string()]).args(line.split_whitespace());
+    command.env_remove("REDISCLI_AUTH").stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("rondo starts")
+}
+
+/// The results of the phases, in order.
+fn results_of(bench: Child) -> Vec<Json> {
+    let output = bench.wait_with_output().expect("it ends");
+    let errors = String::from_utf8_lossy(&output.stderr).into_owned();
+    let json: Json = serde_json::from_slice(&output.stdout).unwrap_or_else(|error| panic!("{error}: {errors}"));
+    json["results"].as_array().expect("results").clone()
+}
+
+fn count(result: &Json, name: &str) -> u64 {
+    result[name].as_u64().unwrap_or_else(|| panic!("no {name} in {result}"))
+}
+
+fn errors_of(result: &Json) -> Vec<String> {
+    result["errors"].as_object().expect("errors").keys().cloned().collect()
+}
+
+#[test]
+fn every_operation_reaches_the_server_and_is_counted() {
+    let Some(redis) = Redis::start(&[]) else { return };
+    for line in ["-c 7 -P 16 -r 1000 -n 20001 --fill", "-c 3 -P 5 --threads 2 -r 1000 -n 20001 --fill -3 --zipf 0.99"] {
+        redis.ask(&["FLUSHALL"]);
+        redis.ask(&["CONFIG", "RESETSTAT"]);
+        let results = results_of(spawn_bench(redis.port, line));
+        assert_eq!((count(&results[0], "operations"), count(&results[1], "operations")), (1_000, 20_001), "{line}");
+        assert_eq!(redis.ask(&["DBSIZE"]), Value::Int(1_000));
+        assert_eq!((count(&results[1], "misses"), errors_of(&results[1])), (0, vec![]));
+        let hits = count(&results[1], "hits");
+        assert!((16_000..17_400).contains(&hits), "five of six are GETs: {hits}");
+        let Value::Bulk(stats) = redis.ask(&["INFO", "commandstats"]) else { panic!("INFO answers text") };
+        let stats = String::from_utf8_lossy(&stats).into_owned();
+        assert!(stats.contains(&format!("cmdstat_get:calls={hits},")), "{hits} in {stats}");
+        assert!(stats.contains(&format!("cmdstat_set:calls={},", 21_001 - hits)), "{stats}");
+    }
+    let Value::Int(ttl) = redis.ask(&["TTL", "key:000000000001"]) else { panic!("TTL answers a number") };
+    assert!((1_700..=1_800).contains(&ttl));
+    assert_eq!(redis.ask(&["STRLEN", "key:000000000001"]), Value::Int(2_048));
+}
+
+#[test]
+fn large_values_and_deep_pipelines_do_not_deadlock() {
+    let Some(redis) = Redis::start(&[]) else { return };
+    let line = "-c 2 -P 100 -r 20 -n 2000 --fill --workload mixed -d 300000";
+    let results = results_of(spawn_bench(redis.port, line));
+    assert_eq!((count(&results[1], "operations"), errors_of(&results[1])), (2_000, vec![]));
+}
+
+#[test]
+fn an_open_loop_keeps_its_rate() {
+    let Some(redis) = Redis::start(&[]) else { return };
+    let results = results_of(spawn_bench(redis.port, "--rate 2000 --seconds 1.5 --warmup 0.5 -c 5 --workload set"));
+    assert_eq!((count(&results[0], "operations"), errors_of(&results[0])), (3_000, vec![]));
+}
+
+#[test]
+fn what_a_server_refuses_is_said() {
+    let Some(redis) = Redis::start(&["--requirepass", "secret"]) else { return };
+    let refused = |line: &str| {
+        let output = spawn_bench(redis.port, line).wait_with_output().expect("it ends");
+        assert!(!output.status.success());
+        String::from_utf8_lossy(&output.stderr).into_owned()
+    };
+    assert!(refused("").contains(&format!("127.0.0.1:{}: NOAUTH Authentication required.", redis.port)));
+    assert!(refused("-a wrong").contains("WRONGPASS"));
+    assert!(refused("-a secret --cluster").contains("ERR This instance has cluster support disabled"));
+    let nobody = free_port();
+    let expected = format!("127.0.0.1:{nobody}: connection refused");
+    assert!(refused(&format!("-a secret -h 127.0.0.1:{nobody}")).contains(&expected));
+    let results = results_of(spawn_bench(redis.port, "-a secret -n 100"));
+    assert_eq!(count(&results[0], "operations"), 100);
+    // A command that fails is counted by its first word, with the text.
+    let full = Redis::start(&["--maxmemory", "1"]).expect("as before");
+    let results = results_of(spawn_bench(full.port, "-n 100 --workload set"));
+    assert_eq!((count(&results[0], "operations"), errors_of(&results[0])), (0, vec!["OOM".to_string()]));
+    assert_eq!(count(&results[0]["errors"]["OOM"], "count"), 100);
+}
+
+#[test]
+fn a_server_that_dies_is_waited_for_and_nothing_is_hidden() {
+    let Some(mut redis) = Redis::start(&[]) else { return };
+    let bench = spawn_bench(redis.port, "-c 4 --rate 1000 --seconds 4 --workload set");
+    std::thread::sleep(Duration::from_millis(1_000));
+    redis.kill();
+    std::thread::sleep(Duration::from_millis(1_000));
+    redis.restart();
+    let results = results_of(bench);
+    let result = &results[0];
+    let errors = result["errors"].as_object().expect("errors");
+    let of = |label: &str| errors.get(label).map_or(0, |error| count(error, "count"));
+    assert!(of("connection refused") > 0, "{result}");
+    assert!(count(result, "reconnects") >= 1, "{result}");
+    // Each scheduled operation was answered, lost or not sent; what was lost is no more than what was in flight.
+    let lost = of("connection closed") + of("connection reset") + of("not sent");
+    assert_eq!(count(result, "operations") + lost, 4_000, "{result}");
+    // The pause is in the latencies.
+    assert!(result["latency_ms"]["p99"].as_f64().expect("a number") > 500.0, "{result}");
+}
+
+#[test]
+fn keys_go_to_the_owners_of_their_slots_and_follow_them() {
+    let cluster = ["--cluster-enabled", "yes", "--cluster-node-timeout", "60000"];
+    let (Some(one), Some(two)) = (Redis::start(&cluster), Redis::start(&cluster)) else { return };
+    one.ask(&["CLUSTER", "ADDSLOTSRANGE", "0", "8000"]);
+    two.ask(&["CLUSTER", "ADDSLOTSRANGE", "8001", "16383"]);
+    one.ask(&["CLUSTER", "MEET", "127.0.0.1", &two.port.to_string()]);
+    let deadline = Instant::now() + PATIENCE;
+    let is_whole = |redis: &Redis| match redis.ask(&["CLUSTER", "INFO"]) {
+        Value::Bulk(info) => String::from_utf8_lossy(&info).contains("cluster_state:ok"),
+        other => panic!("CLUSTER INFO answers text, not {other:?}"),
+    };
+    while !(is_whole(&one) && is_whole(&two)) {
+        assert!(Instant::now() < deadline, "the two nodes do not find each other");
+        std::thread::sleep(Duration::from_millis(50));
+    }
+    let results = results_of(spawn_bench(one.port, "--cluster --fill-only -r 5000 -c 5 --workload set"));
+    assert_eq!((count(&results[0], "operations"), errors_of(&results[0])), (5_000, vec![]));
+    let (Value::Int(at_one), Value::Int(at_two)) = (one.ask(&["DBSIZE"]), two.ask(&["DBSIZE"])) else {
+        panic!("DBSIZE answers a number")
+    };
+    assert!(at_one + at_two == 5_000 && at_one > 2_000 && at_two > 2_000, "{at_one} and {at_two}");
+
+    // Slots without keys may change hands at once.
+    let (_, _) = (one.ask(&["FLUSHALL"]), two.ask(&["FLUSHALL"]));
+    let bench = spawn_bench(one.port, "--cluster --workload get -r 5000 -c 4 --seconds 2");
+    std::thread::sleep(Duration::from_millis(700));
+    let Value::Bulk(id) = two.ask(&["CLUSTER", "MYID"]) else { panic!("CLUSTER MYID answers text") };
+    let id = String::from_utf8_lossy(&id).into_owned();
+    for slot in 0..200 {
+        for node in [&two, &one] {
+            node.ask(&["CLUSTER", "SETSLOT", &slot.to_string(), "NODE", &id]);
+        }
+    }
+    let results = results_of(bench);
+    assert_eq!(errors_of(&results[0]), ["MOVED"], "{}", results[0]);
+    let moved = count(&results[0]["errors"]["MOVED"], "count");
+    assert!(moved < count(&results[0], "operations") / 10, "the map was read again: {}", results[0]);
+}
+
+/// A server that answers `+OK` to each SET, and once, `stall_after` the first one, nothing for `stall`.
+fn stalling_server(stall_after: Duration, stall: Duration) -> u16 {
+    let listener = TcpListener::bind(("127.0.0.1", 0)).expect("a free port");
+    let port = listener.local_addr().expect("an address").port();
+    std::thread::spawn(move || {
+        let mut first = None;
+        let mut stalled = false;
+        for stream in listener.incoming() {
+            let (mut stream, mut piece) = (stream.expect("a connection"), [0; 65_536]);
+            while let Ok(length @ 1..) = stream.read(&mut piece) {
+                let requests = piece[..length].iter().filter(|byte| **byte == b'*').count();
+                if piece[..length].windows(3).any(|word| word == b"SET") {
+                    let first = *first.get_or_insert_with(Instant::now);
+                    if !stalled && first.elapsed() >= stall_after {
+                        stalled = true;
+                        std::thread::sleep(stall);
+                    }
+                }
+                if stream.write_all("+OK\r\n".repeat(requests).as_bytes()).is_err() {
+                    break;
+                }
+            }
+        }
+    });
+    port
+}
+
+#[test]
+fn a_stall_shows_in_the_percentiles_of_an_open_loop() {
+    let port = stalling_server(Duration::from_millis(300), Duration::from_millis(200));
+    // Values without an asterisk, so that the server can count requests: none at all.
+    let open = results_of(spawn_bench(port, "-c 1 -P 1 -d 0 --workload set --rate 1000 --seconds 1"));
+    assert_eq!((count(&open[0], "operations"), errors_of(&open[0])), (1_000, vec![]));
+    let latency = |name: &str| open[0]["latency_ms"][name].as_f64().expect("a number");
+    // 200 of 1000 operations should have started during the stall: the worst of them waited for all of it, and those
+    // between the 98th and 99th percentile for at least nine tenths.
+    assert!(latency("max") >= 195.0, "{}", open[0]);
+    assert!(latency("p99") >= 180.0, "{}", open[0]);
+    // A closed loop meets the same stall with one operation.
+    let port = stalling_server(Duration::from_millis(300), Duration::from_millis(200));
+    let closed = results_of(spawn_bench(port, "-c 1 -P 1 -d 0 --workload set --seconds 1"));
+    assert!(closed[0]["latency_ms"]["max"].as_f64().expect("a number") >= 195.0, "{}", closed[0]);
+    assert!(count(&closed[0], "operations") > 100, "{}", closed[0]);
+}
