@@ -5,6 +5,8 @@
 //! subcommands in `commands::subcommands`.
 
 pub mod client;
+pub mod cluster;
+pub mod config;
 pub mod info;
 pub mod latency;
 pub mod memory;

@@ -1,0 +1,149 @@
+//! CLUSTER's answers for three nodes, one of them dead.
+
+use std::net::SocketAddr;
+
+use super::*;
+use crate::base::ids::ActorId;
+use crate::commands::table;
+use crate::protocol::client::{ReplyDecoder, Value};
+use crate::protocol::{Limits, Proto, Scanner};
+use crate::store::Effects;
+use crate::store::mutation::Mutation;
+
+struct Three {
+    rows: Rows,
+    map: SlotMap,
+    ids: Vec<NodeId>,
+    store: Store,
+}
+
+impl Three {
+    /// The third node is dead.
+    fn new() -> Three {
+        let mut rows = Rows::new();
+        for at in 0..3u16 {
+            rows.merge(Row {
+                id: NodeId::random(),
+                state: RowState::Normal,
+                peer_addr: SocketAddr::from(([127, 0, 0, 1], 16_379 + at)),
+                host: "127.0.0.1".into(),
+                port: 6_379 + at,
+                cluster_port: 7_379 + at,
+                admin_port: 9_379 + at,
+                zone: String::new(),
+                weight: 1.0,
+                warm: true,
+                generation: 1,
+                version: 1,
+            });
+        }
+        let ids: Vec<NodeId> = rows.iter().map(|row| row.id).collect();
+        let map = SlotMap::of(&rows.ring(3), |id| *id != ids[2]);
+        Three { rows, map, ids, store: Store::new(ActorId { node: 1, boot: 1 }) }
+    }
+
+    fn ask(&self, line: &str) -> Value {
+        let buf = format!("{line}\r\n");
+        let mut scanner = Scanner::new();
+        scanner.scan(buf.as_bytes(), &Limits::default()).expect("a request");
+        let (_, row) = table::find(b"cluster").expect("a row");
+        let is_alive = |id: &NodeId| *id != self.ids[2];
+        let cx = Cx {
+            args: scanner.args(buf.as_bytes()),
+            rows: &self.rows,
+            map: &self.map,
+            this: self.ids[0],
+            is_alive: &is_alive,
+            store: &self.store,
+            now_ms: 5_000,
+        };
+        let mut reply = Vec::new();
+        if let Err(error) = run(row, cx, &mut Reply::new(&mut reply, Proto::Resp2)) {
+            Reply::new(&mut reply, Proto::Resp2).error(error.to_string());
+        }
+        let (value, len) = ReplyDecoder::default().decode(&reply).expect("well-formed").expect("complete");
+        assert_eq!(len, reply.len());
+        value
+    }
+
+    fn text(&self, line: &str) -> String {
+        match self.ask(line) {
+            Value::Bulk(text) | Value::Error(text) => String::from_utf8(text).expect("text"),
+            other => panic!("not a text: {other:?}"),
+        }
+    }
+}
+
+#[test]
+fn nodes_share_the_slots_and_the_dead_one_has_none() {
+    let three = Three::new();
+    let text = three.text("CLUSTER NODES");
+    let lines: Vec<Vec<&str>> = text.lines().map(|line| line.split(' ').collect()).collect();
+    assert_eq!(lines.len(), 3);
+    let mut covered = 0;
+    for (at, line) in lines.iter().enumerate() {
+        let row = three.rows.get(&three.ids[at]).expect("a row");
+        assert_eq!(line[0], row.id.to_string());
+        assert_eq!(line[1], format!("127.0.0.1:{}@{}", row.cluster_port, row.peer_addr.port()));
+        assert_eq!(line[2], ["myself,master", "master", "master,fail"][at]);
+        assert_eq!((line[3], line[6].to_owned()), ("-", (at + 1).to_string()));
+        assert_eq!(line[7], if at == 2 { "disconnected" } else { "connected" });
+        for range in &line[8..] {
+            let (first, last) = range.split_once('-').unwrap_or((range, range));
+            covered += last.parse::<usize>().expect("a slot") - first.parse::<usize>().expect("a slot") + 1;
+        }
+        assert_eq!(line.len() > 8, at != 2);
+    }
+    assert_eq!(covered, SLOT_COUNT);
+    let info = three.text("CLUSTER INFO");
+    for line in ["cluster_state:ok", "cluster_slots_ok:16384", "cluster_known_nodes:3", "cluster_size:2"] {
+        assert!(info.contains(&format!("{line}\r\n")), "{info}");
+    }
+}
+
+#[test]
+fn slots_and_shards_name_the_same_coordinators() {
+    let three = Three::new();
+    let Value::Array(ranges) = three.ask("CLUSTER SLOTS") else { panic!("an array") };
+    let mut next = 0;
+    for range in &ranges {
+        let Value::Array(parts) = range else { panic!("an array") };
+        let [Value::Int(first), Value::Int(last), nodes @ ..] = parts.as_slice() else { panic!("{parts:?}") };
+        assert_eq!(*first, next);
+        next = last + 1;
+        // The coordinator and the one other live holder.
+        assert_eq!(nodes.len(), 2);
+        let Value::Array(node) = &nodes[0] else { panic!("an array") };
+        assert_eq!((node.len(), &node[0]), (4, &Value::Bulk(b"127.0.0.1".into())));
+    }
+    assert_eq!(next, SLOT_COUNT as i64);
+    let Value::Array(shards) = three.ask("CLUSTER SHARDS") else { panic!("an array") };
+    assert_eq!(shards.len(), 2);
+    let shown = format!("{shards:?}");
+    assert_eq!(shown.matches(&format!("{:?}", Value::Bulk(b"fail".into()))).count(), 2);
+}
+
+#[test]
+fn slots_are_asked_about_and_not_moved() {
+    let three = Three::new();
+    let mut effects = Effects::default();
+    let mutation = Mutation::Assign { value: b"v", deadline_ms: 0 };
+    three.store.lock(slot_of(b"foo"), 0, 1, &mut effects).write(b"foo", mutation);
+    assert_eq!(three.ask("CLUSTER KEYSLOT foo"), Value::Int(12_182));
+    assert_eq!(three.ask("CLUSTER COUNTKEYSINSLOT 12182"), Value::Int(1));
+    assert_eq!(three.ask("CLUSTER GETKEYSINSLOT 12182 10"), Value::Array(vec![Value::Bulk(b"foo".into())]));
+    assert_eq!(three.text("CLUSTER MYID"), three.ids[0].to_string());
+    assert_eq!(three.ask(&format!("CLUSTER REPLICAS {}", three.ids[1])), Value::Array(Vec::new()));
+    let refusals = [
+        ("CLUSTER REPLICAS x", "ERR Unknown node x"),
+        ("CLUSTER COUNTKEYSINSLOT 99999", "ERR Invalid slot"),
+        ("CLUSTER COUNTKEYSINSLOT x", "ERR value is not an integer or out of range"),
+        ("CLUSTER GETKEYSINSLOT 1 -1", "ERR Invalid slot or number of keys"),
+        ("CLUSTER GETKEYSINSLOT 1 x", "ERR value is not an integer or out of range"),
+        ("CLUSTER FOO", "ERR unknown subcommand 'FOO'. Try CLUSTER HELP."),
+    ];
+    for (line, text) in refusals {
+        assert_eq!(three.text(line), text);
+    }
+    assert!(three.text("cluster meet 127.0.0.1 7000").starts_with("ERR CLUSTER MEET is not available: rondo places"));
+}
