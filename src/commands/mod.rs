@@ -12,11 +12,16 @@
 //! Commands that need the server rather than keys (CLIENT, CONFIG, INFO, ...) are rows here too, so that the table is
 //! complete, with a [`NodeCommand`] in place of a function; the server runs them.
 
+pub mod bitfield;
+pub mod bitmap;
+pub mod counter;
 pub mod error;
 pub mod expiry;
+pub mod generic;
 pub mod hash;
 pub mod hash_number;
 pub mod introspection;
+pub mod lcs;
 pub mod long_double;
 mod memory;
 pub mod node_rows;
@@ -27,6 +32,7 @@ pub mod set_algebra;
 pub mod spec;
 pub mod string;
 pub mod subcommands;
+pub mod substring;
 pub mod table;
 #[cfg(test)]
 mod differential_tests;

@@ -10,9 +10,9 @@ use crate::commands::CommandError;
 use crate::commands::set::{members, peek_set, read_set};
 use crate::commands::spec::{Command, Cx, Group, Handler, Keys, flag};
 use crate::protocol::parse_i64;
-use crate::store::keyspace::OwnedView;
+use crate::store::mutation::Mutation;
 use crate::store::value::Set;
-use crate::store::{Keyspace, canonical_int};
+use crate::store::{Keyspace, canonical_int, whole};
 
 const SOURCES: Keys = Keys::Range { first: 1, last: -1, step: 1 };
 
@@ -138,10 +138,10 @@ fn store(cx: &mut Cx<'_, '_>, operation: Operation, event: &'static str) -> Resu
     let destination = cx.arg(1)?;
     let names: Vec<&[u8]> = cx.args.iter().skip(2).collect();
     let found = combine(operation, &lookup(cx.keys, &names)?);
-    let found: Vec<Vec<u8>> = found.into_iter().map(<[u8]>::to_vec).collect();
     let len = found.len();
+    let whole = whole::set(found.into_iter(), None);
     if len > 0 {
-        cx.keys.write_state(destination, &OwnedView::Set(found), 0);
+        cx.keys.write(destination, Mutation::Replace { whole: &whole, deadline_ms: 0 });
         cx.keys.notify(b's', event, destination);
     } else if cx.keys.delete(destination) {
         cx.keys.notify(b'g', "del", destination);

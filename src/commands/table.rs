@@ -8,16 +8,67 @@ use hashbrown::HashTable;
 
 use crate::commands::node_rows::{cluster, connection, keyspace, pubsub, server, transactions};
 use crate::commands::spec::Command;
-use crate::commands::{hash, hash_number, random, scan, set, set_algebra, string};
+use crate::commands::{
+    bitfield, bitmap, counter, expiry, generic, hash, hash_number, lcs, random, scan, set, set_algebra, string,
+    substring,
+};
 
 /// The longest command name, in bytes.
 const NAME_BYTES_MAX: usize = 32;
 
 /// Every command, in the order of the manual's chapters.
 pub static COMMANDS: &[&Command] = &[
+    // Keys of any type.
+    &generic::DEL,
+    &generic::UNLINK,
+    &generic::EXISTS,
+    &generic::TOUCH,
+    &generic::TYPE,
+    &generic::RENAME,
+    &generic::RENAMENX,
+    &generic::COPY,
+    &generic::MOVE,
+    &generic::OBJECT,
+    &expiry::EXPIRE,
+    &expiry::PEXPIRE,
+    &expiry::EXPIREAT,
+    &expiry::PEXPIREAT,
+    &expiry::PERSIST,
+    &expiry::TTL,
+    &expiry::PTTL,
+    &expiry::EXPIRETIME,
+    &expiry::PEXPIRETIME,
     // Strings.
     &string::GET,
     &string::SET,
+    &string::SETNX,
+    &string::SETEX,
+    &string::PSETEX,
+    &string::GETSET,
+    &string::GETDEL,
+    &string::GETEX,
+    &string::MGET,
+    &string::MSET,
+    &string::MSETNX,
+    &substring::APPEND,
+    &substring::STRLEN,
+    &substring::GETRANGE,
+    &substring::SUBSTR,
+    &substring::SETRANGE,
+    &lcs::LCS,
+    &counter::INCR,
+    &counter::DECR,
+    &counter::INCRBY,
+    &counter::DECRBY,
+    &counter::INCRBYFLOAT,
+    // Bits.
+    &bitmap::SETBIT,
+    &bitmap::GETBIT,
+    &bitmap::BITCOUNT,
+    &bitmap::BITPOS,
+    &bitmap::BITOP,
+    &bitfield::BITFIELD,
+    &bitfield::BITFIELD_RO,
     // Hashes.
     &hash::HSET,
     &hash::HSETNX,

@@ -36,6 +36,9 @@ const BOXED: u8 = 2;
 /// The string was changed in place by APPEND, SETRANGE or SETBIT: OBJECT ENCODING says `raw`, as Redis does.
 pub const FLAG_RAW: u8 = 1;
 
+/// The string is never shown as `int`, whatever it spells: INCRBYFLOAT wrote it.
+pub const FLAG_TEXT: u8 = 2;
+
 #[repr(C)]
 struct Header {
     deadline_ms: u64,

@@ -137,6 +137,11 @@ impl Access {
         }
     }
 
+    /// True when the policy chooses by frequency of use.
+    pub fn is_lfu(self) -> bool {
+        self.lfu.is_some()
+    }
+
     /// Seconds since the entry's last use.
     pub fn idle_s(self, entry: &Entry) -> u32 {
         self.seconds.wrapping_sub(entry.access() >> 8) & SECONDS_MASK

@@ -20,6 +20,7 @@ use crate::store::mutation::{Delta, Mutation};
 use crate::store::slot::{Name, Rules};
 use crate::store::state::State;
 use crate::store::value::{Set, Value};
+use crate::store::whole;
 use crate::store::{Store, TableGuard, hash_name};
 
 /// What a key holds, as a command looks at it.
@@ -158,7 +159,25 @@ impl<'s> Keyspace<'s> {
         }
     }
 
-    /// The live entry called `key`, without counting as a use.
+    /// The live entry called `key`, noting the version seen, but not as a use: TTL, TYPE, EXISTS and their like.
+    pub fn look(&mut self, key: &[u8]) -> Option<&Entry> {
+        let (now_ms, db) = (self.now_ms, self.db);
+        let found = table_of(&mut self.tables, key).and_then(|table| table.find(name(db, key)));
+        self.effects.seen = found.map_or(Dot::default(), Entry::dot);
+        let live = found.filter(|entry| is_live(entry, now_ms));
+        match live {
+            Some(_) => self.effects.hits += 1,
+            None => self.effects.misses += 1,
+        }
+        live
+    }
+
+    /// What a use of a key would be now, to compare entries with.
+    pub fn access(&self) -> Access {
+        Access::at(&self.store.eviction, self.now_ms)
+    }
+
+    /// The live entry called `key`, without counting as a use and unseen by the verification of reads.
     pub fn peek(&self, key: &[u8]) -> Option<&Entry> {
         let table = self.tables.iter().find(|(slot, _)| self.tables.len() == 1 || *slot == slot_of(key));
         let entry = table.and_then(|(_, table)| table.find(name(self.db, key)));
@@ -186,33 +205,10 @@ impl<'s> Keyspace<'s> {
         existed
     }
 
-    /// Puts a copy of `state`'s value and deadline under `key`, as a new write of this node.
-    ///
-    /// Written with the same primitives as anything else, so that it replicates like anything else.
-    pub fn write_state(&mut self, key: &[u8], view: &OwnedView, deadline_ms: u64) {
-        self.delete(key);
-        match view {
-            OwnedView::String(bytes) => self.write(key, Mutation::Assign { value: bytes, deadline_ms: 0 }),
-            OwnedView::Hash(fields) => {
-                for (field, value) in fields {
-                    self.write(key, Mutation::PutField { field, value });
-                }
-            }
-            OwnedView::Set(members) => {
-                for member in members {
-                    self.write(key, Mutation::AddMember { member });
-                }
-            }
-        }
-        if deadline_ms != 0 {
-            self.write(key, Mutation::Expire { deadline_ms });
-        }
-    }
-
-    /// A copy of what `key` holds and its deadline.
-    pub fn copy_of(&self, key: &[u8]) -> Option<(OwnedView, u64)> {
+    /// A copy of what `key` holds, ready for `Mutation::Replace`, and its deadline. Not a use.
+    pub fn copy_of(&self, key: &[u8]) -> Option<(Vec<u8>, u64)> {
         let entry = self.peek(key)?;
-        Some((OwnedView::of(view(entry)?), entry.deadline_ms()))
+        Some((whole::of(entry)?, entry.deadline_ms()))
     }
 
     /// The whole state of `key` with its version, tombstones included, for the operator and for peers.
@@ -266,34 +262,6 @@ impl<'s> Keyspace<'s> {
             let base = base.map(|version| version.dot);
             let delta = Delta { slot: *slot, db: self.db, key, base, version, mutation };
             record(&mut self.effects.deltas, &delta, self.store);
-        }
-    }
-}
-
-/// A value taken out of the keyspace, so that it can be put back elsewhere.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub enum OwnedView {
-    /// A string or number, as bytes.
-    String(Vec<u8>),
-    /// Fields and values.
-    Hash(Vec<(Vec<u8>, Vec<u8>)>),
-    /// Members.
-    Set(Vec<Vec<u8>>),
-}
-
-impl OwnedView {
-    /// A copy of what a view shows.
-    pub fn of(view: View<'_>) -> OwnedView {
-        match view {
-            View::String(bytes) => OwnedView::String(bytes.to_vec()),
-            View::Number(number) => OwnedView::String(number.to_string().into_bytes()),
-            View::Hash(fields) => {
-                let pair = |field: super::elements::Element<'_>| {
-                    (field.member.to_vec(), super::hash::field(field.payload).text().into_owned())
-                };
-                OwnedView::Hash(fields.iter().map(pair).collect())
-            }
-            View::Set(set) => OwnedView::Set(set.members.iter().map(|it| it.member.to_vec()).collect()),
         }
     }
 }

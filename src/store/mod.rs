@@ -12,6 +12,7 @@
 //! | `merge`, `state` | two replicas' states of a key become one |
 //! | `entry` | one key in memory |
 //! | `value`, `counter`, `hash`, `elements` | the types |
+//! | `whole` | a value apart from any key, for RENAME, COPY and what stores its result |
 //! | `expiry`, `eviction` | how keys leave on their own |
 
 use std::sync::OnceLock;
@@ -37,6 +38,7 @@ pub mod mutation;
 pub mod slot;
 pub mod state;
 pub mod value;
+pub mod whole;
 
 #[cfg(test)]
 mod entry_tests;

@@ -7,19 +7,22 @@
 //! Invariant: a mutation's result depends on the entry it is applied to and its stamp alone, never on a clock,
 //! a random number or an option: two replicas that held the same version before hold the same bytes after.
 //!
-//! An `Assign` or a `Delete` stands for itself and may be applied to any older version. The others change part of a
+//! An `Assign`, a `Replace` or a `Delete` stands for itself and may be applied to any older version. The others change part of a
 //! value and name, in the delta, the version they were made on (`base`).
 
 use crate::base::clock::Hlc;
 use crate::base::ids::{ActorId, Slot};
 use crate::base::version::{Actor, ActorTable, Context, Dot, Version};
 use crate::base::wire::{Reader, WireError, put_bytes, put_u16, put_u64, put_varint};
+use crate::store::whole;
 
 /// One change of one key.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Mutation<'m> {
     /// The key becomes this string, with this deadline (0 for none), whatever it was.
     Assign { value: &'m [u8], deadline_ms: u64 },
+    /// The key becomes this value (see [`whole`]), with this deadline (0 for none), whatever it was.
+    Replace { whole: &'m [u8], deadline_ms: u64 },
     /// The string's bytes from `offset` on become these; a gap is filled with zeros; the deadline stays.
     Patch { offset: u64, bytes: &'m [u8] },
     /// The number grows by this.
@@ -64,7 +67,7 @@ const HAS_CONTEXT: u8 = 0x20;
 impl Mutation<'_> {
     /// True when the result does not depend on what was there before.
     pub fn stands_alone(&self) -> bool {
-        matches!(self, Mutation::Assign { .. } | Mutation::Delete)
+        matches!(self, Mutation::Assign { .. } | Mutation::Replace { .. } | Mutation::Delete)
     }
 
     fn tag(&self) -> u8 {
@@ -79,13 +82,14 @@ impl Mutation<'_> {
             Mutation::RemoveMember { .. } => 7,
             Mutation::Expire { .. } => 8,
             Mutation::Delete => 9,
+            Mutation::Replace { .. } => 10,
         }
     }
 
     fn encode(&self, out: &mut Vec<u8>) {
         out.push(self.tag());
         match *self {
-            Mutation::Assign { value, deadline_ms } => {
+            Mutation::Assign { value, deadline_ms } | Mutation::Replace { whole: value, deadline_ms } => {
                 put_varint(out, deadline_ms);
                 put_bytes(out, value);
             }
@@ -128,6 +132,12 @@ impl Mutation<'_> {
             7 => Mutation::RemoveMember { member: reader.bytes()? },
             8 => Mutation::Expire { deadline_ms: reader.varint()? },
             9 => Mutation::Delete,
+            10 => {
+                let deadline_ms = reader.varint()?;
+                let whole = reader.bytes()?;
+                whole::check(whole)?;
+                Mutation::Replace { whole, deadline_ms }
+            }
             _ => return Err(WireError),
         })
     }
@@ -222,7 +232,8 @@ mod tests {
 
     proptest! {
         #[test]
-        fn a_delta_means_the_same_on_the_other_side(key: Vec<u8>, value: Vec<u8>, by: i64, at: u64, which in 0u8..10, seen: bool) {
+        fn a_delta_means_the_same_on_the_other_side(key: Vec<u8>, value: Vec<u8>, by: i64, at: u64, which in 0u8..11, seen: bool) {
+            let whole = whole::string(&value, None);
             let mutation = match which {
                 0 => Mutation::Assign { value: &value, deadline_ms: at },
                 1 => Mutation::Patch { offset: at, bytes: &value },
@@ -233,6 +244,7 @@ mod tests {
                 6 => Mutation::AddMember { member: &key },
                 7 => Mutation::RemoveMember { member: &key },
                 8 => Mutation::Expire { deadline_ms: at },
+                9 => Mutation::Replace { whole: &whole, deadline_ms: at },
                 _ => Mutation::Delete,
             };
             let (here, there) = (ActorTable::new(HERE), ActorTable::new(THERE));

@@ -23,6 +23,7 @@ use crate::store::merge::{Merged, merge};
 use crate::store::mutation::{Delta, Mutation};
 use crate::store::state::{Content, State};
 use crate::store::value::{Set, Value};
+use crate::store::whole::{self, Built};
 
 /// What `apply` needs to know beside the entry and the mutation.
 #[derive(Clone, Copy, Debug)]
@@ -146,6 +147,7 @@ impl SlotTable {
     pub fn apply(&mut self, name: Name<'_>, dot: Dot, mutation: &Mutation<'_>, rules: &Rules) {
         match *mutation {
             Mutation::Assign { value, deadline_ms } => self.assign(name, dot, value, deadline_ms, rules),
+            Mutation::Replace { whole, deadline_ms } => self.replace(name, dot, whole, deadline_ms, rules),
             Mutation::Patch { offset, bytes } => self.patch(name, dot, offset as usize, bytes, rules),
             Mutation::Delete => self.bury(name, dot, rules),
             Mutation::Expire { deadline_ms } => self.change(name, dot, |entry| entry.set_deadline_ms(deadline_ms)),
@@ -181,8 +183,11 @@ impl SlotTable {
                 }
             }),
         }
-        if let Mutation::Assign { deadline_ms, .. } | Mutation::Expire { deadline_ms } = *mutation {
-            self.note_deadline(deadline_ms);
+        match *mutation {
+            Mutation::Assign { deadline_ms, .. }
+            | Mutation::Replace { deadline_ms, .. }
+            | Mutation::Expire { deadline_ms } => self.note_deadline(deadline_ms),
+            _ => {}
         }
     }
 
@@ -277,6 +282,29 @@ impl SlotTable {
             }
         }
         self.put_entry(name, Entry::new(name.db, name.key, Payload::String(value), &version, meta));
+    }
+
+    /// Puts a whole value in place of whatever there was. One that is none changes nothing: it was checked on the way
+    /// in, and this node makes no such.
+    fn replace(&mut self, name: Name<'_>, dot: Dot, whole: &[u8], deadline_ms: u64, rules: &Rules) {
+        let value = match whole::build(whole, dot, rules) {
+            Ok(Built::String(bytes, flags)) => {
+                self.assign(name, dot, bytes, deadline_ms, rules);
+                if let Some(entry) = self.find_mut(name) {
+                    entry.set_flags(flags);
+                }
+                return;
+            }
+            Ok(Built::Value(value)) => value,
+            Err(_) => return,
+        };
+        let mut meta = Meta { deadline_ms, created_s: rules.now_s, ..Meta::default() };
+        let mut version = Version::first(dot);
+        if let Some(entry) = self.find(name) {
+            version = entry.version().advanced(dot);
+            meta.access = entry.access();
+        }
+        self.put_entry(name, Entry::new(name.db, name.key, Payload::Value(Box::new(value)), &version, meta));
     }
 
     fn patch(&mut self, name: Name<'_>, dot: Dot, offset: usize, bytes: &[u8], rules: &Rules) {

@@ -126,7 +126,8 @@ fn outline(value: Value) -> Value {
 
 /// Where the notation of a syntax says less than Redis's own description: types of the same name that differ, a token
 /// of a whole group, a group of one.
-const OTHERWISE: [&str; 5] = ["hincrbyfloat", "incrbyfloat", "hello", "debug", "psubscribe"];
+const OTHERWISE: [&str; 8] =
+    ["bitfield_ro", "bitfield", "setbit", "hincrbyfloat", "incrbyfloat", "hello", "debug", "psubscribe"];
 
 #[test]
 fn arguments_are_those_of_redis() {

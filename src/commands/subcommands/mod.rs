@@ -13,6 +13,7 @@ use crate::protocol::{Args, Reply};
 mod clusters;
 mod connections;
 mod diagnosis;
+mod objects;
 
 /// The families.
 static FAMILIES: &[&[Command]] = &[
@@ -25,6 +26,7 @@ static FAMILIES: &[&[Command]] = &[
     diagnosis::LATENCY,
     diagnosis::MEMORY,
     diagnosis::SLOWLOG,
+    objects::OBJECT,
 ];
 
 /// The subcommands of `parent`, in alphabetical order; none for a command that has none.

@@ -1,0 +1,333 @@
+//! Bits of strings: SETBIT, GETBIT, BITCOUNT, BITPOS, BITOP. Bit 0 is the highest of the first byte.
+//!
+//! Numbers of several bits are in `bitfield`.
+
+use crate::commands::CommandError;
+use crate::commands::spec::{Command, Cx, Group, Handler, Keys, flag};
+use crate::commands::string::KEY;
+use crate::commands::substring::length;
+use crate::protocol::parse_i64;
+use crate::store::mutation::Mutation;
+use crate::store::whole::{self, Encoding};
+
+const OFFSET_ERROR: CommandError = CommandError::text("ERR bit offset is not an integer or out of range");
+
+/// SETBIT key offset bit: the old bit.
+pub static SETBIT: Command = Command {
+    name: "setbit",
+    summary: "Sets or clears the bit at offset in the string value stored at key",
+    syntax: "key offset value",
+    since: "2.2.0",
+    complexity: "O(1)",
+    group: Group::Bitmap,
+    arity: 4,
+    flags: flag::WRITE | flag::DENYOOM,
+    keys: KEY,
+    handler: Handler::Keys(setbit),
+};
+fn setbit(cx: &mut Cx<'_, '_>) -> Result<(), CommandError> {
+    let (key, offset) = (cx.arg(1)?, bit_offset(cx, cx.arg(2)?)?);
+    let on = match cx.arg(3)? {
+        b"0" => false,
+        b"1" => true,
+        _ => return Err(CommandError::text("ERR bit is not an integer or out of range")),
+    };
+    let (at, mask) = (offset / 8, 0x80u8 >> (offset % 8));
+    let text = cx.string(key)?.unwrap_or_default();
+    let (len, byte) = (text.len(), text.get(at).copied().unwrap_or(0));
+    let old = byte & mask != 0;
+    let new = if on { byte | mask } else { byte & !mask };
+    // Even a bit that is as it was makes the string a raw one, as in Redis.
+    cx.keys.write(key, Mutation::Patch { offset: at as u64, bytes: &[new] });
+    if at >= len || old != on {
+        cx.keys.notify(b'$', "setbit", key);
+    }
+    cx.out.int(i64::from(old));
+    Ok(())
+}
+
+/// GETBIT key offset: the bit, 0 behind the end.
+pub static GETBIT: Command = Command {
+    name: "getbit",
+    summary: "Returns the bit value at offset in the string value stored at key",
+    syntax: "key offset",
+    since: "2.2.0",
+    complexity: "O(1)",
+    group: Group::Bitmap,
+    arity: 3,
+    flags: flag::READONLY | flag::FAST,
+    keys: KEY,
+    handler: Handler::Keys(getbit),
+};
+fn getbit(cx: &mut Cx<'_, '_>) -> Result<(), CommandError> {
+    let (key, offset) = (cx.arg(1)?, bit_offset(cx, cx.arg(2)?)?);
+    let byte = cx.string(key)?.and_then(|text| text.get(offset / 8).copied()).unwrap_or(0);
+    cx.out.int(i64::from(byte >> (7 - offset % 8) & 1));
+    Ok(())
+}
+
+/// The bit that a text names, within the longest string.
+pub(super) fn bit_offset(cx: &Cx<'_, '_>, text: &[u8]) -> Result<usize, CommandError> {
+    let offset = parse_i64(text).and_then(|offset| usize::try_from(offset).ok());
+    offset.filter(|offset| offset / 8 < cx.limits.string_bytes_max).ok_or(OFFSET_ERROR)
+}
+
+/// What BITCOUNT and BITPOS look at: bits `first..end` of the string.
+struct BitRange {
+    first: usize,
+    end: usize,
+}
+
+impl BitRange {
+    /// The range that arguments from `at` on give for `len` bytes; `None` when it is empty.
+    fn parse(cx: &Cx<'_, '_>, at: usize, len: usize) -> Result<Option<BitRange>, CommandError> {
+        let (start, end) = (cx.int(at)?, if cx.args.len() > at + 1 { cx.int(at + 1)? } else { -1 });
+        let in_bits = match cx.args.get(at + 2) {
+            None => false,
+            Some(unit) if unit.eq_ignore_ascii_case(b"BIT") => true,
+            Some(unit) if unit.eq_ignore_ascii_case(b"BYTE") => false,
+            Some(_) => return Err(CommandError::Syntax),
+        };
+        let unit = if in_bits { 1 } else { 8 };
+        let range = crate::commands::substring::resolve(start, end, len * 8 / unit);
+        Ok(range.map(|range| BitRange { first: range.start * unit, end: range.end * unit }))
+    }
+
+    /// Each byte of the range, with what lies outside the range made `fill`, and its position.
+    fn bytes<'t>(&self, text: &'t [u8], fill: bool) -> impl Iterator<Item = (usize, u8)> + use<'t> {
+        let (first, end) = (self.first, self.end);
+        let bytes = text.get(first / 8..end.div_ceil(8)).unwrap_or_default();
+        bytes.iter().enumerate().map(move |(n, byte)| {
+            let at = first / 8 + n;
+            let mut outside = 0u8;
+            if at == first / 8 {
+                outside |= !(0xffu8 >> (first % 8));
+            }
+            if at == end / 8 {
+                outside |= 0xff >> (end % 8);
+            }
+            (at, if fill { byte | outside } else { byte & !outside })
+        })
+    }
+}
+
+/// BITCOUNT key with a range: how many bits are 1.
+pub static BITCOUNT: Command = Command {
+    name: "bitcount",
+    summary: "Count set bits in a string",
+    syntax: "key [start end [BYTE|BIT]]",
+    since: "2.6.0",
+    complexity: "O(N)",
+    group: Group::Bitmap,
+    arity: -2,
+    flags: flag::READONLY,
+    keys: KEY,
+    handler: Handler::Keys(bitcount),
+};
+fn bitcount(cx: &mut Cx<'_, '_>) -> Result<(), CommandError> {
+    let key = cx.arg(1)?;
+    let len = length(cx.keys.read(key))?;
+    let Some(len) = len else {
+        cx.out.int(0);
+        return Ok(());
+    };
+    let range = match cx.args.len() {
+        2 => Some(BitRange { first: 0, end: len * 8 }),
+        4 | 5 => BitRange::parse(cx, 2, len)?,
+        _ => return Err(CommandError::Syntax),
+    };
+    let text = cx.string(key)?.unwrap_or_default();
+    let count = match range {
+        // The whole string goes without masks.
+        Some(BitRange { first: 0, end }) if end == len * 8 => {
+            text.iter().map(|byte| u64::from(byte.count_ones())).sum()
+        }
+        Some(range) => range.bytes(&text, false).map(|(_, byte)| u64::from(byte.count_ones())).sum(),
+        None => 0,
+    };
+    cx.out.int(count as i64);
+    Ok(())
+}
+
+/// BITPOS key bit with a range: the position of the first such bit, -1 for none.
+pub static BITPOS: Command = Command {
+    name: "bitpos",
+    summary: "Find first bit set or clear in a string",
+    syntax: "key bit [start [end [BYTE|BIT]]]",
+    since: "2.8.7",
+    complexity: "O(N)",
+    group: Group::Bitmap,
+    arity: -3,
+    flags: flag::READONLY,
+    keys: KEY,
+    handler: Handler::Keys(bitpos),
+};
+fn bitpos(cx: &mut Cx<'_, '_>) -> Result<(), CommandError> {
+    let key = cx.arg(1)?;
+    let wanted = match cx.int(2)? {
+        0 => false,
+        1 => true,
+        _ => return Err(CommandError::text("ERR The bit argument must be 1 or 0.")),
+    };
+    let Some(len) = length(cx.keys.read(key))? else {
+        cx.out.int(if wanted { -1 } else { 0 });
+        return Ok(());
+    };
+    let range = match cx.args.len() {
+        3 => BitRange::parse_all(len),
+        4..=6 => BitRange::parse(cx, 3, len)?,
+        _ => return Err(CommandError::Syntax),
+    };
+    let end_is_given = cx.args.len() > 4;
+    let text = cx.string(key)?.unwrap_or_default();
+    let position = match &range {
+        None => -1,
+        Some(range) => match first_bit(range, &text, wanted) {
+            Some(at) => at as i64,
+            // Without an end the string is followed by zeros without end.
+            None if !wanted && !end_is_given => (len * 8) as i64,
+            None => -1,
+        },
+    };
+    cx.out.int(position);
+    Ok(())
+}
+
+impl BitRange {
+    fn parse_all(len: usize) -> Option<BitRange> {
+        (len > 0).then_some(BitRange { first: 0, end: len * 8 })
+    }
+}
+
+fn first_bit(range: &BitRange, text: &[u8], wanted: bool) -> Option<usize> {
+    let skipped = if wanted { 0 } else { 0xff };
+    let (at, byte) = range.bytes(text, !wanted).find(|(_, byte)| *byte != skipped)?;
+    let leading = if wanted { byte.leading_zeros() } else { byte.leading_ones() };
+    Some(at * 8 + leading as usize)
+}
+
+/// BITOP operation destination key ...: the length of the result, which is stored.
+pub static BITOP: Command = Command {
+    name: "bitop",
+    summary: "Perform bitwise operations between strings",
+    syntax: "operation destkey key [key ...]",
+    since: "2.6.0",
+    complexity: "O(N)",
+    group: Group::Bitmap,
+    arity: -4,
+    flags: flag::WRITE | flag::DENYOOM,
+    keys: Keys::Range { first: 2, last: -1, step: 1 },
+    handler: Handler::Keys(bitop),
+};
+fn bitop(cx: &mut Cx<'_, '_>) -> Result<(), CommandError> {
+    let (name, destination) = (cx.arg(1)?, cx.arg(2)?);
+    let operation: fn(u8, u8) -> u8 = match () {
+        () if name.eq_ignore_ascii_case(b"AND") => |a, b| a & b,
+        () if name.eq_ignore_ascii_case(b"OR") => |a, b| a | b,
+        () if name.eq_ignore_ascii_case(b"XOR") => |a, b| a ^ b,
+        () if name.eq_ignore_ascii_case(b"NOT") => {
+            if cx.args.len() != 4 {
+                return Err(CommandError::text("ERR BITOP NOT must be called with a single source key."));
+            }
+            |a, _| !a
+        }
+        () => return Err(CommandError::Syntax),
+    };
+    let first = cx.string(cx.arg(3)?)?.unwrap_or_default().into_owned();
+    let mut result =
+        if name.eq_ignore_ascii_case(b"NOT") { first.iter().map(|a| operation(*a, 0)).collect() } else { first };
+    for key in cx.args.iter().skip(4) {
+        let text = cx.string(key)?.unwrap_or_default();
+        result.resize(result.len().max(text.len()), 0);
+        let padded = text.iter().copied().chain(std::iter::repeat(0));
+        result.iter_mut().zip(padded).for_each(|(a, b)| *a = operation(*a, b));
+    }
+    if !result.is_empty() {
+        let whole = whole::string(&result, Some(Encoding::Raw));
+        cx.keys.write(destination, Mutation::Replace { whole: &whole, deadline_ms: 0 });
+        cx.keys.notify(b'$', "set", destination);
+    } else if cx.keys.delete(destination) {
+        cx.keys.notify(b'g', "del", destination);
+    }
+    cx.out.int(result.len() as i64);
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::commands::testing::Node;
+
+    fn expect(node: &mut Node, steps: &[(&str, &str)]) {
+        for (line, reply) in steps {
+            assert_eq!(node.run(line), format!("{reply}\r\n"), "{line}");
+        }
+    }
+
+    #[test]
+    fn single_bits() {
+        let mut node = Node::new();
+        expect(
+            &mut node,
+            &[
+                ("SETBIT b 7 1", ":0"),
+                ("SETBIT b 7 0", ":1"),
+                ("SETBIT b 17 1", ":0"),
+                ("STRLEN b", ":3"),
+                ("GETBIT b 17", ":1"),
+                ("GETBIT b 1000", ":0"),
+                ("SETBIT b -1 1", "-ERR bit offset is not an integer or out of range"),
+                ("SETBIT b 4294967296 1", "-ERR bit offset is not an integer or out of range"),
+                ("SETBIT b 1 2", "-ERR bit is not an integer or out of range"),
+            ],
+        );
+    }
+
+    #[test]
+    fn counting_and_finding() {
+        let mut node = Node::new();
+        expect(
+            &mut node,
+            &[
+                ("SET b foobar", "+OK"),
+                ("BITCOUNT b", ":26"),
+                ("BITCOUNT b 1 1", ":6"),
+                ("BITCOUNT b 5 30 BIT", ":17"),
+                ("BITCOUNT b 5 -30 BIT", ":10"),
+                ("BITCOUNT b 0", "-ERR syntax error"),
+                ("BITCOUNT none", ":0"),
+                ("SET p \"\\x00\\xff\\xf0\"", "+OK"),
+                ("BITPOS p 1", ":8"),
+                ("BITPOS p 1 2", ":16"),
+                ("BITPOS p 0 1", ":20"),
+                ("BITPOS p 1 9 15 BIT", ":9"),
+                ("BITPOS p 0 1 1", ":-1"),
+                ("SET p \"\\xff\"", "+OK"),
+                ("BITPOS p 0", ":8"),
+                ("BITPOS p 0 0", ":8"),
+                ("BITPOS p 0 0 -1", ":-1"),
+                ("BITPOS none 0", ":0"),
+                ("BITPOS none 1", ":-1"),
+            ],
+        );
+    }
+
+    #[test]
+    fn operations_pad_with_zeros() {
+        let mut node = Node::new();
+        expect(
+            &mut node,
+            &[
+                ("MSET a abc b ab", "+OK"),
+                ("BITOP AND d a b", ":3"),
+                ("GET d", "$3\r\nab\0"),
+                ("BITOP XOR d a b", ":3"),
+                ("GET d", "$3\r\n\0\0c"),
+                ("BITOP OR d none a", ":3"),
+                ("GET d", "$3\r\nabc"),
+                ("BITOP NOT d a b", "-ERR BITOP NOT must be called with a single source key."),
+                ("BITOP NOT d none", ":0"),
+                ("EXISTS d", ":0"),
+            ],
+        );
+    }
+}

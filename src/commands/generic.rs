@@ -1,0 +1,438 @@
+//! Keys of any type: deleting, finding, moving and copying them, and OBJECT.
+//!
+//! Deadlines are in `expiry`; KEYS, SCAN and other commands about the whole keyspace are run by the server.
+//!
+//! RENAME, COPY and MOVE write the value as one mutation under the new name, so no replica ever shows half of it. They
+//! cost what the value is large; Redis only moves a pointer.
+
+use crate::commands::CommandError;
+use crate::commands::spec::{Command, Cx, Gather, Group, Handler, Keys, flag};
+use crate::commands::string::KEY;
+use crate::commands::subcommands;
+use crate::protocol::parse_i64;
+use crate::store::keyspace::view;
+use crate::store::mutation::Mutation;
+use crate::store::whole::Encoding;
+
+/// DEL key ...: how many of them existed.
+pub static DEL: Command = Command {
+    name: "del",
+    summary: "Delete a key",
+    syntax: "key [key ...]",
+    since: "1.0.0",
+    complexity: "O(N) where N is the number of keys that will be removed. When a key to remove holds a value other than a string, the individual complexity for this key is O(M) where M is the number of elements in the list, set, sorted set or hash. Removing a single key that holds a string value is O(1).",
+    group: Group::Generic,
+    arity: -2,
+    flags: flag::WRITE | flag::KEYSPACE,
+    keys: Keys::Range { first: 1, last: -1, step: 1 },
+    handler: Handler::FanOut(del, Gather::Sum),
+};
+fn del(cx: &mut Cx<'_, '_>) -> Result<(), CommandError> {
+    let mut deleted = 0;
+    for key in cx.args.iter().skip(1) {
+        if cx.keys.delete(key) {
+            cx.keys.notify(b'g', "del", key);
+            deleted += 1;
+        }
+    }
+    cx.out.int(deleted);
+    Ok(())
+}
+
+/// UNLINK key ...: as DEL.
+pub static UNLINK: Command = Command {
+    name: "unlink",
+    summary: "Delete a key asynchronously in another thread. Otherwise it is just as DEL, but non blocking.",
+    syntax: "key [key ...]",
+    since: "4.0.0",
+    complexity: "O(1) for each key removed regardless of its size. Then the command does O(N) work in a different thread in order to reclaim memory, where N is the number of allocations the deleted objects where composed of.",
+    group: Group::Generic,
+    arity: -2,
+    flags: flag::WRITE | flag::FAST | flag::KEYSPACE,
+    keys: Keys::Range { first: 1, last: -1, step: 1 },
+    handler: Handler::FanOut(del, Gather::Sum),
+};
+
+/// EXISTS key ...: how many of them exist, repeats counted.
+pub static EXISTS: Command = Command {
+    name: "exists",
+    summary: "Determine if a key exists",
+    syntax: "key [key ...]",
+    since: "1.0.0",
+    complexity: "O(N) where N is the number of keys to check.",
+    group: Group::Generic,
+    arity: -2,
+    flags: flag::READONLY | flag::FAST | flag::KEYSPACE,
+    keys: Keys::Range { first: 1, last: -1, step: 1 },
+    handler: Handler::FanOut(exists, Gather::Sum),
+};
+fn exists(cx: &mut Cx<'_, '_>) -> Result<(), CommandError> {
+    let found = cx.args.iter().skip(1).filter(|key| cx.keys.look(key).is_some()).count();
+    cx.out.int(found as i64);
+    Ok(())
+}
+
+/// TOUCH key ...: how many of them exist; each counts as used.
+pub static TOUCH: Command = Command {
+    name: "touch",
+    summary: "Alters the last access time of a key(s). Returns the number of existing keys specified.",
+    syntax: "key [key ...]",
+    since: "3.2.1",
+    complexity: "O(N) where N is the number of keys that will be touched.",
+    group: Group::Generic,
+    arity: -2,
+    flags: flag::READONLY | flag::FAST | flag::KEYSPACE,
+    keys: Keys::Range { first: 1, last: -1, step: 1 },
+    handler: Handler::FanOut(touch, Gather::Sum),
+};
+fn touch(cx: &mut Cx<'_, '_>) -> Result<(), CommandError> {
+    let found = cx.args.iter().skip(1).filter(|key| cx.keys.read(key).is_some()).count();
+    cx.out.int(found as i64);
+    Ok(())
+}
+
+/// TYPE key: the type's name as a simple string, `none` for no key.
+pub static TYPE: Command = Command {
+    name: "type",
+    summary: "Determine the type stored at key",
+    syntax: "key",
+    since: "1.0.0",
+    complexity: "O(1)",
+    group: Group::Generic,
+    arity: 2,
+    flags: flag::READONLY | flag::FAST | flag::KEYSPACE,
+    keys: KEY,
+    handler: Handler::Keys(type_of),
+};
+fn type_of(cx: &mut Cx<'_, '_>) -> Result<(), CommandError> {
+    let name = cx.keys.look(cx.arg(1)?).and_then(view).map_or("none", |view| view.type_name());
+    cx.out.simple(name);
+    Ok(())
+}
+
+/// RENAME key newkey: OK.
+pub static RENAME: Command = Command {
+    name: "rename",
+    summary: "Rename a key",
+    syntax: "key newkey",
+    since: "1.0.0",
+    complexity: "O(1)",
+    group: Group::Generic,
+    arity: 3,
+    flags: flag::WRITE | flag::KEYSPACE,
+    keys: Keys::Range { first: 1, last: 2, step: 1 },
+    handler: Handler::Keys(rename),
+};
+fn rename(cx: &mut Cx<'_, '_>) -> Result<(), CommandError> {
+    move_to(cx, true)?;
+    cx.out.ok();
+    Ok(())
+}
+
+/// RENAMENX key newkey: 1, or 0 when there already was a key of the new name.
+pub static RENAMENX: Command = Command {
+    name: "renamenx",
+    summary: "Rename a key, only if the new key does not exist",
+    syntax: "key newkey",
+    since: "1.0.0",
+    complexity: "O(1)",
+    group: Group::Generic,
+    arity: 3,
+    flags: flag::WRITE | flag::FAST | flag::KEYSPACE,
+    keys: Keys::Range { first: 1, last: 2, step: 1 },
+    handler: Handler::Keys(renamenx),
+};
+fn renamenx(cx: &mut Cx<'_, '_>) -> Result<(), CommandError> {
+    let moved = move_to(cx, false)?;
+    cx.out.int(i64::from(moved));
+    Ok(())
+}
+
+fn move_to(cx: &mut Cx<'_, '_>, replace: bool) -> Result<bool, CommandError> {
+    let (from, to) = (cx.arg(1)?, cx.arg(2)?);
+    let (whole, deadline_ms) = cx.keys.copy_of(from).ok_or(CommandError::NoSuchKey)?;
+    if from == to {
+        return Ok(replace);
+    }
+    if !replace && cx.keys.exists(to) {
+        return Ok(false);
+    }
+    cx.keys.write(to, Mutation::Replace { whole: &whole, deadline_ms });
+    cx.keys.delete(from);
+    cx.keys.notify(b'g', "rename_from", from);
+    cx.keys.notify(b'g', "rename_to", to);
+    Ok(true)
+}
+
+const SAME_OBJECTS: CommandError = CommandError::text("ERR source and destination objects are the same");
+
+/// COPY source destination with options: 1, or 0 when there is no source or the destination exists.
+pub static COPY: Command = Command {
+    name: "copy",
+    summary: "Copy a key",
+    syntax: "source destination [DB destination-db] [REPLACE]",
+    since: "6.2.0",
+    complexity: "O(N) worst case for collections, where N is the number of nested items. O(1) for string values.",
+    group: Group::Generic,
+    arity: -3,
+    flags: flag::WRITE | flag::DENYOOM | flag::KEYSPACE,
+    keys: Keys::Range { first: 1, last: 2, step: 1 },
+    handler: Handler::Keys(copy),
+};
+fn copy(cx: &mut Cx<'_, '_>) -> Result<(), CommandError> {
+    let (from, to, from_db) = (cx.arg(1)?, cx.arg(2)?, cx.keys.db());
+    let (mut replace, mut to_db, mut at) = (false, from_db, 3);
+    while let Some(word) = cx.args.get(at) {
+        if word.eq_ignore_ascii_case(b"REPLACE") {
+            replace = true;
+        } else if word.eq_ignore_ascii_case(b"DB") && at + 1 < cx.args.len() {
+            at += 1;
+            to_db = database(cx, cx.arg(at)?)?;
+        } else {
+            return Err(CommandError::Syntax);
+        }
+        at += 1;
+    }
+    if from_db == to_db && from == to {
+        return Err(SAME_OBJECTS);
+    }
+    let copied = match cx.keys.copy_of(from) {
+        Some((whole, deadline_ms)) => put_in(cx, to_db, to, &whole, deadline_ms, replace, "copy_to"),
+        None => false,
+    };
+    cx.out.int(i64::from(copied));
+    Ok(())
+}
+
+/// MOVE key db: 1, or 0 when there is no such key or the other database has one.
+pub static MOVE: Command = Command {
+    name: "move",
+    summary: "Move a key to another database",
+    syntax: "key db",
+    since: "1.0.0",
+    complexity: "O(1)",
+    group: Group::Generic,
+    arity: 3,
+    flags: flag::WRITE | flag::FAST | flag::KEYSPACE,
+    keys: KEY,
+    handler: Handler::Keys(move_key),
+};
+fn move_key(cx: &mut Cx<'_, '_>) -> Result<(), CommandError> {
+    let (key, from_db) = (cx.arg(1)?, cx.keys.db());
+    let to_db = database(cx, cx.arg(2)?)?;
+    if from_db == to_db {
+        return Err(SAME_OBJECTS);
+    }
+    let moved = match cx.keys.copy_of(key) {
+        Some((whole, deadline_ms)) => put_in(cx, to_db, key, &whole, deadline_ms, false, "move_to"),
+        None => false,
+    };
+    if moved {
+        cx.keys.delete(key);
+        cx.keys.notify(b'g', "move_from", key);
+    }
+    cx.out.int(i64::from(moved));
+    Ok(())
+}
+
+/// Puts a value under a name of some database. False when there is one already and `replace` does not say so.
+fn put_in(
+    cx: &mut Cx<'_, '_>,
+    db: u8,
+    key: &[u8],
+    whole: &[u8],
+    deadline_ms: u64,
+    replace: bool,
+    event: &'static str,
+) -> bool {
+    let here = cx.keys.db();
+    cx.keys.select(db);
+    let free = replace || !cx.keys.exists(key);
+    if free {
+        cx.keys.write(key, Mutation::Replace { whole, deadline_ms });
+        cx.keys.notify(b'g', event, key);
+    }
+    cx.keys.select(here);
+    free
+}
+
+fn database(cx: &Cx<'_, '_>, text: &[u8]) -> Result<u8, CommandError> {
+    let number = parse_i64(text).and_then(|number| i32::try_from(number).ok()).ok_or(CommandError::NotInteger)?;
+    let known = u8::try_from(number).ok().filter(|db| *db < cx.limits.databases);
+    known.ok_or(CommandError::text("ERR DB index is out of range"))
+}
+
+/// OBJECT subcommand: how a value is kept and when it was used; null for no key.
+pub static OBJECT: Command = Command {
+    name: "object",
+    summary: "A container for object introspection commands",
+    syntax: "subcommand [argument ...]",
+    since: "2.2.3",
+    complexity: "Depends on subcommand.",
+    group: Group::Generic,
+    arity: -2,
+    flags: 0,
+    keys: Keys::Subcommand { at: 2 },
+    handler: Handler::Keys(object),
+};
+pub(super) fn object(cx: &mut Cx<'_, '_>) -> Result<(), CommandError> {
+    let known = subcommands::short_name(subcommands::checked(&OBJECT, cx.args)?);
+    if known == "help" {
+        cx.out.array(OBJECT_HELP.len());
+        OBJECT_HELP.iter().for_each(|line| cx.out.simple(line));
+        return Ok(());
+    }
+    let access = cx.keys.access();
+    let Some(entry) = cx.keys.look(cx.arg(2)?) else {
+        cx.out.null();
+        return Ok(());
+    };
+    match known {
+        "encoding" => {
+            let encoding = Encoding::of(entry).map_or("", Encoding::name);
+            cx.out.bulk(encoding.as_bytes());
+        }
+        "freq" if access.is_lfu() => {
+            let frequency = access.frequency(entry);
+            cx.out.int(i64::from(frequency));
+        }
+        "freq" => return Err(CommandError::text(NO_FREQUENCY)),
+        "idletime" if access.is_lfu() => return Err(CommandError::text(NO_IDLE_TIME)),
+        "idletime" => {
+            let idle_s = access.idle_s(entry);
+            cx.out.int(i64::from(idle_s));
+        }
+        _ => {
+            let count = references(entry);
+            cx.out.int(count);
+        }
+    }
+    Ok(())
+}
+
+/// What Redis says: the small numbers are shared by everybody, all else has one owner.
+fn references(entry: &crate::store::entry::Entry) -> i64 {
+    let small = Encoding::of(entry) == Some(Encoding::Int)
+        && view(entry)
+            .and_then(|view| view.text())
+            .and_then(|text| parse_i64(&text))
+            .is_some_and(|n| (0..10_000).contains(&n));
+    if small { i64::from(i32::MAX) } else { 1 }
+}
+
+const NO_FREQUENCY: &str = "ERR An LFU maxmemory policy is not selected, access frequency not tracked. Please note that when switching between policies at runtime LRU and LFU data will take some time to adjust.";
+const NO_IDLE_TIME: &str = "ERR An LFU maxmemory policy is selected, idle time not tracked. Please note that when switching between policies at runtime LRU and LFU data will take some time to adjust.";
+
+const OBJECT_HELP: [&str; 15] = [
+    "OBJECT <subcommand> [<arg> [value] [opt] ...]. Subcommands are:",
+    "ENCODING <key>",
+    "    Return the kind of internal representation used in order to store the value",
+    "    associated with a <key>.",
+    "FREQ <key>",
+    "    Return the access frequency index of the <key>. The returned integer is",
+    "    proportional to the logarithm of the recent access frequency of the key.",
+    "IDLETIME <key>",
+    "    Return the idle time of the <key>, that is the approximated number of",
+    "    seconds elapsed since the last access to the key.",
+    "REFCOUNT <key>",
+    "    Return the number of references of the value associated with the specified",
+    "    <key>.",
+    "HELP",
+    "    Prints this help.",
+];
+
+#[cfg(test)]
+mod tests {
+    use crate::commands::testing::Node;
+
+    fn expect(node: &mut Node, steps: &[(&str, &str)]) {
+        for (line, reply) in steps {
+            assert_eq!(node.run(line), format!("{reply}\r\n"), "{line}");
+        }
+    }
+
+    #[test]
+    fn keys_are_counted_and_deleted() {
+        let mut node = Node::new();
+        expect(
+            &mut node,
+            &[
+                ("MSET a 1 b 2 c 3", "+OK"),
+                ("EXISTS a a b none", ":3"),
+                ("TOUCH a none", ":1"),
+                ("TYPE a", "+string"),
+                ("DEL a a none", ":1"),
+                ("UNLINK b c", ":2"),
+                ("TYPE a", "+none"),
+                ("EXISTS a b c", ":0"),
+            ],
+        );
+    }
+
+    #[test]
+    fn values_of_every_type_are_renamed_and_copied_with_their_deadline() {
+        let mut node = Node::new();
+        expect(
+            &mut node,
+            &[
+                ("RENAME none x", "-ERR no such key"),
+                ("HSET h f v", ":1"),
+                ("SADD s m n", ":2"),
+                ("SET k v EX 100", "+OK"),
+                ("RENAME k k", "+OK"),
+                ("RENAMENX k k", ":0"),
+                ("RENAMENX k h", ":0"),
+                ("RENAME k j", "+OK"),
+                ("TTL j", ":100"),
+                ("EXISTS k", ":0"),
+                ("RENAME h j", "+OK"),
+                ("TTL j", ":-1"),
+                ("HGET j f", "$1\r\nv"),
+                ("COPY s j", ":0"),
+                ("COPY s j REPLACE", ":1"),
+                ("SISMEMBER j n", ":1"),
+                ("COPY s s", "-ERR source and destination objects are the same"),
+                ("COPY s s DB 1", ":1"),
+                ("COPY s s DB 16", "-ERR DB index is out of range"),
+                ("COPY s t DB", "-ERR syntax error"),
+                ("COPY none t", ":0"),
+            ],
+        );
+        node.db = 1;
+        expect(&mut node, &[("SCARD s", ":2"), ("MOVE s 0", ":0"), ("MOVE s 2", ":1"), ("EXISTS s", ":0")]);
+        expect(&mut node, &[("MOVE s 1", "-ERR source and destination objects are the same")]);
+    }
+
+    #[test]
+    fn encodings_are_those_of_redis_and_move_with_the_value() {
+        let mut node = Node::new();
+        let long = "x".repeat(44);
+        for (line, encoding) in [
+            ("SET k 123".to_owned(), "int"),
+            ("SET k 0123".to_owned(), "embstr"),
+            (format!("SET k {long}"), "embstr"),
+            (format!("SET k {long}x"), "raw"),
+            ("SET k 12".to_owned(), "int"),
+            ("APPEND k 3".to_owned(), "raw"),
+            ("RENAME k k".to_owned(), "raw"),
+            ("COPY k j REPLACE".to_owned(), "raw"),
+            ("RENAME j k".to_owned(), "raw"),
+            ("INCR k".to_owned(), "int"),
+        ] {
+            node.run(&line);
+            assert_eq!(node.run("OBJECT ENCODING k"), format!("${}\r\n{encoding}\r\n", encoding.len()), "{line}");
+        }
+        expect(
+            &mut node,
+            &[
+                ("OBJECT REFCOUNT k", ":2147483647"),
+                ("OBJECT IDLETIME k", ":0"),
+                ("OBJECT ENCODING none", "$-1"),
+                ("OBJECT nope", "-ERR unknown subcommand 'nope'. Try OBJECT HELP."),
+                ("OBJECT FREQ", "-ERR wrong number of arguments for 'object|freq' command"),
+            ],
+        );
+        assert!(node.run("OBJECT FREQ k").starts_with("-ERR An LFU maxmemory policy is not selected"));
+        assert!(node.run("OBJECT HELP").starts_with("*15\r\n+OBJECT <subcommand>"));
+    }
+}
