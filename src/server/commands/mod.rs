@@ -7,6 +7,7 @@
 pub mod client;
 pub mod cluster;
 pub mod config;
+pub mod connection;
 pub mod info;
 pub mod latency;
 pub mod memory;
