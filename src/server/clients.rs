@@ -369,7 +369,8 @@ mod tests {
         let one = clients.register(address(1), address(6379), 5_000);
         let two = clients.register(address(2), address(6379), 6_000);
         assert_eq!((one.client.id, two.client.id, clients.len()), (1, 2, 2));
-        two.client.runs(0, 7_500);
+        let (get, _) = crate::commands::table::find(b"get").expect("a command");
+        two.client.runs(get, 7_500);
         two.client.change_names(|names| names.name = b"app".to_vec());
         two.client.set_state(state::MULTI, true);
         let line = String::from_utf8(two.client.line(9_000)).expect("text");

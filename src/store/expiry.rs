@@ -8,6 +8,7 @@
 //! A key stays invisible-but-present for [`GRACE_MS`] after its deadline when it has replicas: a replica whose clock
 //! is behind must not find it gone while it still counts it alive.
 
+use crate::store::census::Census;
 use crate::store::entry::{Entry, Meta, Payload};
 use crate::store::slot::SlotTable;
 
@@ -83,11 +84,12 @@ impl SlotTable {
         let Ok(place) = self.table.get_bucket_entry(bucket) else { return };
         let (entry, vacant) = place.remove();
         self.bytes -= entry.memory_bytes();
+        self.census -= Census::of(&entry);
         if keep_tombstone {
             let version = entry.version();
             let tombstone = Entry::new(entry.db(), entry.key(), Payload::Tombstone, &version, Meta::default());
             self.bytes += tombstone.memory_bytes();
-            self.tombstones += 1;
+            self.census += Census::of(&tombstone);
             vacant.insert(tombstone);
         }
     }
@@ -165,7 +167,7 @@ mod tests {
         fill(&mut table, &store, 1_000, |n| 100 + n);
         let rules = SweepRules { before_ms: 100, keep_tombstones: true };
         assert_eq!(sweep_all(&mut table, rules), 1);
-        assert_eq!((table.len(), table.tombstones), (999, 1));
+        assert_eq!((table.len(), table.census.tombstones), (999, 1));
         assert!(!table.is_sweep_due(500) && table.is_sweep_due(1_100));
     }
 }

@@ -13,6 +13,7 @@
 //! | `entry` | one key in memory |
 //! | `value`, `counter`, `hash`, `elements` | the types |
 //! | `whole` | a value apart from any key, for RENAME, COPY and what stores its result |
+//! | `census` | how many keys there are |
 //! | `expiry`, `eviction` | how keys leave on their own |
 
 use std::sync::OnceLock;
@@ -26,6 +27,7 @@ use crate::base::version::ActorTable;
 use crate::store::elements::PackLimits;
 use crate::store::slot::{Rules, SlotTable};
 
+pub mod census;
 pub mod counter;
 pub mod elements;
 pub mod entry;

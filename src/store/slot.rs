@@ -15,6 +15,7 @@ use hashbrown::HashTable;
 use hashbrown::hash_table::Entry as Place;
 
 use crate::base::version::{ActorTable, Dot, Relation, Version};
+use crate::store::census::Census;
 use crate::store::counter::Counter;
 use crate::store::elements::{Elements, PackLimits};
 use crate::store::entry::{Data, Entry, FLAG_RAW, Meta, Payload};
@@ -71,8 +72,7 @@ pub struct SlotTable {
     pub(super) bytes: usize,
     pub(super) deadline_min_ms: u64,
     pub(super) generation: u8,
-    /// Live keys and tombstones apart: tombstones are in `table` but are not keys.
-    pub(super) tombstones: usize,
+    pub(super) census: Census,
 }
 
 impl SlotTable {
@@ -90,7 +90,7 @@ impl SlotTable {
 
     /// Keys in the slot, expired ones not yet removed included, tombstones not.
     pub fn len(&self) -> usize {
-        self.table.len() - self.tombstones
+        self.table.len() - self.census.tombstones
     }
 
     /// True when the slot has no key.
@@ -249,7 +249,7 @@ impl SlotTable {
         let Ok(place) = found else { return false };
         let (entry, _) = place.remove();
         self.bytes -= entry.memory_bytes();
-        self.tombstones -= usize::from(entry.is_tombstone());
+        self.census -= Census::of(&entry);
         true
     }
 
@@ -269,10 +269,14 @@ impl SlotTable {
         let mut version = Version::first(dot);
         if let Some(entry) = self.find_mut(name) {
             let same_actor = entry.dot().actor == dot.actor;
+            let before = Census::of(entry);
             if same_actor && entry.overwrite(value) {
                 entry.set_dot(dot);
                 entry.set_deadline_ms(deadline_ms);
                 entry.set_flags(0);
+                let after = Census::of(entry);
+                self.census += after;
+                self.census -= before;
                 return;
             }
             version = entry.version().advanced(dot);
@@ -386,7 +390,7 @@ impl SlotTable {
     /// Changes an entry in place under a new dot, keeping count of its bytes.
     fn change(&mut self, name: Name<'_>, dot: Dot, change: impl FnOnce(&mut Entry)) {
         let Some(entry) = self.find_mut(name) else { return };
-        let before = entry.memory_bytes();
+        let (before, counted) = (entry.memory_bytes(), Census::of(entry));
         change(entry);
         let same_actor = entry.dot().actor == dot.actor;
         if same_actor {
@@ -394,6 +398,9 @@ impl SlotTable {
         }
         let after = entry.memory_bytes();
         let version = if same_actor { None } else { Some(entry.version().advanced(dot)) };
+        let counted_after = Census::of(entry);
+        self.census += counted_after;
+        self.census -= counted;
         self.bytes = self.bytes + after - before;
         if let Some(version) = version {
             self.set_version(name, &version);
@@ -419,7 +426,7 @@ impl SlotTable {
 
     fn put_entry(&mut self, name: Name<'_>, entry: Entry) {
         self.bytes += entry.memory_bytes();
-        self.tombstones += usize::from(entry.is_tombstone());
+        self.census += Census::of(&entry);
         if self.table.len() == self.table.capacity() {
             self.generation = self.generation.wrapping_add(1);
         }
@@ -429,7 +436,7 @@ impl SlotTable {
             Place::Occupied(mut place) => {
                 let old = std::mem::replace(place.get_mut(), entry);
                 self.bytes -= old.memory_bytes();
-                self.tombstones -= usize::from(old.is_tombstone());
+                self.census -= Census::of(&old);
             }
             Place::Vacant(place) => drop(place.insert(entry)),
         }
