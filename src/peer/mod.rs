@@ -1,1 +1,22 @@
 //! Frames and links between nodes.
+//!
+//! Each node dials every other node; a connection carries one dialler's requests one way and their answers back, so
+//! an answer never queues behind the other side's requests. There are three kinds of connection, told apart by the
+//! handshake:
+//!
+//! | kind | requests | answers |
+//! |---|---|---|
+//! | replica | deltas, verifies, whole states: numbered frames | cumulative acknowledgements, mismatches |
+//! | forward | clients' requests for keys coordinated over there | the replies, in order |
+//! | control | rows, slot contents: rare and long-winded | one answer each |
+//!
+//! A replica link is cut into [`lane`]s: a hash slot's traffic always takes the same lane, so a verify never
+//! overtakes the delta it depends on, whichever worker made either.
+//!
+//! Readers never wait for writers, on either side: every reader applies what it reads and appends its answer to a
+//! bounded buffer, and a link whose buffer reaches its bound is broken off, which is always safe, because what was not
+//! acknowledged is known.
+
+pub mod frame;
+pub mod handshake;
+pub mod lane;

@@ -1,0 +1,221 @@
+//! Frames: a length, a kind, a body. The words that nodes speak on replica links.
+//!
+//! `[length u32, of what follows][kind u8][body]`. A replica link's requests are numbered by their place in the
+//! stream, from 1; the answers name that number. [`frames`] cuts a buffer into whole frames and never allocates by an
+//! announced length.
+
+use crate::base::ids::Slot;
+use crate::base::version::{Actor, ActorTable, Dot};
+use crate::base::wire::{Reader, WireError, put_bytes, put_u16, put_u32, put_u64};
+use crate::store::mutation::{put_dot, read_dot};
+
+/// The longest frame, in bytes: a value of 512 MiB with its key and headroom.
+pub const FRAME_BYTES_MAX: usize = (512 << 20) + (1 << 20);
+
+/// Bytes in front of a frame's body.
+pub const HEAD_BYTES: usize = 5;
+
+/// What a frame is.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[repr(u8)]
+pub enum Kind {
+    /// A mutation to apply (`store::mutation::Delta`).
+    Delta = 1,
+    /// "Do you hold this version of this key?"
+    Verify = 2,
+    /// A key's whole state to merge.
+    State = 3,
+    /// The sender's ring from here on: its digest.
+    Ring = 4,
+    /// Answer: all requests up to this number are done.
+    Ack = 16,
+    /// Answer: this request could not be acknowledged as it stands; what this replica holds of the key.
+    Mismatch = 17,
+    /// Answer: this request was refused.
+    Refused = 18,
+}
+
+impl Kind {
+    fn parse(byte: u8) -> Option<Kind> {
+        use Kind::{Ack, Delta, Mismatch, Refused, Ring, State, Verify};
+        [Delta, Verify, State, Ring, Ack, Mismatch, Refused].into_iter().find(|kind| *kind as u8 == byte)
+    }
+}
+
+/// One whole frame in a buffer.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Frame<'a> {
+    /// What it is.
+    pub kind: Kind,
+    /// What it says.
+    pub body: &'a [u8],
+}
+
+/// The first frame in `buf` and the bytes it takes; `None` when it has not arrived whole.
+#[inline]
+pub fn next_frame(buf: &[u8]) -> Result<Option<(Frame<'_>, usize)>, WireError> {
+    let Some((head, rest)) = buf.split_first_chunk::<4>() else { return Ok(None) };
+    let len = u32::from_le_bytes(*head) as usize;
+    if len == 0 || len > FRAME_BYTES_MAX {
+        return Err(WireError);
+    }
+    let Some(frame) = rest.get(..len) else { return Ok(None) };
+    let (kind, body) = frame.split_first().ok_or(WireError)?;
+    let kind = Kind::parse(*kind).ok_or(WireError)?;
+    Ok(Some((Frame { kind, body }, 4 + len)))
+}
+
+/// Appends a frame whose body `write` appends.
+#[inline]
+pub fn put_frame(out: &mut Vec<u8>, kind: Kind, write: impl FnOnce(&mut Vec<u8>)) {
+    let at = out.len();
+    put_u32(out, 0);
+    out.push(kind as u8);
+    write(out);
+    let len = (out.len() - at - 4) as u32;
+    if let Some(head) = out.get_mut(at..at + 4) {
+        head.copy_from_slice(&len.to_le_bytes());
+    }
+}
+
+/// A key's name and what the sender knows of it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct KeyRef<'a> {
+    /// The key's slot.
+    pub slot: Slot,
+    /// Its database.
+    pub db: u8,
+    /// The key.
+    pub key: &'a [u8],
+}
+
+impl KeyRef<'_> {
+    /// Appends the name.
+    #[inline]
+    pub fn put(&self, out: &mut Vec<u8>) {
+        put_u16(out, self.slot.number());
+        out.push(self.db);
+        put_bytes(out, self.key);
+    }
+
+    /// Reads a name.
+    #[inline]
+    pub fn read<'a>(reader: &mut Reader<'a>) -> Result<KeyRef<'a>, WireError> {
+        let slot = Slot::new(reader.u16()?).ok_or(WireError)?;
+        Ok(KeyRef { slot, db: reader.u8()?, key: reader.bytes()? })
+    }
+}
+
+/// A verify: the version that the coordinator is about to answer with.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Verify<'a> {
+    /// The key.
+    pub name: KeyRef<'a>,
+    /// The last write that the coordinator holds; `None` when it holds nothing of the key.
+    pub dot: Option<Dot>,
+    /// The coordinator holds no live value: nothing, a tombstone, or something expired. A replica that holds nothing
+    /// agrees with that.
+    pub dead: bool,
+}
+
+impl Verify<'_> {
+    /// Appends the verify's body.
+    #[inline]
+    pub fn put(&self, out: &mut Vec<u8>, actors: &ActorTable) {
+        self.name.put(out);
+        out.push(u8::from(self.dot.is_some()) | u8::from(self.dead) << 1);
+        if let Some(dot) = self.dot {
+            put_dot(out, dot, actors);
+        }
+    }
+
+    /// Reads a verify that `sender` wrote.
+    #[inline]
+    pub fn read<'a>(body: &'a [u8], sender: Actor, actors: &ActorTable) -> Result<Verify<'a>, WireError> {
+        let mut reader = Reader::new(body);
+        let name = KeyRef::read(&mut reader)?;
+        let flags = reader.u8()?;
+        let dot = if flags & 1 != 0 { Some(read_dot(&mut reader, sender, actors)?) } else { None };
+        Ok(Verify { name, dot, dead: flags & 2 != 0 })
+    }
+}
+
+/// Why a replica refused a request.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[repr(u8)]
+pub enum Refusal {
+    /// The replica is refilling and does not know: ask another.
+    Warming = 1,
+    /// The sender's ring is older than the replica's.
+    StaleRing = 2,
+    /// The stamp lies too far in the future.
+    Skew = 3,
+}
+
+impl Refusal {
+    fn parse(byte: u8) -> Option<Refusal> {
+        [Refusal::Warming, Refusal::StaleRing, Refusal::Skew].into_iter().find(|it| *it as u8 == byte)
+    }
+}
+
+/// Appends an acknowledgement of all requests up to `number`.
+pub fn put_ack(out: &mut Vec<u8>, number: u64) {
+    put_frame(out, Kind::Ack, |out| put_u64(out, number));
+}
+
+/// Reads an acknowledgement.
+pub fn read_ack(body: &[u8]) -> Result<u64, WireError> {
+    Reader::new(body).u64()
+}
+
+/// Appends a refusal of request `number`.
+pub fn put_refused(out: &mut Vec<u8>, number: u64, why: Refusal) {
+    put_frame(out, Kind::Refused, |out| {
+        put_u64(out, number);
+        out.push(why as u8);
+    });
+}
+
+/// Reads a refusal.
+pub fn read_refused(body: &[u8]) -> Result<(u64, Refusal), WireError> {
+    let mut reader = Reader::new(body);
+    let number = reader.u64()?;
+    Ok((number, Refusal::parse(reader.u8()?).ok_or(WireError)?))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    proptest! {
+        #[test]
+        fn frames_are_cut_where_they_were_put(bodies in prop::collection::vec(any::<Vec<u8>>(), 0..8), cut: usize) {
+            let mut out = Vec::new();
+            bodies.iter().for_each(|body| put_frame(&mut out, Kind::State, |out| out.extend_from_slice(body)));
+            let (mut at, mut read) = (0, Vec::new());
+            while let Some((frame, len)) = next_frame(&out[at..]).expect("own frames") {
+                read.push(frame.body.to_vec());
+                at += len;
+            }
+            prop_assert_eq!((at, read), (out.len(), bodies));
+            let short = cut % (out.len() + 1);
+            prop_assert!(next_frame(&out[..short]).is_ok());
+        }
+
+        #[test]
+        fn nonsense_is_refused(bytes: Vec<u8>) {
+            let actors = ActorTable::new(crate::base::ids::ActorId { node: 1, boot: 1 });
+            let _ = next_frame(&bytes);
+            let _ = Verify::read(&bytes, Actor::SELF, &actors);
+            let _ = read_refused(&bytes);
+        }
+    }
+
+    #[test]
+    fn a_frame_longer_than_the_bound_is_refused_before_it_arrives() {
+        let mut head = (FRAME_BYTES_MAX as u32 + 1).to_le_bytes().to_vec();
+        head.push(1);
+        assert_eq!(next_frame(&head), Err(WireError));
+    }
+}

@@ -1,0 +1,360 @@
+//! One lane of a replica link: numbered frames out, cumulative acknowledgements back.
+//!
+//! Any worker appends frames, under the lock of the slot they are about, so that a key's deltas leave in the order in
+//! which they were made. One task, of the worker that owns the lane, writes and reads the socket. Frames are kept until
+//! they are acknowledged; when the connection breaks they are given back, so that the writes they carried can be
+//! handed over later.
+//!
+//! Numbers only grow, also over reconnections. A number is *held* once it is acknowledged, and *lost* when the
+//! connection broke before; [`Lane::fate`] tells which, so a batch that waits needs to remember only its last number.
+//!
+//! Invariants: bytes kept are at most `bytes_max`, beyond which the lane breaks itself off; nobody waits under the lock.
+//!
+//! Decides nothing about quorums and knows no socket: `link` does the talking.
+
+use std::collections::VecDeque;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::task::Waker;
+
+use parking_lot::Mutex;
+use tokio::sync::Notify;
+
+use crate::peer::frame::{Frame, Kind, next_frame, put_frame};
+
+/// How many broken stretches are remembered: as many reconnections, far more than a batch outlives.
+const LOST_STRETCHES_MAX: usize = 64;
+
+/// What became of a frame.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Fate {
+    /// Not acknowledged yet.
+    Pending,
+    /// The replica has done it.
+    Held,
+    /// The connection broke before it was acknowledged: the replica may have done it or not.
+    Lost,
+}
+
+/// See the head of the file.
+#[derive(Debug)]
+pub struct Lane {
+    state: Mutex<State>,
+    acked: AtomicU64,
+    /// The last number that was ever lost: at or below it `fate` has to look closer.
+    lost_high: AtomicU64,
+    open: AtomicBool,
+    dirty: AtomicBool,
+    writer: Notify,
+    bytes_max: usize,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    /// Frames not acknowledged, those already written first.
+    buf: Vec<u8>,
+    /// Bytes at the front that are acknowledged and wait to be cut off.
+    done: usize,
+    /// Bytes that have been given to the socket, `done` included.
+    written: usize,
+    /// Number of the last frame appended.
+    last: u64,
+    waiters: VecDeque<(u64, Waker)>,
+    lost: VecDeque<(u64, u64)>,
+    /// Verified reads that the replica did not confirm: to be run again.
+    mismatched: Vec<u64>,
+}
+
+impl Lane {
+    /// A lane that is closed until [`Lane::open`].
+    pub fn new(bytes_max: usize) -> Lane {
+        Lane {
+            state: Mutex::default(),
+            acked: AtomicU64::new(0),
+            lost_high: AtomicU64::new(0),
+            open: AtomicBool::new(false),
+            dirty: AtomicBool::new(false),
+            writer: Notify::new(),
+            bytes_max,
+        }
+    }
+
+    /// True while a connection stands behind the lane.
+    #[inline]
+    pub fn is_open(&self) -> bool {
+        self.open.load(Ordering::Acquire)
+    }
+
+    /// Appends a frame and gives its number; `None` when the lane is closed or full.
+    ///
+    /// The frame leaves after [`Lane::flush`].
+    #[inline]
+    pub fn append(&self, kind: Kind, write: impl FnOnce(&mut Vec<u8>)) -> Option<u64> {
+        let mut state = self.state.lock();
+        if !self.is_open() {
+            return None;
+        }
+        if state.buf.len() - state.done > self.bytes_max {
+            drop(state);
+            self.fail();
+            return None;
+        }
+        put_frame(&mut state.buf, kind, write);
+        state.last += 1;
+        let number = state.last;
+        drop(state);
+        self.dirty.store(true, Ordering::Relaxed);
+        Some(number)
+    }
+
+    /// Lets the writer know that there is something to send. Cheap when there is not.
+    #[inline]
+    pub fn flush(&self) {
+        if self.dirty.load(Ordering::Relaxed) && self.dirty.swap(false, Ordering::AcqRel) {
+            self.writer.notify_one();
+        }
+    }
+
+    /// What became of frame `number`.
+    #[inline]
+    pub fn fate(&self, number: u64) -> Fate {
+        if number <= self.lost_high.load(Ordering::Acquire) {
+            let state = self.state.lock();
+            if state.lost.iter().any(|(from, to)| (*from..=*to).contains(&number)) {
+                return Fate::Lost;
+            }
+        }
+        if number <= self.acked.load(Ordering::Acquire) { Fate::Held } else { Fate::Pending }
+    }
+
+    /// True, once, when the read verified by frame `number` has to be run again.
+    pub fn take_mismatch(&self, number: u64) -> bool {
+        let mut state = self.state.lock();
+        match state.mismatched.iter().position(|it| *it == number) {
+            Some(at) => {
+                state.mismatched.swap_remove(at);
+                true
+            }
+            None => false,
+        }
+    }
+
+    /// True when some verified read has to be run again: a cheap look before [`Lane::take_mismatch`].
+    pub fn has_mismatches(&self) -> bool {
+        !self.state.lock().mismatched.is_empty()
+    }
+
+    /// Wakes `waker` once `number` is no longer pending.
+    pub fn wait_for(&self, number: u64, waker: &Waker) {
+        let mut state = self.state.lock();
+        if number <= self.acked.load(Ordering::Acquire) || !self.is_open() {
+            drop(state);
+            waker.wake_by_ref();
+            return;
+        }
+        // Batches come in order, so this nearly always goes to the end.
+        let at = state.waiters.iter().rposition(|(other, _)| *other <= number).map_or(0, |at| at + 1);
+        state.waiters.insert(at, (number, waker.clone()));
+    }
+
+    /// Notes that the replica did not confirm the read verified by frame `number`.
+    pub fn note_mismatch(&self, number: u64) {
+        self.state.lock().mismatched.push(number);
+    }
+
+    /// Notes that everything up to `number` is done, and wakes who waited for it.
+    pub fn ack(&self, number: u64) {
+        let mut state = self.state.lock();
+        let before = self.acked.load(Ordering::Relaxed);
+        let number = number.min(state.last);
+        if number <= before {
+            return;
+        }
+        state.forget_frames(number - before);
+        self.acked.store(number, Ordering::Release);
+        let due = state.waiters.partition_point(|(waiting, _)| *waiting <= number);
+        let due: smallvec::SmallVec<[Waker; 16]> = state.waiters.drain(..due).map(|(_, waker)| waker).collect();
+        drop(state);
+        due.into_iter().for_each(Waker::wake);
+    }
+
+    /// Opens the lane for a fresh connection; numbers go on after this one.
+    pub fn open(&self) -> u64 {
+        let state = self.state.lock();
+        self.open.store(true, Ordering::Release);
+        state.last
+    }
+
+    /// Makes the lane's connection end; its task then calls [`Lane::close`].
+    pub fn fail(&self) {
+        self.open.store(false, Ordering::Release);
+        self.writer.notify_one();
+    }
+
+    /// Closes the lane after its connection broke: what was not acknowledged is lost, everybody who waited is woken,
+    /// and the lost frames are handed to `each`, oldest first.
+    pub fn close(&self, mut each: impl FnMut(Frame<'_>)) {
+        let mut state = self.state.lock();
+        self.open.store(false, Ordering::Release);
+        let acked = self.acked.load(Ordering::Relaxed);
+        if state.last > acked {
+            let last = state.last;
+            state.lost.push_back((acked + 1, last));
+            if state.lost.len() > LOST_STRETCHES_MAX {
+                state.lost.pop_front();
+            }
+            self.lost_high.store(last, Ordering::Release);
+            self.acked.store(last, Ordering::Release);
+        }
+        let buf = std::mem::take(&mut state.buf);
+        let done = std::mem::take(&mut state.done);
+        state.written = 0;
+        let waiters = std::mem::take(&mut state.waiters);
+        state.mismatched.clear();
+        drop(state);
+        waiters.into_iter().for_each(|(_, waker)| waker.wake());
+        let mut rest = buf.get(done..).unwrap_or_default();
+        while let Ok(Some((frame, len))) = next_frame(rest) {
+            each(frame);
+            rest = rest.get(len..).unwrap_or_default();
+        }
+    }
+
+    /// Gives `write` the bytes not yet written and notes how many it took; true when something is left.
+    pub fn write_with(&self, write: impl FnOnce(&[u8]) -> std::io::Result<usize>) -> std::io::Result<bool> {
+        let mut state = self.state.lock();
+        let bytes = state.buf.get(state.written..).unwrap_or_default();
+        if bytes.is_empty() {
+            return Ok(false);
+        }
+        let taken = write(bytes)?;
+        state.written += taken;
+        Ok(state.written < state.buf.len())
+    }
+
+    /// Waits until [`Lane::flush`] or [`Lane::fail`] is called.
+    pub async fn flushed(&self) {
+        self.writer.notified().await;
+    }
+
+    /// Bytes kept: not sent, or sent and not acknowledged.
+    pub fn pending_bytes(&self) -> usize {
+        let state = self.state.lock();
+        state.buf.len() - state.done
+    }
+
+    /// True when frames wait for an acknowledgement.
+    pub fn is_waiting(&self) -> bool {
+        self.state.lock().last > self.acked.load(Ordering::Acquire)
+    }
+
+    /// The last number acknowledged or lost.
+    pub fn acked(&self) -> u64 {
+        self.acked.load(Ordering::Acquire)
+    }
+}
+
+impl State {
+    /// Drops the oldest `count` frames.
+    fn forget_frames(&mut self, count: u64) {
+        for _ in 0..count {
+            let Some(head) = self.buf.get(self.done..).and_then(|rest| rest.first_chunk::<4>()) else { break };
+            self.done += 4 + u32::from_le_bytes(*head) as usize;
+        }
+        // Cutting costs a copy of what is left: do it when that is the smaller part.
+        if self.done == self.buf.len() {
+            self.buf.clear();
+            self.written = 0;
+            self.done = 0;
+            if self.buf.capacity() > 1 << 20 {
+                self.buf.shrink_to(1 << 16);
+            }
+        } else if self.done > 1 << 16 && self.done * 2 > self.buf.len() {
+            self.buf.drain(..self.done);
+            self.written -= self.done;
+            self.done = 0;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn put(lane: &Lane, text: &str) -> Option<u64> {
+        lane.append(Kind::Delta, |out| out.extend_from_slice(text.as_bytes()))
+    }
+
+    #[test]
+    fn numbers_are_held_up_to_the_acknowledgement_and_lost_behind_it() {
+        let lane = Lane::new(1 << 20);
+        assert_eq!(put(&lane, "closed"), None);
+        assert_eq!(lane.open(), 0);
+        assert_eq!((put(&lane, "a"), put(&lane, "b"), put(&lane, "c")), (Some(1), Some(2), Some(3)));
+        lane.ack(2);
+        assert_eq!((lane.fate(1), lane.fate(2), lane.fate(3)), (Fate::Held, Fate::Held, Fate::Pending));
+        let mut given_back = Vec::new();
+        lane.close(|frame| given_back.push(frame.body.to_vec()));
+        assert_eq!(given_back, [b"c"]);
+        assert_eq!((lane.fate(2), lane.fate(3)), (Fate::Held, Fate::Lost));
+        assert_eq!(lane.open(), 3);
+        assert_eq!(put(&lane, "d"), Some(4));
+        lane.ack(4);
+        assert_eq!((lane.fate(3), lane.fate(4)), (Fate::Lost, Fate::Held));
+    }
+
+    #[test]
+    fn an_acknowledgement_from_nowhere_is_not_believed_beyond_what_was_sent() {
+        let lane = Lane::new(1 << 20);
+        lane.open();
+        put(&lane, "a");
+        lane.ack(99);
+        assert_eq!(put(&lane, "b"), Some(2));
+        assert_eq!(lane.fate(2), Fate::Pending);
+    }
+
+    #[test]
+    fn a_full_lane_breaks_itself_off() {
+        let lane = Lane::new(10);
+        lane.open();
+        assert!(put(&lane, "0123456789").is_some());
+        assert_eq!(put(&lane, "x"), None);
+        assert!(!lane.is_open());
+    }
+
+    #[test]
+    fn partial_writes_and_acknowledgements_keep_the_bytes_in_order() {
+        let lane = Lane::new(1 << 24);
+        lane.open();
+        let mut sent = Vec::new();
+        for round in 0..200 {
+            put(&lane, &"x".repeat(1_000 + round));
+            let more = lane.write_with(|bytes| {
+                let take = bytes.len().min(700);
+                sent.extend_from_slice(&bytes[..take]);
+                Ok(take)
+            });
+            assert!(more.is_ok());
+            let mut frames = 0;
+            let mut rest = &sent[..];
+            while let Ok(Some((_, len))) = next_frame(rest) {
+                frames += 1;
+                rest = &rest[len..];
+            }
+            lane.ack(frames);
+        }
+        while lane
+            .write_with(|bytes| {
+                sent.extend_from_slice(bytes);
+                Ok(bytes.len())
+            })
+            .expect("a write")
+        {}
+        let mut rest = &sent[..];
+        for round in 0..200 {
+            let (frame, len) = next_frame(rest).expect("own frames").expect("whole");
+            assert_eq!(frame.body.len(), 1_000 + round);
+            rest = &rest[len..];
+        }
+        assert!(rest.is_empty());
+    }
+}
