@@ -81,6 +81,18 @@ impl Width {
         if self.signed && low > self.max() { low - (1 << self.bits) } else { low }
     }
 
+    /// The number that SET is asked to store, as Redis's 64-bit arithmetic sees it.
+    ///
+    /// A negative one means an unsigned number's bits; one so low that its distance to the largest number of this width
+    /// leaves 64 bits counts as too high, not as too low.
+    fn asked(self, value: i64) -> i128 {
+        let turned_over = match self.signed {
+            true => self.bits < 64 && (self.max() as i64).checked_sub(value).is_none(),
+            false => value < 0,
+        };
+        i128::from(value) + if turned_over { 1 << 64 } else { 0 }
+    }
+
     fn contains(self, value: i128) -> bool {
         (self.min()..=self.max()).contains(&value)
     }
@@ -163,9 +175,7 @@ impl Operation {
         let old = self.width.wrapped(i128::from(read_bits(bytes, self.offset, self.width.bits)));
         let (value, shows_new) = match self.action {
             Action::Get => return (Some(old), false),
-            // A number of 64 bits means an unsigned field's bits when it is negative.
-            Action::Set(value) if self.width.signed => (i128::from(value), false),
-            Action::Set(value) => (i128::from(value as u64), false),
+            Action::Set(value) => (self.width.asked(value), false),
             Action::Add(by) => (old + i128::from(by), true),
         };
         let Some(new) = self.overflow.settle(value, self.width) else { return (None, false) };
@@ -218,7 +228,6 @@ fn run(cx: &mut Cx<'_, '_>, only_get: bool) -> Result<(), CommandError> {
         return Err(CommandError::StringTooLong);
     }
     let mut bytes = cx.string(key)?.unwrap_or_default().into_owned();
-    let is_longer = end > bytes.len();
     bytes.resize(bytes.len().max(end), 0);
     cx.out.array(operations.len());
     let mut written = false;
@@ -230,8 +239,8 @@ fn run(cx: &mut Cx<'_, '_>, only_get: bool) -> Result<(), CommandError> {
             None => cx.out.null(),
         }
     }
-    // Redis makes room before it finds that an operation fails, and keeps it.
-    if let Some(changed) = bytes.get(first..end).filter(|_| written || is_longer) {
+    // Redis unpacks the string and makes room in it before it finds that an operation fails, and leaves it so.
+    if let Some(changed) = bytes.get(first..end) {
         cx.keys.write(key, Mutation::Patch { offset: first as u64, bytes: changed });
         if written {
             cx.keys.notify(b'$', "setbit", key);
@@ -259,6 +268,9 @@ mod tests {
                 "*2\r\n:35747322042253312\r\n:-9223372036854775808\r\n",
             ),
             ("BITFIELD_RO g GET u1 0", "*1\r\n:1\r\n"),
+            ("BITFIELD h OVERFLOW SAT SET i8 0 -9223372036854775808 GET i8 0", "*2\r\n:0\r\n:127\r\n"),
+            ("BITFIELD h OVERFLOW SAT SET i8 0 -9223372036854775 GET i8 0", "*2\r\n:127\r\n:-128\r\n"),
+            ("BITFIELD h OVERFLOW SAT SET u8 0 -1 GET u8 0", "*2\r\n:128\r\n:255\r\n"),
             ("BITFIELD g", "*0\r\n"),
         ];
         for (line, reply) in steps {

@@ -72,6 +72,15 @@ pub(super) fn bit_offset(cx: &Cx<'_, '_>, text: &[u8]) -> Result<usize, CommandE
     offset.filter(|offset| offset / 8 < cx.limits.string_bytes_max).ok_or(OFFSET_ERROR)
 }
 
+/// How many bits one step of a range is.
+fn unit_bits(word: Option<&[u8]>) -> Result<usize, CommandError> {
+    match word {
+        Some(word) if word.eq_ignore_ascii_case(b"BIT") => Ok(1),
+        Some(word) if !word.eq_ignore_ascii_case(b"BYTE") => Err(CommandError::Syntax),
+        _ => Ok(8),
+    }
+}
+
 /// What BITCOUNT and BITPOS look at: bits `first..end` of the string.
 struct BitRange {
     first: usize,
@@ -79,18 +88,33 @@ struct BitRange {
 }
 
 impl BitRange {
-    /// The range that arguments from `at` on give for `len` bytes; `None` when it is empty.
-    fn parse(cx: &Cx<'_, '_>, at: usize, len: usize) -> Result<Option<BitRange>, CommandError> {
-        let (start, end) = (cx.int(at)?, if cx.args.len() > at + 1 { cx.int(at + 1)? } else { -1 });
-        let in_bits = match cx.args.get(at + 2) {
-            None => false,
-            Some(unit) if unit.eq_ignore_ascii_case(b"BIT") => true,
-            Some(unit) if unit.eq_ignore_ascii_case(b"BYTE") => false,
-            Some(_) => return Err(CommandError::Syntax),
-        };
-        let unit = if in_bits { 1 } else { 8 };
-        let range = crate::commands::substring::resolve(start, end, len * 8 / unit);
-        Ok(range.map(|range| BitRange { first: range.start * unit, end: range.end * unit }))
+    /// The range that the arguments of BITCOUNT give for `len` bytes; `None` when it is empty.
+    ///
+    /// As in Redis, ends that are both counted from the end and in the wrong order are not looked at further.
+    fn of_bitcount(cx: &Cx<'_, '_>, len: usize) -> Result<Option<BitRange>, CommandError> {
+        let (start, end) = (cx.int(2)?, cx.int(3)?);
+        if start < 0 && end < 0 && start > end {
+            return Ok(None);
+        }
+        Ok(BitRange::between(start, end, unit_bits(cx.args.get(4))?, len))
+    }
+
+    /// The range that the arguments of BITPOS give for `len` bytes; `None` when it is empty.
+    ///
+    /// As in Redis, the unit is read before the end.
+    fn of_bitpos(cx: &Cx<'_, '_>, len: usize) -> Result<Option<BitRange>, CommandError> {
+        let start = cx.int(3)?;
+        let unit = unit_bits(cx.args.get(5))?;
+        let end = if cx.args.len() > 4 { cx.int(4)? } else { -1 };
+        Ok(BitRange::between(start, end, unit, len))
+    }
+
+    /// Two inclusive ends in units of `unit` bits, negative ones counted from the end and cut off at the start.
+    fn between(start: i64, end: i64, unit: usize, len: usize) -> Option<BitRange> {
+        let len = (len * 8 / unit) as i64;
+        let absolute = |at: i64| if at < 0 { at.saturating_add(len).max(0) } else { at };
+        let (start, end) = (absolute(start), absolute(end).min(len - 1));
+        (start <= end).then(|| BitRange { first: start as usize * unit, end: (end as usize + 1) * unit })
     }
 
     /// Each byte of the range, with what lies outside the range made `fill`, and its position.
@@ -133,7 +157,7 @@ fn bitcount(cx: &mut Cx<'_, '_>) -> Result<(), CommandError> {
     };
     let range = match cx.args.len() {
         2 => Some(BitRange { first: 0, end: len * 8 }),
-        4 | 5 => BitRange::parse(cx, 2, len)?,
+        4 | 5 => BitRange::of_bitcount(cx, len)?,
         _ => return Err(CommandError::Syntax),
     };
     let text = cx.string(key)?.unwrap_or_default();
@@ -175,7 +199,7 @@ fn bitpos(cx: &mut Cx<'_, '_>) -> Result<(), CommandError> {
     };
     let range = match cx.args.len() {
         3 => BitRange::parse_all(len),
-        4..=6 => BitRange::parse(cx, 3, len)?,
+        4..=6 => BitRange::of_bitpos(cx, len)?,
         _ => return Err(CommandError::Syntax),
     };
     let end_is_given = cx.args.len() > 4;
@@ -301,6 +325,10 @@ mod tests {
                 ("BITPOS p 0 1", ":20"),
                 ("BITPOS p 1 9 15 BIT", ":9"),
                 ("BITPOS p 0 1 1", ":-1"),
+                ("BITPOS p 0 -20 -30", ":0"),
+                ("BITPOS p 1 0 BIT 3", "-ERR syntax error"),
+                ("BITCOUNT p -2 -3 NOSUCH", ":0"),
+                ("BITCOUNT p 0 -3 NOSUCH", "-ERR syntax error"),
                 ("SET p \"\\xff\"", "+OK"),
                 ("BITPOS p 0", ":8"),
                 ("BITPOS p 0 0", ":8"),

@@ -165,7 +165,9 @@ impl Conditions {
                 () if word.eq_ignore_ascii_case(b"GT") => &mut found.later,
                 () if word.eq_ignore_ascii_case(b"LT") => &mut found.sooner,
                 () => {
-                    let text = format!("ERR Unsupported option {}", String::from_utf8_lossy(word));
+                    // Redis prints the word as a C string, which ends at its first NUL.
+                    let shown = word.split(|b| *b == 0).next().unwrap_or_default();
+                    let text = format!("ERR Unsupported option {}", String::from_utf8_lossy(shown));
                     return Err(CommandError::Text(text.into()));
                 }
             };

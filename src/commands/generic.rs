@@ -257,7 +257,11 @@ fn put_in(
 }
 
 fn database(cx: &Cx<'_, '_>, text: &[u8]) -> Result<u8, CommandError> {
-    let number = parse_i64(text).and_then(|number| i32::try_from(number).ok()).ok_or(CommandError::NotInteger)?;
+    let number = parse_i64(text).ok_or(CommandError::NotInteger)?;
+    if i32::try_from(number).is_err() {
+        let text = "ERR value is out of range, value must between -2147483648 and 2147483647";
+        return Err(CommandError::text(text));
+    }
     let known = u8::try_from(number).ok().filter(|db| *db < cx.limits.databases);
     known.ok_or(CommandError::text("ERR DB index is out of range"))
 }

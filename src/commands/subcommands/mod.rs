@@ -59,6 +59,8 @@ pub fn running(row: &'static Command, args: Args<'_>) -> &'static Command {
 
 /// Redis's words for a subcommand that does not exist.
 pub fn unknown(parent: &str, name: &[u8]) -> CommandError {
+    // Redis prints the name as a C string, which ends at its first NUL.
+    let name = name.split(|b| *b == 0).next().unwrap_or_default();
     let shown: String = String::from_utf8_lossy(name).chars().take(128).collect();
     let text = format!("ERR unknown subcommand '{shown}'. Try {} HELP.", parent.to_uppercase());
     CommandError::Text(Cow::Owned(text))
