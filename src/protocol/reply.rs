@@ -19,6 +19,16 @@ pub enum Proto {
     Resp3,
 }
 
+impl Proto {
+    /// The number that HELLO calls it by.
+    pub fn version(self) -> u8 {
+        match self {
+            Proto::Resp2 => 2,
+            Proto::Resp3 => 3,
+        }
+    }
+}
+
 /// Appends replies to `buf`.
 #[derive(Debug)]
 pub struct Reply<'a> {

@@ -6,3 +6,5 @@ pub mod commands;
 pub mod figures;
 pub mod process;
 pub mod pulse;
+pub mod state;
+pub mod topology;

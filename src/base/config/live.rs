@@ -82,6 +82,11 @@ impl Config {
         self.settings.load()
     }
 
+    /// The file that the options were read from.
+    pub fn file(&self) -> Option<&Path> {
+        self.file.as_deref()
+    }
+
     /// Calls `hook` after every CONFIG SET from now on, with the new settings, in order, before the next CONFIG SET.
     pub fn on_change(&self, hook: impl Fn(&Settings) + Send + Sync + 'static) {
         self.state.lock().hooks.push(Box::new(hook));

@@ -174,14 +174,13 @@ fn hello(cx: &mut Cx<'_>, out: &mut Reply<'_>) -> Result<(), CommandError> {
 }
 
 fn write_greeting(cx: &Cx<'_>, out: &mut Reply<'_>) {
-    let proto = if out.proto == Proto::Resp3 { 3 } else { 2 };
     out.map(7);
     out.bulk(b"server");
     out.bulk(b"redis");
     out.bulk(b"version");
     out.bulk(REDIS_VERSION.as_bytes());
     out.bulk(b"proto");
-    out.int(proto);
+    out.int(out.proto.version().into());
     out.bulk(b"id");
     out.int(cx.client.id as i64);
     out.bulk(b"mode");

@@ -2,7 +2,18 @@
 //!
 //! Each is a function of the request, of the part of the server it is about, and of the time; it writes its reply, or
 //! returns an error having written none. None of them waits. Their rows are in `commands::node_rows`, those of their
-//! subcommands in `commands::subcommands`.
+//! subcommands in `commands::subcommands`. [`run`] is the one entrance; what needs other nodes, the keyspace as a whole
+//! or a connection's queue (SCAN, FLUSHALL, EXEC, WAIT ...) it leaves to its caller.
+
+use std::sync::atomic::Ordering;
+
+use crate::base::ids::Slot;
+use crate::commands::spec::{Command, NodeCommand};
+use crate::commands::{CommandError, introspection};
+use crate::protocol::{Args, Reply};
+use crate::server::clients::Client;
+use crate::server::state::NodeState;
+use connection::Session;
 
 pub mod client;
 pub mod cluster;
@@ -13,3 +24,156 @@ pub mod latency;
 pub mod memory;
 pub mod sentinel;
 pub mod slowlog;
+
+/// Who asks what, and when.
+pub struct Cx<'a> {
+    /// The request.
+    pub args: Args<'a>,
+    /// The node.
+    pub node: &'a NodeState,
+    /// The connection's state.
+    pub session: &'a mut Session,
+    /// The connection's record.
+    pub client: &'a Client,
+    /// The time, in microseconds since 1970.
+    pub now_us: u64,
+}
+
+impl Cx<'_> {
+    fn now_ms(&self) -> u64 {
+        self.now_us / 1_000
+    }
+}
+
+/// Runs a command of the server. False when it is one that the caller has to run; nothing was written then.
+pub fn run(
+    row: &'static Command,
+    command: NodeCommand,
+    cx: &mut Cx<'_>,
+    out: &mut Reply<'_>,
+) -> Result<bool, CommandError> {
+    let (args, node) = (cx.args, cx.node);
+    match command {
+        NodeCommand::Client => {
+            let (clients, this, now_ms) = (&*node.clients, cx.client, cx.now_ms());
+            client::run(row, client::Cx { args, clients, this, now_ms }, out)?;
+        }
+        NodeCommand::Cluster => run_cluster(row, cx, out)?,
+        NodeCommand::Command => introspection::run(row, args, out)?,
+        NodeCommand::Config => {
+            let (config, metrics, errors) = (&*node.config, &*node.metrics, &node.errors);
+            let cluster_face = cx.session.cluster_face;
+            config::run(row, config::Cx { args, config, metrics, errors, cluster_face }, out)?;
+        }
+        NodeCommand::Debug => return Err(debug_refused()),
+        NodeCommand::Info => run_info(cx, out),
+        NodeCommand::Latency => latency::run(row, args, &node.metrics.totals_since_reset(), out)?,
+        NodeCommand::Memory => memory::run(row, args, node.memory(), out)?,
+        NodeCommand::Sentinel => {
+            let topology = node.topology.load();
+            let (this, others) = &topology.nodes;
+            sentinel::run(row, args, sentinel::Nodes { this, others }, out)?;
+        }
+        NodeCommand::SlowLog => slowlog::run(row, args, &node.slow_log, out)?,
+        NodeCommand::Unsupported => return Err(unsupported(row)),
+        _ => return run_connection(row, command, cx, out),
+    }
+    Ok(true)
+}
+
+fn run_connection(
+    row: &'static Command,
+    command: NodeCommand,
+    cx: &mut Cx<'_>,
+    out: &mut Reply<'_>,
+) -> Result<bool, CommandError> {
+    let settings = cx.node.config.settings();
+    let mut connection = connection::Cx {
+        args: cx.args,
+        session: cx.session,
+        client: cx.client,
+        password: &settings.requirepass,
+        databases: settings.databases,
+        now_us: cx.now_us,
+    };
+    let done = connection::run(row, command, &mut connection, out)?;
+    cx.client.db.store(cx.session.db, Ordering::Relaxed);
+    cx.client.resp.store(cx.session.proto.version(), Ordering::Relaxed);
+    Ok(done)
+}
+
+fn run_cluster(row: &'static Command, cx: &Cx<'_>, out: &mut Reply<'_>) -> Result<(), CommandError> {
+    if !cx.session.cluster_face {
+        return Err(cluster::refuse_standalone(row, cx.args));
+    }
+    let topology = cx.node.topology.load();
+    let cx = cluster::Cx {
+        args: cx.args,
+        rows: &topology.rows,
+        map: &topology.map,
+        this: topology.this,
+        is_alive: &|id| topology.alive.contains(id),
+        store: &cx.node.store,
+        now_ms: cx.now_ms(),
+    };
+    cluster::run(row, cx, out)
+}
+
+/// INFO; the cluster face counts the keys that this node coordinates, so that sums over nodes are right.
+fn run_info(cx: &Cx<'_>, out: &mut Reply<'_>) {
+    let node = cx.node;
+    let (settings, topology) = (node.config.settings(), node.topology.load());
+    let cluster = cx.session.cluster_face;
+    let counts = match cluster {
+        true => node.store.count_keys(topology.coordinated.iter().copied()),
+        false => node.store.count_keys(Slot::all()),
+    };
+    let database = |(db, of_db): (u8, crate::store::census::DbCounts)| info::Database {
+        db,
+        keys: of_db.keys,
+        expires: of_db.expires,
+    };
+    let databases: Vec<info::Database> = counts.into_iter().map(database).collect();
+    let clients = node.clients.all();
+    let most = |of: fn(&Client) -> usize| clients.iter().map(|client| of(client)).max().unwrap_or(0);
+    let port = if cluster { settings.ports.cluster } else { settings.ports.port };
+    let facts = info::Facts {
+        settings: &settings,
+        config_file: &node.config.file().map(|path| path.display().to_string()).unwrap_or_default(),
+        process: &node.process,
+        totals: &node.metrics.totals_since_reset(),
+        gauges: &node.metrics.gauges(),
+        rates: node.sampler.rates(),
+        errors: &node.errors.all(),
+        memory: node.memory(),
+        databases: &databases,
+        clients: info::ClientFigures {
+            connected: clients.len(),
+            input_bytes_max: most(|client| client.input_bytes.load(Ordering::Relaxed)),
+            output_bytes_max: most(|client| client.output_bytes.load(Ordering::Relaxed)),
+            subscribed: [0; 3],
+        },
+        face: info::Face { port, cluster },
+        ring: &topology.figures,
+        now_ms: cx.now_ms(),
+    };
+    info::run(cx.args, &facts, out);
+}
+
+/// What a Redis says whose `enable-debug-command` is `no`, as ours always is.
+fn debug_refused() -> CommandError {
+    CommandError::text(
+        "ERR DEBUG command not allowed. If the enable-debug-command option is set to \"local\", you can run it from a \
+         local connection, otherwise you need to set this option in the configuration file, and then restart the server.",
+    )
+}
+
+fn unsupported(row: &Command) -> CommandError {
+    let name = row.name.to_uppercase();
+    CommandError::Text(
+        format!("ERR {name} is not supported: rondo keeps data in memory and on other nodes, not in files").into(),
+    )
+}
+
+#[cfg(test)]
+mod tests;

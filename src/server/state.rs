@@ -1,0 +1,78 @@
+//! What all connections of a node share.
+//!
+//! One value behind one `Arc`: options, counters, data, clients, and the picture of the cluster. Every part looks after
+//! its own locking; nothing here is held while anything waits.
+
+use std::sync::Arc;
+
+use arc_swap::ArcSwap;
+
+use crate::base::config::Config;
+use crate::base::metrics::Registry;
+use crate::commands::table::COMMANDS;
+use crate::server::clients::Clients;
+use crate::server::commands::memory;
+use crate::server::commands::slowlog::SlowLog;
+use crate::server::figures::{ErrorCodes, Sampler};
+use crate::server::process::{self, Process};
+use crate::server::topology::Topology;
+use crate::store::Store;
+
+/// See the head of the file.
+pub struct NodeState {
+    /// The options in force.
+    pub config: Arc<Config>,
+    /// The counters, made for the commands of the table in its order.
+    pub metrics: Arc<Registry>,
+    /// The data.
+    pub store: Arc<Store>,
+    /// Who is connected.
+    pub clients: Arc<Clients>,
+    /// Commands that took long.
+    pub slow_log: SlowLog,
+    /// Error replies by code.
+    pub errors: ErrorCodes,
+    /// Rates and peaks; somebody has to call [`NodeState::sample`] ten times a second.
+    pub sampler: Sampler,
+    /// The process.
+    pub process: Process,
+    /// The cluster.
+    pub topology: ArcSwap<Topology>,
+}
+
+impl NodeState {
+    /// The state of a node that begins at `now_ms`.
+    pub fn new(config: Arc<Config>, store: Arc<Store>, topology: Topology, run_id: String, now_ms: u64) -> NodeState {
+        NodeState {
+            config,
+            metrics: Arc::new(Registry::new(COMMANDS.iter().map(|row| row.name).collect())),
+            store,
+            clients: Arc::default(),
+            slow_log: SlowLog::default(),
+            errors: ErrorCodes::default(),
+            sampler: Sampler::default(),
+            process: Process::read(run_id, now_ms),
+            topology: ArcSwap::from_pointee(topology),
+        }
+    }
+
+    /// Reads the counters for INFO's rates and peaks.
+    pub fn sample(&self, now_ms: u64) {
+        self.sampler.sample(now_ms, &self.metrics.totals(), self.store.used_bytes());
+    }
+
+    /// The node's memory now.
+    pub fn memory(&self) -> memory::Figures {
+        let used_bytes = self.store.used_bytes();
+        let keys = self.store.count_keys(crate::base::ids::Slot::all()).values().map(|of_db| of_db.keys).sum();
+        let relaxed = std::sync::atomic::Ordering::Relaxed;
+        memory::Figures {
+            used_bytes,
+            peak_bytes: self.sampler.peak_bytes(used_bytes),
+            resident_bytes: process::resident_bytes(),
+            limit_bytes: self.config.settings().maxmemory,
+            keys,
+            client_bytes: self.clients.all().iter().map(|it| it.output_bytes.load(relaxed) as u64).sum(),
+        }
+    }
+}

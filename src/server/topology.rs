@@ -1,0 +1,121 @@
+//! The cluster as this node's commands see it: one immutable picture, replaced when the rows or the news change.
+//!
+//! Made of the rows and of who is believed to be alive; everything that CLUSTER, SENTINEL and INFO tell of the cluster
+//! is computed here once, not at every question.
+
+use std::collections::BTreeSet;
+
+use crate::base::ids::{NodeId, SLOT_COUNT, Slot};
+use crate::ring::{Ring, Row, RowState, Rows};
+use crate::server::commands::cluster::SlotMap;
+use crate::server::commands::info::RingFigures;
+use crate::server::commands::sentinel;
+
+/// The picture.
+#[derive(Clone, Debug)]
+pub struct Topology {
+    /// This node.
+    pub this: NodeId,
+    /// All rows.
+    pub rows: Rows,
+    /// Nodes that are believed to be alive; this one always is.
+    pub alive: BTreeSet<NodeId>,
+    /// Who coordinates what.
+    pub map: SlotMap,
+    /// Slots that this node coordinates now.
+    pub coordinated: Vec<Slot>,
+    /// For INFO.
+    pub figures: RingFigures,
+    /// For SENTINEL: this node, and the others.
+    pub nodes: (sentinel::Node, Vec<sentinel::Node>),
+}
+
+impl Topology {
+    /// The picture of these rows, `ring` being the one in force.
+    pub fn new(this: NodeId, name: &str, rows: Rows, ring: &Ring, mut alive: BTreeSet<NodeId>) -> Topology {
+        alive.insert(this);
+        let is_warm = |id: &NodeId| rows.get(id).is_some_and(|row| row.warm);
+        let map = SlotMap::of(ring, |id| alive.contains(id) && is_warm(id));
+        let of_run = |first: Slot, last: Slot| (first.number()..=last.number()).filter_map(Slot::new);
+        let coordinated: Vec<Slot> = map.of_coordinator(&this).flat_map(|run| of_run(run.first, run.last)).collect();
+        let members: Vec<&Row> = rows.iter().filter(|row| row.state != RowState::Gone).collect();
+        let figures = RingFigures {
+            node_id: this.to_string(),
+            node_name: name.to_owned(),
+            state: rows.get(&this).map_or("joining", |row| state_name(row.state)),
+            members: members.len(),
+            members_alive: members.iter().filter(|row| alive.contains(&row.id)).count(),
+            slots_held: slots_held(ring, &this),
+            slots_first: coordinated.len(),
+            digest: ring.digest(),
+        };
+        let node = |row: &&Row| sentinel::Node {
+            id: row.id,
+            host: row.host.clone(),
+            port: row.port,
+            alive: alive.contains(&row.id),
+        };
+        let unknown = sentinel::Node { id: this, host: String::new(), port: 0, alive: true };
+        let this_node = members.iter().find(|row| row.id == this).map_or(unknown, node);
+        let others = members.iter().filter(|row| row.id != this).map(node).collect();
+        Topology { this, alive, map, coordinated, figures, nodes: (this_node, others), rows }
+    }
+}
+
+fn slots_held(ring: &Ring, this: &NodeId) -> usize {
+    let Some(index) = ring.index_of(this) else { return 0 };
+    Slot::all().filter(|slot| ring.homes(*slot).contains(&index)).count().min(SLOT_COUNT)
+}
+
+fn state_name(state: RowState) -> &'static str {
+    match state {
+        RowState::Joining => "joining",
+        RowState::Normal => "normal",
+        RowState::Leaving => "leaving",
+        RowState::Gone => "gone",
+    }
+}
+
+#[cfg(test)]
+pub mod tests {
+    use super::*;
+    use std::net::SocketAddr;
+
+    /// The picture that the first of so many nodes has while the last ones of them are dead.
+    pub fn picture(nodes: u16, dead: usize) -> Topology {
+        let mut rows = Rows::new();
+        for at in 0..nodes {
+            rows.merge(Row {
+                id: NodeId::random(),
+                state: RowState::Normal,
+                peer_addr: SocketAddr::from(([127, 0, 0, 1], 16_379 + at)),
+                host: "127.0.0.1".into(),
+                port: 6_379 + at,
+                cluster_port: 7_379 + at,
+                admin_port: 9_379 + at,
+                zone: String::new(),
+                weight: 1.0,
+                warm: true,
+                generation: 1,
+                version: 1,
+            });
+        }
+        let ids: Vec<NodeId> = rows.iter().map(|row| row.id).collect();
+        let alive = ids.iter().take(ids.len() - dead).copied().collect();
+        let ring = rows.ring(3);
+        Topology::new(ids[0], "n1", rows, &ring, alive)
+    }
+
+    #[test]
+    fn a_picture_counts_the_living_and_their_slots() {
+        let all = picture(3, 0);
+        assert_eq!((all.figures.members, all.figures.members_alive, all.figures.slots_held), (3, 3, SLOT_COUNT));
+        assert_eq!((all.figures.state, all.nodes.1.len()), ("normal", 2));
+        let less = picture(3, 1);
+        assert_eq!(less.figures.members_alive, 2);
+        assert_eq!(less.nodes.1.iter().filter(|node| !node.alive).count(), 1);
+        assert!(less.coordinated.len() > SLOT_COUNT / 3 && less.coordinated.len() < SLOT_COUNT);
+        let alone = picture(1, 0);
+        assert_eq!((alone.coordinated.len(), alone.figures.slots_first), (SLOT_COUNT, SLOT_COUNT));
+    }
+}
