@@ -156,3 +156,12 @@ fn all_commands_and_their_documents_are_complete() {
     let Value::Array(help) = ask(&["COMMAND", "HELP"]) else { panic!("an array") };
     assert_eq!(help.len(), 1 + 2 * 7);
 }
+
+#[test]
+fn traits_are_those_of_commands_that_exist() {
+    use super::traits::{DEPRECATED, KEY_FLAGS, TIPS};
+    let listed = KEY_FLAGS.iter().chain(TIPS).flat_map(|(_, names)| names.iter().copied());
+    for name in listed.chain(DEPRECATED.iter().map(|(name, ..)| *name)) {
+        assert!(super::lookup(name.as_bytes()).is_some(), "{name}");
+    }
+}
