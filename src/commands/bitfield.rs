@@ -170,17 +170,18 @@ impl Operation {
         (self.offset + self.width.bits as usize).div_ceil(8)
     }
 
-    /// Runs on `bytes`, which are long enough for what is written; gives the reply, and whether bytes were written.
-    fn run(&self, bytes: &mut [u8]) -> (Option<i128>, bool) {
+    /// Runs on `bytes`, which are long enough for what is written; gives the reply, and of a write whether it changed
+    /// the number.
+    fn run(&self, bytes: &mut [u8]) -> (Option<i128>, Option<bool>) {
         let old = self.width.wrapped(i128::from(read_bits(bytes, self.offset, self.width.bits)));
         let (value, shows_new) = match self.action {
-            Action::Get => return (Some(old), false),
+            Action::Get => return (Some(old), None),
             Action::Set(value) => (self.width.asked(value), false),
             Action::Add(by) => (old + i128::from(by), true),
         };
-        let Some(new) = self.overflow.settle(value, self.width) else { return (None, false) };
+        let Some(new) = self.overflow.settle(value, self.width) else { return (None, None) };
         write_bits(bytes, self.offset, self.width.bits, new as u64);
-        (Some(if shows_new { new } else { old }), true)
+        (Some(if shows_new { new } else { old }), Some(new != old))
     }
 }
 
@@ -228,21 +229,22 @@ fn run(cx: &mut Cx<'_, '_>, only_get: bool) -> Result<(), CommandError> {
         return Err(CommandError::StringTooLong);
     }
     let mut bytes = cx.string(key)?.unwrap_or_default().into_owned();
+    let is_longer = end > bytes.len();
     bytes.resize(bytes.len().max(end), 0);
     cx.out.array(operations.len());
-    let mut written = false;
+    let mut changed = false;
     for operation in &operations {
         let (reply, wrote) = operation.run(&mut bytes);
-        written |= wrote;
+        changed |= wrote.is_some_and(|changed| changed || is_longer);
         match reply {
             Some(number) => cx.out.int(number as i64),
             None => cx.out.null(),
         }
     }
     // Redis unpacks the string and makes room in it before it finds that an operation fails, and leaves it so.
-    if let Some(changed) = bytes.get(first..end) {
-        cx.keys.write(key, Mutation::Patch { offset: first as u64, bytes: changed });
-        if written {
+    if let Some(patch) = bytes.get(first..end) {
+        cx.keys.write(key, Mutation::Patch { offset: first as u64, bytes: patch });
+        if changed {
             cx.keys.notify(b'$', "setbit", key);
         }
     }

@@ -196,11 +196,15 @@ fn copy(cx: &mut Cx<'_, '_>) -> Result<(), CommandError> {
     if from_db == to_db && from == to {
         return Err(SAME_OBJECTS);
     }
-    let copied = match cx.keys.copy_of(from) {
-        Some((whole, deadline_ms)) => put_in(cx, to_db, to, &whole, deadline_ms, replace, "copy_to"),
-        None => false,
-    };
-    cx.out.int(i64::from(copied));
+    let copied = cx.keys.copy_of(from);
+    cx.keys.select(to_db);
+    let copied = copied.filter(|_| replace || !cx.keys.exists(to));
+    if let Some((whole, deadline_ms)) = &copied {
+        cx.keys.write(to, Mutation::Replace { whole, deadline_ms: *deadline_ms });
+        cx.keys.notify(b'g', "copy_to", to);
+    }
+    cx.keys.select(from_db);
+    cx.out.int(i64::from(copied.is_some()));
     Ok(())
 }
 
@@ -223,37 +227,20 @@ fn move_key(cx: &mut Cx<'_, '_>) -> Result<(), CommandError> {
     if from_db == to_db {
         return Err(SAME_OBJECTS);
     }
-    let moved = match cx.keys.copy_of(key) {
-        Some((whole, deadline_ms)) => put_in(cx, to_db, key, &whole, deadline_ms, false, "move_to"),
-        None => false,
-    };
-    if moved {
+    let copied = cx.keys.copy_of(key);
+    cx.keys.select(to_db);
+    let moved = copied.filter(|_| !cx.keys.exists(key));
+    if let Some((whole, deadline_ms)) = &moved {
+        cx.keys.write(key, Mutation::Replace { whole, deadline_ms: *deadline_ms });
+        cx.keys.select(from_db);
         cx.keys.delete(key);
         cx.keys.notify(b'g', "move_from", key);
+        cx.keys.select(to_db);
+        cx.keys.notify(b'g', "move_to", key);
     }
-    cx.out.int(i64::from(moved));
+    cx.keys.select(from_db);
+    cx.out.int(i64::from(moved.is_some()));
     Ok(())
-}
-
-/// Puts a value under a name of some database. False when there is one already and `replace` does not say so.
-fn put_in(
-    cx: &mut Cx<'_, '_>,
-    db: u8,
-    key: &[u8],
-    whole: &[u8],
-    deadline_ms: u64,
-    replace: bool,
-    event: &'static str,
-) -> bool {
-    let here = cx.keys.db();
-    cx.keys.select(db);
-    let free = replace || !cx.keys.exists(key);
-    if free {
-        cx.keys.write(key, Mutation::Replace { whole, deadline_ms });
-        cx.keys.notify(b'g', event, key);
-    }
-    cx.keys.select(here);
-    free
 }
 
 fn database(cx: &Cx<'_, '_>, text: &[u8]) -> Result<u8, CommandError> {

@@ -35,6 +35,8 @@ pub mod subcommands;
 pub mod substring;
 pub mod table;
 #[cfg(test)]
+mod differential_string_tests;
+#[cfg(test)]
 mod differential_tests;
 #[cfg(test)]
 pub mod oracle;

@@ -19,6 +19,7 @@ pub struct Oracle {
     client: UnixStream,
     decoder: ReplyDecoder,
     unread: Vec<u8>,
+    pushes: Vec<Vec<Value>>,
     _dir: tempfile::TempDir,
 }
 
@@ -54,14 +55,38 @@ impl Oracle {
         };
         client.set_read_timeout(Some(PATIENCE)).expect("a timeout");
         let decoder = ReplyDecoder::new(ReplyLimits::default());
-        Some(Oracle { server, client, decoder, unread: Vec::new(), _dir: dir })
+        Some(Oracle { server, client, decoder, unread: Vec::new(), pushes: Vec::new(), _dir: dir })
     }
 
-    /// Runs one command.
+    /// Runs one command. Messages that come meanwhile are kept for [`Oracle::take_pushes`].
     pub fn run<A: AsRef<[u8]>>(&mut self, args: &[A]) -> Value {
+        self.send(args);
+        loop {
+            match self.receive() {
+                Value::Push(message) => self.pushes.push(message),
+                reply => return reply,
+            }
+        }
+    }
+
+    /// Subscribes this RESP3 connection to the channels that match.
+    pub fn subscribe(&mut self, pattern: &str) {
+        self.send(&["PSUBSCRIBE", pattern]);
+        assert!(matches!(self.receive(), Value::Push(_)));
+    }
+
+    /// The messages that came since the last call.
+    pub fn take_pushes(&mut self) -> Vec<Vec<Value>> {
+        std::mem::take(&mut self.pushes)
+    }
+
+    fn send<A: AsRef<[u8]>>(&mut self, args: &[A]) {
         let mut request = Vec::new();
         encode_command(&mut request, args);
         self.client.write_all(&request).expect("sends");
+    }
+
+    fn receive(&mut self) -> Value {
         let mut piece = [0; 65_536];
         loop {
             if let Some((value, len)) = self.decoder.decode(&self.unread).expect("a reply") {
