@@ -1,1 +1,281 @@
 //! Which ring is in force, and how a slot changes hands.
+//!
+//! One [`Cluster`] per node. It keeps the replicated rows, listens to membership, and publishes both as a [`Topology`]
+//! that requests read. What each file does:
+//! - `identity`: who this node is;
+//! - `topology`: the published value;
+//! - `rules`: the decisions, pure: founding or joining, what to fetch from whom;
+//! - `lifecycle`: coming, filling up and going, in order;
+//! - `gossip`: how rows spread;
+//! - `service`: answers to other nodes' control connections;
+//! - `transfer`: keys that travel from node to node;
+//! - `shed`: keys that are no longer ours are dropped.
+//!
+//! Invariants: a node changes only its own row; liveness never changes the ring; a node that is not warm is nobody's
+//! source; whatever travels keeps its version and is merged, so every step may be repeated or cut short.
+//!
+//! Accepts no connection (whoever listens on the peer port hands them over), routes no request, counts no quorum.
+
+mod gossip;
+pub mod identity;
+mod lifecycle;
+mod rules;
+mod service;
+mod shed;
+mod topology;
+mod transfer;
+
+#[cfg(test)]
+mod testing;
+#[cfg(test)]
+mod tests;
+
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Weak};
+use std::time::Duration;
+
+use arc_swap::ArcSwap;
+use parking_lot::Mutex;
+use tokio::sync::watch;
+use tokio::time::Instant;
+use tracing::warn;
+
+use crate::base::config::Config;
+use crate::base::ids::NodeId;
+use crate::membership::{Liveness, Membership, View};
+use crate::peer::control::ControlLink;
+use crate::peer::handshake::{Hello, LinkKind};
+use crate::ring::{Row, RowState, Rows};
+use crate::store::Store;
+
+pub use identity::{Identity, load_or_derive};
+pub use topology::{Standing, Topology};
+pub use transfer::TransferError;
+
+/// A node that membership has not heard of counts as alive for so long after it was spoken to.
+const CONTACT_GRACE: Duration = Duration::from_secs(3);
+/// Requests that began under an earlier topology are done after this, also when somebody still holds it.
+const SETTLE_TIMEOUT: Duration = Duration::from_millis(100);
+
+/// This node's part in the cluster; see the head of the file.
+pub struct Cluster {
+    config: Arc<Config>,
+    identity: Identity,
+    store: Arc<Store>,
+    secret: Arc<[u8]>,
+    membership: Mutex<Option<Membership>>,
+    view: watch::Receiver<Arc<View>>,
+    book: Mutex<Book>,
+    topology: ArcSwap<Topology>,
+    changes: watch::Sender<u64>,
+    contacts: Mutex<BTreeMap<NodeId, Instant>>,
+    links: Mutex<BTreeMap<NodeId, Arc<ControlLink>>>,
+    started: Instant,
+    filled_slots: AtomicUsize,
+}
+
+/// The rows as they are being changed.
+#[derive(Debug)]
+struct Book {
+    rows: Rows,
+    /// The generation of our row: that of this life, unless others knew of a later one.
+    generation: u64,
+    /// We began the cluster ourselves and have not met an earlier one since.
+    founded: bool,
+    /// Topologies that somebody may still be working under.
+    retired: Vec<Weak<Topology>>,
+}
+
+impl Cluster {
+    /// A node that belongs to nothing yet; [`run`](Cluster::run) brings it in.
+    pub fn new(config: Arc<Config>, identity: Identity, store: Arc<Store>, membership: Membership) -> Arc<Cluster> {
+        let settings = config.settings();
+        let view = membership.view();
+        let topology = Topology::new(Rows::new(), identity.id, settings.replicas, None, |_| Liveness::Down);
+        let book = Book { rows: Rows::new(), generation: identity.generation, founded: false, retired: Vec::new() };
+        Arc::new(Cluster {
+            secret: settings.cluster_secret.as_bytes().into(),
+            identity,
+            store,
+            membership: Mutex::new(Some(membership)),
+            view,
+            book: Mutex::new(book),
+            topology: ArcSwap::from_pointee(topology),
+            changes: watch::channel(0).0,
+            contacts: Mutex::default(),
+            links: Mutex::default(),
+            started: Instant::now(),
+            filled_slots: AtomicUsize::new(0),
+            config,
+        })
+    }
+
+    /// What this node believes of the cluster now. Hold it for one batch, not longer: others wait for it to be let go.
+    pub fn topology(&self) -> Arc<Topology> {
+        self.topology.load_full()
+    }
+
+    /// A number that moves whenever the topology is another.
+    pub fn changes(&self) -> watch::Receiver<u64> {
+        self.changes.subscribe()
+    }
+
+    /// True when this node may answer reads and be a source for others.
+    pub fn is_warm(&self) -> bool {
+        self.topology.load().is_warm()
+    }
+
+    /// How many of its slots this node holds whole.
+    pub fn warm_slots(&self) -> usize {
+        self.filled_slots.load(Ordering::Relaxed)
+    }
+
+    /// How this node introduces itself on control connections.
+    fn hello(&self) -> Hello {
+        let cluster = self.config.settings().cluster_name.clone();
+        Hello { cluster, node: self.identity.id, boot: self.identity.generation, kind: LinkKind::Control }
+    }
+
+    /// A new connection to this node, for what would hold up the shared one.
+    fn new_link(&self, row: &Row) -> ControlLink {
+        ControlLink::new(row.peer_addr, Some(row.id), self.hello(), self.secret.clone())
+    }
+
+    /// The connection on which rows and barriers are talked over with this node.
+    fn link(&self, row: &Row) -> Arc<ControlLink> {
+        let mut links = self.links.lock();
+        match links.get(&row.id).filter(|link| link.addr() == row.peer_addr) {
+            Some(link) => link.clone(),
+            None => {
+                let link = Arc::new(self.new_link(row));
+                links.insert(row.id, link.clone());
+                link
+            }
+        }
+    }
+
+    /// Writes this node's own row.
+    fn set_own_row(&self, state: RowState, warm: bool) {
+        self.update(|book| {
+            let row = self.next_own_row(book, state, warm);
+            book.rows.merge(row)
+        });
+    }
+
+    fn next_own_row(&self, book: &Book, state: RowState, warm: bool) -> Row {
+        let settings = self.config.settings();
+        let known = book.rows.get(&self.identity.id).filter(|row| row.generation == book.generation);
+        let host = match settings.advertise_host.is_empty() {
+            true => self.identity.peer_addr.ip().to_string(),
+            false => settings.advertise_host.clone(),
+        };
+        Row {
+            id: self.identity.id,
+            state,
+            peer_addr: self.identity.peer_addr,
+            host,
+            port: settings.ports.port,
+            cluster_port: settings.ports.cluster,
+            admin_port: settings.ports.admin,
+            zone: settings.zone.clone(),
+            weight: settings.weight,
+            warm,
+            generation: book.generation,
+            version: known.map_or(1, |row| row.version.saturating_add(1)),
+        }
+    }
+
+    /// Takes in another node's rows, unless this node belongs to nothing yet: then it must first decide how to enter.
+    ///
+    /// Whoever founded a cluster and then meets one that knew it before has forgotten what it held there: it fills up.
+    fn merge_rows(&self, theirs: &Rows) {
+        self.update(|book| {
+            let me = self.identity.id;
+            if book.rows.get(&me).is_none() {
+                return false;
+            }
+            let other_life = theirs.get(&me).filter(|row| row.state != RowState::Gone).map(|row| row.generation);
+            let mut changed = book.rows.merge_all(theirs);
+            match other_life {
+                Some(generation) if generation > book.generation => book.generation = generation.saturating_add(1),
+                Some(generation) if generation < book.generation && book.founded => {}
+                _ => return changed,
+            }
+            book.founded = false;
+            warn!(node = %me, "the cluster knew an earlier life of this node: filling up");
+            let row = self.next_own_row(book, RowState::Normal, false);
+            changed |= book.rows.merge(row);
+            changed
+        });
+    }
+
+    /// Changes the book and publishes it when `change` says that it did.
+    fn update(&self, change: impl FnOnce(&mut Book) -> bool) {
+        let mut book = self.book.lock();
+        if change(&mut book) {
+            self.publish(&mut book);
+        }
+    }
+
+    /// Publishes again if somebody's liveness is another than published.
+    fn refresh(&self) {
+        let mut book = self.book.lock();
+        let topology = self.topology.load();
+        let is_other = |(id, known): (&NodeId, &Liveness)| *id != self.identity.id && self.liveness(id) != *known;
+        if topology.alive.iter().any(is_other) {
+            self.publish(&mut book);
+        }
+    }
+
+    fn publish(&self, book: &mut Book) {
+        let before = self.topology.load_full();
+        let replicas = self.config.settings().replicas;
+        let liveness = |id: &NodeId| self.liveness(id);
+        let topology = Topology::new(book.rows.clone(), self.identity.id, replicas, Some(&before), liveness);
+        // With a second node about, deletions must leave tombstones: its copies are older or younger than ours.
+        let owners = topology.ring.members().len().max(topology.next_ring.members().len());
+        self.store.set_replicated(owners > 1);
+        self.topology.store(Arc::new(topology));
+        book.retired.retain(|retired| retired.strong_count() > 0);
+        book.retired.push(Arc::downgrade(&before));
+        drop(before);
+        self.changes.send_modify(|count| *count += 1);
+    }
+
+    /// Returns when no request works under an earlier topology any more.
+    async fn settle(&self) {
+        let until = Instant::now() + SETTLE_TIMEOUT;
+        let retired: Vec<Weak<Topology>> = self.book.lock().retired.clone();
+        while retired.iter().any(|topology| topology.strong_count() > 0) && Instant::now() < until {
+            tokio::time::sleep(Duration::from_millis(2)).await;
+        }
+    }
+
+    /// What is believed of another node: membership's word, or for one it has not heard of, whether it spoke lately.
+    fn liveness(&self, id: &NodeId) -> Liveness {
+        let known = self.view.borrow().get(id).map(|peer| peer.liveness);
+        known.unwrap_or_else(|| if self.spoke_lately(id) { Liveness::Alive } else { Liveness::Down })
+    }
+
+    /// As [`liveness`](Cluster::liveness), but in doubt soon after our start, when nobody has been heard of, yes.
+    fn may_live(&self, id: &NodeId) -> bool {
+        let unheard = self.view.borrow().get(id).is_none();
+        self.liveness(id) != Liveness::Down || (unheard && self.started.elapsed() < CONTACT_GRACE)
+    }
+
+    fn spoke_lately(&self, id: &NodeId) -> bool {
+        self.contacts.lock().get(id).is_some_and(|at| at.elapsed() < CONTACT_GRACE)
+    }
+
+    fn note_contact(&self, id: NodeId) {
+        let is_news = {
+            let mut contacts = self.contacts.lock();
+            contacts.retain(|_, at| at.elapsed() < CONTACT_GRACE);
+            contacts.insert(id, Instant::now()).is_none()
+        };
+        if is_news {
+            self.refresh();
+        }
+    }
+}

@@ -17,6 +17,7 @@
 //! bounded buffer, and a link whose buffer reaches its bound is broken off, which is always safe, because what was not
 //! acknowledged is known.
 
+pub mod control;
 pub mod frame;
 pub mod handshake;
 pub mod lane;

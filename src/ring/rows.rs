@@ -37,8 +37,17 @@ pub enum RowState {
     Normal,
     /// Owns its slots and is handing them over.
     Leaving,
+    /// Owns nothing. The node has handed over and may come back, as a newcomer, under a higher generation.
+    Left,
     /// Owns nothing, for ever. A node that comes back must take a new id.
     Gone,
+}
+
+impl RowState {
+    /// True for a node that takes part: it owns slots, or is about to.
+    pub fn is_member(self) -> bool {
+        matches!(self, RowState::Joining | RowState::Normal | RowState::Leaving)
+    }
 }
 
 /// All that the cluster knows of one node.
@@ -275,7 +284,7 @@ mod tests {
 
     /// Rows of few nodes with few generations and versions, so that they meet, and differ where honest ones would not.
     fn any_row() -> impl Strategy<Value = Row> {
-        let states = [RowState::Joining, RowState::Normal, RowState::Leaving, RowState::Gone];
+        let states = [RowState::Joining, RowState::Normal, RowState::Leaving, RowState::Left, RowState::Gone];
         (0u8..4, prop::sample::select(states.to_vec()), 0u64..3, 0u64..3, any::<bool>(), 6_379u16..6_381).prop_map(
             |(node, state, generation, version, warm, port)| Row {
                 state,
@@ -343,6 +352,14 @@ mod tests {
     }
 
     #[test]
+    fn who_left_may_come_back_in_its_next_life() {
+        let mut rows = merged([&row(1), &Row { state: RowState::Left, version: 2, ..row(1) }]);
+        assert!(rows.ring(3).members().is_empty() && rows.next_ring(3).members().is_empty());
+        assert!(!rows.merge(Row { version: 1, ..row(1) }));
+        assert!(rows.merge(Row { state: RowState::Joining, generation: 2, ..row(1) }));
+    }
+
+    #[test]
     fn rings_follow_the_states() {
         let in_state = |node, state| Row { state, ..row(node) };
         let rows = merged([
@@ -350,6 +367,7 @@ mod tests {
             &in_state(2, RowState::Normal),
             &in_state(3, RowState::Leaving),
             &in_state(4, RowState::Gone),
+            &in_state(5, RowState::Left),
         ]);
         let owners = |ring: Ring| ring.members().iter().map(|member| member.id).collect::<Vec<_>>();
         assert_eq!(owners(rows.ring(2)), [row(2).id, row(3).id]);

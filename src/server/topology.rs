@@ -72,6 +72,7 @@ fn state_name(state: RowState) -> &'static str {
         RowState::Joining => "joining",
         RowState::Normal => "normal",
         RowState::Leaving => "leaving",
+        RowState::Left => "left",
         RowState::Gone => "gone",
     }
 }

@@ -10,7 +10,7 @@ use crate::base::ids::{NodeId, SLOT_COUNT, Slot, slot_of};
 use crate::commands::spec::Command;
 use crate::commands::{CommandError, subcommands};
 use crate::protocol::{Args, Reply, parse_i64};
-use crate::ring::{Row, RowState, Rows};
+use crate::ring::{Row, Rows};
 use crate::store::Store;
 
 mod map;
@@ -59,7 +59,7 @@ pub struct Cx<'a> {
 impl<'a> Cx<'a> {
     /// The nodes that belong to the cluster, by id.
     fn nodes(&self) -> impl Iterator<Item = &'a Row> {
-        self.rows.iter().filter(|row| row.state != RowState::Gone)
+        self.rows.iter().filter(|row| row.state.is_member())
     }
 
     /// Argument `at` as a slot; `error` for a number that is none.

@@ -7,6 +7,7 @@ use crate::base::ids::ActorId;
 use crate::commands::table;
 use crate::protocol::client::{ReplyDecoder, Value};
 use crate::protocol::{Limits, Proto, Scanner};
+use crate::ring::RowState;
 use crate::store::Effects;
 use crate::store::mutation::Mutation;
 

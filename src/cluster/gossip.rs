@@ -1,0 +1,158 @@
+//! How rows spread: one task for each other node compares digests four times a second, and at once after a change, and
+//! exchanges whole maps when they differ. Addresses to join that no row names are asked now and then, so that two
+//! halves which never met find each other.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::task::{AbortHandle, JoinSet};
+use tokio::time::{sleep, timeout};
+use tracing::debug;
+
+use crate::base::ids::NodeId;
+use crate::cluster::Cluster;
+use crate::peer::control::{ControlError, ControlLink, Request, Response};
+use crate::ring::{Row, Rows};
+
+const COMPARE_INTERVAL: Duration = Duration::from_millis(250);
+/// Between two attempts at a node that does not answer, at most.
+const RETRY_PAUSE_MAX: Duration = Duration::from_secs(2);
+/// After a change, so that several in a row travel together.
+const GATHER_PAUSE: Duration = Duration::from_millis(2);
+const KNOCK_INTERVAL: Duration = Duration::from_secs(5);
+/// For one exchange of rows.
+pub(super) const ROWS_TIMEOUT: Duration = Duration::from_secs(1);
+
+impl Cluster {
+    /// Keeps one task running for each other node that takes part, for ever.
+    pub(super) async fn gossip(self: &Arc<Self>) {
+        let mut changes = self.changes();
+        let mut tasks = JoinSet::new();
+        let mut running: BTreeMap<NodeId, (SocketAddr, AbortHandle)> = BTreeMap::new();
+        loop {
+            let topology = self.topology();
+            let wanted: BTreeMap<NodeId, Row> = topology.others().map(|row| (row.id, row.clone())).collect();
+            running.retain(|id, (addr, task)| {
+                let keep = wanted.get(id).is_some_and(|row| row.peer_addr == *addr);
+                if !keep {
+                    task.abort();
+                }
+                keep
+            });
+            self.links.lock().retain(|id, _| wanted.contains_key(id));
+            for (id, row) in wanted {
+                if running.contains_key(&id) {
+                    continue;
+                }
+                self.announce(row.peer_addr);
+                let (addr, cluster) = (row.peer_addr, self.clone());
+                let task = tasks.spawn(async move { cluster.converse(&row).await });
+                running.insert(id, (addr, task));
+            }
+            while tasks.try_join_next().is_some() {}
+            if changes.changed().await.is_err() {
+                return;
+            }
+        }
+    }
+
+    /// Publishes what membership believes, for ever.
+    pub(super) async fn watch_membership(&self) {
+        let mut view = self.view.clone();
+        loop {
+            // The pause is for nodes that count as alive because they spoke lately: that ends without news.
+            if let Ok(Err(_)) = timeout(COMPARE_INTERVAL, view.changed()).await {
+                // Membership has ended: this node is leaving.
+                sleep(COMPARE_INTERVAL).await;
+            }
+            self.refresh();
+        }
+    }
+
+    /// Asks the addresses to join that no row names, for ever.
+    pub(super) async fn knock(&self) {
+        loop {
+            sleep(KNOCK_INTERVAL).await;
+            let topology = self.topology();
+            for addr in self.join_addrs().await {
+                if topology.rows.iter().any(|row| row.peer_addr == addr && row.state.is_member()) {
+                    continue;
+                }
+                match self.exchange_rows(&self.link_to(addr), &topology.rows).await {
+                    Ok(_) => self.announce(addr),
+                    Err(error) => debug!(%addr, %error, "an address to join does not answer"),
+                }
+            }
+        }
+    }
+
+    /// Tells membership of an address.
+    pub(super) fn announce(&self, addr: SocketAddr) {
+        if let Some(membership) = self.membership.lock().as_ref() {
+            membership.announce(addr);
+        }
+    }
+
+    /// The addresses to join but our own, looked up anew.
+    pub(super) async fn join_addrs(&self) -> Vec<SocketAddr> {
+        let settings = self.config.settings();
+        let mut addrs = Vec::new();
+        for peer in &settings.join {
+            match tokio::net::lookup_host((peer.host.as_str(), peer.port)).await {
+                Ok(found) => addrs.extend(found.take(1)),
+                Err(error) => debug!(%peer, %error, "an address to join cannot be looked up"),
+            }
+        }
+        addrs.retain(|addr| *addr != self.identity.peer_addr);
+        addrs
+    }
+
+    /// A connection to whoever listens there.
+    pub(super) fn link_to(&self, addr: SocketAddr) -> ControlLink {
+        ControlLink::new(addr, None, self.hello(), self.secret.clone())
+    }
+
+    /// Compares rows with one node, for ever.
+    async fn converse(&self, row: &Row) {
+        let (mut changes, link) = (self.changes(), self.link(row));
+        let mut pause = COMPARE_INTERVAL;
+        loop {
+            changes.mark_unchanged();
+            match self.compare(&link).await {
+                Ok(()) => {
+                    pause = COMPARE_INTERVAL;
+                    self.note_contact(row.id);
+                    let _ = timeout(pause, changes.changed()).await;
+                    sleep(GATHER_PAUSE).await;
+                }
+                Err(error) => {
+                    debug!(peer = %row.id, %error, "rows not compared");
+                    sleep(pause).await;
+                    pause = (pause * 2).min(RETRY_PAUSE_MAX);
+                }
+            }
+        }
+    }
+
+    async fn compare(&self, link: &ControlLink) -> Result<(), ControlError> {
+        let topology = self.topology();
+        match link.ask(&Request::Digest(topology.digest), ROWS_TIMEOUT).await? {
+            // Zero: it is only coming, and will ask for our rows when it knows how.
+            Response::Digest(theirs) if theirs == topology.digest || theirs == 0 => Ok(()),
+            _ => self.exchange_rows(link, &topology.rows).await.map(drop),
+        }
+    }
+
+    /// Sends these rows and takes in the answer, which is given too.
+    pub(super) async fn exchange_rows(&self, link: &ControlLink, rows: &Rows) -> Result<Rows, ControlError> {
+        match link.ask(&Request::Rows(rows.clone()), ROWS_TIMEOUT).await? {
+            Response::Rows(theirs) => {
+                self.merge_rows(&theirs);
+                Ok(theirs)
+            }
+            _ => Err(crate::base::wire::WireError.into()),
+        }
+    }
+}

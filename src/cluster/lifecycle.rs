@@ -1,0 +1,247 @@
+//! A node's way through a cluster, in order: find or found it, fill up, own slots, fill up again if it has to, leave.
+//!
+//! Before a step that others must know of takes effect, every live node confirms that it acts on our row ([`Cluster`]'s
+//! `barrier`): writes reach a joining node before it fetches, and its new owner before a leaving one hands over, so
+//! no write falls between. Every step may be cut off at any point: the row says how far it got, and the next life of
+//! this node starts from there.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::task::JoinSet;
+use tokio::time::{Instant, sleep, timeout};
+use tracing::{error, info, warn};
+
+use crate::base::clock::Hlc;
+use crate::base::ids::{NodeId, Slot};
+use crate::cluster::Cluster;
+use crate::cluster::gossip::ROWS_TIMEOUT;
+use crate::cluster::rules::{self, Answer, Entry, Start};
+use crate::peer::control::{ControlError, Request, Response};
+use crate::peer::handshake::HandshakeError;
+use crate::ring::{Row, RowState, Rows, transfer};
+
+/// Between two rounds of asking who is there.
+const ASK_INTERVAL: Duration = Duration::from_millis(50);
+/// The same once it has taken long.
+const ASK_INTERVAL_LATE: Duration = Duration::from_millis(500);
+const ASK_TIMEOUT: Duration = Duration::from_millis(500);
+/// Between two attempts to get a confirmation.
+const CONFIRM_INTERVAL: Duration = Duration::from_millis(20);
+/// How long a node that comes waits for confirmations of nodes that seem alive and do not answer.
+const COMING_PATIENCE: Duration = Duration::from_secs(15);
+/// The same for a node that goes: somebody is waiting for it to end.
+const LEAVING_PATIENCE: Duration = Duration::from_secs(1);
+
+impl Cluster {
+    /// Brings this node in and keeps it there: everything that goes on in the background. Ends only by being dropped.
+    pub async fn run(self: Arc<Self>) {
+        tokio::join!(self.live(), self.gossip(), self.watch_membership(), self.knock(), self.shed());
+    }
+
+    /// Hands this node's slots over and says goodbye. May be dropped at a deadline: the node then counts as dead, and what
+    /// has not been handed over is held by the other replicas alone.
+    pub async fn leave(self: &Arc<Self>) {
+        let topology = self.topology();
+        if topology.is_formed() && topology.others().next().is_some() {
+            self.set_own_row(RowState::Leaving, topology.is_warm());
+            self.barrier(LEAVING_PATIENCE).await;
+            if self.is_warm() {
+                self.hand_over().await;
+            }
+            self.set_own_row(RowState::Left, false);
+            self.barrier(LEAVING_PATIENCE).await;
+        }
+        let membership = self.membership.lock().take();
+        if let Some(membership) = membership {
+            membership.leave().await;
+        }
+    }
+
+    async fn live(self: &Arc<Self>) {
+        self.enter().await;
+        let mut changes = self.changes();
+        loop {
+            let topology = self.topology();
+            match topology.own_row().filter(|row| !row.warm).map(|row| row.state) {
+                Some(RowState::Joining) => self.join().await,
+                Some(RowState::Normal) => self.refill().await,
+                _ => {
+                    if changes.changed().await.is_err() {
+                        return;
+                    }
+                }
+            }
+        }
+    }
+
+    /// Finds the cluster, or founds it, and writes this node's first row.
+    async fn enter(self: &Arc<Self>) {
+        match self.find().await {
+            None => {
+                let slots = crate::base::ids::SLOT_COUNT;
+                self.filled_slots.store(slots, std::sync::atomic::Ordering::Relaxed);
+                self.update(|book| {
+                    book.founded = true;
+                    let row = self.next_own_row(book, RowState::Normal, true);
+                    book.rows.merge(row)
+                });
+                info!(node = %self.identity.id, "founded the cluster");
+            }
+            Some(rows) => {
+                let entry = rules::entry(&rows, &self.identity.id);
+                self.update(|book| {
+                    let known = rows.get(&self.identity.id).map_or(0, |row| row.generation);
+                    book.generation = book.generation.max(known.saturating_add(1));
+                    book.rows = rows;
+                    let state = if entry == Entry::Refill { RowState::Normal } else { RowState::Joining };
+                    let row = self.next_own_row(book, state, false);
+                    book.rows.merge(row)
+                });
+                match entry {
+                    Entry::Never => {
+                        error!(node = %self.identity.id, "this node was given up for ever: give it another node-name")
+                    }
+                    Entry::Join => info!(node = %self.identity.id, "joining the cluster"),
+                    Entry::Refill => info!(node = %self.identity.id, "back in the cluster, filling up"),
+                }
+            }
+        }
+    }
+
+    /// Asks the addresses to join until one belongs to a cluster; `None` when this node is to found it.
+    async fn find(self: &Arc<Self>) -> Option<Rows> {
+        let began = Instant::now();
+        let may_found = self.may_found().await;
+        loop {
+            match rules::start(may_found, self.ask_round().await, began.elapsed()) {
+                Start::Found => return None,
+                Start::Enter(rows) if rows.is_full() && rows.get(&self.identity.id).is_none() => {
+                    warn!(rows = rows.len(), "the cluster is full");
+                    sleep(COMING_PATIENCE).await;
+                }
+                Start::Enter(rows) => return Some(rows),
+                Start::Wait => {
+                    let late = began.elapsed() > 2 * rules::FOUNDING_PATIENCE;
+                    sleep(if late { ASK_INTERVAL_LATE } else { ASK_INTERVAL }).await;
+                }
+            }
+        }
+    }
+
+    /// Whether this node's own address is the first to join, or there is none.
+    async fn may_found(&self) -> bool {
+        let settings = self.config.settings();
+        let Some(first) = settings.join.first() else { return true };
+        match tokio::net::lookup_host((first.host.as_str(), first.port)).await {
+            Ok(mut found) => found.any(|addr| addr == self.identity.peer_addr),
+            Err(_) => false,
+        }
+    }
+
+    async fn ask_round(self: &Arc<Self>) -> Vec<Answer> {
+        let mut asked = JoinSet::new();
+        for addr in self.join_addrs().await {
+            self.announce(addr);
+            let (cluster, link) = (self.clone(), self.link_to(addr));
+            asked.spawn(async move { timeout(ASK_TIMEOUT, cluster.exchange_rows(&link, &Rows::new())).await });
+        }
+        let answers = asked.join_all().await.into_iter();
+        answers
+            .map(|answer| match answer {
+                Ok(Ok(rows)) if rows.iter().any(|row| row.state == RowState::Normal) => Answer::Formed(rows),
+                // Our own address under another name says as much as a node that knows nothing.
+                Ok(Ok(_) | Err(ControlError::Handshake(HandshakeError::Ourselves))) => Answer::Unformed,
+                Ok(Err(_)) | Err(_) => Answer::Silent,
+            })
+            .collect()
+    }
+
+    /// From a joining row to a normal one: everybody writes to us, then we fetch, then everybody reads from us.
+    async fn join(self: &Arc<Self>) {
+        let began = Instant::now();
+        self.barrier(COMING_PATIENCE).await;
+        self.fill().await;
+        self.set_own_row(RowState::Normal, true);
+        self.barrier(COMING_PATIENCE).await;
+        info!(slots = self.warm_slots(), ms = began.elapsed().as_millis() as u64, "joined the cluster");
+    }
+
+    async fn refill(self: &Arc<Self>) {
+        let began = Instant::now();
+        self.barrier(COMING_PATIENCE).await;
+        self.fill().await;
+        self.set_own_row(RowState::Normal, true);
+        info!(slots = self.warm_slots(), ms = began.elapsed().as_millis() as u64, "filled up");
+    }
+
+    /// Gives every node the slots that it gains by our going.
+    async fn hand_over(&self) {
+        let topology = self.topology();
+        let Some(index) = topology.ring.index_of(&topology.me) else { return };
+        for (peer, change) in transfer::plan(&topology.ring, &topology.next_ring) {
+            let is_ours = |slot: &Slot| topology.ring.homes(*slot).contains(&index);
+            let slots: Vec<Slot> = change.gains.into_iter().filter(is_ours).collect();
+            let count = slots.len();
+            match self.push_slots(peer, slots, Hlc(0)).await {
+                Ok(keys) => info!(%peer, slots = count, keys, "handed over"),
+                Err(error) => warn!(%peer, slots = count, %error, "cannot hand over"),
+            }
+        }
+    }
+
+    /// Returns when every node that lives acts on our row as it now is, and has finished what it began before.
+    ///
+    /// A node that neither answers nor is believed dead is waited for until `patience` is over.
+    async fn barrier(self: &Arc<Self>, patience: Duration) {
+        let until = Instant::now() + patience;
+        let mut confirmed = BTreeSet::new();
+        loop {
+            let topology = self.topology();
+            let open = |row: &&Row| !confirmed.contains(&row.id) && self.may_live(&row.id);
+            let waiting: Vec<Row> = topology.others().filter(open).cloned().collect();
+            if waiting.is_empty() {
+                return;
+            }
+            if Instant::now() >= until {
+                let nodes: Vec<String> = waiting.iter().map(|row| row.id.to_string()).collect();
+                warn!(nodes = nodes.join(","), "going on without the confirmation of these nodes");
+                return;
+            }
+            let mut asked = JoinSet::new();
+            for row in waiting {
+                let cluster = self.clone();
+                asked.spawn(async move { cluster.confirm(&row).await.then_some(row.id) });
+            }
+            let before = confirmed.len();
+            confirmed.extend(asked.join_all().await.into_iter().flatten());
+            if confirmed.len() == before {
+                sleep(CONFIRM_INTERVAL).await;
+            }
+        }
+    }
+
+    /// Gives one node our rows and asks whether it acts on them.
+    async fn confirm(&self, peer: &Row) -> bool {
+        let link = self.link(peer);
+        let topology = self.topology();
+        let Some(own) = topology.own_row() else { return false };
+        let adopt = Request::Adopt { node: own.id, generation: own.generation, version: own.version };
+        if self.exchange_rows(&link, &topology.rows).await.is_err() {
+            return false;
+        }
+        // A topology that is held here would keep others waiting for us.
+        drop(topology);
+        let adopted = matches!(link.ask(&adopt, ROWS_TIMEOUT).await, Ok(Response::Adopted(true)));
+        if adopted {
+            self.note_contact(peer.id);
+        }
+        adopted
+    }
+
+    /// This node's id.
+    pub fn id(&self) -> NodeId {
+        self.identity.id
+    }
+}

@@ -1,0 +1,189 @@
+//! The decisions of coming and filling up, without a clock, a socket or a store.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use crate::base::ids::{NodeId, Slot};
+use crate::ring::{Ring, RowState, Rows};
+
+/// How long somebody who may found a cluster looks for one that is there already.
+pub const FOUNDING_PATIENCE: Duration = Duration::from_secs(1);
+
+/// What a node to join said.
+#[derive(Clone, PartialEq, Debug)]
+pub enum Answer {
+    /// It belongs to a cluster of these rows.
+    Formed(Rows),
+    /// It belongs to none yet.
+    Unformed,
+    /// Nothing.
+    Silent,
+}
+
+/// What a node that belongs to nothing does next.
+#[derive(Clone, PartialEq, Debug)]
+pub enum Start {
+    /// Enter the cluster of these rows.
+    Enter(Rows),
+    /// Be the first member of a new one.
+    Found,
+    /// Ask again.
+    Wait,
+}
+
+/// What to do after one round of asking; `may_found` is true for one node of a list only.
+pub fn start(may_found: bool, answers: Vec<Answer>, waited: Duration) -> Start {
+    let silent = answers.contains(&Answer::Silent);
+    let mut formed: Option<Rows> = None;
+    for answer in answers {
+        if let Answer::Formed(rows) = answer {
+            formed.get_or_insert_with(Rows::new).merge_all(&rows);
+        }
+    }
+    match formed {
+        Some(rows) => Start::Enter(rows),
+        None if may_found && (!silent || waited >= FOUNDING_PATIENCE) => Start::Found,
+        None => Start::Wait,
+    }
+}
+
+/// How a node enters a cluster that may have known it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Entry {
+    /// It owns nothing yet: fetch first, then own.
+    Join,
+    /// It owns its slots and has forgotten what was in them.
+    Refill,
+    /// Its id was given up for ever.
+    Never,
+}
+
+/// How the node of this id enters.
+pub fn entry(rows: &Rows, me: &NodeId) -> Entry {
+    match rows.get(me).map(|row| row.state) {
+        None | Some(RowState::Left | RowState::Joining) => Entry::Join,
+        Some(RowState::Normal | RowState::Leaving) => Entry::Refill,
+        Some(RowState::Gone) => Entry::Never,
+    }
+}
+
+/// Whose contents of each slot have been fetched.
+pub type Taken = BTreeMap<Slot, Vec<NodeId>>;
+
+/// What is left to fetch.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct Pulls {
+    /// Which slots to fetch from whom, now.
+    pub from: BTreeMap<NodeId, Vec<Slot>>,
+    /// Slots that have enough.
+    pub filled: usize,
+    /// Slots whose home replicas are all dead or filling up themselves.
+    pub stuck: usize,
+}
+
+/// What the node `me` still has to fetch of `slots`.
+///
+/// A write that was acknowledged is held by W of N home replicas, so any N-W+1 of them hold it between them. Of the
+/// sources that there are, those first in the preference list are taken: the coordinator, which holds every write
+/// that it has begun, is the first of them.
+pub fn pulls(
+    slots: &[Slot],
+    ring: &Ring,
+    me: &NodeId,
+    write_quorum: usize,
+    is_source: impl Fn(&NodeId) -> bool,
+    taken: &Taken,
+) -> Pulls {
+    let sources: Vec<bool> = ring.members().iter().map(|member| member.id != *me && is_source(&member.id)).collect();
+    let mut pulls = Pulls::default();
+    for slot in slots {
+        let homes = if sources.is_empty() { &[][..] } else { ring.homes(*slot) };
+        let id_of = |index: &u16| ring.members().get(usize::from(*index)).map(|member| member.id);
+        let others = homes.iter().filter_map(id_of).filter(|id| id != me).count();
+        let wanted = (homes.len() + 1).saturating_sub(write_quorum.clamp(1, homes.len().max(1))).min(others);
+        let have = taken.get(slot).map_or(&[][..], Vec::as_slice);
+        let is_open = |index: &&u16| sources.get(usize::from(**index)) == Some(&true);
+        let open = homes.iter().filter(is_open).filter_map(id_of).filter(|id| !have.contains(id));
+        let next: Vec<NodeId> = open.take(wanted.saturating_sub(have.len())).collect();
+        match (next.is_empty(), have.is_empty() && wanted > 0) {
+            (false, _) => next.into_iter().for_each(|id| pulls.from.entry(id).or_default().push(*slot)),
+            (true, true) => pulls.stuck += 1,
+            (true, false) => pulls.filled += 1,
+        }
+    }
+    pulls
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cluster::testing::row;
+    use crate::ring::Row;
+
+    fn rows(states: &[RowState]) -> Rows {
+        let mut rows = Rows::new();
+        for (at, state) in states.iter().enumerate() {
+            rows.merge(row(at as u8 + 1, *state));
+        }
+        rows
+    }
+
+    #[test]
+    fn only_the_first_of_a_list_founds_and_only_when_nobody_has() {
+        let formed = || Answer::Formed(rows(&[RowState::Normal]));
+        let (now, later) = (Duration::ZERO, FOUNDING_PATIENCE);
+        assert_eq!(start(true, vec![], now), Start::Found);
+        assert_eq!(start(true, vec![Answer::Unformed, Answer::Unformed], now), Start::Found);
+        assert_eq!(start(true, vec![Answer::Silent, Answer::Unformed], now), Start::Wait);
+        assert_eq!(start(true, vec![Answer::Silent], later), Start::Found);
+        assert_eq!(start(true, vec![Answer::Silent, formed()], later), Start::Enter(rows(&[RowState::Normal])));
+        assert_eq!(start(false, vec![Answer::Unformed], later), Start::Wait);
+        assert_eq!(start(false, vec![formed()], now), Start::Enter(rows(&[RowState::Normal])));
+    }
+
+    #[test]
+    fn who_was_known_refills_and_who_left_joins() {
+        let id = row(1, RowState::Normal).id;
+        let entry_of = |state| entry(&rows(&[state]), &id);
+        assert_eq!(entry(&Rows::new(), &id), Entry::Join);
+        assert_eq!((entry_of(RowState::Left), entry_of(RowState::Joining)), (Entry::Join, Entry::Join));
+        assert_eq!((entry_of(RowState::Normal), entry_of(RowState::Leaving)), (Entry::Refill, Entry::Refill));
+        assert_eq!(entry_of(RowState::Gone), Entry::Never);
+    }
+
+    #[test]
+    fn enough_home_replicas_are_asked_to_meet_every_write_quorum() {
+        let all: Vec<Slot> = Slot::all().collect();
+        let map = rows(&[RowState::Normal; 4]);
+        let ring = map.ring(3);
+        let newcomer = row(9, RowState::Joining).id;
+        let mut taken = Taken::new();
+        let plan = pulls(&all, &ring, &newcomer, 2, |_| true, &taken);
+        assert_eq!(plan.from.values().map(Vec::len).sum::<usize>(), 2 * all.len());
+        for (source, slots) in &plan.from {
+            let index = ring.index_of(source).expect("a member");
+            assert!(slots.iter().all(|slot| ring.homes(*slot)[..2].contains(&index)));
+            slots.iter().for_each(|slot| taken.entry(*slot).or_default().push(*source));
+        }
+        let done = pulls(&all, &ring, &newcomer, 2, |_| true, &taken);
+        assert_eq!((done.filled, done.from.len(), done.stuck), (all.len(), 0, 0));
+    }
+
+    #[test]
+    fn a_node_that_restarted_asks_the_others_and_waits_for_one_of_them() {
+        let all: Vec<Slot> = Slot::all().collect();
+        let map = rows(&[RowState::Normal; 3]);
+        let (ring, ids) = (map.ring(3), map.iter().map(|row: &Row| row.id).collect::<Vec<_>>());
+        let plan = |sources: &[NodeId], taken: &Taken| pulls(&all, &ring, &ids[0], 2, |id| sources.contains(id), taken);
+        let both = plan(&ids, &Taken::new());
+        assert_eq!(both.from.keys().copied().collect::<Vec<_>>(), ids[1..]);
+        assert_eq!(plan(&[], &Taken::new()).stuck, all.len());
+        let one = plan(&ids[1..2], &Taken::new());
+        assert_eq!(one.from.keys().copied().collect::<Vec<_>>(), ids[1..2]);
+        let taken = all.iter().map(|slot| (*slot, vec![ids[1]])).collect();
+        assert_eq!(plan(&ids[1..2], &taken).filled, all.len());
+        assert_eq!(plan(&ids, &taken).from.keys().copied().collect::<Vec<_>>(), ids[2..]);
+        let alone = rows(&[RowState::Normal]);
+        assert_eq!(pulls(&all, &alone.ring(3), &ids[0], 2, |_| true, &Taken::new()).filled, all.len());
+    }
+}

@@ -1,0 +1,63 @@
+//! Answers to other nodes' control connections.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::net::TcpStream;
+use tokio::time::timeout;
+use tracing::debug;
+
+use crate::cluster::Cluster;
+use crate::peer::control::{ControlError, Refusal, Request, Response, read_request, write_response};
+use crate::peer::handshake::Hello;
+use crate::ring::Rows;
+
+/// A connection on which nothing was asked for so long is closed; whoever needs it dials again.
+const IDLE_TIMEOUT: Duration = Duration::from_secs(60);
+
+impl Cluster {
+    /// Answers one node's control connection, behind the handshake, until it ends.
+    pub async fn serve_control(self: Arc<Self>, mut stream: TcpStream, hello: Hello) {
+        if let Err(error) = self.serve(&mut stream, &hello).await {
+            debug!(peer = %hello.node, %error, "control connection ended");
+        }
+    }
+
+    async fn serve(&self, stream: &mut TcpStream, hello: &Hello) -> Result<(), ControlError> {
+        stream.set_nodelay(true)?;
+        loop {
+            let request = timeout(IDLE_TIMEOUT, read_request(stream)).await.unwrap_or(Err(ControlError::TimedOut))?;
+            self.note_contact(hello.node);
+            let response = self.answer(request).await;
+            write_response(stream, &response).await?;
+        }
+    }
+
+    async fn answer(&self, request: Request) -> Response {
+        match request {
+            Request::Digest(_) => {
+                let topology = self.topology();
+                Response::Digest(if topology.is_formed() { topology.digest } else { 0 })
+            }
+            Request::Rows(rows) => {
+                self.merge_rows(&rows);
+                let topology = self.topology();
+                Response::Rows(if topology.is_formed() { topology.rows.clone() } else { Rows::new() })
+            }
+            Request::Adopt { node, generation, version } => {
+                let row = self.topology().rows.get(&node).map(|row| (row.generation, row.version));
+                let adopted = row.is_some_and(|known| known >= (generation, version));
+                if adopted {
+                    self.settle().await;
+                }
+                Response::Adopted(adopted)
+            }
+            Request::GetSlots { slots, cursor } if self.is_warm() => self.read_piece(&slots, cursor).await,
+            Request::GetSlots { .. } => Response::Refused(Refusal::NotWarm),
+            Request::PutStates(entries) => match self.merge_entries(&entries).await {
+                Ok(()) => Response::Stored,
+                Err(refusal) => Response::Refused(refusal),
+            },
+        }
+    }
+}

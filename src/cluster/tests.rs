@@ -1,0 +1,199 @@
+//! Whole nodes of this part in one process, talking over loopback TCP and UDP: forming, joining, refilling, leaving.
+
+use super::*;
+use crate::base::clock::Hlc;
+use crate::base::ids::{SLOT_COUNT, Slot, slot_of};
+use crate::cluster::testing::config;
+use crate::membership::MembershipConfig;
+use crate::peer::handshake;
+use crate::store::hash_name;
+use crate::store::mutation::Mutation;
+use crate::store::slot::Name;
+use crate::store::{Effects, Store};
+use tokio::net::TcpListener;
+use tokio::task::JoinHandle;
+
+/// How long anything may take in a test on a busy machine.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// A node whose end is silence, like a crash's.
+struct Node {
+    cluster: Arc<Cluster>,
+    tasks: Vec<JoinHandle<()>>,
+}
+
+impl Drop for Node {
+    fn drop(&mut self) {
+        self.tasks.iter().for_each(JoinHandle::abort);
+        // The driver of membership ends with the last handle on it.
+        self.cluster.membership.lock().take();
+    }
+}
+
+/// Starts the node whose peer port is this, with the nodes at these peer ports to join.
+async fn start(port: u16, join: &[u16]) -> Node {
+    let join: Vec<String> = join.iter().map(|port| format!("127.0.0.1:{port}")).collect();
+    let (own, join) = (port.to_string(), join.join(","));
+    // The other ports stand in the row only: nothing listens there.
+    let config = config(&[("port", "1"), ("peer-port", &own), ("join", &join), ("cluster-secret", "of the tests")]);
+    let identity = load_or_derive(&config.settings()).expect("an identity");
+    let store = Arc::new(Store::new(identity.actor()));
+    let settings = MembershipConfig {
+        id: identity.id,
+        generation: identity.generation,
+        bind: identity.peer_addr,
+        advertised: identity.peer_addr,
+        cluster: "rondo".to_owned(),
+        secret: Some("of the tests".to_owned()),
+        probe_period_ms: MembershipConfig::PROBE_PERIOD_MS,
+    };
+    // An earlier life's sockets are closed when its tasks are next looked at.
+    let (listener, membership) = loop {
+        tokio::time::sleep(Duration::from_millis(10)).await;
+        let Ok(listener) = TcpListener::bind(identity.peer_addr).await else { continue };
+        if let Ok(membership) = Membership::spawn(settings.clone()) {
+            break (listener, membership);
+        }
+    };
+    let cluster = Cluster::new(config, identity, store, membership);
+    let serving = cluster.clone();
+    let tasks = vec![
+        tokio::spawn(cluster.clone().run()),
+        tokio::spawn(async move {
+            let mut connections = tokio::task::JoinSet::new();
+            while let Ok((mut stream, _)) = listener.accept().await {
+                let serving = serving.clone();
+                connections.spawn(async move {
+                    if let Ok(hello) = handshake::accept(&mut stream, &serving.hello(), b"of the tests").await {
+                        serving.serve_control(stream, hello).await;
+                    }
+                });
+            }
+        }),
+    ];
+    Node { cluster, tasks }
+}
+
+async fn until(what: &str, holds: impl Fn() -> bool) {
+    let waiting = async {
+        while !holds() {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    };
+    assert!(tokio::time::timeout(PATIENCE, waiting).await.is_ok(), "never: {what}");
+}
+
+/// Every node is warm and all see the same so many members alive.
+async fn formed(nodes: &[&Node], members: usize) {
+    until("the nodes form one cluster", || {
+        let digest = nodes[0].cluster.topology().digest;
+        nodes.iter().all(|node| {
+            let topology = node.cluster.topology();
+            let alive = topology.members.iter().filter(|member| member.liveness == Liveness::Alive && member.warm);
+            topology.digest == digest && topology.is_warm() && alive.count() == members
+        })
+    })
+    .await;
+}
+
+/// Writes so many keys on this node alone; gives them.
+fn write(node: &Node, count: usize) -> Vec<Vec<u8>> {
+    let store = &node.cluster.store;
+    let keys: Vec<Vec<u8>> = (0..count).map(|n| format!("key:{n}").into_bytes()).collect();
+    let mut effects = Effects::default();
+    for key in &keys {
+        let assign = Mutation::Assign { value: key, deadline_ms: 0 };
+        store.lock(slot_of(key), 0, store.clock.now_ms(), &mut effects).write(key, assign);
+    }
+    keys
+}
+
+fn dot_of(node: &Node, key: &[u8]) -> Option<(Hlc, crate::base::ids::ActorId)> {
+    let store = &node.cluster.store;
+    let table = store.table(slot_of(key));
+    let entry = table.find(Name { db: 0, key, hash: hash_name(0, key) })?;
+    Some((entry.dot().hlc, store.actors.id(entry.dot().actor)))
+}
+
+fn total(node: &Node) -> usize {
+    Slot::all().map(|slot| node.cluster.store.table(slot).iter().count()).sum()
+}
+
+#[tokio::test]
+async fn three_start_at_once_a_fourth_takes_its_slots_and_one_that_forgot_gets_its_back() {
+    let list = [21_701, 21_702, 21_703];
+    // In the wrong order: those that wait for the founder come first.
+    let (three, two) = (start(21_703, &list).await, start(21_702, &list).await);
+    let one = start(21_701, &list).await;
+    formed(&[&one, &two, &three], 3).await;
+    assert_eq!(three.cluster.warm_slots(), SLOT_COUNT);
+
+    // What a quorum of two would have left: every key on two of three nodes, and a deleted one among them.
+    let keys = write(&one, 5_000);
+    let mut effects = Effects::default();
+    one.cluster.store.lock(slot_of(b"key:7"), 0, 0, &mut effects).write(b"key:7", Mutation::Delete);
+    let everything: Vec<Slot> = Slot::all().collect();
+    let sent = one.cluster.push_slots(two.cluster.id(), everything.clone(), Hlc(0)).await.expect("pushed");
+    assert_eq!((sent, total(&two), total(&three)), (5_000, 5_000, 0));
+    assert!(keys.iter().all(|key| dot_of(&one, key) == dot_of(&two, key)));
+    let late = one.cluster.push_slots(two.cluster.id(), everything, Hlc(u64::MAX)).await.expect("pushed");
+    assert_eq!(late, 0);
+
+    let four = start(21_704, &[21_702, 21_703]).await;
+    formed(&[&one, &two, &three, &four], 4).await;
+    let topology = four.cluster.topology();
+    let held: Vec<&Vec<u8>> = keys.iter().filter(|key| topology.is_home(slot_of(key))).collect();
+    assert_eq!(total(&four), held.len());
+    assert!(held.iter().all(|key| dot_of(&four, key) == dot_of(&one, key)));
+    assert!(held.len() > 3_000 && four.cluster.warm_slots() == topology.own_slots().len());
+
+    let (id, before) = (two.cluster.id(), two.cluster.identity.generation);
+    drop(two);
+    until("the silence is noticed", || one.cluster.topology().liveness(&id) == Liveness::Down).await;
+    let two = start(21_702, &list).await;
+    formed(&[&one, &two, &three, &four], 4).await;
+    assert!(two.cluster.id() == id && two.cluster.identity.generation > before);
+    let topology = two.cluster.topology();
+    let homes: Vec<&Vec<u8>> = keys.iter().filter(|key| topology.is_home(slot_of(key))).collect();
+    let held = homes.iter().filter(|key| dot_of(&two, key) == dot_of(&one, key)).count();
+    assert_eq!((total(&two), held), (homes.len(), homes.len()));
+}
+
+#[tokio::test]
+async fn who_leaves_hands_over_first_and_may_come_back() {
+    let list: Vec<u16> = (21_711..=21_714).collect();
+    let mut nodes = Vec::new();
+    for port in &list {
+        nodes.push(start(*port, &list).await);
+    }
+    formed(&nodes.iter().collect::<Vec<_>>(), 4).await;
+    let gone = nodes.pop().expect("four");
+    let keys = write(&gone, 2_000);
+    let old = gone.cluster.topology();
+    let ours: Vec<&Vec<u8>> = keys.iter().filter(|key| old.is_home(slot_of(key))).collect();
+    tokio::time::timeout(PATIENCE, gone.cluster.leave()).await.expect("left");
+    drop(gone);
+    formed(&nodes.iter().collect::<Vec<_>>(), 3).await;
+    // Three hold everything now, so each key that the fourth owned has gone to the one that did not own it.
+    for key in &ours {
+        let holders = nodes.iter().filter(|node| dot_of(node, key).is_some()).count();
+        assert_eq!(holders, 1, "{}", String::from_utf8_lossy(key));
+    }
+    nodes.push(start(21_714, &list).await);
+    formed(&nodes.iter().collect::<Vec<_>>(), 4).await;
+}
+
+#[tokio::test]
+async fn a_founder_that_was_known_before_fills_up_instead_of_answering_nothing() {
+    let one = start(21_721, &[]).await;
+    let two = start(21_722, &[21_721]).await;
+    formed(&[&one, &two], 2).await;
+    write(&two, 500);
+    let id = one.cluster.id();
+    drop(one);
+    until("the silence is noticed", || two.cluster.topology().liveness(&id) == Liveness::Down).await;
+    // With nobody to ask it founds a cluster of its own, until the old one finds it.
+    let one = start(21_721, &[]).await;
+    until("it has its keys back", || total(&one) == 500).await;
+    formed(&[&one, &two], 2).await;
+}

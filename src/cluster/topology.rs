@@ -1,0 +1,162 @@
+//! The ring in force as one immutable value: rows, rings made of them, and who is alive.
+//!
+//! Made anew whenever one of these changes and swapped in whole, so that a request sees one state of the cluster from
+//! start to end. Building a ring costs milliseconds, so rings are kept while the rows they are made of are the same.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use crate::base::ids::{NodeId, Slot};
+use crate::membership::Liveness;
+use crate::ring::{Ring, Row, RowState, Rows};
+
+/// What a node believes of the cluster at one moment.
+#[derive(Clone, Debug)]
+pub struct Topology {
+    /// Every row that is known.
+    pub rows: Rows,
+    /// Today's owners; empty until this node belongs to a cluster.
+    pub ring: Arc<Ring>,
+    /// The owners once everybody has joined or left who is about to; the same as `ring` when nobody is.
+    pub next_ring: Arc<Ring>,
+    /// What is believed of each node that takes part.
+    pub alive: BTreeMap<NodeId, Liveness>,
+    /// What a request needs to know of the members, in the order of `ring.members()`.
+    pub members: Vec<Standing>,
+    /// The same for `next_ring.members()`.
+    pub next_members: Vec<Standing>,
+    /// This node.
+    pub me: NodeId,
+    /// The rows' digest.
+    pub digest: u64,
+}
+
+/// One member as a request looks at it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Standing {
+    /// Who it is.
+    pub id: NodeId,
+    /// Where other nodes reach it.
+    pub peer_addr: SocketAddr,
+    /// Which life of it.
+    pub generation: u64,
+    /// What is believed of it; this node is always alive.
+    pub liveness: Liveness,
+    /// It holds all of its slots' data and may answer reads.
+    pub warm: bool,
+}
+
+impl Topology {
+    /// The topology of these rows. Rings are taken from `before` when they would be the same.
+    pub fn new(
+        rows: Rows,
+        me: NodeId,
+        replicas: usize,
+        before: Option<&Topology>,
+        liveness: impl Fn(&NodeId) -> Liveness,
+    ) -> Topology {
+        let same = before.filter(|before| same_owners(&before.rows, &rows) && before.ring.replicas() == replicas);
+        let (ring, next_ring) = match same {
+            Some(before) => (before.ring.clone(), before.next_ring.clone()),
+            None => rings(&rows, replicas),
+        };
+        let believed = |id: &NodeId| if *id == me { Liveness::Alive } else { liveness(id) };
+        let taking_part = rows.iter().filter(|row| row.state.is_member());
+        let alive: BTreeMap<NodeId, Liveness> = taking_part.map(|row| (row.id, believed(&row.id))).collect();
+        let (members, next_members) = (standings(&ring, &rows, &alive), standings(&next_ring, &rows, &alive));
+        let digest = rows.digest();
+        Topology { rows, ring, next_ring, alive, members, next_members, me, digest }
+    }
+
+    /// What is believed of this node; one that takes no part is down.
+    pub fn liveness(&self, id: &NodeId) -> Liveness {
+        self.alive.get(id).copied().unwrap_or(Liveness::Down)
+    }
+
+    /// This node's own row, once it has one.
+    pub fn own_row(&self) -> Option<&Row> {
+        self.rows.get(&self.me)
+    }
+
+    /// True when this node belongs to a cluster.
+    pub fn is_formed(&self) -> bool {
+        self.own_row().is_some()
+    }
+
+    /// True when this node may answer reads: it owns slots and holds all that is in them.
+    pub fn is_warm(&self) -> bool {
+        self.own_row().is_some_and(|row| row.warm && matches!(row.state, RowState::Normal | RowState::Leaving))
+    }
+
+    /// The slots that this node is a home replica of, or will be.
+    pub fn own_slots(&self) -> Vec<Slot> {
+        let Some(index) = self.next_ring.index_of(&self.me) else { return Vec::new() };
+        Slot::all().filter(|slot| self.next_ring.homes(*slot).contains(&index)).collect()
+    }
+
+    /// True when this node is a home replica of `slot`, today or soon.
+    pub fn is_home(&self, slot: Slot) -> bool {
+        let is_home = |ring: &Ring| ring.index_of(&self.me).is_some_and(|index| ring.homes(slot).contains(&index));
+        !self.ring.members().is_empty() && (is_home(&self.ring) || is_home(&self.next_ring))
+    }
+
+    /// The other nodes that take part.
+    pub fn others(&self) -> impl Iterator<Item = &Row> {
+        self.rows.iter().filter(|row| row.id != self.me && row.state.is_member())
+    }
+}
+
+fn rings(rows: &Rows, replicas: usize) -> (Arc<Ring>, Arc<Ring>) {
+    let ring = Arc::new(rows.ring(replicas));
+    let settled = rows.iter().all(|row| !matches!(row.state, RowState::Joining | RowState::Leaving));
+    let next_ring = if settled { ring.clone() } else { Arc::new(rows.next_ring(replicas)) };
+    (ring, next_ring)
+}
+
+/// True when both maps give the same rings.
+fn same_owners(one: &Rows, other: &Rows) -> bool {
+    let owners = |rows: &Rows| -> Vec<_> {
+        let members = rows.iter().filter(|row| row.state.is_member());
+        members.map(|row| (row.id, row.state, row.zone.clone(), row.weight.to_bits())).collect()
+    };
+    owners(one) == owners(other)
+}
+
+fn standings(ring: &Ring, rows: &Rows, alive: &BTreeMap<NodeId, Liveness>) -> Vec<Standing> {
+    let standing = |row: &Row| Standing {
+        id: row.id,
+        peer_addr: row.peer_addr,
+        generation: row.generation,
+        liveness: alive.get(&row.id).copied().unwrap_or(Liveness::Down),
+        warm: row.warm,
+    };
+    ring.members().iter().filter_map(|member| rows.get(&member.id)).map(standing).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cluster::testing::row;
+
+    #[test]
+    fn rings_are_built_again_only_when_owners_change() {
+        let mut rows = Rows::new();
+        rows.merge(row(1, RowState::Normal));
+        rows.merge(row(2, RowState::Normal));
+        let me = row(1, RowState::Normal).id;
+        let down = |_: &NodeId| Liveness::Down;
+        let first = Topology::new(rows.clone(), me, 3, None, down);
+        assert!(Arc::ptr_eq(&first.ring, &first.next_ring));
+        assert!(first.is_warm() && first.own_slots().len() == crate::base::ids::SLOT_COUNT);
+        assert_eq!(first.members.iter().map(|m| m.liveness).collect::<Vec<_>>(), [Liveness::Alive, Liveness::Down]);
+
+        rows.merge(Row { warm: false, version: 2, ..row(1, RowState::Normal) });
+        let cold = Topology::new(rows.clone(), me, 3, Some(&first), down);
+        assert!(Arc::ptr_eq(&first.ring, &cold.ring) && !cold.is_warm() && cold.digest != first.digest);
+
+        rows.merge(row(3, RowState::Joining));
+        let next = Topology::new(rows, me, 3, Some(&cold), down);
+        assert_eq!((next.ring.members().len(), next.next_ring.members().len()), (2, 3));
+    }
+}

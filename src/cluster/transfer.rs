@@ -1,0 +1,218 @@
+//! Keys that travel from node to node: whole states with their versions, in pieces, merged where they arrive.
+//!
+//! Pulling fills a node that joins or has restarted; pushing hands over and replays hints. A slot is locked for a few
+//! hundred entries at a time and never across a wait, so clients hardly notice. A key that changes while it
+//! travels is also written by its coordinator to the new owner; merging makes the order irrelevant.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::task::{JoinSet, yield_now};
+use tokio::time::Instant;
+use tracing::{debug, warn};
+
+use crate::base::clock::Hlc;
+use crate::base::ids::{NodeId, Slot, slot_of};
+use crate::base::wire::WireError;
+use crate::cluster::Cluster;
+use crate::cluster::rules::{self, Pulls, Taken};
+use crate::peer::control::{ControlError, Entries, Refusal, Request, Response};
+use crate::ring::Row;
+use crate::store::entry::Entry;
+use crate::store::hash_name;
+use crate::store::slot::{Name, SlotTable};
+
+/// A piece is sent when it has grown to this.
+const PIECE_BYTES: usize = 1 << 20;
+/// Most entries read under one lock.
+const BATCH_ENTRIES_MAX: usize = 256;
+/// Entries read under one lock are to take about this much.
+const BATCH_BYTES: usize = 256 << 10;
+/// Slots, most of them empty, looked at before others get their turn.
+const SLOTS_PER_TURN: usize = 256;
+/// For one piece, there or back.
+const PIECE_TIMEOUT: Duration = Duration::from_secs(30);
+/// Nodes that are pulled from at the same time.
+const SOURCES_MAX: usize = 2;
+const RETRY_PAUSE: Duration = Duration::from_millis(200);
+/// How long a node waits for sources of slots whose home replicas are all dead or filling up.
+const STUCK_PATIENCE: Duration = Duration::from_secs(30);
+
+/// Keys did not all arrive. What did is merged; the rest may be sent again.
+#[derive(Debug, thiserror::Error)]
+pub enum TransferError {
+    /// No row tells where this node is.
+    #[error("node {0} is not known")]
+    UnknownNode(NodeId),
+    /// The control link failed.
+    #[error(transparent)]
+    Control(#[from] ControlError),
+}
+
+impl Cluster {
+    /// Sends `peer` every key of these slots that was last written at or after `since`, deleted ones included, and says how
+    /// many there were.
+    pub async fn push_slots(&self, peer: NodeId, slots: Vec<Slot>, since: Hlc) -> Result<u64, TransferError> {
+        let row = self.topology().rows.get(&peer).cloned().ok_or(TransferError::UnknownNode(peer))?;
+        let link = self.new_link(&row);
+        let (mut piece, mut sent) = (Entries::default(), 0);
+        for (at, slot) in slots.iter().enumerate() {
+            let mut cursor = 0;
+            loop {
+                cursor = self.read_batch(*slot, cursor, since, &mut piece);
+                if piece.len_bytes() >= PIECE_BYTES {
+                    sent += piece.count();
+                    link.ask(&Request::PutStates(std::mem::take(&mut piece)), PIECE_TIMEOUT).await?;
+                }
+                if cursor == 0 {
+                    break;
+                }
+            }
+            if at % SLOTS_PER_TURN == 0 {
+                yield_now().await;
+            }
+        }
+        if !piece.is_empty() {
+            sent += piece.count();
+            link.ask(&Request::PutStates(piece), PIECE_TIMEOUT).await?;
+        }
+        Ok(sent)
+    }
+
+    /// Fetches what this node's slots hold elsewhere until it has enough of every one; see [`rules::pulls`].
+    pub(super) async fn fill(self: &Arc<Self>) {
+        let mut taken = Taken::new();
+        let mut stuck_since: Option<Instant> = None;
+        loop {
+            let topology = self.topology();
+            let is_source = |id: &NodeId| topology.rows.get(id).is_some_and(|row| row.warm) && self.may_live(id);
+            let (slots, quorum) = (topology.own_slots(), self.config.settings().write_quorum);
+            let plan = rules::pulls(&slots, &topology.ring, &topology.me, quorum, is_source, &taken);
+            self.filled_slots.store(plan.filled, std::sync::atomic::Ordering::Relaxed);
+            if plan.filled == slots.len() {
+                return;
+            }
+            if plan.from.is_empty() {
+                let since = *stuck_since.get_or_insert_with(Instant::now);
+                if since.elapsed() >= STUCK_PATIENCE {
+                    warn!(slots = plan.stuck, "nobody is left who holds these slots: they start empty");
+                    return;
+                }
+                tokio::time::sleep(RETRY_PAUSE).await;
+                continue;
+            }
+            stuck_since = None;
+            if !self.pull_round(plan, &mut taken).await {
+                tokio::time::sleep(RETRY_PAUSE).await;
+            }
+        }
+    }
+
+    /// Pulls from each source of the plan, a few at a time. False when one of them failed.
+    async fn pull_round(self: &Arc<Self>, plan: Pulls, taken: &mut Taken) -> bool {
+        let topology = self.topology();
+        let mut waiting: BTreeMap<NodeId, Vec<Slot>> = plan.from;
+        let mut running = JoinSet::new();
+        let mut all_well = true;
+        loop {
+            while running.len() < SOURCES_MAX {
+                let Some((source, slots)) = waiting.pop_first() else { break };
+                let Some(row) = topology.rows.get(&source).cloned() else { continue };
+                let cluster = self.clone();
+                running.spawn(async move {
+                    let (done, result) = cluster.pull(&row, slots).await;
+                    (source, done, result)
+                });
+            }
+            let Some(joined) = running.join_next().await else { return all_well };
+            let Ok((source, done, result)) = joined else { return false };
+            debug!(%source, slots = done.len(), "slots fetched");
+            done.into_iter().for_each(|slot| taken.entry(slot).or_default().push(source));
+            if let Err(error) = result {
+                warn!(%source, %error, "cannot fetch slots");
+                all_well = false;
+            }
+        }
+    }
+
+    /// Fetches and merges these slots of one node; gives those that arrived whole.
+    async fn pull(&self, source: &Row, mut slots: Vec<Slot>) -> (Vec<Slot>, Result<(), ControlError>) {
+        let link = self.new_link(source);
+        let (mut done, mut cursor) = (Vec::new(), 0);
+        while !slots.is_empty() {
+            let request = Request::GetSlots { slots: slots.clone(), cursor };
+            let (entries, slots_done, next) = match link.ask(&request, PIECE_TIMEOUT).await {
+                Ok(Response::Piece { entries, slots_done, cursor }) => (entries, slots_done, cursor),
+                Ok(_) => return (done, Err(WireError.into())),
+                Err(error) => return (done, Err(error)),
+            };
+            if slots_done > slots.len() || (slots_done == 0 && next == cursor) {
+                return (done, Err(WireError.into()));
+            }
+            if let Err(refusal) = self.merge_entries(&entries).await {
+                return (done, Err(refusal.into()));
+            }
+            done.extend(slots.drain(..slots_done));
+            cursor = next;
+        }
+        (done, Ok(()))
+    }
+
+    /// What this node holds of `slots`, from `cursor` in the first of them on, as far as one piece goes.
+    pub(super) async fn read_piece(&self, slots: &[Slot], mut cursor: u64) -> Response {
+        let mut entries = Entries::default();
+        for (at, slot) in slots.iter().enumerate() {
+            loop {
+                cursor = self.read_batch(*slot, cursor, Hlc(0), &mut entries);
+                if entries.len_bytes() >= PIECE_BYTES {
+                    return Response::Piece { entries, slots_done: at + usize::from(cursor == 0), cursor };
+                }
+                if cursor == 0 {
+                    break;
+                }
+                yield_now().await;
+            }
+            if at % SLOTS_PER_TURN == 0 {
+                yield_now().await;
+            }
+        }
+        Response::Piece { entries, slots_done: slots.len(), cursor: 0 }
+    }
+
+    /// Adds some entries of a slot under one lock; gives the next cursor, 0 at the end.
+    fn read_batch(&self, slot: Slot, cursor: u64, since: Hlc, entries: &mut Entries) -> u64 {
+        let now_ms = self.store.clock.now_ms();
+        let table = self.store.table(slot);
+        table.scan(cursor, batch_of(&table), |entry: &Entry| {
+            if entry.dot().hlc >= since {
+                entries.push(slot, entry, now_ms, &self.store.actors);
+            }
+        })
+    }
+
+    /// Merges what another node holds into what this one holds.
+    pub(super) async fn merge_entries(&self, entries: &Entries) -> Result<(), Refusal> {
+        for (at, key) in entries.iter(&self.store.actors).enumerate() {
+            let key = key.map_err(|_| Refusal::Malformed)?;
+            if slot_of(key.key) != key.slot {
+                return Err(Refusal::Malformed);
+            }
+            let now_ms = self.store.clock.now_ms();
+            self.store.clock.observe(key.state.version.dot.hlc, now_ms).map_err(|_| Refusal::Clock)?;
+            let name = Name { db: key.db, key: key.key, hash: hash_name(key.db, key.key) };
+            let rules = self.store.rules(now_ms);
+            self.store.table(key.slot).merge(name, key.state, now_ms, &rules, &self.store.actors);
+            if at % BATCH_ENTRIES_MAX == BATCH_ENTRIES_MAX - 1 {
+                yield_now().await;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// How many entries to read under one lock: fewer when they are large.
+fn batch_of(table: &SlotTable) -> usize {
+    let average = table.footprint_bytes() / table.len().max(1);
+    (BATCH_BYTES / average.max(1)).clamp(1, BATCH_ENTRIES_MAX)
+}

@@ -1,0 +1,494 @@
+//! The control link: rows, barriers and slot contents, one answer for each request, in order.
+//!
+//! `[length u32, of what follows][kind u8][body]` in both directions. A [`ControlLink`] dials when it is first asked,
+//! keeps the connection, and dials again after anything went wrong; every request has a deadline. [`read_request`]
+//! and [`write_response`] are the other side.
+//!
+//! Whole keys travel as [`Entries`]: each key's slot, database, name and whole state, original versions included, so
+//! whoever receives them only merges.
+//!
+//! Invariants: no buffer grows by a length that was merely announced; a connection on which a request was given up
+//! is never used again, so an answer cannot be taken for another's.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+use tokio::time::timeout;
+
+use crate::base::ids::{NodeId, Slot};
+use crate::base::version::ActorTable;
+use crate::base::wire::{Reader, WireError, put_bytes, put_u16, put_u32, put_u64, put_varint};
+use crate::peer::frame::FRAME_BYTES_MAX;
+use crate::peer::handshake::{self, HandshakeError, Hello, LinkKind};
+use crate::ring::Rows;
+use crate::store::entry::Entry;
+use crate::store::state::State;
+
+/// The longest message: one key's largest state, as on the replica link.
+const BODY_BYTES_MAX: usize = FRAME_BYTES_MAX;
+/// What is set aside before the bytes arrive.
+const RESERVE_BYTES: usize = 64 << 10;
+/// For the connection and the handshake together.
+const DIAL_TIMEOUT: Duration = Duration::from_secs(1);
+
+const DIGEST: u8 = 1;
+const ROWS: u8 = 2;
+const ADOPT: u8 = 3;
+const GET_SLOTS: u8 = 4;
+const PUT_STATES: u8 = 5;
+const REFUSED: u8 = 6;
+
+/// What one node asks of another.
+#[derive(Clone, PartialEq, Debug)]
+pub enum Request {
+    /// "My rows have this digest. Yours?"
+    Digest(u64),
+    /// "These are my rows. Yours?"
+    Rows(Rows),
+    /// "Do you act on this row of mine, or a newer one, with everything done that you began before?"
+    Adopt {
+        /// Whose row.
+        node: NodeId,
+        /// Its generation.
+        generation: u64,
+        /// Its version.
+        version: u64,
+    },
+    /// "What do you hold of these slots?" From `cursor` in the first of them on.
+    GetSlots {
+        /// In the order in which they are to be sent.
+        slots: Vec<Slot>,
+        /// 0, or what the last answer said.
+        cursor: u64,
+    },
+    /// "Merge these."
+    PutStates(Entries),
+}
+
+/// What the other answers.
+#[derive(Clone, PartialEq, Debug)]
+pub enum Response {
+    /// To `Digest`; 0 from a node that belongs to no cluster yet.
+    Digest(u64),
+    /// To `Rows`: the merged map; nothing from a node that belongs to no cluster yet.
+    Rows(Rows),
+    /// To `Adopt`.
+    Adopted(bool),
+    /// To `GetSlots`.
+    Piece {
+        /// Some of what was asked for.
+        entries: Entries,
+        /// How many of the slots are now sent whole.
+        slots_done: usize,
+        /// Where to go on in the next slot.
+        cursor: u64,
+    },
+    /// To `PutStates`: merged.
+    Stored,
+    /// It will not.
+    Refused(Refusal),
+}
+
+/// Why a node will not do what it is asked. Nothing is half done but, for `Clock`, the states before the one refused.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
+pub enum Refusal {
+    /// It is filling up itself; ask another, or later.
+    #[error("it is not warm")]
+    NotWarm = 1,
+    /// A stamp is too far ahead of its clock; try again when the clocks agree.
+    #[error("a stamp lies too far ahead of its clock")]
+    Clock = 2,
+    /// What was sent makes no sense to it.
+    #[error("it found the states malformed")]
+    Malformed = 3,
+}
+
+/// Why a request has no answer. The other may have done it or not; every request may be repeated.
+#[derive(Debug, thiserror::Error)]
+pub enum ControlError {
+    /// The connection could not be made, or broke.
+    #[error("{0}")]
+    Io(#[from] std::io::Error),
+    /// Whoever listens there is not to be talked to.
+    #[error(transparent)]
+    Handshake(#[from] HandshakeError),
+    /// Another node than the one meant listens there.
+    #[error("node {0} answers at this address")]
+    OtherNode(NodeId),
+    /// Nothing came in time.
+    #[error("no answer in time")]
+    TimedOut,
+    /// The answer is none of ours, or to another question.
+    #[error(transparent)]
+    Malformed(#[from] WireError),
+    /// The other will not.
+    #[error("{0}")]
+    Refused(#[from] Refusal),
+}
+
+/// Whole keys on their way.
+#[derive(Clone, PartialEq, Debug, Default)]
+pub struct Entries {
+    bytes: Vec<u8>,
+    count: u64,
+}
+
+/// One of them, taken apart.
+#[derive(Clone, PartialEq, Debug)]
+pub struct KeyState<'a> {
+    /// The key's slot.
+    pub slot: Slot,
+    /// Its database.
+    pub db: u8,
+    /// The key.
+    pub key: &'a [u8],
+    /// All there is to know of it.
+    pub state: State,
+}
+
+impl Entries {
+    /// Adds an entry of `slot` as it is at `now_ms`, tombstones included.
+    pub fn push(&mut self, slot: Slot, entry: &Entry, now_ms: u64, actors: &ActorTable) {
+        put_u16(&mut self.bytes, slot.number());
+        self.bytes.push(entry.db());
+        put_bytes(&mut self.bytes, entry.key());
+        State::of(entry, now_ms).encode(&mut self.bytes, actors);
+        self.count += 1;
+    }
+
+    /// How many keys there are.
+    pub fn count(&self) -> u64 {
+        self.count
+    }
+
+    /// How many bytes they take.
+    pub fn len_bytes(&self) -> usize {
+        self.bytes.len()
+    }
+
+    /// True when there are none.
+    pub fn is_empty(&self) -> bool {
+        self.count == 0
+    }
+
+    /// Takes them apart one by one; ends after the first that is malformed.
+    pub fn iter<'a>(&'a self, actors: &'a ActorTable) -> impl Iterator<Item = Result<KeyState<'a>, WireError>> {
+        let mut reader = Reader::new(&self.bytes);
+        let mut left = self.count;
+        std::iter::from_fn(move || {
+            left = left.checked_sub(1)?;
+            let state = key_state(&mut reader, actors);
+            if state.is_err() {
+                left = 0;
+            }
+            Some(state)
+        })
+    }
+
+    fn encode(&self, out: &mut Vec<u8>) {
+        put_varint(out, self.count);
+        out.extend_from_slice(&self.bytes);
+    }
+
+    fn decode(reader: &mut Reader<'_>) -> Result<Entries, WireError> {
+        let count = reader.varint()?;
+        let bytes = reader.take(reader.rest().len())?.to_vec();
+        Ok(Entries { bytes, count })
+    }
+}
+
+fn key_state<'a>(reader: &mut Reader<'a>, actors: &ActorTable) -> Result<KeyState<'a>, WireError> {
+    let slot = read_slot(reader)?;
+    let db = reader.u8()?;
+    let key = reader.bytes()?;
+    Ok(KeyState { slot, db, key, state: State::decode(reader, actors)? })
+}
+
+fn read_slot(reader: &mut Reader<'_>) -> Result<Slot, WireError> {
+    Slot::new(reader.u16()?).ok_or(WireError)
+}
+
+impl Request {
+    fn encode(&self, out: &mut Vec<u8>) {
+        match self {
+            Request::Digest(digest) => {
+                out.push(DIGEST);
+                put_u64(out, *digest);
+            }
+            Request::Rows(rows) => {
+                out.push(ROWS);
+                out.extend_from_slice(&rows.encode());
+            }
+            Request::Adopt { node, generation, version } => {
+                out.push(ADOPT);
+                out.extend_from_slice(node.as_bytes());
+                put_u64(out, *generation);
+                put_u64(out, *version);
+            }
+            Request::GetSlots { slots, cursor } => {
+                out.push(GET_SLOTS);
+                put_u64(out, *cursor);
+                slots.iter().for_each(|slot| put_u16(out, slot.number()));
+            }
+            Request::PutStates(entries) => {
+                out.push(PUT_STATES);
+                entries.encode(out);
+            }
+        }
+    }
+
+    fn decode(bytes: &[u8]) -> Result<Request, WireError> {
+        let mut reader = Reader::new(bytes);
+        let request = match reader.u8()? {
+            DIGEST => Request::Digest(reader.u64()?),
+            ROWS => return Rows::decode(reader.rest()).map(Request::Rows).map_err(|_| WireError),
+            ADOPT => Request::Adopt {
+                node: NodeId::from_bytes(reader.array()?),
+                generation: reader.u64()?,
+                version: reader.u64()?,
+            },
+            GET_SLOTS => {
+                let cursor = reader.u64()?;
+                let mut slots = Vec::new();
+                while !reader.is_empty() {
+                    slots.push(read_slot(&mut reader)?);
+                }
+                Request::GetSlots { slots, cursor }
+            }
+            PUT_STATES => Request::PutStates(Entries::decode(&mut reader)?),
+            _ => return Err(WireError),
+        };
+        if reader.is_empty() { Ok(request) } else { Err(WireError) }
+    }
+}
+
+impl Response {
+    fn encode(&self, out: &mut Vec<u8>) {
+        match self {
+            Response::Digest(digest) => {
+                out.push(DIGEST);
+                put_u64(out, *digest);
+            }
+            Response::Rows(rows) => {
+                out.push(ROWS);
+                out.extend_from_slice(&rows.encode());
+            }
+            Response::Adopted(adopted) => out.extend_from_slice(&[ADOPT, u8::from(*adopted)]),
+            Response::Piece { entries, slots_done, cursor } => {
+                out.push(GET_SLOTS);
+                put_varint(out, *slots_done as u64);
+                put_u64(out, *cursor);
+                entries.encode(out);
+            }
+            Response::Stored => out.push(PUT_STATES),
+            Response::Refused(refusal) => out.extend_from_slice(&[REFUSED, *refusal as u8]),
+        }
+    }
+
+    fn decode(bytes: &[u8]) -> Result<Response, WireError> {
+        let mut reader = Reader::new(bytes);
+        let response = match reader.u8()? {
+            DIGEST => Response::Digest(reader.u64()?),
+            ROWS => return Rows::decode(reader.rest()).map(Response::Rows).map_err(|_| WireError),
+            ADOPT => Response::Adopted(reader.u8()? != 0),
+            GET_SLOTS => {
+                let slots_done = usize::try_from(reader.varint()?).map_err(|_| WireError)?;
+                let cursor = reader.u64()?;
+                Response::Piece { entries: Entries::decode(&mut reader)?, slots_done, cursor }
+            }
+            PUT_STATES => Response::Stored,
+            REFUSED => {
+                let code = reader.u8()?;
+                let all = [Refusal::NotWarm, Refusal::Clock, Refusal::Malformed];
+                Response::Refused(all.into_iter().find(|refusal| *refusal as u8 == code).ok_or(WireError)?)
+            }
+            _ => return Err(WireError),
+        };
+        if reader.is_empty() { Ok(response) } else { Err(WireError) }
+    }
+}
+
+/// The asking side of a control connection. One request at a time: further ones wait their turn.
+#[derive(Debug)]
+pub struct ControlLink {
+    addr: SocketAddr,
+    expected: Option<NodeId>,
+    ours: Hello,
+    secret: Arc<[u8]>,
+    stream: tokio::sync::Mutex<Option<TcpStream>>,
+}
+
+impl ControlLink {
+    /// A link to whoever listens at `addr`, or to `expected` only. Nothing is dialled yet.
+    pub fn new(addr: SocketAddr, expected: Option<NodeId>, ours: Hello, secret: Arc<[u8]>) -> ControlLink {
+        let ours = Hello { kind: LinkKind::Control, ..ours };
+        ControlLink { addr, expected, ours, secret, stream: tokio::sync::Mutex::new(None) }
+    }
+
+    /// Where it dials.
+    pub fn addr(&self) -> SocketAddr {
+        self.addr
+    }
+
+    /// The answer to `request`, within `deadline` from when the connection stands. A refusal is an error.
+    pub async fn ask(&self, request: &Request, deadline: Duration) -> Result<Response, ControlError> {
+        let mut place = self.stream.lock().await;
+        // Taken out: should this future be dropped or fail, the connection goes with it.
+        let kept = place.take();
+        let reused = kept.is_some();
+        let mut stream = match kept {
+            Some(stream) => stream,
+            None => self.dial().await?,
+        };
+        let mut answer = exchange(&mut stream, request, deadline).await;
+        if reused && matches!(answer, Err(ControlError::Io(_))) {
+            // The other closed it while it was idle; requests may be repeated.
+            stream = self.dial().await?;
+            answer = exchange(&mut stream, request, deadline).await;
+        }
+        if answer.is_ok() {
+            *place = Some(stream);
+        }
+        match answer? {
+            Response::Refused(refusal) => Err(refusal.into()),
+            response => Ok(response),
+        }
+    }
+
+    async fn dial(&self) -> Result<TcpStream, ControlError> {
+        let dialling = async {
+            let mut stream = TcpStream::connect(self.addr).await?;
+            stream.set_nodelay(true)?;
+            let theirs = handshake::dial(&mut stream, &self.ours, &self.secret).await?;
+            match self.expected {
+                Some(expected) if expected != theirs.node => Err(ControlError::OtherNode(theirs.node)),
+                _ => Ok(stream),
+            }
+        };
+        timeout(DIAL_TIMEOUT, dialling).await.unwrap_or(Err(ControlError::TimedOut))
+    }
+}
+
+async fn exchange(stream: &mut TcpStream, request: &Request, deadline: Duration) -> Result<Response, ControlError> {
+    let talking = async {
+        let mut out = Vec::new();
+        put_u32(&mut out, 0);
+        request.encode(&mut out);
+        send(stream, &mut out).await?;
+        let body = receive(stream).await?;
+        Ok(Response::decode(&body)?)
+    };
+    timeout(deadline, talking).await.unwrap_or(Err(ControlError::TimedOut))
+}
+
+/// The next request on a connection that was accepted.
+pub async fn read_request(stream: &mut TcpStream) -> Result<Request, ControlError> {
+    let body = receive(stream).await?;
+    Ok(Request::decode(&body)?)
+}
+
+/// Answers the request that was read last.
+pub async fn write_response(stream: &mut TcpStream, response: &Response) -> Result<(), ControlError> {
+    let mut out = Vec::new();
+    put_u32(&mut out, 0);
+    response.encode(&mut out);
+    send(stream, &mut out).await
+}
+
+/// Sends a message that begins with room for its length.
+async fn send(stream: &mut TcpStream, message: &mut [u8]) -> Result<(), ControlError> {
+    let len = message.len() - 4;
+    if len > BODY_BYTES_MAX {
+        return Err(WireError.into());
+    }
+    if let Some(head) = message.first_chunk_mut::<4>() {
+        *head = (len as u32).to_le_bytes();
+    }
+    Ok(stream.write_all(message).await?)
+}
+
+async fn receive(stream: &mut TcpStream) -> Result<Vec<u8>, ControlError> {
+    let len = stream.read_u32_le().await? as usize;
+    if len > BODY_BYTES_MAX {
+        return Err(WireError.into());
+    }
+    let mut body = Vec::with_capacity(len.min(RESERVE_BYTES));
+    let read = stream.take(len as u64).read_to_end(&mut body).await?;
+    if read < len {
+        return Err(std::io::Error::from(std::io::ErrorKind::UnexpectedEof).into());
+    }
+    Ok(body)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::base::ids::ActorId;
+    use crate::store::{Effects, Store};
+    use proptest::prelude::*;
+
+    fn entries() -> (Store, Entries) {
+        let store = Store::new(ActorId { node: 1, boot: 1 });
+        let slot = crate::base::ids::slot_of(b"key");
+        let mut effects = Effects::default();
+        let assign = crate::store::mutation::Mutation::Assign { value: b"value", deadline_ms: 0 };
+        store.lock(slot, 3, 9, &mut effects).write(b"key", assign);
+        let mut entries = Entries::default();
+        store.table(slot).iter().for_each(|entry| entries.push(slot, entry, 9, &store.actors));
+        (store, entries)
+    }
+
+    #[test]
+    fn keys_arrive_as_they_were() {
+        let (store, entries) = entries();
+        let back: Vec<_> = entries.iter(&store.actors).map(|key| key.expect("own bytes")).collect();
+        assert_eq!((back.len(), back[0].db, back[0].key), (1, 3, &b"key"[..]));
+        assert_eq!(back[0].state.content, crate::store::state::Content::String(b"value".to_vec()));
+        let short = Entries { bytes: entries.bytes[..5].to_vec(), count: u64::MAX };
+        assert_eq!(short.iter(&store.actors).collect::<Vec<_>>(), [Err(WireError)]);
+    }
+
+    #[test]
+    fn messages_read_back() {
+        let (_, entries) = entries();
+        let slots: Vec<Slot> = Slot::all().step_by(1_000).collect();
+        let node = NodeId::random();
+        for request in [
+            Request::Digest(7),
+            Request::Rows(Rows::new()),
+            Request::Adopt { node, generation: 5, version: 6 },
+            Request::GetSlots { slots, cursor: 9 },
+            Request::PutStates(entries.clone()),
+        ] {
+            let mut out = Vec::new();
+            request.encode(&mut out);
+            assert_eq!(Request::decode(&out), Ok(request));
+        }
+        for response in [
+            Response::Digest(7),
+            Response::Rows(Rows::new()),
+            Response::Adopted(true),
+            Response::Piece { entries, slots_done: 3, cursor: 4 },
+            Response::Stored,
+            Response::Refused(Refusal::Clock),
+        ] {
+            let mut out = Vec::new();
+            response.encode(&mut out);
+            assert_eq!(Response::decode(&out), Ok(response));
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn nonsense_is_an_error_not_a_panic(bytes in prop::collection::vec(any::<u8>(), 0..200)) {
+            let store = Store::new(ActorId { node: 1, boot: 1 });
+            if let Ok(Request::PutStates(entries)) = Request::decode(&bytes) {
+                prop_assert!(entries.iter(&store.actors).count() <= bytes.len() + 1);
+            }
+            let _ = Response::decode(&bytes);
+        }
+    }
+}
