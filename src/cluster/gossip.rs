@@ -32,8 +32,7 @@ impl Cluster {
         let mut tasks = JoinSet::new();
         let mut running: BTreeMap<NodeId, (SocketAddr, AbortHandle)> = BTreeMap::new();
         loop {
-            let topology = self.topology();
-            let wanted: BTreeMap<NodeId, Row> = topology.others().map(|row| (row.id, row.clone())).collect();
+            let wanted: BTreeMap<NodeId, Row> = self.topology().others().map(|row| (row.id, row.clone())).collect();
             running.retain(|id, (addr, task)| {
                 let keep = wanted.get(id).is_some_and(|row| row.peer_addr == *addr);
                 if !keep {
@@ -75,12 +74,12 @@ impl Cluster {
     pub(super) async fn knock(&self) {
         loop {
             sleep(KNOCK_INTERVAL).await;
-            let topology = self.topology();
-            for addr in self.join_addrs().await {
-                if topology.rows.iter().any(|row| row.peer_addr == addr && row.state.is_member()) {
+            let rows = self.topology().rows.clone();
+            for addr in self.join_addrs().await.into_iter().flatten() {
+                if rows.iter().any(|row| row.peer_addr == addr && row.state.is_member()) {
                     continue;
                 }
-                match self.exchange_rows(&self.link_to(addr), &topology.rows).await {
+                match self.exchange_rows(&self.link_to(addr), &rows).await {
                     Ok(_) => self.announce(addr),
                     Err(error) => debug!(%addr, %error, "an address to join does not answer"),
                 }
@@ -95,17 +94,22 @@ impl Cluster {
         }
     }
 
-    /// The addresses to join but our own, looked up anew.
-    pub(super) async fn join_addrs(&self) -> Vec<SocketAddr> {
+    /// The addresses to join, looked up anew; `None` for a name that cannot be. Of several addresses of one name, that of
+    /// our own family.
+    pub(super) async fn join_addrs(&self) -> Vec<Option<SocketAddr>> {
         let settings = self.config.settings();
         let mut addrs = Vec::new();
         for peer in &settings.join {
-            match tokio::net::lookup_host((peer.host.as_str(), peer.port)).await {
-                Ok(found) => addrs.extend(found.take(1)),
-                Err(error) => debug!(%peer, %error, "an address to join cannot be looked up"),
-            }
+            let found: Vec<SocketAddr> = match tokio::net::lookup_host((peer.host.as_str(), peer.port)).await {
+                Ok(found) => found.collect(),
+                Err(error) => {
+                    debug!(%peer, %error, "an address to join cannot be looked up");
+                    Vec::new()
+                }
+            };
+            let alike = found.iter().find(|addr| addr.is_ipv4() == self.identity.peer_addr.is_ipv4());
+            addrs.push(alike.or(found.first()).copied());
         }
-        addrs.retain(|addr| *addr != self.identity.peer_addr);
         addrs
     }
 
@@ -137,11 +141,15 @@ impl Cluster {
     }
 
     async fn compare(&self, link: &ControlLink) -> Result<(), ControlError> {
-        let topology = self.topology();
-        match link.ask(&Request::Digest(topology.digest), ROWS_TIMEOUT).await? {
+        // Topologies are not held while waiting: others wait for them to be let go.
+        let digest = self.topology().digest;
+        match link.ask(&Request::Digest(digest), ROWS_TIMEOUT).await? {
             // Zero: it is only coming, and will ask for our rows when it knows how.
-            Response::Digest(theirs) if theirs == topology.digest || theirs == 0 => Ok(()),
-            _ => self.exchange_rows(link, &topology.rows).await.map(drop),
+            Response::Digest(theirs) if theirs == digest || theirs == 0 => Ok(()),
+            _ => {
+                let rows = self.topology().rows.clone();
+                self.exchange_rows(link, &rows).await.map(drop)
+            }
         }
     }
 

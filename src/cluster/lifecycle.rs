@@ -27,6 +27,8 @@ const ASK_INTERVAL: Duration = Duration::from_millis(50);
 /// The same once it has taken long.
 const ASK_INTERVAL_LATE: Duration = Duration::from_millis(500);
 const ASK_TIMEOUT: Duration = Duration::from_millis(500);
+/// Between two complaints that nobody is there.
+const TELL_INTERVAL: Duration = Duration::from_secs(10);
 /// Between two attempts to get a confirmation.
 const CONFIRM_INTERVAL: Duration = Duration::from_millis(20);
 /// How long a node that comes waits for confirmations of nodes that seem alive and do not answer.
@@ -43,9 +45,9 @@ impl Cluster {
     /// Hands this node's slots over and says goodbye. May be dropped at a deadline: the node then counts as dead, and what
     /// has not been handed over is held by the other replicas alone.
     pub async fn leave(self: &Arc<Self>) {
-        let topology = self.topology();
-        if topology.is_formed() && topology.others().next().is_some() {
-            self.set_own_row(RowState::Leaving, topology.is_warm());
+        self.book.lock().leaving = true;
+        if self.topology().is_formed() && self.topology().others().next().is_some() {
+            self.set_own_row(RowState::Leaving, self.is_warm());
             self.barrier(LEAVING_PATIENCE).await;
             if self.is_warm() {
                 self.hand_over().await;
@@ -63,8 +65,8 @@ impl Cluster {
         self.enter().await;
         let mut changes = self.changes();
         loop {
-            let topology = self.topology();
-            match topology.own_row().filter(|row| !row.warm).map(|row| row.state) {
+            let cold = self.topology().own_row().filter(|row| !row.warm).map(|row| row.state);
+            match cold.filter(|_| !self.book.lock().leaving) {
                 Some(RowState::Joining) => self.join().await,
                 Some(RowState::Normal) => self.refill().await,
                 _ => {
@@ -113,9 +115,9 @@ impl Cluster {
     /// Asks the addresses to join until one belongs to a cluster; `None` when this node is to found it.
     async fn find(self: &Arc<Self>) -> Option<Rows> {
         let began = Instant::now();
-        let may_found = self.may_found().await;
+        let mut told = began;
         loop {
-            match rules::start(may_found, self.ask_round().await, began.elapsed()) {
+            match rules::start(&self.ask_round().await, began.elapsed()) {
                 Start::Found => return None,
                 Start::Enter(rows) if rows.is_full() && rows.get(&self.identity.id).is_none() => {
                     warn!(rows = rows.len(), "the cluster is full");
@@ -124,38 +126,49 @@ impl Cluster {
                 Start::Enter(rows) => return Some(rows),
                 Start::Wait => {
                     let late = began.elapsed() > 2 * rules::FOUNDING_PATIENCE;
+                    if told.elapsed() > TELL_INTERVAL {
+                        warn!("no node to join belongs to a cluster yet, and this one is not the first of the list");
+                        told = Instant::now();
+                    }
                     sleep(if late { ASK_INTERVAL_LATE } else { ASK_INTERVAL }).await;
                 }
             }
         }
     }
 
-    /// Whether this node's own address is the first to join, or there is none.
-    async fn may_found(&self) -> bool {
-        let settings = self.config.settings();
-        let Some(first) = settings.join.first() else { return true };
-        match tokio::net::lookup_host((first.host.as_str(), first.port)).await {
-            Ok(mut found) => found.any(|addr| addr == self.identity.peer_addr),
-            Err(_) => false,
-        }
-    }
-
+    /// Asks every address to join, ours too; the answers stand as the addresses do.
     async fn ask_round(self: &Arc<Self>) -> Vec<Answer> {
-        let mut asked = JoinSet::new();
+        let mut asked = Vec::new();
         for addr in self.join_addrs().await {
+            let addr = match addr {
+                Some(addr) if addr == self.identity.peer_addr => {
+                    asked.push(Err(Answer::Ourselves));
+                    continue;
+                }
+                Some(addr) => addr,
+                None => {
+                    asked.push(Err(Answer::Silent));
+                    continue;
+                }
+            };
             self.announce(addr);
             let (cluster, link) = (self.clone(), self.link_to(addr));
-            asked.spawn(async move { timeout(ASK_TIMEOUT, cluster.exchange_rows(&link, &Rows::new())).await });
+            let asking = async move { timeout(ASK_TIMEOUT, cluster.exchange_rows(&link, &Rows::new())).await };
+            asked.push(Ok(tokio::spawn(asking)));
         }
-        let answers = asked.join_all().await.into_iter();
+        let mut answers = Vec::new();
+        for answer in asked {
+            answers.push(match answer {
+                Err(known) => known,
+                Ok(asking) => match asking.await {
+                    Ok(Ok(Ok(rows))) if rows.iter().any(|row| row.state == RowState::Normal) => Answer::Formed(rows),
+                    Ok(Ok(Ok(_))) => Answer::Unformed,
+                    Ok(Ok(Err(ControlError::Handshake(HandshakeError::Ourselves)))) => Answer::Ourselves,
+                    Ok(Ok(Err(_)) | Err(_)) | Err(_) => Answer::Silent,
+                },
+            });
+        }
         answers
-            .map(|answer| match answer {
-                Ok(Ok(rows)) if rows.iter().any(|row| row.state == RowState::Normal) => Answer::Formed(rows),
-                // Our own address under another name says as much as a node that knows nothing.
-                Ok(Ok(_) | Err(ControlError::Handshake(HandshakeError::Ourselves))) => Answer::Unformed,
-                Ok(Err(_)) | Err(_) => Answer::Silent,
-            })
-            .collect()
     }
 
     /// From a joining row to a normal one: everybody writes to us, then we fetch, then everybody reads from us.
@@ -178,10 +191,13 @@ impl Cluster {
 
     /// Gives every node the slots that it gains by our going.
     async fn hand_over(&self) {
-        let topology = self.topology();
-        let Some(index) = topology.ring.index_of(&topology.me) else { return };
-        for (peer, change) in transfer::plan(&topology.ring, &topology.next_ring) {
-            let is_ours = |slot: &Slot| topology.ring.homes(*slot).contains(&index);
+        let (ring, next_ring) = {
+            let topology = self.topology();
+            (topology.ring.clone(), topology.next_ring.clone())
+        };
+        let Some(index) = ring.index_of(&self.identity.id) else { return };
+        for (peer, change) in transfer::plan(&ring, &next_ring) {
+            let is_ours = |slot: &Slot| ring.homes(*slot).contains(&index);
             let slots: Vec<Slot> = change.gains.into_iter().filter(is_ours).collect();
             let count = slots.len();
             match self.push_slots(peer, slots, Hlc(0)).await {
@@ -198,9 +214,8 @@ impl Cluster {
         let until = Instant::now() + patience;
         let mut confirmed = BTreeSet::new();
         loop {
-            let topology = self.topology();
             let open = |row: &&Row| !confirmed.contains(&row.id) && self.may_live(&row.id);
-            let waiting: Vec<Row> = topology.others().filter(open).cloned().collect();
+            let waiting: Vec<Row> = self.topology().others().filter(open).cloned().collect();
             if waiting.is_empty() {
                 return;
             }
@@ -225,14 +240,12 @@ impl Cluster {
     /// Gives one node our rows and asks whether it acts on them.
     async fn confirm(&self, peer: &Row) -> bool {
         let link = self.link(peer);
-        let topology = self.topology();
-        let Some(own) = topology.own_row() else { return false };
+        let rows = self.topology().rows.clone();
+        let Some(own) = rows.get(&self.identity.id) else { return false };
         let adopt = Request::Adopt { node: own.id, generation: own.generation, version: own.version };
-        if self.exchange_rows(&link, &topology.rows).await.is_err() {
+        if self.exchange_rows(&link, &rows).await.is_err() {
             return false;
         }
-        // A topology that is held here would keep others waiting for us.
-        drop(topology);
         let adopted = matches!(link.ask(&adopt, ROWS_TIMEOUT).await, Ok(Response::Adopted(true)));
         if adopted {
             self.note_contact(peer.id);

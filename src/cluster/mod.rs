@@ -83,6 +83,8 @@ struct Book {
     generation: u64,
     /// We began the cluster ourselves and have not met an earlier one since.
     founded: bool,
+    /// This node is on its way out: whatever else is going on must not bring it back.
+    leaving: bool,
     /// Topologies that somebody may still be working under.
     retired: Vec<Weak<Topology>>,
 }
@@ -93,7 +95,13 @@ impl Cluster {
         let settings = config.settings();
         let view = membership.view();
         let topology = Topology::new(Rows::new(), identity.id, settings.replicas, None, |_| Liveness::Down);
-        let book = Book { rows: Rows::new(), generation: identity.generation, founded: false, retired: Vec::new() };
+        let book = Book {
+            rows: Rows::new(),
+            generation: identity.generation,
+            founded: false,
+            leaving: false,
+            retired: Vec::new(),
+        };
         Arc::new(Cluster {
             secret: settings.cluster_secret.as_bytes().into(),
             identity,
@@ -158,6 +166,9 @@ impl Cluster {
     /// Writes this node's own row.
     fn set_own_row(&self, state: RowState, warm: bool) {
         self.update(|book| {
+            if book.leaving && matches!(state, RowState::Joining | RowState::Normal) {
+                return false;
+            }
             let row = self.next_own_row(book, state, warm);
             book.rows.merge(row)
         });
@@ -197,7 +208,7 @@ impl Cluster {
             }
             let other_life = theirs.get(&me).filter(|row| row.state != RowState::Gone).map(|row| row.generation);
             let mut changed = book.rows.merge_all(theirs);
-            match other_life {
+            match other_life.filter(|_| !book.leaving) {
                 Some(generation) if generation > book.generation => book.generation = generation.saturating_add(1),
                 Some(generation) if generation < book.generation && book.founded => {}
                 _ => return changed,

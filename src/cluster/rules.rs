@@ -16,6 +16,8 @@ pub enum Answer {
     Formed(Rows),
     /// It belongs to none yet.
     Unformed,
+    /// It is this node.
+    Ourselves,
     /// Nothing.
     Silent,
 }
@@ -31,18 +33,20 @@ pub enum Start {
     Wait,
 }
 
-/// What to do after one round of asking; `may_found` is true for one node of a list only.
-pub fn start(may_found: bool, answers: Vec<Answer>, waited: Duration) -> Start {
-    let silent = answers.contains(&Answer::Silent);
+/// What to do after one round of asking the addresses to join, whose answers stand in the order of the list.
+///
+/// The first of the list founds the cluster, and so does a node that has no list: one node at most when all have one list.
+pub fn start(answers: &[Answer], waited: Duration) -> Start {
     let mut formed: Option<Rows> = None;
     for answer in answers {
         if let Answer::Formed(rows) = answer {
-            formed.get_or_insert_with(Rows::new).merge_all(&rows);
+            formed.get_or_insert_with(Rows::new).merge_all(rows);
         }
     }
+    let may_found = matches!(answers.first(), None | Some(Answer::Ourselves));
     match formed {
         Some(rows) => Start::Enter(rows),
-        None if may_found && (!silent || waited >= FOUNDING_PATIENCE) => Start::Found,
+        None if may_found && (!answers.contains(&Answer::Silent) || waited >= FOUNDING_PATIENCE) => Start::Found,
         None => Start::Wait,
     }
 }
@@ -132,13 +136,15 @@ mod tests {
     fn only_the_first_of_a_list_founds_and_only_when_nobody_has() {
         let formed = || Answer::Formed(rows(&[RowState::Normal]));
         let (now, later) = (Duration::ZERO, FOUNDING_PATIENCE);
-        assert_eq!(start(true, vec![], now), Start::Found);
-        assert_eq!(start(true, vec![Answer::Unformed, Answer::Unformed], now), Start::Found);
-        assert_eq!(start(true, vec![Answer::Silent, Answer::Unformed], now), Start::Wait);
-        assert_eq!(start(true, vec![Answer::Silent], later), Start::Found);
-        assert_eq!(start(true, vec![Answer::Silent, formed()], later), Start::Enter(rows(&[RowState::Normal])));
-        assert_eq!(start(false, vec![Answer::Unformed], later), Start::Wait);
-        assert_eq!(start(false, vec![formed()], now), Start::Enter(rows(&[RowState::Normal])));
+        assert_eq!(start(&[], now), Start::Found);
+        assert_eq!(start(&[Answer::Ourselves, Answer::Unformed], now), Start::Found);
+        assert_eq!(start(&[Answer::Ourselves, Answer::Silent, Answer::Unformed], now), Start::Wait);
+        assert_eq!(start(&[Answer::Ourselves, Answer::Silent], later), Start::Found);
+        let enter = Start::Enter(rows(&[RowState::Normal]));
+        assert_eq!(start(&[Answer::Ourselves, Answer::Silent, formed()], later), enter);
+        assert_eq!(start(&[Answer::Unformed, Answer::Ourselves], later), Start::Wait);
+        assert_eq!(start(&[Answer::Silent], later), Start::Wait);
+        assert_eq!(start(&[formed()], now), enter);
     }
 
     #[test]

@@ -49,10 +49,10 @@ impl Cluster {
                     }
                 }
             }
-            let topology = self.topology();
-            if !Arc::ptr_eq(&ring, &topology.ring) {
-                losses.extend(self.loss_between(&ring, &topology.ring));
-                ring = topology.ring.clone();
+            let next = self.topology().ring.clone();
+            if !Arc::ptr_eq(&ring, &next) {
+                losses.extend(self.loss_between(&ring, &next));
+                ring = next;
             }
         }
     }
@@ -93,4 +93,43 @@ fn drop_before(table: &mut SlotTable, before: Hlc) -> usize {
         *table = SlotTable::default();
     }
     old.len()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::base::ids::{ActorId, slot_of};
+    use crate::cluster::testing::row;
+    use crate::membership::Liveness;
+    use crate::ring::{Row, RowState, Rows};
+    use crate::store::mutation::Mutation;
+    use crate::store::{Effects, Store};
+
+    #[test]
+    fn what_was_written_after_the_change_stays() {
+        let store = Store::new(ActorId { node: 1, boot: 1 });
+        let slot = slot_of(b"{a}");
+        let mut effects = Effects::default();
+        for (key, now_ms) in [(&b"{a}old"[..], 1_000), (b"{a}older", 900), (b"{a}new", 3_000)] {
+            store.lock(slot, 2, now_ms, &mut effects).write(key, Mutation::Assign { value: b"v", deadline_ms: 0 });
+        }
+        assert_eq!(drop_before(&mut store.table(slot), Hlc::at_ms(2_000)), 2);
+        assert_eq!(store.table(slot).iter().map(|entry| entry.key().to_vec()).collect::<Vec<_>>(), [b"{a}new"]);
+        assert_eq!(drop_before(&mut store.table(slot), Hlc::at_ms(9_000)), 1);
+        assert_eq!((store.table(slot).footprint_bytes(), store.used_bytes()), (0, 0));
+    }
+
+    #[test]
+    fn nothing_is_dropped_while_anybody_is_on_the_way() {
+        let may = |third: Row| {
+            let mut rows = Rows::new();
+            for row in [row(1, RowState::Normal), row(2, RowState::Normal), third] {
+                rows.merge(row);
+            }
+            may_shed(&Topology::new(rows, row(1, RowState::Normal).id, 2, None, |_| Liveness::Alive))
+        };
+        assert!(may(row(3, RowState::Normal)) && may(row(3, RowState::Left)));
+        assert!(!may(row(3, RowState::Joining)) && !may(row(3, RowState::Leaving)));
+        assert!(!may(Row { warm: false, ..row(3, RowState::Normal) }));
+    }
 }

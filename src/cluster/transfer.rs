@@ -6,6 +6,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use tokio::task::{JoinSet, yield_now};
@@ -36,6 +37,7 @@ const PIECE_TIMEOUT: Duration = Duration::from_secs(30);
 /// Nodes that are pulled from at the same time.
 const SOURCES_MAX: usize = 2;
 const RETRY_PAUSE: Duration = Duration::from_millis(200);
+const RETRY_PAUSE_MAX: Duration = Duration::from_secs(3);
 /// How long a node waits for sources of slots whose home replicas are all dead or filling up.
 const STUCK_PATIENCE: Duration = Duration::from_secs(30);
 
@@ -84,13 +86,11 @@ impl Cluster {
     pub(super) async fn fill(self: &Arc<Self>) {
         let mut taken = Taken::new();
         let mut stuck_since: Option<Instant> = None;
+        let mut pause = RETRY_PAUSE;
         loop {
-            let topology = self.topology();
-            let is_source = |id: &NodeId| topology.rows.get(id).is_some_and(|row| row.warm) && self.may_live(id);
-            let (slots, quorum) = (topology.own_slots(), self.config.settings().write_quorum);
-            let plan = rules::pulls(&slots, &topology.ring, &topology.me, quorum, is_source, &taken);
-            self.filled_slots.store(plan.filled, std::sync::atomic::Ordering::Relaxed);
-            if plan.filled == slots.len() {
+            let plan = self.plan_pulls(&taken);
+            self.filled_slots.store(plan.filled, Ordering::Relaxed);
+            if plan.from.is_empty() && plan.stuck == 0 {
                 return;
             }
             if plan.from.is_empty() {
@@ -103,22 +103,32 @@ impl Cluster {
                 continue;
             }
             stuck_since = None;
-            if !self.pull_round(plan, &mut taken).await {
-                tokio::time::sleep(RETRY_PAUSE).await;
+            if self.pull_round(plan, &mut taken).await {
+                pause = RETRY_PAUSE;
+            } else {
+                tokio::time::sleep(pause).await;
+                pause = (pause * 2).min(RETRY_PAUSE_MAX);
             }
         }
     }
 
+    fn plan_pulls(&self, taken: &Taken) -> Pulls {
+        let topology = self.topology();
+        let is_source = |id: &NodeId| topology.rows.get(id).is_some_and(|row| row.warm) && self.may_live(id);
+        let (slots, quorum) = (topology.own_slots(), self.config.settings().write_quorum);
+        rules::pulls(&slots, &topology.ring, &topology.me, quorum, is_source, taken)
+    }
+
     /// Pulls from each source of the plan, a few at a time. False when one of them failed.
     async fn pull_round(self: &Arc<Self>, plan: Pulls, taken: &mut Taken) -> bool {
-        let topology = self.topology();
+        let rows = self.topology().rows.clone();
         let mut waiting: BTreeMap<NodeId, Vec<Slot>> = plan.from;
         let mut running = JoinSet::new();
         let mut all_well = true;
         loop {
             while running.len() < SOURCES_MAX {
                 let Some((source, slots)) = waiting.pop_first() else { break };
-                let Some(row) = topology.rows.get(&source).cloned() else { continue };
+                let Some(row) = rows.get(&source).cloned() else { continue };
                 let cluster = self.clone();
                 running.spawn(async move {
                     let (done, result) = cluster.pull(&row, slots).await;
