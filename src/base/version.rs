@@ -81,17 +81,19 @@ impl Version {
         self.context.iter().any(|seen| seen.actor == dot.actor && dot.hlc <= seen.hlc)
     }
 
-    /// How this version stands to `other`.
+    /// How this version stands to `other`. Two may share the last write and differ in what was merged into them, so
+    /// everything that either has seen is compared.
     pub fn relation(&self, other: &Version) -> Relation {
-        if self.dot == other.dot {
-            Relation::Equal
-        } else if other.covers(self.dot) {
-            Relation::Older
-        } else if self.covers(other.dot) {
-            Relation::Newer
-        } else {
-            Relation::Concurrent
+        match (other.covers_all(self), self.covers_all(other)) {
+            (true, true) => Relation::Equal,
+            (true, false) => Relation::Older,
+            (false, true) => Relation::Newer,
+            (false, false) => Relation::Concurrent,
         }
+    }
+
+    fn covers_all(&self, other: &Version) -> bool {
+        self.covers(other.dot) && other.context.iter().all(|dot| self.covers(*dot))
     }
 
     /// The version of a write with stamp `dot` that was made on top of this one.
@@ -103,20 +105,20 @@ impl Version {
         Version { dot, context }
     }
 
-    /// The version of what two conflicting versions merge to: the dot of the later, and all that either has seen.
+    /// The version of what two conflicting versions merge to: all that either has seen, under the dot of the write that
+    /// won.
     ///
     /// Takes no stamp of its own, so every replica that merges the same two gets the same version.
-    pub fn joined(&self, other: &Version, actors: &ActorTable) -> Version {
-        let (winner, loser) = match actors.compare(self.dot, other.dot) {
-            Ordering::Less => (other, self),
-            Ordering::Equal | Ordering::Greater => (self, other),
-        };
-        let mut context = winner.context.clone();
-        loser.context.iter().for_each(|dot| see(&mut context, *dot));
-        see(&mut context, loser.dot);
-        context.retain(|seen| seen.actor != winner.dot.actor);
+    pub fn joined(&self, other: &Version, winner: Dot) -> Version {
+        let mut context = self.context.clone();
+        see(&mut context, self.dot);
+        see(&mut context, winner);
+        other.context.iter().chain([&other.dot]).for_each(|dot| see(&mut context, *dot));
+        // What has been seen of the winner's author is never given up, even should that be a later write of its.
+        let latest = context.iter().find(|seen| seen.actor == winner.actor).copied().unwrap_or(winner);
+        context.retain(|seen| seen.actor != winner.actor);
         bound(&mut context);
-        Version { dot: winner.dot, context }
+        Version { dot: latest, context }
     }
 }
 
@@ -221,11 +223,13 @@ mod tests {
         assert_eq!(taken_over.context.as_slice(), [dot(0, 1)]);
         let unaware = first.advanced(dot(0, 9));
         assert_eq!(taken_over.relation(&unaware), Relation::Concurrent);
-        let merged = taken_over.joined(&unaware, &table());
+        let merged = taken_over.joined(&unaware, unaware.dot);
         assert_eq!(merged.dot, dot(0, 9));
         assert_eq!(merged.context.as_slice(), [dot(1, 5)]);
         assert_eq!(taken_over.relation(&merged), Relation::Older);
-        assert_eq!(merged, unaware.joined(&taken_over, &table()));
+        assert_eq!(unaware.relation(&merged), Relation::Older, "the same dot, but less seen");
+        assert_eq!(merged.relation(&unaware), Relation::Newer);
+        assert_eq!(merged, unaware.joined(&taken_over, unaware.dot));
     }
 
     #[test]

@@ -1,16 +1,19 @@
 //! A hash's fields: what the payload of an element means.
 //!
 //! A field is bytes, or a counter once HINCRBY has added to it, so that both sides of a partition can add to a field
-//! as they can to a key. The payload is a tag byte and either the bytes or the counter with interned actors; it never
+//! as they can to a key. The payload is a tag byte and either the bytes or the counter with interned actors, or several
+//! of both (see `siblings`); it never
 //! leaves the node in this form.
 
 use std::borrow::Cow;
+use std::cmp::Ordering;
 
 use crate::base::clock::Hlc;
 use crate::base::version::{Actor, ActorTable, Dot};
 use crate::base::wire::{Reader, WireError, put_u16, put_u64};
 use crate::store::counter::{Counter, Share};
-use crate::store::elements::{Element, Elements, PackLimits};
+use crate::store::elements::Element;
+use crate::store::siblings::{self, Writes};
 
 const BYTES: u8 = 0;
 const COUNTER: u8 = 1;
@@ -36,7 +39,7 @@ impl<'a> Field<'a> {
 
 /// The value in an element's payload.
 pub fn field(payload: &[u8]) -> Field<'_> {
-    match payload.split_first() {
+    match siblings::visible(payload).split_first() {
         Some((&COUNTER, rest)) => read_counter(rest).map_or(Field::Bytes(&[]), Field::Counter),
         Some((_, bytes)) => Field::Bytes(bytes),
         None => Field::Bytes(&[]),
@@ -72,34 +75,33 @@ pub fn counter_of(element: Option<Element<'_>>) -> Counter {
     }
 }
 
-/// Puts the merge of one field's two concurrent values into `into`: counters on the same base add up, of anything
-/// else the later stays.
-pub fn merge_field(
-    into: &mut Elements,
-    ours: Element<'_>,
-    theirs: Element<'_>,
-    limits: PackLimits,
-    actors: &ActorTable,
-) {
-    let later = if actors.compare(ours.dot, theirs.dot).is_lt() { theirs } else { ours };
-    let payload = match (field(ours.payload), field(theirs.payload)) {
-        (Field::Bytes(_), Field::Bytes(_)) => later.payload.to_vec(),
-        (Field::Counter(mut one), Field::Counter(other)) => {
-            one.merge(&other, actors);
-            counter_payload(&one)
+/// What readers see of several concurrent writes, in the order of their dots: bytes are a base as a counter's is, the
+/// latest base stays, and counters on the same base add up.
+pub fn settle<'a>(writes: &Writes<'a>, actors: &ActorTable) -> Cow<'a, [u8]> {
+    let mut best: Option<(Dot, Field<'a>)> = None;
+    for (dot, payload) in writes {
+        let field = field(payload);
+        let base = if let Field::Counter(counter) = &field { counter.base_dot } else { *dot };
+        best = Some(match best {
+            Some((best_base, best_field)) => match (actors.compare(best_base, base), best_field, field) {
+                (Ordering::Greater, best_field, _) => (best_base, best_field),
+                (Ordering::Equal, Field::Counter(mut sum), Field::Counter(counter)) => {
+                    sum.merge(&counter, actors);
+                    (base, Field::Counter(sum))
+                }
+                (Ordering::Equal, counter @ Field::Counter(_), Field::Bytes(_)) => (base, counter),
+                (Ordering::Equal | Ordering::Less, _, field) => (base, field),
+            },
+            None => (base, field),
+        });
+    }
+    match best {
+        Some((_, Field::Bytes(bytes))) => Cow::Owned(bytes_payload(bytes)),
+        Some((_, Field::Counter(mut counter))) => {
+            counter.shares.sort_unstable_by_key(|share| share.dot.actor);
+            Cow::Owned(counter_payload(&counter))
         }
-        (Field::Counter(counter), Field::Bytes(_)) => counter_or_base(&counter, ours, theirs, actors),
-        (Field::Bytes(_), Field::Counter(counter)) => counter_or_base(&counter, theirs, ours, actors),
-    };
-    let (member, dot) = (later.member.to_vec(), later.dot);
-    into.put(&member, dot, &payload, limits);
-}
-
-/// A counter against plain bytes: bytes are a base, so the later base stays, with its shares.
-fn counter_or_base(counter: &Counter, counted: Element<'_>, plain: Element<'_>, actors: &ActorTable) -> Vec<u8> {
-    match actors.compare(counter.base_dot, plain.dot).is_lt() {
-        true => plain.payload.to_vec(),
-        false => counted.payload.to_vec(),
+        None => Cow::Borrowed(&[]),
     }
 }
 

@@ -259,7 +259,6 @@ impl<'s> Keyspace<'s> {
         self.effects.seen = dot;
         if self.rules.tombstones {
             let version = base.as_ref().map_or_else(|| crate::base::version::Version::first(dot), |b| b.advanced(dot));
-            let base = base.map(|version| version.dot);
             let delta = Delta { slot: *slot, db: self.db, key, base, version, mutation };
             record(&mut self.effects.deltas, &delta, self.store);
         }

@@ -2,19 +2,27 @@
 //!
 //! A state that has seen the other simply replaces it. Of two that have not seen each other:
 //! - registers (strings, counters, tombstones): the later base wins; counters on the same base add up;
-//! - hashes and sets: an element survives unless the other side saw it and no longer has it (add wins; Bieniusa et
-//!   al., "An optimized conflict-free replicated set", 2012); a field written on both sides is merged as `hash` says;
+//! - hashes and sets: a write of an element survives unless the other side saw it and no longer has it (add wins;
+//!   Bieniusa et al., "An optimized conflict-free replicated set", 2012); `siblings` says how several are kept;
 //! - different types: a set beats a hash beats a register, so that every node picks alike, as long as the
 //!   collection keeps an element that the other side had not seen;
-//! - the deadline is that of the later write; of equal ones the longer.
+//! - the deadline is that of the later write of what survives.
 //!
 //! The merge of given states takes no stamp and asks no clock, and is commutative, associative and idempotent for
-//! states of the same type; the property tests in `merge_tests` show it.
+//! states of one type, deleted ones included; the property tests in `merge_tests` show it. Where several types met
+//! within one conflict only the first and the last hold.
+//!
+//! The version of a merged register names as its dot the write that won, not the latest: a string's dot is when it
+//! was written, and a third replica's string must be compared with that.
 
-use crate::base::version::{ActorTable, Dot, Relation, Version};
+use std::borrow::Cow;
+use std::cmp::Ordering;
+
+use crate::base::version::{ActorTable, Dot, Relation};
 use crate::store::counter::Counter;
 use crate::store::elements::{Elements, PackLimits};
 use crate::store::hash;
+use crate::store::siblings::{self, Side};
 use crate::store::state::{Content, State};
 use crate::store::value::{Set, Value};
 
@@ -39,14 +47,30 @@ pub fn merge(ours: &State, theirs: &State, actors: &ActorTable) -> Merged {
 }
 
 fn settle(a: &State, b: &State, actors: &ActorTable) -> State {
-    let version = a.version.joined(&b.version, actors);
-    let later_is_a = version.dot == a.version.dot;
-    let later = if later_is_a { a } else { b };
-    let deadline_ms = later.deadline_ms;
-    let created_s = a.created_s.min(b.created_s);
-    let content =
-        settle_sets(a, b).or_else(|| settle_hashes(a, b, actors)).unwrap_or_else(|| settle_registers(a, b, actors));
-    State { version, deadline_ms, created_s, content }
+    let content = settle_sets(a, b, actors).or_else(|| settle_hashes(a, b, actors));
+    let (winner, content) = match content {
+        Some(content) => (later(a, b, actors), content),
+        None => settle_registers(a, b, actors),
+    };
+    let deadline_ms = match content {
+        Content::Tombstone => 0,
+        _ if a.version.dot == b.version.dot => longer(a.deadline_ms, b.deadline_ms),
+        // Beside a deletion only the collection has a deadline to speak of.
+        _ if a.content == Content::Tombstone => b.deadline_ms,
+        _ if b.content == Content::Tombstone => a.deadline_ms,
+        _ => winner.deadline_ms,
+    };
+    let version = a.version.joined(&b.version, winner.version.dot);
+    State { version, deadline_ms, created_s: a.created_s.min(b.created_s), content }
+}
+
+fn later<'s>(a: &'s State, b: &'s State, actors: &ActorTable) -> &'s State {
+    if actors.compare(a.version.dot, b.version.dot).is_lt() { b } else { a }
+}
+
+/// The later of two deadlines, of which 0 is never.
+fn longer(a_ms: u64, b_ms: u64) -> u64 {
+    if a_ms == 0 || b_ms == 0 { 0 } else { a_ms.max(b_ms) }
 }
 
 fn set_of(state: &State) -> Option<&Set> {
@@ -69,11 +93,11 @@ fn hash_of(state: &State) -> Option<&Elements> {
     }
 }
 
-fn settle_sets(a: &State, b: &State) -> Option<Content> {
+fn settle_sets(a: &State, b: &State, actors: &ActorTable) -> Option<Content> {
     let (ours, theirs) = (set_of(a), set_of(b));
-    let mut members = Elements::default();
-    keep_unseen(&mut members, ours.map(|set| &set.members), theirs.map(|set| &set.members), &b.version);
-    keep_unseen(&mut members, theirs.map(|set| &set.members), ours.map(|set| &set.members), &a.version);
+    let side_a = Side { elements: ours.map(|set| &set.members), seen: &a.version };
+    let side_b = Side { elements: theirs.map(|set| &set.members), seen: &b.version };
+    let members = siblings::merge(side_a, side_b, PackLimits::SET, actors, |_| Cow::Borrowed(&[]));
     if members.is_empty() {
         return None;
     }
@@ -81,46 +105,11 @@ fn settle_sets(a: &State, b: &State) -> Option<Content> {
     Some(Content::Value(Box::new(Value::Set(Set { members, intset }))))
 }
 
-/// Adds to `into` each element of `from` that the other side still has under the same dot, or has not seen.
-fn keep_unseen(into: &mut Elements, from: Option<&Elements>, other: Option<&Elements>, seen: &Version) {
-    for element in from.into_iter().flat_map(Elements::iter) {
-        let there = other.and_then(|other| other.get(element.member));
-        let same = there.is_some_and(|there| there.dot == element.dot);
-        if !same && seen.covers(element.dot) {
-            continue;
-        }
-        // Both sides may have added it: the later dot stays, and a merge the other way round decides alike.
-        match into.get(element.member) {
-            Some(present) if present.dot.hlc >= element.dot.hlc => {}
-            _ => drop(into.put(element.member, element.dot, element.payload, PackLimits::SET)),
-        }
-    }
-}
-
 fn settle_hashes(a: &State, b: &State, actors: &ActorTable) -> Option<Content> {
-    let (ours, theirs) = (hash_of(a), hash_of(b));
-    let mut fields = Elements::default();
-    for field in ours.into_iter().flat_map(Elements::iter) {
-        match theirs.and_then(|theirs| theirs.get(field.member)) {
-            Some(there) if there.dot == field.dot => {
-                fields.put(field.member, field.dot, field.payload, PackLimits::TRANSFER_HASH);
-            }
-            Some(there) => match (b.version.covers(field.dot), a.version.covers(there.dot)) {
-                // One side wrote the field knowing the other's value; bytes simply replace it, a counter has it inside.
-                (true, false) => drop(fields.put(field.member, there.dot, there.payload, PackLimits::TRANSFER_HASH)),
-                (false, true) => drop(fields.put(field.member, field.dot, field.payload, PackLimits::TRANSFER_HASH)),
-                _ => hash::merge_field(&mut fields, field, there, PackLimits::TRANSFER_HASH, actors),
-            },
-            None if b.version.covers(field.dot) => {}
-            None => drop(fields.put(field.member, field.dot, field.payload, PackLimits::TRANSFER_HASH)),
-        }
-    }
-    for field in theirs.into_iter().flat_map(Elements::iter) {
-        let here = ours.and_then(|ours| ours.get(field.member));
-        if here.is_none() && !a.version.covers(field.dot) {
-            fields.put(field.member, field.dot, field.payload, PackLimits::TRANSFER_HASH);
-        }
-    }
+    let side_a = Side { elements: hash_of(a), seen: &a.version };
+    let side_b = Side { elements: hash_of(b), seen: &b.version };
+    let fields =
+        siblings::merge(side_a, side_b, PackLimits::TRANSFER_HASH, actors, |writes| hash::settle(writes, actors));
     (!fields.is_empty()).then(|| Content::Value(Box::new(Value::Hash(fields))))
 }
 
@@ -136,17 +125,30 @@ fn register(state: &State) -> (Dot, Option<&Counter>) {
     }
 }
 
-fn settle_registers(a: &State, b: &State, actors: &ActorTable) -> Content {
-    let ((dot_a, counter_a), (dot_b, counter_b)) = (register(a), register(b));
-    if let (Some(one), Some(other)) = (counter_a, counter_b) {
-        let mut sum = one.clone();
-        sum.merge(other, actors);
-        sum.shares.sort_unstable_by_key(|share| share.dot.actor);
-        return Content::Value(Box::new(Value::Counter(sum)));
+/// True for what leaves nothing behind when it meets its like: a deleted key, or a collection without elements.
+fn is_nothing(state: &State) -> bool {
+    state.content == Content::Tombstone || set_of(state).is_some() || hash_of(state).is_some()
+}
+
+/// The state whose last write the merged version names, and the merged content.
+fn settle_registers<'s>(a: &'s State, b: &'s State, actors: &ActorTable) -> (&'s State, Content) {
+    if is_nothing(a) && is_nothing(b) {
+        return (later(a, b, actors), Content::Tombstone);
     }
-    let winner = if actors.compare(dot_a, dot_b).is_lt() { b } else { a };
-    match winner.content {
-        Content::Value(ref value) if !matches!(**value, Value::Counter(_)) => Content::Tombstone,
-        ref content => content.clone(),
-    }
+    let ((base_a, counter_a), (base_b, counter_b)) = (register(a), register(b));
+    let winner = match (actors.compare(base_a, base_b), counter_a, counter_b) {
+        (Ordering::Less, ..) => b,
+        (Ordering::Greater, ..) => a,
+        (Ordering::Equal, Some(one), Some(other)) => {
+            let mut sum = one.clone();
+            sum.merge(other, actors);
+            sum.shares.sort_unstable_by_key(|share| share.dot.actor);
+            return (later(a, b, actors), Content::Value(Box::new(Value::Counter(sum))));
+        }
+        // A string, and the same string added to since.
+        (Ordering::Equal, Some(_), None) => a,
+        (Ordering::Equal, None, Some(_)) => b,
+        (Ordering::Equal, None, None) => later(a, b, actors),
+    };
+    (winner, winner.content.clone())
 }

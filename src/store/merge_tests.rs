@@ -1,1 +1,389 @@
-//! Merge algebra.
+//! The laws of merging, on states that random histories of three replicas really produce.
+//!
+//! Three replicas of one key write on their own, now and then one takes in another's whole state, and their clocks
+//! disagree. States travel as on the wire, so each replica has its own short names for actors. What is compared is the
+//! [`Shown`] form, in which actors have their full names and nothing depends on the order of insertion.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use proptest::prelude::*;
+
+use crate::base::ids::{ActorId, slot_of};
+use crate::base::version::{ActorTable, Dot};
+use crate::base::wire::Reader;
+use crate::store::hash;
+use crate::store::merge::{Merged, merge};
+use crate::store::mutation::{Delta, Mutation};
+use crate::store::siblings;
+use crate::store::slot::{Applied, Name};
+use crate::store::state::{Content, State};
+use crate::store::value::Value;
+use crate::store::{Effects, Store, View, hash_name};
+
+const KEY: &[u8] = b"key";
+
+/// Far behind every history: no key expires in these tests.
+const DEADLINE_MS: u64 = 9_000_000_000;
+
+/// A dot under its author's full name.
+type Named = (u64, u64);
+
+/// A state in a form that is the same on every replica.
+#[derive(PartialEq, Eq, Debug)]
+struct Shown {
+    dot: Named,
+    seen: BTreeSet<Named>,
+    deadline_ms: u64,
+    content: Shape,
+}
+
+#[derive(PartialEq, Eq, Debug)]
+enum Shape {
+    Deleted,
+    Text(Vec<u8>),
+    Sum(i64, Named, BTreeSet<(Named, i64)>),
+    Elements(BTreeMap<Vec<u8>, (Vec<u8>, BTreeSet<Named>)>),
+}
+
+fn show(state: &State, actors: &ActorTable) -> Shown {
+    let named = |dot: Dot| match dot == Dot::default() {
+        true => (0, 0),
+        false => (dot.hlc.0, actors.id(dot.actor).node),
+    };
+    let elements = |elements: &crate::store::elements::Elements, is_hash: bool| {
+        let shown = elements.iter().map(|element| {
+            let text = if is_hash { hash::field(element.payload).text().into_owned() } else { Vec::new() };
+            let dots = siblings::writes(element).iter().map(|(dot, _)| named(*dot)).collect();
+            (element.member.to_vec(), (text, dots))
+        });
+        Shape::Elements(shown.collect())
+    };
+    let content = match &state.content {
+        Content::Tombstone => Shape::Deleted,
+        Content::String(bytes) => Shape::Text(bytes.clone()),
+        Content::Value(value) => match &**value {
+            Value::Counter(counter) => {
+                let shares = counter.shares.iter().map(|share| (named(share.dot), share.sum)).collect();
+                Shape::Sum(counter.base, named(counter.base_dot), shares)
+            }
+            Value::Hash(fields) => elements(fields, true),
+            Value::Set(set) => elements(&set.members, false),
+        },
+    };
+    let seen = state.version.context.iter().map(|dot| named(*dot)).collect();
+    Shown { dot: named(state.version.dot), seen, deadline_ms: state.deadline_ms, content }
+}
+
+struct Replica {
+    store: Store,
+    effects: Effects,
+    skew_ms: u64,
+}
+
+impl Replica {
+    fn new(node: u64, skew_ms: u64) -> Replica {
+        let store = Store::new(ActorId { node, boot: 1 });
+        store.set_replicated(true);
+        Replica { store, effects: Effects::default(), skew_ms }
+    }
+
+    fn three(skews: [u8; 3]) -> [Replica; 3] {
+        let mut node = 0;
+        skews.map(|skew| {
+            node += 1;
+            Replica::new(node, u64::from(skew))
+        })
+    }
+
+    /// Makes a change as a command would: nothing is removed that is not there.
+    fn write(&mut self, step: usize, mutation: Mutation<'_>) {
+        let now_ms = 1_000 + step as u64 + self.skew_ms;
+        let mut keys = self.store.lock(slot_of(KEY), 0, now_ms, &mut self.effects);
+        let makes_sense = match (mutation, keys.read(KEY)) {
+            (Mutation::RemoveField { field }, Some(View::Hash(fields))) => fields.get(field).is_some(),
+            (Mutation::RemoveMember { member }, Some(View::Set(set))) => set.members.get(member).is_some(),
+            (Mutation::RemoveField { .. } | Mutation::RemoveMember { .. }, _) => false,
+            (Mutation::Expire { .. } | Mutation::Delete, view) => view.is_some(),
+            _ => true,
+        };
+        if makes_sense {
+            keys.write(KEY, mutation);
+        }
+    }
+
+    fn state(&self) -> Option<State> {
+        self.store.table(slot_of(KEY)).find(name()).map(|entry| State::of(entry, 0))
+    }
+
+    fn shown(&self) -> Option<Shown> {
+        self.state().map(|state| show(&state, &self.store.actors))
+    }
+
+    fn sent(&self) -> Option<Vec<u8>> {
+        let state = self.state()?;
+        let mut out = Vec::new();
+        state.encode(&mut out, &self.store.actors);
+        Some(out)
+    }
+
+    fn receive(&mut self, sent: Option<Vec<u8>>) {
+        let Some(sent) = sent else { return };
+        let state = State::decode(&mut Reader::new(&sent), &self.store.actors).expect("a state");
+        // A write on top of another has the later stamp; a node sees to it with everything that it takes in.
+        self.store.clock.observe(state.version.dot.hlc, 2_000).expect("not ahead");
+        let rules = self.store.rules(1_000);
+        self.store.table(slot_of(KEY)).merge(name(), state, 0, &rules, &self.store.actors);
+    }
+
+    /// Applies the deltas that `from` has recorded, as many as `keep` says; those that it cannot apply are replaced by
+    /// `from`'s whole state, as a replica does.
+    fn follow(&mut self, from: &mut Replica, keep: bool) {
+        let deltas = std::mem::take(&mut from.effects.deltas);
+        let sender = self.store.actors.intern(from.store.actors.id(crate::base::version::Actor::SELF)).expect("room");
+        let mut rest = &deltas[..];
+        while let Some((head, tail)) = rest.split_first_chunk::<4>() {
+            let (body, tail) = tail.split_at(u32::from_le_bytes(*head) as usize);
+            rest = tail;
+            if !keep {
+                continue;
+            }
+            let delta = Delta::decode(&mut Reader::new(body), sender, &self.store.actors).expect("a delta");
+            self.store.clock.observe(delta.version.dot.hlc, 2_000).expect("not ahead");
+            let rules = self.store.rules(1_000);
+            let applied = self.store.table(slot_of(KEY)).apply_delta(name(), &delta, &rules);
+            if applied == Applied::NeedsState {
+                self.receive(from.sent());
+            }
+        }
+    }
+}
+
+fn name() -> Name<'static> {
+    Name { db: 0, key: KEY, hash: hash_name(0, KEY) }
+}
+
+/// One step of a history.
+#[derive(Clone, Debug)]
+enum Step {
+    Assign(u8),
+    Patch(u8),
+    Add(i8),
+    Put(u8, u8),
+    AddField(u8, i8),
+    RemoveField(u8),
+    AddMember(u8),
+    RemoveMember(u8),
+    Expire(u8),
+    Delete,
+    /// Takes in the state of another replica.
+    Sync(usize),
+}
+
+#[derive(Clone, Copy, Debug)]
+enum Kind {
+    Register,
+    Hash,
+    Set,
+}
+
+fn step(kind: Kind) -> BoxedStrategy<Step> {
+    let own = match kind {
+        Kind::Register => prop_oneof![
+            any::<u8>().prop_map(Step::Assign),
+            (0u8..3).prop_map(Step::Patch),
+            any::<i8>().prop_map(Step::Add),
+            any::<i8>().prop_map(Step::Add),
+            any::<u8>().prop_map(Step::Expire),
+        ]
+        .boxed(),
+        Kind::Hash => prop_oneof![
+            (0u8..3, any::<u8>()).prop_map(|(field, value)| Step::Put(field, value)),
+            (0u8..3, any::<i8>()).prop_map(|(field, by)| Step::AddField(field, by)),
+            (0u8..3).prop_map(Step::RemoveField),
+        ]
+        .boxed(),
+        Kind::Set => prop_oneof![(0u8..3).prop_map(Step::AddMember), (0u8..3).prop_map(Step::RemoveMember),].boxed(),
+    };
+    prop_oneof![6 => own, 1 => Just(Step::Delete), 3 => (0usize..3).prop_map(Step::Sync)].boxed()
+}
+
+/// Who does what, one step after the other.
+fn history() -> impl Strategy<Value = Vec<(usize, Step)>> {
+    let of_kind = |kind| prop::collection::vec((0usize..3, step(kind)), 1..30);
+    prop_oneof![of_kind(Kind::Register), of_kind(Kind::Hash), of_kind(Kind::Set)]
+}
+
+fn play(replicas: &mut [Replica; 3], at: usize, who: usize, step: &Step) {
+    let number = |value: &u8| value.to_string().into_bytes();
+    let replica = &mut replicas[who];
+    match step {
+        Step::Sync(from) => {
+            let sent = replicas[*from].sent();
+            replicas[who].receive(sent);
+        }
+        Step::Assign(value) => replica.write(at, Mutation::Assign { value: &number(value), deadline_ms: 0 }),
+        Step::Patch(offset) => replica.write(at, Mutation::Patch { offset: u64::from(*offset), bytes: b"7" }),
+        Step::Add(by) => replica.write(at, Mutation::Add { by: i64::from(*by) }),
+        Step::Put(field, value) => {
+            replica.write(at, Mutation::PutField { field: &number(field), value: &number(value) });
+        }
+        Step::AddField(field, by) => {
+            replica.write(at, Mutation::AddField { field: &number(field), by: i64::from(*by) });
+        }
+        Step::RemoveField(field) => replica.write(at, Mutation::RemoveField { field: &number(field) }),
+        Step::AddMember(member) => replica.write(at, Mutation::AddMember { member: &number(member) }),
+        Step::RemoveMember(member) => replica.write(at, Mutation::RemoveMember { member: &number(member) }),
+        Step::Expire(ms) => replica.write(at, Mutation::Expire { deadline_ms: DEADLINE_MS + u64::from(*ms) }),
+        Step::Delete => replica.write(at, Mutation::Delete),
+    }
+}
+
+fn join(a: &State, b: &State, actors: &ActorTable) -> State {
+    match merge(a, b, actors) {
+        Merged::Ours => a.clone(),
+        Merged::Theirs => b.clone(),
+        Merged::Both(state) => *state,
+    }
+}
+
+/// The states of three replicas after a history, under one table of actors.
+fn states_after(history: &[(usize, Step)], skews: [u8; 3]) -> (Vec<State>, ActorTable) {
+    let mut replicas = Replica::three(skews);
+    for (at, (who, step)) in history.iter().enumerate() {
+        play(&mut replicas, at, *who, step);
+    }
+    let actors = ActorTable::new(ActorId { node: 9, boot: 1 });
+    let sent = replicas.iter().filter_map(Replica::sent);
+    let states = sent.map(|sent| State::decode(&mut Reader::new(&sent), &actors).expect("a state")).collect();
+    (states, actors)
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 400, ..ProptestConfig::default() })]
+
+    #[test]
+    fn merging_is_commutative_associative_and_idempotent(history in history(), skews: [u8; 3]) {
+        let (states, actors) = states_after(&history, skews);
+        let join = |a: &State, b: &State| join(a, b, &actors);
+        for a in &states {
+            prop_assert_eq!(show(&join(a, a), &actors), show(a, &actors));
+            for b in &states {
+                let ab = join(a, b);
+                prop_assert_eq!(show(&ab, &actors), show(&join(b, a), &actors), "a b, b a");
+                prop_assert_eq!(show(&join(&ab, b), &actors), show(&ab, &actors), "(a b) b");
+                prop_assert_eq!(show(&join(a, &ab), &actors), show(&ab, &actors), "a (a b)");
+                for c in &states {
+                    let (left, right) = (join(&ab, c), join(a, &join(b, c)));
+                    prop_assert_eq!(show(&left, &actors), show(&right, &actors), "(a b) c, a (b c)");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn replicas_that_have_met_are_equal(history in history(), skews: [u8; 3]) {
+        let mut replicas = Replica::three(skews);
+        for (at, (who, step)) in history.iter().enumerate() {
+            play(&mut replicas, at, *who, step);
+        }
+        for (from, to) in [(0, 1), (1, 2), (2, 0), (2, 1)] {
+            let sent = replicas[from].sent();
+            replicas[to].receive(sent);
+        }
+        prop_assert_eq!(replicas[0].shown(), replicas[1].shown());
+        prop_assert_eq!(replicas[1].shown(), replicas[2].shown());
+    }
+
+    #[test]
+    fn following_by_deltas_is_the_same_as_merging_states(
+        history in history(), skews: [u8; 3], kept in prop::collection::vec(prop::bool::weighted(0.8), 30),
+    ) {
+        let mut replicas = Replica::three(skews);
+        let mut follower = Replica::new(4, 0);
+        for (at, (who, step)) in history.iter().enumerate() {
+            play(&mut replicas, at, *who, step);
+            let keep = kept.get(at).copied().unwrap_or(true);
+            follower.follow(&mut replicas[0], keep);
+        }
+        // The last delta may have been lost, and a state taken in makes none: what is then owed is the state.
+        let (followed, leader) = (follower.state(), replicas[0].state());
+        follower.receive(replicas[0].sent());
+        let held_all = followed.is_some() && follower.shown() == replicas[0].shown();
+        prop_assert!(held_all || leader.is_none() || follower.shown() == replicas[0].shown());
+        if let (Some(before), Some(after)) = (followed, follower.state()) {
+            // Claiming a version means holding what it says.
+            if before.version == after.version {
+                let actors = &follower.store.actors;
+                prop_assert_eq!(show(&before, actors), show(&after, actors));
+                prop_assert_eq!(Some(show(&before, actors)), replicas[0].shown());
+            }
+        }
+    }
+}
+
+/// Two replicas that hold the same after `before`, each make their own changes and then take in the other's state.
+fn partitioned(before: &[Step], left: &[Step], right: &[Step]) -> Shape {
+    let mut replicas = Replica::three([0, 3, 0]);
+    let mut at = 0;
+    let mut run = |replicas: &mut [Replica; 3], who: usize, steps: &[Step]| {
+        for step in steps {
+            at += 1;
+            play(replicas, at, who, step);
+        }
+    };
+    run(&mut replicas, 0, before);
+    run(&mut replicas, 1, &[Step::Sync(0)]);
+    run(&mut replicas, 0, left);
+    run(&mut replicas, 1, right);
+    run(&mut replicas, 0, &[Step::Sync(1)]);
+    run(&mut replicas, 1, &[Step::Sync(0)]);
+    assert_eq!(replicas[0].shown(), replicas[1].shown());
+    replicas[0].shown().expect("a state").content
+}
+
+/// Members, or fields with their values.
+fn elements(shape: &Shape) -> Vec<(String, String)> {
+    let Shape::Elements(elements) = shape else { panic!("no collection: {shape:?}") };
+    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+    elements.iter().map(|(member, (value, _))| (text(member), text(value))).collect()
+}
+
+fn pairs(expected: &[(&str, &str)]) -> Vec<(String, String)> {
+    expected.iter().map(|(member, value)| ((*member).to_owned(), (*value).to_owned())).collect()
+}
+
+#[test]
+fn counters_add_up_after_a_partition() {
+    use Step::{Add, Assign};
+    for before in [vec![], vec![Assign(100)], vec![Add(100)]] {
+        let expected = if before.is_empty() { 12 } else { 112 };
+        let merged = partitioned(&before, &[Add(5), Add(-2)], &[Add(9)]);
+        let Shape::Sum(base, _, shares) = merged else { panic!("{merged:?}") };
+        assert_eq!(base + shares.iter().map(|(_, sum)| sum).sum::<i64>(), expected, "{before:?}");
+    }
+    let reset = partitioned(&[Add(100)], &[Add(1)], &[Assign(7), Add(1)]);
+    assert!(matches!(&reset, Shape::Sum(7, _, shares) if shares.len() == 1), "a new base ends the old: {reset:?}");
+}
+
+#[test]
+fn fields_and_members_of_both_sides_survive() {
+    use Step::{AddField, AddMember, Delete, Put, RemoveField, RemoveMember};
+    let merged = partitioned(&[Put(0, 1), Put(1, 1)], &[Put(2, 5), RemoveField(0)], &[Put(3, 6), Put(1, 7)]);
+    assert_eq!(elements(&merged), pairs(&[("1", "7"), ("2", "5"), ("3", "6")]));
+    let merged = partitioned(&[AddField(0, 10)], &[AddField(0, 1)], &[AddField(0, 2)]);
+    assert_eq!(elements(&merged), pairs(&[("0", "13")]));
+    let merged = partitioned(&[AddMember(0), AddMember(1)], &[AddMember(2)], &[RemoveMember(0), AddMember(3)]);
+    assert_eq!(elements(&merged), pairs(&[("1", ""), ("2", ""), ("3", "")]));
+    let merged = partitioned(&[AddMember(0)], &[AddMember(0)], &[RemoveMember(0)]);
+    assert_eq!(elements(&merged), pairs(&[("0", "")]), "an addition that the removal had not seen wins");
+    let merged = partitioned(&[AddMember(0), AddMember(1)], &[Delete], &[AddMember(2)]);
+    assert_eq!(elements(&merged), pairs(&[("2", "")]), "a delete removes what it had seen");
+    assert_eq!(partitioned(&[Put(0, 1)], &[Delete], &[]), Shape::Deleted);
+}
+
+#[test]
+fn the_later_string_wins_and_deletes_are_remembered() {
+    use Step::{Assign, Delete};
+    assert_eq!(partitioned(&[Assign(1)], &[Assign(2)], &[Assign(3)]), Shape::Text(b"3".to_vec()));
+    assert_eq!(partitioned(&[Assign(1)], &[Assign(2), Delete], &[]), Shape::Deleted);
+}

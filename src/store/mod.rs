@@ -9,7 +9,7 @@
 //! | `keyspace` | locked slots as a command sees them: read, write, and the record of what was written |
 //! | `slot` | one slot's table and the one function that changes it |
 //! | `mutation` | the primitives that change a key, and their form on the wire |
-//! | `merge`, `state` | two replicas' states of a key become one |
+//! | `merge`, `siblings`, `state` | two replicas' states of a key become one |
 //! | `entry` | one key in memory |
 //! | `value`, `counter`, `hash`, `elements` | the types |
 //! | `whole` | a value apart from any key, for RENAME, COPY and what stores its result |
@@ -37,6 +37,7 @@ pub mod hash;
 pub mod keyspace;
 pub mod merge;
 pub mod mutation;
+pub mod siblings;
 pub mod slot;
 pub mod state;
 pub mod value;

@@ -52,8 +52,8 @@ pub struct Delta<'m> {
     pub db: u8,
     /// The key.
     pub key: &'m [u8],
-    /// The write that the mutation was made on; `None` when the key did not exist.
-    pub base: Option<Dot>,
+    /// The version that the mutation was made on; `None` when the key did not exist or what was there does not matter.
+    pub base: Option<Version>,
     /// The version that the mutation makes.
     pub version: Version,
     /// What changes.
@@ -147,18 +147,20 @@ impl Delta<'_> {
     /// Appends the delta. `actors` turns short actors into long ones.
     pub fn encode(&self, out: &mut Vec<u8>, actors: &ActorTable) {
         put_u16(out, self.slot.number());
-        let base = if self.mutation.stands_alone() { None } else { self.base };
-        let has_context = !self.version.context.is_empty();
+        let base = self.base.as_ref().filter(|_| !self.mutation.stands_alone());
+        // What was made on a base has that base's context, with the base's own write in it.
+        let context = base.map_or(&self.version.context, |base| &base.context);
+        let has_context = !context.is_empty();
         let flags =
             self.db & DB_MASK | if base.is_some() { HAS_BASE } else { 0 } | if has_context { HAS_CONTEXT } else { 0 };
         out.push(flags);
         put_bytes(out, self.key);
         put_dot(out, self.version.dot, actors);
         if let Some(base) = base {
-            put_dot(out, base, actors);
+            put_dot(out, base.dot, actors);
         }
         if has_context {
-            put_context(out, &self.version.context, actors);
+            put_context(out, context, actors);
         }
         self.mutation.encode(out);
     }
@@ -169,10 +171,18 @@ impl Delta<'_> {
         let flags = reader.u8()?;
         let key = reader.bytes()?;
         let dot = read_dot(reader, sender, actors)?;
-        let base = if flags & HAS_BASE != 0 { Some(read_dot(reader, sender, actors)?) } else { None };
+        let base_dot = if flags & HAS_BASE != 0 { Some(read_dot(reader, sender, actors)?) } else { None };
         let context = if flags & HAS_CONTEXT != 0 { read_context(reader, sender, actors)? } else { Context::new() };
         let mutation = Mutation::decode(reader)?;
-        Ok(Delta { slot, db: flags & DB_MASK, key, base, version: Version { dot, context }, mutation })
+        let (base, version) = match base_dot {
+            Some(base_dot) => {
+                let base = Version { dot: base_dot, context };
+                let version = base.advanced(dot);
+                (Some(base), version)
+            }
+            None => (None, Version { dot, context }),
+        };
+        Ok(Delta { slot, db: flags & DB_MASK, key, base, version, mutation })
     }
 }
 
@@ -251,9 +261,10 @@ mod tests {
             let other = here.intern(ActorId { node: 3, boot: 30 }).expect("room");
             let dot = Dot { hlc: Hlc(at), actor: Actor::SELF };
             let mut version = Version::first(Dot { hlc: Hlc(1), actor: other });
+            let base = seen.then(|| version.clone());
             version = if seen { version.advanced(dot) } else { Version::first(dot) };
             let slot = Slot::new(7).expect("a slot");
-            let delta = Delta { slot, db: 3, key: &key, base: Some(dot), version, mutation };
+            let delta = Delta { slot, db: 3, key: &key, base, version, mutation };
             let mut out = Vec::new();
             delta.encode(&mut out, &here);
             let sender = there.intern(HERE).expect("room");
@@ -261,7 +272,7 @@ mod tests {
             prop_assert_eq!((read.slot, read.db, read.key, &read.mutation), (slot, 3, &key[..], &mutation));
             prop_assert_eq!(there.id(read.version.dot.actor), HERE);
             prop_assert_eq!(read.version.context.len(), usize::from(seen));
-            prop_assert_eq!(read.base.is_some(), !mutation.stands_alone());
+            prop_assert_eq!(read.base.is_some(), seen && !mutation.stands_alone());
         }
 
         #[test]

@@ -213,7 +213,7 @@ impl SlotTable {
                 Relation::Concurrent => Applied::NeedsState,
             };
         }
-        if Some(entry.dot()) == delta.base {
+        if delta.base.as_ref().is_some_and(|base| base.dot == entry.dot() && *base == entry.version()) {
             self.apply(name, dot, &delta.mutation, rules);
             self.set_version(name, version);
             return Applied::Yes;

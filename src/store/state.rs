@@ -14,6 +14,7 @@ use crate::store::counter::{Counter, Share};
 use crate::store::elements::{Elements, PackLimits};
 use crate::store::entry::{Data, Entry, Meta, Payload};
 use crate::store::hash;
+use crate::store::siblings;
 use crate::store::value::{Set, Value};
 
 const STRING: u8 = 0;
@@ -150,16 +151,14 @@ impl Writer {
                 put_varint(&mut self.body, fields.len() as u64);
                 for field in fields.iter() {
                     put_bytes(&mut self.body, field.member);
-                    self.dot(field.dot);
-                    match hash::field(field.payload) {
-                        hash::Field::Bytes(bytes) => {
-                            self.body.push(STRING);
-                            put_bytes(&mut self.body, bytes);
-                        }
-                        hash::Field::Counter(counter) => {
-                            self.body.push(COUNTER);
-                            self.counter(&counter);
-                        }
+                    let writes = siblings::writes(field);
+                    put_varint(&mut self.body, writes.len() as u64);
+                    if writes.len() > 1 {
+                        self.field(field.payload);
+                    }
+                    for (dot, payload) in writes {
+                        self.dot(dot);
+                        self.field(payload);
                     }
                 }
             }
@@ -169,8 +168,23 @@ impl Writer {
                 put_varint(&mut self.body, set.members.len() as u64);
                 for member in set.members.iter() {
                     put_bytes(&mut self.body, member.member);
-                    self.dot(member.dot);
+                    let writes = siblings::writes(member);
+                    put_varint(&mut self.body, writes.len() as u64);
+                    writes.iter().for_each(|(dot, _)| self.dot(*dot));
                 }
+            }
+        }
+    }
+
+    fn field(&mut self, payload: &[u8]) {
+        match hash::field(payload) {
+            hash::Field::Bytes(bytes) => {
+                self.body.push(STRING);
+                put_bytes(&mut self.body, bytes);
+            }
+            hash::Field::Counter(counter) => {
+                self.body.push(COUNTER);
+                self.counter(&counter);
             }
         }
     }
@@ -195,7 +209,9 @@ impl<'a> Parser<'_, 'a> {
     fn dot(&mut self) -> Result<Dot, WireError> {
         let hlc = Hlc(self.reader.u64()?);
         let number = usize::try_from(self.reader.varint()?).map_err(|_| WireError)?;
-        Ok(Dot { hlc, actor: *self.named.get(number).ok_or(WireError)? })
+        let actor = *self.named.get(number).ok_or(WireError)?;
+        // The zero dot, the base of a counter that began from nothing, is nobody's and equal everywhere.
+        Ok(if hlc == Hlc::default() { Dot::default() } else { Dot { hlc, actor } })
     }
 
     fn version(&mut self) -> Result<Version, WireError> {
@@ -218,17 +234,26 @@ impl<'a> Parser<'_, 'a> {
         Ok(counter)
     }
 
+    fn field(&mut self) -> Result<Vec<u8>, WireError> {
+        Ok(match self.reader.u8()? {
+            STRING => hash::bytes_payload(self.reader.bytes()?),
+            COUNTER => hash::counter_payload(&self.counter()?),
+            _ => return Err(WireError),
+        })
+    }
+
     fn hash(&mut self) -> Result<Elements, WireError> {
         let mut fields = Elements::default();
         for _ in 0..self.reader.varint()? {
             let member = self.reader.bytes()?;
-            let dot = self.dot()?;
-            let payload = match self.reader.u8()? {
-                STRING => hash::bytes_payload(self.reader.bytes()?),
-                COUNTER => hash::counter_payload(&self.counter()?),
-                _ => return Err(WireError),
-            };
-            fields.put(member, dot, &payload, PackLimits::TRANSFER_HASH);
+            let count = self.reader.varint()?;
+            let visible = if count > 1 { self.field()? } else { Vec::new() };
+            let mut payloads = Vec::new();
+            for _ in 0..count {
+                payloads.push((self.dot()?, self.field()?));
+            }
+            let writes = payloads.iter().map(|(dot, payload)| (*dot, payload.as_slice())).collect();
+            siblings::put(&mut fields, member, &writes, &visible, PackLimits::TRANSFER_HASH);
         }
         Ok(fields)
     }
@@ -238,7 +263,11 @@ impl<'a> Parser<'_, 'a> {
         let mut members = Elements::default();
         for _ in 0..self.reader.varint()? {
             let member = self.reader.bytes()?;
-            members.put(member, self.dot()?, &[], PackLimits::SET);
+            let mut writes = siblings::Writes::new();
+            for _ in 0..self.reader.varint()? {
+                writes.push((self.dot()?, &[]));
+            }
+            siblings::put(&mut members, member, &writes, &[], PackLimits::SET);
         }
         Ok(Set { members, intset })
     }
