@@ -6,12 +6,13 @@
 //! this node starts from there.
 
 use std::collections::BTreeSet;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep, timeout};
-use tracing::{error, info, warn};
+use tracing::{debug, error, info, warn};
 
 use crate::base::clock::Hlc;
 use crate::base::ids::{NodeId, Slot};
@@ -35,6 +36,8 @@ const CONFIRM_INTERVAL: Duration = Duration::from_millis(20);
 const COMING_PATIENCE: Duration = Duration::from_secs(15);
 /// The same for a node that goes: somebody is waiting for it to end.
 const LEAVING_PATIENCE: Duration = Duration::from_secs(1);
+/// How often a leaving node tries to give one node its slots.
+const HAND_OVER_ATTEMPTS: usize = 3;
 
 impl Cluster {
     /// Brings this node in and keeps it there: everything that goes on in the background. Ends only by being dropped.
@@ -47,9 +50,10 @@ impl Cluster {
     pub async fn leave(self: &Arc<Self>) {
         self.book.lock().leaving = true;
         if self.topology().is_formed() && self.topology().others().next().is_some() {
-            self.set_own_row(RowState::Leaving, self.is_warm());
-            self.barrier(LEAVING_PATIENCE).await;
+            // Who has only been joining owns nothing: as a leaving node it would.
             if self.is_warm() {
+                self.set_own_row(RowState::Leaving, true);
+                self.barrier(LEAVING_PATIENCE).await;
                 self.hand_over().await;
             }
             self.set_own_row(RowState::Left, false);
@@ -136,39 +140,33 @@ impl Cluster {
         }
     }
 
-    /// Asks every address to join, ours too; the answers stand as the addresses do.
+    /// Asks every address to join, all at once; the answers stand as the addresses do.
     async fn ask_round(self: &Arc<Self>) -> Vec<Answer> {
-        let mut asked = Vec::new();
-        for addr in self.join_addrs().await {
-            let addr = match addr {
-                Some(addr) if addr == self.identity.peer_addr => {
-                    asked.push(Err(Answer::Ourselves));
-                    continue;
-                }
-                Some(addr) => addr,
-                None => {
-                    asked.push(Err(Answer::Silent));
-                    continue;
-                }
-            };
-            self.announce(addr);
-            let (cluster, link) = (self.clone(), self.link_to(addr));
-            let asking = async move { timeout(ASK_TIMEOUT, cluster.exchange_rows(&link, &Rows::new())).await };
-            asked.push(Ok(tokio::spawn(asking)));
-        }
+        let addrs = self.join_addrs().await;
+        let asked: Vec<_> = addrs.into_iter().map(|addr| tokio::spawn(self.clone().ask_to_enter(addr))).collect();
         let mut answers = Vec::new();
         for answer in asked {
-            answers.push(match answer {
-                Err(known) => known,
-                Ok(asking) => match asking.await {
-                    Ok(Ok(Ok(rows))) if rows.iter().any(|row| row.state == RowState::Normal) => Answer::Formed(rows),
-                    Ok(Ok(Ok(_))) => Answer::Unformed,
-                    Ok(Ok(Err(ControlError::Handshake(HandshakeError::Ourselves)))) => Answer::Ourselves,
-                    Ok(Ok(Err(_)) | Err(_)) | Err(_) => Answer::Silent,
-                },
-            });
+            answers.push(answer.await.unwrap_or(Answer::Silent));
         }
         answers
+    }
+
+    async fn ask_to_enter(self: Arc<Self>, addr: Option<SocketAddr>) -> Answer {
+        let Some(addr) = addr else { return Answer::Silent };
+        if addr == self.identity.peer_addr {
+            return Answer::Ourselves;
+        }
+        self.announce(addr);
+        match timeout(ASK_TIMEOUT, self.exchange_rows(&self.link_to(addr), &Rows::new())).await {
+            Ok(Ok(rows)) if rows.iter().any(|row| row.state == RowState::Normal) => Answer::Formed(rows),
+            Ok(Ok(_)) => Answer::Unformed,
+            Ok(Err(ControlError::Handshake(HandshakeError::Ourselves))) => Answer::Ourselves,
+            Ok(Err(error)) => {
+                debug!(%addr, %error, "a node to join does not answer");
+                Answer::Silent
+            }
+            Err(_) => Answer::Silent,
+        }
     }
 
     /// From a joining row to a normal one: everybody writes to us, then we fetch, then everybody reads from us.
@@ -200,9 +198,14 @@ impl Cluster {
             let is_ours = |slot: &Slot| ring.homes(*slot).contains(&index);
             let slots: Vec<Slot> = change.gains.into_iter().filter(is_ours).collect();
             let count = slots.len();
-            match self.push_slots(peer, slots, Hlc(0)).await {
-                Ok(keys) => info!(%peer, slots = count, keys, "handed over"),
-                Err(error) => warn!(%peer, slots = count, %error, "cannot hand over"),
+            for attempt in 1..=HAND_OVER_ATTEMPTS {
+                match self.push_slots(peer, slots.clone(), Hlc(0)).await {
+                    Ok(keys) => {
+                        info!(%peer, slots = count, keys, "handed over");
+                        break;
+                    }
+                    Err(error) => warn!(%peer, slots = count, attempt, %error, "cannot hand over"),
+                }
             }
         }
     }

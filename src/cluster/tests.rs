@@ -181,6 +181,16 @@ async fn who_leaves_hands_over_first_and_may_come_back() {
     }
     nodes.push(start(21_714, &list).await);
     formed(&nodes.iter().collect::<Vec<_>>(), 4).await;
+
+    // One that turns back on the doorstep never owned anything.
+    let fifth = start(21_715, &list).await;
+    until("it is joining", || fifth.cluster.topology().is_formed()).await;
+    tokio::time::timeout(PATIENCE, fifth.cluster.leave()).await.expect("left");
+    assert!(!fifth.cluster.is_warm());
+    let id = fifth.cluster.id();
+    drop(fifth);
+    formed(&nodes.iter().collect::<Vec<_>>(), 4).await;
+    assert_eq!(nodes[0].cluster.topology().rows.get(&id).map(|row| row.state), Some(RowState::Left));
 }
 
 #[tokio::test]
