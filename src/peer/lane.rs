@@ -13,7 +13,7 @@
 //! Decides nothing about quorums and knows no socket: `link` does the talking.
 
 use std::collections::VecDeque;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::task::Waker;
 
 use parking_lot::Mutex;
@@ -44,6 +44,7 @@ pub struct Lane {
     lost_high: AtomicU64,
     open: AtomicBool,
     dirty: AtomicBool,
+    mismatches: AtomicUsize,
     writer: Notify,
     bytes_max: usize,
 }
@@ -73,6 +74,7 @@ impl Lane {
             lost_high: AtomicU64::new(0),
             open: AtomicBool::new(false),
             dirty: AtomicBool::new(false),
+            mismatches: AtomicUsize::new(0),
             writer: Notify::new(),
             bytes_max,
         }
@@ -132,6 +134,7 @@ impl Lane {
         match state.mismatched.iter().position(|it| *it == number) {
             Some(at) => {
                 state.mismatched.swap_remove(at);
+                self.mismatches.store(state.mismatched.len(), Ordering::Release);
                 true
             }
             None => false,
@@ -140,7 +143,7 @@ impl Lane {
 
     /// True when some verified read has to be run again: a cheap look before [`Lane::take_mismatch`].
     pub fn has_mismatches(&self) -> bool {
-        !self.state.lock().mismatched.is_empty()
+        self.mismatches.load(Ordering::Acquire) != 0
     }
 
     /// Wakes `waker` once `number` is no longer pending.
@@ -158,7 +161,9 @@ impl Lane {
 
     /// Notes that the replica did not confirm the read verified by frame `number`.
     pub fn note_mismatch(&self, number: u64) {
-        self.state.lock().mismatched.push(number);
+        let mut state = self.state.lock();
+        state.mismatched.push(number);
+        self.mismatches.store(state.mismatched.len(), Ordering::Release);
     }
 
     /// Notes that everything up to `number` is done, and wakes who waited for it.
@@ -210,6 +215,7 @@ impl Lane {
         state.written = 0;
         let waiters = std::mem::take(&mut state.waiters);
         state.mismatched.clear();
+        self.mismatches.store(0, Ordering::Release);
         drop(state);
         waiters.into_iter().for_each(|(_, waker)| waker.wake());
         let mut rest = buf.get(done..).unwrap_or_default();

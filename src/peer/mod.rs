@@ -21,3 +21,5 @@ pub mod control;
 pub mod frame;
 pub mod handshake;
 pub mod lane;
+pub mod link;
+pub mod registry;

@@ -1,0 +1,149 @@
+//! The other nodes as this one reaches them: lanes, whether they answer, and what they have missed.
+//!
+//! A [`Peer`] outlives its connections. It is *usable* while all its lanes are open: a reset or refused connection, or
+//! one on which nothing is acknowledged in time, makes it unusable at once, long before gossip says anything (a circuit
+//! breaker). What is written meanwhile is noted per slot in [`Missed`]: hints cost nothing per key, because every hinted
+//! value is in the store anyway, with the stamp that tells whether it is newer than the moment the peer was lost.
+
+use std::collections::HashMap;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use parking_lot::Mutex;
+use tokio::sync::Notify;
+
+use crate::base::clock::Hlc;
+use crate::base::ids::{NodeId, SLOT_COUNT, Slot};
+use crate::peer::lane::Lane;
+
+/// How far back before the moment of loss a hinted write may have been stamped, in milliseconds.
+const STAMP_MARGIN_MS: u64 = 2_000;
+
+/// Another node.
+#[derive(Debug)]
+pub struct Peer {
+    /// Who it is.
+    pub id: NodeId,
+    /// Where its peer port is.
+    pub addr: SocketAddr,
+    /// Its replica lanes, one a worker of ours.
+    pub lanes: Vec<Lane>,
+    /// What it has missed.
+    pub missed: Missed,
+    /// Told when the peer becomes usable or stops being so.
+    changed: Arc<Notify>,
+}
+
+impl Peer {
+    /// True while every lane is open.
+    pub fn is_usable(&self) -> bool {
+        self.lanes.iter().all(Lane::is_open)
+    }
+
+    /// The lane that a slot's traffic takes.
+    #[inline]
+    pub fn lane_of(&self, slot: Slot) -> Option<&Lane> {
+        self.lanes.get(slot.index() % self.lanes.len().max(1))
+    }
+
+    /// Bytes kept for the peer on all lanes.
+    pub fn pending_bytes(&self) -> usize {
+        self.lanes.iter().map(Lane::pending_bytes).sum()
+    }
+
+    /// Says that a lane has opened or closed.
+    pub fn note_change(&self) {
+        self.changed.notify_one();
+    }
+}
+
+/// Which slots were written while a peer could not be told.
+#[derive(Debug)]
+pub struct Missed {
+    slots: Mutex<Option<Box<[u64; SLOT_COUNT / 64]>>>,
+    since: AtomicU64,
+    /// Writes noted since the peer was last complete.
+    pub writes: AtomicU64,
+}
+
+impl Missed {
+    fn new() -> Missed {
+        Missed { slots: Mutex::new(None), since: AtomicU64::new(u64::MAX), writes: AtomicU64::new(0) }
+    }
+
+    /// Notes a write of a slot at this time.
+    pub fn note(&self, slot: Slot, now_ms: u64) {
+        let mut slots = self.slots.lock();
+        let bits = slots.get_or_insert_with(|| Box::new([0; SLOT_COUNT / 64]));
+        if let Some(word) = bits.get_mut(slot.index() / 64) {
+            *word |= 1 << (slot.index() % 64);
+        }
+        self.since.fetch_min(Hlc::at_ms(now_ms.saturating_sub(STAMP_MARGIN_MS)).0, Ordering::Relaxed);
+        self.writes.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// True when nothing was missed.
+    pub fn is_empty(&self) -> bool {
+        self.slots.lock().is_none()
+    }
+
+    /// Takes what was missed: the slots, and the stamp from which on their entries count. The caller delivers it or
+    /// puts it back with [`Missed::restore`].
+    pub fn take(&self) -> Option<(Vec<Slot>, Hlc)> {
+        let bits = self.slots.lock().take()?;
+        let since = Hlc(self.since.swap(u64::MAX, Ordering::Relaxed));
+        let slots =
+            Slot::all().filter(|slot| bits.get(slot.index() / 64).is_some_and(|w| w >> (slot.index() % 64) & 1 == 1));
+        Some((slots.collect(), since))
+    }
+
+    /// Puts back what could not be delivered.
+    pub fn restore(&self, slots: &[Slot], since: Hlc) {
+        slots.iter().for_each(|slot| self.note(*slot, since.ms() + STAMP_MARGIN_MS));
+    }
+}
+
+/// All peers of this node, by id. Peers are added and never forgotten while the process lives: there are few.
+#[derive(Debug)]
+pub struct Peers {
+    known: Mutex<HashMap<NodeId, Arc<Peer>>>,
+    lanes: usize,
+    lane_bytes_max: usize,
+    changed: Arc<Notify>,
+}
+
+impl Peers {
+    /// No peers yet; each will have this many lanes with this many bytes each.
+    pub fn new(lanes: usize, lane_bytes_max: usize) -> Peers {
+        Peers { known: Mutex::default(), lanes, lane_bytes_max, changed: Arc::new(Notify::new()) }
+    }
+
+    /// The peer called so at this address; true when it is new and its lanes need their tasks. A peer that has moved is
+    /// a new one.
+    pub fn get_or_add(&self, id: NodeId, addr: SocketAddr) -> (Arc<Peer>, bool) {
+        let mut known = self.known.lock();
+        if let Some(peer) = known.get(&id).filter(|peer| peer.addr == addr) {
+            return (peer.clone(), false);
+        }
+        let lanes = (0..self.lanes).map(|_| Lane::new(self.lane_bytes_max)).collect();
+        let peer = Arc::new(Peer { id, addr, lanes, missed: Missed::new(), changed: self.changed.clone() });
+        known.insert(id, peer.clone());
+        (peer, true)
+    }
+
+    /// The peer called so.
+    pub fn get(&self, id: &NodeId) -> Option<Arc<Peer>> {
+        self.known.lock().get(id).cloned()
+    }
+
+    /// Everybody.
+    pub fn all(&self) -> Vec<Arc<Peer>> {
+        self.known.lock().values().cloned().collect()
+    }
+
+    /// Resolves when some peer has become usable or stopped being so.
+    pub async fn changed(&self) {
+        self.changed.notified().await;
+    }
+}

@@ -1,0 +1,381 @@
+//! The coordinator's side of replication: frames onto lanes, what a batch waits for, and what replicas answer.
+//!
+//! A [`View`] is what a worker uses for a batch: one consistent picture of roles and peers. Writing appends a command's
+//! deltas to the lanes of the slot's other active nodes, under the slot's lock; reading appends a verify to one of them.
+//! Both note in the batch's [`Waits`] how far the lanes must be acknowledged before the replies may go out.
+//!
+//! A replica that contradicts a verify sends what it holds; it is merged here, the merged state goes back, and the read
+//! is run again (read repair). A replica that cannot apply a delta asks in the same way.
+//!
+//! Replies are never sent on hope: a wait that can no longer be met says so, and the caller answers with an error.
+
+use std::sync::Arc;
+use std::task::Waker;
+
+use smallvec::SmallVec;
+
+use crate::base::ids::Slot;
+use crate::base::metrics::{Count, Registry};
+use crate::base::version::{Actor, Dot};
+use crate::base::wire::{Reader, put_u64};
+use crate::peer::frame::{Frame, KeyRef, Kind, Verify, read_refused};
+use crate::peer::handshake::Hello;
+use crate::peer::lane::Fate;
+use crate::peer::link::LaneEvents;
+use crate::peer::registry::Peer;
+use crate::replication::routing::{Group, Quorum, Roles};
+use crate::store::mutation::Delta;
+use crate::store::slot::{Applied, Name};
+use crate::store::state::State;
+use crate::store::{Store, hash_name};
+
+/// One consistent picture of the cluster for a batch.
+#[derive(Debug, Default)]
+pub struct View {
+    /// Who does what.
+    pub roles: Roles,
+    /// The ring's members and, behind them, nodes that are joining: `None` for this node itself.
+    pub peers: Vec<Option<Arc<Peer>>>,
+    /// This node's place among the members.
+    pub me: u16,
+    /// W and R, capped by the number of members.
+    pub quorum: Option<Quorum>,
+    /// This node is the only member: nothing is replicated, forwarded or verified.
+    pub is_solo: bool,
+}
+
+/// Why a command cannot be run now. Nothing was changed; it may be retried.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
+pub enum QuorumError {
+    /// Too few replicas are reachable for W.
+    #[error("CLUSTERDOWN too few replicas of this hash slot are reachable for a write")]
+    Write,
+    /// Too few replicas are reachable for R.
+    #[error("CLUSTERDOWN too few replicas of this hash slot are reachable for a read")]
+    Read,
+}
+
+impl View {
+    /// Refuses a command whose quorum is out of reach.
+    pub fn check(&self, group: &Group, quorum: Quorum, writes: bool) -> Result<(), QuorumError> {
+        let own = usize::from(group.is_active);
+        if writes && group.targets.len() + own < quorum.write {
+            return Err(QuorumError::Write);
+        }
+        if group.confirmers.len() + own < quorum.read {
+            return Err(QuorumError::Read);
+        }
+        Ok(())
+    }
+
+    fn peer(&self, at: u16) -> Option<&Arc<Peer>> {
+        self.peers.get(usize::from(at)).and_then(Option::as_ref)
+    }
+}
+
+/// Frames that a batch waits for, of one group.
+#[derive(Debug)]
+pub struct Wait {
+    group: u16,
+    lane: u16,
+    /// Whether it is about writes; else about one confirmer of reads.
+    writes: bool,
+    /// How many of `frames` must be held.
+    need: usize,
+    /// The last frame on each peer's lane.
+    frames: SmallVec<[(Arc<Peer>, u64); 2]>,
+    /// Frames that must be held in any case unless their lane breaks: nodes that are taking the slot over.
+    pending: SmallVec<[(Arc<Peer>, u64); 1]>,
+}
+
+/// What became of a wait.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Outcome {
+    /// Still waiting.
+    Pending,
+    /// Enough nodes hold it.
+    Met,
+    /// Too many connections broke: it may be held or not.
+    Unknown,
+}
+
+impl Wait {
+    /// What became of it.
+    pub fn outcome(&self) -> Outcome {
+        let (mut held, mut open) = (0, 0);
+        for fate in self.frames.iter().map(|(peer, number)| self.fate(peer, *number)) {
+            match fate {
+                Fate::Held => held += 1,
+                Fate::Pending => open += 1,
+                Fate::Lost => {}
+            }
+        }
+        let pending = self.pending.iter().any(|(peer, number)| self.fate(peer, *number) == Fate::Pending);
+        match (held >= self.need, held + open >= self.need) {
+            (true, _) if !pending => Outcome::Met,
+            (true, _) | (false, true) => Outcome::Pending,
+            (false, false) => Outcome::Unknown,
+        }
+    }
+
+    /// Whether this is about writes; else it is about reads.
+    pub fn is_write(&self) -> bool {
+        self.writes
+    }
+
+    /// Wakes `waker` when the outcome may have changed.
+    pub fn register(&self, waker: &Waker) {
+        for (peer, number) in self.frames.iter().chain(&self.pending) {
+            if let Some(lane) = peer.lanes.get(usize::from(self.lane)) {
+                if lane.fate(*number) == Fate::Pending {
+                    lane.wait_for(*number, waker);
+                }
+            }
+        }
+    }
+
+    /// True, once, when the verify with this number was contradicted.
+    pub fn was_contradicted(&self, number: u64) -> bool {
+        let lane = self.frames.first().and_then(|(peer, _)| peer.lanes.get(usize::from(self.lane)));
+        lane.is_some_and(|lane| lane.has_mismatches() && lane.take_mismatch(number))
+    }
+
+    fn fate(&self, peer: &Peer, number: u64) -> Fate {
+        peer.lanes.get(usize::from(self.lane)).map_or(Fate::Lost, |lane| lane.fate(number))
+    }
+}
+
+/// All that a batch waits for.
+pub type Waits = SmallVec<[Wait; 2]>;
+
+/// What the coordinator works with.
+pub struct Coordinator {
+    /// The data.
+    pub store: Arc<Store>,
+    /// Where things are counted.
+    pub metrics: Arc<Registry>,
+}
+
+impl Coordinator {
+    /// Sends a command's deltas, each behind its length, to the slot's other active nodes. Call it under the slot's lock.
+    /// Gives the place in `waits` that the reply depends on.
+    pub fn replicate(
+        &self,
+        view: &View,
+        slot: Slot,
+        deltas: &[u8],
+        quorum: Quorum,
+        now_ms: u64,
+        waits: &mut Waits,
+    ) -> Option<usize> {
+        let group = view.roles.of(slot)?;
+        for at in &group.missing {
+            if let Some(peer) = view.peer(*at) {
+                peer.missed.note(slot, now_ms);
+                self.metrics.count(Count::HintsStored, 1);
+            }
+        }
+        let need = quorum.write.saturating_sub(usize::from(group.is_active));
+        let number = view.roles.number_of(slot);
+        let place = place_for(waits, number, slot, view, true, need);
+        let wait = waits.get_mut(place)?;
+        for at in &group.targets {
+            send(view, *at, slot, deltas, now_ms, &mut wait.frames);
+        }
+        for at in &group.pending {
+            send(view, *at, slot, deltas, now_ms, &mut wait.pending);
+        }
+        Some(place)
+    }
+
+    /// Asks one of the slot's active nodes whether it holds the version that a read has seen. Gives the place in `waits`
+    /// and the frame's number; `None` when no confirmation is needed. `draw` is random: it picks the node.
+    pub fn verify(
+        &self,
+        view: &View,
+        verify: &Verify<'_>,
+        quorum: Quorum,
+        draw: usize,
+        waits: &mut Waits,
+    ) -> Result<Option<(usize, u64)>, QuorumError> {
+        let slot = verify.name.slot;
+        let group = view.roles.of(slot).ok_or(QuorumError::Read)?;
+        let need = quorum.read.saturating_sub(usize::from(group.is_active));
+        if need == 0 {
+            return Ok(None);
+        }
+        let mut last = None;
+        for step in 0..need {
+            let at = group.confirmers.get((draw + step) % group.confirmers.len().max(1)).ok_or(QuorumError::Read)?;
+            let peer = view.peer(*at).ok_or(QuorumError::Read)?;
+            let lane = peer.lane_of(slot).ok_or(QuorumError::Read)?;
+            let actors = &self.store.actors;
+            let number = lane.append(Kind::Verify, |out| verify.put(out, actors)).ok_or(QuorumError::Read)?;
+            // Each confirmer is a wait of its own, so that its contradictions can be told apart.
+            let key = view.roles.number_of(slot);
+            let place = place_of_confirmer(waits, key, slot, peer);
+            if let Some(wait) = waits.get_mut(place) {
+                note_frame(&mut wait.frames, peer, number);
+            }
+            last = Some((place, number));
+        }
+        Ok(last)
+    }
+
+    /// Sends a key's whole state, as it is here now, to one peer, in answer to frame `resolves` of its lane.
+    fn send_state(&self, peer: &Peer, lane: usize, resolves: u64, name: KeyRef<'_>, now_ms: u64) {
+        let state = {
+            let table = self.store.table(name.slot);
+            let name = Name { db: name.db, key: name.key, hash: hash_name(name.db, name.key) };
+            table.find(name).map(|entry| State::of(entry, now_ms))
+        };
+        let Some(lane) = peer.lanes.get(lane) else { return };
+        lane.append(Kind::State, |out| {
+            put_u64(out, resolves);
+            name.put(out);
+            out.push(u8::from(state.is_some()));
+            if let Some(state) = &state {
+                state.encode(out, &self.store.actors);
+            }
+        });
+        lane.flush();
+    }
+
+    /// Takes in what a replica holds of a key; true when it changed anything here.
+    fn merge(&self, name: KeyRef<'_>, state: State, now_ms: u64) -> bool {
+        if self.store.clock.observe(state.version.dot.hlc, now_ms).is_err() {
+            self.metrics.count(Count::ClockRefusals, 1);
+            return false;
+        }
+        let mut table = self.store.table(name.slot);
+        let named = Name { db: name.db, key: name.key, hash: hash_name(name.db, name.key) };
+        let rules = self.store.rules(now_ms);
+        let applied = table.merge(named, state, now_ms, &rules, &self.store.actors);
+        if applied == Applied::Conflict {
+            self.metrics.count(Count::Conflicts, 1);
+        }
+        applied != Applied::Already
+    }
+}
+
+/// Shared by the tasks of all lanes.
+impl LaneEvents for Arc<Coordinator> {
+    fn opened(&self, _peer: &Peer, theirs: &Hello) {
+        // Known before its first stamp arrives.
+        let _ = self.store.actors.intern(theirs.actor());
+    }
+
+    fn answer(&self, peer: &Peer, lane: usize, base: u64, frame: Frame<'_>) {
+        let Some(own) = peer.lanes.get(lane) else { return };
+        let now_ms = self.store.clock.now_ms();
+        match frame.kind {
+            Kind::Mismatch => {
+                let mut reader = Reader::new(frame.body);
+                let Ok((number, was_verify)) = reader.u64().and_then(|number| Ok((number, reader.u8()?))) else {
+                    return own.fail();
+                };
+                let Ok(name) = KeyRef::read(&mut reader) else { return own.fail() };
+                if reader.u8() == Ok(1) {
+                    let Ok(state) = State::decode(&mut reader, &self.store.actors) else { return own.fail() };
+                    self.merge(name, state, now_ms);
+                }
+                if was_verify != 0 {
+                    own.note_mismatch(base + number);
+                    self.metrics.count(Count::ReadRepairs, 1);
+                }
+                self.send_state(peer, lane, number, name, now_ms);
+            }
+            Kind::Refused => {
+                // The replica cannot serve us as things stand: the connection ends, and the picture is made anew.
+                if let Ok((number, why)) = read_refused(frame.body) {
+                    tracing::info!(peer = %peer.addr, number, ?why, "replica refused");
+                }
+                own.fail();
+            }
+            _ => own.fail(),
+        }
+    }
+
+    fn lost(&self, peer: &Peer, frame: Frame<'_>) {
+        let now_ms = self.store.clock.now_ms();
+        let slot = match frame.kind {
+            Kind::Delta => {
+                let mut reader = Reader::new(frame.body);
+                Delta::decode(&mut reader, Actor::SELF, &self.store.actors).ok().map(|delta| delta.slot)
+            }
+            Kind::State => {
+                let mut reader = Reader::new(frame.body);
+                reader.u64().and_then(|_| KeyRef::read(&mut reader)).ok().map(|name| name.slot)
+            }
+            _ => None,
+        };
+        if let Some(slot) = slot {
+            peer.missed.note(slot, now_ms);
+            self.metrics.count(Count::HintsStored, 1);
+        }
+    }
+}
+
+fn send(
+    view: &View,
+    at: u16,
+    slot: Slot,
+    deltas: &[u8],
+    now_ms: u64,
+    frames: &mut SmallVec<impl smallvec::Array<Item = (Arc<Peer>, u64)>>,
+) {
+    let Some(peer) = view.peer(at) else { return };
+    let Some(lane) = peer.lane_of(slot) else { return };
+    let mut rest = deltas;
+    while let Some((head, tail)) = rest.split_first_chunk::<4>() {
+        let (delta, tail) = tail.split_at(tail.len().min(u32::from_le_bytes(*head) as usize));
+        match lane.append(Kind::Delta, |out| out.extend_from_slice(delta)) {
+            Some(number) => note_frame(frames, peer, number),
+            // The lane has just closed: what it misses is noted as for any peer that is down.
+            None => peer.missed.note(slot, now_ms),
+        }
+        rest = tail;
+    }
+}
+
+fn note_frame(frames: &mut SmallVec<impl smallvec::Array<Item = (Arc<Peer>, u64)>>, peer: &Arc<Peer>, number: u64) {
+    match frames.iter_mut().find(|(known, _)| Arc::ptr_eq(known, peer)) {
+        Some((_, last)) => *last = (*last).max(number),
+        None => frames.push((peer.clone(), number)),
+    }
+}
+
+fn lane_number(slot: Slot, view: &View, waits_of: u16) -> u16 {
+    let group = view.roles.groups.get(usize::from(waits_of));
+    let peer = group.and_then(|group| group.targets.first()).and_then(|at| view.peer(*at));
+    let lanes = peer.map_or(1, |peer| peer.lanes.len().max(1));
+    (slot.index() % lanes) as u16
+}
+
+fn place_for(waits: &mut Waits, group: u16, slot: Slot, view: &View, writes: bool, need: usize) -> usize {
+    let lane = lane_number(slot, view, group);
+    let same = |wait: &Wait| wait.group == group && wait.lane == lane && wait.writes == writes && wait.need == need;
+    waits.iter().position(same).unwrap_or_else(|| {
+        let (frames, pending) = (SmallVec::new(), SmallVec::new());
+        waits.push(Wait { group, lane, writes, need, frames, pending });
+        waits.len() - 1
+    })
+}
+
+fn place_of_confirmer(waits: &mut Waits, group: u16, slot: Slot, peer: &Arc<Peer>) -> usize {
+    let lane = (slot.index() % peer.lanes.len().max(1)) as u16;
+    let same = |wait: &Wait| {
+        !wait.writes && wait.lane == lane && wait.frames.first().is_some_and(|(known, _)| Arc::ptr_eq(known, peer))
+    };
+    waits.iter().position(same).unwrap_or_else(|| {
+        let (frames, pending) = (SmallVec::new(), SmallVec::new());
+        waits.push(Wait { group, lane, writes: false, need: 1, frames, pending });
+        waits.len() - 1
+    })
+}
+
+/// The version that a read has seen, as a verify says it.
+pub fn verify_of<'k>(slot: Slot, db: u8, key: &'k [u8], seen: Dot, is_live: bool) -> Verify<'k> {
+    let dot = (seen != Dot::default()).then_some(seen);
+    Verify { name: KeyRef { slot, db, key }, dot, dead: !is_live }
+}

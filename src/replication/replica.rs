@@ -1,0 +1,207 @@
+//! The replica's side of a lane: applies deltas, confirms or contradicts verifies, merges states.
+//!
+//! Requests are numbered by their order on the connection and acknowledged together, once for every read of the socket.
+//! A request that cannot be acknowledged as it stands (a delta on a version that is not here, a verify that does not
+//! agree) is answered with what this replica holds of the key; the sender answers that with the merged state, and until
+//! then nothing behind it is acknowledged. So an acknowledgement always means: all of it, up to here.
+//!
+//! The reader never waits for its own writing: answers go to a buffer with a bound, and a peer that does not read them
+//! is cut off.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use tokio::net::TcpStream;
+
+use crate::base::metrics::{Count, Registry};
+use crate::base::version::Actor;
+use crate::base::wire::{Reader, WireError, put_u64};
+use crate::peer::frame::{Frame, KeyRef, Kind, Refusal, Verify, put_ack, put_frame, put_refused};
+use crate::peer::handshake::Hello;
+use crate::peer::link::read_answers;
+use crate::store::mutation::Delta;
+use crate::store::slot::{Applied, Name};
+use crate::store::state::State;
+use crate::store::{Store, hash_name};
+
+/// Most bytes of answers that a peer may leave unread.
+const ANSWER_BYTES_MAX: usize = 64 << 20;
+
+/// One lane's state at the replica.
+pub struct Replica {
+    store: Arc<Store>,
+    metrics: Arc<Registry>,
+    sender: Actor,
+    is_warm: Arc<dyn Fn() -> bool + Send + Sync>,
+    /// Requests received on this connection.
+    received: u64,
+    acked: u64,
+    /// Requests that wait for the sender's merged state.
+    unresolved: BTreeSet<u64>,
+    out: Vec<u8>,
+}
+
+impl Replica {
+    /// A replica for the lane of the node that said `hello`.
+    pub fn new(
+        store: Arc<Store>,
+        metrics: Arc<Registry>,
+        hello: &Hello,
+        is_warm: Arc<dyn Fn() -> bool + Send + Sync>,
+    ) -> Result<Replica, WireError> {
+        let sender = store.actors.intern(hello.actor()).map_err(|_| WireError)?;
+        let (received, acked, unresolved, out) = (0, 0, BTreeSet::new(), Vec::new());
+        Ok(Replica { store, metrics, sender, is_warm, received, acked, unresolved, out })
+    }
+
+    /// Serves the lane until its connection ends.
+    pub async fn serve(mut self, stream: TcpStream) -> std::io::Error {
+        let mut buf = Vec::new();
+        loop {
+            let ready = if self.out.is_empty() {
+                stream.readable().await
+            } else {
+                tokio::select! {
+                    ready = stream.readable() => ready,
+                    ready = stream.writable() => ready,
+                }
+            };
+            if let Err(error) = ready {
+                return error;
+            }
+            let now_ms = self.store.clock.now_ms();
+            let read = read_answers(&mut buf, &stream, |frame| {
+                self.take(frame, now_ms).map_err(|error| std::io::Error::new(std::io::ErrorKind::InvalidData, error))
+            });
+            if let Err(error) = read {
+                return error;
+            }
+            self.acknowledge();
+            if let Err(error) = self.write(&stream) {
+                return error;
+            }
+        }
+    }
+
+    fn write(&mut self, stream: &TcpStream) -> std::io::Result<()> {
+        while !self.out.is_empty() {
+            match stream.try_write(&self.out) {
+                Ok(written) => drop(self.out.drain(..written)),
+                Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => break,
+                Err(error) => return Err(error),
+            }
+        }
+        if self.out.len() > ANSWER_BYTES_MAX {
+            return Err(std::io::Error::other("the peer does not read its answers"));
+        }
+        Ok(())
+    }
+
+    /// Does what one frame says.
+    fn take(&mut self, frame: Frame<'_>, now_ms: u64) -> Result<(), WireError> {
+        self.received += 1;
+        match frame.kind {
+            Kind::Delta => self.delta(frame.body, now_ms),
+            Kind::Verify => self.verify(frame.body, now_ms),
+            Kind::State => self.state(frame.body, now_ms),
+            Kind::Ring => Ok(()),
+            Kind::Ack | Kind::Mismatch | Kind::Refused => Err(WireError),
+        }
+    }
+
+    fn delta(&mut self, body: &[u8], now_ms: u64) -> Result<(), WireError> {
+        let store = self.store.clone();
+        let delta = Delta::decode(&mut Reader::new(body), self.sender, &store.actors)?;
+        if store.clock.observe(delta.version.dot.hlc, now_ms).is_err() {
+            self.refuse(Refusal::Skew);
+            return Ok(());
+        }
+        let rules = store.rules(now_ms);
+        let name = Name { db: delta.db, key: delta.key, hash: hash_name(delta.db, delta.key) };
+        let mut table = store.table(delta.slot);
+        if table.apply_delta(name, &delta, &rules) == Applied::NeedsState {
+            let held = table.find(name).map(|entry| State::of(entry, now_ms));
+            drop(table);
+            self.contradict(KeyRef { slot: delta.slot, db: delta.db, key: delta.key }, held.as_ref(), false);
+        }
+        Ok(())
+    }
+
+    fn verify(&mut self, body: &[u8], now_ms: u64) -> Result<(), WireError> {
+        let store = self.store.clone();
+        let verify = Verify::read(body, self.sender, &store.actors)?;
+        if !(self.is_warm)() {
+            self.refuse(Refusal::Warming);
+            return Ok(());
+        }
+        let KeyRef { slot, db, key } = verify.name;
+        let table = store.table(slot);
+        let entry = table.find(Name { db, key, hash: hash_name(db, key) });
+        let agrees = match (entry, verify.dot) {
+            (Some(entry), Some(dot)) => {
+                entry.dot() == dot || verify.dead && entry.is_tombstone() && entry.version().covers(dot)
+            }
+            (Some(entry), None) => entry.is_tombstone() || entry.is_expired(now_ms),
+            (None, _) => verify.dead,
+        };
+        if !agrees {
+            let held = entry.map(|entry| State::of(entry, now_ms));
+            drop(table);
+            self.contradict(verify.name, held.as_ref(), true);
+        }
+        Ok(())
+    }
+
+    fn state(&mut self, body: &[u8], now_ms: u64) -> Result<(), WireError> {
+        let store = self.store.clone();
+        let mut reader = Reader::new(body);
+        let resolves = reader.u64()?;
+        let KeyRef { slot, db, key } = KeyRef::read(&mut reader)?;
+        if reader.u8()? == 1 {
+            let state = State::decode(&mut reader, &store.actors)?;
+            if store.clock.observe(state.version.dot.hlc, now_ms).is_err() {
+                self.refuse(Refusal::Skew);
+                return Ok(());
+            }
+            let rules = store.rules(now_ms);
+            let name = Name { db, key, hash: hash_name(db, key) };
+            if store.table(slot).merge(name, state, now_ms, &rules, &store.actors) == Applied::Conflict {
+                self.metrics.count(Count::Conflicts, 1);
+            }
+        }
+        self.unresolved.remove(&resolves);
+        Ok(())
+    }
+
+    fn contradict(&mut self, name: KeyRef<'_>, held: Option<&State>, was_verify: bool) {
+        let number = self.received;
+        self.unresolved.insert(number);
+        let actors = &self.store.actors;
+        put_frame(&mut self.out, Kind::Mismatch, |out| {
+            put_u64(out, number);
+            out.push(u8::from(was_verify));
+            name.put(out);
+            out.push(u8::from(held.is_some()));
+            if let Some(state) = held {
+                state.encode(out, actors);
+            }
+        });
+    }
+
+    fn refuse(&mut self, why: Refusal) {
+        if why == Refusal::Skew {
+            self.metrics.count(Count::ClockRefusals, 1);
+        }
+        put_refused(&mut self.out, self.received, why);
+        self.unresolved.insert(self.received);
+    }
+
+    /// Acknowledges everything up to the first request that is not resolved.
+    fn acknowledge(&mut self) {
+        let up_to = self.unresolved.first().map_or(self.received, |first| first - 1);
+        if up_to > self.acked {
+            self.acked = up_to;
+            put_ack(&mut self.out, up_to);
+        }
+    }
+}

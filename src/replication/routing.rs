@@ -1,0 +1,166 @@
+//! Who does what for a slot at this moment: a pure function of the ring, of who answers, and of N, W and R.
+//!
+//! The *active* nodes of a slot are the first N usable nodes of its preference list: its home replicas, with the next
+//! nodes standing in for those that are down (sloppy quorum; DeCandia et al., "Dynamo", 2007, 4.6). In strict mode
+//! nobody stands in. The coordinator is the first of them that is warm.
+//!
+//! Slots with the same roles share a [`Group`], so the table is one number a slot.
+//!
+//! Knows no socket: whether a node is usable is told by who calls.
+
+use std::collections::HashMap;
+
+use crate::base::ids::{SLOT_COUNT, Slot};
+use crate::ring::Ring;
+
+/// What is known of a member of the ring.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Standing {
+    /// It answers: its lanes are open, or it is this node.
+    pub usable: bool,
+    /// It knows what it holds: it is not refilling after a restart.
+    pub warm: bool,
+}
+
+/// How many nodes must hold a write and confirm a read.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Quorum {
+    /// W.
+    pub write: usize,
+    /// R.
+    pub read: usize,
+    /// Only home replicas count.
+    pub strict: bool,
+}
+
+/// What a slot's commands need. Members are named by their place in the ring's list.
+#[derive(Clone, PartialEq, Eq, Hash, Debug, Default)]
+pub struct Group {
+    /// Who runs the slot's commands; `None` when nobody can.
+    pub coordinator: Option<u16>,
+    /// Active nodes other than this one: they get every delta and count for W.
+    pub targets: Vec<u16>,
+    /// Nodes that are taking the slot over: they get every delta, and a write waits for them beside its quorum.
+    pub pending: Vec<u16>,
+    /// Home replicas that are down: what they miss is noted.
+    pub missing: Vec<u16>,
+    /// Active warm nodes other than this one: they may confirm a read.
+    pub confirmers: Vec<u16>,
+    /// This node is one of the active ones, and so holds a copy itself.
+    pub is_active: bool,
+}
+
+/// The roles of every slot, seen from one node.
+#[derive(Clone, Debug, Default)]
+pub struct Roles {
+    /// Distinct roles.
+    pub groups: Vec<Group>,
+    of_slot: Vec<u16>,
+}
+
+impl Roles {
+    /// The roles of all slots, seen from member `me` of `ring`. `next` is the ring that is being moved to: its nodes that
+    /// are not in `ring` are named by their place behind the members of `ring` by `place_of`.
+    pub fn plan(
+        ring: &Ring,
+        next: &Ring,
+        place_of: impl Fn(&crate::base::ids::NodeId) -> Option<u16>,
+        me: u16,
+        standing: &[Standing],
+        strict: bool,
+    ) -> Roles {
+        let mut roles = Roles { groups: Vec::new(), of_slot: Vec::with_capacity(SLOT_COUNT) };
+        let mut known: HashMap<Group, u16> = HashMap::new();
+        for slot in Slot::all() {
+            let homes = ring.homes(slot);
+            let mut group = group_of(ring.preference(slot), homes.len(), me, standing, strict);
+            if ring.digest() != next.digest() {
+                let joining = next.homes(slot).iter().filter_map(|at| next.members().get(usize::from(*at)));
+                group.pending = joining
+                    .filter_map(|member| place_of(&member.id))
+                    .filter(|at| *at != me && !homes.contains(at) && is_usable(standing, *at))
+                    .collect();
+            }
+            let count = known.len() as u16;
+            let number = *known.entry(group).or_insert_with_key(|group| {
+                roles.groups.push(group.clone());
+                count
+            });
+            roles.of_slot.push(number);
+        }
+        roles
+    }
+
+    /// The number of a slot's group.
+    #[inline]
+    pub fn number_of(&self, slot: Slot) -> u16 {
+        self.of_slot.get(slot.index()).copied().unwrap_or_default()
+    }
+
+    /// A slot's roles; `None` only when no plan was made.
+    #[inline]
+    pub fn of(&self, slot: Slot) -> Option<&Group> {
+        self.groups.get(usize::from(self.number_of(slot)))
+    }
+}
+
+fn is_usable(standing: &[Standing], at: u16) -> bool {
+    standing.get(usize::from(at)).is_some_and(|it| it.usable)
+}
+
+fn group_of(preference: &[u16], replicas: usize, me: u16, standing: &[Standing], strict: bool) -> Group {
+    let (homes, stand_ins) = preference.split_at(replicas.min(preference.len()));
+    let up = |at: &&u16| is_usable(standing, **at);
+    let warm = |at: &&u16| standing.get(usize::from(**at)).is_some_and(|it| it.usable && it.warm);
+    let usable_homes = homes.iter().filter(up).count();
+    let wanted = if strict { 0 } else { replicas - usable_homes };
+    let active: Vec<u16> = homes.iter().filter(up).chain(stand_ins.iter().filter(up).take(wanted)).copied().collect();
+    // A stand-in coordinates only when no home replica can: it may lack what they hold.
+    let coordinator = homes.iter().find(warm).or_else(|| active.iter().find(warm)).copied();
+    let others = || active.iter().filter(|at| **at != me);
+    Group {
+        coordinator,
+        targets: others().copied().collect(),
+        pending: Vec::new(),
+        missing: homes.iter().filter(|at| !is_usable(standing, **at) && **at != me).copied().collect(),
+        confirmers: others().filter(warm).copied().collect(),
+        is_active: active.contains(&me),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const UP: Standing = Standing { usable: true, warm: true };
+    const DOWN: Standing = Standing { usable: false, warm: true };
+    const COLD: Standing = Standing { usable: true, warm: false };
+
+    #[test]
+    fn with_everybody_up_the_first_home_coordinates() {
+        let group = group_of(&[2, 0, 1, 3], 3, 0, &[UP; 4], false);
+        assert_eq!(group.coordinator, Some(2));
+        assert_eq!((group.targets, group.missing), (vec![2, 1], vec![]));
+        assert!(group.is_active);
+    }
+
+    #[test]
+    fn a_dead_home_is_stood_in_for_unless_strict() {
+        let standing = [UP, UP, DOWN, UP];
+        let group = group_of(&[2, 0, 1, 3], 3, 0, &standing, false);
+        assert_eq!((group.coordinator, group.targets, group.missing), (Some(0), vec![1, 3], vec![2]));
+        let group = group_of(&[2, 0, 1, 3], 3, 0, &standing, true);
+        assert_eq!((group.targets, group.missing), (vec![1], vec![2]));
+    }
+
+    #[test]
+    fn a_refilling_node_gets_writes_but_neither_coordinates_nor_confirms() {
+        let group = group_of(&[2, 0, 1], 3, 0, &[UP, UP, COLD], false);
+        assert_eq!((group.coordinator, group.targets, group.confirmers), (Some(0), vec![2, 1], vec![1]));
+    }
+
+    #[test]
+    fn with_nobody_warm_nobody_coordinates() {
+        assert_eq!(group_of(&[0], 1, 0, &[COLD], false).coordinator, None);
+    }
+}
