@@ -1,10 +1,19 @@
 //! Listeners, connections, the batch, dispatch, the two faces, and the HTTP side.
 
 pub mod admin;
+pub mod batch;
 pub mod clients;
+pub mod connection;
 pub mod commands;
+pub mod dispatch;
+pub mod exec;
 pub mod figures;
+pub mod forward;
 pub mod process;
 pub mod pulse;
+pub mod share;
 pub mod state;
 pub mod topology;
+pub mod transaction;
+pub mod wait;
+pub mod worker;

@@ -101,6 +101,13 @@ pub struct Effects {
     pub notify: bool,
 }
 
+impl Effects {
+    /// Lookups so far: those that found a live key, and those that did not.
+    pub fn lookups(&self) -> (u64, u64) {
+        (self.hits, self.misses)
+    }
+}
+
 /// Locked slots; see the head of the file.
 #[derive(Debug)]
 pub struct Keyspace<'s> {
@@ -215,6 +222,29 @@ impl<'s> Keyspace<'s> {
     pub fn state(&self, key: &[u8]) -> Option<State> {
         let table = self.tables.iter().find(|(slot, _)| self.tables.len() == 1 || *slot == slot_of(key));
         table.and_then(|(_, table)| table.find(name(self.db, key))).map(|entry| State::of(entry, self.now_ms))
+    }
+
+    /// The last write of `key` that is known here, the zero dot for none, and whether the key is live.
+    pub fn seen(&self, key: &[u8]) -> (Dot, bool) {
+        let table = self.tables.iter().find(|(slot, _)| self.tables.len() == 1 || *slot == slot_of(key));
+        let entry = table.and_then(|(_, table)| table.find(name(self.db, key)));
+        entry.map_or((Dot::default(), false), |entry| (entry.dot(), is_live(entry, self.now_ms)))
+    }
+
+    /// What commands did so far.
+    pub fn effects(&self) -> &Effects {
+        self.effects
+    }
+
+    /// Takes the recorded deltas, to be sent while the slots are locked; [`Keyspace::give_back_deltas`] saves the memory.
+    pub fn take_deltas(&mut self) -> Vec<u8> {
+        std::mem::take(&mut self.effects.deltas)
+    }
+
+    /// Gives back the memory that deltas were recorded in.
+    pub fn give_back_deltas(&mut self, mut deltas: Vec<u8>) {
+        deltas.clear();
+        self.effects.deltas = deltas;
     }
 
     /// Notes an event for keyspace notifications; does nothing when nobody listens.

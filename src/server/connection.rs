@@ -1,0 +1,475 @@
+//! A connection: bytes in, batches, bytes out, one future that never blocks its worker.
+//!
+//! Everything that one read brings is run at once; replies that replicas have to confirm are held in order, up to
+//! [`HELD_MAX`] batches, and the connection reads on meanwhile. A request that must wait in the middle is run alone, when
+//! all before it is answered, and nothing behind it starts before it ends.
+//!
+//! What a client can make grow is bounded: unread replies by `client-output-buffer-limit`, the request by the scanner's
+//! limits, batches by [`HELD_MAX`] and by what one read brings.
+
+use std::collections::VecDeque;
+use std::future::Future;
+use std::pin::Pin;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::{Duration, Instant};
+
+use tokio::net::TcpStream;
+
+use crate::base::config::QuorumMode;
+use crate::base::metrics::{Class, Count};
+use crate::commands::spec::CommandLimits;
+use crate::protocol::{Limits, Proto, ProtocolError, Reply, Scan, Scanner};
+use crate::replication::coordinator::View;
+use crate::replication::routing::Quorum;
+use crate::server::batch::{Again, Batch};
+use crate::server::clients::{Client, ReplyMode};
+use crate::server::commands::connection::Session;
+use crate::server::dispatch::{Origin, Run, Step};
+use crate::server::transaction::Transaction;
+use crate::server::wait::{self, Waiting};
+use crate::server::worker::Worker;
+
+/// Most batches that may be held for replicas before the connection stops reading.
+const HELD_MAX: usize = 16;
+/// Replies unsent above which the connection stops reading.
+const OUTPUT_PAUSE_BYTES: usize = 1 << 20;
+/// How long a request may be asked for again before its client is told.
+const AGAIN_MAX: Duration = Duration::from_secs(2);
+/// How long to wait before asking again.
+const AGAIN_PAUSE: Duration = Duration::from_millis(3);
+
+/// What a connection has told us about consistency: RONDO.CONSISTENCY.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Consistency {
+    /// W, if it asked for one.
+    pub write: Option<usize>,
+    /// R, if it asked for one.
+    pub read: Option<usize>,
+    /// Strict or sloppy, if it asked for either.
+    pub strict: Option<bool>,
+}
+
+/// The state of a connection that its requests see.
+#[derive(Clone)]
+pub struct Talk {
+    /// What was agreed on.
+    pub session: Session,
+    /// MULTI and WATCH.
+    pub transaction: Transaction,
+    /// RONDO.CONSISTENCY.
+    pub consistency: Consistency,
+}
+
+/// See the head of the file.
+pub struct Connection {
+    worker: Rc<Worker>,
+    client: Arc<Client>,
+    stream: TcpStream,
+    talk: Talk,
+    scanner: Scanner,
+    input: Vec<u8>,
+    output: Vec<u8>,
+    written: usize,
+    held: VecDeque<Batch>,
+    /// Replies of the front batch that are to be run again, and when.
+    again: Vec<Again>,
+    pause: Option<Pin<Box<tokio::time::Sleep>>>,
+    /// A request that waits for its turn to be alone.
+    alone: Option<Vec<u8>>,
+    waiting: Option<Pin<Box<Waiting>>>,
+    is_eof: bool,
+}
+
+/// Why a connection ended.
+#[derive(Debug)]
+enum End {
+    Closed,
+    Io,
+}
+
+impl Connection {
+    /// A connection of a client on one of the faces.
+    pub fn new(worker: Rc<Worker>, client: Arc<Client>, stream: TcpStream, session: Session) -> Connection {
+        Connection {
+            worker,
+            client,
+            stream,
+            talk: Talk { session, transaction: Transaction::default(), consistency: Consistency::default() },
+            scanner: Scanner::new(),
+            input: Vec::new(),
+            output: Vec::new(),
+            written: 0,
+            held: VecDeque::new(),
+            again: Vec::new(),
+            pause: None,
+            alone: None,
+            waiting: None,
+            is_eof: false,
+        }
+    }
+
+    /// Serves the client until it leaves, is closed, or breaks a rule.
+    pub async fn serve(mut self) {
+        let client = self.client.clone();
+        tokio::select! {
+            end = std::future::poll_fn(|cx| self.poll(cx)) => {
+                if let End::Io = end { tracing::debug!(client = client.id, "connection broke") }
+            }
+            () = client.killed() => {}
+        }
+    }
+
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<End> {
+        loop {
+            let mut progress = self.poll_held(cx);
+            progress |= self.poll_alone(cx);
+            match self.write(cx) {
+                Ok(wrote) => progress |= wrote,
+                Err(_) => return Poll::Ready(End::Io),
+            }
+            let is_idle = self.held.is_empty() && self.alone.is_none() && self.waiting.is_none();
+            if is_idle && self.output.is_empty() && (self.talk.session.closing || self.is_eof) {
+                return Poll::Ready(End::Closed);
+            }
+            if self.may_read() {
+                match self.read(cx) {
+                    Ok(read) => progress |= read,
+                    Err(_) => return Poll::Ready(End::Io),
+                }
+            }
+            if !progress {
+                return Poll::Pending;
+            }
+        }
+    }
+
+    fn may_read(&self) -> bool {
+        let blocked = self.alone.is_some() || self.waiting.is_some() || self.talk.session.closing || self.is_eof;
+        !blocked && self.held.len() < HELD_MAX && self.output.len() < OUTPUT_PAUSE_BYTES
+    }
+
+    /// Sends what may be sent; true when something was.
+    fn write(&mut self, cx: &mut Context<'_>) -> std::io::Result<bool> {
+        if self.output.is_empty() {
+            return Ok(false);
+        }
+        let before = self.written;
+        while let Some(bytes) = self.output.get(self.written..).filter(|bytes| !bytes.is_empty()) {
+            match self.stream.try_write(bytes) {
+                Ok(count) => {
+                    self.written += count;
+                    self.worker.metrics.count(Count::NetOutputBytes, count as u64);
+                }
+                Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => {
+                    if self.stream.poll_write_ready(cx)?.is_pending() {
+                        self.check_output_limit()?;
+                        return Ok(self.written != before);
+                    }
+                }
+                Err(error) => return Err(error),
+            }
+        }
+        self.output.clear();
+        self.written = 0;
+        if self.output.capacity() > OUTPUT_PAUSE_BYTES {
+            self.output.shrink_to(16 << 10);
+        }
+        self.client.output_bytes.store(0, std::sync::atomic::Ordering::Relaxed);
+        Ok(true)
+    }
+
+    fn check_output_limit(&self) -> std::io::Result<()> {
+        let unsent = self.output.len() - self.written;
+        self.client.output_bytes.store(unsent, std::sync::atomic::Ordering::Relaxed);
+        let limit = self.worker.shared.node.config.settings().client_output_buffer_limit.normal.hard_bytes;
+        if limit != 0 && unsent as u64 > limit {
+            self.worker.metrics.count(Count::OutputLimitDisconnects, 1);
+            return Err(std::io::Error::other("the client does not read its replies"));
+        }
+        Ok(())
+    }
+
+    /// Reads once and runs everything that is whole; true when something was read or run.
+    fn read(&mut self, cx: &mut Context<'_>) -> std::io::Result<bool> {
+        if !self.input.is_empty() && self.scanner.missing_bytes() == 0 {
+            // Left over from before a request that had to be alone.
+            let input = std::mem::take(&mut self.input);
+            let before = input.len();
+            self.run_input(&input);
+            if self.input.len() < before || self.alone.is_some() {
+                return Ok(true);
+            }
+        }
+        if self.stream.poll_read_ready(cx)?.is_pending() {
+            return Ok(false);
+        }
+        let worker = self.worker.clone();
+        let mut shared = worker.input.borrow_mut();
+        shared.clear();
+        match self.stream.try_read_buf(&mut *shared) {
+            Ok(0) => self.is_eof = true,
+            Ok(count) => {
+                self.worker.metrics.count(Count::NetInputBytes, count as u64);
+                if self.input.is_empty() {
+                    self.run_input(&shared);
+                } else {
+                    let mut input = std::mem::take(&mut self.input);
+                    input.extend_from_slice(&shared);
+                    drop(shared);
+                    self.run_input(&input);
+                }
+            }
+            Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => {}
+            Err(error) => return Err(error),
+        }
+        Ok(true)
+    }
+
+    /// Runs every whole request of `input` as one batch and keeps the rest.
+    fn run_input(&mut self, input: &[u8]) {
+        let worker = self.worker.clone();
+        let view = worker.shared.view.load();
+        let mut batch = Batch::new(Instant::now());
+        let used = self.run_requests(input, &view, &mut batch);
+        if let Some(rest) = input.get(used..).filter(|rest| !rest.is_empty()) {
+            self.input.extend_from_slice(rest);
+        }
+        self.worker.flush_lanes(&view);
+        self.take_over_lookups();
+        if batch.is_settled() && self.held.is_empty() {
+            note_answered(&worker, &batch);
+            if self.output.is_empty() {
+                // The usual case: the batch's own buffer is the output.
+                self.output = std::mem::take(&mut batch.out);
+            } else {
+                batch.finish(&mut self.output);
+            }
+        } else {
+            self.held.push_back(batch);
+        }
+    }
+
+    fn run_requests(&mut self, input: &[u8], view: &View, batch: &mut Batch) -> usize {
+        let worker = self.worker.clone();
+        let settings = worker.shared.node.config.settings();
+        let now_us = wall_us();
+        let limits = scan_limits(&settings, self.talk.session.authenticated);
+        let mut used = 0;
+        while let Some(rest) = input.get(used..).filter(|rest| !rest.is_empty()) {
+            let limits = Limits { authenticated: self.talk.session.authenticated, ..limits };
+            let consumed = match self.scanner.scan(rest, &limits) {
+                Ok(Scan::Incomplete) => break,
+                Ok(Scan::Empty { consumed }) => {
+                    used += consumed;
+                    continue;
+                }
+                Ok(Scan::Request { consumed }) => consumed,
+                Err(error) => {
+                    self.refuse(&error, batch);
+                    return input.len();
+                }
+            };
+            let args = self.scanner.args(rest);
+            let bytes = rest.get(..consumed).unwrap_or_default();
+            used += consumed;
+            if args.is_http() {
+                self.talk.session.closing = true;
+                batch.out.clear();
+                return input.len();
+            }
+            let from = batch.out.len();
+            let mut run = Run {
+                worker: &worker,
+                view,
+                client: &self.client,
+                session: &mut self.talk.session,
+                transaction: &mut self.talk.transaction,
+                batch,
+                quorum: quorum_of(&settings, self.talk.consistency, view),
+                limits: command_limits(&settings),
+                origin: Origin::Client,
+                now_us,
+                not_run: false,
+            };
+            let mode = self.client.reply_mode();
+            let step = run.request(args, bytes);
+            if step != Step::Done {
+                self.alone = Some(bytes.to_vec());
+                break;
+            }
+            self.mute(mode, from, batch);
+            if self.talk.session.closing {
+                return input.len();
+            }
+        }
+        used
+    }
+
+    /// CLIENT REPLY OFF and SKIP: takes back what was written.
+    fn mute(&self, before: ReplyMode, from: usize, batch: &mut Batch) {
+        let after = self.client.reply_mode();
+        if before == ReplyMode::On && after == ReplyMode::On {
+            return;
+        }
+        let silent = before != ReplyMode::On && after != ReplyMode::On || after == ReplyMode::Off;
+        if silent {
+            batch.silence(from);
+        }
+        if before == ReplyMode::SkipNext && after == ReplyMode::SkipNext {
+            self.client.set_reply_mode(ReplyMode::On);
+        }
+    }
+
+    fn refuse(&mut self, error: &ProtocolError, batch: &mut Batch) {
+        self.worker.metrics.count(Count::ProtocolErrors, 1);
+        error.write(&mut Reply::new(&mut batch.out, self.talk.session.proto));
+        self.talk.session.closing = true;
+    }
+
+    /// Sends the batches whose replies are known; true when one was.
+    fn poll_held(&mut self, cx: &mut Context<'_>) -> bool {
+        let mut progress = false;
+        while let Some(batch) = self.held.front_mut() {
+            if let Some(pause) = &mut self.pause {
+                if pause.as_mut().poll(cx).is_pending() {
+                    break;
+                }
+                self.pause = None;
+                self.run_again();
+                progress = true;
+                continue;
+            }
+            if !batch.poll(cx, &mut self.again) {
+                if !self.again.is_empty() {
+                    self.pause = Some(Box::pin(tokio::time::sleep(AGAIN_PAUSE)));
+                    continue;
+                }
+                break;
+            }
+            if let Some(batch) = self.held.pop_front() {
+                note_answered(&self.worker, &batch);
+                batch.finish(&mut self.output);
+                progress = true;
+            }
+        }
+        progress
+    }
+
+    /// Runs those replies of the front batch again whose time has come.
+    fn run_again(&mut self) {
+        let worker = self.worker.clone();
+        let view = worker.shared.view.load();
+        let Some(mut batch) = self.held.pop_front() else { return };
+        for again in std::mem::take(&mut self.again) {
+            if batch.started.elapsed() > AGAIN_MAX {
+                let text = "TRYAGAIN no coordinator of this hash slot answered in time\r\n";
+                batch.patch(again.reply, format!("-{text}").into_bytes());
+                continue;
+            }
+            let span = again.ask.request;
+            let request = batch.requests.get(span.from as usize..span.to as usize).unwrap_or_default().to_vec();
+            let one = run_one(&worker, &view, &self.client, &self.talk, &request, again);
+            batch.adopt(again.reply, one);
+        }
+        worker.flush_lanes(&view);
+        self.held.push_front(batch);
+    }
+
+    /// Runs the request that must be alone, once all before it are answered; true when it made a step.
+    fn poll_alone(&mut self, cx: &mut Context<'_>) -> bool {
+        if self.waiting.is_none() && self.held.is_empty() {
+            if let Some(request) = self.alone.take() {
+                let job = wait::start(self.worker.clone(), self.client.clone(), self.talk.clone(), request);
+                self.waiting = Some(Box::pin(job));
+            }
+        }
+        let Some(waiting) = &mut self.waiting else { return false };
+        let Poll::Ready(done) = waiting.as_mut().poll(cx) else { return false };
+        self.waiting = None;
+        self.output.extend_from_slice(&done.reply);
+        self.talk = done.talk;
+        true
+    }
+
+    fn take_over_lookups(&self) {
+        let mut effects = self.worker.effects.borrow_mut();
+        self.worker.metrics.count(Count::KeyspaceHits, std::mem::take(&mut effects.hits));
+        self.worker.metrics.count(Count::KeyspaceMisses, std::mem::take(&mut effects.misses));
+    }
+}
+
+/// Runs one request again, on its own.
+fn run_one(worker: &Worker, view: &View, client: &Client, talk: &Talk, request: &[u8], again: Again) -> Batch {
+    let mut batch = Batch::new(Instant::now());
+    let settings = worker.shared.node.config.settings();
+    let mut scanner = Scanner::new();
+    let mut session = Session { db: again.ask.db, proto: again.ask.proto, ..talk.session.clone() };
+    if let Ok(Scan::Request { .. }) = scanner.scan(request, &scan_limits(&settings, true)) {
+        let mut run = Run {
+            worker,
+            view,
+            client,
+            session: &mut session,
+            transaction: &mut Transaction::default(),
+            batch: &mut batch,
+            quorum: quorum_of(&settings, talk.consistency, view),
+            limits: command_limits(&settings),
+            origin: Origin::Client,
+            now_us: wall_us(),
+            not_run: false,
+        };
+        let _ = run.request(scanner.args(request), request);
+    }
+    batch
+}
+
+/// Notes how long a batch's commands took from their arrival to their replies.
+fn note_answered(worker: &Worker, batch: &Batch) {
+    let us = batch.started.elapsed().as_micros() as u64;
+    for (class, count) in Class::ALL.into_iter().zip(batch.answered) {
+        if count != 0 {
+            worker.metrics.answered(class, us, count);
+        }
+    }
+}
+
+/// The limits of the scanner by the options.
+pub fn scan_limits(settings: &crate::base::config::Settings, authenticated: bool) -> Limits {
+    Limits {
+        bulk_bytes_max: settings.proto_max_bulk_len as usize,
+        request_bytes_max: settings.client_query_buffer_limit as usize,
+        authenticated,
+        ..Limits::default()
+    }
+}
+
+/// The limits of commands by the options.
+pub fn command_limits(settings: &crate::base::config::Settings) -> CommandLimits {
+    CommandLimits {
+        string_bytes_max: settings.proto_max_bulk_len as usize,
+        databases: u8::try_from(settings.databases).unwrap_or(u8::MAX),
+    }
+}
+
+/// W and R of a connection: what it asked for, or the options, capped by how many replicas there are.
+pub fn quorum_of(settings: &crate::base::config::Settings, wish: Consistency, view: &View) -> Quorum {
+    let replicas = view.replicas.max(1);
+    Quorum {
+        write: wish.write.unwrap_or(settings.write_quorum).clamp(1, replicas),
+        read: wish.read.unwrap_or(settings.read_quorum).clamp(1, replicas),
+        strict: wish.strict.unwrap_or(settings.quorum_mode == QuorumMode::Strict),
+    }
+}
+
+/// The wall clock in microseconds since 1970.
+pub fn wall_us() -> u64 {
+    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
+    now.as_micros() as u64
+}
+
+/// The protocol version that a question asks for.
+pub fn proto_of(flags: u8) -> Proto {
+    if flags & crate::server::forward::ask::RESP3 != 0 { Proto::Resp3 } else { Proto::Resp2 }
+}

@@ -1,0 +1,279 @@
+//! EXEC: runs what was queued since MULTI, as one group for each coordinator.
+//!
+//! The requests whose keys are coordinated here run under the locks of all their slots, in their order: nobody sees half
+//! of them. Requests for another coordinator go there together and run there in the same way. Commands about the whole
+//! cluster stand between groups. So a transaction is atomic when its keys have one coordinator, as those with one hash
+//! tag always have, and a series of atomic groups otherwise.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use crate::base::ids::{Slot, slot_of};
+use crate::commands::spec::{Command, Cx, Handler, slots_of};
+use crate::commands::{CommandError, subcommands, table};
+use crate::protocol::client::{ReplyLimits, ReplyScanner};
+use crate::protocol::{Limits, Proto, Reply, Scan, Scanner};
+use crate::replication::coordinator::View;
+use crate::server::batch::Batch;
+use crate::server::connection::{command_limits, quorum_of, wall_us};
+use crate::server::dispatch::{Origin, Run, Step};
+use crate::server::forward::{Fate, ask};
+use crate::server::transaction::{Transaction, Watched};
+use crate::server::wait::{Job, garbled, scanned, settle};
+use crate::store::Keyspace;
+
+/// Who runs a queued request.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Runner {
+    /// This node, or nobody in particular.
+    Here,
+    /// Another member.
+    There(u16),
+    /// Every node: a command about the whole keyspace.
+    All,
+}
+
+impl Job {
+    /// Runs the queued requests and answers with the array of their replies.
+    pub(super) async fn exec(&mut self, out: &mut Vec<u8>) -> Result<(), CommandError> {
+        let transaction = std::mem::take(&mut self.talk.transaction);
+        self.client.queued.store(-1, std::sync::atomic::Ordering::Relaxed);
+        self.client.set_state(crate::server::clients::state::MULTI, false);
+        let view = self.worker.shared.view.load_full();
+        let requests = cut(transaction.requests());
+        let plan: Vec<(Runner, &[u8])> =
+            requests.into_iter().map(|request| (runner(&view, request), request)).collect();
+        let watched = &transaction.watched;
+        if !watched.is_empty() && plan.iter().any(|(runner, _)| matches!(runner, Runner::There(_))) {
+            return Err(CommandError::text("ERR WATCH needs all keys of the transaction to have the same coordinator"));
+        }
+        let mut replies = Vec::new();
+        let mut is_first = true;
+        for group in plan.chunk_by(|a, b| a.0 == b.0 && a.0 != Runner::All) {
+            let Some((runner, _)) = group.first() else { continue };
+            let requests: Vec<&[u8]> = group.iter().map(|(_, request)| *request).collect();
+            match runner {
+                Runner::Here => {
+                    let watched = if is_first { &watched[..] } else { &[] };
+                    if !self.exec_here(&requests, watched, &mut replies).await {
+                        Reply::new(out, self.talk.session.proto).null_array();
+                        return Ok(());
+                    }
+                }
+                Runner::There(at) => self.exec_there(&view, *at, &requests, &mut replies).await?,
+                Runner::All => {
+                    for request in requests {
+                        if let Err(error) = Box::pin(self.run(request, &mut replies)).await {
+                            Reply::new(&mut replies, self.talk.session.proto).error(error.to_string());
+                        }
+                    }
+                }
+            }
+            is_first = false;
+        }
+        if plan.is_empty() && !self.exec_here(&[], watched, &mut replies).await {
+            Reply::new(out, self.talk.session.proto).null_array();
+            return Ok(());
+        }
+        Reply::new(out, self.talk.session.proto).array(plan.len());
+        out.extend_from_slice(&replies);
+        Ok(())
+    }
+
+    async fn exec_here(&mut self, requests: &[&[u8]], watched: &[Watched], replies: &mut Vec<u8>) -> bool {
+        let mut batch = Batch::new(Instant::now());
+        let done = self.together(requests, watched, Origin::Client, &mut batch);
+        if done {
+            settle(&mut batch).await;
+            batch.finish(replies);
+        }
+        done
+    }
+
+    fn together(&mut self, requests: &[&[u8]], watched: &[Watched], origin: Origin, batch: &mut Batch) -> bool {
+        let worker = self.worker.clone();
+        let view = worker.shared.view.load();
+        let settings = worker.shared.node.config.settings();
+        let mut run = Run {
+            worker: &worker,
+            view: &view,
+            client: &self.client,
+            session: &mut self.talk.session,
+            transaction: &mut Transaction::default(),
+            batch,
+            quorum: quorum_of(&settings, self.talk.consistency, &view),
+            limits: command_limits(&settings),
+            origin,
+            now_us: wall_us(),
+            not_run: false,
+        };
+        let done = run.together(requests, watched);
+        worker.flush_lanes(&view);
+        done
+    }
+
+    async fn exec_there(
+        &mut self,
+        view: &Arc<View>,
+        at: u16,
+        requests: &[&[u8]],
+        replies: &mut Vec<u8>,
+    ) -> Result<(), CommandError> {
+        let down = CommandError::text("TRYAGAIN the coordinator of some keys of the transaction does not answer");
+        let peer = view.peers.get(usize::from(at)).and_then(Option::as_ref).ok_or(down.clone())?;
+        let proto = if self.talk.session.proto == Proto::Resp3 { ask::RESP3 } else { 0 };
+        let call = self.worker.ask(peer, ask::TOGETHER | proto, self.talk.session.db, &requests.concat());
+        match call.answer().await {
+            Fate::Replied(answer) => {
+                if count_replies(&answer) != Some(requests.len()) {
+                    return Err(garbled());
+                }
+                replies.extend_from_slice(&answer);
+                Ok(())
+            }
+            Fate::Unknown => Err(CommandError::text(crate::server::batch::UNKNOWN_OUTCOME)),
+            Fate::NotRun | Fate::Waiting => Err(down),
+        }
+    }
+}
+
+impl Run<'_> {
+    /// Runs requests under the locks of all their slots, their replies one behind the other. False, with nothing done,
+    /// when a watched key has changed.
+    pub fn together(&mut self, requests: &[&[u8]], watched: &[Watched]) -> bool {
+        let store = self.worker.shared.node.store.clone();
+        let now_ms = self.now_us / 1_000;
+        let mut slots: Vec<Slot> = watched.iter().map(|it| slot_of(&it.key)).collect();
+        for request in requests {
+            let Ok(scanner) = scanned(request) else { continue };
+            if let Some((_, command)) = table::find(scanner.args(request).name()) {
+                slots.extend(slots_of(subcommands::running(command, scanner.args(request)), scanner.args(request)));
+            }
+        }
+        if slots.is_empty() {
+            slots.extend(Slot::all().take(1));
+        }
+        let mut effects = crate::store::Effects::default();
+        let mut is_checked = watched.is_empty();
+        let mut rest = requests;
+        loop {
+            // Commands of the node run without locks, since some look at the store themselves.
+            let mut keys = store.lock_many(&slots, self.session.db, now_ms, &mut effects);
+            if !is_checked && !watched.iter().all(|it| is_unchanged(&mut keys, it)) {
+                return false;
+            }
+            is_checked = true;
+            while let Some((request, behind)) = rest.split_first() {
+                if !self.one_of_together(&mut keys, request, now_ms) {
+                    break;
+                }
+                rest = behind;
+            }
+            drop(keys);
+            let Some((request, behind)) = rest.split_first() else { return true };
+            self.node_command_of_together(request);
+            rest = behind;
+        }
+    }
+
+    /// Runs one request on locked slots; false when it is a command of the node.
+    fn one_of_together(&mut self, keys: &mut Keyspace<'_>, request: &[u8], now_ms: u64) -> bool {
+        let Ok(scanner) = scanned(request) else { return true };
+        let args = scanner.args(request);
+        let Some((index, command)) = table::find(args.name()) else { return true };
+        let command: &'static Command = subcommands::running(command, args);
+        let (Handler::Keys(run) | Handler::FanOut(run, _)) = command.handler else { return false };
+        keys.select(self.session.db);
+        let from = self.batch.out.len();
+        let before = keys.effects().lookups();
+        let out = Reply::new(&mut self.batch.out, self.session.proto);
+        let result = run(&mut Cx { args, keys, out, limits: self.limits });
+        self.worker.metrics.ran(index, 1, 0);
+        if !self.view.is_solo {
+            self.replicate(keys, from, now_ms);
+        }
+        let verified = match result.is_ok() && self.must_verify(command) {
+            true => self.verify(command, args, request, keys, before, from).map_err(|error| error.to_string()),
+            false => result.map_err(|error| error.to_string()),
+        };
+        if let Err(text) = verified {
+            self.batch.out.truncate(from);
+            self.fail(&text);
+        }
+        true
+    }
+
+    fn node_command_of_together(&mut self, request: &[u8]) {
+        let Ok(scanner) = scanned(request) else { return };
+        let (view, worker) = (self.view, self.worker);
+        let mut plain = Transaction::default();
+        let mut run = Run {
+            worker,
+            view,
+            client: self.client,
+            session: self.session,
+            transaction: &mut plain,
+            batch: self.batch,
+            quorum: self.quorum,
+            limits: self.limits,
+            origin: if view.is_solo { Origin::PeerForShare } else { self.origin },
+            now_us: self.now_us,
+            not_run: false,
+        };
+        if run.request(scanner.args(request), request) != Step::Done {
+            run.fail("ERR this command is not allowed inside a transaction over several nodes");
+        }
+    }
+}
+
+fn is_unchanged(keys: &mut Keyspace<'_>, watched: &Watched) -> bool {
+    keys.select(watched.db);
+    let (seen, is_live) = keys.seen(&watched.key);
+    // A key that has expired since counts as unchanged when it was there, as in Redis, only if nobody noticed: it is gone.
+    (seen, is_live) == (watched.seen, watched.was_live) || !is_live && !watched.was_live
+}
+
+/// Cuts queued requests apart.
+pub fn cut(queued: &[u8]) -> Vec<&[u8]> {
+    let limits = Limits { request_bytes_max: usize::MAX, ..Limits::default() };
+    let (mut scanner, mut rest, mut requests) = (Scanner::new(), queued, Vec::new());
+    while let Ok(Scan::Request { consumed }) = scanner.scan(rest, &limits) {
+        let (request, behind) = rest.split_at(consumed.min(rest.len()));
+        requests.push(request);
+        rest = behind;
+        if rest.is_empty() {
+            break;
+        }
+    }
+    requests
+}
+
+fn runner(view: &View, request: &[u8]) -> Runner {
+    if view.is_solo {
+        return Runner::Here;
+    }
+    let Ok(scanner) = scanned(request) else { return Runner::Here };
+    let args = scanner.args(request);
+    let Some((_, command)) = table::find(args.name()) else { return Runner::Here };
+    let command = subcommands::running(command, args);
+    let mut at =
+        slots_of(command, args).into_iter().map(|slot| view.roles.of(slot).and_then(|group| group.coordinator));
+    match (at.next(), command.handler) {
+        (Some(first), _) if at.any(|other| other != first) => Runner::All,
+        (Some(Some(first)), _) if first == view.me => Runner::Here,
+        (Some(Some(first)), _) => Runner::There(first),
+        (Some(None), _) => Runner::All,
+        (None, Handler::Node(node)) if crate::server::share::is_whole(node) => Runner::All,
+        (None, _) => Runner::Here,
+    }
+}
+
+fn count_replies(replies: &[u8]) -> Option<usize> {
+    let (mut rest, mut count) = (replies, 0);
+    while !rest.is_empty() {
+        let found = ReplyScanner::new(ReplyLimits::default()).scan(rest).ok()??;
+        rest = rest.get(found.consumed..)?;
+        count += 1;
+    }
+    Some(count)
+}

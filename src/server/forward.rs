@@ -1,0 +1,240 @@
+//! Asking another node: requests whose key is coordinated over there, and parts of requests about the whole cluster.
+//!
+//! One link a worker and peer. A question is a frame: `[length u32][flags u8][db u8][sent u64][requests in RESP]`; an
+//! answer is `[length u32][status u8][reply in RESP]`, in the order of the questions. `sent` is the asker's monotonic
+//! clock: the other side refuses what has lain about for longer than [`STALE_MS_MAX`] without running it, so that a
+//! process that was stopped and goes on cannot run what its asker has long given up on.
+//!
+//! A question that was not run may be asked again; one whose link broke after it was sent has an unknown fate.
+
+use std::cell::{Cell, RefCell};
+use std::collections::VecDeque;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::task::{Context, Waker};
+use std::time::{Duration, Instant};
+
+use tokio::net::TcpStream;
+use tokio::sync::Notify;
+
+use crate::base::wire::{put_u32, put_u64};
+use crate::peer::handshake::{Hello, LinkKind};
+use crate::peer::link::{STALL_MS_MAX, connect};
+use crate::peer::registry::Peer;
+
+/// How long a question may lie unread at the other side, in milliseconds; less than an asker waits.
+pub const STALE_MS_MAX: u64 = STALL_MS_MAX / 2;
+/// How long a question about a whole node may take, in milliseconds.
+const PATIENCE_MS_MAX: u64 = 10_000;
+/// Most bytes of questions that may wait to be sent.
+const QUESTION_BYTES_MAX: usize = 256 << 20;
+const RETRY: Duration = Duration::from_millis(100);
+const TICK: Duration = Duration::from_millis(20);
+
+/// Flags of a question.
+pub mod ask {
+    /// The reply is RESP3.
+    pub const RESP3: u8 = 1;
+    /// Run it here for what this node holds or coordinates, whatever the ring says: a part of a larger question.
+    pub const LOCAL: u8 = 2;
+    /// The requests are one transaction: run them together, one reply behind the other.
+    pub const TOGETHER: u8 = 4;
+    /// Strict quorum.
+    pub const STRICT: u8 = 8;
+}
+
+/// Status of an answer.
+pub mod status {
+    /// A reply follows.
+    pub const REPLY: u8 = 0;
+    /// Not run: this node does not coordinate the key, or the question came too late.
+    pub const NOT_RUN: u8 = 1;
+}
+
+/// What became of a question.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Fate {
+    /// No answer yet.
+    Waiting,
+    /// The reply.
+    Replied(Vec<u8>),
+    /// It was not run: it may be asked again, here or elsewhere.
+    NotRun,
+    /// The link broke: it may have been run.
+    Unknown,
+}
+
+/// A question on its way.
+#[derive(Debug)]
+pub struct Call {
+    fate: RefCell<Fate>,
+    waker: RefCell<Option<Waker>>,
+    sent_at: Instant,
+    is_patient: bool,
+}
+
+impl Call {
+    fn new(is_patient: bool) -> Call {
+        Call { fate: RefCell::new(Fate::Waiting), waker: RefCell::default(), sent_at: Instant::now(), is_patient }
+    }
+
+    /// A question that nobody could be asked.
+    pub fn not_run() -> Rc<Call> {
+        let call = Call::new(false);
+        call.fate.replace(Fate::NotRun);
+        Rc::new(call)
+    }
+
+    /// Takes the answer; `cx` is woken when there is one.
+    pub fn poll(&self, cx: &Context<'_>) -> Fate {
+        let mut fate = self.fate.borrow_mut();
+        if *fate == Fate::Waiting {
+            self.waker.replace(Some(cx.waker().clone()));
+            return Fate::Waiting;
+        }
+        std::mem::replace(&mut *fate, Fate::NotRun)
+    }
+
+    /// Waits for the answer.
+    pub async fn answer(&self) -> Fate {
+        std::future::poll_fn(|cx| match self.poll(cx) {
+            Fate::Waiting => std::task::Poll::Pending,
+            fate => std::task::Poll::Ready(fate),
+        })
+        .await
+    }
+
+    fn settle(&self, fate: Fate) {
+        self.fate.replace(fate);
+        if let Some(waker) = self.waker.take() {
+            waker.wake();
+        }
+    }
+
+    fn is_overdue(&self) -> bool {
+        let limit = if self.is_patient { PATIENCE_MS_MAX } else { STALL_MS_MAX };
+        self.sent_at.elapsed() > Duration::from_millis(limit)
+    }
+}
+
+/// A worker's link to one peer.
+#[derive(Debug)]
+pub struct ForwardLink {
+    peer: Arc<Peer>,
+    out: RefCell<Vec<u8>>,
+    waiting: RefCell<VecDeque<Rc<Call>>>,
+    is_open: Cell<bool>,
+    writer: Notify,
+    epoch: Instant,
+}
+
+impl ForwardLink {
+    /// A link that [`ForwardLink::keep`] has to keep open.
+    pub fn new(peer: Arc<Peer>, epoch: Instant) -> ForwardLink {
+        let (out, waiting) = (RefCell::default(), RefCell::default());
+        ForwardLink { peer, out, waiting, is_open: Cell::new(false), writer: Notify::new(), epoch }
+    }
+
+    /// True when the link goes to this very peer, not to an earlier address of it.
+    pub fn is_to(&self, peer: &Arc<Peer>) -> bool {
+        Arc::ptr_eq(&self.peer, peer)
+    }
+
+    /// Asks; the question leaves when the worker has run everybody who can run.
+    pub fn ask(&self, flags: u8, db: u8, requests: &[u8]) -> Rc<Call> {
+        let mut out = self.out.borrow_mut();
+        if !self.is_open.get() || out.len() > QUESTION_BYTES_MAX {
+            return Call::not_run();
+        }
+        put_u32(&mut out, (10 + requests.len()) as u32);
+        out.extend_from_slice(&[flags, db]);
+        put_u64(&mut out, self.epoch.elapsed().as_millis() as u64);
+        out.extend_from_slice(requests);
+        let call = Rc::new(Call::new(flags & (ask::LOCAL | ask::TOGETHER) != 0));
+        self.waiting.borrow_mut().push_back(call.clone());
+        self.writer.notify_one();
+        call
+    }
+
+    /// Keeps the link connected for ever.
+    pub async fn keep(self: Rc<Self>, ours: Hello, secret: Arc<[u8]>) {
+        let hello = Hello { kind: LinkKind::Forward, ..ours };
+        loop {
+            if let Ok(Ok((stream, _))) =
+                tokio::time::timeout(Duration::from_secs(1), connect(&self.peer, &hello, &secret)).await
+            {
+                self.is_open.set(true);
+                let end = self.converse(&stream).await;
+                self.is_open.set(false);
+                self.out.borrow_mut().clear();
+                let lost = std::mem::take(&mut *self.waiting.borrow_mut());
+                tracing::info!(peer = %self.peer.addr, lost = lost.len(), reason = %end, "forward link closed");
+                if end.kind() == std::io::ErrorKind::TimedOut {
+                    // Whoever does not answer questions does not hold writes either.
+                    self.peer.lanes.iter().for_each(crate::peer::lane::Lane::fail);
+                }
+                lost.into_iter().for_each(|call| call.settle(Fate::Unknown));
+            }
+            tokio::time::sleep(RETRY).await;
+        }
+    }
+
+    async fn converse(&self, stream: &TcpStream) -> std::io::Error {
+        let mut buf = Vec::new();
+        let mut tick = tokio::time::interval(TICK);
+        let mut more = false;
+        loop {
+            let step = tokio::select! {
+                biased;
+                ready = stream.readable() => ready.and_then(|()| self.read(&mut buf, stream)),
+                ready = stream.writable(), if more => ready,
+                () = self.writer.notified(), if !more => Ok(()),
+                _ = tick.tick() => self.check_overdue(),
+            };
+            if let Err(error) = step.and_then(|()| self.write(stream).map(|left| more = left)) {
+                return error;
+            }
+        }
+    }
+
+    fn check_overdue(&self) -> std::io::Result<()> {
+        if self.waiting.borrow().front().is_some_and(|call| call.is_overdue()) {
+            return Err(std::io::Error::new(std::io::ErrorKind::TimedOut, "a question was not answered in time"));
+        }
+        Ok(())
+    }
+
+    fn write(&self, stream: &TcpStream) -> std::io::Result<bool> {
+        let mut out = self.out.borrow_mut();
+        while !out.is_empty() {
+            match stream.try_write(&out) {
+                Ok(written) => drop(out.drain(..written)),
+                Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => return Ok(true),
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(false)
+    }
+
+    fn read(&self, buf: &mut Vec<u8>, stream: &TcpStream) -> std::io::Result<()> {
+        buf.reserve(64 << 10);
+        match stream.try_read_buf(buf) {
+            Ok(0) => return Err(std::io::ErrorKind::UnexpectedEof.into()),
+            Ok(_) => {}
+            Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => return Ok(()),
+            Err(error) => return Err(error),
+        }
+        let mut at = 0;
+        while let Some((head, rest)) = buf.get(at..).and_then(|rest| rest.split_first_chunk::<4>()) {
+            let len = u32::from_le_bytes(*head) as usize;
+            let Some((status, reply)) = rest.get(..len).and_then(<[u8]>::split_first) else { break };
+            let Some(call) = self.waiting.borrow_mut().pop_front() else {
+                return Err(std::io::Error::other("an answer to no question"));
+            };
+            call.settle(if *status == status::REPLY { Fate::Replied(reply.to_vec()) } else { Fate::NotRun });
+            at += 4 + len;
+        }
+        buf.drain(..at);
+        Ok(())
+    }
+}

@@ -1,0 +1,150 @@
+//! MULTI, WATCH and their family: what a connection has queued and what it watches.
+//!
+//! Requests between MULTI and EXEC are kept as they came. EXEC runs those whose keys are coordinated here under the locks
+//! of all their slots, so nobody sees half of them; keys of several coordinators run as one such group each. WATCH
+//! remembers the version of each key; EXEC compares versions under the locks. Keys of several coordinators cannot be
+//! watched together, and that is refused.
+
+use crate::base::ids::slot_of;
+use crate::base::version::Dot;
+use crate::commands::spec::{Command, Handler, NodeCommand};
+use crate::protocol::Args;
+use crate::server::dispatch::{Run, Step};
+
+/// Most bytes that may be queued, so that no client fills memory without running anything.
+const QUEUE_BYTES_MAX: usize = 1 << 30;
+
+/// A watched key and the version it had.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Watched {
+    /// The database.
+    pub db: u8,
+    /// The key.
+    pub key: Vec<u8>,
+    /// The version it had; the zero dot for none.
+    pub seen: Dot,
+    /// Whether it was there.
+    pub was_live: bool,
+}
+
+/// A connection's transaction.
+#[derive(Clone, Debug, Default)]
+pub struct Transaction {
+    is_open: bool,
+    is_spoiled: bool,
+    queued: Vec<u8>,
+    count: usize,
+    /// Watched keys.
+    pub watched: Vec<Watched>,
+}
+
+impl Transaction {
+    /// True when a command is to be queued and not run.
+    #[inline]
+    pub fn queues(&self, command: &Command) -> bool {
+        use NodeCommand::{Discard, Exec, Multi, Quit, Reset, Watch};
+        self.is_open && !matches!(command.handler, Handler::Node(Multi | Exec | Discard | Watch | Quit | Reset))
+    }
+
+    /// Keeps a request for EXEC.
+    pub fn queue(&mut self, request: &[u8]) {
+        if self.queued.len() + request.len() > QUEUE_BYTES_MAX {
+            self.is_spoiled = true;
+            return;
+        }
+        self.queued.extend_from_slice(request);
+        self.count += 1;
+    }
+
+    /// Requests queued.
+    pub fn len(&self) -> usize {
+        self.count
+    }
+
+    /// True when nothing is queued.
+    pub fn is_empty(&self) -> bool {
+        self.count == 0
+    }
+
+    /// True between MULTI and EXEC.
+    pub fn is_open(&self) -> bool {
+        self.is_open
+    }
+
+    /// Notes that a request was refused before it could be queued: EXEC will refuse everything.
+    #[inline]
+    pub fn spoil(&mut self) {
+        self.is_spoiled |= self.is_open;
+    }
+
+    /// Forgets everything: DISCARD, RESET, the end of EXEC.
+    pub fn reset(&mut self) {
+        *self = Transaction::default();
+    }
+
+    /// The queued requests, one behind the other.
+    pub fn requests(&self) -> &[u8] {
+        &self.queued
+    }
+}
+
+impl Run<'_> {
+    /// Runs the commands of this file that need not wait; `None` for other commands.
+    pub fn transaction_command(&mut self, node: NodeCommand, args: Args<'_>) -> Option<Step> {
+        match node {
+            NodeCommand::Multi if self.transaction.is_open => self.fail("ERR MULTI calls can not be nested"),
+            NodeCommand::Multi => {
+                self.transaction.is_open = true;
+                self.client.queued.store(0, std::sync::atomic::Ordering::Relaxed);
+                self.client.set_state(crate::server::clients::state::MULTI, true);
+                self.reply().ok();
+            }
+            NodeCommand::Discard if !self.transaction.is_open => self.fail("ERR DISCARD without MULTI"),
+            NodeCommand::Discard => {
+                self.end_transaction();
+                self.reply().ok();
+            }
+            NodeCommand::Unwatch => {
+                self.transaction.watched.clear();
+                self.reply().ok();
+            }
+            NodeCommand::Watch if self.transaction.is_open => self.fail("ERR WATCH inside MULTI is not allowed"),
+            NodeCommand::Watch => return Some(self.watch(args)),
+            NodeCommand::Exec if !self.transaction.is_open => self.fail("ERR EXEC without MULTI"),
+            NodeCommand::Exec if self.transaction.is_spoiled => {
+                self.end_transaction();
+                self.fail("EXECABORT Transaction discarded because of previous errors.");
+            }
+            _ => return None,
+        }
+        Some(Step::Done)
+    }
+
+    /// Leaves the transaction.
+    pub fn end_transaction(&mut self) {
+        self.transaction.reset();
+        self.client.queued.store(-1, std::sync::atomic::Ordering::Relaxed);
+        self.client.set_state(crate::server::clients::state::MULTI, false);
+    }
+
+    fn watch(&mut self, args: Args<'_>) -> Step {
+        let coordinator = |key: &[u8]| self.view.roles.of(slot_of(key)).and_then(|group| group.coordinator);
+        let is_here = |key: &[u8]| self.view.is_solo || coordinator(key) == Some(self.view.me);
+        if !args.iter().skip(1).all(is_here) {
+            return Step::Wait;
+        }
+        let (node, now_ms) = (&self.worker.shared.node, self.now_us / 1_000);
+        let mut effects = crate::store::Effects::default();
+        for key in args.iter().skip(1) {
+            let keys = node.store.lock(slot_of(key), self.session.db, now_ms, &mut effects);
+            let (seen, was_live) = keys.seen(key);
+            drop(keys);
+            let watched = Watched { db: self.session.db, key: key.to_vec(), seen, was_live };
+            if !self.transaction.watched.iter().any(|it| it.db == watched.db && it.key == watched.key) {
+                self.transaction.watched.push(watched);
+            }
+        }
+        self.reply().ok();
+        Step::Done
+    }
+}

@@ -1,0 +1,432 @@
+//! Requests that must be alone and may wait: those about the whole cluster, over several coordinators, or about time.
+//!
+//! Each is an `async` function that asks nodes for their share, this one included, and puts the shares together. A share
+//! is an ordinary request, run by the node that is asked for what it coordinates itself (`Origin::PeerForShare`).
+
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use crate::commands::scan::cursor;
+use crate::commands::spec::{Command, Gather, Handler, NodeCommand};
+use crate::commands::{CommandError, subcommands, table};
+use crate::protocol::client::{ReplyDecoder, ReplyLimits, Value, encode_command};
+use crate::protocol::{Args, Proto, Reply, Scan, Scanner, parse_i64};
+use crate::replication::coordinator::View;
+use crate::server::batch::Batch;
+use crate::server::clients::Client;
+use crate::server::connection::{Talk, command_limits, quorum_of, wall_us};
+use crate::server::dispatch::{Origin, Run, Step};
+use crate::server::forward::{Fate, ask};
+use crate::server::share::SHARE_BITS;
+use crate::server::worker::Worker;
+
+/// How long a request may look for coordinators that answer.
+const PATIENCE: Duration = Duration::from_secs(2);
+
+/// What came of a request.
+pub struct Done {
+    /// The reply.
+    pub reply: Vec<u8>,
+    /// The connection's state, which the request may have changed.
+    pub talk: Talk,
+}
+
+/// A request that is being waited for.
+pub type Waiting = dyn Future<Output = Done>;
+
+/// Everything that a waiting request works with.
+pub struct Job {
+    pub(super) worker: Rc<Worker>,
+    pub(super) client: Arc<Client>,
+    pub(super) talk: Talk,
+}
+
+/// Runs `request`, as it came, to its end.
+pub async fn start(worker: Rc<Worker>, client: Arc<Client>, talk: Talk, request: Vec<u8>) -> Done {
+    let mut job = Job { worker, client, talk };
+    let mut reply = Vec::new();
+    if let Err(error) = job.run(&request, &mut reply).await {
+        reply.clear();
+        job.worker.shared.node.errors.note(&error.to_string());
+        Reply::new(&mut reply, job.talk.session.proto).error(error.to_string());
+    }
+    Done { reply, talk: job.talk }
+}
+
+impl Job {
+    pub(super) async fn run(&mut self, request: &[u8], out: &mut Vec<u8>) -> Result<(), CommandError> {
+        self.wait_for_pause(request).await;
+        let scanner = scanned(request)?;
+        let args = scanner.args(request);
+        let Some((_, command)) = table::find(args.name()) else { return Err(CommandError::Syntax) };
+        let command = subcommands::running(command, args);
+        match command.handler {
+            Handler::Node(NodeCommand::Exec) => self.exec(out).await,
+            Handler::Node(NodeCommand::Scan) => self.scan(args, out).await,
+            Handler::Node(NodeCommand::DbSize | NodeCommand::Keys | NodeCommand::RandomKey) => {
+                self.whole(command, request, out).await
+            }
+            Handler::Node(NodeCommand::FlushAll | NodeCommand::FlushDb) => self.whole(command, request, out).await,
+            Handler::Node(NodeCommand::Wait) => self.wait(args, out),
+            Handler::Node(NodeCommand::Consistency) => self.consistency(args, out),
+            Handler::Node(_) => Err(not_there_yet(command)),
+            Handler::FanOut(_, gather) => self.fan_out(command, gather, args, out).await,
+            // Either the pause is over, or the keys have one coordinator by now.
+            Handler::Keys(_) => self.ordinary(request, out).await,
+        }
+    }
+
+    /// Waits while clients are paused.
+    async fn wait_for_pause(&self, request: &[u8]) {
+        use crate::commands::spec::flag;
+        loop {
+            let Ok(scanner) = scanned(request) else { return };
+            let found = table::find(scanner.args(request).name());
+            let may_write = found.is_some_and(|(_, command)| command.flags & (flag::WRITE | flag::MAY_REPLICATE) != 0);
+            let now_ms = wall_us() / 1_000;
+            let Some(until_ms) = self.worker.shared.node.clients.paused_until_ms(may_write, now_ms) else { return };
+            tokio::time::sleep(Duration::from_millis(until_ms.saturating_sub(now_ms).clamp(1, 50))).await;
+        }
+    }
+
+    /// Runs a request as any other, waits for what it needs, and asks again while nobody takes it.
+    async fn ordinary(&mut self, request: &[u8], out: &mut Vec<u8>) -> Result<(), CommandError> {
+        let began = Instant::now();
+        loop {
+            let mut batch = Batch::new(Instant::now());
+            let step = self.dispatch(request, Origin::Client, &mut batch);
+            if step == Step::Done {
+                settle(&mut batch).await;
+                batch.finish(out);
+                return Ok(());
+            }
+            if began.elapsed() > PATIENCE || matches!(step, Step::Wait) {
+                return Err(CommandError::text(
+                    "CROSSSLOT Keys in request have different coordinators, and this command needs them together",
+                ));
+            }
+            tokio::time::sleep(Duration::from_millis(3)).await;
+        }
+    }
+
+    fn dispatch(&mut self, request: &[u8], origin: Origin, batch: &mut Batch) -> Step {
+        let worker = self.worker.clone();
+        let view = worker.shared.view.load();
+        let settings = worker.shared.node.config.settings();
+        let Ok(scanner) = scanned(request) else { return Step::Done };
+        let mut run = Run {
+            worker: &worker,
+            view: &view,
+            client: &self.client,
+            session: &mut self.talk.session,
+            transaction: &mut self.talk.transaction,
+            batch,
+            quorum: quorum_of(&settings, self.talk.consistency, &view),
+            limits: command_limits(&settings),
+            origin,
+            now_us: wall_us(),
+            not_run: false,
+        };
+        let step = run.request(scanner.args(request), request);
+        worker.flush_lanes(&view);
+        step
+    }
+
+    /// Asks every node for its share and adds them up.
+    pub(super) async fn whole(
+        &mut self,
+        command: &Command,
+        request: &[u8],
+        out: &mut Vec<u8>,
+    ) -> Result<(), CommandError> {
+        let shares = self.shares(request).await?;
+        let mut reply = Reply::new(out, self.talk.session.proto);
+        if let Some(Value::Error(text)) = shares.iter().find(|share| matches!(share, Value::Error(_))) {
+            reply.error(text);
+            return Ok(());
+        }
+        match command.handler {
+            Handler::Node(NodeCommand::DbSize) => reply.int(shares.iter().map(as_int).sum()),
+            Handler::Node(NodeCommand::Keys) => {
+                let keys: Vec<&[u8]> = shares.iter().flat_map(as_bulks).collect();
+                reply.array(keys.len());
+                keys.iter().for_each(|key| reply.bulk(key));
+            }
+            Handler::Node(NodeCommand::RandomKey) => {
+                let found: Vec<&Value> = shares.iter().filter(|share| matches!(share, Value::Bulk(_))).collect();
+                match found.get(self.worker.draw() % found.len().max(1)) {
+                    Some(Value::Bulk(key)) => reply.bulk(key),
+                    _ => reply.null(),
+                }
+            }
+            _ => reply.ok(),
+        }
+        Ok(())
+    }
+
+    /// The shares of all nodes; of this one only on the cluster face, where clients add up themselves.
+    async fn shares(&mut self, request: &[u8]) -> Result<Vec<Value>, CommandError> {
+        let worker = self.worker.clone();
+        let view = worker.shared.view.load_full();
+        let db = self.talk.session.db;
+        let asked: Vec<_> = match self.talk.session.cluster_face {
+            true => Vec::new(),
+            false => members(&view).map(|peer| worker.ask(peer, ask::LOCAL, db, request)).collect(),
+        };
+        let mut replies = vec![self.own_share(request).await];
+        for call in asked {
+            match call.answer().await {
+                Fate::Replied(reply) => replies.push(reply),
+                _ => {
+                    return Err(CommandError::text(
+                        "CLUSTERDOWN a node that coordinates some of the keys did not answer",
+                    ));
+                }
+            }
+        }
+        replies.iter().map(|reply| decoded(reply)).collect()
+    }
+
+    async fn own_share(&mut self, request: &[u8]) -> Vec<u8> {
+        let mut batch = Batch::new(Instant::now());
+        let proto = std::mem::replace(&mut self.talk.session.proto, Proto::Resp2);
+        self.dispatch(request, Origin::PeerForShare, &mut batch);
+        self.talk.session.proto = proto;
+        settle(&mut batch).await;
+        let mut reply = Vec::new();
+        batch.finish(&mut reply);
+        reply
+    }
+
+    /// SCAN: node by node, in the order of the members.
+    async fn scan(&mut self, args: Args<'_>, out: &mut Vec<u8>) -> Result<(), CommandError> {
+        let from = cursor(args.get(1).unwrap_or_default())?;
+        let worker = self.worker.clone();
+        let view = worker.shared.view.load_full();
+        let is_alone = view.is_solo || self.talk.session.cluster_face;
+        let node = if is_alone { usize::from(view.me) } else { (from >> SHARE_BITS) as usize };
+        let mut words: Vec<Vec<u8>> = args.iter().map(<[u8]>::to_vec).collect();
+        if let Some(word) = words.get_mut(1) {
+            *word = (from & ((1 << SHARE_BITS) - 1)).to_string().into_bytes();
+        }
+        let mut request = Vec::new();
+        encode_command(&mut request, &words);
+        let reply = match view.peers.get(node) {
+            Some(Some(peer)) if !is_alone => {
+                match worker.ask(peer, ask::LOCAL, self.talk.session.db, &request).answer().await {
+                    Fate::Replied(reply) => reply,
+                    _ => {
+                        return Err(CommandError::text(
+                            "TRYAGAIN a node that coordinates some of the keys did not answer",
+                        ));
+                    }
+                }
+            }
+            _ => self.own_share(&request).await,
+        };
+        let mut reply_to = Reply::new(out, self.talk.session.proto);
+        let (next, keys) = match decoded(&reply)? {
+            Value::Error(text) => {
+                reply_to.error(&text);
+                return Ok(());
+            }
+            Value::Array(parts) => match <[Value; 2]>::try_from(parts) {
+                Ok([Value::Bulk(next), keys]) => (parse_i64(&next).unwrap_or(0) as u64, keys),
+                _ => return Err(garbled()),
+            },
+            _ => return Err(garbled()),
+        };
+        let next_node = (node + 1..view.members)
+            .find(|at| !is_alone && (*at == usize::from(view.me) || view.peers.get(*at).is_some_and(Option::is_some)));
+        let next = match (next, next_node) {
+            (0, None) => 0,
+            (0, Some(node)) => (node as u64) << SHARE_BITS,
+            (next, _) if is_alone => next,
+            (next, _) => (node as u64) << SHARE_BITS | next,
+        };
+        reply_to.array(2);
+        reply_to.bulk(next.to_string().as_bytes());
+        let keys = as_bulks(&keys);
+        reply_to.array(keys.len());
+        keys.iter().for_each(|key| reply_to.bulk(key));
+        Ok(())
+    }
+
+    /// A command that may be cut: one part a key, each run as a request of its own, then put together.
+    async fn fan_out(
+        &mut self,
+        command: &Command,
+        gather: Gather,
+        args: Args<'_>,
+        out: &mut Vec<u8>,
+    ) -> Result<(), CommandError> {
+        let positions = command.key_positions(args);
+        let step = match command.keys {
+            crate::commands::spec::Keys::Range { step, .. } => usize::from(step),
+            _ => 1,
+        };
+        if (args.len() - 1) % step != 0 {
+            return Err(CommandError::Arity(command.name.into()));
+        }
+        let proto = std::mem::replace(&mut self.talk.session.proto, Proto::Resp2);
+        let mut batch = Batch::new(Instant::now());
+        let parts = positions.len();
+        for at in positions {
+            let words: Vec<&[u8]> =
+                std::iter::once(args.name()).chain((at..at + step).filter_map(|at| args.get(at))).collect();
+            let mut request = Vec::new();
+            encode_command(&mut request, &words);
+            self.dispatch(&request, Origin::Client, &mut batch);
+        }
+        settle(&mut batch).await;
+        self.talk.session.proto = proto;
+        let mut replies = Vec::new();
+        batch.finish(&mut replies);
+        self.put_together(&replies, parts, gather, out)
+    }
+
+    fn put_together(
+        &self,
+        replies: &[u8],
+        parts: usize,
+        gather: Gather,
+        out: &mut Vec<u8>,
+    ) -> Result<(), CommandError> {
+        let mut rest = replies;
+        let mut values = Vec::with_capacity(parts);
+        while let Some((value, len)) = ReplyDecoder::new(ReplyLimits::default()).decode(rest).map_err(|_| garbled())? {
+            values.push(value);
+            rest = rest.get(len..).unwrap_or_default();
+        }
+        let mut reply = Reply::new(out, self.talk.session.proto);
+        if let Some(Value::Error(text)) = values.iter().find(|value| matches!(value, Value::Error(_))) {
+            reply.error(text);
+            return Ok(());
+        }
+        match gather {
+            Gather::Sum => reply.int(values.iter().map(as_int).sum()),
+            Gather::Ok => reply.ok(),
+            Gather::Concat => {
+                reply.array(parts);
+                for value in &values {
+                    match value {
+                        Value::Array(one) => match one.first() {
+                            Some(Value::Bulk(bytes)) => reply.bulk(bytes),
+                            _ => reply.null(),
+                        },
+                        _ => reply.null(),
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// WAIT: every write of this connection was confirmed by W nodes before it was answered.
+    fn wait(&self, args: Args<'_>, out: &mut Vec<u8>) -> Result<(), CommandError> {
+        let wanted = parse_i64(args.get(1).unwrap_or_default()).ok_or(CommandError::NotInteger)?;
+        let timeout = parse_i64(args.get(2).unwrap_or_default())
+            .ok_or(CommandError::text("ERR timeout is not an integer or out of range"))?;
+        if timeout < 0 {
+            return Err(CommandError::text("ERR timeout is negative"));
+        }
+        let view = self.worker.shared.view.load();
+        let settings = self.worker.shared.node.config.settings();
+        let confirmed = quorum_of(&settings, self.talk.consistency, &view).write as i64 - 1;
+        let _ = wanted;
+        Reply::new(out, self.talk.session.proto).int(confirmed);
+        Ok(())
+    }
+
+    /// RONDO.CONSISTENCY [R n] [W n] [STRICT|SLOPPY].
+    fn consistency(&mut self, args: Args<'_>, out: &mut Vec<u8>) -> Result<(), CommandError> {
+        let mut wish = self.talk.consistency;
+        let mut words = args.iter().skip(1);
+        while let Some(word) = words.next() {
+            match word.to_ascii_uppercase().as_slice() {
+                b"STRICT" => wish.strict = Some(true),
+                b"SLOPPY" => wish.strict = Some(false),
+                letter @ (b"R" | b"W") => {
+                    let number = words.next().and_then(parse_i64).and_then(|number| usize::try_from(number).ok());
+                    let number = number.filter(|number| *number > 0).ok_or(CommandError::Syntax)?;
+                    if letter == b"R" { wish.read = Some(number) } else { wish.write = Some(number) }
+                }
+                _ => return Err(CommandError::Syntax),
+            }
+        }
+        let mut reply = Reply::new(out, self.talk.session.proto);
+        if args.len() > 1 {
+            self.talk.consistency = wish;
+            reply.ok();
+            return Ok(());
+        }
+        let view = self.worker.shared.view.load();
+        let quorum = quorum_of(&self.worker.shared.node.config.settings(), wish, &view);
+        reply.map(4);
+        for (name, number) in
+            [("replicas", view.replicas), ("read-quorum", quorum.read), ("write-quorum", quorum.write)]
+        {
+            reply.bulk(name.as_bytes());
+            reply.int(number as i64);
+        }
+        reply.bulk(b"quorum-mode");
+        reply.bulk(if quorum.strict { b"strict" } else { b"sloppy" });
+        Ok(())
+    }
+}
+
+/// Waits for everything that a batch needs, asking again where nobody answered.
+pub(super) async fn settle(batch: &mut Batch) {
+    let mut again = Vec::new();
+    std::future::poll_fn(|cx| match batch.poll(cx, &mut again) || !again.is_empty() {
+        true => std::task::Poll::Ready(()),
+        false => std::task::Poll::Pending,
+    })
+    .await;
+    for place in again {
+        batch.patch(place.reply, b"-TRYAGAIN the coordinator of this hash slot has just changed\r\n".to_vec());
+    }
+}
+
+/// The peers of all other members.
+fn members(view: &View) -> impl Iterator<Item = &Arc<crate::peer::registry::Peer>> {
+    view.peers.iter().take(view.members).flatten()
+}
+
+/// A scanner that holds one whole request.
+pub fn scanned(request: &[u8]) -> Result<Scanner, CommandError> {
+    let mut scanner = Scanner::new();
+    let limits = crate::protocol::Limits { request_bytes_max: usize::MAX, ..crate::protocol::Limits::default() };
+    match scanner.scan(request, &limits) {
+        Ok(Scan::Request { .. }) => Ok(scanner),
+        _ => Err(CommandError::Syntax),
+    }
+}
+
+pub(super) fn decoded(reply: &[u8]) -> Result<Value, CommandError> {
+    let decoded = ReplyDecoder::new(ReplyLimits::default()).decode(reply);
+    decoded.ok().flatten().map(|(value, _)| value).ok_or_else(garbled)
+}
+
+fn as_int(value: &Value) -> i64 {
+    if let Value::Int(number) = value { *number } else { 0 }
+}
+
+fn as_bulks(value: &Value) -> Vec<&[u8]> {
+    match value {
+        Value::Array(items) | Value::Set(items) => items
+            .iter()
+            .filter_map(|item| if let Value::Bulk(bytes) = item { Some(&bytes[..]) } else { None })
+            .collect(),
+        _ => Vec::new(),
+    }
+}
+
+pub(super) fn garbled() -> CommandError {
+    CommandError::text("ERR another node gave an answer that makes no sense")
+}
+
+fn not_there_yet(command: &Command) -> CommandError {
+    CommandError::Text(format!("ERR {} is not supported by rondo yet", command.name.to_uppercase()).into())
+}

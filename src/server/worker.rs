@@ -1,0 +1,116 @@
+//! A worker: one thread, one current-thread runtime, its share of the connections, and what they work with.
+//!
+//! Connections are dealt to workers and stay. The store is shared: any worker runs any local key's command inline, under
+//! the slot's lock. What is in a [`Worker`] belongs to its thread alone.
+
+use std::cell::RefCell;
+use std::collections::HashMap;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Instant;
+
+use arc_swap::ArcSwap;
+
+use crate::base::ids::NodeId;
+use crate::base::metrics;
+use crate::peer::handshake::Hello;
+use crate::peer::registry::Peer;
+use crate::replication::coordinator::{Coordinator, View};
+use crate::server::forward::{Call, ForwardLink};
+use crate::server::state::NodeState;
+use crate::store::Effects;
+
+/// What all workers share.
+pub struct Shared {
+    /// The node.
+    pub node: Arc<NodeState>,
+    /// The coordinator's side of replication.
+    pub coordinator: Arc<Coordinator>,
+    /// The picture that batches work with.
+    pub view: ArcSwap<View>,
+    /// How this node introduces itself.
+    pub hello: Hello,
+    /// The cluster's secret.
+    pub secret: Arc<[u8]>,
+    /// When the process began, for clocks that only measure.
+    pub epoch: Instant,
+}
+
+/// See the head of the file.
+pub struct Worker {
+    /// Its number.
+    pub index: usize,
+    /// What it shares.
+    pub shared: Arc<Shared>,
+    /// Its counters.
+    pub metrics: metrics::Worker,
+    /// What commands did beside answering, emptied after each.
+    pub effects: RefCell<Effects>,
+    /// Where bytes are read to before they are understood.
+    pub input: RefCell<Vec<u8>>,
+    forwards: RefCell<HashMap<NodeId, Rc<ForwardLink>>>,
+    draw: std::cell::Cell<u64>,
+}
+
+impl Worker {
+    /// A worker with no connections.
+    pub fn new(index: usize, shared: Arc<Shared>) -> Worker {
+        let metrics = shared.node.metrics.worker();
+        Worker {
+            index,
+            shared,
+            metrics,
+            effects: RefCell::default(),
+            input: RefCell::new(Vec::with_capacity(256 << 10)),
+            forwards: RefCell::default(),
+            draw: std::cell::Cell::new(rand::random::<u64>() | 1),
+        }
+    }
+
+    /// A cheap random number: xorshift64 (Marsaglia 2003).
+    pub fn draw(&self) -> usize {
+        let mut x = self.draw.get();
+        x ^= x << 13;
+        x ^= x >> 7;
+        x ^= x << 17;
+        self.draw.set(x);
+        x as usize
+    }
+
+    /// Asks a peer, over this worker's link to it, which is opened at the first question.
+    pub fn ask(&self, peer: &Arc<Peer>, flags: u8, db: u8, requests: &[u8]) -> Rc<Call> {
+        let link = self.link_to(peer);
+        link.ask(flags, db, requests)
+    }
+
+    /// Where a node's cluster face is, as smart clients reach it.
+    pub fn cluster_addr(&self, id: &NodeId) -> Option<String> {
+        let topology = self.shared.node.topology.load();
+        topology.rows.get(id).map(|row| format!("{}:{}", row.host, row.cluster_port))
+    }
+
+    /// Opens links to these peers before anybody needs them.
+    pub fn open_links(&self, view: &View) {
+        for peer in view.peers.iter().flatten() {
+            self.link_to(peer);
+        }
+    }
+
+    fn link_to(&self, peer: &Arc<Peer>) -> Rc<ForwardLink> {
+        let mut forwards = self.forwards.borrow_mut();
+        if let Some(link) = forwards.get(&peer.id).filter(|link| link.is_to(peer)) {
+            return link.clone();
+        }
+        let link = Rc::new(ForwardLink::new(peer.clone(), self.shared.epoch));
+        tokio::task::spawn_local(link.clone().keep(self.shared.hello.clone(), self.shared.secret.clone()));
+        forwards.insert(peer.id, link.clone());
+        link
+    }
+
+    /// Sends what the batch has put on lanes.
+    pub fn flush_lanes(&self, view: &View) {
+        for peer in view.peers.iter().flatten() {
+            peer.lanes.iter().for_each(crate::peer::lane::Lane::flush);
+        }
+    }
+}
