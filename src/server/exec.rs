@@ -176,6 +176,12 @@ impl Run<'_> {
         }
     }
 
+    /// Runs a peer's transaction if this node coordinates all its keys; false, with nothing done, if it does not.
+    pub fn together_if_here(&mut self, requests: &[&[u8]]) -> bool {
+        let here = requests.iter().all(|request| runner(self.view, request) == Runner::Here);
+        here && self.together(requests, &[])
+    }
+
     /// Runs one request on locked slots; false when it is a command of the node.
     fn one_of_together(&mut self, keys: &mut Keyspace<'_>, request: &[u8], now_ms: u64) -> bool {
         let Ok(scanner) = scanned(request) else { return true };

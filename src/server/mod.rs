@@ -9,6 +9,7 @@ pub mod dispatch;
 pub mod exec;
 pub mod figures;
 pub mod forward;
+pub mod forwarded;
 pub mod process;
 pub mod pulse;
 pub mod share;
