@@ -10,5 +10,6 @@ pub mod peer;
 pub mod cluster;
 pub mod replication;
 pub mod server;
+pub mod node;
 pub mod bench;
 pub mod cli;

@@ -8,7 +8,7 @@
 use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use parking_lot::Mutex;
 use tokio::sync::Notify;
@@ -63,13 +63,14 @@ impl Peer {
 pub struct Missed {
     slots: Mutex<Option<Box<[u64; SLOT_COUNT / 64]>>>,
     since: AtomicU64,
+    is_delivering: AtomicBool,
     /// Writes noted since the peer was last complete.
     pub writes: AtomicU64,
 }
 
 impl Missed {
     fn new() -> Missed {
-        Missed { slots: Mutex::new(None), since: AtomicU64::new(u64::MAX), writes: AtomicU64::new(0) }
+        Missed { slots: Mutex::new(None), since: AtomicU64::new(u64::MAX), is_delivering: AtomicBool::new(false), writes: AtomicU64::new(0) }
     }
 
     /// Notes a write of a slot at this time.
@@ -83,24 +84,33 @@ impl Missed {
         self.writes.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// True when nothing was missed.
+    /// True when nothing was missed, or all of it has been delivered.
     pub fn is_empty(&self) -> bool {
-        self.slots.lock().is_none()
+        self.slots.lock().is_none() && !self.is_delivering.load(Ordering::Acquire)
     }
 
-    /// Takes what was missed: the slots, and the stamp from which on their entries count. The caller delivers it or
-    /// puts it back with [`Missed::restore`].
+    /// Takes what was missed: the slots, and the stamp from which on their entries count. The caller delivers it and
+    /// says so with [`Missed::delivered`], or puts it back with [`Missed::restore`].
     pub fn take(&self) -> Option<(Vec<Slot>, Hlc)> {
-        let bits = self.slots.lock().take()?;
+        let mut slots = self.slots.lock();
+        let bits = slots.take()?;
+        self.is_delivering.store(true, Ordering::Release);
+        drop(slots);
         let since = Hlc(self.since.swap(u64::MAX, Ordering::Relaxed));
         let slots =
             Slot::all().filter(|slot| bits.get(slot.index() / 64).is_some_and(|w| w >> (slot.index() % 64) & 1 == 1));
         Some((slots.collect(), since))
     }
 
+    /// What was taken has arrived.
+    pub fn delivered(&self) {
+        self.is_delivering.store(false, Ordering::Release);
+    }
+
     /// Puts back what could not be delivered.
     pub fn restore(&self, slots: &[Slot], since: Hlc) {
         slots.iter().for_each(|slot| self.note(*slot, since.ms() + STAMP_MARGIN_MS));
+        self.is_delivering.store(false, Ordering::Release);
     }
 }
 

@@ -1,0 +1,97 @@
+//! Background work of the main thread: expired keys, hinted handoff, rates.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
+
+use crate::base::ids::Slot;
+use crate::base::metrics::Count;
+use crate::node::{Node, picture};
+use crate::peer::registry::Peer;
+use crate::store::expiry::{GRACE_MS, Sweep, SweepRules};
+
+/// How often expired keys are looked for.
+const SWEEP_PERIOD: Duration = Duration::from_millis(100);
+/// How long the sweeper works before it lets others run.
+const SWEEP_TURN: Duration = Duration::from_millis(1);
+/// How often hints are looked for.
+const HANDOFF_PERIOD: Duration = Duration::from_millis(50);
+const SAMPLE_PERIOD: Duration = Duration::from_millis(100);
+
+/// Starts all of it.
+pub fn start(node: &Arc<Node>) {
+    tokio::task::spawn_local(sweep(node.clone()));
+    tokio::task::spawn_local(hand_off(node.clone()));
+    tokio::task::spawn_local(sample(node.clone()));
+}
+
+async fn sample(node: Arc<Node>) {
+    let mut tick = tokio::time::interval(SAMPLE_PERIOD);
+    loop {
+        tick.tick().await;
+        node.shared.node.sample(node.shared.node.store.clock.now_ms());
+    }
+}
+
+/// Removes expired keys, slot by slot, a bounded piece under each lock.
+async fn sweep(node: Arc<Node>) {
+    let store = &node.shared.node.store;
+    let mut tick = tokio::time::interval(SWEEP_PERIOD);
+    loop {
+        tick.tick().await;
+        let mut turn = Instant::now();
+        for slot in Slot::all() {
+            let now_ms = store.clock.now_ms();
+            let grace_ms = if store.is_replicated() { GRACE_MS } else { 0 };
+            let keep_tombstones = node.peers.all().iter().any(|peer| !peer.missed.is_empty());
+            let rules = SweepRules { before_ms: now_ms.saturating_sub(grace_ms), keep_tombstones };
+            if !store.table(slot).is_sweep_due(rules.before_ms) {
+                continue;
+            }
+            let mut walk = Sweep::default();
+            loop {
+                walk = store.table(slot).sweep(walk, rules, |_| {});
+                node.shared.node.metrics.count(Count::ExpiredKeys, walk.removed as u64);
+                if turn.elapsed() > SWEEP_TURN {
+                    tokio::task::yield_now().await;
+                    turn = Instant::now();
+                }
+                if walk.next_bucket.is_none() {
+                    break;
+                }
+            }
+        }
+    }
+}
+
+/// Gives peers that are back what they missed, with the original versions.
+async fn hand_off(node: Arc<Node>) {
+    let mut tick = tokio::time::interval(HANDOFF_PERIOD);
+    loop {
+        tick.tick().await;
+        for peer in node.peers.all() {
+            if peer.is_usable() && !peer.missed.is_empty() {
+                hand_to(&node, &peer).await;
+                picture::refresh(&node);
+            }
+        }
+    }
+}
+
+async fn hand_to(node: &Node, peer: &Peer) {
+    let Some((slots, since)) = peer.missed.take() else { return };
+    let metrics = &node.shared.node.metrics;
+    let count = slots.len();
+    match node.cluster.push_slots(peer.id, slots.clone(), since).await {
+        Ok(keys) => {
+            peer.missed.delivered();
+            peer.missed.writes.store(0, Ordering::Relaxed);
+            metrics.count(Count::HintsReplayed, keys);
+            tracing::info!(peer = %peer.addr, slots = count, keys, "handed over what the peer had missed");
+        }
+        Err(error) => {
+            peer.missed.restore(&slots, since);
+            tracing::warn!(peer = %peer.addr, %error, "could not hand over what the peer had missed");
+        }
+    }
+}

@@ -1,0 +1,124 @@
+//! Accepting connections: clients on the two faces, peers on the peer port.
+//!
+//! Connections are accepted on the main thread and dealt to the least loaded worker. Running out of descriptors pauses
+//! the accepting and ends nothing. Clients beyond `maxclients` and, without a password, clients from elsewhere on a
+//! node that listens beyond loopback are told so in Redis's words and closed.
+
+use std::io::Write;
+use std::net::TcpListener;
+use std::sync::Arc;
+use std::time::Duration;
+
+use socket2::{SockRef, TcpKeepalive};
+use tokio::net::TcpStream;
+
+use crate::base::metrics::Count;
+use crate::node::Node;
+use crate::node::workers::Work;
+use crate::peer::handshake::{LinkKind, accept};
+
+const ACCEPT_PAUSE: Duration = Duration::from_millis(10);
+const HANDSHAKE_DEADLINE: Duration = Duration::from_secs(2);
+
+const TOO_MANY: &[u8] = b"-ERR max number of clients reached\r\n";
+const PROTECTED: &[u8] = b"-DENIED Redis is running in protected mode because protected mode is enabled and no password \
+is set for the default user. In this mode connections are only accepted from the loopback interface. If you want to \
+connect from external computers to rondo you may set requirepass, or turn protected-mode off, or bind loopback only.\r\n";
+
+/// Starts accepting.
+pub fn start(
+    node: &Arc<Node>,
+    standalone: Vec<TcpListener>,
+    cluster: Vec<TcpListener>,
+    peer: Vec<TcpListener>,
+) -> std::io::Result<()> {
+    for (listeners, face) in [(standalone, Port::Standalone), (cluster, Port::Cluster), (peer, Port::Peer)] {
+        for listener in listeners {
+            let listener = tokio::net::TcpListener::from_std(listener)?;
+            tokio::task::spawn_local(accept_on(node.clone(), listener, face));
+        }
+    }
+    Ok(())
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Port {
+    Standalone,
+    Cluster,
+    Peer,
+}
+
+async fn accept_on(node: Arc<Node>, listener: tokio::net::TcpListener, port: Port) {
+    loop {
+        match listener.accept().await {
+            Ok((stream, _)) if port == Port::Peer => {
+                tokio::task::spawn_local(meet(node.clone(), stream));
+            }
+            Ok((stream, _)) => {
+                if let Err(error) = admit(&node, stream, port == Port::Cluster) {
+                    tracing::debug!(%error, "a client left before it was served");
+                }
+            }
+            Err(error) => {
+                tracing::warn!(%error, "cannot accept");
+                tokio::time::sleep(ACCEPT_PAUSE).await;
+            }
+        }
+    }
+}
+
+fn admit(node: &Node, stream: TcpStream, cluster_face: bool) -> std::io::Result<()> {
+    let (addr, laddr) = (stream.peer_addr()?, stream.local_addr()?);
+    let settings = node.config.settings();
+    let state = &node.shared.node;
+    stream.set_nodelay(true)?;
+    if settings.tcp_keepalive_s != 0 {
+        let keepalive = TcpKeepalive::new().with_time(Duration::from_secs(settings.tcp_keepalive_s));
+        SockRef::from(&stream).set_tcp_keepalive(&keepalive)?;
+    }
+    let mut stream = stream.into_std()?;
+    let beyond_loopback = settings.bind.iter().any(|bind| !bind.ip.is_loopback());
+    if settings.protected_mode && settings.requirepass.is_empty() && beyond_loopback && !addr.ip().is_loopback() {
+        return stream.write_all(PROTECTED);
+    }
+    if state.clients.len() >= settings.maxclients {
+        state.metrics.count(Count::ConnectionsRejected, 1);
+        return stream.write_all(TOO_MANY);
+    }
+    state.metrics.count(Count::ConnectionsAccepted, 1);
+    let registration = state.clients.register(addr, laddr, state.store.clock.now_ms());
+    node.workers.give(node.workers.least_loaded(), Work::Client { stream, registration, cluster_face });
+    Ok(())
+}
+
+/// Shakes hands with a peer and gives its connection to whoever serves its kind.
+async fn meet(node: Arc<Node>, mut stream: TcpStream) {
+    if stream.set_nodelay(true).is_err() {
+        return;
+    }
+    let handshake = accept(&mut stream, &node.shared.hello, &node.shared.secret);
+    let hello = match tokio::time::timeout(HANDSHAKE_DEADLINE, handshake).await {
+        Ok(Ok(hello)) => hello,
+        Ok(Err(error)) => {
+            tracing::debug!(%error, "a connection to the peer port was refused");
+            return;
+        }
+        Err(_) => return,
+    };
+    let cluster = node.cluster.clone();
+    match hello.kind {
+        LinkKind::Control => cluster.serve_control(stream, hello).await,
+        LinkKind::Replica { lane } => {
+            let Ok(stream) = stream.into_std() else { return };
+            let is_warm = Arc::new(move || cluster.is_warm());
+            node.workers.give(usize::from(lane), Work::Replica { stream, hello, is_warm });
+        }
+        LinkKind::Forward => {
+            let (Ok(addr), Ok(laddr)) = (stream.peer_addr(), stream.local_addr()) else { return };
+            let Ok(stream) = stream.into_std() else { return };
+            let now_ms = node.shared.node.store.clock.now_ms();
+            let registration = node.peer_clients.register(addr, laddr, now_ms);
+            node.workers.give(node.workers.least_loaded(), Work::Forward { stream, registration });
+        }
+    }
+}

@@ -1,0 +1,280 @@
+//! The composition root: builds every part, owns the order of start and stop. Nothing imports it but the command line.
+//!
+//! Start: bind every port, so that a taken one is an error before anything runs; make the store; start the workers; then,
+//! on the main thread, membership, the cluster, the picture for the workers (`picture`), background work (`chores`) and
+//! the accepting of connections (`listen`). Stop: SIGTERM or SIGINT; the node leaves the cluster if others can take over,
+//! within `shutdown-timeout`, and the process ends.
+
+mod chores;
+mod listen;
+mod picture;
+mod workers;
+
+use std::collections::BTreeSet;
+use std::net::{IpAddr, SocketAddr, TcpListener};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
+
+use arc_swap::ArcSwap;
+use socket2::{Domain, Protocol, Socket, Type};
+
+use crate::base::config::{Bind, Config, Settings};
+use crate::base::metrics::{Gauge, Gauges};
+use crate::cluster::{Cluster, identity};
+use crate::membership::{Membership, MembershipConfig};
+use crate::peer::handshake::{Hello, LinkKind};
+use crate::peer::registry::Peers;
+use crate::replication::coordinator::{Coordinator, View};
+use crate::ring::{Ring, Rows};
+use crate::server::admin::{self, Admin, Health};
+use crate::server::clients::Clients;
+use crate::server::pulse::Pulse;
+use crate::server::state::NodeState;
+use crate::server::topology::Topology;
+use crate::server::worker::Shared;
+use crate::store::Store;
+use crate::store::eviction::Policy;
+
+/// Why a node could not start. Nothing runs any more when it is returned.
+#[derive(Debug, thiserror::Error)]
+pub enum NodeError {
+    /// A port could not be bound: it is named.
+    #[error("cannot listen on {addr} ({name}): {source}")]
+    Bind {
+        /// The option that names the port.
+        name: &'static str,
+        /// The address.
+        addr: SocketAddr,
+        /// What the system said.
+        source: std::io::Error,
+    },
+    /// The node's own file could not be read or written.
+    #[error("{0}")]
+    Identity(#[from] identity::IdentityError),
+    /// Gossip could not start.
+    #[error("{0}")]
+    Membership(#[from] crate::membership::MembershipError),
+    /// A thread or an event loop could not be made.
+    #[error("{0}")]
+    Io(#[from] std::io::Error),
+}
+
+/// The listening sockets of a node.
+struct Listeners {
+    standalone: Vec<TcpListener>,
+    cluster: Vec<TcpListener>,
+    peer: Vec<TcpListener>,
+    admin: Vec<TcpListener>,
+}
+
+/// All parts, as the tasks of the main thread share them.
+struct Node {
+    config: Arc<Config>,
+    shared: Arc<Shared>,
+    peers: Peers,
+    cluster: Arc<Cluster>,
+    workers: workers::Workers,
+    /// Peers' forward links, which CLIENT LIST does not show.
+    peer_clients: Arc<Clients>,
+}
+
+/// Runs a node until it is told to stop.
+pub fn run(config: Arc<Config>) -> Result<(), NodeError> {
+    let settings = config.settings();
+    let identity = identity::load_or_derive(&settings)?;
+    let listeners = bind_all(&settings)?;
+    let store = Arc::new(Store::new(identity.actor()));
+    apply(&store, &settings);
+    let to_tune = store.clone();
+    config.on_change(move |settings| apply(&to_tune, settings));
+    let now_ms = store.clock.now_ms();
+    let name = node_name(&settings);
+    let topology = Topology::new(identity.id, &name, Rows::new(), &Ring::build(&[], 1), BTreeSet::new());
+    let state = Arc::new(NodeState::new(config.clone(), store.clone(), topology, identity.id.to_string(), now_ms));
+    let coordinator = Arc::new(Coordinator { store: store.clone(), metrics: state.metrics.clone() });
+    let hello = Hello {
+        cluster: settings.cluster_name.clone(),
+        node: identity.id,
+        boot: identity.generation,
+        kind: LinkKind::Control,
+    };
+    let shared = Arc::new(Shared {
+        node: state.clone(),
+        coordinator,
+        view: ArcSwap::from_pointee(View::default()),
+        hello,
+        secret: settings.cluster_secret.as_bytes().into(),
+        epoch: Instant::now(),
+    });
+    let pulse = Arc::new(Pulse::new(settings.workers));
+    let workers = workers::start(settings.workers, &shared, &pulse)?;
+    let health: Arc<dyn Health> = Arc::new(Ready(shared.clone()));
+    let _admin =
+        admin::spawn(listeners.admin, Admin { metrics: state.metrics.clone(), pulse, health, config: config.clone() })?;
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let local = tokio::task::LocalSet::new();
+    let (cluster_listeners, config) = ((listeners.standalone, listeners.cluster, listeners.peer), config.clone());
+    let shutdown = Duration::from_secs(settings.shutdown_timeout_s.max(1));
+    let membership = MembershipConfig {
+        id: identity.id,
+        generation: identity.generation,
+        bind: SocketAddr::new(bind_ip(&settings), settings.ports.peer),
+        advertised: identity.peer_addr,
+        cluster: settings.cluster_name.clone(),
+        secret: (!settings.cluster_secret.is_empty()).then(|| settings.cluster_secret.clone()),
+        probe_period_ms: MembershipConfig::PROBE_PERIOD_MS,
+    };
+    let (lanes, lane_bytes) = (settings.workers, settings.link_bytes_max as usize);
+    drop(settings);
+    local.block_on(&runtime, async move {
+        let membership = Membership::spawn(membership)?;
+        let cluster = Cluster::new(config.clone(), identity, store, membership);
+        let node = Arc::new(Node { config, shared, peers: Peers::new(lanes, lane_bytes), cluster, workers, peer_clients: Arc::default() });
+        add_gauges(&node);
+        tokio::task::spawn_local(node.cluster.clone().run());
+        tokio::task::spawn_local(picture::keep(node.clone()));
+        chores::start(&node);
+        let (standalone, cluster, peer) = cluster_listeners;
+        listen::start(&node, standalone, cluster, peer)?;
+        tracing::info!(version = env!("CARGO_PKG_VERSION"), node = %node.shared.hello.node, "ready to accept connections");
+        wait_for_signal().await?;
+        tracing::info!("told to stop");
+        if tokio::time::timeout(shutdown, node.cluster.leave()).await.is_err() {
+            tracing::warn!("could not hand everything over in time");
+        }
+        tracing::info!("stopped");
+        Ok(())
+    })
+}
+
+/// Readiness: some coordinator stands for every slot.
+struct Ready(Arc<Shared>);
+
+impl Health for Ready {
+    fn ready(&self) -> Result<(), String> {
+        let view = self.0.view.load();
+        if view.is_solo {
+            return Ok(());
+        }
+        if view.roles.groups.is_empty() {
+            return Err("this node is not a member of a cluster yet".into());
+        }
+        let settings = self.0.node.config.settings();
+        let quorum = crate::server::connection::quorum_of(&settings, Default::default(), &view);
+        for group in &view.roles.groups {
+            if group.coordinator.is_none() {
+                return Err("some hash slots have no coordinator".into());
+            }
+            view.check(group, quorum, true).map_err(|error| error.to_string())?;
+        }
+        Ok(())
+    }
+}
+
+async fn wait_for_signal() -> std::io::Result<()> {
+    use tokio::signal::unix::{SignalKind, signal};
+    let (mut term, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
+    tokio::select! {
+        _ = term.recv() => {}
+        _ = interrupt.recv() => {}
+    }
+    Ok(())
+}
+
+/// Puts options into effect that the store looks at.
+fn apply(store: &Store, settings: &Settings) {
+    let eviction = &store.eviction;
+    eviction.bytes_max.store(settings.maxmemory, Ordering::Relaxed);
+    let policy = settings.maxmemory_policy.name();
+    eviction.set_policy(Policy::ALL.iter().find(|(name, _)| *name == policy).map_or(Policy::NoEviction, |it| it.1));
+    eviction.samples.store(settings.maxmemory_samples as u32, Ordering::Relaxed);
+    eviction.log_factor.store(settings.lfu_log_factor, Ordering::Relaxed);
+    eviction.decay_minutes.store(settings.lfu_decay_time_min, Ordering::Relaxed);
+    store.tuning.hash_entries_max.store(settings.hash_max_listpack_entries, Ordering::Relaxed);
+    store.tuning.hash_value_bytes_max.store(settings.hash_max_listpack_value, Ordering::Relaxed);
+    store.tuning.intset_entries_max.store(settings.set_max_intset_entries, Ordering::Relaxed);
+}
+
+fn node_name(settings: &Settings) -> String {
+    match settings.node_name.is_empty() {
+        true => format!("{}:{}", settings.advertise_host, settings.ports.port),
+        false => settings.node_name.clone(),
+    }
+}
+
+fn bind_ip(settings: &Settings) -> IpAddr {
+    settings.peer_bind().first().map_or(IpAddr::from([127, 0, 0, 1]), |bind| bind.ip)
+}
+
+fn bind_all(settings: &Settings) -> Result<Listeners, NodeError> {
+    let bind_port = |binds: &[Bind], name, port| bind(binds, name, port, settings.tcp_backlog);
+    Ok(Listeners {
+        standalone: bind_port(&settings.bind, "port", settings.ports.port)?,
+        cluster: bind_port(&settings.bind, "cluster-port", settings.ports.cluster)?,
+        peer: bind_port(&settings.peer_bind(), "peer-port", settings.ports.peer)?,
+        admin: bind_port(&settings.bind, "admin-port", settings.ports.admin)?,
+    })
+}
+
+/// Binds a port on every address; port 0 means that nobody listens.
+fn bind(binds: &[Bind], name: &'static str, port: u16, backlog: u32) -> Result<Vec<TcpListener>, NodeError> {
+    let mut listeners = Vec::new();
+    for bind in binds.iter().filter(|_| port != 0) {
+        let addr = SocketAddr::new(bind.ip, port);
+        match listen_on(addr, backlog) {
+            Ok(listener) => listeners.push(listener),
+            Err(error) if bind.optional && error.kind() == std::io::ErrorKind::AddrNotAvailable => {}
+            Err(source) => return Err(NodeError::Bind { name, addr, source }),
+        }
+    }
+    Ok(listeners)
+}
+
+fn listen_on(addr: SocketAddr, backlog: u32) -> std::io::Result<TcpListener> {
+    let socket = Socket::new(Domain::for_address(addr), Type::STREAM, Some(Protocol::TCP))?;
+    socket.set_reuse_address(true)?;
+    if addr.is_ipv6() {
+        socket.set_only_v6(true)?;
+    }
+    socket.bind(&addr.into())?;
+    socket.listen(i32::try_from(backlog).unwrap_or(511))?;
+    socket.set_nonblocking(true)?;
+    Ok(socket.into())
+}
+
+/// What `/metrics` and INFO read at a scrape.
+fn add_gauges(node: &Arc<Node>) {
+    let (weak, started) = (Arc::downgrade(node), Instant::now());
+    node.shared.node.metrics.add_source(move |gauges: &mut Gauges| {
+        let Some(node) = weak.upgrade() else { return };
+        let (state, settings) = (&node.shared.node, node.config.settings());
+        let topology = state.topology.load();
+        let name = node_name(&settings);
+        let labels = [env!("CARGO_PKG_VERSION"), &topology.this.to_string(), &name, &settings.zone];
+        gauges.set_labelled(Gauge::Info, &labels, 1.0);
+        gauges.set(Gauge::Uptime, started.elapsed().as_secs_f64());
+        gauges.set(Gauge::Ready, f64::from(u8::from(Ready(node.shared.clone()).ready().is_ok())));
+        gauges.set(Gauge::Workers, settings.workers as f64);
+        gauges.set(Gauge::ConnectedClients, state.clients.len() as f64);
+        gauges.set(Gauge::BlockedClients, 0.0);
+        gauges.set(Gauge::MaxClients, settings.maxclients as f64);
+        gauges.set(Gauge::MemoryUsed, state.store.used_bytes() as f64);
+        gauges.set(Gauge::MemoryMax, settings.maxmemory as f64);
+        gauges.set(Gauge::MemoryResident, crate::server::process::resident_bytes() as f64);
+        for (db, counts) in state.store.count_keys(crate::base::ids::Slot::all()) {
+            gauges.set_labelled(Gauge::Keys, &[&db.to_string()], counts.keys as f64);
+            gauges.set_labelled(Gauge::KeysExpiring, &[&db.to_string()], counts.expires as f64);
+        }
+        gauges.set(Gauge::MembersDown, (topology.figures.members - topology.figures.members_alive) as f64);
+        gauges.set_labelled(Gauge::RingInfo, &[&format!("{:016x}", topology.figures.digest)], 1.0);
+        gauges.set_labelled(Gauge::Members, &["normal"], topology.figures.members as f64);
+        let peers = node.peers.all();
+        let pending: u64 = peers.iter().map(|peer| peer.missed.writes.load(Ordering::Relaxed)).sum();
+        gauges.set(Gauge::HintsPending, pending as f64);
+        gauges.set(Gauge::HintsPendingBytes, 0.0);
+        for peer in peers {
+            gauges.set_labelled(Gauge::LinkQueuedBytes, &[&peer.addr.to_string()], peer.pending_bytes() as f64);
+        }
+    });
+}

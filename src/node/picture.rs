@@ -1,0 +1,81 @@
+//! The picture that workers go by: made anew whenever rows, liveness or a link changes, and swapped in whole.
+//!
+//! A peer counts as usable while its lanes are open, and as knowing what it holds once it is warm by its own row and has
+//! been given everything that it missed while we could not reach it.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use crate::base::config::QuorumMode;
+use crate::base::ids::NodeId;
+use crate::node::workers::Work;
+use crate::node::{Node, node_name};
+use crate::peer::registry::Peer;
+use crate::replication::coordinator::View;
+use crate::replication::routing::{Roles, Standing};
+use crate::server::topology::Topology;
+
+/// Keeps the picture up to date for ever.
+pub async fn keep(node: Arc<Node>) {
+    let mut changes = node.cluster.changes();
+    loop {
+        refresh(&node);
+        tokio::select! {
+            changed = changes.changed() => if changed.is_err() { return },
+            () = node.peers.changed() => {}
+        }
+    }
+}
+
+/// Makes the picture.
+pub fn refresh(node: &Node) {
+    let topology = node.cluster.topology();
+    let me = topology.me;
+    let members = topology.ring.members().iter().map(|member| member.id);
+    let joining = topology.next_ring.members().iter().map(|member| member.id);
+    let mut ids: Vec<NodeId> = members.collect();
+    let member_count = ids.len();
+    ids.extend(joining.filter(|id| topology.ring.index_of(id).is_none()));
+    let place_of = |id: &NodeId| ids.iter().position(|known| known == id).map(|at| at as u16);
+    let peers: Vec<Option<Arc<Peer>>> = ids
+        .iter()
+        .map(|id| if *id == me { None } else { topology.rows.get(id).map(|row| peer_at(node, *id, row.peer_addr)) })
+        .collect();
+    let standing: Vec<Standing> = ids
+        .iter()
+        .zip(&peers)
+        .map(|(id, peer)| {
+            let warm = topology.rows.get(id).is_some_and(|row| row.warm);
+            match peer {
+                Some(peer) => Standing { usable: peer.is_usable(), warm: warm && peer.missed.is_empty() },
+                None => Standing { usable: *id == me, warm },
+            }
+        })
+        .collect();
+    let settings = node.config.settings();
+    let is_solo = ids.len() == 1 && member_count == 1 && place_of(&me) == Some(0);
+    let strict = settings.quorum_mode == QuorumMode::Strict;
+    let own = place_of(&me).unwrap_or(u16::MAX);
+    let roles = Roles::plan(&topology.ring, &topology.next_ring, place_of, own, &standing, strict);
+    node.shared.node.store.set_replicated(!is_solo);
+    let replicas = settings.replicas.min(member_count);
+    let view = View { roles, peers, me: own, members: member_count, replicas, is_solo };
+    node.shared.view.store(Arc::new(view));
+    let alive: BTreeSet<NodeId> =
+        ids.iter().zip(&standing).filter(|(_, it)| it.usable && it.warm).map(|(id, _)| *id).collect();
+    let name = node_name(&settings);
+    let shown = Topology::new(me, &name, topology.rows.clone(), &topology.ring, alive);
+    node.shared.node.topology.store(Arc::new(shown));
+    (0..node.workers.len()).for_each(|worker| node.workers.give(worker, Work::View));
+}
+
+/// The peer at this address; a new one gets its lanes kept open.
+fn peer_at(node: &Node, id: NodeId, addr: std::net::SocketAddr) -> Arc<Peer> {
+    let (peer, is_new) = node.peers.get_or_add(id, addr);
+    if is_new {
+        for index in 0..peer.lanes.len() {
+            node.workers.give(index, Work::Lane { peer: peer.clone(), index });
+        }
+    }
+    peer
+}

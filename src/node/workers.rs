@@ -1,0 +1,140 @@
+//! The workers' threads and how work reaches them.
+//!
+//! Each thread runs one current-thread runtime and takes what it is dealt: connections whose handshake, if they have
+//! one, is done, and the lanes it owns. A task that panics ends one connection and nothing else.
+
+use std::net::TcpStream;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
+
+use crate::peer::handshake::Hello;
+use crate::peer::link;
+use crate::peer::registry::Peer;
+use crate::replication::replica::Replica;
+use crate::server::clients::Registration;
+use crate::server::commands::connection::Session;
+use crate::server::connection::Connection;
+use crate::server::forwarded::Forwarded;
+use crate::server::pulse::Pulse;
+use crate::server::worker::{Shared, Worker};
+
+/// What a worker may be given.
+pub enum Work {
+    /// A client on one of the faces.
+    Client { stream: TcpStream, registration: Registration, cluster_face: bool },
+    /// A peer's replica lane.
+    Replica { stream: TcpStream, hello: Hello, is_warm: Arc<dyn Fn() -> bool + Send + Sync> },
+    /// A peer's forward link.
+    Forward { stream: TcpStream, registration: Registration },
+    /// A lane of ours to keep open.
+    Lane { peer: Arc<Peer>, index: usize },
+    /// The picture has changed: open links that are missing.
+    View,
+}
+
+/// The way to all workers.
+pub struct Workers {
+    senders: Vec<(UnboundedSender<Work>, Arc<AtomicUsize>)>,
+}
+
+impl Workers {
+    /// Gives work to one worker.
+    pub fn give(&self, worker: usize, work: Work) {
+        if let Some((sender, _)) = self.senders.get(worker % self.senders.len().max(1)) {
+            // A worker that is gone has taken the process with it or is about to.
+            _ = sender.send(work);
+        }
+    }
+
+    /// The worker with the fewest connections.
+    pub fn least_loaded(&self) -> usize {
+        let loads = self.senders.iter().map(|(_, load)| load.load(Ordering::Relaxed));
+        loads.enumerate().min_by_key(|(_, load)| *load).map_or(0, |(at, _)| at)
+    }
+
+    /// How many there are.
+    pub fn len(&self) -> usize {
+        self.senders.len()
+    }
+}
+
+/// Starts the threads.
+pub fn start(count: usize, shared: &Arc<Shared>, pulse: &Arc<Pulse>) -> std::io::Result<Workers> {
+    let mut senders = Vec::new();
+    for index in 0..count {
+        let (sender, receiver) = unbounded_channel();
+        let load = Arc::new(AtomicUsize::new(0));
+        let (shared, pulse, own_load) = (shared.clone(), pulse.clone(), load.clone());
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        std::thread::Builder::new().name(format!("worker-{index}")).spawn(move || {
+            let local = tokio::task::LocalSet::new();
+            local.block_on(&runtime, async move {
+                let worker = Rc::new(Worker::new(index, shared));
+                tokio::task::spawn_local(async move { pulse.beat(index).await });
+                serve(worker, receiver, own_load).await;
+            });
+        })?;
+        senders.push((sender, load));
+    }
+    Ok(Workers { senders })
+}
+
+async fn serve(worker: Rc<Worker>, mut receiver: UnboundedReceiver<Work>, load: Arc<AtomicUsize>) {
+    while let Some(work) = receiver.recv().await {
+        match work {
+            Work::Client { stream, registration, cluster_face } => {
+                load.fetch_add(1, Ordering::Relaxed);
+                let (worker, load) = (worker.clone(), load.clone());
+                tokio::task::spawn_local(async move {
+                    let _leave = Leave(load);
+                    serve_client(worker, stream, registration, cluster_face).await;
+                });
+            }
+            Work::Replica { stream, hello, is_warm } => {
+                let (store, metrics) = (worker.shared.node.store.clone(), worker.shared.node.metrics.clone());
+                let Ok(stream) = tokio::net::TcpStream::from_std(stream) else { continue };
+                let Ok(replica) = Replica::new(store, metrics, &hello, is_warm) else { continue };
+                tokio::task::spawn_local(async move {
+                    let reason = replica.serve(stream).await;
+                    tracing::debug!(node = %hello.node, %reason, "a peer's lane ended");
+                });
+            }
+            Work::Forward { stream, registration } => {
+                let Ok(stream) = tokio::net::TcpStream::from_std(stream) else { continue };
+                let client = registration.client.clone();
+                let forwarded = Forwarded::new(worker.clone(), client, stream);
+                tokio::task::spawn_local(async move {
+                    let _registration = registration;
+                    let reason = forwarded.serve().await;
+                    tracing::debug!(%reason, "a peer's forward link ended");
+                });
+            }
+            Work::Lane { peer, index } => {
+                let shared = &worker.shared;
+                let (hello, secret) = (shared.hello.clone(), shared.secret.clone());
+                tokio::task::spawn_local(link::keep(peer, index, hello, secret, shared.coordinator.clone()));
+            }
+            Work::View => worker.open_links(&worker.shared.view.load()),
+        }
+    }
+}
+
+/// Takes a connection off the worker's load, however it ends.
+struct Leave(Arc<AtomicUsize>);
+
+impl Drop for Leave {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+async fn serve_client(worker: Rc<Worker>, stream: TcpStream, registration: Registration, cluster_face: bool) {
+    let Ok(stream) = tokio::net::TcpStream::from_std(stream) else { return };
+    let session = Session::new(cluster_face, &worker.shared.node.config.settings().requirepass);
+    let client = registration.client.clone();
+    client.set_state(crate::server::clients::state::CLUSTER_FACE, cluster_face);
+    Connection::new(worker, client, stream, session).serve().await;
+}
