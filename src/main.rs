@@ -1,12 +1,11 @@
-//! The `rondo` program.
+//! The program: hands the command line to `rondo::cli` and exits with its code.
 
 use std::process::ExitCode;
 
+/// Small allocations from many threads are most of what a cache does.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 fn main() -> ExitCode {
-    let matches =
-        clap::Command::new("rondo").subcommand_required(true).subcommand(rondo::bench::command()).get_matches();
-    match matches.subcommand() {
-        Some(("bench", matches)) => rondo::bench::run(matches),
-        _ => ExitCode::FAILURE,
-    }
+    rondo::cli::run(std::env::args_os())
 }

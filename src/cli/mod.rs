@@ -1,1 +1,157 @@
-//! The command line: what was asked for and who does it.
+//! The command line: `rondo server`, `rondo dev`, `rondo bench`.
+//!
+//! `rondo` alone is `rondo server`, also when the first argument is a flag or a file, as with redis-server. What is wrong
+//! with a command line is reported all at once, each mistake with the nearest thing that would have been right.
+//!
+//! Exit codes: 0 done or stopped by a signal, 1 it did not work, 2 the command line or a file of options is wrong.
+
+mod dev;
+mod flags;
+mod logs;
+mod server;
+
+use crate::base::config::nearest;
+use clap::Command;
+use clap::error::ErrorKind;
+use std::ffi::{OsStr, OsString};
+use std::process::ExitCode;
+
+/// Why a command ended without doing its work.
+#[derive(Debug)]
+pub enum Failure {
+    /// The person who typed it must change something: one line per mistake.
+    Usage(Vec<String>),
+    /// It did not work: one message.
+    Failed(String),
+}
+
+/// The exit code for a mistake of the person who typed it.
+const WRONG_USAGE: u8 = 2;
+
+const ABOUT: &str = "A Redis-protocol distributed cache without a leader: any node answers, a node's death stops no write \
+                     and loses none.";
+
+const AFTER: &str = "\
+`rondo` alone starts a node: `rondo [FILE] [--option value ...]` is `rondo server [FILE] [--option value ...]`.
+
+Try it:
+  rondo dev                     three nodes on this machine, until Ctrl-C
+  redis-cli -p 6379 set a 1     any Redis client, any node
+  redis-cli -p 6380 get a";
+
+/// Runs a command line, the program's name first.
+pub fn run(args: impl IntoIterator<Item = OsString>) -> ExitCode {
+    let args = with_command(args.into_iter().collect());
+    let command = command();
+    let (args, mistakes) = without_unknown(&command, args);
+    if args.is_empty() {
+        print_mistakes(&mistakes);
+        return ExitCode::from(WRONG_USAGE);
+    }
+    let matches = match command.try_get_matches_from(args) {
+        Ok(matches) => matches,
+        Err(error) => return clap_ended(&error, &mistakes),
+    };
+    let outcome = match matches.subcommand() {
+        Some(("server", matches)) => server::run(matches, mistakes),
+        Some(("dev", matches)) => dev::run(matches, mistakes),
+        Some(("bench", matches)) if mistakes.is_empty() => return crate::bench::run(matches),
+        Some(("bench", _)) => Err(Failure::Usage(mistakes)),
+        _ => Err(Failure::Usage(vec!["no such command".into()])),
+    };
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(Failure::Usage(mistakes)) => {
+            print_mistakes(&mistakes);
+            ExitCode::from(WRONG_USAGE)
+        }
+        Err(Failure::Failed(message)) => {
+            eprintln!("error: {message}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn command() -> Command {
+    Command::new("rondo")
+        .version(env!("CARGO_PKG_VERSION"))
+        .about(ABOUT)
+        .after_help(AFTER)
+        .subcommand_required(true)
+        .max_term_width(120)
+        .subcommands([server::command(), dev::command(), crate::bench::command()])
+}
+
+/// Puts `server` in when no command is named.
+fn with_command(mut args: Vec<OsString>) -> Vec<OsString> {
+    let is_file = |first: &OsStr| first.to_string_lossy().contains(['/', '.']);
+    let is_flag =
+        |first: &OsStr| first.to_string_lossy().starts_with("--") && first != "--help" && first != "--version";
+    if args.get(1).is_none_or(|first| is_file(first) || is_flag(first)) {
+        args.insert(args.len().min(1), "server".into());
+    }
+    args
+}
+
+/// Takes out what the named command does not know, see [`flags::take_unknown`]; the mistakes found.
+fn without_unknown(command: &Command, mut args: Vec<OsString>) -> (Vec<OsString>, Vec<String>) {
+    let Some(name) = args.get(1).map(|name| name.to_string_lossy().into_owned()) else { return (args, Vec::new()) };
+    match command.find_subcommand(&name) {
+        Some(named) => {
+            let (rest, mistakes) = flags::take_unknown(named, args.split_off(2));
+            args.extend(rest);
+            (args, mistakes)
+        }
+        None if name == "help" || name.starts_with('-') => (args, Vec::new()),
+        None => {
+            let near = nearest(&name, command.get_subcommands().map(Command::get_name));
+            let hint = near.map(|near| format!(" (did you mean '{near}'?)")).unwrap_or_default();
+            (Vec::new(), vec![format!("no command '{name}'{hint}")])
+        }
+    }
+}
+
+/// clap had something to say: help and version are no failure.
+fn clap_ended(error: &clap::Error, mistakes: &[String]) -> ExitCode {
+    if matches!(error.kind(), ErrorKind::DisplayHelp | ErrorKind::DisplayVersion) {
+        // A closed pipe (`rondo --help | head`) is the reader's choice.
+        _ = error.print();
+        return ExitCode::SUCCESS;
+    }
+    print_mistakes(mistakes);
+    _ = error.print();
+    ExitCode::from(WRONG_USAGE)
+}
+
+fn print_mistakes(mistakes: &[String]) {
+    mistakes.iter().for_each(|mistake| eprintln!("error: {mistake}"));
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn words(line: &str) -> Vec<OsString> {
+        line.split(' ').map(OsString::from).collect()
+    }
+
+    #[test]
+    fn the_commands_are_consistent() {
+        command().debug_assert();
+    }
+
+    #[test]
+    fn a_line_without_a_command_starts_a_server() {
+        let cases = [
+            ("rondo", "rondo server"),
+            ("rondo --port 1", "rondo server --port 1"),
+            ("rondo etc/r.conf --port 1", "rondo server etc/r.conf --port 1"),
+            ("rondo --help", "rondo --help"),
+            ("rondo dev --nodes 3", "rondo dev --nodes 3"),
+            ("rondo serve", "rondo serve"),
+        ];
+        for (given, expected) in cases {
+            assert_eq!(with_command(words(given)), words(expected), "{given}");
+        }
+    }
+}

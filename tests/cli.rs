@@ -1,0 +1,119 @@
+//! The program from outside: what it prints, and with which code it ends, when a command line is wrong or small.
+
+use std::io::Write;
+use std::net::TcpListener;
+use std::process::{Command, Output};
+
+/// Runs `rondo` with these arguments and nothing of ours in its environment but `env`.
+fn rondo_with(args: &[&str], env: &[(&str, &str)]) -> Output {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_rondo"));
+    for (name, _) in std::env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("RONDO_")) {
+        command.env_remove(name);
+    }
+    command.args(args).envs(env.iter().copied()).output().unwrap()
+}
+
+fn rondo(args: &[&str]) -> Output {
+    rondo_with(args, &[])
+}
+
+fn stdout(output: &Output) -> String {
+    String::from_utf8(output.stdout.clone()).unwrap()
+}
+
+fn stderr(output: &Output) -> String {
+    String::from_utf8(output.stderr.clone()).unwrap()
+}
+
+#[test]
+fn version_and_help_are_no_failures() {
+    let version = rondo(&["--version"]);
+    assert_eq!((version.status.code(), stdout(&version)), (Some(0), format!("rondo {}\n", env!("CARGO_PKG_VERSION"))));
+    for (args, word) in
+        [(&["--help"][..], "rondo dev"), (&["server", "--help"], "--maxmemory-policy"), (&["dev", "-h"], "--nodes")]
+    {
+        let help = rondo(args);
+        assert_eq!(help.status.code(), Some(0), "{args:?}");
+        assert!(stdout(&help).contains(word) && stderr(&help).is_empty(), "{args:?}");
+    }
+}
+
+#[test]
+fn a_wrong_option_and_a_wrong_value_are_named_together() {
+    let expected = "error: command line: unknown option '--maxmemroy' (did you mean '--maxmemory'?)\n\
+                    error: environment variable RONDO_HZ: hz fast: argument couldn't be parsed into an integer\n\
+                    error: command line: port 70000: argument must be between 0 and 65535 inclusive\n";
+    for server in [&["server"][..], &[]] {
+        let args = [server, &["--maxmemroy", "1gb", "--port", "70000"]].concat();
+        let output = rondo_with(&args, &[("RONDO_HZ", "fast")]);
+        assert_eq!((output.status.code(), stderr(&output).as_str()), (Some(2), expected));
+    }
+}
+
+#[test]
+fn a_wrong_line_of_a_file_is_named_with_its_number() {
+    let mut file = tempfile::NamedTempFile::with_suffix(".conf").unwrap();
+    write!(file, "# options\nappendonly no\n\nprot 7000\nbind 'open\n").unwrap();
+    let path = file.path().to_str().unwrap();
+    let output = rondo(&["server", path]);
+    let expected =
+        format!("error: {path}:4: unknown option 'prot' (did you mean 'port'?)\nerror: {path}:5: unbalanced quotes\n");
+    assert_eq!((output.status.code(), stderr(&output)), (Some(2), expected));
+    let missing = rondo(&["server", "no/such/file.conf"]);
+    assert_eq!(missing.status.code(), Some(2));
+    assert!(stderr(&missing).starts_with("error: cannot read no/such/file.conf: "), "{}", stderr(&missing));
+}
+
+#[test]
+fn a_wrong_command_is_answered_with_the_nearest_one() {
+    let output = rondo(&["dve", "--nodes", "3"]);
+    assert_eq!(
+        (output.status.code(), stderr(&output).as_str()),
+        (Some(2), "error: no command 'dve' (did you mean 'dev'?)\n")
+    );
+    let unknown = rondo(&["dev", "--node", "3"]);
+    assert_eq!(unknown.status.code(), Some(2));
+    assert_eq!(stderr(&unknown), "error: command line: unknown option '--node' (did you mean '--nodes'?)\n");
+}
+
+#[test]
+fn print_config_says_where_each_value_comes_from() {
+    let mut file = tempfile::NamedTempFile::with_suffix(".conf").unwrap();
+    write!(file, "zone cellar\nio-threads 4\ncluster-secret hush\n").unwrap();
+    let path = file.path().to_str().unwrap();
+    let output = rondo_with(&["server", path, "--hz", "20", "--print-config"], &[("RONDO_MAXMEMORY", "1kb")]);
+    assert_eq!(output.status.code(), Some(0));
+    let lines: Vec<Vec<String>> =
+        stdout(&output).lines().map(|line| line.split_whitespace().map(str::to_owned).collect()).collect();
+    let has = |line: &str| lines.contains(&line.split(' ').map(str::to_owned).collect());
+    assert!(has(&format!("zone cellar {path}:1")), "{lines:?}");
+    assert!(has(&format!("cluster-secret (hidden) {path}:3")), "{lines:?}");
+    assert!(has("hz 20 command line") && has("maxmemory 1024 environment variable RONDO_MAXMEMORY"), "{lines:?}");
+    assert!(has("port 6379 default"), "{lines:?}");
+    assert_eq!(stderr(&output), "warning: options of Redis that change nothing here: io-threads\n");
+}
+
+#[test]
+fn dev_names_the_taken_port_and_starts_nothing() {
+    let (holder, port) = loop {
+        let holder = TcpListener::bind("127.0.0.1:0").unwrap();
+        let port = holder.local_addr().unwrap().port();
+        // Low enough that the peer port of the last node exists.
+        if port < 55_000 {
+            break (holder, port);
+        }
+    };
+    let output = rondo(&["dev", "--port", &port.to_string()]);
+    assert_eq!(output.status.code(), Some(1));
+    assert!(
+        stderr(&output).contains(&format!("error: port {port} (port of node 1) is taken\n")),
+        "{}",
+        stderr(&output)
+    );
+    assert_eq!(stdout(&output), "");
+    drop(holder);
+
+    let high = rondo(&["dev", "--port", "60000"]);
+    assert_eq!(high.status.code(), Some(2));
+    assert_eq!(stderr(&high), "error: --port 60000 is too high: the peer port of node 1 would be above 65535\n");
+}

@@ -1,0 +1,139 @@
+//! `rondo dev` end to end: three nodes that serve clients, a node that dies, and nothing left behind however it ends.
+
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::TcpStream;
+use std::path::Path;
+use std::process::{Child, ChildStdout, Command, Stdio};
+use std::time::{Duration, Instant};
+
+/// Time for anything to happen on a busy machine.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+struct Dev {
+    child: Child,
+    lines: BufReader<ChildStdout>,
+    port: u16,
+    pids: Vec<u32>,
+}
+
+impl Dev {
+    /// Starts three nodes on ports that are free, and waits for the end of what is printed once they are ready.
+    fn start(options: &[&str]) -> Dev {
+        loop {
+            let port = rand::random_range(20_000..40_000u16);
+            let mut child = Command::new(env!("CARGO_BIN_EXE_rondo"))
+                .args(["dev", "--port", &port.to_string()])
+                .args(options)
+                .stdout(Stdio::piped())
+                .spawn()
+                .unwrap();
+            let mut dev = Dev { lines: BufReader::new(child.stdout.take().unwrap()), child, port, pids: Vec::new() };
+            if let Some(table) = dev.lines_until("Ctrl-C stops") {
+                let cells = |line: &String| line.split('┆').map(|cell| cell.trim().to_owned()).collect::<Vec<_>>();
+                dev.pids = table.iter().map(cells).filter_map(|cells| cells.get(4)?.parse().ok()).collect();
+                assert_eq!(dev.pids.len(), 3, "{table:?}");
+                return dev;
+            }
+            assert_eq!(dev.child.wait().unwrap().code(), Some(1), "only a taken port may end it");
+        }
+    }
+
+    /// The lines up to one that contains `end`; `None` when there is none.
+    fn lines_until(&mut self, end: &str) -> Option<Vec<String>> {
+        let mut seen = Vec::new();
+        loop {
+            let mut line = String::new();
+            if self.lines.read_line(&mut line).unwrap() == 0 {
+                return None;
+            }
+            seen.push(line);
+            if seen.last().is_some_and(|line| line.contains(end)) {
+                return Some(seen);
+            }
+        }
+    }
+
+    /// One inline command to one node; its one-line reply.
+    fn ask(&self, node: u16, command: &str) -> String {
+        let mut stream = TcpStream::connect(("127.0.0.1", self.port + node)).unwrap();
+        stream.set_read_timeout(Some(PATIENCE)).unwrap();
+        stream.write_all(format!("{command}\r\nQUIT\r\n").as_bytes()).unwrap();
+        let mut reply = String::new();
+        stream.read_to_string(&mut reply).unwrap();
+        reply.strip_suffix("+OK\r\n").unwrap_or(&reply).to_owned()
+    }
+
+    fn signal(&self, signal: &str) -> u32 {
+        send(signal, self.child.id());
+        self.child.id()
+    }
+}
+
+impl Drop for Dev {
+    /// A failed test leaves nothing running either: the nodes end with the process that started them.
+    fn drop(&mut self) {
+        _ = self.child.kill();
+        _ = self.child.wait();
+    }
+}
+
+fn send(signal: &str, pid: u32) {
+    assert!(Command::new("kill").args([signal, &pid.to_string()]).status().unwrap().success());
+}
+
+/// Running, and not merely waiting for its parent to take notice.
+fn is_running(pid: u32) -> bool {
+    let status = std::fs::read_to_string(Path::new("/proc").join(pid.to_string()).join("stat")).unwrap_or_default();
+    let state = status.rsplit(')').next().and_then(|rest| rest.split_whitespace().next().map(str::to_owned));
+    state.is_some_and(|state| state != "Z" && state != "X")
+}
+
+fn wait_until_gone(pids: &[u32]) {
+    let deadline = Instant::now() + PATIENCE;
+    while pids.iter().any(|pid| is_running(*pid)) {
+        assert!(Instant::now() < deadline, "still running: {pids:?}");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}
+
+#[test]
+fn a_dead_node_is_reported_and_a_signal_stops_the_rest() {
+    let mut dev = Dev::start(&[]);
+    assert_eq!(dev.ask(0, "SET greeting hello"), "+OK\r\n");
+    assert_eq!(dev.ask(2, "GET greeting"), "$5\r\nhello\r\n");
+    send("-KILL", dev.pids[1]);
+    let report = dev.lines_until("left").unwrap().pop().unwrap();
+    let expected = format!("node 2 (port {}, pid {}) was killed (SIGKILL); 2 of 3 left\n", dev.port + 1, dev.pids[1]);
+    assert_eq!(report, expected);
+    assert_eq!(dev.ask(0, "GET greeting"), "$5\r\nhello\r\n");
+    dev.signal("-TERM");
+    assert_eq!(dev.child.wait().unwrap().code(), Some(0));
+    assert!(!dev.pids.iter().any(|pid| is_running(*pid)), "a node outlived rondo dev");
+}
+
+#[test]
+fn a_restarted_node_answers_with_what_it_has_lost() {
+    let mut dev = Dev::start(&["--restart"]);
+    assert_eq!(dev.ask(2, "SET greeting hello"), "+OK\r\n");
+    send("-KILL", dev.pids[2]);
+    let report = dev.lines_until("started again").unwrap().pop().unwrap();
+    let pid: u32 = report.trim_end().rsplit(' ').next().unwrap().parse().unwrap();
+    dev.pids[2] = pid;
+    let deadline = Instant::now() + PATIENCE;
+    while TcpStream::connect(("127.0.0.1", dev.port + 2)).is_err() {
+        assert!(Instant::now() < deadline, "the node does not listen again");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    assert_eq!(dev.ask(2, "GET greeting"), "$5\r\nhello\r\n");
+    dev.signal("-INT");
+    assert_eq!(dev.child.wait().unwrap().code(), Some(0));
+    assert!(!dev.pids.iter().any(|pid| is_running(*pid)), "a node outlived rondo dev");
+}
+
+#[test]
+fn nothing_is_left_when_dev_itself_is_killed() {
+    let mut dev = Dev::start(&[]);
+    dev.signal("-KILL");
+    dev.child.wait().unwrap();
+    wait_until_gone(&dev.pids);
+}
