@@ -198,8 +198,9 @@ impl<'s> Keyspace<'s> {
 
     /// Makes one change, under a new stamp, and records it.
     pub fn write(&mut self, key: &[u8], mutation: Mutation<'_>) {
-        self.delete_if_expired(key);
-        self.stamp_and_apply(key, mutation);
+        let name = name(self.db, key);
+        self.delete_if_expired(name);
+        self.stamp_and_apply(name, mutation);
         self.effects.writes += 1;
     }
 
@@ -266,30 +267,29 @@ impl<'s> Keyspace<'s> {
         self.tables.iter().map(|(slot, table)| (*slot, table))
     }
 
-    fn delete_if_expired(&mut self, key: &[u8]) {
-        let (now_ms, db) = (self.now_ms, self.db);
-        let table = table_of(&mut self.tables, key);
-        let entry = table.and_then(|table| table.find_mut(name(db, key)));
-        if entry.is_some_and(|entry| entry.is_expired(now_ms)) {
-            self.stamp_and_apply(key, Mutation::Delete);
+    fn delete_if_expired(&mut self, name: Name<'_>) {
+        let now_ms = self.now_ms;
+        // Most slots hold no key that could expire, and need not be searched.
+        let table = table_of(&mut self.tables, name.key).filter(|table| table.has_deadlines());
+        if table.and_then(|table| table.find(name)).is_some_and(|entry| entry.is_expired(now_ms)) {
+            self.stamp_and_apply(name, Mutation::Delete);
             self.effects.expired += 1;
-            self.notify(b'x', "expired", key);
+            self.notify(b'x', "expired", name.key);
         }
     }
 
-    fn stamp_and_apply(&mut self, key: &[u8], mutation: Mutation<'_>) {
-        let name = name(self.db, key);
+    fn stamp_and_apply(&mut self, name: Name<'_>, mutation: Mutation<'_>) {
         let hlc = self.store.clock.tick(self.now_ms);
         let dot = self.stamp_override.unwrap_or(Dot { hlc, actor: Actor::SELF });
         let single = self.tables.len() == 1;
-        let found = self.tables.iter_mut().find(|(slot, _)| single || *slot == slot_of(key));
+        let found = self.tables.iter_mut().find(|(slot, _)| single || *slot == slot_of(name.key));
         let Some((slot, table)) = found else { return };
         let base = self.rules.tombstones.then(|| table.find(name).map(Entry::version)).flatten();
         table.apply(name, dot, &mutation, &self.rules);
         self.effects.seen = dot;
         if self.rules.tombstones {
             let version = base.as_ref().map_or_else(|| crate::base::version::Version::first(dot), |b| b.advanced(dot));
-            let delta = Delta { slot: *slot, db: self.db, key, base, version, mutation };
+            let delta = Delta { slot: *slot, db: name.db, key: name.key, base, version, mutation };
             record(&mut self.effects.deltas, &delta, self.store);
         }
     }

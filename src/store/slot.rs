@@ -93,6 +93,12 @@ impl SlotTable {
         self.table.len() - self.census.tombstones
     }
 
+    /// True when some key has a deadline.
+    #[inline]
+    pub fn has_deadlines(&self) -> bool {
+        self.census.expiring != 0
+    }
+
     /// True when the slot has no key.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
