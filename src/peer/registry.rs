@@ -70,7 +70,12 @@ pub struct Missed {
 
 impl Missed {
     fn new() -> Missed {
-        Missed { slots: Mutex::new(None), since: AtomicU64::new(u64::MAX), is_delivering: AtomicBool::new(false), writes: AtomicU64::new(0) }
+        Missed {
+            slots: Mutex::new(None),
+            since: AtomicU64::new(u64::MAX),
+            is_delivering: AtomicBool::new(false),
+            writes: AtomicU64::new(0),
+        }
     }
 
     /// Notes a write of a slot at this time.

@@ -254,6 +254,8 @@ impl Coordinator {
         let rules = self.store.rules(now_ms);
         let applied = table.merge(named, state, now_ms, &rules, &self.store.actors);
         if applied == Applied::Conflict {
+            let dot = Dot { hlc: self.store.clock.tick(now_ms), actor: Actor::SELF };
+            table.restamp(named, dot);
             self.metrics.count(Count::Conflicts, 1);
         }
         applied != Applied::Already

@@ -341,6 +341,28 @@ fn partitioned(before: &[Step], left: &[Step], right: &[Step]) -> Shape {
     replicas[0].shown().expect("a state").content
 }
 
+#[test]
+fn a_settled_conflict_is_told_from_its_sides_by_its_dot() {
+    let mut replicas = Replica::three([0, 0, 0]);
+    play(&mut replicas, 1, 0, &Step::AddMember(0));
+    play(&mut replicas, 2, 1, &Step::Sync(0));
+    play(&mut replicas, 3, 2, &Step::Sync(0));
+    play(&mut replicas, 4, 1, &Step::AddMember(1));
+    play(&mut replicas, 9, 0, &Step::AddMember(2));
+    play(&mut replicas, 10, 2, &Step::Sync(0));
+    let one_side = replicas[2].shown().expect("a state");
+    play(&mut replicas, 11, 0, &Step::Sync(1));
+    assert_eq!(replicas[0].shown().map(|state| state.dot), Some(one_side.dot), "settled, the later write's dot stays");
+    let dot = Dot { hlc: replicas[0].store.clock.tick(1_100), actor: crate::base::version::Actor::SELF };
+    replicas[0].store.table(slot_of(KEY)).restamp(name(), dot);
+    assert_ne!(replicas[0].shown().map(|state| state.dot), Some(one_side.dot));
+    for who in [1, 2] {
+        play(&mut replicas, 12, who, &Step::Sync(0));
+        assert_eq!(replicas[who].shown(), replicas[0].shown());
+    }
+    assert_eq!(elements(&replicas[2].shown().expect("a state").content), pairs(&[("0", ""), ("1", ""), ("2", "")]));
+}
+
 /// Members, or fields with their values.
 fn elements(shape: &Shape) -> Vec<(String, String)> {
     let Shape::Elements(elements) = shape else { panic!("no collection: {shape:?}") };

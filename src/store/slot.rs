@@ -19,7 +19,6 @@ use crate::store::census::Census;
 use crate::store::counter::Counter;
 use crate::store::elements::{Elements, PackLimits};
 use crate::store::entry::{Data, Entry, FLAG_RAW, Meta, Payload};
-use crate::store::hash;
 use crate::store::merge::{Merged, merge};
 use crate::store::mutation::{Delta, Mutation};
 use crate::store::state::{Content, State};
@@ -167,11 +166,11 @@ impl SlotTable {
             }
             Mutation::PutField { field, value } => {
                 self.ensure(name, dot, rules, |_| Value::Hash(Elements::default()));
-                self.change_value(name, dot, rules, |hash| put_field(hash, field, dot, value, rules));
+                self.change_value(name, dot, rules, |hash| hash.put_field(field, dot, value, rules.hash));
             }
             Mutation::AddField { field, by } => {
                 self.ensure(name, dot, rules, |_| Value::Hash(Elements::default()));
-                self.change_value(name, dot, rules, |hash| add_field(hash, field, dot, by, rules));
+                self.change_value(name, dot, rules, |hash| hash.add_field(field, dot, by, rules.hash));
             }
             Mutation::RemoveField { field } => self.change_value(name, dot, rules, |value| {
                 if let Value::Hash(fields) = value {
@@ -181,7 +180,7 @@ impl SlotTable {
             Mutation::AddMember { member } => {
                 let new = Set { members: Elements::default(), intset: true };
                 self.ensure(name, dot, rules, |_| Value::Set(new));
-                self.change_value(name, dot, rules, |set| add_member(set, member, dot, rules));
+                self.change_value(name, dot, rules, |set| set.add_member(member, dot, rules));
             }
             Mutation::RemoveMember { member } => self.change_value(name, dot, rules, |value| {
                 if let Value::Set(set) = value {
@@ -247,6 +246,12 @@ impl SlotTable {
                 Applied::Conflict
             }
         }
+    }
+
+    /// Gives what a conflict was settled to a dot of its own. The merged version may share its dot with one side, and
+    /// who is asked for a dot would not tell them apart. For the key's coordinator only: two that did it would conflict.
+    pub fn restamp(&mut self, name: Name<'_>, dot: Dot) {
+        self.change(name, dot, |_| {});
     }
 
     /// Takes an entry out without a trace: eviction, expiry that every replica sees, a slot handed over.
@@ -469,27 +474,4 @@ fn counter_from(old: Option<&Entry>) -> Counter {
     let text = string_of(entry);
     let base = std::str::from_utf8(&text).ok().and_then(|text| text.parse().ok()).unwrap_or(0);
     Counter::on_base(base, entry.dot())
-}
-
-fn put_field(hash: &mut Value, field: &[u8], dot: Dot, value: &[u8], rules: &Rules) {
-    if let Value::Hash(fields) = hash {
-        fields.put(field, dot, &hash::bytes_payload(value), rules.hash);
-    }
-}
-
-fn add_field(hash: &mut Value, field: &[u8], dot: Dot, by: i64, rules: &Rules) {
-    if let Value::Hash(fields) = hash {
-        let mut counter = hash::counter_of(fields.get(field));
-        counter.add(dot, by);
-        // The option means the number's digits, not who added how much.
-        let limits = PackLimits { payload_bytes_max: usize::MAX, ..rules.hash };
-        fields.put(field, dot, &hash::counter_payload(&counter), limits);
-    }
-}
-
-fn add_member(set: &mut Value, member: &[u8], dot: Dot, rules: &Rules) {
-    if let Value::Set(set) = set {
-        set.members.put(member, dot, &[], rules.set);
-        set.intset &= crate::store::canonical_int(member).is_some() && set.members.len() <= rules.intset_entries_max;
-    }
 }

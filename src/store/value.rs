@@ -1,7 +1,10 @@
 //! The types a key can hold beside a plain string.
 
+use crate::base::version::Dot;
 use crate::store::counter::Counter;
-use crate::store::elements::Elements;
+use crate::store::elements::{Elements, PackLimits};
+use crate::store::slot::Rules;
+use crate::store::{canonical_int, hash};
 
 /// A value with a structure of its own.
 #[derive(Clone, PartialEq, Debug)]
@@ -24,6 +27,32 @@ pub struct Set {
 }
 
 impl Value {
+    /// Makes a hash's field these bytes. Values of another type stay as they are, here and below.
+    pub(super) fn put_field(&mut self, field: &[u8], dot: Dot, value: &[u8], limits: PackLimits) {
+        if let Value::Hash(fields) = self {
+            fields.put(field, dot, &hash::bytes_payload(value), limits);
+        }
+    }
+
+    /// Adds to the number in a hash's field.
+    pub(super) fn add_field(&mut self, field: &[u8], dot: Dot, by: i64, limits: PackLimits) {
+        if let Value::Hash(fields) = self {
+            let mut counter = hash::counter_of(fields.get(field));
+            counter.add(dot, by);
+            // The option means the number's digits, not who added how much.
+            let limits = PackLimits { payload_bytes_max: usize::MAX, ..limits };
+            fields.put(field, dot, &hash::counter_payload(&counter), limits);
+        }
+    }
+
+    /// Adds a member to a set.
+    pub(super) fn add_member(&mut self, member: &[u8], dot: Dot, rules: &Rules) {
+        if let Value::Set(set) = self {
+            set.members.put(member, dot, &[], rules.set);
+            set.intset &= canonical_int(member).is_some() && set.members.len() <= rules.intset_entries_max;
+        }
+    }
+
     /// Bytes of memory on the heap, this `Value` included.
     pub fn memory_bytes(&self) -> usize {
         size_of::<Value>()
