@@ -128,11 +128,10 @@ impl Wait {
     /// Wakes `waker` when the outcome may have changed.
     pub fn register(&self, waker: &Waker) {
         for (peer, number) in self.frames.iter().chain(&self.pending) {
-            if let Some(lane) = peer.lanes.get(usize::from(self.lane)) {
-                if lane.fate(*number) == Fate::Pending {
+            if let Some(lane) = peer.lanes.get(usize::from(self.lane))
+                && lane.fate(*number) == Fate::Pending {
                     lane.wait_for(*number, waker);
                 }
-            }
         }
     }
 

@@ -379,12 +379,11 @@ impl Connection {
 
     /// Runs the request that must be alone, once all before it are answered; true when it made a step.
     fn poll_alone(&mut self, cx: &mut Context<'_>) -> bool {
-        if self.waiting.is_none() && self.held.is_empty() {
-            if let Some(request) = self.alone.take() {
+        if self.waiting.is_none() && self.held.is_empty()
+            && let Some(request) = self.alone.take() {
                 let job = wait::start(self.worker.clone(), self.client.clone(), self.talk.clone(), request);
                 self.waiting = Some(Box::pin(job));
             }
-        }
         let Some(waiting) = &mut self.waiting else { return false };
         let Poll::Ready(done) = waiting.as_mut().poll(cx) else { return false };
         self.waiting = None;

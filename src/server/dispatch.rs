@@ -89,11 +89,10 @@ impl Run<'_> {
         }
         if self.origin == Origin::Client {
             let may_write = command.flags & (flag::WRITE | flag::MAY_REPLICATE) != 0;
-            if let Some(until_ms) = self.worker.shared.node.clients.paused_until_ms(may_write, self.now_us / 1_000) {
-                if !matches!(command.handler, Handler::Node(NodeCommand::Client)) {
+            if let Some(until_ms) = self.worker.shared.node.clients.paused_until_ms(may_write, self.now_us / 1_000)
+                && !matches!(command.handler, Handler::Node(NodeCommand::Client)) {
                     return Step::Paused(until_ms);
                 }
-            }
             self.client.runs(index, self.now_us / 1_000);
         }
         if self.transaction.queues(command) {
@@ -223,13 +222,12 @@ impl Run<'_> {
                 self.send_on(at, slot, command, bytes);
                 return Step::Done;
             }
-            if let Some(group) = self.view.roles.of(slot) {
-                if let Err(error) = self.view.check(group, self.quorum, command.has(flag::WRITE)) {
+            if let Some(group) = self.view.roles.of(slot)
+                && let Err(error) = self.view.check(group, self.quorum, command.has(flag::WRITE)) {
                     self.count_quorum_failure(command);
                     self.fail(&error.to_string());
                     return Step::Done;
                 }
-            }
         }
         self.run_here(index, command, run, args, bytes, slot, &others);
         Step::Done

@@ -266,7 +266,7 @@ impl Job {
             crate::commands::spec::Keys::Range { step, .. } => usize::from(step),
             _ => 1,
         };
-        if (args.len() - 1) % step != 0 {
+        if !(args.len() - 1).is_multiple_of(step) {
             return Err(CommandError::Arity(command.name.into()));
         }
         let proto = std::mem::replace(&mut self.talk.session.proto, Proto::Resp2);
