@@ -5,9 +5,9 @@
 //! announced length.
 
 use crate::base::ids::Slot;
-use crate::base::version::{Actor, ActorTable, Dot};
+use crate::base::version::{Actor, ActorTable, Version};
 use crate::base::wire::{Reader, WireError, put_bytes, put_u16, put_u32, put_u64};
-use crate::store::mutation::{put_dot, read_dot};
+use crate::store::mutation::{put_context, put_dot, read_context, read_dot};
 
 /// The longest frame, in bytes: a value of 512 MiB with its key and headroom.
 pub const FRAME_BYTES_MAX: usize = (512 << 20) + (1 << 20);
@@ -25,8 +25,8 @@ pub enum Kind {
     Verify = 2,
     /// A key's whole state to merge.
     State = 3,
-    /// The sender's ring from here on: its digest.
-    Ring = 4,
+    /// Nothing: a sign of life is wanted.
+    Heartbeat = 4,
     /// Answer: all requests up to this number are done.
     Ack = 16,
     /// Answer: this request could not be acknowledged as it stands; what this replica holds of the key.
@@ -37,8 +37,8 @@ pub enum Kind {
 
 impl Kind {
     fn parse(byte: u8) -> Option<Kind> {
-        use Kind::{Ack, Delta, Mismatch, Refused, Ring, State, Verify};
-        [Delta, Verify, State, Ring, Ack, Mismatch, Refused].into_iter().find(|kind| *kind as u8 == byte)
+        use Kind::{Ack, Delta, Heartbeat, Mismatch, Refused, State, Verify};
+        [Delta, Verify, State, Heartbeat, Ack, Mismatch, Refused].into_iter().find(|kind| *kind as u8 == byte)
     }
 }
 
@@ -107,12 +107,12 @@ impl KeyRef<'_> {
 }
 
 /// A verify: the version that the coordinator is about to answer with.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Verify<'a> {
     /// The key.
     pub name: KeyRef<'a>,
-    /// The last write that the coordinator holds; `None` when it holds nothing of the key.
-    pub dot: Option<Dot>,
+    /// The version that the coordinator holds; `None` when it holds nothing of the key.
+    pub version: Option<Version>,
     /// The coordinator holds no live value: nothing, a tombstone, or something expired. A replica that holds nothing
     /// agrees with that.
     pub dead: bool,
@@ -123,9 +123,13 @@ impl Verify<'_> {
     #[inline]
     pub fn put(&self, out: &mut Vec<u8>, actors: &ActorTable) {
         self.name.put(out);
-        out.push(u8::from(self.dot.is_some()) | u8::from(self.dead) << 1);
-        if let Some(dot) = self.dot {
-            put_dot(out, dot, actors);
+        let has_context = self.version.as_ref().is_some_and(|version| !version.context.is_empty());
+        out.push(u8::from(self.version.is_some()) | u8::from(self.dead) << 1 | u8::from(has_context) << 2);
+        if let Some(version) = &self.version {
+            put_dot(out, version.dot, actors);
+            if has_context {
+                put_context(out, &version.context, actors);
+            }
         }
     }
 
@@ -135,8 +139,15 @@ impl Verify<'_> {
         let mut reader = Reader::new(body);
         let name = KeyRef::read(&mut reader)?;
         let flags = reader.u8()?;
-        let dot = if flags & 1 != 0 { Some(read_dot(&mut reader, sender, actors)?) } else { None };
-        Ok(Verify { name, dot, dead: flags & 2 != 0 })
+        let mut version = None;
+        if flags & 1 != 0 {
+            let mut held = Version::first(read_dot(&mut reader, sender, actors)?);
+            if flags & 4 != 0 {
+                held.context = read_context(&mut reader, sender, actors)?;
+            }
+            version = Some(held);
+        }
+        Ok(Verify { name, version, dead: flags & 2 != 0 })
     }
 }
 

@@ -9,17 +9,19 @@ use std::time::{Duration, Instant};
 
 use tokio::net::TcpStream;
 
-use crate::peer::frame::{Frame, next_frame};
+use crate::peer::frame::{Frame, Kind, next_frame, read_ack};
 use crate::peer::handshake::{HandshakeError, Hello, LinkKind, dial};
 use crate::peer::lane::Lane;
 use crate::peer::registry::Peer;
 
 /// How long frames may wait without any acknowledgement, in milliseconds.
-pub const STALL_MS_MAX: u64 = 150;
+pub const STALL_MS_MAX: u64 = 180;
 const TICK: Duration = Duration::from_millis(20);
+/// How often an idle lane asks for a sign of life.
+const HEARTBEAT: Duration = Duration::from_millis(40);
 const DIAL_DEADLINE: Duration = Duration::from_secs(1);
-const RETRY_MIN: Duration = Duration::from_millis(50);
-const RETRY_MAX: Duration = Duration::from_millis(500);
+const RETRY_MIN: Duration = Duration::from_millis(5);
+const RETRY_MAX: Duration = Duration::from_millis(200);
 const READ_BYTES: usize = 64 << 10;
 
 /// What the owner of a lane does with what arrives.
@@ -77,7 +79,7 @@ async fn converse(
     // The replica counts from 1 on every connection; the lane's numbers go on.
     let base = lane.acked();
     let mut buf: Vec<u8> = Vec::with_capacity(READ_BYTES);
-    let mut progress = (base, Instant::now());
+    let mut progress = Progress { acked: base, since: Instant::now(), looked: Instant::now() };
     let mut more = false;
     let mut tick = tokio::time::interval(TICK);
     loop {
@@ -85,9 +87,7 @@ async fn converse(
             biased;
             readable = stream.readable() => readable.and_then(|()| {
                 read_answers(&mut buf, stream, |frame| match frame.kind {
-                    crate::peer::frame::Kind::Ack => {
-                        crate::peer::frame::read_ack(frame.body).map(|number| lane.ack(base + number)).map_err(invalid)
-                    }
+                    Kind::Ack => read_ack(frame.body).map(|number| lane.ack(base + number)).map_err(invalid),
                     _ => {
                         events.answer(peer, index, base, frame);
                         Ok(())
@@ -122,13 +122,29 @@ fn write_frames(lane: &Lane, stream: &TcpStream) -> std::io::Result<bool> {
     }
 }
 
-fn check_progress(lane: &Lane, progress: &mut (u64, Instant)) -> std::io::Result<()> {
+/// How a lane's acknowledgements come along.
+struct Progress {
+    acked: u64,
+    /// When the last one came, or when we had to start looking anew.
+    since: Instant,
+    looked: Instant,
+}
+
+/// Fails when the replica has been silent for too long. An idle lane is made to speak by a heartbeat.
+fn check_progress(lane: &Lane, progress: &mut Progress) -> std::io::Result<()> {
     let acked = lane.acked();
-    if acked != progress.0 || !lane.is_waiting() {
-        *progress = (acked, Instant::now());
+    // A look that comes late means that we slept, and says nothing of the replica.
+    let overslept = progress.looked.elapsed() > TICK * 3;
+    progress.looked = Instant::now();
+    if acked != progress.acked || overslept {
+        progress.acked = acked;
+        progress.since = Instant::now();
     }
-    // A tick that comes late means that we slept, not the replica: it gets its time from now on.
-    if progress.1.elapsed() > Duration::from_millis(STALL_MS_MAX) {
+    if !lane.is_waiting() && progress.since.elapsed() > HEARTBEAT {
+        lane.append(Kind::Heartbeat, |_| {});
+        progress.since = Instant::now();
+    }
+    if progress.since.elapsed() > Duration::from_millis(STALL_MS_MAX) {
         return Err(std::io::Error::new(std::io::ErrorKind::TimedOut, "nothing was acknowledged in time"));
     }
     Ok(())

@@ -41,6 +41,11 @@ impl Peer {
         self.lanes.iter().all(Lane::is_open)
     }
 
+    /// True when the peer answers and has been given everything that it had missed.
+    pub fn has_caught_up(&self) -> bool {
+        self.is_usable() && self.missed.is_empty()
+    }
+
     /// The lane that a slot's traffic takes.
     #[inline]
     pub fn lane_of(&self, slot: Slot) -> Option<&Lane> {

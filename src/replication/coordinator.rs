@@ -16,7 +16,7 @@ use smallvec::SmallVec;
 
 use crate::base::ids::Slot;
 use crate::base::metrics::{Count, Registry};
-use crate::base::version::{Actor, Dot};
+use crate::base::version::{Actor, Dot, Version};
 use crate::base::wire::{Reader, put_u64};
 use crate::peer::frame::{Frame, KeyRef, Kind, Verify, read_refused};
 use crate::peer::handshake::Hello;
@@ -97,18 +97,21 @@ pub enum Outcome {
     Pending,
     /// Enough nodes hold it.
     Met,
-    /// Too many connections broke: it may be held or not.
-    Unknown,
+    /// Too many connections broke. A read is to be run again; a write may be held or not, until a peer that was lost has
+    /// been handed what it missed.
+    Broken,
 }
 
 impl Wait {
     /// What became of it.
     pub fn outcome(&self) -> Outcome {
         let (mut held, mut open) = (0, 0);
-        for fate in self.frames.iter().map(|(peer, number)| self.fate(peer, *number)) {
-            match fate {
+        for (peer, number) in &self.frames {
+            match self.fate(peer, *number) {
                 Fate::Held => held += 1,
                 Fate::Pending => open += 1,
+                // What was lost is handed over with all else that the peer missed.
+                Fate::Lost if self.writes && peer.has_caught_up() => held += 1,
                 Fate::Lost => {}
             }
         }
@@ -116,7 +119,7 @@ impl Wait {
         match (held >= self.need, held + open >= self.need) {
             (true, _) if !pending => Outcome::Met,
             (true, _) | (false, true) => Outcome::Pending,
-            (false, false) => Outcome::Unknown,
+            (false, false) => Outcome::Broken,
         }
     }
 
@@ -129,9 +132,10 @@ impl Wait {
     pub fn register(&self, waker: &Waker) {
         for (peer, number) in self.frames.iter().chain(&self.pending) {
             if let Some(lane) = peer.lanes.get(usize::from(self.lane))
-                && lane.fate(*number) == Fate::Pending {
-                    lane.wait_for(*number, waker);
-                }
+                && lane.fate(*number) == Fate::Pending
+            {
+                lane.wait_for(*number, waker);
+            }
         }
     }
 
@@ -377,8 +381,8 @@ fn place_of_confirmer(waits: &mut Waits, group: u16, slot: Slot, peer: &Arc<Peer
     })
 }
 
-/// The version that a read has seen, as a verify says it.
-pub fn verify_of<'k>(slot: Slot, db: u8, key: &'k [u8], seen: Dot, is_live: bool) -> Verify<'k> {
-    let dot = (seen != Dot::default()).then_some(seen);
-    Verify { name: KeyRef { slot, db, key }, dot, dead: !is_live }
+/// The version that a read has seen, as a verify says it; the default version stands for none.
+pub fn verify_of(slot: Slot, db: u8, key: &[u8], seen: Version, is_live: bool) -> Verify<'_> {
+    let version = (seen.dot != Dot::default()).then_some(seen);
+    Verify { name: KeyRef { slot, db, key }, version, dead: !is_live }
 }

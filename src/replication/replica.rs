@@ -104,7 +104,7 @@ impl Replica {
             Kind::Delta => self.delta(frame.body, now_ms),
             Kind::Verify => self.verify(frame.body, now_ms),
             Kind::State => self.state(frame.body, now_ms),
-            Kind::Ring => Ok(()),
+            Kind::Heartbeat => Ok(()),
             Kind::Ack | Kind::Mismatch | Kind::Refused => Err(WireError),
         }
     }
@@ -137,9 +137,11 @@ impl Replica {
         let KeyRef { slot, db, key } = verify.name;
         let table = store.table(slot);
         let entry = table.find(Name { db, key, hash: hash_name(db, key) });
-        let agrees = match (entry, verify.dot) {
-            (Some(entry), Some(dot)) => {
-                entry.dot() == dot || verify.dead && entry.is_tombstone() && entry.version().covers(dot)
+        let agrees = match (entry, &verify.version) {
+            (Some(entry), Some(version)) => {
+                let is_same = entry.dot() == version.dot
+                    && (entry.context_is_empty() && version.context.is_empty() || entry.version() == *version);
+                is_same || verify.dead && entry.is_tombstone() && entry.version().covers(version.dot)
             }
             (Some(entry), None) => entry.is_tombstone() || entry.is_expired(now_ms),
             (None, _) => verify.dead,

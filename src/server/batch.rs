@@ -7,8 +7,8 @@
 
 use std::collections::BTreeMap;
 use std::rc::Rc;
-use std::task::Context;
-use std::time::Instant;
+use std::task::{Context, Waker};
+use std::time::{Duration, Instant};
 
 use crate::protocol::Proto;
 use crate::replication::coordinator::{Outcome, Waits};
@@ -17,6 +17,10 @@ use crate::server::forward::{Call, Fate};
 /// What a client reads when a write reached its coordinator and may or may not have reached enough replicas.
 pub const UNKNOWN_OUTCOME: &str =
     "TIMEOUT the write's outcome is unknown: connections to too many replicas broke before they confirmed it";
+
+/// How long a write whose connections broke waits for a lost replica to be handed what it missed.
+const CATCH_UP_MAX: Duration = Duration::from_secs(2);
+const CATCH_UP_LOOK: Duration = Duration::from_millis(5);
 
 /// A stretch of bytes.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
@@ -141,6 +145,13 @@ impl Batch {
         self.patches.insert(reply, bytes);
     }
 
+    /// Takes back what the last request has written from `from` on, and what it waits for.
+    pub fn forget_from(&mut self, from: usize) {
+        self.out.truncate(from);
+        self.pending
+            .retain(|pending| pending.reply.span.from as usize != from || pending.reply.span.to as usize <= from);
+    }
+
     /// Takes back the replies from `from` on: their client does not want them. What was done stays done.
     pub fn silence(&mut self, from: usize) {
         self.out.truncate(from);
@@ -154,9 +165,16 @@ impl Batch {
     pub fn poll(&mut self, cx: &Context<'_>, again: &mut Vec<Again>) -> bool {
         let mut settled = self.poll_holes(cx, again);
         for wait in &self.waits {
-            if wait.outcome() == Outcome::Pending {
-                wait.register(cx.waker());
-                settled = false;
+            match wait.outcome() {
+                Outcome::Pending => {
+                    wait.register(cx.waker());
+                    settled = false;
+                }
+                Outcome::Broken if wait.is_write() && self.started.elapsed() < CATCH_UP_MAX => {
+                    wake_later(cx.waker().clone());
+                    settled = false;
+                }
+                Outcome::Broken | Outcome::Met => {}
             }
         }
         if settled && again.is_empty() {
@@ -189,8 +207,8 @@ impl Batch {
     /// All waits are over: turns what they mean into replies.
     fn settle_pending(&mut self, again: &mut Vec<Again>) {
         let waits = std::mem::take(&mut self.waits);
-        let unknown = |place: usize| waits.get(place).is_some_and(|wait| wait.outcome() == Outcome::Unknown);
-        let any_unknown = waits.iter().any(|wait| wait.outcome() == Outcome::Unknown);
+        let unknown = |place: usize| waits.get(place).is_some_and(|wait| wait.outcome() == Outcome::Broken);
+        let any_unknown = waits.iter().any(|wait| wait.outcome() == Outcome::Broken);
         for pending in std::mem::take(&mut self.pending) {
             match pending.read {
                 Some((number, ask)) => {
@@ -236,4 +254,12 @@ impl Batch {
         }
         self.holes.extend(again.holes.into_iter().map(|hole| Hole { reply, ask: moved(hole.ask), ..hole }));
     }
+}
+
+/// Nobody tells when a peer has caught up: looks again in a moment.
+fn wake_later(waker: Waker) {
+    tokio::task::spawn_local(async move {
+        tokio::time::sleep(CATCH_UP_LOOK).await;
+        waker.wake();
+    });
 }

@@ -37,8 +37,10 @@ const HELD_MAX: usize = 16;
 const OUTPUT_PAUSE_BYTES: usize = 1 << 20;
 /// How long a request may be asked for again before its client is told.
 const AGAIN_MAX: Duration = Duration::from_secs(2);
+/// What a client reads when that time is over.
+pub const NOBODY_IN_TIME: &str = "CLUSTERDOWN too few replicas of this hash slot answered in time";
 /// How long to wait before asking again.
-const AGAIN_PAUSE: Duration = Duration::from_millis(3);
+pub const AGAIN_PAUSE: Duration = Duration::from_millis(3);
 
 /// What a connection has told us about consistency: RONDO.CONSISTENCY.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
@@ -364,8 +366,7 @@ impl Connection {
         let Some(mut batch) = self.held.pop_front() else { return };
         for again in std::mem::take(&mut self.again) {
             if batch.started.elapsed() > AGAIN_MAX {
-                let text = "TRYAGAIN no coordinator of this hash slot answered in time\r\n";
-                batch.patch(again.reply, format!("-{text}").into_bytes());
+                batch.patch(again.reply, format!("-{NOBODY_IN_TIME}\r\n").into_bytes());
                 continue;
             }
             let span = again.ask.request;
@@ -379,11 +380,13 @@ impl Connection {
 
     /// Runs the request that must be alone, once all before it are answered; true when it made a step.
     fn poll_alone(&mut self, cx: &mut Context<'_>) -> bool {
-        if self.waiting.is_none() && self.held.is_empty()
-            && let Some(request) = self.alone.take() {
-                let job = wait::start(self.worker.clone(), self.client.clone(), self.talk.clone(), request);
-                self.waiting = Some(Box::pin(job));
-            }
+        if self.waiting.is_none()
+            && self.held.is_empty()
+            && let Some(request) = self.alone.take()
+        {
+            let job = wait::start(self.worker.clone(), self.client.clone(), self.talk.clone(), request);
+            self.waiting = Some(Box::pin(job));
+        }
         let Some(waiting) = &mut self.waiting else { return false };
         let Poll::Ready(done) = waiting.as_mut().poll(cx) else { return false };
         self.waiting = None;

@@ -8,6 +8,7 @@
 
 use crate::base::ids::{Slot, slot_of};
 use crate::base::metrics::{Class, Count};
+use crate::base::version::Version;
 use crate::commands::spec::{Command, CommandLimits, Cx, Handler, NodeCommand, flag};
 use crate::commands::{CommandError, subcommands, table};
 use crate::protocol::{Args, Proto, Reply};
@@ -90,9 +91,10 @@ impl Run<'_> {
         if self.origin == Origin::Client {
             let may_write = command.flags & (flag::WRITE | flag::MAY_REPLICATE) != 0;
             if let Some(until_ms) = self.worker.shared.node.clients.paused_until_ms(may_write, self.now_us / 1_000)
-                && !matches!(command.handler, Handler::Node(NodeCommand::Client)) {
-                    return Step::Paused(until_ms);
-                }
+                && !matches!(command.handler, Handler::Node(NodeCommand::Client))
+            {
+                return Step::Paused(until_ms);
+            }
             self.client.runs(index, self.now_us / 1_000);
         }
         if self.transaction.queues(command) {
@@ -223,11 +225,12 @@ impl Run<'_> {
                 return Step::Done;
             }
             if let Some(group) = self.view.roles.of(slot)
-                && let Err(error) = self.view.check(group, self.quorum, command.has(flag::WRITE)) {
-                    self.count_quorum_failure(command);
-                    self.fail(&error.to_string());
-                    return Step::Done;
-                }
+                && let Err(error) = self.view.check(group, self.quorum, command.has(flag::WRITE))
+            {
+                tracing::debug!(%error, %slot, "put off");
+                self.put_off(command, bytes);
+                return Step::Done;
+            }
         }
         self.run_here(index, command, run, args, bytes, slot, &others);
         Step::Done
@@ -276,11 +279,27 @@ impl Run<'_> {
             self.batch.out.truncate(from);
             worker.metrics.failed(index);
             self.fail(&error.to_string());
-        } else if let Err(error) = verified {
-            self.batch.out.truncate(from);
-            self.count_quorum_failure(command);
-            self.fail(&error.to_string());
+        } else if verified.is_err() {
+            self.batch.forget_from(from);
+            self.put_off(command, bytes);
         }
+    }
+
+    /// Leaves a request that was not run, or only read, for a moment later, when the replicas may be there again.
+    fn put_off(&mut self, command: &Command, bytes: &[u8]) {
+        self.count_quorum_failure(command);
+        if self.origin == Origin::Client {
+            self.leave_hole(crate::server::forward::Call::not_run(), command, bytes);
+        } else {
+            self.not_run = true;
+        }
+    }
+
+    fn leave_hole(&mut self, call: std::rc::Rc<crate::server::forward::Call>, command: &Command, bytes: &[u8]) {
+        let reply = self.batch.place(self.batch.out.len());
+        let ask = self.batch.keep(bytes, self.session.db, self.session.proto);
+        let is_idempotent = command.has(flag::READONLY) || is_idempotent(command.name);
+        self.batch.holes.push(Hole { reply, call, ask, is_idempotent });
     }
 
     /// Puts the deltas of a command on their lanes, slot by slot, while the slots are locked.
@@ -323,10 +342,11 @@ impl Run<'_> {
         let reply = self.batch.place(from);
         for key in positions.by_ref().filter_map(|at| args.get(at)) {
             let effects = keys.effects();
-            let (seen, is_live) = if single && effects.hits + effects.misses == hits + misses + 1 {
-                (effects.seen, effects.hits > hits)
+            let one_lookup = single && effects.hits + effects.misses == hits + misses + 1;
+            let (seen, is_live) = if one_lookup && effects.seen_is_plain {
+                (Version::first(effects.seen), effects.hits > hits)
             } else {
-                keys.seen(key)
+                keys.version_of(key)
             };
             let verify = verify_of(slot_of(key), self.session.db, key, seen, is_live);
             let (coordinator, draw) = (&self.worker.shared.coordinator, self.worker.draw());
@@ -362,10 +382,7 @@ impl Run<'_> {
             None => crate::server::forward::Call::not_run(),
         };
         self.worker.metrics.count(Count::Forwarded, 1);
-        let reply = self.batch.place(self.batch.out.len());
-        let ask = self.batch.keep(bytes, self.session.db, self.session.proto);
-        let is_idempotent = command.has(flag::READONLY) || is_idempotent(command.name);
-        self.batch.holes.push(Hole { reply, call, ask, is_idempotent });
+        self.leave_hole(call, command, bytes);
     }
 
     /// Writes an error reply and counts it.

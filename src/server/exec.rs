@@ -19,7 +19,7 @@ use crate::server::connection::{command_limits, quorum_of, wall_us};
 use crate::server::dispatch::{Origin, Run, Step};
 use crate::server::forward::{Fate, ask};
 use crate::server::transaction::{Transaction, Watched};
-use crate::server::wait::{Job, garbled, scanned, settle};
+use crate::server::wait::{Job, garbled, scanned};
 use crate::store::Keyspace;
 
 /// Who runs a queued request.
@@ -84,7 +84,7 @@ impl Job {
         let mut batch = Batch::new(Instant::now());
         let done = self.together(requests, watched, Origin::Client, &mut batch);
         if done {
-            settle(&mut batch).await;
+            self.settle(&mut batch).await;
             batch.finish(replies);
         }
         done

@@ -24,11 +24,14 @@ use crate::peer::registry::Peer;
 
 /// How long a question may lie unread at the other side, in milliseconds; less than an asker waits.
 pub const STALE_MS_MAX: u64 = STALL_MS_MAX / 2;
+/// How long an ordinary question may take, in milliseconds: the other side may itself be waiting for a replica that
+/// has just stopped. That it stopped itself is noticed sooner, on its lanes.
+const ANSWER_MS_MAX: u64 = 4 * STALL_MS_MAX;
 /// How long a question about a whole node may take, in milliseconds.
 const PATIENCE_MS_MAX: u64 = 10_000;
 /// Most bytes of questions that may wait to be sent.
 const QUESTION_BYTES_MAX: usize = 256 << 20;
-const RETRY: Duration = Duration::from_millis(100);
+const RETRY: Duration = Duration::from_millis(20);
 const TICK: Duration = Duration::from_millis(20);
 
 /// Flags of a question.
@@ -112,7 +115,7 @@ impl Call {
     }
 
     fn is_overdue(&self) -> bool {
-        let limit = if self.is_patient { PATIENCE_MS_MAX } else { STALL_MS_MAX };
+        let limit = if self.is_patient { PATIENCE_MS_MAX } else { ANSWER_MS_MAX };
         self.sent_at.elapsed() > Duration::from_millis(limit)
     }
 }
@@ -198,7 +201,8 @@ impl ForwardLink {
     }
 
     fn check_overdue(&self) -> std::io::Result<()> {
-        if self.waiting.borrow().front().is_some_and(|call| call.is_overdue()) {
+        let waiting = self.waiting.borrow();
+        if waiting.front().is_some_and(|call| call.is_overdue() || !self.peer.is_usable()) {
             return Err(std::io::Error::new(std::io::ErrorKind::TimedOut, "a question was not answered in time"));
         }
         Ok(())

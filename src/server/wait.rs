@@ -15,7 +15,7 @@ use crate::protocol::{Args, Proto, Reply, Scan, Scanner, parse_i64};
 use crate::replication::coordinator::View;
 use crate::server::batch::Batch;
 use crate::server::clients::Client;
-use crate::server::connection::{Talk, command_limits, quorum_of, wall_us};
+use crate::server::connection::{AGAIN_PAUSE, NOBODY_IN_TIME, Talk, command_limits, quorum_of, wall_us};
 use crate::server::dispatch::{Origin, Run, Step};
 use crate::server::forward::{Fate, ask};
 use crate::server::share::SHARE_BITS;
@@ -97,7 +97,7 @@ impl Job {
             let mut batch = Batch::new(Instant::now());
             let step = self.dispatch(request, Origin::Client, &mut batch);
             if step == Step::Done {
-                settle(&mut batch).await;
+                self.settle(&mut batch).await;
                 batch.finish(out);
                 return Ok(());
             }
@@ -131,6 +131,37 @@ impl Job {
         let step = run.request(scanner.args(request), request);
         worker.flush_lanes(&view);
         step
+    }
+
+    /// Waits for everything that a batch needs, running again what nobody took.
+    pub(super) async fn settle(&mut self, batch: &mut Batch) {
+        let began = Instant::now();
+        loop {
+            let mut again = Vec::new();
+            std::future::poll_fn(|cx| match batch.poll(cx, &mut again) || !again.is_empty() {
+                true => std::task::Poll::Ready(()),
+                false => std::task::Poll::Pending,
+            })
+            .await;
+            if again.is_empty() {
+                return;
+            }
+            tokio::time::sleep(AGAIN_PAUSE).await;
+            for one in again {
+                if began.elapsed() > PATIENCE {
+                    batch.patch(one.reply, format!("-{NOBODY_IN_TIME}\r\n").into_bytes());
+                    continue;
+                }
+                let span = one.ask.request;
+                let request = batch.requests.get(span.from as usize..span.to as usize).unwrap_or_default().to_vec();
+                let (db, proto) = (self.talk.session.db, self.talk.session.proto);
+                (self.talk.session.db, self.talk.session.proto) = (one.ask.db, one.ask.proto);
+                let mut anew = Batch::new(Instant::now());
+                self.dispatch(&request, Origin::Client, &mut anew);
+                (self.talk.session.db, self.talk.session.proto) = (db, proto);
+                batch.adopt(one.reply, anew);
+            }
+        }
     }
 
     /// Asks every node for its share and adds them up.
@@ -193,7 +224,7 @@ impl Job {
         let proto = std::mem::replace(&mut self.talk.session.proto, Proto::Resp2);
         self.dispatch(request, Origin::PeerForShare, &mut batch);
         self.talk.session.proto = proto;
-        settle(&mut batch).await;
+        self.settle(&mut batch).await;
         let mut reply = Vec::new();
         batch.finish(&mut reply);
         reply
@@ -279,7 +310,7 @@ impl Job {
             encode_command(&mut request, &words);
             self.dispatch(&request, Origin::Client, &mut batch);
         }
-        settle(&mut batch).await;
+        self.settle(&mut batch).await;
         self.talk.session.proto = proto;
         let mut replies = Vec::new();
         batch.finish(&mut replies);
@@ -373,19 +404,6 @@ impl Job {
         reply.bulk(b"quorum-mode");
         reply.bulk(if quorum.strict { b"strict" } else { b"sloppy" });
         Ok(())
-    }
-}
-
-/// Waits for everything that a batch needs, asking again where nobody answered.
-pub(super) async fn settle(batch: &mut Batch) {
-    let mut again = Vec::new();
-    std::future::poll_fn(|cx| match batch.poll(cx, &mut again) || !again.is_empty() {
-        true => std::task::Poll::Ready(()),
-        false => std::task::Poll::Pending,
-    })
-    .await;
-    for place in again {
-        batch.patch(place.reply, b"-TRYAGAIN the coordinator of this hash slot has just changed\r\n".to_vec());
     }
 }
 

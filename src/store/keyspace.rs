@@ -12,7 +12,7 @@ use std::borrow::Cow;
 use smallvec::SmallVec;
 
 use crate::base::ids::{Slot, slot_of};
-use crate::base::version::{Actor, Dot};
+use crate::base::version::{Actor, Dot, Version};
 use crate::store::elements::Elements;
 use crate::store::entry::{Data, Entry};
 use crate::store::eviction::Access;
@@ -95,6 +95,8 @@ pub struct Effects {
     pub expired: u64,
     /// The write that the last lookup saw; the zero dot when there was no entry.
     pub seen: Dot,
+    /// Whether that is all of its version: it names no other actor.
+    pub seen_is_plain: bool,
     /// What happened to keys; filled only when `notify` is set.
     pub events: Vec<Event>,
     /// Whether anybody wants events.
@@ -153,6 +155,7 @@ impl<'s> Keyspace<'s> {
         let Keyspace { tables, effects, db, .. } = self;
         let found = table_of(tables, key).and_then(|table| table.find_mut(name(*db, key)));
         effects.seen = found.as_ref().map_or(Dot::default(), |entry| entry.dot());
+        effects.seen_is_plain = found.as_ref().is_none_or(|entry| entry.context_is_empty());
         match found.filter(|entry| is_live(entry, now_ms)) {
             Some(entry) => {
                 effects.hits += 1;
@@ -171,6 +174,7 @@ impl<'s> Keyspace<'s> {
         let (now_ms, db) = (self.now_ms, self.db);
         let found = table_of(&mut self.tables, key).and_then(|table| table.find(name(db, key)));
         self.effects.seen = found.map_or(Dot::default(), Entry::dot);
+        self.effects.seen_is_plain = found.is_none_or(Entry::context_is_empty);
         let live = found.filter(|entry| is_live(entry, now_ms));
         match live {
             Some(_) => self.effects.hits += 1,
@@ -230,6 +234,13 @@ impl<'s> Keyspace<'s> {
         let table = self.tables.iter().find(|(slot, _)| self.tables.len() == 1 || *slot == slot_of(key));
         let entry = table.and_then(|(_, table)| table.find(name(self.db, key)));
         entry.map_or((Dot::default(), false), |entry| (entry.dot(), is_live(entry, self.now_ms)))
+    }
+
+    /// The version of `key` that is known here, the default one for none, and whether the key is live.
+    pub fn version_of(&self, key: &[u8]) -> (Version, bool) {
+        let table = self.tables.iter().find(|(slot, _)| self.tables.len() == 1 || *slot == slot_of(key));
+        let entry = table.and_then(|(_, table)| table.find(name(self.db, key)));
+        entry.map_or_else(Default::default, |entry| (entry.version(), is_live(entry, self.now_ms)))
     }
 
     /// What commands did so far.
