@@ -5,12 +5,15 @@
 //! held for long whatever the slot's size. A walk that finds little puts the slot off for a while, because a slot of
 //! many keys with scattered deadlines always has one that has just passed.
 //!
+//! Between two pieces of a walk the slot goes on being used: deadlines that are given meanwhile are noted apart, because
+//! the walk may have passed their keys, and when the table has been laid out anew the walk starts over.
+//!
 //! A key stays invisible-but-present for [`GRACE_MS`] after its deadline when it has replicas: a replica whose clock
 //! is behind must not find it gone while it still counts it alive.
 
 use crate::store::census::Census;
 use crate::store::entry::{Entry, Meta, Payload};
-use crate::store::slot::SlotTable;
+use crate::store::slot::{SlotTable, earlier};
 
 /// Most buckets looked at under one lock.
 pub const SWEEP_BUCKETS_MAX: usize = 512;
@@ -43,6 +46,8 @@ pub struct Sweep {
     pub seen: usize,
     /// Keys removed so far in this walk.
     pub removed_in_walk: usize,
+    /// The table's layout when the walk began.
+    pub generation: u8,
 }
 
 impl SlotTable {
@@ -53,6 +58,13 @@ impl SlotTable {
 
     /// Removes expired keys from one piece of the table, calling `gone` for each.
     pub fn sweep(&mut self, so_far: Sweep, rules: SweepRules, mut gone: impl FnMut(&Entry)) -> Sweep {
+        let so_far = match so_far.next_bucket {
+            Some(_) if so_far.generation == self.generation => so_far,
+            _ => {
+                self.deadline_noted_ms = 0;
+                Sweep { generation: self.generation, ..Sweep::default() }
+            }
+        };
         let from = so_far.next_bucket.unwrap_or(0);
         let to = (from + SWEEP_BUCKETS_MAX).min(self.table.num_buckets());
         let mut sweep = Sweep { next_bucket: None, removed: 0, ..so_far };
@@ -67,8 +79,8 @@ impl SlotTable {
                 gone(entry);
                 self.expire_bucket(bucket, rules.keep_tombstones);
                 sweep.removed += 1;
-            } else if sweep.deadline_min_ms == 0 || deadline_ms < sweep.deadline_min_ms {
-                sweep.deadline_min_ms = deadline_ms;
+            } else {
+                sweep.deadline_min_ms = earlier(sweep.deadline_min_ms, deadline_ms);
             }
         }
         sweep.removed_in_walk += sweep.removed;
@@ -96,7 +108,7 @@ impl SlotTable {
 
     fn finish_sweep(&mut self, sweep: &Sweep, before_ms: u64) {
         let low_yield = sweep.removed_in_walk * 8 < sweep.seen;
-        self.deadline_min_ms = match sweep.deadline_min_ms {
+        self.deadline_min_ms = match earlier(sweep.deadline_min_ms, self.deadline_noted_ms) {
             0 => 0,
             next if low_yield => next.max(before_ms + LOW_YIELD_PAUSE_MS),
             next => next,
@@ -158,6 +170,34 @@ mod tests {
         assert!(table.is_empty() && !table.is_sweep_due(u64::MAX));
         assert_eq!(table.bytes, 0);
         assert!(table.footprint_bytes() < 2_000);
+    }
+
+    #[test]
+    fn nothing_that_comes_or_moves_during_a_walk_is_forgotten() {
+        let store = Store::new(ActorId { node: 1, boot: 1 });
+        let mut table = store.table(Slot::new(0).expect("a slot"));
+        fill(&mut table, &store, 5_000, |_| 0);
+        fill(&mut table, &store, 2, |_| 100);
+        let rules = SweepRules { before_ms: 100, keep_tombstones: false };
+        let begun = table.sweep(Sweep::default(), rules, |_| {});
+        assert!(begun.next_bucket.is_some());
+        fill(&mut table, &store, 5_000, |_| 20_000);
+        let mut sweep = begun;
+        while sweep.next_bucket.is_some() {
+            sweep = table.sweep(sweep, rules, |_| {});
+        }
+        assert!(table.is_sweep_due(20_000), "given behind the walk's back");
+        let begun = table.sweep(Sweep::default(), SweepRules { before_ms: 20_000, ..rules }, |_| {});
+        fill(&mut table, &store, 40_000, |_| 20_000);
+        let mut sweep = begun;
+        while sweep.next_bucket.is_some() {
+            sweep = table.sweep(sweep, SweepRules { before_ms: 20_000, ..rules }, |_| {});
+        }
+        assert!(table.is_empty() || table.is_sweep_due(u64::MAX), "moved behind the walk's back: {}", table.len());
+        while !table.is_empty() {
+            assert!(table.is_sweep_due(u64::MAX));
+            sweep_all(&mut table, SweepRules { before_ms: 20_000, ..rules });
+        }
     }
 
     #[test]

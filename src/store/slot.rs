@@ -70,6 +70,8 @@ pub struct SlotTable {
     pub(super) table: HashTable<Entry>,
     pub(super) bytes: usize,
     pub(super) deadline_min_ms: u64,
+    /// The earliest deadline given since the sweep that is under way began; 0 for none.
+    pub(super) deadline_noted_ms: u64,
     pub(super) generation: u8,
     pub(super) census: Census,
 }
@@ -454,10 +456,14 @@ impl SlotTable {
     }
 
     fn note_deadline(&mut self, deadline_ms: u64) {
-        if deadline_ms != 0 && (self.deadline_min_ms == 0 || deadline_ms < self.deadline_min_ms) {
-            self.deadline_min_ms = deadline_ms;
-        }
+        self.deadline_min_ms = earlier(self.deadline_min_ms, deadline_ms);
+        self.deadline_noted_ms = earlier(self.deadline_noted_ms, deadline_ms);
     }
+}
+
+/// The earlier of two deadlines, of which 0 is none.
+pub(super) fn earlier(a_ms: u64, b_ms: u64) -> u64 {
+    if a_ms == 0 || b_ms == 0 { a_ms.max(b_ms) } else { a_ms.min(b_ms) }
 }
 
 fn string_of(entry: &Entry) -> Vec<u8> {
