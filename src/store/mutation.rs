@@ -120,7 +120,14 @@ impl Mutation<'_> {
                 let deadline_ms = reader.varint()?;
                 Mutation::Assign { value: reader.bytes()?, deadline_ms }
             }
-            1 => Mutation::Patch { offset: reader.varint()?, bytes: reader.bytes()? },
+            1 => {
+                let (offset, bytes) = (reader.varint()?, reader.bytes()?);
+                // An entry's lengths are 32 bits; nothing else would stop the zeros in between.
+                if offset.saturating_add(bytes.len() as u64) > u64::from(u32::MAX) {
+                    return Err(WireError);
+                }
+                Mutation::Patch { offset, bytes }
+            }
             2 => Mutation::Add { by: reader.u64()? as i64 },
             3 => Mutation::PutField { field: reader.bytes()?, value: reader.bytes()? },
             4 => {
@@ -246,7 +253,7 @@ mod tests {
             let whole = whole::string(&value, None);
             let mutation = match which {
                 0 => Mutation::Assign { value: &value, deadline_ms: at },
-                1 => Mutation::Patch { offset: at, bytes: &value },
+                1 => Mutation::Patch { offset: at >> 33, bytes: &value },
                 2 => Mutation::Add { by },
                 3 => Mutation::PutField { field: &key, value: &value },
                 4 => Mutation::AddField { field: &key, by },
