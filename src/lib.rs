@@ -1,4 +1,5 @@
-//! rondo: a Redis-protocol distributed cache without a leader.
+//! A Redis-protocol distributed cache without a leader: the library behind the `rondo` program.
+#![doc = include_str!("ARCHITECTURE.md")]
 
 pub mod base;
 pub mod protocol;
