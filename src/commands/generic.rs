@@ -361,6 +361,24 @@ mod tests {
     }
 
     #[test]
+    fn a_look_at_an_expired_key_removes_it_where_nobody_else_holds_it() {
+        use crate::base::ids::Slot;
+        for (replicated, look) in
+            [false, true].into_iter().flat_map(|it| ["GET k", "EXISTS k", "TTL k"].map(|l| (it, l)))
+        {
+            let mut node = Node::new();
+            node.store.set_replicated(replicated);
+            node.run("SET k v PX 5");
+            node.advance_ms(6);
+            node.run(look);
+            let left = node.store.count_keys(Slot::all()).get(&0).map_or(0, |of_db| of_db.keys);
+            assert_eq!(left, u64::from(replicated), "{look}");
+            assert_eq!(node.run("DEL k"), ":0\r\n");
+            assert!(node.store.count_keys(Slot::all()).is_empty(), "DEL after {look}");
+        }
+    }
+
+    #[test]
     fn values_of_every_type_are_renamed_and_copied_with_their_deadline() {
         let mut node = Node::new();
         expect(

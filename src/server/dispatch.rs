@@ -45,6 +45,8 @@ pub enum Origin {
     Peer,
     /// Another node that asks for this node's share.
     PeerForShare,
+    /// Another node that flushes what the shares have left.
+    PeerForRest,
 }
 
 /// What a request is run with.
@@ -178,12 +180,14 @@ impl Run<'_> {
 
     /// Answers for this node alone where that is what is asked; else the request has to wait for others.
     fn run_share(&mut self, node: NodeCommand, args: Args<'_>) -> Step {
-        let is_alone = self.view.is_solo || self.origin == Origin::PeerForShare;
+        let is_rest = self.origin == Origin::PeerForRest;
+        let is_alone = self.view.is_solo || is_rest || self.origin == Origin::PeerForShare;
         if !is_alone || !share::is_whole(node) {
             return Step::Wait;
         }
         let (from, now_ms) = (self.batch.out.len(), self.now_us / 1_000);
-        let share = Share { worker: self.worker, view: self.view, db: self.session.db, quorum: self.quorum, now_ms };
+        let share =
+            Share { worker: self.worker, view: self.view, db: self.session.db, quorum: self.quorum, is_rest, now_ms };
         let mut out = Reply::new(&mut self.batch.out, self.session.proto);
         match share.answer(node, args, &mut out, &mut self.batch.waits) {
             Ok(true) => Step::Done,

@@ -44,6 +44,8 @@ pub mod ask {
     pub const TOGETHER: u8 = 4;
     /// Strict quorum.
     pub const STRICT: u8 = 8;
+    /// With LOCAL: the second round of flushing, about all that this node still holds.
+    pub const REST: u8 = 16;
 }
 
 /// Status of an answer.

@@ -145,7 +145,11 @@ impl Forwarded {
         let mut session = Session::new(false, "");
         session.db = question.db;
         session.proto = proto_of(question.flags);
-        let is_share = question.flags & ask::LOCAL != 0;
+        let origin = match (question.flags & ask::LOCAL != 0, question.flags & ask::REST != 0) {
+            (true, true) => Origin::PeerForRest,
+            (true, false) => Origin::PeerForShare,
+            (false, _) => Origin::Peer,
+        };
         let mut run = Run {
             worker: &worker,
             view: &view,
@@ -155,7 +159,7 @@ impl Forwarded {
             batch,
             quorum: quorum_of(&settings, wish, &view),
             limits: command_limits(&settings),
-            origin: if is_share { Origin::PeerForShare } else { Origin::Peer },
+            origin,
             now_us: wall_us(),
             not_run: false,
         };

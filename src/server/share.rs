@@ -1,7 +1,8 @@
 //! A node's share of commands about the whole keyspace: DBSIZE, KEYS, SCAN, RANDOMKEY, FLUSHALL, FLUSHDB.
 //!
 //! The share is the slots that this node coordinates at the moment, so the shares of all nodes are the whole, each key
-//! once. A cursor of SCAN is `[node 8 bits][slot 14][layout generation 8][bucket 32]`; a share knows all but the node.
+//! once. Only flushing has a second round, in which each node deletes what it still holds of any slot: nodes may differ for
+//! a moment on who coordinates, and a coordinator may lack a write that was made while it was away. A cursor of SCAN is `[node 8 bits][slot 14][layout generation 8][bucket 32]`; a share knows all but the node.
 
 use crate::base::ids::Slot;
 use crate::commands::CommandError;
@@ -13,6 +14,7 @@ use crate::replication::routing::Quorum;
 use crate::server::dispatch::by_slot;
 use crate::server::worker::Worker;
 use crate::store::Effects;
+use crate::store::entry::Entry;
 use crate::store::keyspace::view;
 use crate::store::mutation::Mutation;
 
@@ -22,6 +24,8 @@ const BUCKET_BITS: u32 = 40;
 pub const SHARE_BITS: u32 = BUCKET_BITS + 14;
 /// Most slots that one step of SCAN looks at.
 const SCAN_SLOTS_MAX: usize = 4_096;
+/// How many entries of a slot RANDOMKEY draws before it looks through all of them.
+const RANDOM_DRAWS: usize = 16;
 
 /// Whether a command is about the whole keyspace.
 pub fn is_whole(command: NodeCommand) -> bool {
@@ -39,6 +43,8 @@ pub struct Share<'s> {
     pub db: u8,
     /// W of the connection, for FLUSHALL.
     pub quorum: Quorum,
+    /// The second round of flushing: all slots of which something is held here.
+    pub is_rest: bool,
     /// The time, in milliseconds since 1970.
     pub now_ms: u64,
 }
@@ -78,7 +84,8 @@ impl Share<'_> {
     /// The slots of this node's share.
     pub fn slots(&self) -> impl Iterator<Item = Slot> + '_ {
         let coordinator = |slot: Slot| self.view.roles.of(slot).and_then(|group| group.coordinator);
-        Slot::all().filter(move |slot| self.view.is_solo || coordinator(*slot) == Some(self.view.me))
+        let is_all = self.view.is_solo || self.is_rest;
+        Slot::all().filter(move |slot| is_all || coordinator(*slot) == Some(self.view.me))
     }
 
     fn count(&self) -> u64 {
@@ -108,11 +115,15 @@ impl Share<'_> {
         for step in 0..slots.len() {
             let slot = slots.get((start.wrapping_add(step)) % slots.len())?;
             let table = store.table(*slot);
-            for _ in 0..table.len().min(16) {
-                let entry = table.pick(self.worker.draw() as u64)?;
-                if entry.db() == self.db && !entry.is_tombstone() && !entry.is_expired(self.now_ms) {
-                    return Some(entry.key().to_vec());
-                }
+            if table.is_empty() {
+                continue;
+            }
+            let is_live =
+                |entry: &&Entry| entry.db() == self.db && !entry.is_tombstone() && !entry.is_expired(self.now_ms);
+            let mut drawn = (0..RANDOM_DRAWS).filter_map(|_| table.pick(self.worker.draw() as u64));
+            // Where tombstones outnumber keys, drawing finds nothing: then any key will do.
+            if let Some(entry) = drawn.find(is_live).or_else(|| table.iter().find(is_live)) {
+                return Some(entry.key().to_vec());
             }
         }
         None

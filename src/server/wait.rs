@@ -67,7 +67,10 @@ impl Job {
             Handler::Node(NodeCommand::DbSize | NodeCommand::Keys | NodeCommand::RandomKey) => {
                 self.whole(command, request, out).await
             }
-            Handler::Node(NodeCommand::FlushAll | NodeCommand::FlushDb) => self.whole(command, request, out).await,
+            Handler::Node(NodeCommand::FlushAll | NodeCommand::FlushDb) => {
+                self.shares(request, Origin::PeerForShare).await?;
+                self.whole(command, request, out).await
+            }
             Handler::Node(NodeCommand::Wait) => self.wait(args, out),
             Handler::Node(NodeCommand::Consistency) => self.consistency(args, out),
             Handler::Node(_) => Err(not_there_yet(command)),
@@ -171,7 +174,9 @@ impl Job {
         request: &[u8],
         out: &mut Vec<u8>,
     ) -> Result<(), CommandError> {
-        let shares = self.shares(request).await?;
+        let is_flush = matches!(command.handler, Handler::Node(NodeCommand::FlushAll | NodeCommand::FlushDb));
+        let origin = if is_flush { Origin::PeerForRest } else { Origin::PeerForShare };
+        let shares = self.shares(request, origin).await?;
         let mut reply = Reply::new(out, self.talk.session.proto);
         if let Some(Value::Error(text)) = shares.iter().find(|share| matches!(share, Value::Error(_))) {
             reply.error(text);
@@ -197,15 +202,18 @@ impl Job {
     }
 
     /// The shares of all nodes; of this one only on the cluster face, where clients add up themselves.
-    async fn shares(&mut self, request: &[u8]) -> Result<Vec<Value>, CommandError> {
+    async fn shares(&mut self, request: &[u8], origin: Origin) -> Result<Vec<Value>, CommandError> {
         let worker = self.worker.clone();
         let view = worker.shared.view.load_full();
         let db = self.talk.session.db;
+        let flags = if origin == Origin::PeerForRest { ask::LOCAL | ask::REST } else { ask::LOCAL };
         let asked: Vec<_> = match self.talk.session.cluster_face {
             true => Vec::new(),
-            false => members(&view).map(|peer| worker.ask(peer, ask::LOCAL, db, request)).collect(),
+            false => members(&view).map(|peer| worker.ask(peer, flags, db, request)).collect(),
         };
-        let mut replies = vec![self.own_share(request).await];
+        // On the cluster face each node is asked by the client, and answers for its own share alone.
+        let origin = if self.talk.session.cluster_face { Origin::PeerForShare } else { origin };
+        let mut replies = vec![self.own_share(request, origin).await];
         for call in asked {
             match call.answer().await {
                 Fate::Replied(reply) => replies.push(reply),
@@ -219,10 +227,10 @@ impl Job {
         replies.iter().map(|reply| decoded(reply)).collect()
     }
 
-    async fn own_share(&mut self, request: &[u8]) -> Vec<u8> {
+    async fn own_share(&mut self, request: &[u8], origin: Origin) -> Vec<u8> {
         let mut batch = Batch::new(Instant::now());
         let proto = std::mem::replace(&mut self.talk.session.proto, Proto::Resp2);
-        self.dispatch(request, Origin::PeerForShare, &mut batch);
+        self.dispatch(request, origin, &mut batch);
         self.talk.session.proto = proto;
         self.settle(&mut batch).await;
         let mut reply = Vec::new();
@@ -254,7 +262,7 @@ impl Job {
                     }
                 }
             }
-            _ => self.own_share(&request).await,
+            _ => self.own_share(&request, Origin::PeerForShare).await,
         };
         let mut reply_to = Reply::new(out, self.talk.session.proto);
         let (next, keys) = match decoded(&reply)? {

@@ -1,7 +1,8 @@
 //! Locked slots as a command sees them.
 //!
-//! Reading skips what is expired or deleted, counts hits and misses, and notes which version was seen. Writing stamps
-//! a mutation, applies it, and records its delta in [`Effects`], from where the coordinator sends it to the other
+//! Reading skips what is expired or deleted, counts hits and misses, and notes which version was seen. An expired key that
+//! is looked at goes at once on a node that is alone, as in Redis; where it has replicas it is left to the sweeper, so that
+//! reading never writes. Writing stamps a mutation, applies it, and records its delta in [`Effects`], from where the coordinator sends it to the other
 //! home replicas. A command that changes a key which has just expired first deletes it, in so many words, so that no
 //! replica whose clock is a little behind builds on the old value.
 //!
@@ -151,6 +152,7 @@ impl<'s> Keyspace<'s> {
     /// What `key` holds; `None` when there is no such key. Counts as a use of the key.
     #[inline]
     pub fn read(&mut self, key: &[u8]) -> Option<View<'_>> {
+        self.forget_if_expired(key);
         let (now_ms, access) = (self.now_ms, Access::at(&self.store.eviction, self.now_ms));
         let Keyspace { tables, effects, db, .. } = self;
         let found = table_of(tables, key).and_then(|table| table.find_mut(name(*db, key)));
@@ -171,6 +173,7 @@ impl<'s> Keyspace<'s> {
 
     /// The live entry called `key`, noting the version seen, but not as a use: TTL, TYPE, EXISTS and their like.
     pub fn look(&mut self, key: &[u8]) -> Option<&Entry> {
+        self.forget_if_expired(key);
         let (now_ms, db) = (self.now_ms, self.db);
         let found = table_of(&mut self.tables, key).and_then(|table| table.find(name(db, key)));
         self.effects.seen = found.map_or(Dot::default(), Entry::dot);
@@ -213,6 +216,8 @@ impl<'s> Keyspace<'s> {
         let existed = self.exists(key);
         if existed {
             self.write(key, Mutation::Delete);
+        } else {
+            self.delete_if_expired(name(self.db, key));
         }
         existed
     }
@@ -276,6 +281,14 @@ impl<'s> Keyspace<'s> {
     /// The locked tables, for commands about slots rather than keys.
     pub fn tables(&self) -> impl Iterator<Item = (Slot, &TableGuard<'s>)> {
         self.tables.iter().map(|(slot, table)| (*slot, table))
+    }
+
+    /// Removes a key whose time is over, where no replica has to be told.
+    #[inline]
+    fn forget_if_expired(&mut self, key: &[u8]) {
+        if !self.rules.tombstones {
+            self.delete_if_expired(name(self.db, key));
+        }
     }
 
     fn delete_if_expired(&mut self, name: Name<'_>) {
