@@ -27,6 +27,9 @@ use crate::store::value::Value;
 const HEADER_BYTES: usize = size_of::<Header>();
 const DOT_BYTES: usize = 10;
 const ROUND_BYTES: usize = 16;
+
+/// Entries from this size on are rounded up to the allocator's size class, so that appending seldom moves them.
+const ROOMY_BYTES_MIN: usize = 1_024;
 const BOX_BYTES: usize = size_of::<*mut Value>();
 
 const STRING: u8 = 0;
@@ -185,6 +188,22 @@ impl Entry {
             self.start().add(context_len * DOT_BYTES + key_len).copy_from(bytes.as_ptr(), bytes.len());
         }
         self.header_mut().value_len = bytes.len() as u32;
+        true
+    }
+
+    /// Makes a string longer, by zeros, where it is. False, with nothing changed, when there is no room for that.
+    pub fn grow(&mut self, len: usize) -> bool {
+        let header = self.header();
+        let (context_len, key_len) = (usize::from(header.context_len), header.key_len as usize);
+        let old_len = header.value_len as usize;
+        if header.kind != STRING || len < old_len || layout(context_len, key_len, len) != self.layout() {
+            return false;
+        }
+        // SAFETY: the block is exactly as large for the new length as for the old one, and ours alone.
+        unsafe {
+            self.start().add(self.tail_offset() + old_len).write_bytes(0, len - old_len);
+        }
+        self.header_mut().value_len = len as u32;
         true
     }
 
@@ -370,7 +389,8 @@ pub fn size_class(bytes: usize) -> usize {
 
 fn layout(context_len: usize, key_len: usize, value_len: usize) -> Layout {
     let bytes = HEADER_BYTES + context_len * DOT_BYTES + key_len + value_len;
-    let rounded = bytes.next_multiple_of(ROUND_BYTES);
+    // What the allocator would set aside anyway is ours to grow into; small entries are counted more tightly.
+    let rounded = if bytes < ROOMY_BYTES_MIN { bytes } else { size_class(bytes) }.next_multiple_of(ROUND_BYTES);
     // Lengths come from slices that exist, so the sum is far from the limit that this checks.
     Layout::from_size_align(rounded, align_of::<Header>()).unwrap_or_else(|_| Layout::new::<Header>())
 }

@@ -42,6 +42,21 @@ fn a_value_of_the_same_rounded_size_is_overwritten_in_place_and_no_other() {
 }
 
 #[test]
+fn a_large_string_grows_where_it_is_until_its_size_class_is_full() {
+    let version = Version::first(dot(0, 1));
+    let mut entry = Entry::new(0, b"k", Payload::String(&[b'a'; 5_000]), &version, Meta::default());
+    let before = entry.memory_bytes();
+    let mut len = 5_000;
+    while entry.grow(len + 1) {
+        len += 1;
+    }
+    assert_eq!((string(&entry).len(), entry.memory_bytes()), (len, before));
+    assert!(len > 5_000 && len < 5_000 * 9 / 8 + 64, "{len}");
+    assert!(string(&entry)[..5_000] == [b'a'; 5_000] && string(&entry)[5_000..].iter().all(|byte| *byte == 0));
+    assert!(!entry.grow(4_000), "growing does not shrink");
+}
+
+#[test]
 fn empty_and_large_parts_work() {
     let big = vec![7; 1 << 20];
     let version = Version::first(dot(0, 1));

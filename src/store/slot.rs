@@ -325,14 +325,14 @@ impl SlotTable {
     }
 
     fn patch(&mut self, name: Name<'_>, dot: Dot, offset: usize, bytes: &[u8], rules: &Rules) {
+        if self.patch_in_place(name, dot, offset, bytes) {
+            return;
+        }
         let end = offset + bytes.len();
         let (mut text, deadline_ms) = match self.find(name) {
             Some(entry) => (string_of(entry), entry.deadline_ms()),
             None => (Vec::new(), 0),
         };
-        if text.len() >= end && self.patch_in_place(name, dot, offset, bytes) {
-            return;
-        }
         text.resize(text.len().max(end), 0);
         if let Some(part) = text.get_mut(offset..end) {
             part.copy_from_slice(bytes);
@@ -345,10 +345,11 @@ impl SlotTable {
 
     fn patch_in_place(&mut self, name: Name<'_>, dot: Dot, offset: usize, bytes: &[u8]) -> bool {
         let Some(entry) = self.find_mut(name) else { return false };
-        if entry.dot().actor != dot.actor {
+        let end = offset + bytes.len();
+        let len = entry.string_mut().map_or(0, |text| text.len());
+        if entry.dot().actor != dot.actor || len < end && !entry.grow(end) {
             return false;
         }
-        let end = offset + bytes.len();
         let Some(part) = entry.string_mut().and_then(|text| text.get_mut(offset..end)) else { return false };
         part.copy_from_slice(bytes);
         entry.set_dot(dot);
