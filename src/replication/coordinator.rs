@@ -70,6 +70,11 @@ impl View {
         Ok(())
     }
 
+    /// True when this node coordinates a slot.
+    pub fn is_coordinator(&self, slot: Slot) -> bool {
+        self.is_solo || self.roles.of(slot).and_then(|group| group.coordinator) == Some(self.me)
+    }
+
     fn peer(&self, at: u16) -> Option<&Arc<Peer>> {
         self.peers.get(usize::from(at)).and_then(Option::as_ref)
     }

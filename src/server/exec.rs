@@ -18,9 +18,13 @@ use crate::server::batch::Batch;
 use crate::server::connection::{command_limits, quorum_of, wall_us};
 use crate::server::dispatch::{Origin, Run, Step};
 use crate::server::forward::{Fate, ask};
+use crate::server::held::put_watched;
 use crate::server::transaction::{Transaction, Watched};
 use crate::server::wait::{Job, garbled, scanned};
 use crate::store::Keyspace;
+
+const OTHER_COORDINATOR: &str =
+    "ERR WATCH needs all keys of the transaction to have the same coordinator as the watched keys";
 
 /// Who runs a queued request.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -44,8 +48,12 @@ impl Job {
         let plan: Vec<(Runner, &[u8])> =
             requests.into_iter().map(|request| (runner(&view, request), request)).collect();
         let watched = &transaction.watched;
+        let elsewhere = watched.first().and_then(|it| it.at);
+        if elsewhere.is_some() {
+            return self.exec_watched(&view, &plan, watched, out).await;
+        }
         if !watched.is_empty() && plan.iter().any(|(runner, _)| matches!(runner, Runner::There(_))) {
-            return Err(CommandError::text("ERR WATCH needs all keys of the transaction to have the same coordinator"));
+            return Err(CommandError::text(OTHER_COORDINATOR));
         }
         let mut replies = Vec::new();
         let mut is_first = true;
@@ -78,6 +86,48 @@ impl Job {
         Reply::new(out, self.talk.session.proto).array(plan.len());
         out.extend_from_slice(&replies);
         Ok(())
+    }
+
+    /// A transaction whose watched keys another node coordinates: it runs there, whole.
+    async fn exec_watched(
+        &mut self,
+        view: &Arc<View>,
+        plan: &[(Runner, &[u8])],
+        watched: &[Watched],
+        out: &mut Vec<u8>,
+    ) -> Result<(), CommandError> {
+        let proto = self.talk.session.proto;
+        let at = view
+            .peers
+            .iter()
+            .position(|peer| peer.as_ref().map(|peer| peer.id) == watched.first().and_then(|it| it.at));
+        let coordinator = |it: &Watched| view.roles.of(slot_of(&it.key)).and_then(|group| group.coordinator);
+        let at = at.and_then(|at| u16::try_from(at).ok());
+        if at.is_none() || watched.iter().any(|it| coordinator(it) != at) {
+            // Whoever coordinates the keys now may have changed them: as if they were.
+            Reply::new(out, proto).null_array();
+            return Ok(());
+        }
+        let at = at.unwrap_or_default();
+        if plan.iter().any(|(runner, _)| *runner != Runner::There(at)) {
+            return Err(CommandError::text(OTHER_COORDINATOR));
+        }
+        let mut question = Vec::new();
+        put_watched(&mut question, watched, &self.worker.shared.node.store.actors);
+        plan.iter().for_each(|(_, request)| question.extend_from_slice(request));
+        let answer = self.ask_together(view, at, ask::WATCHED, &question).await?;
+        match answer.split_first() {
+            Some((1, replies)) if count_replies(replies) == Some(plan.len()) => {
+                Reply::new(out, proto).array(plan.len());
+                out.extend_from_slice(replies);
+                Ok(())
+            }
+            Some((0, _)) => {
+                Reply::new(out, proto).null_array();
+                Ok(())
+            }
+            _ => Err(garbled()),
+        }
     }
 
     async fn exec_here(&mut self, requests: &[&[u8]], watched: &[Watched], replies: &mut Vec<u8>) -> bool {
@@ -119,18 +169,21 @@ impl Job {
         requests: &[&[u8]],
         replies: &mut Vec<u8>,
     ) -> Result<(), CommandError> {
+        let answer = self.ask_together(view, at, 0, &requests.concat()).await?;
+        if count_replies(&answer) != Some(requests.len()) {
+            return Err(garbled());
+        }
+        replies.extend_from_slice(&answer);
+        Ok(())
+    }
+
+    async fn ask_together(&self, view: &View, at: u16, flags: u8, question: &[u8]) -> Result<Vec<u8>, CommandError> {
         let down = CommandError::text("TRYAGAIN the coordinator of some keys of the transaction does not answer");
         let peer = view.peers.get(usize::from(at)).and_then(Option::as_ref).ok_or(down.clone())?;
         let proto = if self.talk.session.proto == Proto::Resp3 { ask::RESP3 } else { 0 };
-        let call = self.worker.ask(peer, ask::TOGETHER | proto, self.talk.session.db, &requests.concat());
+        let call = self.worker.ask(peer, ask::TOGETHER | proto | flags, self.talk.session.db, question);
         match call.answer().await {
-            Fate::Replied(answer) => {
-                if count_replies(&answer) != Some(requests.len()) {
-                    return Err(garbled());
-                }
-                replies.extend_from_slice(&answer);
-                Ok(())
-            }
+            Fate::Replied(answer) => Ok(answer),
             Fate::Unknown => Err(CommandError::text(crate::server::batch::UNKNOWN_OUTCOME)),
             Fate::NotRun | Fate::Waiting => Err(down),
         }
@@ -176,10 +229,23 @@ impl Run<'_> {
         }
     }
 
-    /// Runs a peer's transaction if this node coordinates all its keys; false, with nothing done, if it does not.
-    pub fn together_if_here(&mut self, requests: &[&[u8]]) -> bool {
-        let here = requests.iter().all(|request| runner(self.view, request) == Runner::Here);
-        here && self.together(requests, &[])
+    /// Runs a peer's transaction if this node coordinates all its keys; `None`, with nothing done, if it does not. Else
+    /// whether it ran: false when a watched key has changed.
+    pub fn together_if_here(&mut self, requests: &[&[u8]], watched: &[Watched]) -> Option<bool> {
+        let here = requests.iter().all(|request| runner(self.view, request) == Runner::Here)
+            && watched.iter().all(|it| self.view.is_coordinator(slot_of(&it.key)));
+        here.then(|| self.together(requests, watched))
+    }
+
+    /// As [`Run::together_if_here`], with the outcome in front of the replies: 1, or 0 alone when a watched key has changed.
+    pub fn together_if_unchanged(&mut self, requests: &[&[u8]], watched: &[Watched]) -> bool {
+        self.batch.out.push(1);
+        let ran = self.together_if_here(requests, watched);
+        if ran == Some(false) {
+            self.batch.out.clear();
+            self.batch.out.push(0);
+        }
+        ran.is_some()
     }
 
     /// Runs one request on locked slots; false when it is a command of the node.

@@ -46,6 +46,10 @@ pub mod ask {
     pub const STRICT: u8 = 8;
     /// With LOCAL: the second round of flushing, about all that this node still holds.
     pub const REST: u8 = 16;
+    /// What this node holds of the request's keys (see `held`).
+    pub const HELD: u8 = 32;
+    /// With TOGETHER: watched keys stand before the requests, and the answer begins with 1, or is 0 when one has changed.
+    pub const WATCHED: u8 = 64;
 }
 
 /// Status of an answer.

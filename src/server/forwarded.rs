@@ -21,6 +21,7 @@ use crate::server::connection::{Consistency, command_limits, proto_of, quorum_of
 use crate::server::dispatch::{Origin, Run, Step};
 use crate::server::exec::cut;
 use crate::server::forward::{STALE_MS_MAX, ask, status};
+use crate::server::held::read_watched;
 use crate::server::transaction::Transaction;
 use crate::server::wait::scanned;
 use crate::server::worker::Worker;
@@ -163,10 +164,18 @@ impl Forwarded {
             now_us: wall_us(),
             not_run: false,
         };
+        if question.flags & ask::WATCHED != 0 {
+            let mut reader = Reader::new(question.requests);
+            let Ok(watched) = read_watched(&mut reader, &worker.shared.node.store.actors) else { return false };
+            return run.together_if_unchanged(&cut(reader.rest()), &watched);
+        }
         if question.flags & ask::TOGETHER != 0 {
-            return run.together_if_here(&cut(question.requests));
+            return run.together_if_here(&cut(question.requests), &[]).is_some();
         }
         let Ok(scanner) = scanned(question.requests) else { return false };
+        if question.flags & ask::HELD != 0 {
+            return run.held(scanner.args(question.requests), question.flags & ask::LOCAL != 0);
+        }
         let step = run.request(scanner.args(question.requests), question.requests);
         step == Step::Done && !run.not_run
     }

@@ -10,6 +10,8 @@ pub mod exec;
 pub mod figures;
 pub mod forward;
 pub mod forwarded;
+pub mod held;
+pub mod meta;
 pub mod process;
 pub mod pulse;
 pub mod share;

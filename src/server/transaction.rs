@@ -2,17 +2,26 @@
 //!
 //! Requests between MULTI and EXEC are kept as they came. EXEC runs those whose keys are coordinated here under the locks
 //! of all their slots, so nobody sees half of them; keys of several coordinators run as one such group each. WATCH
-//! remembers the version of each key; EXEC compares versions under the locks. Keys of several coordinators cannot be
-//! watched together, and that is refused.
+//! remembers the version of each key, as their coordinator, here or elsewhere, sees it; EXEC runs there and compares
+//! versions under the locks. Keys of several coordinators cannot be watched together, and that is refused; when the
+//! coordinator changes between WATCH and EXEC, the transaction is as if a key had changed.
 
-use crate::base::ids::slot_of;
+use crate::base::ids::{NodeId, slot_of};
 use crate::base::version::Dot;
+use crate::base::wire::Reader;
+use crate::commands::CommandError;
 use crate::commands::spec::{Command, Handler, NodeCommand};
-use crate::protocol::Args;
+use crate::protocol::{Args, Reply};
 use crate::server::dispatch::{Run, Step};
+use crate::server::forward::{Fate, ask};
+use crate::server::held::Held;
+use crate::server::wait::{Job, garbled};
 
 /// Most bytes that may be queued, so that no client fills memory without running anything.
 const QUEUE_BYTES_MAX: usize = 1 << 30;
+
+const SEVERAL_COORDINATORS: &str =
+    "ERR WATCH needs all watched keys to have the same coordinator: give them one hash tag";
 
 /// A watched key and the version it had.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -25,6 +34,8 @@ pub struct Watched {
     pub seen: Dot,
     /// Whether it was there.
     pub was_live: bool,
+    /// The node that coordinates it; `None` for this one.
+    pub at: Option<NodeId>,
 }
 
 /// A connection's transaction.
@@ -82,9 +93,55 @@ impl Transaction {
         *self = Transaction::default();
     }
 
+    /// Watches a key; one that is watched already keeps the version that was seen first.
+    pub fn watch(&mut self, watched: Watched) {
+        if !self.watched.iter().any(|it| it.db == watched.db && it.key == watched.key) {
+            self.watched.push(watched);
+        }
+    }
+
     /// The queued requests, one behind the other.
     pub fn requests(&self) -> &[u8] {
         &self.queued
+    }
+}
+
+impl Job {
+    /// WATCH of keys that another node coordinates, all of them the same one.
+    pub(super) async fn watch(
+        &mut self,
+        args: Args<'_>,
+        request: &[u8],
+        out: &mut Vec<u8>,
+    ) -> Result<(), CommandError> {
+        let worker = self.worker.clone();
+        let view = worker.shared.view.load_full();
+        let at = |key| view.roles.of(slot_of(key)).and_then(|group| group.coordinator);
+        let first = args.get(1).and_then(at);
+        let down = CommandError::text("TRYAGAIN the coordinator of the watched keys does not answer");
+        let peer = first.and_then(|at| view.peers.get(usize::from(at))).and_then(Option::as_ref);
+        if args.iter().skip(1).any(|key| at(key) != first) {
+            return Err(CommandError::text(SEVERAL_COORDINATORS));
+        }
+        let peer = peer.ok_or(down.clone())?;
+        if self.talk.session.cluster_face {
+            let slot = args.get(1).map_or(0, |key| slot_of(key).number());
+            let addr = worker.cluster_addr(&peer.id).unwrap_or_default();
+            return Err(CommandError::Text(format!("MOVED {slot} {addr}").into()));
+        }
+        if self.talk.transaction.watched.iter().any(|it| it.at != Some(peer.id)) {
+            return Err(CommandError::text(SEVERAL_COORDINATORS));
+        }
+        let db = self.talk.session.db;
+        let Fate::Replied(answer) = worker.ask(peer, ask::HELD, db, request).answer().await else { return Err(down) };
+        let mut reader = Reader::new(&answer);
+        for key in args.iter().skip(1) {
+            let held = Held::read(&mut reader, &worker.shared.node.store.actors).map_err(|_| garbled())?;
+            let (seen, was_live) = (held.dot(), held.is_live);
+            self.talk.transaction.watch(Watched { db, key: key.to_vec(), seen, was_live, at: Some(peer.id) });
+        }
+        Reply::new(out, self.talk.session.proto).ok();
+        Ok(())
     }
 }
 
@@ -128,10 +185,12 @@ impl Run<'_> {
     }
 
     fn watch(&mut self, args: Args<'_>) -> Step {
-        let coordinator = |key: &[u8]| self.view.roles.of(slot_of(key)).and_then(|group| group.coordinator);
-        let is_here = |key: &[u8]| self.view.is_solo || coordinator(key) == Some(self.view.me);
-        if !args.iter().skip(1).all(is_here) {
+        if !args.iter().skip(1).all(|key| self.view.is_coordinator(slot_of(key))) {
             return Step::Wait;
+        }
+        if self.transaction.watched.iter().any(|it| it.at.is_some()) {
+            self.fail(SEVERAL_COORDINATORS);
+            return Step::Done;
         }
         let (node, now_ms) = (&self.worker.shared.node, self.now_us / 1_000);
         let mut effects = crate::store::Effects::default();
@@ -139,10 +198,7 @@ impl Run<'_> {
             let keys = node.store.lock(slot_of(key), self.session.db, now_ms, &mut effects);
             let (seen, was_live) = keys.seen(key);
             drop(keys);
-            let watched = Watched { db: self.session.db, key: key.to_vec(), seen, was_live };
-            if !self.transaction.watched.iter().any(|it| it.db == watched.db && it.key == watched.key) {
-                self.transaction.watched.push(watched);
-            }
+            self.transaction.watch(Watched { db: self.session.db, key: key.to_vec(), seen, was_live, at: None });
         }
         self.reply().ok();
         Step::Done

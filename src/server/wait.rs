@@ -71,6 +71,8 @@ impl Job {
                 self.shares(request, Origin::PeerForShare).await?;
                 self.whole(command, request, out).await
             }
+            Handler::Node(NodeCommand::Watch) => self.watch(args, request, out).await,
+            Handler::Node(NodeCommand::Meta) => self.meta(args, request, out).await,
             Handler::Node(NodeCommand::Wait) => self.wait(args, out),
             Handler::Node(NodeCommand::Consistency) => self.consistency(args, out),
             Handler::Node(_) => Err(not_there_yet(command)),

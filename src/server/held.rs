@@ -1,0 +1,190 @@
+//! What a node holds of some keys: the question behind WATCH and RONDO.META.
+//!
+//! A node is asked with `ask::HELD` and the client's own request; its answer is one [`Held`] a key, in the order of the
+//! keys. For WATCH only the coordinator of all keys answers; with `ask::LOCAL`, for RONDO.META, every node does. Looking
+//! is no use of a key and changes nothing.
+//!
+//! Actors travel by their full names, because the short ones mean something on one node only.
+//!
+//! Does not confirm what it finds with other replicas: RONDO.META is there to show when they differ.
+
+use crate::base::ids::slot_of;
+use crate::base::version::{Actor, ActorTable, Dot, Relation, Version};
+use crate::base::wire::{Reader, WireError, put_bytes, put_u64};
+use crate::protocol::Args;
+use crate::server::dispatch::Run;
+use crate::server::transaction::Watched;
+use crate::store::keyspace::view;
+use crate::store::mutation::{read_context, read_dot};
+use crate::store::slot::Name;
+use crate::store::{Store, hash_name};
+
+/// What a node holds of a key.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct Held {
+    /// The version, of a deletion too; `None` when the key is not known here.
+    pub version: Option<Version>,
+    /// The key is there: neither deleted nor expired.
+    pub is_live: bool,
+    /// As TYPE says it; empty when the key is not there.
+    pub type_name: String,
+    /// When it was created, in seconds since 1970.
+    pub created_s: u64,
+    /// When it expires, in milliseconds since 1970; 0 for never.
+    pub deadline_ms: u64,
+    /// The memory that it takes, in bytes.
+    pub bytes: u64,
+}
+
+impl Held {
+    /// What the store holds.
+    pub fn of(store: &Store, db: u8, key: &[u8], now_ms: u64) -> Held {
+        let table = store.table(slot_of(key));
+        let Some(entry) = table.find(Name { db, key, hash: hash_name(db, key) }) else { return Held::default() };
+        let is_live = !entry.is_tombstone() && !entry.is_expired(now_ms);
+        Held {
+            version: Some(entry.version()),
+            is_live,
+            type_name: view(entry).filter(|_| is_live).map_or(String::new(), |view| view.type_name().to_owned()),
+            created_s: u64::from(entry.meta().created_s),
+            deadline_ms: entry.deadline_ms(),
+            bytes: entry.memory_bytes() as u64,
+        }
+    }
+
+    /// The last write that is known, the zero dot for none.
+    pub fn dot(&self) -> Dot {
+        self.version.as_ref().map_or(Dot::default(), |version| version.dot)
+    }
+
+    /// How this node's copy stands to `reference`, in a word.
+    pub fn agreement(&self, reference: &Held) -> &'static str {
+        match (&self.version, &reference.version) {
+            // A deletion may be forgotten once everybody knows of it.
+            _ if !self.is_live && !reference.is_live => "same",
+            (None, _) => "missing",
+            (Some(_), None) => "newer",
+            (Some(ours), Some(theirs)) => match ours.relation(theirs) {
+                Relation::Equal => "same",
+                Relation::Older => "older",
+                Relation::Newer => "newer",
+                Relation::Concurrent => "concurrent",
+            },
+        }
+    }
+
+    /// Appends it as it travels.
+    pub fn put(&self, out: &mut Vec<u8>, actors: &ActorTable) {
+        out.push(u8::from(self.version.is_some()));
+        if let Some(version) = &self.version {
+            put_full_dot(out, version.dot, actors);
+            out.push(version.context.len() as u8);
+            version.context.iter().for_each(|dot| put_full_dot(out, *dot, actors));
+        }
+        out.push(u8::from(self.is_live));
+        put_bytes(out, self.type_name.as_bytes());
+        [self.created_s, self.deadline_ms, self.bytes].into_iter().for_each(|number| put_u64(out, number));
+    }
+
+    /// Reads what another node has put.
+    pub fn read(reader: &mut Reader<'_>, actors: &ActorTable) -> Result<Held, WireError> {
+        let version = match reader.u8()? {
+            0 => None,
+            _ => {
+                let dot = read_dot(reader, Actor::SELF, actors)?;
+                Some(Version { dot, context: read_context(reader, Actor::SELF, actors)? })
+            }
+        };
+        let is_live = reader.u8()? != 0;
+        let type_name = String::from_utf8(reader.bytes()?.to_vec()).map_err(|_| WireError)?;
+        let (created_s, deadline_ms, bytes) = (reader.u64()?, reader.u64()?, reader.u64()?);
+        Ok(Held { version, is_live, type_name, created_s, deadline_ms, bytes })
+    }
+}
+
+impl Run<'_> {
+    /// Answers a peer's question about the keys behind the first word; false when this node has to coordinate them all
+    /// to answer, and does not.
+    pub fn held(&mut self, args: Args<'_>, is_local: bool) -> bool {
+        let store = &self.worker.shared.node.store;
+        if !is_local && !args.iter().skip(1).all(|key| self.view.is_coordinator(slot_of(key))) {
+            return false;
+        }
+        for key in args.iter().skip(1) {
+            Held::of(store, self.session.db, key, self.now_us / 1_000).put(&mut self.batch.out, &store.actors);
+        }
+        true
+    }
+}
+
+/// Appends watched keys, their number first, as EXEC sends them to the coordinator.
+pub fn put_watched(out: &mut Vec<u8>, watched: &[Watched], actors: &ActorTable) {
+    put_u64(out, watched.len() as u64);
+    for it in watched {
+        out.push(it.db);
+        put_bytes(out, &it.key);
+        put_full_dot(out, it.seen, actors);
+        out.push(u8::from(it.was_live));
+    }
+}
+
+/// Reads watched keys; they are kept at this node from now on.
+pub fn read_watched(reader: &mut Reader<'_>, actors: &ActorTable) -> Result<Vec<Watched>, WireError> {
+    let mut watched = Vec::new();
+    for _ in 0..reader.u64()? {
+        let (db, key) = (reader.u8()?, reader.bytes()?.to_vec());
+        let seen = read_dot(reader, Actor::SELF, actors)?;
+        watched.push(Watched { db, key, seen, was_live: reader.u8()? != 0, at: None });
+    }
+    Ok(watched)
+}
+
+fn put_full_dot(out: &mut Vec<u8>, dot: Dot, actors: &ActorTable) {
+    let id = actors.id(dot.actor);
+    put_u64(out, dot.hlc.0);
+    // 1: an actor follows, as `read_dot` expects.
+    out.push(1);
+    put_u64(out, id.node);
+    put_u64(out, id.boot);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::base::clock::Hlc;
+    use crate::base::ids::ActorId;
+    use crate::store::Effects;
+    use crate::store::mutation::Mutation;
+
+    #[test]
+    fn versions_mean_the_same_write_on_every_node() {
+        let here = Store::new(ActorId { node: 1, boot: 1 });
+        let there = ActorTable::new(ActorId { node: 2, boot: 2 });
+        here.set_replicated(true);
+        let mut effects = Effects::default();
+        here.lock(slot_of(b"k"), 0, 5_000, &mut effects).write(b"k", Mutation::Assign { value: b"v", deadline_ms: 0 });
+        let held = Held::of(&here, 0, b"k", 5_000);
+        assert_eq!((held.is_live, held.type_name.as_str(), held.created_s), (true, "string", 5));
+        let (mut out, mut back) = (Vec::new(), Vec::new());
+        held.put(&mut out, &here.actors);
+        let read = Held::read(&mut Reader::new(&out), &there).expect("own bytes");
+        assert_ne!(read.dot().actor, Actor::SELF, "written by the other node");
+        let watched = Watched { db: 0, key: b"k".to_vec(), seen: read.dot(), was_live: true, at: None };
+        put_watched(&mut back, &[watched], &there);
+        let returned = read_watched(&mut Reader::new(&back), &here.actors).expect("own bytes");
+        assert_eq!(returned.first().map(|it| it.seen), Some(held.dot()));
+        assert!(read_watched(&mut Reader::new(&back[..back.len() - 1]), &here.actors).is_err());
+    }
+
+    #[test]
+    fn a_copy_is_told_apart_from_the_coordinators() {
+        let dot = |ms: u64| Dot { hlc: Hlc(ms), actor: Actor::SELF };
+        let other = |ms: u64| Dot { hlc: Hlc(ms), actor: Actor(1) };
+        let held = |version| Held { version: Some(version), is_live: true, ..Held::default() };
+        let (old, new) = (held(Version::first(dot(1))), held(Version::first(dot(2))));
+        assert_eq!((new.agreement(&new), old.agreement(&new), new.agreement(&old)), ("same", "older", "newer"));
+        assert_eq!(held(Version::first(other(3))).agreement(&new), "concurrent");
+        assert_eq!(Held::default().agreement(&new), "missing");
+        assert_eq!(Held::default().agreement(&Held { is_live: false, ..new }), "same");
+    }
+}
