@@ -56,7 +56,7 @@ impl Cluster {
                 self.barrier(LEAVING_PATIENCE).await;
                 self.hand_over().await;
             }
-            self.set_own_row(RowState::Left, false);
+            self.set_own_row(RowState::Left, self.is_warm());
             self.barrier(LEAVING_PATIENCE).await;
         }
         let membership = self.membership.lock().take();

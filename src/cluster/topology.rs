@@ -85,8 +85,11 @@ impl Topology {
     }
 
     /// True when this node may answer reads: it owns slots and holds all that is in them.
+    ///
+    /// A node that has left still may: those who have not heard of it yet ask it until they have.
     pub fn is_warm(&self) -> bool {
-        self.own_row().is_some_and(|row| row.warm && matches!(row.state, RowState::Normal | RowState::Leaving))
+        let owns = |state| matches!(state, RowState::Normal | RowState::Leaving | RowState::Left);
+        self.own_row().is_some_and(|row| row.warm && owns(row.state))
     }
 
     /// The slots that this node is a home replica of, or will be.
