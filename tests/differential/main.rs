@@ -1,0 +1,138 @@
+//! rondo beside redis-server: the same long random sequence of commands to both, every reply compared byte for byte.
+//!
+//! The sequence comes from a table of all command forms (`table.rs`) and a seed; `compare.rs` lists what may differ and
+//! why. Sent over one connection and over several, which take turns. A mismatch is reduced to the few steps that still show it.
+//!
+//! Environment: `RONDO_DIFF_COMMANDS` (how many replies to compare), `RONDO_DIFF_SEED`, `RONDO_DIFF_MISMATCHES` (how
+//! many different ones to look for before giving up; 1), `RONDO_DIFF_PORTS` (compare servers that already run).
+
+mod compare;
+mod generate;
+mod grammar;
+mod shrink;
+#[path = "../support/mod.rs"]
+mod support;
+mod table;
+mod values;
+mod world;
+
+use std::collections::BTreeSet;
+use std::time::{Instant, SystemTime, UNIX_EPOCH};
+
+use generate::{Action, Generator, Step};
+use support::cluster::{Cluster, Redis};
+use support::env_number;
+use world::{Mismatch, World};
+
+const COMMANDS_DEFAULT: u64 = 60_000;
+
+/// Steps remembered for the reduction; older ones are rarely needed, since keys are few and often cleared.
+const REMEMBERED: usize = 30_000;
+
+fn compare_with_redis(our_ports: &[u16], in_cluster: bool) {
+    let redis = Redis::start(&[]);
+    let seed = match env_number("RONDO_DIFF_SEED", 0) {
+        0 => SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_micros() as u64,
+        seed => seed,
+    };
+    let commands = env_number("RONDO_DIFF_COMMANDS", COMMANDS_DEFAULT);
+    let mismatches_max = env_number("RONDO_DIFF_MISMATCHES", 1) as usize;
+    println!("RONDO_DIFF_SEED={seed} RONDO_DIFF_COMMANDS={commands} over {} connections", our_ports.len());
+    let started = Instant::now();
+    let mut reports = BTreeSet::new();
+    let (mut compared, mut round, mut forgiven) = (0, 0, 0);
+    while compared < commands && reports.len() < mismatches_max {
+        let mut generator = Generator::new(seed.wrapping_add(round), our_ports.len(), in_cluster);
+        let mut world = World::new(our_ports, redis.port);
+        let mut history: Vec<Step> = Vec::new();
+        round += 1;
+        while compared + world.compared < commands {
+            let batch = generator.batch();
+            let outcome = world.run(&batch);
+            if history.len() > REMEMBERED {
+                history.drain(..REMEMBERED / 2);
+            }
+            if let Err(mismatch) = outcome {
+                history.extend_from_slice(&batch[..=mismatch.step]);
+                let name = mismatch_name(&history, &mismatch);
+                if mismatch.forgiven {
+                    forgiven += 1;
+                } else if reports.insert(name.clone()) {
+                    println!("--- {name}\n{}", report(&history, &mismatch, our_ports, redis.port));
+                }
+                break;
+            }
+            history.extend(batch);
+        }
+        compared += world.compared;
+    }
+    let seconds = started.elapsed().as_secs_f64();
+    println!(
+        "{compared} replies compared in {seconds:.1} s, seed {seed}; {forgiven} times WATCH saw nothing to abort for"
+    );
+    assert!(forgiven <= 5 + compared / 5_000, "WATCH misses more than what was as before");
+    assert!(reports.is_empty(), "{} replies differ from redis-server's (seed {seed}): {reports:#?}", reports.len());
+}
+
+/// Mismatches of one name are taken for one fault.
+fn mismatch_name(history: &[Step], mismatch: &Mismatch) -> String {
+    let args = history.last().map(Step::args).unwrap_or_default();
+    let name = String::from_utf8_lossy(args.first().map(Vec::as_slice).unwrap_or_default()).to_uppercase();
+    let kind = |reply: &str| reply.chars().take(12).take_while(|c| !c.is_ascii_digit()).collect::<String>();
+    format!("{name} {} / {}", kind(&mismatch.ours), kind(&mismatch.theirs))
+}
+
+fn report(history: &[Step], mismatch: &Mismatch, our_ports: &[u16], their_port: u16) -> String {
+    let mut last = mismatch.clone();
+    let short = shrink::shrink(history, |steps| {
+        let mut world = World::new(our_ports, their_port);
+        match world.run(steps) {
+            Err(mismatch) if mismatch.step + 1 == steps.len() => {
+                last = mismatch;
+                true
+            }
+            _ => false,
+        }
+    });
+    let (steps, note) = match &short {
+        Some(steps) => (steps.as_slice(), ""),
+        None => (&history[history.len().saturating_sub(40)..], "  (does not fail again; the last steps were)\n"),
+    };
+    let lines: Vec<String> = steps.iter().map(|step| format!("  {}> {}", step.connection, line(step))).collect();
+    format!("{note}{}\n  rondo: {}\n  redis: {}", lines.join("\n"), last.ours, last.theirs)
+}
+
+fn line(step: &Step) -> String {
+    let quoted = |arg: &Vec<u8>| {
+        let plain = !arg.is_empty() && arg.iter().all(|b| b.is_ascii_graphic() && *b != b'"');
+        let shown = &arg[..arg.len().min(80)];
+        if plain { shown.escape_ascii().to_string() } else { format!("\"{}\"", shown.escape_ascii()) }
+    };
+    let words: Vec<String> = step.args().iter().map(quoted).collect();
+    match step.action {
+        Action::Pause => "(pause)".to_owned(),
+        Action::ScanAll(_) => format!("{} (to the end)", words.join(" ")),
+        Action::Command(_) => words.join(" "),
+    }
+}
+
+/// Ports given by `RONDO_DIFF_PORTS`, separated by commas.
+fn given_ports() -> Option<Vec<u16>> {
+    let ports = std::env::var("RONDO_DIFF_PORTS").ok()?;
+    Some(ports.split(',').map(|port| port.parse().expect("RONDO_DIFF_PORTS holds port numbers")).collect())
+}
+
+#[test]
+fn one_node_replies_as_redis_does() {
+    match given_ports() {
+        Some(ports) => compare_with_redis(&ports[..1], false),
+        None => compare_with_redis(&Cluster::start(1, &[]).ports(), false),
+    }
+}
+
+#[test]
+fn several_connections_to_one_node_reply_as_redis_does() {
+    let cluster = given_ports().is_none().then(|| Cluster::start(1, &[]));
+    let port = given_ports().map_or_else(|| cluster.as_ref().unwrap().nodes[0].port, |ports| ports[0]);
+    compare_with_redis(&[port; 3], false);
+}
