@@ -1,0 +1,154 @@
+//! A cluster of real processes, killed, paused, cut apart, grown and shrunk while clients work on it.
+//!
+//! The clients note what they were told (`load.rs`, `history.rs`), pure checkers compare that with what every node
+//! reads afterwards (`checkers.rs`, `verdict.rs`). Pauses are measured and printed, never asserted: the machine may be
+//! busy. What is asserted about time is only that things happen at all.
+//!
+//! Environment: `RONDO_FAULT_PAUSE_S` (how long a paused node sleeps; 5), `RONDO_FAULT_SECONDS` (how long clients work
+//! around each fault; 2), `RONDO_FAULT_SEED`. The tests run one after another: each needs the machine for itself.
+
+mod checkers;
+mod history;
+mod load;
+#[path = "../support/mod.rs"]
+mod support;
+mod verdict;
+
+use std::sync::{Mutex, MutexGuard};
+use std::thread::sleep;
+use std::time::Duration;
+
+use load::{Load, Target};
+use support::cluster::{Cluster, Node};
+use support::env_number;
+
+/// A generous bound on things that must happen at all.
+const AT_ALL: Duration = Duration::from_secs(90);
+
+static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
+
+fn alone() -> MutexGuard<'static, ()> {
+    ONE_AT_A_TIME.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
+}
+
+fn work_for() -> Duration {
+    Duration::from_secs(env_number("RONDO_FAULT_SECONDS", 2))
+}
+
+fn pause_for() -> Duration {
+    Duration::from_secs(env_number("RONDO_FAULT_PAUSE_S", 5))
+}
+
+fn seed() -> u64 {
+    env_number("RONDO_FAULT_SEED", u64::from(std::process::id()))
+}
+
+fn target(node: &Node) -> Target {
+    (node.name.clone(), node.addr(node.port))
+}
+
+fn targets(nodes: &[Node]) -> Vec<Target> {
+    nodes.iter().map(target).collect()
+}
+
+/// All but one.
+fn without(everyone: &[Target], one: usize) -> Vec<Target> {
+    [&everyone[..one], &everyone[one + 1..]].concat()
+}
+
+#[test]
+fn a_killed_node_loses_no_acknowledged_write() {
+    let _alone = alone();
+    let mut cluster = Cluster::start(3, &[]);
+    for dead in 0..3 {
+        let everyone = targets(&cluster.nodes);
+        let load = Load::start(seed(), &without(&everyone, dead));
+        sleep(work_for());
+        cluster.nodes[dead].kill();
+        sleep(work_for());
+        cluster.restart(dead);
+        // From its first moment on, the empty node may refuse to answer but must not say that there is nothing.
+        load.read_through(&everyone);
+        cluster.nodes[dead].must_be_ready();
+        sleep(work_for());
+        load.write_through(&everyone);
+        sleep(work_for());
+        let started = load.started();
+        let history = load.finish();
+        verdict::insist(&format!("node{dead} killed and restarted"), &history, started, &everyone);
+        cluster.must_settle();
+        cluster.nodes[0].client().run("FLUSHALL");
+    }
+}
+
+#[test]
+fn a_paused_node_loses_nothing_and_brings_nothing_back() {
+    let _alone = alone();
+    let cluster = Cluster::start(3, &[]);
+    let everyone = targets(&cluster.nodes);
+    for paused in 0..2 {
+        let load = Load::start(seed(), &without(&everyone, paused));
+        sleep(work_for());
+        cluster.nodes[paused].process().pause();
+        sleep(pause_for());
+        cluster.nodes[paused].process().resume();
+        load.read_through(&everyone);
+        sleep(work_for());
+        load.write_through(&everyone);
+        sleep(work_for());
+        let started = load.started();
+        let history = load.finish();
+        verdict::insist(&format!("node{paused} paused"), &history, started, &everyone);
+        cluster.must_settle();
+        cluster.nodes[0].client().run("FLUSHALL");
+    }
+}
+
+/// Clients of the paused node itself: what they sent may happen when it wakes up, what others wrote must stay.
+#[test]
+fn clients_of_a_paused_node_lose_nothing_that_was_acknowledged() {
+    let _alone = alone();
+    let cluster = Cluster::start(3, &[]);
+    let everyone = targets(&cluster.nodes);
+    let load = Load::start(seed(), &everyone);
+    sleep(work_for());
+    cluster.nodes[1].process().pause();
+    sleep(pause_for());
+    cluster.nodes[1].process().resume();
+    sleep(work_for());
+    let started = load.started();
+    let history = load.finish();
+    verdict::insist("node1 paused under its own clients", &history, started, &everyone);
+}
+
+#[test]
+fn a_node_joins_without_an_error_and_leaves_without_a_loss() {
+    let _alone = alone();
+    let mut cluster = Cluster::start(3, &[]);
+    let old = targets(&cluster.nodes);
+    let load = Load::start(seed(), &old);
+    sleep(work_for());
+    let new = cluster.add();
+    cluster.nodes[new].must_be_ready();
+    let everyone = targets(&cluster.nodes);
+    load.use_only(&everyone);
+    sleep(work_for());
+    let started = load.started();
+    let history = load.finish();
+    verdict::insist("a fourth node joined", &history, started, &everyone);
+    assert!(history.errors.is_empty(), "errors while a node joined: {:#?}", history.errors);
+
+    cluster.nodes[0].client().run("FLUSHALL");
+    let load = Load::start(seed() + 1, &everyone);
+    sleep(work_for());
+    load.use_only(&old);
+    // Clients of the leaving node have gone; those of the others must not notice.
+    sleep(Duration::from_millis(500));
+    let left = cluster.nodes[new].process.as_mut().expect("a started node").terminate(AT_ALL);
+    assert!(left, "the leaving node does not end");
+    cluster.nodes[new].kill();
+    sleep(work_for());
+    let started = load.started();
+    let history = load.finish();
+    verdict::insist("the fourth node left", &history, started, &old);
+}

@@ -1,0 +1,114 @@
+//! The two faces of a cluster of three: the standalone face holds everything, the cluster face tells who holds what.
+//!
+//! The standalone face must look like one Redis on every node; the cluster face like a node of a Redis Cluster whose
+//! redirections, slot map and counts agree with each other on all nodes.
+
+mod support;
+
+use std::collections::BTreeMap;
+
+use support::client::Client;
+use support::cluster::{Cluster, Node};
+use support::resp::Value;
+
+fn smart(node: &Node) -> Client {
+    Client::to(node.cluster_port)
+}
+
+fn ok() -> Value {
+    Value::Simple(b"OK".to_vec())
+}
+
+/// Where a `MOVED slot host:port` points to.
+fn moved(reply: &Value) -> Option<(i64, u16)> {
+    let Value::Error(text) = reply else { return None };
+    let text = String::from_utf8_lossy(text).into_owned();
+    let mut words = text.strip_prefix("MOVED ")?.split(' ');
+    let slot = words.next()?.parse().ok()?;
+    let (_, port) = words.next()?.rsplit_once(':')?;
+    Some((slot, port.parse().ok()?))
+}
+
+/// Slot -> cluster port of its first node, as `CLUSTER SLOTS` of one node says.
+fn slot_map(node: &Node) -> BTreeMap<i64, u16> {
+    let mut map = BTreeMap::new();
+    for range in smart(node).run("CLUSTER SLOTS").items().expect("an array") {
+        let range = range.items().expect("an array");
+        let (from, to) = (range[0].int().unwrap(), range[1].int().unwrap());
+        let port = range[2].items().unwrap()[1].int().unwrap() as u16;
+        map.extend((from..=to).map(|slot| (slot, port)));
+    }
+    map
+}
+
+#[test]
+fn redirections_agree_with_the_slot_map() {
+    let cluster = Cluster::start(3, &[]);
+    let maps: Vec<BTreeMap<i64, u16>> = cluster.nodes.iter().map(slot_map).collect();
+    assert_eq!(maps[0].len(), 16_384);
+    assert!(maps.iter().all(|map| *map == maps[0]), "the nodes' slot maps differ");
+    let mut clients: Vec<(u16, Client)> = cluster.nodes.iter().map(|node| (node.cluster_port, smart(node))).collect();
+    for i in 0..200 {
+        let key = format!("face:{i}");
+        let slot = clients[0].1.call(&["CLUSTER", "KEYSLOT", &key]).int().unwrap();
+        let home = maps[0][&slot];
+        for (port, client) in &mut clients {
+            let reply = client.call(&["SET", &key, "v"]);
+            if *port == home {
+                assert_eq!(reply, ok(), "{key} at its own node");
+            } else {
+                assert_eq!(moved(&reply), Some((slot, home)), "{key}: {reply:?}");
+            }
+        }
+    }
+}
+
+#[test]
+fn several_keys_span_slots_on_the_standalone_face_only() {
+    let cluster = Cluster::start(3, &[]);
+    let mut plain = cluster.nodes[2].client();
+    assert_eq!(plain.run("MSET a 1 b 2 c 3 d 4"), ok());
+    let values = |client: &mut Client| -> Vec<String> {
+        client.run("MGET a b c d").items().unwrap().iter().filter_map(Value::text).collect()
+    };
+    for node in &cluster.nodes {
+        assert_eq!(values(&mut node.client()), ["1", "2", "3", "4"]);
+        assert_eq!(node.client().run("EXISTS a b c d x a").int(), Some(5));
+        assert_eq!(node.client().run("TOUCH a b c d x").int(), Some(4));
+    }
+    let cross = "CROSSSLOT Keys in request don't hash to the same slot";
+    let mut clustered = smart(&cluster.nodes[0]);
+    for line in ["MGET a b", "MSET a 1 b 2", "DEL a b", "EXISTS a b", "UNLINK a b", "TOUCH a b"] {
+        assert_eq!(clustered.run(line), Value::Error(cross.as_bytes().to_vec()), "{line}");
+    }
+    assert_eq!(plain.run("UNLINK a b").int(), Some(2));
+    assert_eq!(plain.run("DEL a b c d").int(), Some(2));
+}
+
+#[test]
+fn databases_are_for_the_standalone_face() {
+    let cluster = Cluster::start(3, &[]);
+    let mut plain = cluster.nodes[0].client();
+    assert_eq!(plain.run("SELECT 9"), ok());
+    assert_eq!(plain.run("SET only-in-nine v"), ok());
+    let mut other = cluster.nodes[1].client();
+    assert!(other.run("GET only-in-nine").is_null());
+    assert_eq!(other.run("SELECT 9"), ok());
+    assert_eq!(other.run("GET only-in-nine").text().as_deref(), Some("v"));
+    assert_eq!(other.run("DBSIZE").int(), Some(1));
+    let refused = Value::Error(b"ERR SELECT is not allowed in cluster mode".to_vec());
+    assert_eq!(smart(&cluster.nodes[0]).run("SELECT 1"), refused);
+}
+
+#[test]
+fn flushing_one_node_flushes_all() {
+    let cluster = Cluster::start(3, &[]);
+    for i in 0..100 {
+        cluster.nodes[i % 3].client().call(&["SET", &format!("flush:{i}"), "v"]);
+    }
+    assert_eq!(cluster.nodes[1].client().run("FLUSHALL"), ok());
+    for node in &cluster.nodes {
+        assert_eq!(node.client().run("DBSIZE").int(), Some(0), "{}", node.name);
+        assert!(node.client().run("GET flush:1").is_null());
+    }
+}
