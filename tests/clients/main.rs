@@ -1,12 +1,14 @@
 //! Real clients, unchanged, against a cluster of three processes.
 //!
-//! Each client library has a script in its own language (`node_redis.js`, `phpredis.php`, ...) that prints one line per case
-//! and exits with the number of failures; this file starts a cluster and runs the scripts. `scripts/test` installs the libraries under `target/clients`; where one is missing its test says
+//! Each client library has a script in its own language (`ioredis.js`, `redis_rb.rb`, ...) that prints one line per case
+//! and exits with the number of failures; this file starts a cluster, runs the scripts, and runs redis-cli and
+//! redis-benchmark. `scripts/test` installs the libraries under `target/clients`; where one is missing its test says
 //! SKIPPED, unless `RONDO_CLIENTS_REQUIRED` is set. Clients that cannot be installed are in `connect.rs`.
 
 mod connect;
 #[path = "../support/mod.rs"]
 mod support;
+mod tools;
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
@@ -69,6 +71,13 @@ fn with_argument(program: impl AsRef<std::ffi::OsStr>, argument: &Path) -> Comma
 }
 
 #[test]
+fn ioredis() {
+    if is_there("node", &["-e", "require('ioredis')"]) {
+        run(with_argument("node", &script("ioredis.js")));
+    }
+}
+
+#[test]
 fn node_redis() {
     if is_there("node", &["-e", "require('redis')"]) {
         run(with_argument("node", &script("node_redis.js")));
@@ -79,6 +88,13 @@ fn node_redis() {
 fn phpredis() {
     if is_there("php", &["-r", "exit(class_exists('Redis') ? 0 : 1);"]) {
         run(with_argument("php", &script("phpredis.php")));
+    }
+}
+
+#[test]
+fn redis_rb() {
+    if is_there("ruby", &["-e", "require 'redis'"]) {
+        run(with_argument("ruby", &script("redis_rb.rb")));
     }
 }
 

@@ -122,7 +122,7 @@ fn clients_of_a_paused_node_lose_nothing_that_was_acknowledged() {
 }
 
 #[test]
-fn a_node_joins_without_an_error_and_leaves_without_a_loss() {
+fn a_node_joins_and_leaves_without_an_error() {
     let _alone = alone();
     let mut cluster = Cluster::start(3, &[]);
     let old = targets(&cluster.nodes);
@@ -151,4 +151,5 @@ fn a_node_joins_without_an_error_and_leaves_without_a_loss() {
     let started = load.started();
     let history = load.finish();
     verdict::insist("the fourth node left", &history, started, &old);
+    assert!(history.errors.is_empty(), "errors while a node left: {:#?}", history.errors);
 }
