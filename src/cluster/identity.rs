@@ -101,6 +101,9 @@ fn parse(bytes: &[u8]) -> Option<(NodeId, u64)> {
 
 /// Writes beside the file and moves it into place, so that a crash leaves the old one or the new one.
 fn store(path: &Path, text: &str) -> io::Result<()> {
+    if let Some(folder) = path.parent() {
+        std::fs::create_dir_all(folder)?;
+    }
     let beside = path.with_extension("new");
     let mut file = std::fs::File::create(&beside)?;
     file.write_all(text.as_bytes())?;

@@ -239,7 +239,7 @@ impl Connection {
             self.input.extend_from_slice(rest);
         }
         self.worker.flush_lanes(&view);
-        self.take_over_lookups();
+        self.worker.count_lookups();
         if batch.is_settled() && self.held.is_empty() {
             note_answered(&worker, &batch);
             if self.output.is_empty() {
@@ -393,12 +393,6 @@ impl Connection {
         self.output.extend_from_slice(&done.reply);
         self.talk = done.talk;
         true
-    }
-
-    fn take_over_lookups(&self) {
-        let mut effects = self.worker.effects.borrow_mut();
-        self.worker.metrics.count(Count::KeyspaceHits, std::mem::take(&mut effects.hits));
-        self.worker.metrics.count(Count::KeyspaceMisses, std::mem::take(&mut effects.misses));
     }
 }
 

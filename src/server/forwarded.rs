@@ -122,6 +122,7 @@ impl Forwarded {
         self.input = input;
         self.input.drain(..at);
         self.worker.flush_lanes(&self.worker.shared.view.load());
+        self.worker.count_lookups();
         Ok(true)
     }
 

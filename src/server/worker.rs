@@ -107,6 +107,13 @@ impl Worker {
         link
     }
 
+    /// Counts the hits and misses of the commands run since the last time.
+    pub fn count_lookups(&self) {
+        let mut effects = self.effects.borrow_mut();
+        self.metrics.count(metrics::Count::KeyspaceHits, std::mem::take(&mut effects.hits));
+        self.metrics.count(metrics::Count::KeyspaceMisses, std::mem::take(&mut effects.misses));
+    }
+
     /// Sends what the batch has put on lanes.
     pub fn flush_lanes(&self, view: &View) {
         for peer in view.peers.iter().flatten() {
