@@ -5,8 +5,7 @@
 
 use crate::commands::CommandError;
 use crate::commands::bitmap::bit_offset;
-use crate::commands::spec::{Command, Cx, Group, Handler, flag};
-use crate::commands::string::KEY;
+use crate::commands::spec::{Command, Cx, Group, Handler, KEY, flag};
 use crate::protocol::parse_i64;
 use crate::store::mutation::Mutation;
 

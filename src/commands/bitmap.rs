@@ -3,8 +3,7 @@
 //! Numbers of several bits are in `bitfield`.
 
 use crate::commands::CommandError;
-use crate::commands::spec::{Command, Cx, Group, Handler, Keys, flag};
-use crate::commands::string::KEY;
+use crate::commands::spec::{Command, Cx, Group, Handler, KEY, Keys, flag};
 use crate::commands::substring::length;
 use crate::protocol::parse_i64;
 use crate::store::mutation::Mutation;

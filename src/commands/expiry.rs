@@ -4,8 +4,7 @@
 //! coordinator, by the time of the batch. One that has already passed deletes the key at once, as in Redis.
 
 use crate::commands::CommandError;
-use crate::commands::spec::{Command, Cx, Group, Handler, flag};
-use crate::commands::string::KEY;
+use crate::commands::spec::{Command, Cx, Group, Handler, KEY, flag};
 use crate::protocol::parse_i64;
 use crate::store::mutation::Mutation;
 

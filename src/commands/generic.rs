@@ -6,8 +6,7 @@
 //! cost what the value is large; Redis only moves a pointer.
 
 use crate::commands::CommandError;
-use crate::commands::spec::{Command, Cx, Gather, Group, Handler, Keys, flag};
-use crate::commands::string::KEY;
+use crate::commands::spec::{Command, Cx, Gather, Group, Handler, KEY, Keys, flag};
 use crate::commands::subcommands;
 use crate::protocol::parse_i64;
 use crate::store::keyspace::view;

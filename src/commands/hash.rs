@@ -7,8 +7,7 @@
 //! HINCRBY and HINCRBYFLOAT are in `hash_number`, HRANDFIELD in `random`, HSCAN in `scan`.
 
 use crate::commands::CommandError;
-use crate::commands::spec::{Command, Cx, Group, Handler, flag};
-use crate::commands::string::KEY;
+use crate::commands::spec::{Command, Cx, Group, Handler, KEY, flag};
 use crate::protocol::Reply;
 use crate::store::elements::{Element, Elements};
 use crate::store::hash::field;

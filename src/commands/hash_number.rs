@@ -6,8 +6,7 @@
 use crate::commands::CommandError;
 use crate::commands::hash::peek_hash;
 use crate::commands::long_double::LongDouble;
-use crate::commands::spec::{Command, Cx, Group, Handler, flag};
-use crate::commands::string::KEY;
+use crate::commands::spec::{Command, Cx, Group, Handler, KEY, flag};
 use crate::protocol::parse_i64;
 use crate::store::hash::field;
 use crate::store::mutation::Mutation;

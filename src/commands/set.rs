@@ -8,8 +8,7 @@
 
 use crate::commands::CommandError;
 use crate::commands::hash::notify_if_gone;
-use crate::commands::spec::{Command, Cx, Group, Handler, Keys, flag};
-use crate::commands::string::KEY;
+use crate::commands::spec::{Command, Cx, Group, Handler, KEY, Keys, flag};
 use crate::store::keyspace::view;
 use crate::store::mutation::Mutation;
 use crate::store::value::Set;

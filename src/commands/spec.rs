@@ -138,6 +138,9 @@ pub enum Keys {
     Subcommand { at: u8 },
 }
 
+/// The keys of most commands: the first argument.
+pub const KEY: Keys = Keys::Range { first: 1, last: 1, step: 1 };
+
 /// How a command is run.
 #[derive(Clone, Copy)]
 pub enum Handler {

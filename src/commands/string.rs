@@ -4,11 +4,9 @@
 
 use crate::commands::CommandError;
 use crate::commands::expiry::{self, Unit};
-use crate::commands::spec::{Command, Cx, Gather, Group, Handler, Keys, flag};
+use crate::commands::spec::{Command, Cx, Gather, Group, Handler, KEY, Keys, flag};
 use crate::store::View;
 use crate::store::mutation::Mutation;
-
-pub(super) const KEY: Keys = Keys::Range { first: 1, last: 1, step: 1 };
 
 /// GET key: the string, or null.
 pub static GET: Command = Command {

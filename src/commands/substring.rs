@@ -3,8 +3,7 @@
 //! Offsets count bytes. A change writes only the bytes that change, as a patch, so a replica is sent no more than that.
 
 use crate::commands::CommandError;
-use crate::commands::spec::{Command, Cx, Group, Handler, flag};
-use crate::commands::string::KEY;
+use crate::commands::spec::{Command, Cx, Group, Handler, KEY, flag};
 use crate::store::View;
 use crate::store::mutation::Mutation;
 

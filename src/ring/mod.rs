@@ -11,16 +11,17 @@
 //! Knows no socket, no clock, no randomness and not who is alive: a dead node keeps its slots until its row says that
 //! it has gone.
 
+mod member;
 mod placement;
 mod rates;
 mod rows;
 mod share;
 pub mod transfer;
-
 mod walk;
 
 #[cfg(test)]
 mod tests;
 
-pub use placement::{ALGORITHM_VERSION, MEMBERS_MAX, Member, REPLICAS_MAX, Ring, WEIGHT_MAX, WEIGHT_MIN};
+pub use member::{Member, WEIGHT_MAX, WEIGHT_MIN};
+pub use placement::{ALGORITHM_VERSION, MEMBERS_MAX, REPLICAS_MAX, Ring};
 pub use rows::{ROW_TEXT_BYTES_MAX, ROWS_BYTES_MAX, ROWS_MAX, Row, RowState, Rows, RowsError};

@@ -21,6 +21,7 @@
 //!
 //! With wilder weights the same procedure gets as near as its rounds allow. Distinct nodes and zones hold always.
 
+use super::member::{Member, WEIGHT_MAX, WEIGHT_MIN};
 use super::rates::settle;
 use super::share::due;
 use super::walk::Walk;
@@ -33,24 +34,8 @@ pub const ALGORITHM_VERSION: u32 = 1;
 pub const MEMBERS_MAX: usize = 1_024;
 /// The largest N; more counts as this.
 pub const REPLICAS_MAX: usize = 32;
-/// The smallest weight that counts; anything below, and what is not a number, counts as this.
-pub const WEIGHT_MIN: f64 = 0.01;
-/// The largest weight that counts.
-pub const WEIGHT_MAX: f64 = 100.0;
-
 /// Seed of the digests of this part. Never changes.
 pub(super) const DIGEST_SEED: u64 = 0x726f_6e64_6f2d_6469;
-
-/// What the ring needs to know of a node.
-#[derive(Clone, PartialEq, Debug)]
-pub struct Member {
-    /// Who it is; also the seed of its places on the circle.
-    pub id: NodeId,
-    /// Failure domain. Replicas of a slot go to distinct zones while there are enough; equal strings are one zone.
-    pub zone: String,
-    /// How much it should hold, relative to the others; [`WEIGHT_MIN`]..=[`WEIGHT_MAX`].
-    pub weight: f64,
-}
 
 /// Who holds what: an immutable table, two bytes for each slot and member.
 #[derive(Clone, PartialEq, Debug)]

@@ -10,7 +10,8 @@
 //!
 //! Does not spread rows, nor decide who may write which: that is for the parts that talk.
 
-use super::placement::{DIGEST_SEED, Member, Ring, WEIGHT_MAX, WEIGHT_MIN};
+use super::member::{Member, WEIGHT_MAX, WEIGHT_MIN};
+use super::placement::{DIGEST_SEED, Ring};
 use crate::base::ids::NodeId;
 use serde::{Deserialize, Serialize};
 use std::cmp::Ordering;

@@ -8,7 +8,7 @@
 //! With one zone, or as many equal zones as you like, and no weight above total/N, this is plainly
 //! `N * weight / total weight` copies of each slot.
 
-use super::placement::Member;
+use super::member::Member;
 use super::walk::zone_numbers;
 use crate::base::ids::SLOT_COUNT;
 

@@ -8,7 +8,7 @@
 //!
 //! Only `+ * / <` of IEEE 754 doubles are used, which are exact to the bit on every machine. Ties go to the lower id.
 
-use super::placement::Member;
+use super::member::Member;
 use crate::base::ids::{NodeId, SLOT_COUNT};
 use xxhash_rust::xxh3::xxh3_64_with_seed;
 

@@ -3,8 +3,10 @@
 //! Parsers are as strict as those of redis-server 7.0.15 (`hz 05` is not an integer, `1 mb` is not a size), and the
 //! error texts are Redis's where Redis has the kind.
 
+use super::error::ValueError;
 use super::file::split_words;
 use super::types::{Bind, BufferLimits, EventClasses, PeerAddr};
+use super::units::{parse_bytes, parse_millis};
 use std::fmt;
 
 /// What values an option takes.
@@ -76,48 +78,6 @@ pub enum Value {
     Percentiles(Vec<f64>),
     BufferLimits(BufferLimits),
     Events(EventClasses),
-}
-
-/// Why a value was not taken. The giver's fault; nothing changed.
-#[derive(Clone, PartialEq, Debug, thiserror::Error)]
-#[expect(missing_docs, reason = "the texts say what each one is")]
-pub enum ValueError {
-    #[error("wrong number of arguments")]
-    Count,
-    #[error("argument must be 'yes' or 'no'")]
-    YesNo,
-    #[error("argument couldn't be parsed into an integer")]
-    NotInteger,
-    #[error("argument must be between {min} and {max} inclusive")]
-    OutOfRange { min: String, max: String },
-    #[error("argument must be a memory value")]
-    NotBytes,
-    #[error("argument must be a time in milliseconds, or with one of the units ms, s, m, h, d")]
-    NotMillis,
-    #[error("argument couldn't be parsed into a number")]
-    NotFloat,
-    #[error("argument(s) must be one of the following: {}", .0.join(", "))]
-    NotChoice(&'static [&'static str]),
-    #[error("'{0}' is not an IP address")]
-    Address(String),
-    #[error("at least one address is needed")]
-    NoAddress,
-    #[error("'{0}' is not host:port")]
-    Peer(String),
-    #[error("Wrong number of arguments in buffer limit configuration.")]
-    BufferLimitCount,
-    #[error("Invalid client class specified in buffer limit configuration.")]
-    BufferLimitClass,
-    #[error("Error in hard, soft or soft_seconds setting in buffer limit configuration.")]
-    BufferLimitNumber,
-    #[error("Invalid event class character. Use 'Ag$lshzxeKEtmdn'.")]
-    EventClass,
-    #[error("Invalid latency-tracking-info-percentiles parameters")]
-    Percentile,
-    #[error("latency-tracking-info-percentiles parameters should sit between [0.0,100.0]")]
-    PercentileRange,
-    #[error("Unbalanced quotes in configuration line")]
-    Quotes,
 }
 
 impl Kind {
@@ -259,41 +219,6 @@ fn in_range<T: PartialOrd + fmt::Display>(number: T, min: T, max: T) -> Result<T
 fn parse_int(word: &str) -> Option<i64> {
     let number: i64 = word.parse().ok()?;
     (number.to_string() == word).then_some(number)
-}
-
-/// A number of bytes: digits, then nothing, `b`, or one of `k` `m` `g` (powers of 1000) `kb` `mb` `gb` (of 1024).
-pub fn parse_bytes(word: &str) -> Option<u64> {
-    let (digits, unit) = split_unit(word);
-    let factor: u64 = match unit.as_str() {
-        "" | "b" => 1,
-        "k" => 1_000,
-        "kb" => 1 << 10,
-        "m" => 1_000_000,
-        "mb" => 1 << 20,
-        "g" => 1_000_000_000,
-        "gb" => 1 << 30,
-        _ => return None,
-    };
-    digits.parse::<u64>().ok()?.checked_mul(factor)
-}
-
-fn parse_millis(word: &str) -> Option<u64> {
-    let (digits, unit) = split_unit(word);
-    let factor: u64 = match unit.as_str() {
-        "" | "ms" => 1,
-        "s" => 1_000,
-        "m" => 60_000,
-        "h" => 3_600_000,
-        "d" => 86_400_000,
-        _ => return None,
-    };
-    digits.parse::<u64>().ok()?.checked_mul(factor)
-}
-
-fn split_unit(word: &str) -> (&str, String) {
-    let end = word.find(|c: char| !c.is_ascii_digit()).unwrap_or(word.len());
-    let (digits, unit) = word.split_at(end);
-    (digits, unit.to_ascii_lowercase())
 }
 
 fn parse_binds(words: &[&str]) -> Result<Value, ValueError> {

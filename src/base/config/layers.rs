@@ -8,8 +8,10 @@
 //! variables there that nobody asked for (Kubernetes' `RONDO_SERVICE_HOST` for a service called rondo).
 
 use super::compat::{Fixed, REFUSED, SKIPPED};
+use super::entry::{Entry, Origin};
+use super::error::ValueError;
 use super::file::{SyntaxError, line_words};
-use super::kind::{Value, ValueError};
+use super::kind::Value;
 use super::settings::RuleError;
 use super::suggest::nearest;
 use super::table::{ALIASES, OPTIONS, Opt};
@@ -19,47 +21,6 @@ use std::path::{Path, PathBuf};
 
 /// How deep files may include each other; also what ends a file that includes itself.
 const INCLUDE_DEPTH_MAX: usize = 16;
-
-/// Where a value comes from.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub enum Origin {
-    /// The table.
-    Default,
-    /// A line of a file.
-    File {
-        /// The file.
-        path: PathBuf,
-        /// The line, counted from one.
-        line: usize,
-    },
-    /// An environment variable.
-    Env(String),
-    /// The command line.
-    Flag,
-    /// CONFIG SET.
-    Runtime,
-}
-
-impl fmt::Display for Origin {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Origin::Default => f.write_str("default"),
-            Origin::File { path, line } => write!(f, "{}:{line}", path.display()),
-            Origin::Env(variable) => write!(f, "environment variable {variable}"),
-            Origin::Flag => f.write_str("command line"),
-            Origin::Runtime => f.write_str("CONFIG SET"),
-        }
-    }
-}
-
-/// The value in force of one option.
-#[derive(Clone, PartialEq, Debug)]
-pub struct Entry {
-    /// The value.
-    pub value: Value,
-    /// Who set it.
-    pub origin: Origin,
-}
 
 /// Something that keeps the node from starting. The operator's fault; nothing was started.
 #[derive(Debug, thiserror::Error)]

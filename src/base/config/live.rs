@@ -8,9 +8,11 @@
 //! environment stay out, because secrets are given there in order not to be in a file.
 
 use super::compat::{FIXED, Fixed};
+use super::entry::{Entry, Origin};
+use super::error::ValueError;
 use super::file::{quoted, rewritten};
-use super::kind::{Value, ValueError};
-use super::layers::{Entry, Loaded, Origin, Problem, Problems};
+use super::kind::Value;
+use super::layers::{Loaded, Problem, Problems};
 use super::settings::{RuleError, Settings};
 use super::table::{ALIASES, OPTIONS, Opt};
 use crate::base::glob;

@@ -23,6 +23,8 @@
 #![doc = include_str!("OPTIONS.md")]
 
 mod compat;
+mod entry;
+mod error;
 mod file;
 mod kind;
 mod layers;
@@ -32,11 +34,14 @@ mod settings;
 mod suggest;
 mod table;
 mod types;
+mod units;
 
 pub use compat::{FIXED, Fixed, REFUSED, SKIPPED};
+pub use entry::{Entry, Origin};
+pub use error::ValueError;
 pub use file::{SyntaxError, split_words};
-pub use kind::{Kind, Value, ValueError};
-pub use layers::{Entry, Loaded, Origin, Problem, Problems, Sources, env_name, load};
+pub use kind::{Kind, Value};
+pub use layers::{Loaded, Problem, Problems, Sources, env_name, load};
 pub use live::{Config, RewriteError, SetError};
 pub use page::markdown;
 pub use settings::{Ports, RuleError, Settings};

@@ -3,8 +3,8 @@
 //! A [`Settings`] never changes; CONFIG SET replaces it as a whole. Names, units and defaults are the table's, so a field
 //! says only what the table does not.
 
+use super::entry::Entry;
 use super::kind::Value;
-use super::layers::Entry;
 use super::table::Opt;
 use super::types::{
     Bind, BufferLimits, ConflictMode, EventClasses, LogFormat, LogLevel, MaxmemoryPolicy, PeerAddr, QuorumMode,

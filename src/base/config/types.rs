@@ -3,7 +3,8 @@
 //! What `Display` writes is what CONFIG GET answers and CONFIG REWRITE puts into the file, and the parser reads it back
 //! to the same value.
 
-use super::kind::ValueError;
+use super::error::ValueError;
+use super::units::parse_bytes;
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
@@ -198,7 +199,7 @@ impl BufferLimits {
         }
         for group in words.chunks_exact(4) {
             let [class, hard, soft, seconds] = group else { continue };
-            let number = |text: &str| super::kind::parse_bytes(text).ok_or(ValueError::BufferLimitNumber);
+            let number = |text: &str| parse_bytes(text).ok_or(ValueError::BufferLimitNumber);
             let limit = BufferLimit {
                 hard_bytes: number(hard)?,
                 soft_bytes: number(soft)?,

@@ -3,8 +3,7 @@
 //! Rows only: the server runs these commands, because they need connections, options or other nodes. Arity, flags
 //! and key positions are Redis 7.0.15's: `oracle_tests` compares them with a real redis-server.
 
-use crate::commands::spec::{Command, Group, Handler, Keys, NodeCommand, flag};
-use crate::commands::string::KEY;
+use crate::commands::spec::{Command, Group, Handler, KEY, Keys, NodeCommand, flag};
 
 /// CLUSTER: nodes, slots and who has which.
 pub static CLUSTER: Command = Command {
