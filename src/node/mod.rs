@@ -110,8 +110,7 @@ pub fn run(config: Arc<Config>) -> Result<(), NodeError> {
     let pulse = Arc::new(Pulse::new(settings.workers));
     let workers = workers::start(settings.workers, &shared, &pulse)?;
     let health: Arc<dyn Health> = Arc::new(Ready(shared.clone()));
-    let _admin =
-        admin::spawn(listeners.admin, Admin { metrics: state.metrics.clone(), pulse, health, config: config.clone() })?;
+    let _admin = admin::spawn(listeners.admin, Admin { shared: shared.clone(), pulse, health })?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let local = tokio::task::LocalSet::new();
     let (cluster_listeners, config) = ((listeners.standalone, listeners.cluster, listeners.peer), config.clone());

@@ -14,6 +14,7 @@ pub mod held;
 pub mod meta;
 pub mod process;
 pub mod pulse;
+pub mod recent;
 pub mod share;
 pub mod state;
 pub mod topology;

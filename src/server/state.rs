@@ -15,6 +15,7 @@ use crate::server::commands::memory;
 use crate::server::commands::slowlog::SlowLog;
 use crate::server::figures::{ErrorCodes, Sampler};
 use crate::server::process::{self, Process};
+use crate::server::recent::Recent;
 use crate::server::topology::Topology;
 use crate::store::Store;
 
@@ -34,6 +35,8 @@ pub struct NodeState {
     pub errors: ErrorCodes,
     /// Rates and peaks; somebody has to call [`NodeState::sample`] ten times a second.
     pub sampler: Sampler,
+    /// The last seconds, kept by the same call.
+    pub recent: Recent,
     /// The process.
     pub process: Process,
     /// The cluster.
@@ -51,14 +54,17 @@ impl NodeState {
             slow_log: SlowLog::default(),
             errors: ErrorCodes::default(),
             sampler: Sampler::default(),
+            recent: Recent::default(),
             process: Process::read(run_id, now_ms),
             topology: ArcSwap::from_pointee(topology),
         }
     }
 
-    /// Reads the counters for INFO's rates and peaks.
+    /// Reads the counters for rates, peaks and percentiles.
     pub fn sample(&self, now_ms: u64) {
-        self.sampler.sample(now_ms, &self.metrics.totals(), self.store.used_bytes());
+        let totals = self.metrics.totals();
+        self.sampler.sample(now_ms, &totals, self.store.used_bytes());
+        self.recent.note(now_ms, &totals);
     }
 
     /// The node's memory now.

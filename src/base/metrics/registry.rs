@@ -104,6 +104,13 @@ pub struct CommandTotals {
     pub latency: LatencyTotals,
 }
 
+impl Default for Totals {
+    /// Nothing counted, of no command.
+    fn default() -> Totals {
+        Totals::zero(&[])
+    }
+}
+
 impl Totals {
     fn zero(commands: &[&'static str]) -> Totals {
         let zero = |name: &&'static str| CommandTotals {
@@ -152,7 +159,13 @@ impl Totals {
         }
     }
 
-    fn since(mut self, earlier: &Totals) -> Totals {
+    /// These totals without the commands' own, for whoever keeps many of them.
+    pub fn without_commands(&self) -> Totals {
+        Totals { counts: self.counts, latency: self.latency.clone(), commands: Vec::new() }
+    }
+
+    /// What was counted since `earlier`.
+    pub fn since(mut self, earlier: &Totals) -> Totals {
         for (now, before) in self.counts.iter_mut().zip(&earlier.counts) {
             *now = now.saturating_sub(*before);
         }

@@ -1,4 +1,4 @@
-//! The HTTP side of a node: `/metrics`, `/livez`, `/readyz`, and an index at `/`.
+//! The HTTP side of a node: `/metrics`, `/livez`, `/readyz`, `/status` (its shape is in `status`), and an index at `/`.
 //!
 //! It runs on a thread and event loop of its own: a scrape never delays a client, and a node whose loops are stuck can
 //! still say so.
@@ -10,15 +10,17 @@
 //! it to arrive, so long for a connection's life. Request bodies are never read. Nothing here changes the node, so there
 //! is no password; the listeners are bound where `bind` says.
 
+pub mod fetch;
+pub mod status;
+
 use super::pulse::{Pulse, SILENCE_MAX};
-use crate::base::config::Config;
-use crate::base::metrics::Registry;
-use axum::Router;
+use super::worker::Shared;
 use axum::extract::State;
 use axum::http::StatusCode;
 use axum::http::header::CONTENT_TYPE;
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
+use axum::{Json, Router};
 use hyper::server::conn::http1;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
@@ -48,14 +50,18 @@ pub trait Health: Send + Sync + 'static {
 
 /// What the pages are made of.
 pub struct Admin {
-    /// The counters and gauges.
-    pub metrics: Arc<Registry>,
+    /// The node.
+    pub shared: Arc<Shared>,
     /// The workers' loops.
     pub pulse: Arc<Pulse>,
     /// Readiness.
     pub health: Arc<dyn Health>,
-    /// Whether to add the `redis_*` names.
-    pub config: Arc<Config>,
+}
+
+/// What the pages share.
+struct Pages {
+    admin: Admin,
+    gatherer: status::Gatherer,
 }
 
 /// The running HTTP side; ends when dropped.
@@ -69,7 +75,7 @@ pub struct AdminThread {
 pub fn spawn(listeners: Vec<std::net::TcpListener>, admin: Admin) -> io::Result<AdminThread> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let (stop, stopped) = oneshot::channel();
-    let router = router(Arc::new(admin));
+    let router = router(Arc::new(Pages { admin, gatherer: status::Gatherer::default() }));
     let listeners = {
         let _entered = runtime.enter();
         let to_tokio = |listener: std::net::TcpListener| {
@@ -123,13 +129,16 @@ async fn serve(stream: TcpStream, router: Router, slot: OwnedSemaphorePermit) {
     drop(slot);
 }
 
-fn router(admin: Arc<Admin>) -> Router {
+fn router(pages: Arc<Pages>) -> Router {
     Router::new()
         .route("/", get(index))
         .route("/metrics", get(metrics))
         .route("/livez", get(livez))
         .route("/readyz", get(readyz))
-        .with_state(admin)
+        .route("/status", get(cluster_status))
+        .route("/status/node", get(node_status))
+        .route("/status/slots", get(slot_status))
+        .with_state(pages)
 }
 
 async fn index() -> &'static str {
@@ -137,17 +146,19 @@ async fn index() -> &'static str {
         "rondo ",
         env!("CARGO_PKG_VERSION"),
         "\n\n/metrics  counters, gauges and latencies for Prometheus\n/livez    200 while the process works\n/readyz   \
-         200 while this node's slots can reach their quorums\n"
+         200 while this node's slots can reach their quorums\n/status   the cluster as JSON; /status/node, \
+         /status/slots\n"
     )
 }
 
-async fn metrics(State(admin): State<Arc<Admin>>) -> Response {
-    let page = admin.metrics.render(admin.config.settings().metrics_redis_compat);
+async fn metrics(State(pages): State<Arc<Pages>>) -> Response {
+    let node = &pages.admin.shared.node;
+    let page = node.metrics.render(node.config.settings().metrics_redis_compat);
     ([(CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], page).into_response()
 }
 
-async fn livez(State(admin): State<Arc<Admin>>) -> (StatusCode, String) {
-    let stalled = admin.pulse.stalled(SILENCE_MAX);
+async fn livez(State(pages): State<Arc<Pages>>) -> (StatusCode, String) {
+    let stalled = pages.admin.pulse.stalled(SILENCE_MAX);
     if stalled.is_empty() {
         return (StatusCode::OK, "live\n".into());
     }
@@ -155,103 +166,24 @@ async fn livez(State(admin): State<Arc<Admin>>) -> (StatusCode, String) {
     (StatusCode::SERVICE_UNAVAILABLE, stalled.into_iter().map(line).collect())
 }
 
-async fn readyz(State(admin): State<Arc<Admin>>) -> (StatusCode, String) {
-    match admin.health.ready() {
+async fn readyz(State(pages): State<Arc<Pages>>) -> (StatusCode, String) {
+    match pages.admin.health.ready() {
         Ok(()) => (StatusCode::OK, "ready\n".into()),
         Err(reason) => (StatusCode::SERVICE_UNAVAILABLE, format!("{reason}\n")),
     }
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::base::config::{Sources, load};
-    use crate::base::metrics::Count;
-    use std::io::{Read, Write};
-    use std::net::{SocketAddr, TcpStream};
-    use std::sync::atomic::{AtomicBool, Ordering};
-
-    struct Switch(AtomicBool);
-
-    impl Health for Arc<Switch> {
-        fn ready(&self) -> Result<(), String> {
-            self.0.load(Ordering::Relaxed).then_some(()).ok_or_else(|| "no quorum for 3 slots".into())
-        }
-    }
-
-    fn start(workers: usize) -> (AdminThread, SocketAddr, Arc<Switch>) {
-        let switch = Arc::new(Switch(AtomicBool::new(true)));
-        let metrics = Arc::new(Registry::new(vec![]));
-        metrics.count(Count::Conflicts, 7);
-        let loaded = load(&Sources::default(), &|_| unreachable!("no file is given")).unwrap();
-        let admin = Admin {
-            metrics,
-            pulse: Arc::new(Pulse::new(workers)),
-            health: Arc::new(switch.clone()),
-            config: Arc::new(Config::new(loaded).unwrap()),
-        };
-        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-        let address = listener.local_addr().unwrap();
-        (spawn(vec![listener], admin).unwrap(), address, switch)
-    }
-
-    fn ask(address: SocketAddr, head: &str) -> String {
-        let mut stream = TcpStream::connect(address).unwrap();
-        stream.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
-        stream.write_all(head.as_bytes()).unwrap();
-        let mut reply = String::new();
-        stream.read_to_string(&mut reply).unwrap();
-        reply
-    }
-
-    fn get(address: SocketAddr, path: &str) -> String {
-        ask(address, &format!("GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"))
-    }
-
-    #[test]
-    fn pages_say_what_the_node_says() {
-        let (_thread, address, switch) = start(1);
-        assert!(get(address, "/").contains("/metrics"));
-        let metrics = get(address, "/metrics");
-        assert!(metrics.contains("text/plain; version=0.0.4"), "{metrics}");
-        assert!(metrics.contains("\nrondo_conflicts_total 7\n") && metrics.contains("\nredis_up 1\n"), "{metrics}");
-        assert!(get(address, "/livez").starts_with("HTTP/1.1 200"));
-        assert!(get(address, "/readyz").starts_with("HTTP/1.1 200"));
-        switch.0.store(false, Ordering::Relaxed);
-        let refused = get(address, "/readyz");
-        assert!(refused.starts_with("HTTP/1.1 503") && refused.ends_with("no quorum for 3 slots\n"), "{refused}");
-        assert!(get(address, "/nothing").starts_with("HTTP/1.1 404"));
-        assert!(ask(address, "POST /metrics HTTP/1.0\r\n\r\n").starts_with("HTTP/1.0 405"));
-    }
-
-    #[test]
-    fn a_head_above_the_limit_is_refused_and_one_below_is_not() {
-        let (_thread, address, _) = start(0);
-        let with_header = |length: usize| {
-            let filler = "x".repeat(length);
-            ask(address, &format!("GET / HTTP/1.1\r\nHost: x\r\nConnection: close\r\nFiller: {filler}\r\n\r\n"))
-        };
-        assert!(with_header(HEAD_BYTES_MAX / 2).starts_with("HTTP/1.1 200"));
-        assert!(with_header(HEAD_BYTES_MAX + 1).starts_with("HTTP/1.1 431"));
-    }
-
-    #[test]
-    fn connections_above_the_limit_wait_their_turn() {
-        let (_thread, address, _) = start(0);
-        let held: Vec<_> = (0..CONNECTIONS_MAX).map(|_| TcpStream::connect(address).unwrap()).collect();
-        let late = std::thread::spawn(move || get(address, "/livez"));
-        std::thread::sleep(Duration::from_millis(200));
-        assert!(!late.is_finished());
-        drop(held);
-        assert!(late.join().unwrap().starts_with("HTTP/1.1 200"));
-    }
-
-    #[test]
-    fn dropping_the_handle_frees_the_port() {
-        let (thread, address, _) = start(0);
-        let open = TcpStream::connect(address).unwrap();
-        drop(thread);
-        drop(open);
-        assert!(TcpStream::connect(address).is_err());
-    }
+async fn cluster_status(State(pages): State<Arc<Pages>>) -> Response {
+    Json(&*pages.gatherer.status(&pages.admin).await).into_response()
 }
+
+async fn node_status(State(pages): State<Arc<Pages>>) -> Response {
+    Json(status::figures(&pages.admin)).into_response()
+}
+
+async fn slot_status(State(pages): State<Arc<Pages>>) -> Response {
+    Json(status::slots(&pages.admin)).into_response()
+}
+
+#[cfg(test)]
+mod tests;

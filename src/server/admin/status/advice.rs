@@ -1,0 +1,234 @@
+//! What is wrong with a cluster, and what to do about it. Pure: a function of the figures.
+//!
+//! Each rule looks for one thing and names one next step. The alert rules in `grafana/alerts.yml` watch the same things
+//! over time; here only the moment counts, and the last ten seconds.
+
+use super::{Advice, ClusterStatus, Condition, Member, NodeFigures, Severity};
+
+/// Share of a limit from which on it is worth saying.
+const NEAR: f64 = 0.9;
+/// 99 of 100 reads or writes should take less, in microseconds.
+const SLOW_US: u64 = 100_000;
+
+/// Everything that is wrong, worst first.
+pub fn of(status: &ClusterStatus) -> Vec<Advice> {
+    let mut found = Vec::new();
+    ring(status, &mut found);
+    for member in &status.nodes {
+        condition(member, &mut found);
+        if let Some(figures) = &member.figures {
+            let mut note = |severity, problem: String, next_step: &str| {
+                found.push(Advice { severity, node: Some(member.name.clone()), problem, next_step: next_step.into() });
+            };
+            serving(figures, &mut note);
+            limits(figures, &mut note);
+        }
+    }
+    found.sort_by_key(|advice| std::cmp::Reverse(advice.severity));
+    found
+}
+
+fn ring(status: &ClusterStatus, found: &mut Vec<Advice>) {
+    let ring = &status.ring;
+    let mut note = |severity, problem: String, next_step: &str| {
+        found.push(Advice { severity, node: None, problem, next_step: next_step.into() });
+    };
+    if ring.members == 0 {
+        let next_step = "Wait for it; if it goes on, check that the addresses in `join` answer on their peer-port.";
+        note(Severity::Critical, "The node that was asked is not a member of a cluster yet.".into(), next_step);
+    }
+    if ring.slots_unserved > 0 {
+        let problem = format!("{} of 16384 slots have no node that can run their commands.", ring.slots_unserved);
+        note(Severity::Critical, problem, "Start the nodes that are down again.");
+    }
+    if !ring.agreed {
+        let next_step = "Wait half a minute; if it goes on, check that every node reaches every other's peer-port.";
+        note(Severity::Warning, "Nodes do not agree on who owns which slots.".into(), next_step);
+    }
+    if ring.members > 1 && ring.members < ring.replicas {
+        let problem = format!(
+            "Each key has {} copies and not the {} of `replicas`: there are too few nodes.",
+            ring.members, ring.replicas
+        );
+        note(Severity::Info, problem, "Start further nodes with `join`.");
+    }
+}
+
+fn condition(member: &Member, found: &mut Vec<Advice>) {
+    let (severity, problem, next_step) = match (member.condition, &member.silent) {
+        (Condition::Down, reason) => {
+            let why = reason.as_ref().map(|reason| format!(" ({reason})")).unwrap_or_default();
+            let next_step = format!(
+                "Start it again at {} with the same data-dir and cluster-secret; the others stand in for it until then.",
+                member.peer_addr
+            );
+            (Severity::Warning, format!("It does not answer{why}."), next_step)
+        }
+        (_, Some(reason)) => (
+            Severity::Info,
+            format!("It serves, but its figures could not be asked for: {reason}."),
+            format!("Make port {} of {} reachable from the other nodes.", member.admin_port, member.host),
+        ),
+        (Condition::Filling, None) => (
+            Severity::Info,
+            "It came back empty and fetches its keys from the others.".into(),
+            "Wait: it answers no read for a slot before it has it.".into(),
+        ),
+        (Condition::Catching, None) => (
+            Severity::Info,
+            "It is being handed the writes that it missed.".into(),
+            "Wait: nothing is read from it before it has them.".into(),
+        ),
+        (Condition::Joining | Condition::Leaving, None) => (
+            Severity::Info,
+            format!("It is {}: slots are changing hands.", member.condition.word()),
+            "Wait, and change no other node meanwhile.".into(),
+        ),
+        (Condition::Up, None) => return,
+    };
+    found.push(Advice { severity, node: Some(member.name.clone()), problem, next_step });
+}
+
+type Note<'a> = &'a mut dyn FnMut(Severity, String, &str);
+
+fn serving(figures: &NodeFigures, note: Note<'_>) {
+    if figures.workers_stuck > 0 {
+        let problem = format!("{} of its {} workers are stuck.", figures.workers_stuck, figures.workers);
+        note(Severity::Critical, problem, "Read its log, then restart it; send the log with a report.");
+    }
+    if let Some(reason) = &figures.not_ready {
+        let problem = format!("It is not ready: {reason}.");
+        note(Severity::Critical, problem, "Start the nodes that are down; check its peer-port if none is.");
+    }
+    if figures.recent.quorum_failures > 0 {
+        let problem = format!(
+            "It refused {} commands in the last ten seconds for want of a quorum.",
+            figures.recent.quorum_failures
+        );
+        note(Severity::Critical, problem, "Start the nodes that are down, or lower write-quorum and read-quorum.");
+    }
+    if figures.recent.unknown_outcomes > 0 {
+        let problem = format!("The outcome of {} writes is not known.", figures.recent.unknown_outcomes);
+        note(Severity::Warning, problem, "Look for a node that is down or slow; clients must look before they repeat.");
+    }
+    let slowest = figures.latency.read.p99_us.max(figures.latency.write.p99_us);
+    if slowest > SLOW_US {
+        let problem = format!("One command in a hundred takes up to {} ms.", slowest / 1_000);
+        note(Severity::Warning, problem, "Look at SLOWLOG, at the machine's CPU and at the links to the other nodes.");
+    }
+}
+
+fn limits(figures: &NodeFigures, note: Note<'_>) {
+    let memory = &figures.memory;
+    if memory.max_bytes > 0 && memory.used_bytes as f64 > memory.max_bytes as f64 * NEAR {
+        let what = match memory.policy.as_str() {
+            "noeviction" => (Severity::Critical, "writes are about to be refused"),
+            _ if figures.recent.evicted_keys > 0 => (Severity::Warning, "keys are being evicted"),
+            _ => (Severity::Info, "keys will be evicted"),
+        };
+        let problem = format!("Its memory is nearly used up: {}.", what.1);
+        note(what.0, problem, "Raise maxmemory, give keys a TTL, or add a node.");
+    }
+    if figures.clients_max > 0 && figures.clients as f64 > figures.clients_max as f64 * NEAR {
+        let problem = format!("{} of at most {} clients are connected.", figures.clients, figures.clients_max);
+        note(Severity::Warning, problem, "Raise maxclients, or let clients keep smaller pools.");
+    }
+    if figures.recent.hints_dropped > 0 {
+        let problem =
+            format!("It gave up {} writes that it kept for a node that is down.", figures.recent.hints_dropped);
+        note(Severity::Warning, problem, "Bring that node back; raise hint-bytes-max and hint-age-max-ms.");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::server::admin::status::{Memory, RingStatus};
+
+    fn member(name: &str, change: impl FnOnce(&mut NodeFigures)) -> Member {
+        let mut figures = NodeFigures { ready: true, name: name.into(), ..NodeFigures::default() };
+        change(&mut figures);
+        Member {
+            id: name.into(),
+            name: name.into(),
+            host: "h".into(),
+            port: 1,
+            cluster_port: 2,
+            admin_port: 3,
+            peer_addr: "h:4".into(),
+            zone: String::new(),
+            weight: 1.0,
+            condition: Condition::Up,
+            slots_held: 1,
+            slots_coordinated: 1,
+            figures: Some(figures),
+            silent: None,
+        }
+    }
+
+    fn problems(nodes: Vec<Member>, change: impl FnOnce(&mut ClusterStatus)) -> Vec<(Severity, String)> {
+        let ring = RingStatus { agreed: true, members: nodes.len(), replicas: nodes.len(), ..RingStatus::default() };
+        let mut status = ClusterStatus {
+            cluster: "c".into(),
+            seen_from: "a".into(),
+            time_ms: 0,
+            healthy: true,
+            advice: Vec::new(),
+            ring,
+            nodes,
+        };
+        change(&mut status);
+        let name = |advice: &Advice| advice.node.clone().unwrap_or_default();
+        of(&status).iter().map(|advice| (advice.severity, format!("{}: {}", name(advice), advice.problem))).collect()
+    }
+
+    #[test]
+    fn nothing_is_wrong_with_nodes_that_are_well() {
+        assert_eq!(problems(vec![member("a", |_| {}), member("b", |_| {})], |_| {}), []);
+    }
+
+    #[test]
+    fn each_thing_that_can_be_wrong_is_told_once_and_the_worst_first() {
+        let full = |policy: &str| Memory { used_bytes: 95, max_bytes: 100, resident_bytes: 1, policy: policy.into() };
+        let ill = member("ill", |figures| {
+            figures.ready = false;
+            figures.not_ready = Some("no quorum".into());
+            figures.workers_stuck = 1;
+            figures.memory = full("noeviction");
+            (figures.clients, figures.clients_max) = (95, 100);
+            figures.latency.write.p99_us = 200_000;
+            figures.recent.quorum_failures = 3;
+            figures.recent.unknown_outcomes = 2;
+            figures.recent.hints_dropped = 1;
+        });
+        let evicting = member("evicting", |figures| {
+            figures.memory = full("allkeys-lru");
+            figures.recent.evicted_keys = 9;
+        });
+        let mut gone = member("gone", |_| {});
+        (gone.condition, gone.figures, gone.silent) = (Condition::Down, None, Some("refused".into()));
+        let found = problems(vec![ill, evicting, gone], |status| {
+            status.ring.slots_unserved = 5;
+            status.ring.agreed = false;
+            status.ring.replicas = 5;
+        });
+        let count = |severity| found.iter().filter(|it| it.0 == severity).count();
+        assert_eq!(
+            (count(Severity::Critical), count(Severity::Warning), count(Severity::Info)),
+            (5, 7, 1),
+            "{found:#?}"
+        );
+        assert!(found.windows(2).all(|pair| pair[0].0 >= pair[1].0));
+        assert!(found.contains(&(Severity::Warning, "gone: It does not answer (refused).".into())), "{found:#?}");
+    }
+
+    #[test]
+    fn what_passes_by_itself_is_not_alarming() {
+        for condition in [Condition::Joining, Condition::Leaving, Condition::Filling, Condition::Catching] {
+            let mut member = member("a", |_| {});
+            member.condition = condition;
+            let found = problems(vec![member], |_| {});
+            assert_eq!(found.iter().map(|it| it.0).collect::<Vec<_>>(), [Severity::Info], "{condition:?}");
+        }
+    }
+}

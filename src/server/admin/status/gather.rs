@@ -1,0 +1,187 @@
+//! The whole cluster from one node: asks every other member for its figures, over HTTP, all at once.
+//!
+//! Answers are kept for [`KEPT`], and one gathering serves everybody who asks meanwhile, so that many open pages cost
+//! the cluster no more than one. A member that does not answer in time is shown without figures, and with the reason.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use tokio::sync::Mutex;
+use tokio::task::JoinSet;
+
+use super::local::digest;
+use super::{ClusterStatus, Condition, Member, NodeFigures, RingStatus, advice, figures};
+use crate::base::ids::NodeId;
+use crate::ring::{Row, RowState};
+use crate::server::admin::Admin;
+use crate::server::admin::fetch::fetch;
+use crate::server::topology::Topology;
+
+/// How long an answer serves everybody who asks.
+const KEPT: Duration = Duration::from_millis(500);
+/// How long a member may take.
+const ANSWER_DEADLINE: Duration = Duration::from_millis(700);
+/// Members that are asked at the same time.
+const ASKED_MAX: usize = 32;
+
+/// See the head of the file.
+#[derive(Default)]
+pub struct Gatherer {
+    state: Mutex<State>,
+}
+
+#[derive(Default)]
+struct State {
+    last: Option<(Instant, Arc<ClusterStatus>)>,
+    /// What members that answered once are called.
+    names: HashMap<NodeId, String>,
+}
+
+type Answers = BTreeMap<NodeId, Result<NodeFigures, String>>;
+
+impl Gatherer {
+    /// The cluster now, or as it was up to half a second ago.
+    pub async fn status(&self, admin: &Admin) -> Arc<ClusterStatus> {
+        let mut state = self.state.lock().await;
+        if let Some((_, status)) = state.last.as_ref().filter(|(at, _)| at.elapsed() < KEPT) {
+            return status.clone();
+        }
+        let topology = admin.shared.node.topology.load_full();
+        let members: Vec<&Row> = topology.rows.iter().filter(|row| row.state.is_member()).collect();
+        let mut answers = ask_others(&topology, &members).await;
+        answers.insert(topology.this, Ok(figures(admin)));
+        state.names.retain(|id, _| topology.rows.get(id).is_some());
+        for (id, answer) in &answers {
+            if let Ok(figures) = answer {
+                state.names.insert(*id, figures.name.clone());
+            }
+        }
+        let status = Arc::new(assemble(admin, &topology, &members, answers, &state.names));
+        state.last = Some((Instant::now(), status.clone()));
+        status
+    }
+}
+
+async fn ask_others(topology: &Topology, members: &[&Row]) -> Answers {
+    let (mut answers, mut asked) = (Answers::new(), JoinSet::new());
+    for row in members.iter().filter(|row| row.id != topology.this) {
+        if asked.len() == ASKED_MAX {
+            take_answer(asked.join_next().await, &mut answers);
+        }
+        let (id, host, port) = (row.id, row.host.clone(), row.admin_port);
+        asked.spawn(async move { (id, ask(&host, port).await) });
+    }
+    while let Some(answer) = asked.join_next().await {
+        take_answer(Some(answer), &mut answers);
+    }
+    answers
+}
+
+type Joined = Option<Result<(NodeId, Result<NodeFigures, String>), tokio::task::JoinError>>;
+
+fn take_answer(answer: Joined, answers: &mut Answers) {
+    if let Some(Ok((id, answer))) = answer {
+        answers.insert(id, answer);
+    }
+}
+
+async fn ask(host: &str, port: u16) -> Result<NodeFigures, String> {
+    if port == 0 {
+        return Err("its admin-port is off".into());
+    }
+    let body = fetch(host, port, "/status/node", ANSWER_DEADLINE).await.map_err(|error| error.to_string())?;
+    serde_json::from_slice(&body).map_err(|error| format!("its figures make no sense: {error}"))
+}
+
+fn assemble(
+    admin: &Admin,
+    topology: &Topology,
+    rows: &[&Row],
+    mut answers: Answers,
+    names: &HashMap<NodeId, String>,
+) -> ClusterStatus {
+    let node = &admin.shared.node;
+    let settings = node.config.settings();
+    let (conditions, held) = (conditions(admin, topology, rows), held(topology));
+    let mut nodes: Vec<Member> = Vec::with_capacity(rows.len());
+    for row in rows {
+        let answer = answers.remove(&row.id).unwrap_or_else(|| Err("it was not asked".into()));
+        let name = names.get(&row.id).cloned().unwrap_or_else(|| format!("{}:{}", row.host, row.port));
+        let (slots_held, slots_coordinated) = held.get(&row.id).copied().unwrap_or_default();
+        nodes.push(Member {
+            id: row.id.to_string(),
+            name,
+            host: row.host.clone(),
+            port: row.port,
+            cluster_port: row.cluster_port,
+            admin_port: row.admin_port,
+            peer_addr: row.peer_addr.to_string(),
+            zone: row.zone.clone(),
+            weight: row.weight,
+            condition: conditions.get(&row.id).copied().unwrap_or(Condition::Down),
+            slots_held,
+            slots_coordinated,
+            silent: answer.as_ref().err().cloned(),
+            figures: answer.ok(),
+        });
+    }
+    nodes.sort_by(|a, b| (&a.name, &a.id).cmp(&(&b.name, &b.id)));
+    let digests: Vec<&String> = nodes.iter().filter_map(|it| it.figures.as_ref()).map(|it| &it.ring_digest).collect();
+    let ring = RingStatus {
+        digest: digest(topology.figures.digest),
+        agreed: digests.windows(2).all(|pair| pair.first() == pair.last()),
+        members: nodes.len(),
+        up: nodes.iter().filter(|it| it.condition == Condition::Up).count(),
+        replicas: settings.replicas,
+        write_quorum: settings.write_quorum,
+        read_quorum: settings.read_quorum,
+        quorum_mode: settings.quorum_mode.name().into(),
+        slots_unserved: topology.map.runs.iter().filter(|run| !run.served).map(|run| run.len()).sum(),
+    };
+    let mut status = ClusterStatus {
+        cluster: settings.cluster_name.clone(),
+        seen_from: topology.this.to_string(),
+        time_ms: node.store.clock.now_ms(),
+        healthy: true,
+        advice: Vec::new(),
+        ring,
+        nodes,
+    };
+    status.advice = advice::of(&status);
+    status.healthy = status.advice.iter().all(|it| it.severity == super::Severity::Info);
+    status
+}
+
+/// What this node believes of each member.
+fn conditions(admin: &Admin, topology: &Topology, rows: &[&Row]) -> HashMap<NodeId, Condition> {
+    let view = admin.shared.view.load();
+    let mut conditions = HashMap::new();
+    for row in rows {
+        let peer = view.peers.iter().flatten().find(|peer| peer.id == row.id);
+        let usable = row.id == topology.this || peer.is_some_and(|peer| peer.is_usable());
+        let condition = match row.state {
+            _ if !usable => Condition::Down,
+            RowState::Joining => Condition::Joining,
+            RowState::Leaving => Condition::Leaving,
+            _ if !row.warm => Condition::Filling,
+            _ if peer.is_some_and(|peer| !peer.missed.is_empty()) => Condition::Catching,
+            _ => Condition::Up,
+        };
+        conditions.insert(row.id, condition);
+    }
+    conditions
+}
+
+/// Slots held and slots coordinated, by node.
+fn held(topology: &Topology) -> HashMap<NodeId, (usize, usize)> {
+    let mut held: HashMap<NodeId, (usize, usize)> = HashMap::new();
+    for run in &topology.map.runs {
+        for (place, id) in run.nodes.iter().enumerate() {
+            let (held, coordinated) = held.entry(*id).or_default();
+            *held += run.len();
+            *coordinated += if place == 0 && run.served { run.len() } else { 0 };
+        }
+    }
+    held
+}

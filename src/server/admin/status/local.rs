@@ -1,0 +1,178 @@
+//! What this node says of itself, read from its parts at the moment of asking.
+
+use std::collections::BTreeMap;
+use std::sync::atomic::Ordering;
+
+use serde::{Deserialize, Serialize};
+
+use super::{LatencyByClass, Link, Memory, NodeFigures, Percentiles, Rates};
+use crate::base::ids::{NodeId, Slot};
+use crate::base::metrics::{Class, Count, Totals};
+use crate::peer::registry::Peer;
+use crate::server::admin::Admin;
+use crate::server::process;
+use crate::server::pulse::SILENCE_MAX;
+use crate::server::recent::Lately;
+
+/// Defines [`Events`]: each field is the sum of counters of the metrics' table.
+macro_rules! events {
+    ($($(#[$doc:meta])* $field:ident = $($count:ident)+;)+) => {
+        /// Things that happen, counted.
+        #[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+        #[serde(default)]
+        pub struct Events { $($(#[$doc])* pub $field: u64,)+ }
+
+        impl Events {
+            fn of(totals: &Totals) -> Events {
+                Events { $($field: 0 $(+ totals.count(Count::$count))+,)+ }
+            }
+        }
+    };
+}
+
+events! {
+    /// Commands refused because too few replicas answered.
+    quorum_failures = ReadQuorumFailures WriteQuorumFailures;
+    /// Writes whose outcome could not be learned.
+    unknown_outcomes = UnknownOutcomes;
+    /// Merges of versions that did not know of each other.
+    conflicts = Conflicts;
+    /// Keys mended because a read found replicas that differed.
+    read_repairs = ReadRepairs;
+    /// Keys mended by comparing what replicas hold in the background.
+    anti_entropy_repairs = AntiEntropyRepairs;
+    /// Writes kept for a replica that was down.
+    hints_stored = HintsStored;
+    /// Kept writes that were delivered.
+    hints_replayed = HintsReplayed;
+    /// Kept writes that were given up.
+    hints_dropped = HintsDropped;
+    /// Commands sent on to the coordinator of their key.
+    forwarded = Forwarded;
+    /// Of those, the ones that were not answered.
+    forward_failures = ForwardFailures;
+    /// Keys removed because their time was up.
+    expired_keys = ExpiredKeys;
+    /// Keys given up because maxmemory was reached.
+    evicted_keys = EvictedKeys;
+    /// Error replies.
+    error_replies = ErrorReplies;
+    /// Clients refused because of maxclients.
+    connections_rejected = ConnectionsRejected;
+    /// Peer messages refused because their stamp lay too far in the future.
+    clock_refusals = ClockRefusals;
+}
+
+/// This node's figures.
+pub fn figures(admin: &Admin) -> NodeFigures {
+    let (state, settings) = (&admin.shared.node, admin.shared.node.config.settings());
+    let topology = state.topology.load();
+    let now_ms = state.store.clock.now_ms();
+    let counts = state.store.count_keys(Slot::all());
+    let (lately, totals) = (state.recent.read(), state.metrics.totals());
+    let ready = admin.health.ready();
+    let view = admin.shared.view.load();
+    NodeFigures {
+        id: topology.this.to_string(),
+        name: topology.figures.node_name.clone(),
+        version: env!("CARGO_PKG_VERSION").into(),
+        pid: state.process.pid,
+        time_ms: now_ms,
+        uptime_s: now_ms.saturating_sub(state.process.started_ms) / 1_000,
+        ready: ready.is_ok(),
+        not_ready: ready.err(),
+        workers: settings.workers,
+        workers_stuck: admin.pulse.stalled(SILENCE_MAX).len(),
+        ring_digest: digest(topology.figures.digest),
+        keys: counts.values().map(|of_db| of_db.keys).sum(),
+        keys_expiring: counts.values().map(|of_db| of_db.expires).sum(),
+        memory: Memory {
+            used_bytes: state.store.used_bytes(),
+            max_bytes: settings.maxmemory,
+            resident_bytes: process::resident_bytes(),
+            policy: settings.maxmemory_policy.name().into(),
+        },
+        clients: state.clients.len() as u64,
+        clients_max: settings.maxclients as u64,
+        rates: rates(&lately),
+        latency: latency(&lately.totals),
+        recent: Events::of(&lately.totals),
+        totals: Events::of(&totals),
+        links: view.peers.iter().flatten().map(|peer| link(peer)).collect(),
+    }
+}
+
+/// A ring's digest as people see it.
+pub fn digest(digest: u64) -> String {
+    format!("{digest:016x}")
+}
+
+fn rates(lately: &Lately) -> Rates {
+    let count = |count: Count| lately.totals.count(count);
+    let answered = |class: Class| lately.totals.latency(class).count();
+    let (reads, writes, admin) = (answered(Class::Read), answered(Class::Write), answered(Class::Admin));
+    let (hits, misses) = (count(Count::KeyspaceHits), count(Count::KeyspaceMisses));
+    Rates {
+        commands: lately.rate(reads + writes + admin),
+        reads: lately.rate(reads),
+        writes: lately.rate(writes),
+        errors: lately.rate(count(Count::ErrorReplies)),
+        forwarded: lately.rate(count(Count::Forwarded)),
+        input_bytes: lately.rate(count(Count::NetInputBytes)),
+        output_bytes: lately.rate(count(Count::NetOutputBytes)),
+        hit_ratio: (hits + misses > 0).then(|| hits as f64 / (hits + misses) as f64),
+    }
+}
+
+fn latency(totals: &Totals) -> LatencyByClass {
+    let percentiles = |class: Class| {
+        let latency = totals.latency(class);
+        Percentiles {
+            p50_us: latency.percentile_us(50.0),
+            p99_us: latency.percentile_us(99.0),
+            p999_us: latency.percentile_us(99.9),
+        }
+    };
+    LatencyByClass {
+        read: percentiles(Class::Read),
+        write: percentiles(Class::Write),
+        admin: percentiles(Class::Admin),
+    }
+}
+
+fn link(peer: &Peer) -> Link {
+    Link {
+        peer: peer.id.to_string(),
+        addr: peer.addr.to_string(),
+        open: peer.is_usable(),
+        queued_bytes: peer.pending_bytes() as u64,
+        hints: peer.missed.writes.load(Ordering::Relaxed),
+    }
+}
+
+/// Who holds and coordinates which slots.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct SlotStatus {
+    /// The digest of the ring that these are the slots of.
+    pub digest: String,
+    /// Ids; runs name nodes by their place here.
+    pub nodes: Vec<String>,
+    /// Slots beside each other with the same holders: first slot, last slot, and the holders, the one that coordinates
+    /// first, the others by id. Without gaps, in the order of the slots.
+    pub runs: Vec<(u16, u16, Vec<usize>)>,
+}
+
+/// The slots as this node sees them.
+pub fn slots(admin: &Admin) -> SlotStatus {
+    let topology = admin.shared.node.topology.load();
+    let mut nodes: Vec<NodeId> = topology.rows.iter().map(|row| row.id).collect();
+    let runs = &topology.map.runs;
+    nodes.retain(|id| runs.iter().any(|run| run.nodes.contains(id)));
+    let places: BTreeMap<NodeId, usize> = nodes.iter().enumerate().map(|(at, id)| (*id, at)).collect();
+    let holders = |ids: &[NodeId]| ids.iter().filter_map(|id| places.get(id).copied()).collect();
+    SlotStatus {
+        digest: digest(topology.figures.digest),
+        nodes: nodes.iter().map(ToString::to_string).collect(),
+        runs: runs.iter().map(|run| (run.first.number(), run.last.number(), holders(&run.nodes))).collect(),
+    }
+}

@@ -1,0 +1,283 @@
+//! `/status`: the whole cluster as JSON, from any node; the one source of `rondo cluster`, `rondo top` and the live page.
+//!
+//! - `GET /status` is a [`ClusterStatus`]: what the asked node believes of every member, each member's own figures as
+//!   it gives them, and what is wrong with what to do about it ([`Advice`]).
+//! - `GET /status/node` is a [`NodeFigures`]: the asked node's own figures. `gather` asks the others for theirs.
+//! - `GET /status/slots` is a [`SlotStatus`]: who holds and coordinates which slots, for drawing the ring. It changes when
+//!   `ring.digest` or a member's `condition` does.
+//!
+//! Shape of `/status`, shortened:
+//! ```json
+//! {"cluster": "rondo", "seen_from": "<node id>", "time_ms": 0, "healthy": true,
+//!  "advice": [{"severity": "warning", "node": "<name>", "problem": "...", "next_step": "..."}],
+//!  "ring": {"digest": "0f...", "agreed": true, "members": 3, "up": 3, "replicas": 3, "write_quorum": 2, "read_quorum": 2,
+//!           "quorum_mode": "sloppy", "slots_unserved": 0},
+//!  "nodes": [{"id": "...", "name": "a", "host": "127.0.0.1", "port": 6379, "condition": "up", "slots_held": 16384,
+//!             "slots_coordinated": 5461, "silent": null,
+//!             "figures": {"keys": 0, "memory": {"used_bytes": 0}, "rates": {"reads": 0.0, "hit_ratio": null},
+//!                         "latency": {"read": {"p99_us": 64}}, "recent": {"quorum_failures": 0},
+//!                         "links": [{"peer": "<node id>", "open": true}]}}]}
+//! ```
+//! Counts named `*_us`, `*_ms`, `*_s` and `*_bytes` are in that unit; rates are per second over the last ten seconds;
+//! a ratio lies between 0 and 1 and is null when nothing happened. Fields are added, and not renamed.
+//!
+//! The types serialize and deserialize, so who reads the answer in Rust uses the types that wrote it.
+
+mod advice;
+mod gather;
+mod local;
+
+pub use gather::Gatherer;
+pub use local::{Events, SlotStatus, figures, slots};
+
+use serde::{Deserialize, Serialize};
+
+/// The cluster, seen from one node.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+pub struct ClusterStatus {
+    /// `cluster-name`.
+    pub cluster: String,
+    /// The id of the node that was asked.
+    pub seen_from: String,
+    /// When, in milliseconds since 1970.
+    pub time_ms: u64,
+    /// True when nothing in `advice` is worse than [`Severity::Info`].
+    pub healthy: bool,
+    /// What is wrong, worst first.
+    pub advice: Vec<Advice>,
+    /// The ring as the asked node sees it.
+    pub ring: RingStatus,
+    /// Every member, by name.
+    pub nodes: Vec<Member>,
+}
+
+/// How bad it is.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Severity {
+    /// Worth knowing.
+    Info,
+    /// Clients are served, but something must be done.
+    Warning,
+    /// Clients see errors, or are about to.
+    Critical,
+}
+
+/// Something that is wrong.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Advice {
+    /// How bad it is.
+    pub severity: Severity,
+    /// The name of the node that it is about; none for the cluster.
+    pub node: Option<String>,
+    /// What is wrong, a sentence.
+    pub problem: String,
+    /// What to do about it, a sentence.
+    pub next_step: String,
+}
+
+/// The ring.
+#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+pub struct RingStatus {
+    /// Equal on nodes that agree who owns what.
+    pub digest: String,
+    /// Every node that answered showed the same digest.
+    pub agreed: bool,
+    /// Nodes that own slots or are about to.
+    pub members: usize,
+    /// Those of them whose `condition` is up.
+    pub up: usize,
+    /// N.
+    pub replicas: usize,
+    /// W.
+    pub write_quorum: usize,
+    /// R.
+    pub read_quorum: usize,
+    /// `sloppy` or `strict`.
+    pub quorum_mode: String,
+    /// Slots that nobody can coordinate now.
+    pub slots_unserved: usize,
+}
+
+/// What is believed of a member, in one word.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Condition {
+    /// It answers and holds what it should.
+    Up,
+    /// It is coming: it fetches its future slots.
+    Joining,
+    /// It is going: it hands its slots over.
+    Leaving,
+    /// It answers, and fetches again what it forgot in a restart.
+    Filling,
+    /// It answers, and is being handed what it missed.
+    Catching,
+    /// It does not answer.
+    Down,
+}
+
+impl Condition {
+    /// The word that people read, and the JSON.
+    pub fn word(self) -> &'static str {
+        match self {
+            Condition::Up => "up",
+            Condition::Joining => "joining",
+            Condition::Leaving => "leaving",
+            Condition::Filling => "filling",
+            Condition::Catching => "catching",
+            Condition::Down => "down",
+        }
+    }
+}
+
+/// One member.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+pub struct Member {
+    /// Its id.
+    pub id: String,
+    /// Its name; of one that never answered, where clients reach it.
+    pub name: String,
+    /// The host that clients connect to.
+    pub host: String,
+    /// Its standalone face.
+    pub port: u16,
+    /// Its cluster face.
+    pub cluster_port: u16,
+    /// Its HTTP pages; 0 for none.
+    pub admin_port: u16,
+    /// Where other nodes reach it.
+    pub peer_addr: String,
+    /// Its failure domain.
+    pub zone: String,
+    /// Its share of the data, relative to the others.
+    pub weight: f64,
+    /// What the asked node believes of it.
+    pub condition: Condition,
+    /// Slots that it holds a copy of.
+    pub slots_held: usize,
+    /// Slots whose commands it runs now.
+    pub slots_coordinated: usize,
+    /// What it says of itself; none when it did not answer.
+    pub figures: Option<NodeFigures>,
+    /// Why it did not answer.
+    pub silent: Option<String>,
+}
+
+/// What a node says of itself.
+#[derive(Clone, PartialEq, Debug, Default, Serialize, Deserialize)]
+pub struct NodeFigures {
+    /// Its id.
+    pub id: String,
+    /// Its name.
+    pub name: String,
+    /// The version of rondo.
+    pub version: String,
+    /// Its process.
+    pub pid: u32,
+    /// Its clock, in milliseconds since 1970.
+    pub time_ms: u64,
+    /// How long it has been running, in seconds.
+    pub uptime_s: u64,
+    /// Its slots can reach their quorums.
+    pub ready: bool,
+    /// Why not.
+    pub not_ready: Option<String>,
+    /// Its threads that serve clients.
+    pub workers: usize,
+    /// Those that have been stuck for seconds.
+    pub workers_stuck: usize,
+    /// The digest of its ring.
+    pub ring_digest: String,
+    /// Keys that it holds, of all databases.
+    pub keys: u64,
+    /// Those with a deadline.
+    pub keys_expiring: u64,
+    /// Its memory.
+    pub memory: Memory,
+    /// Clients connected now.
+    pub clients: u64,
+    /// Clients that may be.
+    pub clients_max: u64,
+    /// How fast things go.
+    pub rates: Rates,
+    /// How long commands take, waiting for replicas included.
+    pub latency: LatencyByClass,
+    /// What happened in the last ten seconds.
+    pub recent: Events,
+    /// What happened since it started.
+    pub totals: Events,
+    /// Its links to the other nodes.
+    pub links: Vec<Link>,
+}
+
+/// Memory of a node.
+#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+pub struct Memory {
+    /// Taken by keys and values.
+    pub used_bytes: u64,
+    /// `maxmemory`; 0 for no limit.
+    pub max_bytes: u64,
+    /// Resident memory of the process.
+    pub resident_bytes: u64,
+    /// `maxmemory-policy`.
+    pub policy: String,
+}
+
+/// Per second, over the last ten seconds.
+#[derive(Clone, Copy, PartialEq, Debug, Default, Serialize, Deserialize)]
+pub struct Rates {
+    /// Commands answered.
+    pub commands: f64,
+    /// Those that only read keys.
+    pub reads: f64,
+    /// Those that may write keys.
+    pub writes: f64,
+    /// Error replies.
+    pub errors: f64,
+    /// Commands sent on to another node.
+    pub forwarded: f64,
+    /// Bytes from clients.
+    pub input_bytes: f64,
+    /// Bytes to clients.
+    pub output_bytes: f64,
+    /// Keys found, of those looked for.
+    pub hit_ratio: Option<f64>,
+}
+
+/// Times by class of command, over the last ten seconds.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+pub struct LatencyByClass {
+    /// Commands that only read keys.
+    pub read: Percentiles,
+    /// Commands that may write keys.
+    pub write: Percentiles,
+    /// Everything else.
+    pub admin: Percentiles,
+}
+
+/// Upper bounds, in microseconds, at most twice too high; 0 when nothing ran.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+pub struct Percentiles {
+    /// Half of the commands took at most this.
+    pub p50_us: u64,
+    /// 99 of 100.
+    pub p99_us: u64,
+    /// 999 of 1000.
+    pub p999_us: u64,
+}
+
+/// A link to another node.
+#[derive(Clone, PartialEq, Debug, Default, Serialize, Deserialize)]
+pub struct Link {
+    /// The other node's id.
+    pub peer: String,
+    /// Where it is reached.
+    pub addr: String,
+    /// It is connected and answers.
+    pub open: bool,
+    /// Bytes not sent, or sent and not acknowledged.
+    pub queued_bytes: u64,
+    /// Writes that it missed and has not been handed yet.
+    pub hints: u64,
+}

@@ -1,0 +1,154 @@
+//! The pages over real connections: what they say, and where their limits are.
+
+use super::status::{ClusterStatus, Condition, NodeFigures, Severity, SlotStatus};
+use super::*;
+use crate::base::config::{Config, Sources, load};
+use crate::base::ids::{ActorId, SLOT_COUNT};
+use crate::base::metrics::Count;
+use crate::peer::handshake::{Hello, LinkKind};
+use crate::replication::coordinator::{Coordinator, View};
+use crate::server::state::NodeState;
+use crate::server::topology::tests::picture;
+use crate::store::Store;
+use arc_swap::ArcSwap;
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpStream};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Instant;
+
+struct Switch(AtomicBool);
+
+impl Health for Arc<Switch> {
+    fn ready(&self) -> Result<(), String> {
+        self.0.load(Ordering::Relaxed).then_some(()).ok_or_else(|| "no quorum for 3 slots".into())
+    }
+}
+
+/// The node of a cluster of three, of which it sees only itself.
+fn shared() -> Arc<Shared> {
+    let loaded = load(&Sources::default(), &|_| unreachable!("no file is given")).unwrap();
+    let config = Arc::new(Config::new(loaded).unwrap());
+    let store = Arc::new(Store::new(ActorId { node: 1, boot: 1 }));
+    let node = Arc::new(NodeState::new(config, store.clone(), picture(3, 2), "ab".repeat(20), 1_000));
+    node.metrics.count(Count::Conflicts, 7);
+    let hello = Hello { cluster: "c".into(), node: node.topology.load().this, boot: 1, kind: LinkKind::Control };
+    let coordinator = Arc::new(Coordinator { store, metrics: node.metrics.clone() });
+    let view = ArcSwap::from_pointee(View::default());
+    Arc::new(Shared { node, coordinator, view, hello, secret: Arc::new([]), epoch: Instant::now() })
+}
+
+fn start(workers: usize) -> (AdminThread, SocketAddr, Arc<Switch>) {
+    let switch = Arc::new(Switch(AtomicBool::new(true)));
+    let admin = Admin { shared: shared(), pulse: Arc::new(Pulse::new(workers)), health: Arc::new(switch.clone()) };
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    (spawn(vec![listener], admin).unwrap(), address, switch)
+}
+
+fn ask(address: SocketAddr, head: &str) -> String {
+    let mut stream = TcpStream::connect(address).unwrap();
+    stream.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
+    stream.write_all(head.as_bytes()).unwrap();
+    let mut reply = String::new();
+    stream.read_to_string(&mut reply).unwrap();
+    reply
+}
+
+fn get(address: SocketAddr, path: &str) -> String {
+    ask(address, &format!("GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"))
+}
+
+#[test]
+fn pages_say_what_the_node_says() {
+    let (_thread, address, switch) = start(1);
+    assert!(get(address, "/").contains("/metrics"));
+    let metrics = get(address, "/metrics");
+    assert!(metrics.contains("text/plain; version=0.0.4"), "{metrics}");
+    assert!(metrics.contains("\nrondo_conflicts_total 7\n") && metrics.contains("\nredis_up 1\n"), "{metrics}");
+    assert!(get(address, "/livez").starts_with("HTTP/1.1 200"));
+    assert!(get(address, "/readyz").starts_with("HTTP/1.1 200"));
+    switch.0.store(false, Ordering::Relaxed);
+    let refused = get(address, "/readyz");
+    assert!(refused.starts_with("HTTP/1.1 503") && refused.ends_with("no quorum for 3 slots\n"), "{refused}");
+    assert!(get(address, "/nothing").starts_with("HTTP/1.1 404"));
+    assert!(ask(address, "POST /metrics HTTP/1.0\r\n\r\n").starts_with("HTTP/1.0 405"));
+}
+
+#[test]
+fn a_head_above_the_limit_is_refused_and_one_below_is_not() {
+    let (_thread, address, _) = start(0);
+    let with_header = |length: usize| {
+        let filler = "x".repeat(length);
+        ask(address, &format!("GET / HTTP/1.1\r\nHost: x\r\nConnection: close\r\nFiller: {filler}\r\n\r\n"))
+    };
+    assert!(with_header(HEAD_BYTES_MAX / 2).starts_with("HTTP/1.1 200"));
+    assert!(with_header(HEAD_BYTES_MAX + 1).starts_with("HTTP/1.1 431"));
+}
+
+#[test]
+fn connections_above_the_limit_wait_their_turn() {
+    let (_thread, address, _) = start(0);
+    let held: Vec<_> = (0..CONNECTIONS_MAX).map(|_| TcpStream::connect(address).unwrap()).collect();
+    let late = std::thread::spawn(move || get(address, "/livez"));
+    std::thread::sleep(Duration::from_millis(200));
+    assert!(!late.is_finished());
+    drop(held);
+    assert!(late.join().unwrap().starts_with("HTTP/1.1 200"));
+}
+
+#[test]
+fn dropping_the_handle_frees_the_port() {
+    let (thread, address, _) = start(0);
+    let open = TcpStream::connect(address).unwrap();
+    drop(thread);
+    drop(open);
+    assert!(TcpStream::connect(address).is_err());
+}
+
+/// The body of a page, through the client that nodes and the command line use.
+fn fetched<T: serde::de::DeserializeOwned>(address: SocketAddr, path: &str) -> T {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let body = fetch::fetch("127.0.0.1", address.port(), path, Duration::from_secs(10));
+    serde_json::from_slice(&runtime.block_on(body).unwrap()).unwrap()
+}
+
+#[test]
+fn a_node_tells_of_itself_and_of_members_that_are_silent() {
+    let (_thread, address, switch) = start(1);
+    let node: NodeFigures = fetched(address, "/status/node");
+    assert_eq!((node.name.as_str(), node.ready, node.totals.conflicts, node.workers_stuck), ("n1", true, 7, 0));
+    switch.0.store(false, Ordering::Relaxed);
+    let status: ClusterStatus = fetched(address, "/status");
+    assert_eq!((status.ring.members, status.ring.up, status.ring.agreed, status.healthy), (3, 1, true, false));
+    let own = status.nodes.iter().find(|it| it.id == status.seen_from).unwrap();
+    assert_eq!((own.condition, own.slots_held, own.slots_coordinated), (Condition::Up, SLOT_COUNT, SLOT_COUNT));
+    assert_eq!(own.figures.as_ref().unwrap().not_ready.as_deref(), Some("no quorum for 3 slots"));
+    let silent = status.nodes.iter().filter(|it| it.condition == Condition::Down && it.silent.is_some());
+    assert_eq!(silent.count(), 2);
+    assert_eq!(status.advice[0].severity, Severity::Critical);
+    let slots: SlotStatus = fetched(address, "/status/slots");
+    assert_eq!((slots.digest, slots.nodes.len()), (status.ring.digest, 3));
+    let count: usize = slots.runs.iter().map(|(first, last, _)| usize::from(last - first) + 1).sum();
+    assert_eq!(count, SLOT_COUNT);
+}
+
+#[test]
+fn whoever_is_no_admin_port_is_told_apart() {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let ask = |port, within| runtime.block_on(fetch::fetch("127.0.0.1", port, "/status", within)).unwrap_err();
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = listener.local_addr().unwrap().port();
+    assert!(matches!(ask(port, Duration::from_millis(50)), fetch::FetchError::TimedOut(_)));
+    let resp = std::thread::spawn(move || {
+        let _silent = listener.accept().unwrap();
+        let (mut stream, _) = listener.accept().unwrap();
+        stream.write_all(b"-ERR wrong number of arguments for 'get' command\r\n").unwrap();
+        _ = stream.read_to_end(&mut Vec::new());
+    });
+    assert!(matches!(ask(port, Duration::from_secs(10)), fetch::FetchError::NotHttp(_)));
+    resp.join().unwrap();
+    assert!(matches!(ask(port, Duration::from_secs(10)), fetch::FetchError::Io(_)));
+    let (_thread, address, _) = start(0);
+    let missing = runtime.block_on(fetch::fetch("127.0.0.1", address.port(), "/nothing", Duration::from_secs(10)));
+    assert!(matches!(missing, Err(fetch::FetchError::Status(status)) if status == 404));
+}
