@@ -8,11 +8,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::task::{AbortHandle, JoinSet};
-use tokio::time::{sleep, timeout};
+use tokio::time::{Instant, sleep, timeout};
 use tracing::debug;
 
 use crate::base::ids::NodeId;
 use crate::cluster::Cluster;
+use crate::cluster::clocks::{ASK_INTERVAL, Samples};
 use crate::peer::control::{ControlError, ControlLink, Request, Response};
 use crate::ring::{Row, Rows};
 
@@ -41,6 +42,7 @@ impl Cluster {
                 keep
             });
             self.links.lock().retain(|id, _| wanted.contains_key(id));
+            self.clocks.lock().retain(|id, _| wanted.contains_key(id));
             for (id, row) in wanted {
                 if running.contains_key(&id) {
                     continue;
@@ -122,12 +124,17 @@ impl Cluster {
     async fn converse(&self, row: &Row) {
         let (mut changes, link) = (self.changes(), self.link(row));
         let mut pause = COMPARE_INTERVAL;
+        let (mut clock, mut clock_due) = (Samples::default(), Instant::now());
         loop {
             changes.mark_unchanged();
             match self.compare(&link).await {
                 Ok(()) => {
                     pause = COMPARE_INTERVAL;
                     self.note_contact(row.id);
+                    if Instant::now() >= clock_due && self.ask_time(&link, &mut clock).await.is_ok() {
+                        clock_due = Instant::now() + ASK_INTERVAL;
+                        self.clocks.lock().extend(clock.best().map(|best| (row.id, best)));
+                    }
                     let _ = timeout(pause, changes.changed()).await;
                     sleep(GATHER_PAUSE).await;
                 }

@@ -7,6 +7,7 @@
 //! - `rules`: the decisions, pure: founding or joining, what to fetch from whom;
 //! - `lifecycle`: coming, filling up and going, in order;
 //! - `gossip`: how rows spread;
+//! - `clocks`: how far the nodes' clocks are apart, for people;
 //! - `service`: answers to other nodes' control connections;
 //! - `transfer`: keys that travel from node to node;
 //! - `shed`: keys that are no longer ours are dropped.
@@ -16,6 +17,7 @@
 //!
 //! Accepts no connection (whoever listens on the peer port hands them over), routes no request, counts no quorum.
 
+mod clocks;
 mod gossip;
 pub mod identity;
 mod lifecycle;
@@ -31,7 +33,7 @@ mod testing;
 mod tests;
 
 use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
@@ -49,6 +51,7 @@ use crate::peer::handshake::{Hello, LinkKind};
 use crate::ring::{Row, RowState, Rows};
 use crate::store::Store;
 
+pub use clocks::PeerClock;
 pub use identity::{Identity, load_or_derive};
 pub use topology::{Standing, Topology};
 pub use transfer::TransferError;
@@ -71,8 +74,17 @@ pub struct Cluster {
     changes: watch::Sender<u64>,
     contacts: Mutex<BTreeMap<NodeId, Instant>>,
     links: Mutex<BTreeMap<NodeId, Arc<ControlLink>>>,
+    clocks: Mutex<BTreeMap<NodeId, PeerClock>>,
     started: Instant,
     filled_slots: AtomicUsize,
+    transferred: Transferred,
+}
+
+/// Keys that travelled whole.
+#[derive(Debug, Default)]
+struct Transferred {
+    sent: AtomicU64,
+    received: AtomicU64,
 }
 
 /// The rows as they are being changed.
@@ -113,8 +125,10 @@ impl Cluster {
             changes: watch::channel(0).0,
             contacts: Mutex::default(),
             links: Mutex::default(),
+            clocks: Mutex::default(),
             started: Instant::now(),
             filled_slots: AtomicUsize::new(0),
+            transferred: Transferred::default(),
             config,
         })
     }
@@ -132,6 +146,17 @@ impl Cluster {
     /// True when this node may answer reads and be a source for others.
     pub fn is_warm(&self) -> bool {
         self.topology.load().is_warm()
+    }
+
+    /// What the clocks of the other nodes were found to show.
+    pub fn peer_clocks(&self) -> BTreeMap<NodeId, PeerClock> {
+        self.clocks.lock().clone()
+    }
+
+    /// Keys sent whole to other nodes, and received from them, since the start.
+    pub fn transferred_keys(&self) -> (u64, u64) {
+        let count = |count: &AtomicU64| count.load(Ordering::Relaxed);
+        (count(&self.transferred.sent), count(&self.transferred.received))
     }
 
     /// How many of its slots this node holds whole.

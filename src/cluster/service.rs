@@ -7,7 +7,7 @@ use tokio::net::TcpStream;
 use tokio::time::timeout;
 use tracing::debug;
 
-use crate::cluster::Cluster;
+use crate::cluster::{Cluster, clocks};
 use crate::peer::control::{ControlError, Refusal, Request, Response, read_request, write_response};
 use crate::peer::handshake::Hello;
 use crate::ring::Rows;
@@ -58,6 +58,7 @@ impl Cluster {
                 Ok(()) => Response::Stored,
                 Err(refusal) => Response::Refused(refusal),
             },
+            Request::Time => Response::Time(clocks::wall_us()),
         }
     }
 }

@@ -18,7 +18,7 @@ use crate::base::ids::{NodeId, Slot, slot_of};
 use crate::base::wire::WireError;
 use crate::cluster::Cluster;
 use crate::cluster::rules::{self, Pulls, Taken};
-use crate::peer::control::{ControlError, Entries, Refusal, Request, Response};
+use crate::peer::control::{ControlError, ControlLink, Entries, Refusal, Request, Response};
 use crate::ring::Row;
 use crate::store::entry::Entry;
 use crate::store::hash_name;
@@ -64,8 +64,7 @@ impl Cluster {
             loop {
                 cursor = self.read_batch(*slot, cursor, since, &mut piece);
                 if piece.len_bytes() >= PIECE_BYTES {
-                    sent += piece.count();
-                    link.ask(&Request::PutStates(std::mem::take(&mut piece)), PIECE_TIMEOUT).await?;
+                    sent += self.put_piece(&link, std::mem::take(&mut piece)).await?;
                 }
                 if cursor == 0 {
                     break;
@@ -76,10 +75,17 @@ impl Cluster {
             }
         }
         if !piece.is_empty() {
-            sent += piece.count();
-            link.ask(&Request::PutStates(piece), PIECE_TIMEOUT).await?;
+            sent += self.put_piece(&link, piece).await?;
         }
         Ok(sent)
+    }
+
+    /// Sends one piece; gives the number of its keys.
+    async fn put_piece(&self, link: &ControlLink, piece: Entries) -> Result<u64, TransferError> {
+        let count = piece.count();
+        link.ask(&Request::PutStates(piece), PIECE_TIMEOUT).await?;
+        self.transferred.sent.fetch_add(count, Ordering::Relaxed);
+        Ok(count)
     }
 
     /// Fetches what this node's slots hold elsewhere until it has enough of every one; see [`rules::pulls`].
@@ -170,13 +176,20 @@ impl Cluster {
     }
 
     /// What this node holds of `slots`, from `cursor` in the first of them on, as far as one piece goes.
-    pub(super) async fn read_piece(&self, slots: &[Slot], mut cursor: u64) -> Response {
+    pub(super) async fn read_piece(&self, slots: &[Slot], cursor: u64) -> Response {
         let mut entries = Entries::default();
+        let (slots_done, cursor) = self.read_into(&mut entries, slots, cursor).await;
+        self.transferred.sent.fetch_add(entries.count(), Ordering::Relaxed);
+        Response::Piece { entries, slots_done, cursor }
+    }
+
+    /// Fills one piece; gives how many of the slots are in it whole, and the cursor to go on from in the next.
+    async fn read_into(&self, entries: &mut Entries, slots: &[Slot], mut cursor: u64) -> (usize, u64) {
         for (at, slot) in slots.iter().enumerate() {
             loop {
-                cursor = self.read_batch(*slot, cursor, Hlc(0), &mut entries);
+                cursor = self.read_batch(*slot, cursor, Hlc(0), entries);
                 if entries.len_bytes() >= PIECE_BYTES {
-                    return Response::Piece { entries, slots_done: at + usize::from(cursor == 0), cursor };
+                    return (at + usize::from(cursor == 0), cursor);
                 }
                 if cursor == 0 {
                     break;
@@ -187,7 +200,7 @@ impl Cluster {
                 yield_now().await;
             }
         }
-        Response::Piece { entries, slots_done: slots.len(), cursor: 0 }
+        (slots.len(), 0)
     }
 
     /// Adds some entries of a slot under one lock; gives the next cursor, 0 at the end.
@@ -213,6 +226,7 @@ impl Cluster {
             let name = Name { db: key.db, key: key.key, hash: hash_name(key.db, key.key) };
             let rules = self.store.rules(now_ms);
             self.store.table(key.slot).merge(name, key.state, now_ms, &rules, &self.store.actors);
+            self.transferred.received.fetch_add(1, Ordering::Relaxed);
             if at % BATCH_ENTRIES_MAX == BATCH_ENTRIES_MAX - 1 {
                 yield_now().await;
             }

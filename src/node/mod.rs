@@ -6,6 +6,7 @@
 //! within `shutdown-timeout`, and the process ends.
 
 mod chores;
+mod gauges;
 mod listen;
 mod picture;
 mod workers;
@@ -20,7 +21,6 @@ use arc_swap::ArcSwap;
 use socket2::{Domain, Protocol, Socket, Type};
 
 use crate::base::config::{Bind, Config, Settings};
-use crate::base::metrics::{Gauge, Gauges};
 use crate::cluster::{Cluster, identity};
 use crate::membership::{Membership, MembershipConfig};
 use crate::peer::handshake::{Hello, LinkKind};
@@ -110,7 +110,7 @@ pub fn run(config: Arc<Config>) -> Result<(), NodeError> {
     let pulse = Arc::new(Pulse::new(settings.workers));
     let workers = workers::start(settings.workers, &shared, &pulse)?;
     let health: Arc<dyn Health> = Arc::new(Ready(shared.clone()));
-    let _admin = admin::spawn(listeners.admin, Admin { shared: shared.clone(), pulse, health })?;
+    let _admin = admin::spawn(listeners.admin, Admin { shared: shared.clone(), pulse: pulse.clone(), health })?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let local = tokio::task::LocalSet::new();
     let (cluster_listeners, config) = ((listeners.standalone, listeners.cluster, listeners.peer), config.clone());
@@ -130,7 +130,7 @@ pub fn run(config: Arc<Config>) -> Result<(), NodeError> {
         let membership = Membership::spawn(membership)?;
         let cluster = Cluster::new(config.clone(), identity, store, membership);
         let node = Arc::new(Node { config, shared, peers: Peers::new(lanes, lane_bytes), cluster, workers, peer_clients: Arc::default() });
-        add_gauges(&node);
+        gauges::add(&node, &pulse);
         tokio::task::spawn_local(node.cluster.clone().run());
         tokio::task::spawn_local(picture::keep(node.clone()));
         chores::start(&node);
@@ -240,40 +240,4 @@ fn listen_on(addr: SocketAddr, backlog: u32) -> std::io::Result<TcpListener> {
     socket.listen(i32::try_from(backlog).unwrap_or(511))?;
     socket.set_nonblocking(true)?;
     Ok(socket.into())
-}
-
-/// What `/metrics` and INFO read at a scrape.
-fn add_gauges(node: &Arc<Node>) {
-    let (weak, started) = (Arc::downgrade(node), Instant::now());
-    node.shared.node.metrics.add_source(move |gauges: &mut Gauges| {
-        let Some(node) = weak.upgrade() else { return };
-        let (state, settings) = (&node.shared.node, node.config.settings());
-        let topology = state.topology.load();
-        let name = node_name(&settings);
-        let labels = [env!("CARGO_PKG_VERSION"), &topology.this.to_string(), &name, &settings.zone];
-        gauges.set_labelled(Gauge::Info, &labels, 1.0);
-        gauges.set(Gauge::Uptime, started.elapsed().as_secs_f64());
-        gauges.set(Gauge::Ready, f64::from(u8::from(Ready(node.shared.clone()).ready().is_ok())));
-        gauges.set(Gauge::Workers, settings.workers as f64);
-        gauges.set(Gauge::ConnectedClients, state.clients.len() as f64);
-        gauges.set(Gauge::BlockedClients, 0.0);
-        gauges.set(Gauge::MaxClients, settings.maxclients as f64);
-        gauges.set(Gauge::MemoryUsed, state.store.used_bytes() as f64);
-        gauges.set(Gauge::MemoryMax, settings.maxmemory as f64);
-        gauges.set(Gauge::MemoryResident, crate::server::process::resident_bytes() as f64);
-        for (db, counts) in state.store.count_keys(crate::base::ids::Slot::all()) {
-            gauges.set_labelled(Gauge::Keys, &[&db.to_string()], counts.keys as f64);
-            gauges.set_labelled(Gauge::KeysExpiring, &[&db.to_string()], counts.expires as f64);
-        }
-        gauges.set(Gauge::MembersDown, (topology.figures.members - topology.figures.members_alive) as f64);
-        gauges.set_labelled(Gauge::RingInfo, &[&format!("{:016x}", topology.figures.digest)], 1.0);
-        gauges.set_labelled(Gauge::Members, &["normal"], topology.figures.members as f64);
-        let peers = node.peers.all();
-        let pending: u64 = peers.iter().map(|peer| peer.missed.writes.load(Ordering::Relaxed)).sum();
-        gauges.set(Gauge::HintsPending, pending as f64);
-        gauges.set(Gauge::HintsPendingBytes, 0.0);
-        for peer in peers {
-            gauges.set_labelled(Gauge::LinkQueuedBytes, &[&peer.addr.to_string()], peer.pending_bytes() as f64);
-        }
-    });
 }

@@ -40,6 +40,7 @@ const ADOPT: u8 = 3;
 const GET_SLOTS: u8 = 4;
 const PUT_STATES: u8 = 5;
 const REFUSED: u8 = 6;
+const TIME: u8 = 16;
 
 /// What one node asks of another.
 #[derive(Clone, PartialEq, Debug)]
@@ -66,6 +67,8 @@ pub enum Request {
     },
     /// "Merge these."
     PutStates(Entries),
+    /// "What time is it?"
+    Time,
 }
 
 /// What the other answers.
@@ -88,6 +91,8 @@ pub enum Response {
     },
     /// To `PutStates`: merged.
     Stored,
+    /// To `Time`: the other's wall clock, in microseconds since 1970.
+    Time(u64),
     /// It will not.
     Refused(Refusal),
 }
@@ -237,6 +242,7 @@ impl Request {
                 out.push(PUT_STATES);
                 entries.encode(out);
             }
+            Request::Time => out.push(TIME),
         }
     }
 
@@ -259,6 +265,7 @@ impl Request {
                 Request::GetSlots { slots, cursor }
             }
             PUT_STATES => Request::PutStates(Entries::decode(&mut reader)?),
+            TIME => Request::Time,
             _ => return Err(WireError),
         };
         if reader.is_empty() { Ok(request) } else { Err(WireError) }
@@ -284,6 +291,10 @@ impl Response {
                 entries.encode(out);
             }
             Response::Stored => out.push(PUT_STATES),
+            Response::Time(us) => {
+                out.push(TIME);
+                put_u64(out, *us);
+            }
             Response::Refused(refusal) => out.extend_from_slice(&[REFUSED, *refusal as u8]),
         }
     }
@@ -300,6 +311,7 @@ impl Response {
                 Response::Piece { entries: Entries::decode(&mut reader)?, slots_done, cursor }
             }
             PUT_STATES => Response::Stored,
+            TIME => Response::Time(reader.u64()?),
             REFUSED => {
                 let code = reader.u8()?;
                 let all = [Refusal::NotWarm, Refusal::Clock, Refusal::Malformed];
@@ -462,6 +474,7 @@ mod tests {
             Request::Adopt { node, generation: 5, version: 6 },
             Request::GetSlots { slots, cursor: 9 },
             Request::PutStates(entries.clone()),
+            Request::Time,
         ] {
             let mut out = Vec::new();
             request.encode(&mut out);
@@ -473,6 +486,7 @@ mod tests {
             Response::Adopted(true),
             Response::Piece { entries, slots_done: 3, cursor: 4 },
             Response::Stored,
+            Response::Time(8),
             Response::Refused(Refusal::Clock),
         ] {
             let mut out = Vec::new();

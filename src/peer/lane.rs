@@ -47,6 +47,9 @@ pub struct Lane {
     mismatches: AtomicUsize,
     writer: Notify,
     bytes_max: usize,
+    /// Bytes given to sockets, and connections lost, since the start.
+    sent_bytes: AtomicU64,
+    breaks: AtomicU64,
 }
 
 #[derive(Debug, Default)]
@@ -77,6 +80,8 @@ impl Lane {
             mismatches: AtomicUsize::new(0),
             writer: Notify::new(),
             bytes_max,
+            sent_bytes: AtomicU64::new(0),
+            breaks: AtomicU64::new(0),
         }
     }
 
@@ -200,6 +205,7 @@ impl Lane {
     pub fn close(&self, mut each: impl FnMut(Frame<'_>)) {
         let mut state = self.state.lock();
         self.open.store(false, Ordering::Release);
+        self.breaks.fetch_add(1, Ordering::Relaxed);
         let acked = self.acked.load(Ordering::Relaxed);
         if state.last > acked {
             let last = state.last;
@@ -234,12 +240,23 @@ impl Lane {
         }
         let taken = write(bytes)?;
         state.written += taken;
+        self.sent_bytes.fetch_add(taken as u64, Ordering::Relaxed);
         Ok(state.written < state.buf.len())
     }
 
     /// Waits until [`Lane::flush`] or [`Lane::fail`] is called.
     pub async fn flushed(&self) {
         self.writer.notified().await;
+    }
+
+    /// Bytes given to sockets since the start.
+    pub fn sent_bytes(&self) -> u64 {
+        self.sent_bytes.load(Ordering::Relaxed)
+    }
+
+    /// How often its connection was lost.
+    pub fn breaks(&self) -> u64 {
+        self.breaks.load(Ordering::Relaxed)
     }
 
     /// Bytes kept: not sent, or sent and not acknowledged.

@@ -57,6 +57,16 @@ impl Peer {
         self.lanes.iter().map(Lane::pending_bytes).sum()
     }
 
+    /// Bytes sent to the peer on all lanes.
+    pub fn sent_bytes(&self) -> u64 {
+        self.lanes.iter().map(Lane::sent_bytes).sum()
+    }
+
+    /// How often a lane's connection was lost.
+    pub fn breaks(&self) -> u64 {
+        self.lanes.iter().map(Lane::breaks).sum()
+    }
+
     /// Says that a lane has opened or closed.
     pub fn note_change(&self) {
         self.changed.notify_one();

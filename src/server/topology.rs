@@ -38,7 +38,7 @@ impl Topology {
         let map = SlotMap::of(ring, |id| alive.contains(id) && is_warm(id));
         let of_run = |first: Slot, last: Slot| (first.number()..=last.number()).filter_map(Slot::new);
         let coordinated: Vec<Slot> = map.of_coordinator(&this).flat_map(|run| of_run(run.first, run.last)).collect();
-        let members: Vec<&Row> = rows.iter().filter(|row| row.state != RowState::Gone).collect();
+        let members: Vec<&Row> = rows.iter().filter(|row| row.state.is_member()).collect();
         let figures = RingFigures {
             node_id: this.to_string(),
             node_name: name.to_owned(),

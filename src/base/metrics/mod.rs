@@ -6,7 +6,8 @@
 //! [`Registry::count`], which pays for an atomic addition to a shard of its own.
 //!
 //! Figures that are a state and not a count (keys, members, bytes in use) are gauges: nobody maintains them, they are
-//! asked for at the scrape from the sources that parts register with [`Registry::add_source`].
+//! asked for at the scrape from the sources that parts register with [`Registry::add_source`]. So are the few counters
+//! that a part keeps itself ([`Kept`]).
 //!
 //! Latencies go to histograms with fixed bounds, powers of two microseconds ([`Latency`]). The exporter's own histograms
 //! keep every raw sample until the next scrape, which at a million commands per second is a leak with a schedule.
@@ -18,9 +19,13 @@
 //! CONFIG RESETSTAT does not touch a shard: the registry remembers the totals of that moment and INFO subtracts them, so
 //! counters stay monotonic for Prometheus.
 //!
-//! Adding a metric: one row in `table.rs`, then count it, or give it in a source.
+//! Adding a metric: one row in `table.rs`, then count it, or give it in a source, and write `METRICS.md` anew (the test
+//! that compares them says how).
+#![doc = include_str!("METRICS.md")]
 
 mod latency;
+#[cfg(test)]
+mod page;
 mod registry;
 mod render;
 mod shard;
@@ -29,7 +34,7 @@ mod table;
 pub use latency::{Latency, LatencyTotals};
 pub use registry::{CommandTotals, Gauges, Registry, Totals};
 pub use shard::Worker;
-pub use table::{Class, Count, Gauge, Kind, Metric, metrics};
+pub use table::{Class, Count, Gauge, Given, Kept, Kind, Metric, metrics};
 
 #[cfg(test)]
 mod tests;

@@ -1,8 +1,8 @@
-//! The registry: hands out shards, sums them, and asks the sources for the gauges.
+//! The registry: hands out shards, sums them, and asks the sources for what they know.
 
 use super::latency::LatencyTotals;
 use super::shard::{Shard, Worker};
-use super::table::{Class, Count, Gauge};
+use super::table::{Class, Count, Given, Metric};
 use parking_lot::Mutex;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -183,26 +183,44 @@ impl Totals {
     }
 }
 
-/// The gauges of one scrape.
+/// What the sources gave at one scrape: gauges, and counters that they keep themselves.
 #[derive(Clone, Debug, Default)]
 pub struct Gauges {
-    pub(super) series: Vec<(Gauge, Vec<String>, f64)>,
+    pub(super) series: Vec<Series>,
+}
+
+/// One value with the values of its labels, in the order of the row.
+#[derive(Clone, Debug)]
+pub(super) struct Series {
+    pub(super) metric: &'static Metric,
+    pub(super) labels: Vec<String>,
+    pub(super) value: f64,
 }
 
 impl Gauges {
-    /// Gives the value of a gauge without labels.
-    pub fn set(&mut self, gauge: Gauge, value: f64) {
-        self.set_labelled(gauge, &[], value);
+    /// Gives the value of a metric without labels.
+    pub fn set(&mut self, given: impl Given, value: f64) {
+        self.set_labelled(given, &[], value);
     }
 
-    /// Gives one series of a gauge with labels; `labels` are their values in the order of the row.
-    pub fn set_labelled(&mut self, gauge: Gauge, labels: &[&str], value: f64) {
-        debug_assert_eq!(labels.len(), gauge.metric().labels.len(), "{gauge:?}");
-        self.series.push((gauge, labels.iter().map(|text| (*text).to_owned()).collect(), value));
+    /// Gives one series of a metric with labels; `labels` are their values in the order of the row.
+    pub fn set_labelled(&mut self, given: impl Given, labels: &[&str], value: f64) {
+        let metric = given.row();
+        debug_assert_eq!(labels.len(), metric.labels.len(), "{}", metric.name);
+        self.series.push(Series { metric, labels: labels.iter().map(|text| (*text).to_owned()).collect(), value });
     }
 
-    /// The value of a gauge: the sum over its series.
-    pub fn get(&self, gauge: Gauge) -> f64 {
-        self.series.iter().filter(|(known, ..)| *known == gauge).map(|(.., value)| value).sum()
+    /// The value of a metric: the sum over its series.
+    pub fn get(&self, given: impl Given) -> f64 {
+        self.of(given.row()).map(|series| series.value).sum()
+    }
+
+    /// The value of the series whose first label is this.
+    pub fn get_labelled(&self, given: impl Given, label: &str) -> Option<f64> {
+        self.of(given.row()).find(|series| series.labels.first().is_some_and(|it| it == label)).map(|it| it.value)
+    }
+
+    pub(super) fn of(&self, metric: &'static Metric) -> impl Iterator<Item = &Series> {
+        self.series.iter().filter(move |series| std::ptr::eq(series.metric, metric))
     }
 }

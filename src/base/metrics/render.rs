@@ -6,8 +6,8 @@
 //! Commands that never ran have no series.
 
 use super::latency::LatencyTotals;
-use super::registry::{CommandTotals, Gauges, Totals};
-use super::table::{COMMAND_LATENCY, COMMANDS, COUNTS, Class, Compat, Count, Gauge, Kind, Metric, REDIS_NAMES};
+use super::registry::{CommandTotals, Gauges, Series, Totals};
+use super::table::{COMMAND_LATENCY, COMMANDS, COUNTS, Class, Compat, Count, Gauge, Kept, Kind, Metric, REDIS_NAMES};
 use metrics::{Key, KeyName, Label, Level, Metadata, Recorder, SharedString};
 use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusRecorder};
 use std::fmt::Write;
@@ -21,9 +21,12 @@ pub fn render(totals: &Totals, gauges: &Gauges, redis_names: bool) -> String {
     for (metric, value) in COUNTS.iter().zip(totals.counts()) {
         page.counter(&own(metric.name), metric.help, labels(metric.fixed_labels), value);
     }
-    for (gauge, values, value) in &gauges.series {
-        let metric = gauge.metric();
-        page.gauge(&own(metric.name), metric.help, pairs(metric.labels, values), *value);
+    for series in gauges.series.iter().filter(|series| series.metric.kind == Kind::Gauge) {
+        let metric = series.metric;
+        page.gauge(&own(metric.name), metric.help, pairs(metric.labels, &series.labels), series.value);
+    }
+    for kept in Kept::all() {
+        page.kept(&own(kept.metric().name), kept.metric().help, gauges.of(kept.metric()), true);
     }
     for (i, metric) in COMMANDS.iter().enumerate() {
         page.commands(&own(metric.name), metric.help, "command", &totals.commands, i);
@@ -86,6 +89,20 @@ impl Page {
         }
     }
 
+    /// Counters with fractions, with their labels or as one series without.
+    fn kept<'s>(&mut self, name: &str, help: &str, all: impl Iterator<Item = &'s Series>, labelled: bool) {
+        let mut all = all.peekable();
+        if all.peek().is_some() {
+            self.head(name, help, Kind::Counter);
+        }
+        for series in all {
+            let names = series.metric.labels.iter().zip(&series.labels).filter(|_| labelled);
+            let labels: Vec<String> = names.map(|(name, value)| format!("{name}=\"{}\"", escaped(value))).collect();
+            let labels = if labels.is_empty() { String::new() } else { format!("{{{}}}", labels.join(",")) };
+            _ = writeln!(self.behind, "{name}{labels} {}", series.value);
+        }
+    }
+
     fn histogram(&mut self, metric: &Metric, totals: &Totals) {
         let name = own(metric.name);
         self.head(&name, metric.help, metric.kind);
@@ -123,12 +140,21 @@ impl Page {
             }
             Compat::Command(family) => self.commands(name, HELP, "cmd", &totals.commands, family),
             Compat::Gauge(gauge) => {
-                for (_, values, value) in gauges.series.iter().filter(|(known, ..)| *known == gauge) {
-                    self.gauge(name, HELP, redis_labels(gauge, values), *value);
+                for series in gauges.of(gauge.metric()) {
+                    self.gauge(name, HELP, redis_labels(gauge, &series.labels), series.value);
                 }
+            }
+            Compat::Kept(kept, label) => {
+                let all = gauges.of(kept.metric()).filter(|series| series.labels.iter().any(|it| it == label));
+                self.kept(name, HELP, all, false);
             }
         }
     }
+}
+
+/// A label's value as the text format writes it.
+fn escaped(value: &str) -> String {
+    value.replace('\\', "\\\\").replace('"', "\\\"").replace('\n', "\\n")
 }
 
 /// Redis calls its databases `db0`, `db1` ..., we show the number.

@@ -15,6 +15,24 @@ pub enum Kind {
     Histogram,
 }
 
+/// What a part gives the values of at a scrape: one of [`Gauge`] or [`Kept`].
+pub trait Given {
+    /// The row.
+    fn row(self) -> &'static Metric;
+}
+
+impl Given for Gauge {
+    fn row(self) -> &'static Metric {
+        self.metric()
+    }
+}
+
+impl Given for Kept {
+    fn row(self) -> &'static Metric {
+        self.metric()
+    }
+}
+
 /// One row.
 #[derive(Clone, Copy, Debug)]
 pub struct Metric {
@@ -28,6 +46,14 @@ pub struct Metric {
     pub labels: &'static [&'static str],
     /// One sentence.
     pub help: &'static str,
+}
+
+impl Metric {
+    /// What is counted, by the last word of the name as Prometheus asks for it.
+    pub fn unit(&self) -> &'static str {
+        let base = self.name.trim_end_matches("_total");
+        ["seconds", "bytes"].into_iter().find(|unit| base.ends_with(unit)).unwrap_or("number")
+    }
 }
 
 /// Kinds of commands that have a latency histogram of their own.
@@ -115,8 +141,6 @@ rows! {
     HintsReplayed = "hints_replayed_total", "Kept writes delivered to the replica that they were for.";
     HintsDropped = "hints_dropped_total", "Kept writes given up because of hint-bytes-max or hint-age-max-ms.";
     AntiEntropyRepairs = "anti_entropy_repairs_total", "Keys mended by comparing hash trees.";
-    SlotsReceived = "slot_transfers_total" { direction = "in" }, "Hash slots handed over between nodes.";
-    SlotsSent = "slot_transfers_total" { direction = "out" }, "Hash slots handed over between nodes.";
     ClockRefusals = "clock_refusals_total", "Peer messages refused because their stamp lay too far in the future.";
     RingRefusals = "ring_refusals_total", "Peer messages refused because they were sent under an older ring.";
 }
@@ -124,10 +148,12 @@ rows! {
 rows! {
     /// The gauges.
     Gauge, GAUGES, Kind::Gauge;
-    Info = "info" [version, node, name, zone], "Always 1; the labels say what this node is.";
+    Info = "info" [cluster, version, node, name, zone], "Always 1; the labels say what this node is.";
+    StartTime = "start_time_seconds", "When this node started, in seconds since 1970.";
     Uptime = "uptime_seconds", "Time since this node started.";
     Ready = "ready", "Whether this node's slots can reach their quorums (1) or not (0).";
     Workers = "workers", "Threads that serve clients.";
+    WorkersStuck = "workers_stuck", "Threads that serve clients and have not turned for seconds.";
     ConnectedClients = "connected_clients", "Clients connected now.";
     BlockedClients = "blocked_clients", "Clients waiting in a blocking command.";
     MaxClients = "max_clients", "Clients that may be connected at the same time.";
@@ -137,11 +163,26 @@ rows! {
     Keys = "keys" [db], "Keys held, of all replicas on this node.";
     KeysExpiring = "keys_expiring" [db], "Keys held that have a deadline.";
     Members = "members" [state], "Nodes in the ring by state.";
-    MembersDown = "members_down", "Nodes in the ring that this node believes down.";
-    RingInfo = "ring_info" [digest], "Always 1; nodes that agree on the ring show the same digest.";
+    MembersDown = "members_down", "Nodes in the ring that this node cannot reach, or that have not caught up yet.";
+    RingInfo = "ring_info" [cluster, digest], "Always 1; nodes that agree on the ring show the same digest.";
+    Slots = "slots" [role], "Hash slots that this node holds a copy of (held) and runs the commands of (coordinated).";
+    SlotsUnserved = "slots_unserved", "Hash slots that no node can run the commands of, as this node sees it.";
     HintsPending = "hints_pending", "Writes kept for replicas that are down.";
     HintsPendingBytes = "hints_pending_bytes", "Bytes of writes kept for replicas that are down.";
-    LinkQueuedBytes = "link_queued_bytes" [peer], "Bytes waiting to be sent to another node.";
+    LinkQueuedBytes = "link_queued_bytes" [peer], "Bytes waiting to be sent to another node, or to be acknowledged by it.";
+    PeerUp = "peer_up" [peer], "Whether the links to another node are open (1) or not (0).";
+    PeerRoundTrip = "peer_round_trip_seconds" [peer], "The shortest of the last round trips to another node.";
+    PeerClockAhead = "peer_clock_ahead_seconds" [peer], "How far another node's clock is ahead of this node's; negative when behind.";
+}
+
+rows! {
+    /// Counters that the parts keep themselves, and give at a scrape as they give gauges.
+    Kept, KEPT, Kind::Counter;
+    CpuSeconds = "cpu_seconds_total" [mode], "Processor time used by all threads, in user mode and in the kernel.";
+    Errors = "errors_total" [code], "Error replies by the first word of their text, since the last CONFIG RESETSTAT.";
+    LinkSentBytes = "link_sent_bytes_total" [peer], "Bytes sent to another node on the links for replicas.";
+    LinkBreaks = "link_breaks_total" [peer], "Times that a link for replicas to another node was lost.";
+    TransferredKeys = "transferred_keys_total" [direction], "Keys sent whole to other nodes (out) or received whole (in): handover, hints, refilling.";
 }
 
 /// Families with one series per command, and the latency histogram: their values come from the shards.
@@ -167,7 +208,7 @@ const fn per_command(name: &'static str, help: &'static str) -> Metric {
 
 /// Every row, for listings and tests.
 pub fn metrics() -> impl Iterator<Item = &'static Metric> {
-    COUNTS.iter().chain(&COMMANDS).chain(&GAUGES).chain([&COMMAND_LATENCY])
+    COUNTS.iter().chain(&COMMANDS).chain(&KEPT).chain([&COMMAND_LATENCY]).chain(&GAUGES)
 }
 
 /// Where a `redis_*` series takes its value from.
@@ -175,6 +216,8 @@ pub fn metrics() -> impl Iterator<Item = &'static Metric> {
 pub(super) enum Compat {
     Count(Count),
     Gauge(Gauge),
+    /// The series of a kept counter whose label has this value.
+    Kept(Kept, &'static str),
     Constant(f64),
     /// Index into [`COMMANDS`], shown per command under the label `cmd`.
     Command(usize),
@@ -189,6 +232,9 @@ pub(super) enum Compat {
 pub(super) static REDIS_NAMES: &[(&str, Compat)] = &[
     ("redis_up", Compat::Constant(1.0)),
     ("redis_uptime_in_seconds", Compat::Gauge(Gauge::Uptime)),
+    ("redis_start_time_seconds", Compat::Gauge(Gauge::StartTime)),
+    ("redis_cpu_user_seconds_total", Compat::Kept(Kept::CpuSeconds, "user")),
+    ("redis_cpu_sys_seconds_total", Compat::Kept(Kept::CpuSeconds, "system")),
     ("redis_connected_clients", Compat::Gauge(Gauge::ConnectedClients)),
     ("redis_blocked_clients", Compat::Gauge(Gauge::BlockedClients)),
     ("redis_config_maxclients", Compat::Gauge(Gauge::MaxClients)),

@@ -23,6 +23,17 @@ fn names_and_labels_follow_the_rules() {
     assert_eq!(compat.len(), REDIS_NAMES.len());
 }
 
+/// `RONDO_TEST_WRITE_PAGES=1 cargo test --lib metrics` writes the page anew.
+#[test]
+fn the_page_for_people_is_that_of_the_table() {
+    let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("src/base/metrics/METRICS.md");
+    if std::env::var_os("RONDO_TEST_WRITE_PAGES").is_some() {
+        std::fs::write(&path, page::markdown()).unwrap();
+    }
+    let written = std::fs::read_to_string(path).unwrap();
+    assert_eq!(written, page::markdown(), "write METRICS.md anew: RONDO_TEST_WRITE_PAGES=1 cargo test --lib metrics");
+}
+
 #[test]
 fn shards_of_many_threads_add_up() {
     let registry = Arc::new(Registry::new(vec!["get", "set"]));
@@ -101,7 +112,10 @@ fn the_page_holds_every_count_and_gauge_under_both_names() {
     registry.add_source(|gauges| {
         gauges.set(Gauge::MemoryUsed, 12.5);
         gauges.set_labelled(Gauge::Keys, &["0"], 7.0);
-        gauges.set_labelled(Gauge::Info, &["1.0", "ab", "a\"b\\c\nd", ""], 1.0);
+        gauges.set_labelled(Gauge::Info, &["c", "1.0", "ab", "a\"b\\c\nd", ""], 1.0);
+        gauges.set_labelled(Kept::CpuSeconds, &["user"], 1.5);
+        gauges.set_labelled(Kept::CpuSeconds, &["system"], 0.5);
+        gauges.set_labelled(Kept::Errors, &["a\"b"], 2.0);
     });
     let page = series(&registry.render(true));
     let expected = [
@@ -118,7 +132,11 @@ fn the_page_holds_every_count_and_gauge_under_both_names() {
         ("redis_memory_used_bytes", 12.5),
         ("rondo_keys{db=\"0\"}", 7.0),
         ("redis_db_keys{db=\"db0\"}", 7.0),
-        ("rondo_info{version=\"1.0\",node=\"ab\",name=\"a\\\"b\\\\c\\nd\",zone=\"\"}", 1.0),
+        ("rondo_cpu_seconds_total{mode=\"user\"}", 1.5),
+        ("redis_cpu_user_seconds_total", 1.5),
+        ("redis_cpu_sys_seconds_total", 0.5),
+        ("rondo_errors_total{code=\"a\\\"b\"}", 2.0),
+        ("rondo_info{cluster=\"c\",version=\"1.0\",node=\"ab\",name=\"a\\\"b\\\\c\\nd\",zone=\"\"}", 1.0),
         ("rondo_command_latency_seconds_bucket{class=\"read\",le=\"0.000032\"}", 0.0),
         ("rondo_command_latency_seconds_bucket{class=\"read\",le=\"0.000064\"}", 3.0),
         ("rondo_command_latency_seconds_bucket{class=\"read\",le=\"8.388608\"}", 3.0),

@@ -7,6 +7,8 @@ use super::{Advice, ClusterStatus, Condition, Member, NodeFigures, Severity};
 
 /// Share of a limit from which on it is worth saying.
 const NEAR: f64 = 0.9;
+/// Clocks further apart than this are wrong, in milliseconds; beyond 500 a node refuses the other's writes.
+const CLOCKS_APART_MS: f64 = 250.0;
 /// 99 of 100 reads or writes should take less, in microseconds.
 const SLOW_US: u64 = 100_000;
 
@@ -22,6 +24,7 @@ pub fn of(status: &ClusterStatus) -> Vec<Advice> {
             };
             serving(figures, &mut note);
             limits(figures, &mut note);
+            clock(figures, &mut note);
         }
     }
     found.sort_by_key(|advice| std::cmp::Reverse(advice.severity));
@@ -140,10 +143,20 @@ fn limits(figures: &NodeFigures, note: Note<'_>) {
     }
 }
 
+/// Only a clock that is ahead is told, so that each pair of nodes is told of once.
+fn clock(figures: &NodeFigures, note: Note<'_>) {
+    let behind = |link: &super::Link| link.clock_ahead_ms.map_or(0.0, |ahead_ms| -ahead_ms);
+    let apart_ms = figures.links.iter().map(behind).fold(0.0, f64::max);
+    if apart_ms > CLOCKS_APART_MS {
+        let problem = format!("Its clock is {apart_ms:.0} ms ahead of another node's.");
+        note(Severity::Warning, problem, "Set the clocks by NTP: beyond 500 ms the others refuse its writes.");
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::server::admin::status::{Memory, RingStatus};
+    use crate::server::admin::status::{Link, Memory, RingStatus};
 
     fn member(name: &str, change: impl FnOnce(&mut NodeFigures)) -> Member {
         let mut figures = NodeFigures { ready: true, name: name.into(), ..NodeFigures::default() };
@@ -200,6 +213,7 @@ mod tests {
             figures.recent.quorum_failures = 3;
             figures.recent.unknown_outcomes = 2;
             figures.recent.hints_dropped = 1;
+            figures.links = vec![Link { clock_ahead_ms: Some(-300.0), ..Link::default() }];
         });
         let evicting = member("evicting", |figures| {
             figures.memory = full("allkeys-lru");
@@ -215,7 +229,7 @@ mod tests {
         let count = |severity| found.iter().filter(|it| it.0 == severity).count();
         assert_eq!(
             (count(Severity::Critical), count(Severity::Warning), count(Severity::Info)),
-            (5, 7, 1),
+            (5, 8, 1),
             "{found:#?}"
         );
         assert!(found.windows(2).all(|pair| pair[0].0 >= pair[1].0));

@@ -6,11 +6,10 @@ use std::sync::atomic::Ordering;
 use serde::{Deserialize, Serialize};
 
 use super::{LatencyByClass, Link, Memory, NodeFigures, Percentiles, Rates};
-use crate::base::ids::{NodeId, Slot};
-use crate::base::metrics::{Class, Count, Totals};
+use crate::base::ids::NodeId;
+use crate::base::metrics::{Class, Count, Gauge, Gauges, Totals};
 use crate::peer::registry::Peer;
 use crate::server::admin::Admin;
-use crate::server::process;
 use crate::server::pulse::SILENCE_MAX;
 use crate::server::recent::Lately;
 
@@ -68,8 +67,7 @@ pub fn figures(admin: &Admin) -> NodeFigures {
     let (state, settings) = (&admin.shared.node, admin.shared.node.config.settings());
     let topology = state.topology.load();
     let now_ms = state.store.clock.now_ms();
-    let counts = state.store.count_keys(Slot::all());
-    let (lately, totals) = (state.recent.read(), state.metrics.totals());
+    let (lately, totals, gauges) = (state.recent.read(), state.metrics.totals(), state.metrics.gauges());
     let ready = admin.health.ready();
     let view = admin.shared.view.load();
     NodeFigures {
@@ -84,12 +82,12 @@ pub fn figures(admin: &Admin) -> NodeFigures {
         workers: settings.workers,
         workers_stuck: admin.pulse.stalled(SILENCE_MAX).len(),
         ring_digest: digest(topology.figures.digest),
-        keys: counts.values().map(|of_db| of_db.keys).sum(),
-        keys_expiring: counts.values().map(|of_db| of_db.expires).sum(),
+        keys: gauges.get(Gauge::Keys) as u64,
+        keys_expiring: gauges.get(Gauge::KeysExpiring) as u64,
         memory: Memory {
-            used_bytes: state.store.used_bytes(),
+            used_bytes: gauges.get(Gauge::MemoryUsed) as u64,
             max_bytes: settings.maxmemory,
-            resident_bytes: process::resident_bytes(),
+            resident_bytes: gauges.get(Gauge::MemoryResident) as u64,
             policy: settings.maxmemory_policy.name().into(),
         },
         clients: state.clients.len() as u64,
@@ -98,7 +96,7 @@ pub fn figures(admin: &Admin) -> NodeFigures {
         latency: latency(&lately.totals),
         recent: Events::of(&lately.totals),
         totals: Events::of(&totals),
-        links: view.peers.iter().flatten().map(|peer| link(peer)).collect(),
+        links: view.peers.iter().flatten().map(|peer| link(peer, &gauges)).collect(),
     }
 }
 
@@ -140,10 +138,14 @@ fn latency(totals: &Totals) -> LatencyByClass {
     }
 }
 
-fn link(peer: &Peer) -> Link {
+fn link(peer: &Peer, gauges: &Gauges) -> Link {
+    let addr = peer.addr.to_string();
+    let seconds = |gauge: Gauge| gauges.get_labelled(gauge, &addr);
     Link {
+        round_trip_us: seconds(Gauge::PeerRoundTrip).map(|seconds| (seconds * 1e6) as u64),
+        clock_ahead_ms: seconds(Gauge::PeerClockAhead).map(|seconds| seconds * 1e3),
         peer: peer.id.to_string(),
-        addr: peer.addr.to_string(),
+        addr,
         open: peer.is_usable(),
         queued_bytes: peer.pending_bytes() as u64,
         hints: peer.missed.writes.load(Ordering::Relaxed),

@@ -280,4 +280,8 @@ pub struct Link {
     pub queued_bytes: u64,
     /// Writes that it missed and has not been handed yet.
     pub hints: u64,
+    /// The shortest of the last round trips.
+    pub round_trip_us: Option<u64>,
+    /// How far its clock is ahead of this node's; negative when behind.
+    pub clock_ahead_ms: Option<f64>,
 }

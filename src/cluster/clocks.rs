@@ -1,0 +1,89 @@
+//! How far the other nodes' clocks are from this one's, and how long a message takes there and back.
+//!
+//! As NTP does (Mills, RFC 5905): ask for the time, take the middle of the round trip for the moment of the answer, and
+//! of the last few answers believe the one with the shortest round trip, because it can be wrong by the least.
+//!
+//! Only measured and shown. No decision hangs on it: what refuses a stamp is the stamp itself (`base::clock`).
+
+use std::collections::VecDeque;
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use crate::cluster::Cluster;
+use crate::peer::control::{ControlError, ControlLink, Request, Response};
+
+/// Between two questions to one node.
+pub(super) const ASK_INTERVAL: Duration = Duration::from_secs(2);
+/// Answers that are remembered.
+const SAMPLES: usize = 8;
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// What one answer says.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct PeerClock {
+    /// How long the question and its answer took.
+    pub round_trip: Duration,
+    /// How far the other clock is ahead, in microseconds; negative when behind. Wrong by half the round trip at most.
+    pub ahead_us: i64,
+}
+
+/// The last answers of one node.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Samples(VecDeque<PeerClock>);
+
+impl Samples {
+    fn note(&mut self, sample: PeerClock) {
+        if self.0.len() == SAMPLES {
+            self.0.pop_front();
+        }
+        self.0.push_back(sample);
+    }
+
+    pub(super) fn best(&self) -> Option<PeerClock> {
+        self.0.iter().min_by_key(|sample| sample.round_trip).copied()
+    }
+}
+
+/// The wall clock, in microseconds since 1970.
+pub(super) fn wall_us() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_micros() as u64
+}
+
+impl PeerClock {
+    /// The answer `theirs_us` to a question sent at `sent_us`, which took `round_trip`.
+    fn of(sent_us: u64, round_trip: Duration, theirs_us: u64) -> PeerClock {
+        let middle_us = sent_us.saturating_add(round_trip.as_micros() as u64 / 2);
+        PeerClock { round_trip, ahead_us: theirs_us.wrapping_sub(middle_us).cast_signed() }
+    }
+}
+
+impl Cluster {
+    /// Asks one node for its time and remembers the answer.
+    pub(super) async fn ask_time(&self, link: &ControlLink, samples: &mut Samples) -> Result<(), ControlError> {
+        let (sent_us, sent) = (wall_us(), Instant::now());
+        match link.ask(&Request::Time, ANSWER_TIMEOUT).await? {
+            Response::Time(theirs_us) => samples.note(PeerClock::of(sent_us, sent.elapsed(), theirs_us)),
+            _ => return Err(crate::base::wire::WireError.into()),
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_shortest_round_trip_of_the_last_few_is_believed() {
+        let mut samples = Samples::default();
+        assert_eq!(samples.best(), None);
+        let exact = PeerClock::of(1_000_000, Duration::from_micros(200), 1_000_600);
+        assert_eq!(exact.ahead_us, 500);
+        samples.note(exact);
+        samples.note(PeerClock::of(2_000_000, Duration::from_millis(900), 2_899_000));
+        assert_eq!(samples.best(), Some(exact));
+        let behind = PeerClock::of(5_000_000, Duration::from_micros(300), 4_000_000);
+        assert_eq!(behind.ahead_us, -1_000_150);
+        (0..SAMPLES).for_each(|_| samples.note(behind));
+        assert_eq!(samples.best(), Some(behind), "what is old is forgotten");
+    }
+}
