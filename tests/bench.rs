@@ -213,6 +213,30 @@ fn a_server_that_dies_is_waited_for_and_nothing_is_hidden() {
 }
 
 #[test]
+fn what_a_server_forgets_is_found_by_reading_back() {
+    let Some(mut redis) = Redis::start(&[]) else { return };
+    let line = "-c 4 --rate 1000 --seconds 3 --workload set -d 64 -r 3000 --fail-fast --interval 100 --read-back";
+    let check = |result: &Json| {
+        let intervals = result["timeline"]["intervals"].as_array().expect("a timeline");
+        let sum = |name: &str| intervals.iter().map(|interval| count(interval, name)).sum::<u64>();
+        let errors = result["errors"].as_object().expect("errors").values().map(|error| count(error, "count")).sum();
+        assert_eq!((sum("answered"), sum("refused")), (count(result, "operations"), errors), "{result}");
+        assert_eq!(sum("answered") + sum("refused"), 3_000, "{result}");
+        let verdict = &result["read_back"];
+        assert_eq!((count(verdict, "keys"), count(verdict, "unreadable")), (3_000, 0), "{result}");
+        assert_eq!(count(verdict, "acknowledged"), count(result, "operations"), "{result}");
+        count(verdict, "lost")
+    };
+    assert_eq!(check(&results_of(spawn_bench(redis.port, line))[0]), 0);
+    let bench = spawn_bench(redis.port, line);
+    std::thread::sleep(Duration::from_millis(1_500));
+    redis.kill();
+    std::thread::sleep(Duration::from_millis(300));
+    redis.restart();
+    assert!(check(&results_of(bench)[0]) > 0, "it came back empty, and most keys were not written again");
+}
+
+#[test]
 fn keys_go_to_the_owners_of_their_slots_and_follow_them() {
     let cluster = ["--cluster-enabled", "yes", "--cluster-node-timeout", "60000"];
     let (Some(one), Some(two)) = (Redis::start(&cluster), Redis::start(&cluster)) else { return };

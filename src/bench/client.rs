@@ -7,9 +7,11 @@
 //!
 //! When a connection breaks, what was unanswered is counted as errors (never sent again: the server may have done it),
 //! and the client reconnects with a growing pause. A connection that gets no reply for the timeout counts as broken.
+//! What comes due meanwhile waits, and its waiting counts; with `fail_fast` it fails at once.
 //! When the slot map changes, the client moves to its node of the new map between two batches.
 
 use std::cell::RefCell;
+use std::collections::VecDeque;
 use std::io;
 use std::pin::Pin;
 use std::rc::Rc;
@@ -26,12 +28,14 @@ use tokio::time::{Interval, MissedTickBehavior};
 use super::BenchError;
 use super::alarm::Alarm;
 use super::keys::{Picker, owners_of};
+use super::ledger::Ledger;
 use super::link::{LinkError, connect, label_of};
 use super::phase::Phase;
 use super::replies::{Replies, Reply};
-use super::requests::{Encoder, Source};
+use super::requests::{Encoder, Notes, Source};
 use super::schedule::{Flow, Schedule};
 use super::tally::Tally;
+use super::timeline::Timeline;
 use super::topology::SlotMap;
 
 const READ_BUFFER_BYTES: usize = 256 * 1024;
@@ -50,6 +54,8 @@ pub struct Lane {
     phase: Arc<Phase>,
     encoder: Encoder,
     tally: RefCell<Tally>,
+    /// What is written, when it is to be read back.
+    ledger: Option<RefCell<Ledger>>,
     read_buffer: RefCell<Vec<u8>>,
 }
 
@@ -57,9 +63,15 @@ impl Lane {
     /// The shared part of thread `number`.
     pub fn new(phase: Arc<Phase>, number: usize) -> Result<Lane, BenchError> {
         let seed = phase.options.seed.wrapping_add(number as u64);
+        let is_load = phase.filler.is_none();
+        let mut tally = Tally::new()?;
+        if let Some(interval) = phase.options.interval.filter(|_| is_load) {
+            tally.timeline = Some(Timeline::new(interval.as_nanos() as u64)?);
+        }
         Ok(Lane {
             encoder: Encoder::new(phase.space.clone(), phase.options.mix, seed),
-            tally: RefCell::new(Tally::new()?),
+            tally: RefCell::new(tally),
+            ledger: (phase.options.read_back && is_load).then(|| RefCell::new(Ledger::new(number, rand::random()))),
             read_buffer: RefCell::new(vec![0; READ_BUFFER_BYTES]),
             phase,
         })
@@ -68,6 +80,11 @@ impl Lane {
     /// What its connections have measured.
     pub fn tally(&self) -> Tally {
         self.tally.borrow().clone()
+    }
+
+    /// What its connections have written, if that was noted.
+    pub fn ledger(&self) -> Option<Ledger> {
+        self.ledger.as_ref().map(|ledger| ledger.borrow().clone())
     }
 }
 
@@ -95,6 +112,8 @@ pub struct Client {
     out: Vec<u8>,
     written: usize,
     replies: Replies,
+    /// For each unanswered operation the number of its SET, or 0; only when there is a ledger.
+    noted: VecDeque<u64>,
     heard_ns: u64,
     exhausted: bool,
     failures: usize,
@@ -122,6 +141,7 @@ impl Client {
             out: Vec::new(),
             written: 0,
             replies: Replies::new(),
+            noted: VecDeque::new(),
             heard_ns: 0,
             exhausted: false,
             failures: 0,
@@ -159,13 +179,16 @@ impl Client {
                 }
             }
         }
-        self.give_up_owed();
+        self.give_up_owed("not sent", "due, but the connection was busy or broken to the end");
     }
 
     /// The open connection, or a new one; `None` when there is no time or no hope left.
     async fn connected(&mut self) -> Option<TcpStream> {
         loop {
             if let Some(stream) = self.stream.take() {
+                if self.failures > 0 {
+                    self.fail_fast("no connection", "due while the connection was broken");
+                }
                 return Some(stream);
             }
             if self.failures > 0 {
@@ -179,7 +202,9 @@ impl Client {
             }
             if let Err(error) = self.open().await {
                 self.failures += 1;
-                if now_ns >= self.lane.phase.measure_from_ns() {
+                if self.lane.phase.options.fail_fast {
+                    self.fail_fast(error.label(), &error.to_string());
+                } else if now_ns >= self.lane.phase.measure_from_ns() {
                     self.lane.tally.borrow_mut().error(error.label(), 1, &error.to_string());
                 }
                 self.want_refresh();
@@ -258,7 +283,12 @@ impl Client {
         self.out.clear();
         self.written = 0;
         let source = self.source.as_mut()?;
-        let count = source.push(&lane.encoder, allowed, &mut self.out);
+        let mut ledger = lane.ledger.as_ref().map(RefCell::borrow_mut);
+        if ledger.as_ref().is_some_and(|ledger| ledger.is_full()) {
+            phase.stop();
+        }
+        let notes = ledger.as_deref_mut().map(|ledger| Notes { ledger, sent: &mut self.noted, now_ns });
+        let count = source.push(&lane.encoder, allowed, notes, &mut self.out);
         self.flow.sent(count, now_ns);
         self.exhausted = count < wanted;
         (self.exhausted && self.flow.unanswered() == 0).then_some(Ending::Finished)
@@ -298,7 +328,8 @@ impl Client {
         let (mut settled, mut moved, mut unasked) = (0, false, false);
         // Replies of one batch share a start: they are recorded together.
         let (mut batch_start_ns, mut batch) = (0, 0);
-        let flow = &mut self.flow;
+        let (flow, noted) = (&mut self.flow, &mut self.noted);
+        let mut ledger = lane.ledger.as_ref().map(RefCell::borrow_mut);
         let outcome = self.replies.take(bytes, |reply| {
             let Some(start_ns) = flow.settle() else {
                 unasked = true;
@@ -306,11 +337,15 @@ impl Client {
             };
             settled += 1;
             moved |= matches!(reply, Reply::Error(text) if text.starts_with(b"MOVED "));
+            let refused = matches!(reply, Reply::Error(_));
+            if let (Some(ledger), Some(number), false) = (&mut ledger, noted.pop_front(), refused) {
+                ledger.acknowledged(number, now_ns);
+            }
             if start_ns < measure_from_ns {
                 return;
             }
-            tally.reply(reply);
-            if matches!(reply, Reply::Error(_)) {
+            tally.settled(reply, start_ns - measure_from_ns, now_ns.saturating_sub(start_ns));
+            if refused {
                 return;
             }
             if start_ns != batch_start_ns && batch > 0 {
@@ -368,23 +403,29 @@ impl Client {
         while let Some(start_ns) = self.flow.settle() {
             count += 1;
             if start_ns >= measure_from_ns {
-                tally.error(label, 1, reason);
-                tally.latency(now_ns - start_ns, 1);
+                tally.given_up(start_ns - measure_from_ns, now_ns - start_ns, label, reason);
             }
         }
+        self.noted.clear();
         self.lane.phase.settled(count);
     }
 
-    /// Counts the operations that should have started before the end and never could.
-    fn give_up_owed(&mut self) {
+    /// Counts as errors the operations that should have started before the end, or by now, and could not.
+    fn give_up_owed(&mut self, label: &str, reason: &str) {
         let phase = &self.lane.phase;
         let (now_ns, Some(end_ns)) = (phase.now_ns(), phase.end_ns()) else { return };
         let mut tally = self.lane.tally.borrow_mut();
         while let Some(start_ns) = self.flow.settle_owed(now_ns.min(end_ns.saturating_sub(1))) {
             if start_ns >= phase.measure_from_ns() {
-                tally.error("not sent", 1, "due, but the connection was busy or broken to the end");
-                tally.latency(now_ns - start_ns, 1);
+                tally.given_up(start_ns - phase.measure_from_ns(), now_ns - start_ns, label, reason);
             }
+        }
+    }
+
+    /// What came due while the connection was broken fails with it, where that is wanted.
+    fn fail_fast(&mut self, label: &str, reason: &str) {
+        if self.lane.phase.options.fail_fast {
+            self.give_up_owed(label, reason);
         }
     }
 

@@ -7,7 +7,8 @@
 //! schedule  when operations are meant to start  alarm     waking up then, to some microseconds
 //! requests  GET and SET, encoded                keys      which keys, and their slots
 //! topology  who owns which slot                 link      connecting, logging in, asking
-//! replies   counting replies without keeping them
+//! replies   counting replies without keeping them        timeline  what became of each interval
+//! ledger    what was written, and is it still there     read_back reading it all once more
 //! ```
 //!
 //! Built to cost less than what it measures: one thread makes several million operations a second with pipelines, and
@@ -19,16 +20,19 @@
 mod alarm;
 mod client;
 mod keys;
+mod ledger;
 mod link;
 mod options;
 mod phase;
 mod progress;
+mod read_back;
 mod replies;
 mod report;
 mod requests;
 mod run;
 mod schedule;
 mod tally;
+mod timeline;
 mod topology;
 
 use std::io;
@@ -87,22 +91,26 @@ fn run_phases(options: &Options) -> Result<Vec<Report>, BenchError> {
     let directory = runtime.block_on(meet(options))?;
     let space = Arc::new(KeySpace::new(&options.key_prefix, options.key_count));
     let nodes = directory.as_ref().map_or(0, |directory| directory.map().addresses().len());
-    let report = |name, options: &Options, tally| Report { name, options: options.clone(), nodes, tally };
     let mut reports = Vec::new();
     let mut stopped = false;
     if options.fill {
         let filler = Arc::new(Filler::new(space.clone()));
         let phase = Phase::new(fill_options(options), space.clone(), directory.clone(), Some(filler.clone()));
-        let mut tally = run::run(&phase)?;
+        let mut tally = run::run(&phase)?.tally;
         stopped = phase.was_stopped();
         if !stopped && filler.left() > 0 {
             tally.error("not filled", filler.left(), "no node that could be reached owns these keys");
         }
-        reports.push(report("fill", &phase.options, tally));
+        reports.push(Report::of("fill", &phase, nodes, tally));
     }
     if !options.fill_only && !stopped {
-        let phase = Phase::new(options.clone(), space, directory, None);
-        reports.push(report("load", options, run::run(&phase)?));
+        let phase = Phase::new(options.clone(), space.clone(), directory, None);
+        let outcome = run::run(&phase)?;
+        let mut report = Report::of("load", &phase, nodes, outcome.tally);
+        if options.read_back {
+            report.verdict = Some(runtime.block_on(read_back::read_back(options, &space, &outcome.ledgers)));
+        }
+        reports.push(report);
     }
     if options.json {
         println!("{}", json!({ "results": reports.iter().map(Report::json).collect::<Vec<_>>() }));

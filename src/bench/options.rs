@@ -8,6 +8,7 @@ use std::time::Duration;
 use clap::{Arg, ArgAction, ArgMatches, Command, value_parser};
 
 use super::keys::KEYS_MAX;
+use super::ledger::STAMP_BYTES;
 use super::link::Login;
 
 const CONNECTIONS_MAX: u64 = 10_000;
@@ -17,6 +18,9 @@ const VALUE_BYTES_MAX: u64 = 64 * 1024 * 1024;
 /// A pipeline's requests, or its replies, may take this many bytes.
 const BATCH_BYTES_MAX: u64 = 256 * 1024 * 1024;
 const PREFIX_BYTES_MAX: usize = 1024;
+/// The largest value that can be read back.
+const READ_BACK_BYTES_MAX: usize = 60_000;
+const INTERVAL_MS_MAX: u64 = 3_600_000;
 const DAYS_365_SECONDS: u64 = 365 * 24 * 3600;
 
 /// What is asked of the server.
@@ -74,6 +78,12 @@ pub struct Options {
     pub fill: bool,
     /// Only that.
     pub fill_only: bool,
+    /// What comes due on a broken connection fails at once, instead of waiting for it.
+    pub fail_fast: bool,
+    /// How long the intervals are that are reported too.
+    pub interval: Option<Duration>,
+    /// Read every key afterwards, and count the acknowledged writes that are lost.
+    pub read_back: bool,
     /// Where the random choices start.
     pub seed: u64,
     /// Print JSON.
@@ -110,6 +120,7 @@ pub fn command() -> Command {
         .args(target_args())
         .args(load_args())
         .args(data_args())
+        .args(evidence_args())
 }
 
 fn target_args() -> [Arg; 8] {
@@ -229,6 +240,26 @@ fn data_args() -> [Arg; 8] {
     ]
 }
 
+fn evidence_args() -> [Arg; 3] {
+    [
+        Arg::new("fail-fast")
+            .long("fail-fast")
+            .action(ArgAction::SetTrue)
+            .requires("rate")
+            .help("Count what comes due on a broken connection as errors at once, as an application would"),
+        Arg::new("interval")
+            .long("interval")
+            .value_name("MS")
+            .value_parser(value_parser!(u64).range(1..=INTERVAL_MS_MAX))
+            .requires("rate")
+            .help("With -o json: report each interval too, by when its operations were due"),
+        Arg::new("read-back")
+            .long("read-back")
+            .action(ArgAction::SetTrue)
+            .help("Afterwards read every key, and count acknowledged writes that are lost"),
+    ]
+}
+
 fn number(
     name: &'static str,
     short: Option<char>,
@@ -288,9 +319,15 @@ impl Options {
             warmup: seconds_of(matches, "warmup", "--warmup")?.unwrap_or_default(),
             fill: matches.get_flag("fill") || matches.get_flag("fill-only"),
             fill_only: matches.get_flag("fill-only"),
+            fail_fast: matches.get_flag("fail-fast"),
+            interval: matches.get_one::<u64>("interval").copied().map(Duration::from_millis),
+            read_back: matches.get_flag("read-back"),
             seed: matches.get_one::<u64>("seed").copied().unwrap_or(1),
             json: text("output").is_some_and(|format| format == "json"),
         };
+        if options.read_back && !(STAMP_BYTES..=READ_BACK_BYTES_MAX).contains(&options.mix.value_bytes) {
+            return wrong("--read-back", format!("needs values of {STAMP_BYTES} to {READ_BACK_BYTES_MAX} bytes"));
+        }
         let batch_bytes = options.pipeline as u64 * (options.mix.value_bytes + options.key_prefix.len()) as u64;
         if batch_bytes > BATCH_BYTES_MAX {
             return wrong(
@@ -403,6 +440,8 @@ mod tests {
             ("--seconds 0", "--seconds: must be more than 0"),
             ("--warmup inf", "--warmup: inf is not a number of seconds up to a year"),
             ("-P 10000 -d 64000000", "--pipeline: 10000 operations of 64000000 bytes are too much at once"),
+            ("--read-back -d 15", "--read-back: needs values of 16 to 60000 bytes"),
+            ("--fail-fast", "--rate"),
             ("-c 0", "0 is not in 1..=10000"),
             ("--pipelin 3", "--pipeline"),
             ("-n 5 --seconds 1", "cannot be used with"),

@@ -5,7 +5,7 @@
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use super::keys::{Filler, KeySpace};
 use super::options::{Limit, Options};
@@ -22,7 +22,7 @@ pub struct Phase {
     pub directory: Option<Arc<Directory>>,
     /// Deals out the keys; `None` in the load proper.
     pub filler: Option<Arc<Filler>>,
-    clock: OnceLock<Instant>,
+    clock: OnceLock<(Instant, SystemTime)>,
     measure_from_ns: u64,
     end_ns: Option<u64>,
     /// Operations that may still be sent, when a number decides.
@@ -59,12 +59,19 @@ impl Phase {
 
     /// Starts the clock.
     pub fn begin(&self) {
-        self.clock.get_or_init(Instant::now);
+        self.clock.get_or_init(|| (Instant::now(), SystemTime::now()));
+    }
+
+    /// When measuring began, in milliseconds since 1970; `None` before the phase has begun.
+    pub fn began_unix_ms(&self) -> Option<u64> {
+        let (_, began) = self.clock.get()?;
+        let since = (*began + self.options.warmup).duration_since(UNIX_EPOCH).ok()?;
+        u64::try_from(since.as_millis()).ok()
     }
 
     /// Nanoseconds since the phase began; 0 before.
     pub fn now_ns(&self) -> u64 {
-        self.clock.get().map_or(0, |start| start.elapsed().as_nanos() as u64)
+        self.clock.get().map_or(0, |(start, _)| start.elapsed().as_nanos() as u64)
     }
 
     /// From when on operations count, in nanoseconds since the phase began.

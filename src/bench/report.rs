@@ -7,8 +7,11 @@ use std::time::Duration;
 
 use serde_json::{Map, Value, json};
 
+use super::ledger::Verdict;
 use super::options::Options;
+use super::phase::Phase;
 use super::tally::Tally;
+use super::timeline::Timeline;
 
 /// The result of one phase.
 #[derive(Debug)]
@@ -19,11 +22,21 @@ pub struct Report {
     pub options: Options,
     /// The nodes that keys were sent to by their slots; 0 when they were not.
     pub nodes: usize,
+    /// When measuring began, in milliseconds since 1970.
+    pub began_unix_ms: Option<u64>,
     /// What was measured.
     pub tally: Tally,
+    /// What reading back has shown, if that was wanted.
+    pub verdict: Option<Verdict>,
 }
 
 impl Report {
+    /// The report of a phase that is over.
+    pub fn of(name: &'static str, phase: &Phase, nodes: usize, tally: Tally) -> Report {
+        let (options, began_unix_ms) = (phase.options.clone(), phase.began_unix_ms());
+        Report { name, options, nodes, began_unix_ms, tally, verdict: None }
+    }
+
     /// How long was measured: from the end of the warm-up to the last reply.
     fn seconds(&self) -> f64 {
         Duration::from_nanos(self.tally.last_ns).saturating_sub(self.options.warmup).as_secs_f64()
@@ -62,6 +75,17 @@ impl Report {
         }
         if tally.reconnects > 0 {
             line("reconnects", with_commas(tally.reconnects));
+        }
+        if let Some(verdict) = &self.verdict {
+            let Verdict { keys, acknowledged, unknown, lost, absent, unreadable, .. } = verdict;
+            let [keys, acknowledged, unknown] = [keys, acknowledged, unknown].map(|count| with_commas(*count));
+            line(
+                "read back",
+                format!(
+                    "{lost} of {acknowledged} acknowledged writes lost ({unknown} of unknown outcome); \
+                     {keys} keys: {absent} absent, {unreadable} unreadable"
+                ),
+            );
         }
         for (label, error) in &tally.errors {
             line("errors", format!("{} x {label} (\"{}\")", with_commas(error.count), error.example));
@@ -129,6 +153,9 @@ impl Report {
             "misses": tally.misses,
             "reconnects": tally.reconnects,
             "errors": errors,
+            "began_unix_ms": self.began_unix_ms,
+            "timeline": tally.timeline.as_ref().map(Timeline::json),
+            "read_back": self.verdict.as_ref().map(Verdict::json),
         })
     }
 }
@@ -156,7 +183,9 @@ mod tests {
         (tally.operations, tally.hits, tally.misses, tally.last_ns) = (1_234_567, 3, 1, 3_000_000_000);
         tally.latency(2_000_000, 10);
         tally.error("MOVED", 1_000, "MOVED 1 b:1");
-        let report = Report { name: "session", options, nodes: 0, tally };
+        let verdict = Verdict { keys: 9, acknowledged: 1_000, lost: 2, ..Verdict::default() };
+        let report =
+            Report { name: "session", options, nodes: 0, began_unix_ms: Some(5), tally, verdict: Some(verdict) };
         let text = report.text();
         for part in [
             "session: 5 GET : 1 SET, 2048-byte values, ttl 1800 s, 100,000 keys (zipf 0.9); a:6379,b:6379, 50 connections",
@@ -165,6 +194,7 @@ mod tests {
             "p50 2.0",
             "3 hits, 1 misses (75.00 % hits)",
             "1,000 x MOVED (\"MOVED 1 b:1\")",
+            "2 of 1,000 acknowledged writes lost (0 of unknown outcome); 9 keys: 0 absent, 0 unreadable",
         ] {
             assert!(text.contains(part), "{part} is not in:\n{text}");
         }
@@ -176,7 +206,7 @@ mod tests {
     #[test]
     fn nothing_measured_is_no_division_by_zero() {
         let (options, tally) = (Options::of_line("").unwrap(), Tally::new().unwrap());
-        let report = Report { name: "get", options, nodes: 3, tally };
+        let report = Report { name: "get", options, nodes: 3, began_unix_ms: None, tally, verdict: None };
         assert!(report.text().contains("0 operations/s (0 in 0.00 s)"));
         assert_eq!(report.json()["operations"], 0);
     }

@@ -2,14 +2,17 @@
 //!
 //! Values are slices of one block of random bytes, starting at changing places: nothing that compresses or
 //! deduplicates, at the price of a copy. One [`Encoder`] serves all connections of a thread; a [`Source`] is one
-//! connection's own choice of operations and keys.
+//! connection's own choice of operations and keys. Where writes are read back later, [`Notes`] gives each SET's value its
+//! stamp.
 
+use std::collections::VecDeque;
 use std::sync::Arc;
 
 use rand::rngs::SmallRng;
 use rand::{Rng, RngExt, SeedableRng};
 
 use super::keys::{DIGITS, Filler, KeySpace, Picker};
+use super::ledger::{Ledger, STAMP_BYTES, stamp_of};
 use super::options::Mix;
 use super::topology::SlotMap;
 
@@ -58,13 +61,35 @@ impl Encoder {
         out.extend_from_slice(b"\r\n");
     }
 
-    fn push_set(&self, key: u64, rng: &mut SmallRng, out: &mut Vec<u8>) {
+    fn push_set(&self, key: u64, stamp: Option<[u8; STAMP_BYTES]>, rng: &mut SmallRng, out: &mut Vec<u8>) {
         let start = rng.random_range(0..VALUE_STARTS);
         out.extend_from_slice(&self.set_head);
         out.extend_from_slice(&self.space.digits(key));
         out.extend_from_slice(&self.set_middle);
-        out.extend_from_slice(self.values.get(start..start + self.mix.value_bytes).unwrap_or_default());
+        let value = self.values.get(start..start + self.mix.value_bytes).unwrap_or_default();
+        let stamp = stamp.as_ref().map_or(&[][..], |stamp| stamp);
+        out.extend_from_slice(stamp);
+        out.extend_from_slice(value.get(stamp.len()..).unwrap_or_default());
         out.extend_from_slice(&self.set_tail);
+    }
+}
+
+/// What a connection notes of the operations it sends, for reading them back.
+#[derive(Debug)]
+pub struct Notes<'a> {
+    /// Of its thread.
+    pub ledger: &'a mut Ledger,
+    /// For each operation, in order, the number of its SET; 0 for a GET.
+    pub sent: &'a mut VecDeque<u64>,
+    /// When they are sent.
+    pub now_ns: u64,
+}
+
+impl Notes<'_> {
+    fn set(&mut self, key: u64) -> [u8; STAMP_BYTES] {
+        let number = self.ledger.sent(key, self.now_ns);
+        self.sent.push_back(number);
+        stamp_of(number)
     }
 }
 
@@ -87,17 +112,21 @@ pub enum Source {
 }
 
 impl Source {
-    /// Appends up to `count` requests to `out` and returns how many; fewer only when there are no more.
-    pub fn push(&mut self, encoder: &Encoder, count: usize, out: &mut Vec<u8>) -> usize {
+    /// Appends up to `count` requests to `out` and returns how many; fewer only when there are no more. `notes` are
+    /// taken of a mix, not of a fill.
+    pub fn push(&mut self, encoder: &Encoder, count: usize, mut notes: Option<Notes<'_>>, out: &mut Vec<u8>) -> usize {
         match self {
             Source::Mix(picker) => {
                 let Mix { gets, sets, .. } = encoder.mix;
                 for _ in 0..count {
                     let key = picker.next_key();
                     let get = sets == 0 || (gets > 0 && picker.rng().random_range(0..gets + sets) < gets);
-                    match get {
-                        true => encoder.push_get(key, out),
-                        false => encoder.push_set(key, picker.rng(), out),
+                    if get {
+                        notes.iter_mut().for_each(|notes| notes.sent.push_back(0));
+                        encoder.push_get(key, out);
+                    } else {
+                        let stamp = notes.as_mut().map(|notes| notes.set(key));
+                        encoder.push_set(key, stamp, picker.rng(), out);
                     }
                 }
                 count
@@ -105,7 +134,7 @@ impl Source {
             Source::Fill { filler, home, rng, keys } => {
                 keys.clear();
                 filler.take(home.as_ref(), count, keys);
-                keys.iter().for_each(|key| encoder.push_set(*key, rng, out));
+                keys.iter().for_each(|key| encoder.push_set(*key, None, rng, out));
                 keys.len()
             }
         }
@@ -128,12 +157,12 @@ mod tests {
         encoder.push_get(42, &mut out);
         assert_eq!(out, b"*2\r\n$3\r\nGET\r\n$14\r\nu:000000000042\r\n");
         out.clear();
-        encoder.push_set(42, &mut rng, &mut out);
+        encoder.push_set(42, None, &mut rng, &mut out);
         let (head, tail) =
             (&b"*5\r\n$3\r\nSET\r\n$14\r\nu:000000000042\r\n$4\r\n"[..], &b"\r\n$2\r\nEX\r\n$4\r\n1800\r\n"[..]);
         assert!(out.starts_with(head) && out.ends_with(tail) && out.len() == head.len() + 4 + tail.len());
         out.clear();
-        Encoder::new(space, mix(1, 1, None), 1).push_set(7, &mut rng, &mut out);
+        Encoder::new(space, mix(1, 1, None), 1).push_set(7, None, &mut rng, &mut out);
         let head = &b"*3\r\n$3\r\nSET\r\n$14\r\nu:000000000007\r\n$4\r\n"[..];
         assert!(out.starts_with(head) && out.ends_with(b"\r\n") && out.len() == head.len() + 4 + 2);
     }
@@ -145,9 +174,25 @@ mod tests {
             let encoder = Encoder::new(space.clone(), mix(gets, sets, None), 1);
             let mut source = Source::Mix(Picker::new(space.clone(), 0.0, 1, None));
             let mut out = Vec::new();
-            assert_eq!(source.push(&encoder, 60_000, &mut out), 60_000);
+            assert_eq!(source.push(&encoder, 60_000, None, &mut out), 60_000);
             let got = out.windows(5).filter(|window| window == b"GET\r\n").count() as f64 / 60_000.0;
             assert!((got - expected).abs() < 0.01, "{gets}:{sets} gave {got}");
+        }
+    }
+
+    #[test]
+    fn writes_that_are_noted_carry_their_numbers() {
+        let space = Arc::new(KeySpace::new("k", 3));
+        let encoder = Encoder::new(space.clone(), Mix { value_bytes: 20, ..mix(1, 1, None) }, 1);
+        let mut source = Source::Mix(Picker::new(space, 0.0, 1, None));
+        let (mut ledger, mut sent, mut out) = (Ledger::new(0, 0), VecDeque::new(), Vec::new());
+        let notes = Notes { ledger: &mut ledger, sent: &mut sent, now_ns: 5 };
+        assert_eq!(source.push(&encoder, 100, Some(notes), &mut out), 100);
+        let numbers: Vec<u64> = sent.iter().copied().filter(|number| *number > 0).collect();
+        assert!(sent.len() == 100 && numbers.len() > 20 && numbers.is_sorted());
+        for number in numbers {
+            let value = [&b"$20\r\n"[..], &stamp_of(number)].concat();
+            assert_eq!(out.windows(value.len()).filter(|window| *window == value).count(), 1);
         }
     }
 
@@ -157,7 +202,7 @@ mod tests {
         let encoder = Encoder::new(space.clone(), mix(1, 1, None), 1);
         let (filler, rng) = (Arc::new(Filler::new(space)), SmallRng::seed_from_u64(1));
         let mut source = Source::Fill { filler, home: None, rng, keys: Vec::new() };
-        let counts: Vec<_> = (0..3).map(|_| source.push(&encoder, 8, &mut Vec::new())).collect();
+        let counts: Vec<_> = (0..3).map(|_| source.push(&encoder, 8, None, &mut Vec::new())).collect();
         assert_eq!(counts, [8, 2, 0]);
     }
 }

@@ -13,6 +13,7 @@ use tokio::task::{JoinSet, LocalSet};
 
 use super::BenchError;
 use super::client::{Client, Lane};
+use super::ledger::Ledger;
 use super::phase::Phase;
 use super::progress::Progress;
 use super::tally::Tally;
@@ -20,8 +21,17 @@ use super::tally::Tally;
 /// How often the calling thread looks whether the workers are done, in milliseconds.
 const POLL_MS: u64 = 20;
 
-/// Runs the phase on its threads and adds up what they measured.
-pub fn run(phase: &Arc<Phase>) -> Result<Tally, BenchError> {
+/// What the threads of a phase have measured, added up, and what each has written.
+#[derive(Debug)]
+pub struct Outcome {
+    /// The results.
+    pub tally: Tally,
+    /// The SETs, when they were noted.
+    pub ledgers: Vec<Ledger>,
+}
+
+/// Runs the phase on its threads.
+pub fn run(phase: &Arc<Phase>) -> Result<Outcome, BenchError> {
     let (ready, all_ready) = mpsc::channel();
     let (mut workers, mut starts) = (Vec::new(), Vec::new());
     for number in 0..phase.options.threads {
@@ -40,16 +50,17 @@ pub fn run(phase: &Arc<Phase>) -> Result<Tally, BenchError> {
     }
     drop(starts);
     watch(phase, &workers);
-    let mut total = Tally::new()?;
+    let mut total = Outcome { tally: Tally::new()?, ledgers: Vec::new() };
     for worker in workers {
-        let result = worker.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
-        total.merge(&result?);
+        let (tally, ledger) = worker.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))?;
+        total.tally.merge(&tally);
+        total.ledgers.extend(ledger);
     }
     Ok(total)
 }
 
 /// Draws the progress line until all workers are done.
-fn watch(phase: &Phase, workers: &[JoinHandle<Result<Tally, BenchError>>]) {
+fn watch<T>(phase: &Phase, workers: &[JoinHandle<T>]) {
     let mut progress = Progress::new(phase.progress_end());
     while workers.iter().any(|worker| !worker.is_finished()) {
         thread::sleep(Duration::from_millis(POLL_MS));
@@ -64,7 +75,7 @@ fn run_thread(
     number: usize,
     ready: mpsc::Sender<()>,
     started: &mpsc::Receiver<()>,
-) -> Result<Tally, BenchError> {
+) -> Result<(Tally, Option<Ledger>), BenchError> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(BenchError::Thread)?;
     let lane = Rc::new(Lane::new(phase.clone(), number)?);
     LocalSet::new().block_on(&runtime, async {
@@ -87,7 +98,7 @@ fn run_thread(
         drop(chores);
         Ok::<(), BenchError>(())
     })?;
-    Ok(lane.tally())
+    Ok((lane.tally(), lane.ledger()))
 }
 
 /// What one thread does for all: refreshing the map, and listening for Ctrl-C.

@@ -11,6 +11,7 @@ use std::collections::BTreeMap;
 use hdrhistogram::Histogram;
 
 use super::replies::Reply;
+use super::timeline::Timeline;
 
 /// How many different errors are told apart.
 const LABELS_MAX: usize = 64;
@@ -44,6 +45,8 @@ pub struct Tally {
     pub latency: Histogram<u64>,
     /// When the last reply came, in nanoseconds since the load began.
     pub last_ns: u64,
+    /// How it went over time, if that is wanted; counts from the beginning of measuring.
+    pub timeline: Option<Timeline>,
 }
 
 impl Tally {
@@ -57,6 +60,7 @@ impl Tally {
             errors: BTreeMap::new(),
             latency: Histogram::new_with_bounds(1, LATENCY_NS_MAX, 3)?,
             last_ns: 0,
+            timeline: None,
         })
     }
 
@@ -78,6 +82,24 @@ impl Tally {
                 self.error(&label, 1, &text);
             }
         }
+    }
+
+    /// Counts one reply to an operation that was due at `due_ns`, and places it in the timeline.
+    pub fn settled(&mut self, reply: Reply<'_>, due_ns: u64, latency_ns: u64) {
+        self.reply(reply);
+        if let Some(timeline) = &mut self.timeline {
+            match reply {
+                Reply::Error(_) => timeline.refused(due_ns),
+                _ => timeline.answered(due_ns, latency_ns, reply == Reply::Miss),
+            }
+        }
+    }
+
+    /// Counts an operation that was due at `due_ns` and given up without an answer after `waited_ns`.
+    pub fn given_up(&mut self, due_ns: u64, waited_ns: u64, label: &str, reason: &str) {
+        self.error(label, 1, reason);
+        self.latency(waited_ns, 1);
+        self.timeline.iter_mut().for_each(|timeline| timeline.refused(due_ns));
     }
 
     /// Records `count` operations that took `latency_ns` each.
@@ -108,6 +130,10 @@ impl Tally {
         }
         // Both histograms have the same bounds, so there is nothing that could not be added.
         self.latency += &other.latency;
+        match (&mut self.timeline, &other.timeline) {
+            (Some(ours), Some(theirs)) => ours.merge(theirs),
+            (ours, theirs) => *ours = ours.take().or_else(|| theirs.clone()),
+        }
     }
 }
 
