@@ -177,6 +177,11 @@ impl ActorTable {
         ids.get(usize::from(actor.0)).or(ids.first()).copied().unwrap_or(ActorId { node: 0, boot: 0 })
     }
 
+    /// Every long form, at the place that its short form names.
+    pub fn ids(&self) -> Vec<ActorId> {
+        self.ids.read().clone()
+    }
+
     /// Last writer wins: by stamp, then by actor, so that every node picks the same one.
     pub fn compare(&self, a: Dot, b: Dot) -> Ordering {
         a.hlc.cmp(&b.hlc).then_with(|| match a.actor == b.actor {

@@ -104,6 +104,7 @@ impl SlotTable {
             self.census += Census::of(&tombstone);
             vacant.insert(tombstone);
         }
+        self.note_change();
     }
 
     fn finish_sweep(&mut self, sweep: &Sweep, before_ms: u64) {

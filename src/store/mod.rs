@@ -15,6 +15,8 @@
 //! | `whole` | a value apart from any key, for RENAME, COPY and what stores its result |
 //! | `census` | how many keys there are |
 //! | `expiry`, `eviction` | how keys leave on their own |
+//! | `digest` | what a slot holds, as numbers that replicas compare |
+//! | `tombstones` | how deletions are forgotten |
 
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicUsize, Ordering};
@@ -29,6 +31,7 @@ use crate::store::slot::{Rules, SlotTable};
 
 pub mod census;
 pub mod counter;
+pub mod digest;
 pub mod elements;
 pub mod entry;
 pub mod eviction;
@@ -40,6 +43,7 @@ pub mod mutation;
 pub mod siblings;
 pub mod slot;
 pub mod state;
+pub mod tombstones;
 pub mod value;
 pub mod whole;
 
@@ -75,6 +79,7 @@ pub struct Store {
     pub eviction: eviction::Eviction,
     used_bytes: AtomicI64,
     replicated: AtomicBool,
+    digests: digest::Digests,
 }
 
 impl Store {
@@ -92,6 +97,7 @@ impl Store {
             eviction: eviction::Eviction::default(),
             used_bytes: AtomicI64::new(0),
             replicated: AtomicBool::new(false),
+            digests: digest::Digests::default(),
         }
     }
 

@@ -74,6 +74,8 @@ pub struct SlotTable {
     pub(super) deadline_noted_ms: u64,
     pub(super) generation: u8,
     pub(super) census: Census,
+    /// Moves with every change of an entry's version or presence: what was computed of the table is stale then.
+    pub(super) changes: u32,
 }
 
 impl SlotTable {
@@ -152,6 +154,7 @@ impl SlotTable {
 
     /// Makes the change that `mutation` stands for, under the stamp `dot`.
     pub fn apply(&mut self, name: Name<'_>, dot: Dot, mutation: &Mutation<'_>, rules: &Rules) {
+        self.note_change();
         match *mutation {
             Mutation::Assign { value, deadline_ms } => self.assign(name, dot, value, deadline_ms, rules),
             Mutation::Replace { whole, deadline_ms } => self.replace(name, dot, whole, deadline_ms, rules),
@@ -253,6 +256,7 @@ impl SlotTable {
     /// Gives what a conflict was settled to a dot of its own. The merged version may share its dot with one side, and
     /// who is asked for a dot would not tell them apart. For the key's coordinator only: two that did it would conflict.
     pub fn restamp(&mut self, name: Name<'_>, dot: Dot) {
+        self.note_change();
         self.change(name, dot, |_| {});
     }
 
@@ -263,6 +267,7 @@ impl SlotTable {
         let (entry, _) = place.remove();
         self.bytes -= entry.memory_bytes();
         self.census -= Census::of(&entry);
+        self.note_change();
         true
     }
 
@@ -271,6 +276,7 @@ impl SlotTable {
             self.forget(name);
             return;
         }
+        self.note_change();
         let deadline_ms = state.deadline_ms;
         let access = self.find(name).map_or(0, Entry::access);
         self.put_entry(name, state.into_entry(name.db, name.key, access));
@@ -428,6 +434,7 @@ impl SlotTable {
         if entry.dot() == version.dot && (plain || entry.version() == *version) {
             return;
         }
+        self.note_change();
         let found = self.table.find_entry(name.hash, |entry| entry.key() == name.key && entry.db() == name.db);
         let Ok(place) = found else { return };
         let (entry, vacant) = place.remove();

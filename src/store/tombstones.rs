@@ -1,0 +1,92 @@
+//! How deletions are forgotten: tombstones that nobody needs any more go, a bounded piece of a slot at a time.
+//!
+//! A tombstone keeps an older copy of its key from coming back. When it may go is not decided here (`cluster::graves`): the
+//! caller names the stamp up to which every home replica is known to hold the deletion.
+
+use crate::base::clock::Hlc;
+use crate::base::ids::Slot;
+use crate::store::Store;
+use crate::store::census::Census;
+use crate::store::slot::SlotTable;
+
+/// Most buckets looked at under one lock.
+const BUCKETS_MAX: usize = 512;
+
+impl SlotTable {
+    /// How many there are.
+    pub fn tombstones(&self) -> usize {
+        self.census.tombstones
+    }
+
+    /// Forgets tombstones stamped at or before `bound` in the buckets from `from` on; gives how many, and where to go on.
+    fn collect_tombstones(&mut self, from: usize, bound: Hlc) -> (usize, Option<usize>) {
+        let to = (from + BUCKETS_MAX).min(self.table.num_buckets());
+        let mut collected = 0;
+        for bucket in from..to {
+            let may_go = |entry: &crate::store::entry::Entry| entry.is_tombstone() && entry.dot().hlc <= bound;
+            if !self.table.get_bucket(bucket).is_some_and(may_go) {
+                continue;
+            }
+            let Ok(place) = self.table.get_bucket_entry(bucket) else { continue };
+            let (entry, _) = place.remove();
+            self.bytes -= entry.memory_bytes();
+            self.census -= Census::of(&entry);
+            collected += 1;
+        }
+        if collected > 0 {
+            self.note_change();
+        }
+        if to < self.table.num_buckets() {
+            return (collected, Some(to));
+        }
+        self.shrink_if_sparse();
+        (collected, None)
+    }
+}
+
+impl Store {
+    /// Forgets the tombstones of `slot` that are stamped at or before `bound`; gives how many.
+    pub fn collect_tombstones(&self, slot: Slot, bound: Hlc) -> usize {
+        let (mut collected, mut next) = (0, Some(0));
+        while let Some(from) = next {
+            let mut table = self.table(slot);
+            if table.tombstones() == 0 {
+                break;
+            }
+            let piece = table.collect_tombstones(from, bound);
+            collected += piece.0;
+            next = piece.1;
+        }
+        collected
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::base::ids::{ActorId, slot_of};
+    use crate::store::Effects;
+    use crate::store::mutation::Mutation;
+
+    #[test]
+    fn exactly_the_old_tombstones_go_and_their_memory_with_them() {
+        let store = Store::new(ActorId { node: 1, boot: 1 });
+        store.set_replicated(true);
+        let mut effects = Effects::default();
+        let slot = slot_of(b"{t}");
+        for n in 0..3_000u64 {
+            let key = format!("{{t}}{n}").into_bytes();
+            let mut keys = store.lock(slot, 0, 1_000 + n, &mut effects);
+            keys.write(&key, Mutation::Assign { value: b"v", deadline_ms: 0 });
+            if n >= 10 {
+                keys.write(&key, Mutation::Delete);
+            }
+        }
+        assert_eq!(store.collect_tombstones(slot, Hlc::at_ms(1_009)), 0);
+        assert_eq!(store.collect_tombstones(slot, Hlc::at_ms(2_010)), 1_000);
+        assert_eq!(store.table(slot).tombstones(), 1_990);
+        assert_eq!(store.collect_tombstones(slot, Hlc(u64::MAX)), 1_990);
+        assert_eq!(store.table(slot).len(), 10);
+        assert!(store.used_bytes() < 4_000, "{}", store.used_bytes());
+    }
+}
