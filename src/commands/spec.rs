@@ -74,6 +74,8 @@ pub mod flag {
     pub const ALLOW_BUSY: u32 = 1 << 18;
     /// What it changes depends on arguments: treated as a write by CLIENT PAUSE.
     pub const MAY_REPLICATE: u32 = 1 << 19;
+    /// Between nodes only: a client that sends it is told that there is no such command.
+    pub const INTERNAL: u32 = 1 << 20;
 
     /// The flags that COMMAND names, in the order in which Redis lists them.
     pub const NAMES: [(u32, &str); 18] = [

@@ -7,10 +7,10 @@ use std::sync::OnceLock;
 use hashbrown::HashTable;
 
 use crate::commands::node_rows::{cluster, connection, keyspace, pubsub, server, transactions};
-use crate::commands::spec::Command;
+use crate::commands::spec::{Command, flag};
 use crate::commands::{
-    bitfield, bitmap, counter, expiry, generic, hash, hash_number, lcs, random, scan, set, set_algebra, string,
-    substring,
+    bitfield, bitmap, counter, exchange, expiry, generic, hash, hash_number, lcs, random, scan, set, set_algebra,
+    string, substring,
 };
 
 /// The longest command name, in bytes.
@@ -161,7 +161,15 @@ pub static COMMANDS: &[&Command] = &[
     &cluster::SENTINEL,
     &cluster::META,
     &cluster::CONSISTENCY,
+    // Between nodes.
+    &exchange::FETCH,
+    &exchange::APPLY,
 ];
+
+/// The commands that clients may send.
+pub fn listed() -> impl Iterator<Item = &'static Command> {
+    COMMANDS.iter().copied().filter(|command| !command.has(flag::INTERNAL))
+}
 
 /// A command's place in [`COMMANDS`]: what metrics are indexed by.
 pub type CommandIndex = usize;
@@ -199,7 +207,7 @@ fn hash(name: &[u8]) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::commands::spec::{Keys, flag};
+    use crate::commands::spec::Keys;
     use std::collections::BTreeSet;
 
     #[test]

@@ -70,6 +70,16 @@ impl View {
         Ok(())
     }
 
+    /// The members that coordinate a slot, by their places.
+    pub fn coordinators(&self) -> std::collections::BTreeSet<u16> {
+        self.roles.groups.iter().filter_map(|group| group.coordinator).collect()
+    }
+
+    /// The members that hold a slot's writes as things stand, other than this one, by their places.
+    pub fn active(&self) -> std::collections::BTreeSet<u16> {
+        self.roles.groups.iter().flat_map(|group| group.targets.iter().chain(&group.pending)).copied().collect()
+    }
+
     /// True when this node coordinates a slot.
     pub fn is_coordinator(&self, slot: Slot) -> bool {
         self.is_solo || self.roles.of(slot).and_then(|group| group.coordinator) == Some(self.me)

@@ -140,6 +140,13 @@ impl Batch {
         Place { span: Span { from: from as u32, to: self.out.len() as u32 }, number: self.places }
     }
 
+    /// Leaves a hole for a request that nobody has run, so that it will be asked for again.
+    pub fn ask_again(&mut self, request: &[u8], db: u8, proto: Proto) {
+        let reply = self.place(self.out.len());
+        let ask = self.keep(request, db, proto);
+        self.holes.push(Hole { reply, call: Call::not_run(), ask, is_idempotent: true });
+    }
+
     /// Replaces a reply.
     pub fn patch(&mut self, reply: Place, bytes: Vec<u8>) {
         self.patches.insert(reply, bytes);

@@ -23,7 +23,7 @@ use crate::commands::spec::CommandLimits;
 use crate::protocol::{Limits, Proto, ProtocolError, Reply, Scan, Scanner};
 use crate::replication::coordinator::View;
 use crate::replication::routing::Quorum;
-use crate::server::batch::{Again, Batch};
+use crate::server::batch::{Again, Batch, Hole};
 use crate::server::clients::{Client, ReplyMode};
 use crate::server::commands::connection::Session;
 use crate::server::dispatch::{Origin, Run, Step};
@@ -371,8 +371,15 @@ impl Connection {
             }
             let span = again.ask.request;
             let request = batch.requests.get(span.from as usize..span.to as usize).unwrap_or_default().to_vec();
-            let one = run_one(&worker, &view, &self.client, &self.talk, &request, again);
-            batch.adopt(again.reply, one);
+            let session = Session { db: again.ask.db, proto: again.ask.proto, ..self.talk.session.clone() };
+            let mut talk = Talk { session, transaction: Transaction::default(), consistency: self.talk.consistency };
+            match run_one(&worker, &view, &self.client, &mut talk, &request) {
+                Some(one) => batch.adopt(again.reply, one),
+                None => {
+                    let call = wait::later(worker.clone(), self.client.clone(), talk, request);
+                    batch.holes.push(Hole { reply: again.reply, call, ask: again.ask, is_idempotent: false });
+                }
+            }
         }
         worker.flush_lanes(&view);
         self.held.push_front(batch);
@@ -396,29 +403,30 @@ impl Connection {
     }
 }
 
-/// Runs one request again, on its own.
-fn run_one(worker: &Worker, view: &View, client: &Client, talk: &Talk, request: &[u8], again: Again) -> Batch {
+/// Runs one request again, on its own; `None`, with nothing done, when it has to be alone by now.
+fn run_one(worker: &Worker, view: &View, client: &Client, talk: &mut Talk, request: &[u8]) -> Option<Batch> {
     let mut batch = Batch::new(Instant::now());
     let settings = worker.shared.node.config.settings();
     let mut scanner = Scanner::new();
-    let mut session = Session { db: again.ask.db, proto: again.ask.proto, ..talk.session.clone() };
     if let Ok(Scan::Request { .. }) = scanner.scan(request, &scan_limits(&settings, true)) {
         let mut run = Run {
             worker,
             view,
             client,
-            session: &mut session,
-            transaction: &mut Transaction::default(),
+            session: &mut talk.session,
+            transaction: &mut talk.transaction,
             batch: &mut batch,
             quorum: quorum_of(&settings, talk.consistency, view),
             limits: command_limits(&settings),
-            origin: Origin::Client,
+            origin: Origin::Part,
             now_us: wall_us(),
             not_run: false,
         };
-        let _ = run.request(scanner.args(request), request);
+        if run.request(scanner.args(request), request) != Step::Done {
+            return None;
+        }
     }
-    batch
+    Some(batch)
 }
 
 /// Notes how long a batch's commands took from their arrival to their replies.

@@ -41,12 +41,21 @@ pub enum Step {
 pub enum Origin {
     /// A client.
     Client,
+    /// This node, in the name of a client whose request has several parts or has to be run again.
+    Part,
     /// Another node, which takes this one for the coordinator.
     Peer,
     /// Another node that asks for this node's share.
     PeerForShare,
     /// Another node that flushes what the shares have left.
     PeerForRest,
+}
+
+impl Origin {
+    /// True when this node answers the client itself, and so may ask others.
+    pub fn is_here(self) -> bool {
+        matches!(self, Origin::Client | Origin::Part)
+    }
 }
 
 /// What a request is run with.
@@ -79,7 +88,8 @@ impl Run<'_> {
     /// Deals with one request; `bytes` are the request as it came.
     #[inline]
     pub fn request(&mut self, args: Args<'_>, bytes: &[u8]) -> Step {
-        let Some((index, command)) = table::find(args.name()) else {
+        let is_for_all = |command: &Command| self.origin != Origin::Client || !command.has(flag::INTERNAL);
+        let Some((index, command)) = table::find(args.name()).filter(|(_, command)| is_for_all(command)) else {
             self.transaction.spoil();
             self.fail(&unknown_command(args));
             return Step::Done;
@@ -111,6 +121,10 @@ impl Run<'_> {
     fn admit(&self, command: &'static Command, args: Args<'_>) -> Result<(), CommandError> {
         if !command.accepts(args.len()) {
             return Err(CommandError::Arity(command.name.into()));
+        }
+        // What runs now looks at its subcommand itself; what is queued has to be right before.
+        if self.transaction.is_open() && args.len() > 1 && !subcommands::of(command.name).is_empty() {
+            subcommands::checked(command, args)?;
         }
         self.session.admits(command)?;
         if command.has(flag::DENYOOM) && self.worker.shared.node.store.is_over_limit() {
@@ -292,7 +306,7 @@ impl Run<'_> {
     /// Leaves a request that was not run, or only read, for a moment later, when the replicas may be there again.
     fn put_off(&mut self, command: &Command, bytes: &[u8]) {
         self.count_quorum_failure(command);
-        if self.origin == Origin::Client {
+        if self.origin.is_here() {
             self.leave_hole(crate::server::forward::Call::not_run(), command, bytes);
         } else {
             self.not_run = true;
@@ -365,7 +379,7 @@ impl Run<'_> {
 
     /// Asks the coordinator of a slot, or tells a smart client where it is.
     fn send_on(&mut self, at: Option<u16>, slot: Slot, command: &'static Command, bytes: &[u8]) {
-        if self.origin != Origin::Client {
+        if !self.origin.is_here() {
             // One hop at most: whoever asked looks again.
             self.not_run = true;
             return;

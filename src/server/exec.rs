@@ -37,6 +37,18 @@ enum Runner {
     All,
 }
 
+/// What came of requests that were to run if watched keys are as they were.
+pub(super) enum Attempt {
+    /// They ran; their replies one behind the other.
+    Ran(Vec<u8>),
+    /// A watched key has changed; nothing was done.
+    Changed,
+    /// Nothing was done: another node has to be asked.
+    NotRun,
+    /// They may have run.
+    Unknown,
+}
+
 impl Job {
     /// Runs the queued requests and answers with the array of their replies.
     pub(super) async fn exec(&mut self, out: &mut Vec<u8>) -> Result<(), CommandError> {
@@ -63,7 +75,7 @@ impl Job {
             match runner {
                 Runner::Here => {
                     let watched = if is_first { &watched[..] } else { &[] };
-                    if !self.exec_here(&requests, watched, &mut replies).await {
+                    if !self.exec_here(&view, &requests, watched, &mut replies).await? {
                         Reply::new(out, self.talk.session.proto).null_array();
                         return Ok(());
                     }
@@ -79,7 +91,7 @@ impl Job {
             }
             is_first = false;
         }
-        if plan.is_empty() && !self.exec_here(&[], watched, &mut replies).await {
+        if plan.is_empty() && !self.exec_here(&view, &[], watched, &mut replies).await? {
             Reply::new(out, self.talk.session.proto).null_array();
             return Ok(());
         }
@@ -112,35 +124,70 @@ impl Job {
         if plan.iter().any(|(runner, _)| *runner != Runner::There(at)) {
             return Err(CommandError::text(OTHER_COORDINATOR));
         }
-        let mut question = Vec::new();
-        put_watched(&mut question, watched, &self.worker.shared.node.store.actors);
-        plan.iter().for_each(|(_, request)| question.extend_from_slice(request));
-        let answer = self.ask_together(view, at, ask::WATCHED, &question).await?;
-        match answer.split_first() {
-            Some((1, replies)) if count_replies(replies) == Some(plan.len()) => {
+        let requests: Vec<&[u8]> = plan.iter().map(|(_, request)| *request).collect();
+        match ran(self.if_unchanged(view, at, watched, &requests).await)? {
+            Some(replies) if count_replies(&replies) == Some(plan.len()) => {
                 Reply::new(out, proto).array(plan.len());
-                out.extend_from_slice(replies);
+                out.extend_from_slice(&replies);
                 Ok(())
             }
-            Some((0, _)) => {
+            Some(_) => Err(garbled()),
+            None => {
                 Reply::new(out, proto).null_array();
                 Ok(())
             }
-            _ => Err(garbled()),
         }
     }
 
-    async fn exec_here(&mut self, requests: &[&[u8]], watched: &[Watched], replies: &mut Vec<u8>) -> bool {
-        let mut batch = Batch::new(Instant::now());
-        let done = self.together(requests, watched, Origin::Client, &mut batch);
-        if done {
-            self.settle(&mut batch).await;
-            batch.finish(replies);
-        }
-        done
+    /// Runs requests whose keys this node coordinates; false, with nothing done, when a watched key has changed.
+    async fn exec_here(
+        &mut self,
+        view: &Arc<View>,
+        requests: &[&[u8]],
+        watched: &[Watched],
+        replies: &mut Vec<u8>,
+    ) -> Result<bool, CommandError> {
+        let found = ran(self.if_unchanged(view, view.me, watched, requests).await)?;
+        replies.extend_from_slice(found.as_deref().unwrap_or_default());
+        Ok(found.is_some())
     }
 
-    fn together(&mut self, requests: &[&[u8]], watched: &[Watched], origin: Origin, batch: &mut Batch) -> bool {
+    /// Runs requests together at node `at`, which coordinates all their keys and the watched ones, if those are unchanged.
+    pub(super) async fn if_unchanged(
+        &mut self,
+        view: &Arc<View>,
+        at: u16,
+        watched: &[Watched],
+        requests: &[&[u8]],
+    ) -> Attempt {
+        if at == view.me {
+            let mut batch = Batch::new(Instant::now());
+            return match self.together(requests, watched, &mut batch) {
+                Some(true) => {
+                    self.settle(&mut batch).await;
+                    let mut replies = Vec::new();
+                    batch.finish(&mut replies);
+                    Attempt::Ran(replies)
+                }
+                Some(false) => Attempt::Changed,
+                None => Attempt::NotRun,
+            };
+        }
+        let mut question = Vec::new();
+        put_watched(&mut question, watched, &self.worker.shared.node.store.actors);
+        requests.iter().for_each(|request| question.extend_from_slice(request));
+        match self.ask_together(view, at, ask::WATCHED, &question).await {
+            Fate::Replied(mut answer) => match answer.first() {
+                Some(1) => Attempt::Ran(answer.split_off(1)),
+                Some(0) => Attempt::Changed,
+                _ => Attempt::Unknown,
+            },
+            Fate::Unknown => Attempt::Unknown,
+            Fate::NotRun | Fate::Waiting => Attempt::NotRun,
+        }
+    }
+
+    fn together(&mut self, requests: &[&[u8]], watched: &[Watched], batch: &mut Batch) -> Option<bool> {
         let worker = self.worker.clone();
         let view = worker.shared.view.load();
         let settings = worker.shared.node.config.settings();
@@ -153,11 +200,11 @@ impl Job {
             batch,
             quorum: quorum_of(&settings, self.talk.consistency, &view),
             limits: command_limits(&settings),
-            origin,
+            origin: Origin::Part,
             now_us: wall_us(),
             not_run: false,
         };
-        let done = run.together(requests, watched);
+        let done = run.together_if_here(requests, watched);
         worker.flush_lanes(&view);
         done
     }
@@ -169,7 +216,12 @@ impl Job {
         requests: &[&[u8]],
         replies: &mut Vec<u8>,
     ) -> Result<(), CommandError> {
-        let answer = self.ask_together(view, at, 0, &requests.concat()).await?;
+        let attempt = match self.ask_together(view, at, 0, &requests.concat()).await {
+            Fate::Replied(answer) => Attempt::Ran(answer),
+            Fate::Unknown => Attempt::Unknown,
+            Fate::NotRun | Fate::Waiting => Attempt::NotRun,
+        };
+        let answer = ran(attempt)?.unwrap_or_default();
         if count_replies(&answer) != Some(requests.len()) {
             return Err(garbled());
         }
@@ -177,16 +229,23 @@ impl Job {
         Ok(())
     }
 
-    async fn ask_together(&self, view: &View, at: u16, flags: u8, question: &[u8]) -> Result<Vec<u8>, CommandError> {
-        let down = CommandError::text("TRYAGAIN the coordinator of some keys of the transaction does not answer");
-        let peer = view.peers.get(usize::from(at)).and_then(Option::as_ref).ok_or(down.clone())?;
+    async fn ask_together(&self, view: &View, at: u16, flags: u8, question: &[u8]) -> Fate {
+        let Some(peer) = view.peers.get(usize::from(at)).and_then(Option::as_ref) else { return Fate::NotRun };
         let proto = if self.talk.session.proto == Proto::Resp3 { ask::RESP3 } else { 0 };
         let call = self.worker.ask(peer, ask::TOGETHER | proto | flags, self.talk.session.db, question);
-        match call.answer().await {
-            Fate::Replied(answer) => Ok(answer),
-            Fate::Unknown => Err(CommandError::text(crate::server::batch::UNKNOWN_OUTCOME)),
-            Fate::NotRun | Fate::Waiting => Err(down),
+        call.answer().await
+    }
+}
+
+/// The replies of requests that ran, `None` when a watched key had changed, or what to tell the client.
+fn ran(attempt: Attempt) -> Result<Option<Vec<u8>>, CommandError> {
+    match attempt {
+        Attempt::Ran(replies) => Ok(Some(replies)),
+        Attempt::Changed => Ok(None),
+        Attempt::NotRun => {
+            Err(CommandError::text("TRYAGAIN the coordinator of some keys of the transaction does not answer"))
         }
+        Attempt::Unknown => Err(CommandError::text(crate::server::batch::UNKNOWN_OUTCOME)),
     }
 }
 

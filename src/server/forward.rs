@@ -94,6 +94,11 @@ impl Call {
         Rc::new(call)
     }
 
+    /// A question that something on this node will answer with [`Call::settle`].
+    pub fn of_our_own() -> Rc<Call> {
+        Rc::new(Call::new(true))
+    }
+
     /// Takes the answer; `cx` is woken when there is one.
     pub fn poll(&self, cx: &Context<'_>) -> Fate {
         let mut fate = self.fate.borrow_mut();
@@ -113,7 +118,8 @@ impl Call {
         .await
     }
 
-    fn settle(&self, fate: Fate) {
+    /// Gives the answer.
+    pub fn settle(&self, fate: Fate) {
         self.fate.replace(fate);
         if let Some(waker) = self.waker.take() {
             waker.wake();

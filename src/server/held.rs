@@ -15,7 +15,7 @@ use crate::protocol::Args;
 use crate::server::dispatch::Run;
 use crate::server::transaction::Watched;
 use crate::store::keyspace::view;
-use crate::store::mutation::{read_context, read_dot};
+use crate::store::mutation::{put_full_dot, read_context, read_dot};
 use crate::store::slot::Name;
 use crate::store::{Store, hash_name};
 
@@ -137,15 +137,6 @@ pub fn read_watched(reader: &mut Reader<'_>, actors: &ActorTable) -> Result<Vec<
         watched.push(Watched { db, key, seen, was_live: reader.u8()? != 0, at: None });
     }
     Ok(watched)
-}
-
-fn put_full_dot(out: &mut Vec<u8>, dot: Dot, actors: &ActorTable) {
-    let id = actors.id(dot.actor);
-    put_u64(out, dot.hlc.0);
-    // 1: an actor follows, as `read_dot` expects.
-    out.push(1);
-    put_u64(out, id.node);
-    put_u64(out, id.boot);
 }
 
 #[cfg(test)]

@@ -1,5 +1,6 @@
 //! Listeners, connections, the batch, dispatch, the two faces, and the HTTP side.
 
+pub mod across;
 pub mod admin;
 pub mod batch;
 pub mod clients;
@@ -10,6 +11,7 @@ pub mod exec;
 pub mod figures;
 pub mod forward;
 pub mod forwarded;
+pub mod gather;
 pub mod held;
 pub mod meta;
 pub mod process;

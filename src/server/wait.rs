@@ -3,26 +3,27 @@
 //! Each is an `async` function that asks nodes for their share, this one included, and puts the shares together. A share
 //! is an ordinary request, run by the node that is asked for what it coordinates itself (`Origin::PeerForShare`).
 
+use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crate::commands::scan::cursor;
-use crate::commands::spec::{Command, Gather, Handler, NodeCommand};
+use crate::commands::spec::{Command, Handler, NodeCommand};
 use crate::commands::{CommandError, subcommands, table};
 use crate::protocol::client::{ReplyDecoder, ReplyLimits, Value, encode_command};
-use crate::protocol::{Args, Proto, Reply, Scan, Scanner, parse_i64};
+use crate::protocol::{Args, Limits, Proto, Reply, Scan, Scanner, parse_i64};
 use crate::replication::coordinator::View;
 use crate::server::batch::Batch;
 use crate::server::clients::Client;
 use crate::server::connection::{AGAIN_PAUSE, NOBODY_IN_TIME, Talk, command_limits, quorum_of, wall_us};
 use crate::server::dispatch::{Origin, Run, Step};
-use crate::server::forward::{Fate, ask};
+use crate::server::forward::{Call, Fate, ask};
 use crate::server::share::SHARE_BITS;
 use crate::server::worker::Worker;
 
 /// How long a request may look for coordinators that answer.
-const PATIENCE: Duration = Duration::from_secs(2);
+pub(super) const PATIENCE: Duration = Duration::from_secs(2);
 
 /// What came of a request.
 pub struct Done {
@@ -45,16 +46,35 @@ pub struct Job {
 /// Runs `request`, as it came, to its end.
 pub async fn start(worker: Rc<Worker>, client: Arc<Client>, talk: Talk, request: Vec<u8>) -> Done {
     let mut job = Job { worker, client, talk };
-    let mut reply = Vec::new();
-    if let Err(error) = job.run(&request, &mut reply).await {
-        reply.clear();
-        job.worker.shared.node.errors.note(&error.to_string());
-        Reply::new(&mut reply, job.talk.session.proto).error(error.to_string());
-    }
+    let reply = job.whole_reply(&request).await;
     Done { reply, talk: job.talk }
 }
 
+/// Runs a request that has to be run again and must now be alone, in the name of a batch that waits for it.
+pub fn later(worker: Rc<Worker>, client: Arc<Client>, talk: Talk, request: Vec<u8>) -> Rc<Call> {
+    let call = Call::of_our_own();
+    let answer_to = call.clone();
+    tokio::task::spawn_local(async move {
+        let done = start(worker, client, talk, request).await;
+        answer_to.settle(Fate::Replied(done.reply));
+    });
+    call
+}
+
 impl Job {
+    /// The reply to `request`, an error's too.
+    fn whole_reply<'j>(&'j mut self, request: &'j [u8]) -> Pin<Box<dyn Future<Output = Vec<u8>> + 'j>> {
+        Box::pin(async move {
+            let mut reply = Vec::new();
+            if let Err(error) = self.run(request, &mut reply).await {
+                reply.clear();
+                self.worker.shared.node.errors.note(&error.to_string());
+                Reply::new(&mut reply, self.talk.session.proto).error(error.to_string());
+            }
+            reply
+        })
+    }
+
     pub(super) async fn run(&mut self, request: &[u8], out: &mut Vec<u8>) -> Result<(), CommandError> {
         self.wait_for_pause(request).await;
         let scanner = scanned(request)?;
@@ -76,9 +96,25 @@ impl Job {
             Handler::Node(NodeCommand::Wait) => self.wait(args, out),
             Handler::Node(NodeCommand::Consistency) => self.consistency(args, out),
             Handler::Node(_) => Err(not_there_yet(command)),
+            Handler::Keys(_) | Handler::FanOut(..) => self.on_keys(command, request, out).await,
+        }
+    }
+
+    /// A command on keys: in parts, across coordinators, or, when a pause is over or the keys have one coordinator by now,
+    /// as any other.
+    async fn on_keys(&mut self, command: &Command, request: &[u8], out: &mut Vec<u8>) -> Result<(), CommandError> {
+        let mut batch = Batch::new(Instant::now());
+        if self.dispatch(request, Origin::Part, &mut batch) == Step::Done {
+            self.settle(&mut batch).await;
+            batch.finish(out);
+            return Ok(());
+        }
+        let scanner = scanned(request)?;
+        let args = scanner.args(request);
+        match command.handler {
             Handler::FanOut(_, gather) => self.fan_out(command, gather, args, out).await,
-            // Either the pause is over, or the keys have one coordinator by now.
-            Handler::Keys(_) => self.ordinary(request, out).await,
+            Handler::Keys(run) => self.across(command, run, args, out).await,
+            Handler::Node(_) => Err(garbled()),
         }
     }
 
@@ -95,23 +131,11 @@ impl Job {
         }
     }
 
-    /// Runs a request as any other, waits for what it needs, and asks again while nobody takes it.
-    async fn ordinary(&mut self, request: &[u8], out: &mut Vec<u8>) -> Result<(), CommandError> {
-        let began = Instant::now();
-        loop {
-            let mut batch = Batch::new(Instant::now());
-            let step = self.dispatch(request, Origin::Client, &mut batch);
-            if step == Step::Done {
-                self.settle(&mut batch).await;
-                batch.finish(out);
-                return Ok(());
-            }
-            if began.elapsed() > PATIENCE || matches!(step, Step::Wait) {
-                return Err(CommandError::text(
-                    "CROSSSLOT Keys in request have different coordinators, and this command needs them together",
-                ));
-            }
-            tokio::time::sleep(Duration::from_millis(3)).await;
+    /// Runs a part of a request, or leaves it to be run when [`Job::settle`] asks again.
+    pub(super) fn dispatch_part(&mut self, request: &[u8], batch: &mut Batch) {
+        if self.dispatch(request, Origin::Part, batch) != Step::Done {
+            let session = &self.talk.session;
+            batch.ask_again(request, session.db, session.proto);
         }
     }
 
@@ -162,9 +186,13 @@ impl Job {
                 let (db, proto) = (self.talk.session.db, self.talk.session.proto);
                 (self.talk.session.db, self.talk.session.proto) = (one.ask.db, one.ask.proto);
                 let mut anew = Batch::new(Instant::now());
-                self.dispatch(&request, Origin::Client, &mut anew);
+                if self.dispatch(&request, Origin::Part, &mut anew) == Step::Done {
+                    batch.adopt(one.reply, anew);
+                } else {
+                    // Its keys have several coordinators by now, or clients are paused.
+                    batch.patch(one.reply, self.whole_reply(&request).await);
+                }
                 (self.talk.session.db, self.talk.session.proto) = (db, proto);
-                batch.adopt(one.reply, anew);
             }
         }
     }
@@ -203,30 +231,39 @@ impl Job {
         Ok(())
     }
 
-    /// The shares of all nodes; of this one only on the cluster face, where clients add up themselves.
+    /// The shares of all nodes that have one; of this one only on the cluster face, where clients add up themselves. Asked
+    /// again when a node dies meanwhile: asking twice does no harm.
     async fn shares(&mut self, request: &[u8], origin: Origin) -> Result<Vec<Value>, CommandError> {
-        let worker = self.worker.clone();
-        let view = worker.shared.view.load_full();
+        // On the cluster face each node is asked by the client, and answers for its own share alone.
+        if self.talk.session.cluster_face {
+            return Ok(vec![decoded(&self.own_share(request, Origin::PeerForShare).await)?]);
+        }
+        let began = Instant::now();
+        loop {
+            let view = self.worker.shared.view.load_full();
+            if let Some(replies) = self.shares_by(&view, request, origin).await {
+                return replies.iter().map(|reply| decoded(reply)).collect();
+            }
+            if began.elapsed() > PATIENCE {
+                return Err(CommandError::text("CLUSTERDOWN a node that coordinates some of the keys did not answer"));
+            }
+            tokio::time::sleep(AGAIN_PAUSE).await;
+        }
+    }
+
+    /// The shares of all nodes as one picture says who they are; `None` when one of them did not answer.
+    async fn shares_by(&mut self, view: &View, request: &[u8], origin: Origin) -> Option<Vec<Vec<u8>>> {
         let db = self.talk.session.db;
         let flags = if origin == Origin::PeerForRest { ask::LOCAL | ask::REST } else { ask::LOCAL };
-        let asked: Vec<_> = match self.talk.session.cluster_face {
-            true => Vec::new(),
-            false => members(&view).map(|peer| worker.ask(peer, flags, db, request)).collect(),
-        };
-        // On the cluster face each node is asked by the client, and answers for its own share alone.
-        let origin = if self.talk.session.cluster_face { Origin::PeerForShare } else { origin };
+        let at = if origin == Origin::PeerForRest { view.active() } else { view.coordinators() };
+        let peers = at.iter().filter_map(|at| view.peers.get(usize::from(*at))?.as_ref());
+        let asked: Vec<_> = peers.map(|peer| self.worker.ask(peer, flags, db, request)).collect();
         let mut replies = vec![self.own_share(request, origin).await];
         for call in asked {
-            match call.answer().await {
-                Fate::Replied(reply) => replies.push(reply),
-                _ => {
-                    return Err(CommandError::text(
-                        "CLUSTERDOWN a node that coordinates some of the keys did not answer",
-                    ));
-                }
-            }
+            let Fate::Replied(reply) = call.answer().await else { return None };
+            replies.push(reply);
         }
-        replies.iter().map(|reply| decoded(reply)).collect()
+        Some(replies)
     }
 
     async fn own_share(&mut self, request: &[u8], origin: Origin) -> Vec<u8> {
@@ -294,76 +331,6 @@ impl Job {
         Ok(())
     }
 
-    /// A command that may be cut: one part a key, each run as a request of its own, then put together.
-    async fn fan_out(
-        &mut self,
-        command: &Command,
-        gather: Gather,
-        args: Args<'_>,
-        out: &mut Vec<u8>,
-    ) -> Result<(), CommandError> {
-        let positions = command.key_positions(args);
-        let step = match command.keys {
-            crate::commands::spec::Keys::Range { step, .. } => usize::from(step),
-            _ => 1,
-        };
-        if !(args.len() - 1).is_multiple_of(step) {
-            return Err(CommandError::Arity(command.name.into()));
-        }
-        let proto = std::mem::replace(&mut self.talk.session.proto, Proto::Resp2);
-        let mut batch = Batch::new(Instant::now());
-        let parts = positions.len();
-        for at in positions {
-            let words: Vec<&[u8]> =
-                std::iter::once(args.name()).chain((at..at + step).filter_map(|at| args.get(at))).collect();
-            let mut request = Vec::new();
-            encode_command(&mut request, &words);
-            self.dispatch(&request, Origin::Client, &mut batch);
-        }
-        self.settle(&mut batch).await;
-        self.talk.session.proto = proto;
-        let mut replies = Vec::new();
-        batch.finish(&mut replies);
-        self.put_together(&replies, parts, gather, out)
-    }
-
-    fn put_together(
-        &self,
-        replies: &[u8],
-        parts: usize,
-        gather: Gather,
-        out: &mut Vec<u8>,
-    ) -> Result<(), CommandError> {
-        let mut rest = replies;
-        let mut values = Vec::with_capacity(parts);
-        while let Some((value, len)) = ReplyDecoder::new(ReplyLimits::default()).decode(rest).map_err(|_| garbled())? {
-            values.push(value);
-            rest = rest.get(len..).unwrap_or_default();
-        }
-        let mut reply = Reply::new(out, self.talk.session.proto);
-        if let Some(Value::Error(text)) = values.iter().find(|value| matches!(value, Value::Error(_))) {
-            reply.error(text);
-            return Ok(());
-        }
-        match gather {
-            Gather::Sum => reply.int(values.iter().map(as_int).sum()),
-            Gather::Ok => reply.ok(),
-            Gather::Concat => {
-                reply.array(parts);
-                for value in &values {
-                    match value {
-                        Value::Array(one) => match one.first() {
-                            Some(Value::Bulk(bytes)) => reply.bulk(bytes),
-                            _ => reply.null(),
-                        },
-                        _ => reply.null(),
-                    }
-                }
-            }
-        }
-        Ok(())
-    }
-
     /// WAIT: every write of this connection was confirmed by W nodes before it was answered.
     fn wait(&self, args: Args<'_>, out: &mut Vec<u8>) -> Result<(), CommandError> {
         let wanted = parse_i64(args.get(1).unwrap_or_default()).ok_or(CommandError::NotInteger)?;
@@ -417,15 +384,10 @@ impl Job {
     }
 }
 
-/// The peers of all other members.
-fn members(view: &View) -> impl Iterator<Item = &Arc<crate::peer::registry::Peer>> {
-    view.peers.iter().take(view.members).flatten()
-}
-
 /// A scanner that holds one whole request.
 pub fn scanned(request: &[u8]) -> Result<Scanner, CommandError> {
     let mut scanner = Scanner::new();
-    let limits = crate::protocol::Limits { request_bytes_max: usize::MAX, ..crate::protocol::Limits::default() };
+    let limits = Limits { request_bytes_max: usize::MAX, bulk_bytes_max: usize::MAX, ..Limits::default() };
     match scanner.scan(request, &limits) {
         Ok(Scan::Request { .. }) => Ok(scanner),
         _ => Err(CommandError::Syntax),
@@ -437,7 +399,7 @@ pub(super) fn decoded(reply: &[u8]) -> Result<Value, CommandError> {
     decoded.ok().flatten().map(|(value, _)| value).ok_or_else(garbled)
 }
 
-fn as_int(value: &Value) -> i64 {
+pub(super) fn as_int(value: &Value) -> i64 {
     if let Value::Int(number) = value { *number } else { 0 }
 }
 

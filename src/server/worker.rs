@@ -13,6 +13,7 @@ use arc_swap::ArcSwap;
 
 use crate::base::ids::NodeId;
 use crate::base::metrics;
+use crate::commands::scratch::Scratch;
 use crate::peer::handshake::Hello;
 use crate::peer::registry::Peer;
 use crate::replication::coordinator::{Coordinator, View};
@@ -48,6 +49,8 @@ pub struct Worker {
     pub effects: RefCell<Effects>,
     /// Where bytes are read to before they are understood.
     pub input: RefCell<Vec<u8>>,
+    /// Where commands run whose keys have several coordinators.
+    pub scratch: Scratch,
     forwards: RefCell<HashMap<NodeId, Rc<ForwardLink>>>,
     draw: std::cell::Cell<u64>,
 }
@@ -62,6 +65,7 @@ impl Worker {
             metrics,
             effects: RefCell::default(),
             input: RefCell::new(Vec::with_capacity(256 << 10)),
+            scratch: Scratch::default(),
             forwards: RefCell::default(),
             draw: std::cell::Cell::new(rand::random::<u64>() | 1),
         }

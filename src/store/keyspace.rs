@@ -13,7 +13,7 @@ use std::borrow::Cow;
 use smallvec::SmallVec;
 
 use crate::base::ids::{Slot, slot_of};
-use crate::base::version::{Actor, Dot, Version};
+use crate::base::version::{Actor, ActorTable, Dot, Version};
 use crate::store::elements::Elements;
 use crate::store::entry::{Data, Entry};
 use crate::store::eviction::Access;
@@ -246,6 +246,11 @@ impl<'s> Keyspace<'s> {
         let table = self.tables.iter().find(|(slot, _)| self.tables.len() == 1 || *slot == slot_of(key));
         let entry = table.and_then(|(_, table)| table.find(name(self.db, key)));
         entry.map_or_else(Default::default, |entry| (entry.version(), is_live(entry, self.now_ms)))
+    }
+
+    /// The actors that this node has met, to name versions to other nodes.
+    pub fn actors(&self) -> &ActorTable {
+        &self.store.actors
     }
 
     /// What commands did so far.

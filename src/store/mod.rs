@@ -65,6 +65,16 @@ pub struct Tuning {
     pub intset_entries_max: AtomicUsize,
 }
 
+impl Tuning {
+    /// Takes over the options of another store.
+    pub fn copy_from(&self, other: &Tuning) {
+        let copy = |to: &AtomicUsize, from: &AtomicUsize| to.store(from.load(Ordering::Relaxed), Ordering::Relaxed);
+        copy(&self.hash_entries_max, &other.hash_entries_max);
+        copy(&self.hash_value_bytes_max, &other.hash_value_bytes_max);
+        copy(&self.intset_entries_max, &other.intset_entries_max);
+    }
+}
+
 /// All the data of a node.
 #[derive(Debug)]
 pub struct Store {

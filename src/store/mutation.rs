@@ -70,6 +70,11 @@ impl Mutation<'_> {
         matches!(self, Mutation::Assign { .. } | Mutation::Replace { .. } | Mutation::Delete)
     }
 
+    /// True when it can only make a key less: done last, it loses nothing that was to be put elsewhere first.
+    pub fn takes_away(&self) -> bool {
+        matches!(self, Mutation::RemoveField { .. } | Mutation::RemoveMember { .. } | Mutation::Delete)
+    }
+
     fn tag(&self) -> u8 {
         match self {
             Mutation::Assign { .. } => 0,
@@ -86,7 +91,8 @@ impl Mutation<'_> {
         }
     }
 
-    fn encode(&self, out: &mut Vec<u8>) {
+    /// Appends it as it travels.
+    pub fn encode(&self, out: &mut Vec<u8>) {
         out.push(self.tag());
         match *self {
             Mutation::Assign { value, deadline_ms } | Mutation::Replace { whole: value, deadline_ms } => {
@@ -114,7 +120,8 @@ impl Mutation<'_> {
         }
     }
 
-    fn decode<'a>(reader: &mut Reader<'a>) -> Result<Mutation<'a>, WireError> {
+    /// Reads one from the front of `reader`; what comes back is safe to apply.
+    pub fn decode<'a>(reader: &mut Reader<'a>) -> Result<Mutation<'a>, WireError> {
         Ok(match reader.u8()? {
             0 => {
                 let deadline_ms = reader.varint()?;
@@ -205,6 +212,16 @@ pub fn put_dot(out: &mut Vec<u8>, dot: Dot, actors: &ActorTable) {
         put_u64(out, id.node);
         put_u64(out, id.boot);
     }
+}
+
+/// Appends a dot with its actor's full name, whoever that is: the short one means something on one node only.
+/// [`read_dot`] reads it.
+pub fn put_full_dot(out: &mut Vec<u8>, dot: Dot, actors: &ActorTable) {
+    let id = actors.id(dot.actor);
+    put_u64(out, dot.hlc.0);
+    out.push(1);
+    put_u64(out, id.node);
+    put_u64(out, id.boot);
 }
 
 /// Reads a dot that `sender` wrote.

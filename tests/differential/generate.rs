@@ -3,7 +3,7 @@
 use crate::grammar::Form;
 use crate::support::random::Random;
 use crate::table::{AFTER_MULTI, BEFORE_MULTI, COMMON, Family, RARE, Row};
-use crate::values::{self, Keys};
+use crate::values;
 
 /// One step on one of the connections; each connection to rondo has its twin to redis-server.
 #[derive(Clone, Debug)]
@@ -32,9 +32,7 @@ impl Step {
 
 struct Rule {
     family: Family,
-    one_slot: bool,
     not_in_multi: bool,
-    not_in_cluster: bool,
     only_as_it_stands: bool,
     form: Form,
 }
@@ -43,9 +41,7 @@ impl Rule {
     fn new((family, marks, form): &Row) -> Rule {
         Rule {
             family: *family,
-            one_slot: marks.contains('1'),
             not_in_multi: marks.contains('m'),
-            not_in_cluster: marks.contains('-'),
             only_as_it_stands: marks.contains('x'),
             form: Form::parse(form),
         }
@@ -118,11 +114,10 @@ impl Generator {
     }
 
     fn transaction_command(&mut self, connection: usize) -> Action {
-        let keys = Keys::any();
         let mut args = Vec::new();
         let forms = if self.open[connection] == 0 { &self.before_multi } else { &self.after_multi };
         let form = self.random.pick(forms);
-        form.draw(&mut args, &mut self.random, &keys, Family::Any);
+        form.draw(&mut args, &mut self.random, Family::Any);
         if self.in_cluster && args[0].eq_ignore_ascii_case(b"WATCH") {
             // Refused for keys that another node coordinates.
             args = vec![b"UNWATCH".to_vec()];
@@ -140,18 +135,16 @@ impl Generator {
         loop {
             let rules = if self.random.chance(5) { &self.rare } else { &self.common };
             let rule = self.random.pick(rules);
-            if (in_multi && rule.not_in_multi) || (self.in_cluster && rule.not_in_cluster) {
+            if in_multi && rule.not_in_multi {
                 continue;
             }
             // What clears everything leaves nothing to disagree about: only one in ten of them is sent.
-            let one_slot = self.in_cluster && rule.one_slot;
-            let keys = if one_slot { Keys::of_one_slot(&mut self.random) } else { Keys::any() };
             let mut args = Vec::new();
-            rule.form.draw(&mut args, &mut self.random, &keys, rule.family);
+            rule.form.draw(&mut args, &mut self.random, rule.family);
             if args[0].to_ascii_uppercase().starts_with(b"FLUSH") && !self.random.chance(10) {
                 continue;
             }
-            if !one_slot && !rule.only_as_it_stands && self.random.chance(if in_multi { 1 } else { 6 }) {
+            if !rule.only_as_it_stands && self.random.chance(if in_multi { 1 } else { 6 }) {
                 self.disturb(&mut args);
             }
             values::keep_lifetimes_far(&mut args);
@@ -178,7 +171,7 @@ impl Generator {
 
     /// A key that expires at once: it must be gone on both sides after a pause.
     fn short_lifetime(&mut self, connection: usize, steps: &mut Vec<Step>) {
-        let key = values::draw("k", &mut self.random, &Keys::any(), Family::String);
+        let key = values::draw("k", &mut self.random, Family::String);
         let forms = ["SET $k v PX 3", "PEXPIRE $k 3", "PSETEX $k 2 v", "GETEX $k PX 2", "GET $k", "TTL $k"];
         let words = self.random.pick(&forms[..4]).split(' ');
         let short = words.map(|word| if word == "$k" { key.clone() } else { word.into() }).collect();

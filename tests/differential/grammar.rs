@@ -2,7 +2,7 @@
 
 use crate::support::random::Random;
 use crate::table::Family;
-use crate::values::{self, Keys};
+use crate::values;
 
 /// A parsed form.
 #[derive(Clone, Debug)]
@@ -72,14 +72,14 @@ impl Form {
     }
 
     /// Appends one command of this form to `args`.
-    pub fn draw(&self, args: &mut Vec<Vec<u8>>, random: &mut Random, keys: &Keys, family: Family) {
+    pub fn draw(&self, args: &mut Vec<Vec<u8>>, random: &mut Random, family: Family) {
         match self {
             Form::Word(word) => args.push(if random.chance(20) { word.to_lowercase() } else { word.clone() }.into()),
-            Form::Value(name) => args.push(values::draw(name, random, keys, family)),
-            Form::Sequence(forms) => forms.iter().for_each(|form| form.draw(args, random, keys, family)),
+            Form::Value(name) => args.push(values::draw(name, random, family)),
+            Form::Sequence(forms) => forms.iter().for_each(|form| form.draw(args, random, family)),
             Form::Choice(_, true) if random.chance(60) => {}
-            Form::Choice(choices, _) => random.pick(choices).draw(args, random, keys, family),
-            Form::Repeat(form) => (0..1 + random.below(4)).for_each(|_| form.draw(args, random, keys, family)),
+            Form::Choice(choices, _) => random.pick(choices).draw(args, random, family),
+            Form::Repeat(form) => (0..1 + random.below(4)).for_each(|_| form.draw(args, random, family)),
         }
     }
 }

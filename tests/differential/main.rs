@@ -1,7 +1,7 @@
 //! rondo beside redis-server: the same long random sequence of commands to both, every reply compared byte for byte.
 //!
 //! The sequence comes from a table of all command forms (`table.rs`) and a seed; `compare.rs` lists what may differ and
-//! why. Sent over one connection and over several, which take turns. A mismatch is reduced to the few steps that still show it.
+//! why. Sent over one connection to one node, over several, and over one to each node of a cluster, which take turns. A mismatch is reduced to the few steps that still show it.
 //!
 //! Environment: `RONDO_DIFF_COMMANDS` (how many replies to compare), `RONDO_DIFF_SEED`, `RONDO_DIFF_MISMATCHES` (how
 //! many different ones to look for before giving up; 1), `RONDO_DIFF_PORTS` (compare servers that already run).
@@ -135,4 +135,12 @@ fn several_connections_to_one_node_reply_as_redis_does() {
     let cluster = given_ports().is_none().then(|| Cluster::start(1, &[]));
     let port = given_ports().map_or_else(|| cluster.as_ref().unwrap().nodes[0].port, |ports| ports[0]);
     compare_with_redis(&[port; 3], false);
+}
+
+#[test]
+fn any_node_of_three_replies_as_redis_does() {
+    match given_ports() {
+        Some(ports) => compare_with_redis(&ports, true),
+        None => compare_with_redis(&Cluster::start(3, &[]).ports(), true),
+    }
 }

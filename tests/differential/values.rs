@@ -49,35 +49,21 @@ const TAGS: &[&str] = &["{a}", "{b}", "{a b\u{1}}"];
 /// Keys without a tag, each of a slot of its own.
 const PLAIN_KEYS: &[&[u8]] = &[b"", b"k", b"{}x", b"a{", b"}{", b"with space", b"\x00\xff\xfe\r\n", b"7", b"{x}{y}"];
 
-/// The keys of one command: of any slot, or all of one.
-pub struct Keys {
-    tag: Option<&'static str>,
-}
-
-impl Keys {
-    pub fn any() -> Keys {
-        Keys { tag: None }
+/// One of few keys, mostly of a type that the command is for.
+fn key(random: &mut Random, family: Family) -> Vec<u8> {
+    if random.chance(8) {
+        return random.pick(PLAIN_KEYS).to_vec();
     }
-
-    pub fn of_one_slot(random: &mut Random) -> Keys {
-        Keys { tag: Some(*random.pick::<&str>(TAGS)) }
-    }
-
-    fn draw(&self, random: &mut Random, family: Family) -> Vec<u8> {
-        if self.tag.is_none() && random.chance(8) {
-            return random.pick(PLAIN_KEYS).to_vec();
-        }
-        let tag = self.tag.unwrap_or_else(|| *random.pick::<&str>(TAGS));
-        let letters: &[&str] = match family {
-            Family::String => &["s"],
-            Family::Number => &["n", "n", "n", "c"],
-            Family::Hash => &["h"],
-            Family::Set => &["e"],
-            Family::Any => &["s", "h", "e", "n"],
-        };
-        let letter = if random.chance(6) { *random.pick(&["s", "h", "e", "n", "x"]) } else { *random.pick(letters) };
-        format!("{letter}{tag}{}", random.below(3)).into_bytes()
-    }
+    let tag = random.pick::<&str>(TAGS);
+    let letters: &[&str] = match family {
+        Family::String => &["s"],
+        Family::Number => &["n", "n", "n", "c"],
+        Family::Hash => &["h"],
+        Family::Set => &["e"],
+        Family::Any => &["s", "h", "e", "n"],
+    };
+    let letter = if random.chance(6) { *random.pick(&["s", "h", "e", "n", "x"]) } else { *random.pick(letters) };
+    format!("{letter}{tag}{}", random.below(3)).into_bytes()
 }
 
 /// The kinds that are one of a few texts.
@@ -99,9 +85,9 @@ const TEXTS: &[(&str, &[&str])] = &[
 ];
 
 /// A value of the kind `name`.
-pub fn draw(name: &str, random: &mut Random, keys: &Keys, family: Family) -> Vec<u8> {
+pub fn draw(name: &str, random: &mut Random, family: Family) -> Vec<u8> {
     match name {
-        "k" => keys.draw(random, family),
+        "k" => key(random, family),
         "v" => value(random),
         "ab" => letters(random, b"ab", 40),
         "i" => integer(random),
@@ -117,10 +103,10 @@ pub fn draw(name: &str, random: &mut Random, keys: &Keys, family: Family) -> Vec
         "at" => deadline(random, 1),
         "atms" => deadline(random, 1000),
         "odd" => odd(random),
-        "bft" if random.chance(92) => draw("type", random, keys, family),
-        "bft" => draw("wrong type", random, keys, family),
-        "bfo" if random.chance(92) => draw("place", random, keys, family),
-        "bfo" => draw("wrong place", random, keys, family),
+        "bft" if random.chance(92) => draw("type", random, family),
+        "bft" => draw("wrong type", random, family),
+        "bfo" if random.chance(92) => draw("place", random, family),
+        "bfo" => draw("wrong place", random, family),
         _ => match TEXTS.iter().find(|(kind, _)| *kind == name) {
             Some((_, texts)) => text(random, texts),
             None => panic!("the table says ${name}, which has no values"),

@@ -5,9 +5,9 @@
 
 use crate::base::glob;
 use crate::commands::CommandError;
-use crate::commands::spec::{Command, Keys};
+use crate::commands::spec::{Command, Keys, flag};
 use crate::commands::subcommands;
-use crate::commands::table::{self, COMMANDS};
+use crate::commands::table;
 use crate::protocol::{Args, Reply, parse_i64};
 
 mod details;
@@ -18,13 +18,12 @@ mod traits;
 /// Runs COMMAND, with or without a subcommand.
 pub fn run(row: &'static Command, args: Args<'_>, out: &mut Reply<'_>) -> Result<(), CommandError> {
     if args.len() == 1 {
-        out.array(COMMANDS.len());
-        COMMANDS.iter().for_each(|command| details::write(out, command));
+        all(out);
         return Ok(());
     }
     let subcommand = subcommands::checked(row, args)?;
     match subcommands::short_name(subcommand) {
-        "count" => out.int(COMMANDS.len() as i64),
+        "count" => out.int(table::listed().count() as i64),
         "docs" => docs::write_all(out, &named(args)),
         "info" => info(args, out),
         "list" => list(args, out)?,
@@ -35,10 +34,15 @@ pub fn run(row: &'static Command, args: Args<'_>, out: &mut Reply<'_>) -> Result
     Ok(())
 }
 
+fn all(out: &mut Reply<'_>) {
+    out.array(table::listed().count());
+    table::listed().for_each(|command| details::write(out, command));
+}
+
 /// The row of a command, or of a subcommand as `parent|name`.
 fn lookup(name: &[u8]) -> Option<&'static Command> {
     match name.iter().position(|byte| *byte == b'|') {
-        None => table::find(name).map(|(_, row)| row),
+        None => table::find(name).map(|(_, row)| row).filter(|row| !row.has(flag::INTERNAL)),
         Some(bar) => {
             let (parent, rest) = name.split_at(bar);
             let (_, parent) = table::find(parent)?;
@@ -50,15 +54,14 @@ fn lookup(name: &[u8]) -> Option<&'static Command> {
 /// The rows of the commands named from argument 2 on, unknown names left out; all rows when none is named.
 fn named(args: Args<'_>) -> Vec<&'static Command> {
     if args.len() == 2 {
-        return COMMANDS.to_vec();
+        return table::listed().collect();
     }
     args.iter().skip(2).filter_map(lookup).collect()
 }
 
 fn info(args: Args<'_>, out: &mut Reply<'_>) {
     if args.len() == 2 {
-        out.array(COMMANDS.len());
-        COMMANDS.iter().for_each(|command| details::write(out, command));
+        all(out);
         return;
     }
     out.array(args.len() - 2);
@@ -91,7 +94,7 @@ fn list(args: Args<'_>, out: &mut Reply<'_>) -> Result<(), CommandError> {
         Some(b"PATTERN") => glob::matches(value, row.name.as_bytes(), true),
         Some(_) => false,
     };
-    let with_subcommands = COMMANDS.iter().flat_map(|row| std::iter::once(*row).chain(subcommands::of(row.name)));
+    let with_subcommands = table::listed().flat_map(|row| std::iter::once(row).chain(subcommands::of(row.name)));
     let names: Vec<&str> = with_subcommands.filter(passes).map(|row| row.name).collect();
     out.array(names.len());
     names.iter().for_each(|name| out.bulk(name.as_bytes()));

@@ -1,0 +1,171 @@
+//! What nodes ask each other for in the name of a command whose keys have several coordinators: RONDO.FETCH and
+//! RONDO.APPLY.
+//!
+//! They are rows as any other, so a fetch is confirmed by R nodes and a change held by W, forwarded and asked again as
+//! any request is. No client may send them, and COMMAND does not list them: their arguments and replies are bytes of our
+//! own, and RONDO.APPLY changes what it is told to. `scratch` is where the command itself runs in between.
+
+use crate::base::version::{Actor, ActorTable, Dot};
+use crate::base::wire::{Reader, WireError, put_bytes, put_varint};
+use crate::commands::CommandError;
+use crate::commands::spec::{Command, Cx, Gather, Group, Handler, KEY, Keys, flag};
+use crate::store::mutation::{Mutation, put_full_dot, read_dot};
+
+/// What a key holds, and which write made it so.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct Fetched {
+    /// The last write, a deletion too; the zero dot when the key is not known.
+    pub seen: Dot,
+    /// The value (see `store::whole`); `None` when the key does not exist.
+    pub whole: Option<Vec<u8>>,
+    /// When it expires, in milliseconds since 1970; 0 for never.
+    pub deadline_ms: u64,
+}
+
+impl Fetched {
+    /// The mutation, as it travels, that makes a key hold this again.
+    pub fn restoring(&self) -> Vec<u8> {
+        let mut bytes = Vec::new();
+        match &self.whole {
+            Some(whole) => Mutation::Replace { whole, deadline_ms: self.deadline_ms }.encode(&mut bytes),
+            None => Mutation::Delete.encode(&mut bytes),
+        }
+        bytes
+    }
+
+    /// Appends it as it travels.
+    pub fn put(&self, out: &mut Vec<u8>, actors: &ActorTable) {
+        put_full_dot(out, self.seen, actors);
+        put_varint(out, self.deadline_ms);
+        out.push(u8::from(self.whole.is_some()));
+        put_bytes(out, self.whole.as_deref().unwrap_or_default());
+    }
+
+    /// Reads what another node has put.
+    pub fn read(bytes: &[u8], actors: &ActorTable) -> Result<Fetched, WireError> {
+        let mut reader = Reader::new(bytes);
+        let seen = read_dot(&mut reader, Actor::SELF, actors)?;
+        let deadline_ms = reader.varint()?;
+        let is_there = reader.u8()? != 0;
+        let bytes = reader.bytes()?;
+        if !reader.is_empty() {
+            return Err(WireError);
+        }
+        if is_there {
+            crate::store::whole::check(bytes)?;
+        }
+        Ok(Fetched { seen, whole: is_there.then(|| bytes.to_vec()), deadline_ms })
+    }
+}
+
+/// RONDO.FETCH key ...: an array of what the keys hold.
+pub static FETCH: Command = Command {
+    name: "rondo.fetch",
+    summary: "Hand a key's value to another node",
+    syntax: "key [key ...]",
+    since: "0.1.0",
+    complexity: "O(N) where N is the total size of the values.",
+    group: Group::Generic,
+    arity: -2,
+    flags: flag::READONLY | flag::INTERNAL,
+    keys: Keys::Range { first: 1, last: -1, step: 1 },
+    handler: Handler::FanOut(fetch, Gather::Concat),
+};
+fn fetch(cx: &mut Cx<'_, '_>) -> Result<(), CommandError> {
+    cx.out.array(cx.args.len().saturating_sub(1));
+    for key in cx.args.iter().skip(1) {
+        // Looked up once and no more: what was seen then is what other replicas have to confirm.
+        let is_there = cx.keys.read(key).is_some();
+        let seen = cx.keys.effects().seen;
+        let (whole, deadline_ms) = cx.keys.copy_of(key).filter(|_| is_there).unzip();
+        let fetched = Fetched { seen, whole, deadline_ms: deadline_ms.unwrap_or_default() };
+        let mut bytes = Vec::new();
+        fetched.put(&mut bytes, cx.keys.actors());
+        cx.out.bulk(&bytes);
+    }
+    Ok(())
+}
+
+/// RONDO.APPLY key mutation ...: what the key holds afterwards, without its value.
+pub static APPLY: Command = Command {
+    name: "rondo.apply",
+    summary: "Make changes that another node has computed",
+    syntax: "key mutation [mutation ...]",
+    since: "0.1.0",
+    complexity: "O(N) where N is the size of the mutations.",
+    group: Group::Generic,
+    arity: -3,
+    flags: flag::WRITE | flag::INTERNAL,
+    keys: KEY,
+    handler: Handler::Keys(apply),
+};
+fn apply(cx: &mut Cx<'_, '_>) -> Result<(), CommandError> {
+    let key = cx.arg(1)?;
+    let garbled = |_| CommandError::text("ERR a mutation that makes no sense");
+    let mutations: Result<Vec<Mutation<'_>>, WireError> =
+        cx.args.iter().skip(2).map(|bytes| Mutation::decode(&mut Reader::new(bytes))).collect();
+    for mutation in mutations.map_err(garbled)? {
+        cx.keys.write(key, mutation);
+    }
+    let (seen, is_live) = cx.keys.seen(key);
+    let after = Fetched { seen, whole: is_live.then(|| crate::store::whole::string(b"", None)), deadline_ms: 0 };
+    let mut bytes = Vec::new();
+    after.put(&mut bytes, cx.keys.actors());
+    cx.out.bulk(&bytes);
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::commands::testing::Node;
+    use crate::protocol::client::Value;
+
+    fn fetched(node: &mut Node, key: &str) -> Fetched {
+        let Value::Array(items) = node.run_args(&["RONDO.FETCH", key]) else { panic!("an array") };
+        let [Value::Bulk(bytes)] = items.as_slice() else { panic!("one bulk") };
+        Fetched::read(bytes, &node.store.actors).expect("own bytes")
+    }
+
+    #[test]
+    fn what_is_fetched_can_be_applied_elsewhere() {
+        let (mut here, mut there) = (Node::new(), Node::new());
+        there.store.set_replicated(true);
+        for line in ["SET s v PX 70000", "HSET h f 1 g 2", "SADD i 1 2 3", "INCRBY n 7"] {
+            here.run(line);
+        }
+        for (key, look, reply) in [
+            ("s", "GET s", "$1\r\nv\r\n"),
+            ("h", "HGET h g", "$1\r\n2\r\n"),
+            ("i", "OBJECT ENCODING i", "$6\r\nintset\r\n"),
+            ("n", "GET n", "$1\r\n7\r\n"),
+        ] {
+            let found = fetched(&mut here, key);
+            let whole = found.whole.expect("a value");
+            let mut mutation = Vec::new();
+            Mutation::Replace { whole: &whole, deadline_ms: found.deadline_ms }.encode(&mut mutation);
+            let Value::Bulk(after) = there.run_args(&[b"RONDO.APPLY", key.as_bytes(), &mutation[..]]) else {
+                panic!("a bulk")
+            };
+            let after = Fetched::read(&after, &there.store.actors).expect("own bytes");
+            assert_eq!(after.seen, fetched(&mut there, key).seen, "the version after the change");
+            assert_eq!(there.run(look), reply);
+        }
+        assert_eq!(there.run("PTTL s"), ":70000\r\n");
+        let none = fetched(&mut here, "none");
+        assert_eq!((none.whole, none.seen), (None, Dot::default()));
+    }
+
+    #[test]
+    fn nonsense_changes_nothing() {
+        let mut node = Node::new();
+        node.run("SET k v");
+        let mut good = Vec::new();
+        Mutation::Delete.encode(&mut good);
+        let reply = node.run_args(&[b"RONDO.APPLY", &b"k"[..], &good, b"\xff\x01"]);
+        assert!(matches!(reply, Value::Error(_)), "{reply:?}");
+        assert_eq!(node.run("GET k"), "$1\r\nv\r\n");
+        let actors = &node.store.actors;
+        assert!(Fetched::read(b"", actors).is_err() && Fetched::read(&[0; 40], actors).is_err());
+    }
+}

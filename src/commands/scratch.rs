@@ -1,0 +1,213 @@
+//! A keyspace of its own for a command whose keys have several coordinators.
+//!
+//! What the keys hold is brought here, the command's ordinary function runs here, and what it would have changed comes
+//! out as mutations for each key's coordinator. So a command has one meaning, wherever its keys live.
+//!
+//! The function may touch a key that was not brought (COPY into another database); here it does not exist, and whoever
+//! finds it among the changes brings it too and runs the command anew. The scratch is empty between runs.
+
+use crate::base::ids::{ActorId, Slot, slot_of};
+use crate::base::version::Actor;
+use crate::base::wire::Reader;
+use crate::commands::CommandError;
+use crate::commands::exchange::{APPLY, Fetched};
+use crate::commands::spec::{CommandLimits, Cx};
+use crate::protocol::client::encode_command;
+use crate::protocol::{Args, Proto, Reply};
+use crate::store::mutation::{Delta, Mutation};
+use crate::store::slot::Name;
+use crate::store::{Effects, Event, Store, Tuning, hash_name};
+
+/// A key by its database and name.
+pub type KeyName = (u8, Vec<u8>);
+
+/// What a command does to one key.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Change {
+    /// The key.
+    pub name: KeyName,
+    /// Its mutations as they travel, in their order.
+    pub mutations: Vec<Vec<u8>>,
+    /// The key can only become less.
+    pub takes_away: bool,
+}
+
+impl Change {
+    /// The request that makes this change at the key's coordinator.
+    pub fn request(&self) -> Vec<u8> {
+        let words = [APPLY.name.as_bytes(), &self.name.1].into_iter().chain(self.mutations.iter().map(Vec::as_slice));
+        let mut request = Vec::new();
+        encode_command(&mut request, &words.collect::<Vec<_>>());
+        request
+    }
+}
+
+/// What came of a run.
+#[derive(Debug)]
+pub struct Outcome {
+    /// The reply, without an error's.
+    pub reply: Result<Vec<u8>, CommandError>,
+    /// What changes, each key once, in the order of their first changes.
+    pub changes: Vec<Change>,
+    /// What is to be told to whoever listens for keyspace events.
+    pub events: Vec<Event>,
+}
+
+/// What a command is run with.
+#[derive(Clone, Copy)]
+pub struct Setting<'a> {
+    /// The database.
+    pub db: u8,
+    /// The protocol of the reply.
+    pub proto: Proto,
+    /// The limits that options set.
+    pub limits: CommandLimits,
+    /// The options that shape values.
+    pub tuning: &'a Tuning,
+    /// Whether anybody wants events.
+    pub notify: bool,
+    /// The time, in milliseconds since 1970.
+    pub now_ms: u64,
+}
+
+/// See the head of the file.
+#[derive(Debug)]
+pub struct Scratch {
+    store: Store,
+}
+
+impl Default for Scratch {
+    fn default() -> Scratch {
+        Scratch { store: Store::new(ActorId { node: 0, boot: 0 }) }
+    }
+}
+
+impl Scratch {
+    /// Runs a command on what was brought.
+    pub fn run(
+        &self,
+        run: fn(&mut Cx<'_, '_>) -> Result<(), CommandError>,
+        args: Args<'_>,
+        brought: &[(KeyName, Fetched)],
+        setting: Setting<'_>,
+    ) -> Outcome {
+        self.store.tuning.copy_from(setting.tuning);
+        let slots: Vec<Slot> = brought.iter().map(|((_, key), _)| slot_of(key)).collect();
+        let mut effects = Effects { notify: false, ..Effects::default() };
+        self.store.set_replicated(false);
+        {
+            let mut keys = self.store.lock_many(&slots, setting.db, setting.now_ms, &mut effects);
+            for ((db, key), fetched) in brought {
+                keys.select(*db);
+                if let Some(whole) = &fetched.whole {
+                    keys.write(key, Mutation::Replace { whole, deadline_ms: fetched.deadline_ms });
+                }
+            }
+        }
+        // From here on what is written is recorded.
+        self.store.set_replicated(true);
+        effects.notify = setting.notify;
+        let mut bytes = Vec::new();
+        let (result, deltas) = {
+            let mut keys = self.store.lock_many(&slots, setting.db, setting.now_ms, &mut effects);
+            let out = Reply::new(&mut bytes, setting.proto);
+            let result = run(&mut Cx { args, keys: &mut keys, out, limits: setting.limits });
+            (result, keys.take_deltas())
+        };
+        let changes = self.changes(&deltas);
+        let written = changes.iter().map(|change| &change.name);
+        brought.iter().map(|(name, _)| name).chain(written).for_each(|name| self.forget(name));
+        Outcome { reply: result.map(|()| bytes), changes, events: effects.events }
+    }
+
+    fn changes(&self, deltas: &[u8]) -> Vec<Change> {
+        let (mut changes, mut reader): (Vec<Change>, _) = (Vec::new(), Reader::new(deltas));
+        // Each delta stands behind its length.
+        while reader.u32().is_ok() {
+            let Ok(delta) = Delta::decode(&mut reader, Actor::SELF, &self.store.actors) else { break };
+            let mut bytes = Vec::new();
+            delta.mutation.encode(&mut bytes);
+            let takes_away = delta.mutation.takes_away();
+            match changes.iter_mut().find(|it| it.name.0 == delta.db && it.name.1 == delta.key) {
+                Some(change) => {
+                    change.mutations.push(bytes);
+                    change.takes_away &= takes_away;
+                }
+                None => {
+                    let name = (delta.db, delta.key.to_vec());
+                    changes.push(Change { name, mutations: vec![bytes], takes_away });
+                }
+            }
+        }
+        changes
+    }
+
+    fn forget(&self, (db, key): &KeyName) {
+        self.store.table(slot_of(key)).forget(Name { db: *db, key, hash: hash_name(*db, key) });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::commands::spec::Handler;
+    use crate::commands::table;
+    use crate::protocol::{Limits, Scanner};
+    use crate::store::whole;
+
+    fn run(scratch: &Scratch, line: &str, brought: &[(&str, Fetched)]) -> Outcome {
+        let request = format!("{line}\r\n").into_bytes();
+        let mut scanner = Scanner::new();
+        scanner.scan(&request, &Limits::default()).expect("a request");
+        let args = scanner.args(&request);
+        let (_, command) = table::find(args.name()).expect("a command");
+        let Handler::Keys(function) = command.handler else { panic!("on keys") };
+        let brought: Vec<_> = brought.iter().map(|(key, it)| ((0, key.as_bytes().to_vec()), it.clone())).collect();
+        let tuning = Store::new(ActorId { node: 9, boot: 9 }).tuning;
+        let limits = CommandLimits::default();
+        let setting =
+            Setting { db: 0, proto: Proto::Resp2, limits, tuning: &tuning, notify: true, now_ms: 1_700_000_000_000 };
+        scratch.run(function, args, &brought, setting)
+    }
+
+    fn text(value: &str) -> Fetched {
+        Fetched { whole: Some(whole::string(value.as_bytes(), None)), ..Fetched::default() }
+    }
+
+    fn set(members: &[&str]) -> Fetched {
+        let whole = whole::set(members.iter().map(|member| member.as_bytes()), None);
+        Fetched { whole: Some(whole), ..Fetched::default() }
+    }
+
+    #[test]
+    fn what_a_command_changes_comes_out_key_by_key() {
+        let scratch = Scratch::default();
+        let outcome = run(&scratch, "RENAME a b", &[("a", text("v")), ("b", text("w"))]);
+        assert_eq!(outcome.reply, Ok(b"+OK\r\n".to_vec()));
+        let told: Vec<_> = outcome.changes.iter().map(|it| (it.name.1.as_slice(), it.takes_away)).collect();
+        assert_eq!(told, [(&b"b"[..], false), (&b"a"[..], true)]);
+        assert_eq!(outcome.events.len(), 2);
+        let outcome = run(&scratch, "SMOVE a b m", &[("a", set(&["m", "n"])), ("b", Fetched::default())]);
+        assert_eq!(outcome.reply, Ok(b":1\r\n".to_vec()));
+        let told: Vec<_> = outcome.changes.iter().map(|it| (it.name.1.as_slice(), it.takes_away)).collect();
+        assert_eq!(told, [(&b"a"[..], true), (&b"b"[..], false)]);
+    }
+
+    #[test]
+    fn nothing_is_left_for_the_next_command() {
+        let scratch = Scratch::default();
+        run(&scratch, "RENAME a b", &[("a", text("v")), ("b", Fetched::default())]);
+        let outcome = run(&scratch, "RENAME b a", &[("a", Fetched::default()), ("b", Fetched::default())]);
+        assert_eq!(outcome.reply, Err(CommandError::NoSuchKey));
+        assert_eq!(outcome.changes, []);
+        assert!(scratch.store.count_keys(Slot::all()).is_empty());
+        assert!(Slot::all().all(|slot| scratch.store.table(slot).is_empty()), "tombstones are gone too");
+    }
+
+    #[test]
+    fn a_key_that_was_not_brought_shows_among_the_changes() {
+        let outcome = run(&Scratch::default(), "COPY a b DB 3", &[("a", text("v")), ("b", text("w"))]);
+        let names: Vec<_> = outcome.changes.iter().map(|it| it.name.clone()).collect();
+        assert_eq!(names, [(3, b"b".to_vec())]);
+    }
+}

@@ -1,0 +1,230 @@
+//! A command that needs its keys together (RENAME, SINTERSTORE, BITOP, MSETNX ...) over several coordinators.
+//!
+//! What each key holds is fetched from its coordinator, confirmed by R nodes; the command's ordinary function runs on a
+//! scratch keyspace (`commands::scratch`); what it changes goes to each key's coordinator, which takes it only if the key
+//! is still what was fetched. What a command adds is written before what it takes away, so a node that dies in between
+//! leaves a value twice and never nowhere. When a key has changed meanwhile, what was written is put back and all begins
+//! anew; after [`PATIENCE`] the client is told to try again.
+//!
+//! So each key's change is atomic and builds on what the command has read of that key, and the outcome is all of the
+//! changes or none, unless a node dies: then `-TIMEOUT` says that it is not known. What is not promised: others may see
+//! the keys between two changes, and keys that are only read may come from different moments.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use crate::base::ids::slot_of;
+use crate::commands::CommandError;
+use crate::commands::exchange::{FETCH, Fetched};
+use crate::commands::scratch::{Change, KeyName, Outcome, Setting};
+use crate::commands::spec::{Command, Cx, Gather};
+use crate::protocol::client::{Value, encode_command};
+use crate::protocol::{Args, Proto};
+use crate::replication::coordinator::View;
+use crate::server::batch::UNKNOWN_OUTCOME;
+use crate::server::connection::{command_limits, wall_us};
+use crate::server::exec::Attempt;
+use crate::server::gather::values_of;
+use crate::server::transaction::Watched;
+use crate::server::wait::{Job, PATIENCE, decoded, garbled, scanned};
+
+/// A command's function.
+type Function = fn(&mut Cx<'_, '_>) -> Result<(), CommandError>;
+
+/// What keys hold.
+type Brought = Vec<(KeyName, Fetched)>;
+
+/// Changes for one coordinator, each with what its key must still be.
+struct Part {
+    at: u16,
+    db: u8,
+    takes_away: bool,
+    changes: Vec<(Change, Fetched)>,
+}
+
+impl Job {
+    /// Runs `command` over several coordinators.
+    pub(super) async fn across(
+        &mut self,
+        command: &Command,
+        run: Function,
+        args: Args<'_>,
+        out: &mut Vec<u8>,
+    ) -> Result<(), CommandError> {
+        let (began, db) = (Instant::now(), self.talk.session.db);
+        let mut names: Vec<KeyName> = Vec::new();
+        for key in command.key_positions(args).filter_map(|at| args.get(at)) {
+            if !names.iter().any(|(_, known)| known == key) {
+                names.push((db, key.to_vec()));
+            }
+        }
+        loop {
+            let mut brought = self.bring(&names).await?;
+            let outcome = loop {
+                let outcome = self.on_scratch(run, args, &brought);
+                let is_brought = |name: &KeyName| brought.iter().any(|(known, _)| known == name);
+                let missing: Vec<KeyName> =
+                    outcome.changes.iter().map(|it| it.name.clone()).filter(|name| !is_brought(name)).collect();
+                if missing.is_empty() {
+                    break outcome;
+                }
+                brought.extend(self.bring(&missing).await?);
+            };
+            let reply = outcome.reply?;
+            if self.commit(&outcome.changes, &brought).await? {
+                out.extend_from_slice(&reply);
+                return Ok(());
+            }
+            if began.elapsed() > PATIENCE {
+                return Err(CommandError::text("TRYAGAIN the keys of the command kept changing while it ran"));
+            }
+            // Two commands that stand in each other's way do not come back at the same moment.
+            let pause_ms = 1 + self.worker.draw() as u64 % 8;
+            tokio::time::sleep(Duration::from_millis(pause_ms)).await;
+        }
+    }
+
+    fn on_scratch(&self, run: Function, args: Args<'_>, brought: &Brought) -> Outcome {
+        let node = &self.worker.shared.node;
+        let setting = Setting {
+            db: self.talk.session.db,
+            proto: self.talk.session.proto,
+            limits: command_limits(&node.config.settings()),
+            tuning: &node.store.tuning,
+            notify: false,
+            now_ms: wall_us() / 1_000,
+        };
+        self.worker.scratch.run(run, args, brought, setting)
+    }
+
+    /// What keys hold, each as its coordinator and R nodes know it.
+    async fn bring(&mut self, names: &[KeyName]) -> Result<Brought, CommandError> {
+        let mut brought = Vec::with_capacity(names.len());
+        for of_db in names.chunk_by(|a, b| a.0 == b.0) {
+            let Some((db, _)) = of_db.first() else { continue };
+            let words: Vec<&[u8]> =
+                std::iter::once(FETCH.name.as_bytes()).chain(of_db.iter().map(|(_, key)| key.as_slice())).collect();
+            let (mut request, mut reply) = (Vec::new(), Vec::new());
+            encode_command(&mut request, &words);
+            let scanner = scanned(&request)?;
+            let before = self.enter(*db);
+            let result = self.fan_out(&FETCH, Gather::Concat, scanner.args(&request), &mut reply).await;
+            self.leave(before);
+            result?;
+            let items = match decoded(&reply)? {
+                Value::Array(items) => items,
+                Value::Error(text) => {
+                    return Err(CommandError::Text(String::from_utf8_lossy(&text).into_owned().into()));
+                }
+                _ => return Err(garbled()),
+            };
+            for (name, item) in of_db.iter().zip(&items) {
+                brought.push((name.clone(), self.fetched(item).ok_or_else(garbled)?));
+            }
+        }
+        Ok(brought)
+    }
+
+    /// Makes the changes; false, with nothing changed, when a key is no longer what was brought.
+    async fn commit(&mut self, changes: &[Change], brought: &Brought) -> Result<bool, CommandError> {
+        let view = self.worker.shared.view.load_full();
+        let Some(parts) = parts_of(&view, changes, brought) else { return Ok(false) };
+        let mut done: Vec<(KeyName, Fetched)> = Vec::new();
+        for part in &parts {
+            match self.apply(&view, part).await {
+                Applied::Yes(after) => {
+                    let names = part.changes.iter().map(|(change, _)| change.name.clone());
+                    done.extend(names.zip(after));
+                }
+                Applied::No => {
+                    self.put_back(&view, done, brought).await;
+                    return Ok(false);
+                }
+                Applied::Unknown => return Err(CommandError::text(UNKNOWN_OUTCOME)),
+            }
+        }
+        Ok(true)
+    }
+
+    /// Puts back what keys held before, the last one first. A key that somebody has changed again stays theirs.
+    async fn put_back(&mut self, view: &Arc<View>, done: Brought, brought: &Brought) {
+        for (name, after) in done.into_iter().rev() {
+            let Some((_, before)) = brought.iter().find(|(known, _)| *known == name) else { continue };
+            let change = Change { name, mutations: vec![before.restoring()], takes_away: false };
+            let Some(parts) = parts_of(view, std::slice::from_ref(&change), &vec![(change.name.clone(), after)]) else {
+                continue;
+            };
+            for part in &parts {
+                self.apply(view, part).await;
+            }
+        }
+    }
+
+    async fn apply(&mut self, view: &Arc<View>, part: &Part) -> Applied {
+        let watched = |(change, fetched): &(Change, Fetched)| Watched {
+            db: change.name.0,
+            key: change.name.1.clone(),
+            seen: fetched.seen,
+            was_live: fetched.whole.is_some(),
+            at: None,
+        };
+        let watched: Vec<Watched> = part.changes.iter().map(watched).collect();
+        let requests: Vec<Vec<u8>> = part.changes.iter().map(|(change, _)| change.request()).collect();
+        let requests: Vec<&[u8]> = requests.iter().map(Vec::as_slice).collect();
+        let before = self.enter(part.db);
+        let attempt = self.if_unchanged(view, part.at, &watched, &requests).await;
+        self.leave(before);
+        match attempt {
+            Attempt::Ran(replies) => {
+                let values = values_of(&replies).unwrap_or_default();
+                let after: Option<Vec<Fetched>> = values.iter().map(|value| self.fetched(value)).collect();
+                after.filter(|after| after.len() == part.changes.len()).map_or(Applied::Unknown, Applied::Yes)
+            }
+            Attempt::Changed | Attempt::NotRun => Applied::No,
+            Attempt::Unknown => Applied::Unknown,
+        }
+    }
+
+    fn fetched(&self, item: &Value) -> Option<Fetched> {
+        let Value::Bulk(bytes) = item else { return None };
+        Fetched::read(bytes, &self.worker.shared.node.store.actors).ok()
+    }
+
+    /// Speaks for the client in database `db` and in RESP2 until [`Job::leave`].
+    fn enter(&mut self, db: u8) -> (u8, Proto) {
+        let session = &mut self.talk.session;
+        (std::mem::replace(&mut session.db, db), std::mem::replace(&mut session.proto, Proto::Resp2))
+    }
+
+    fn leave(&mut self, before: (u8, Proto)) {
+        (self.talk.session.db, self.talk.session.proto) = before;
+    }
+}
+
+/// What came of a part.
+enum Applied {
+    /// It is done; what its keys are now.
+    Yes(Vec<Fetched>),
+    /// Nothing was changed.
+    No,
+    /// It may have been done.
+    Unknown,
+}
+
+/// The changes by coordinator, those that only take away behind all others; `None` when a key has no coordinator.
+fn parts_of(view: &View, changes: &[Change], brought: &Brought) -> Option<Vec<Part>> {
+    let mut parts: Vec<Part> = Vec::new();
+    let (taking, adding): (Vec<&Change>, Vec<&Change>) = changes.iter().partition(|change| change.takes_away);
+    for change in adding.into_iter().chain(taking) {
+        let (db, key) = &change.name;
+        let (db, takes_away) = (*db, change.takes_away);
+        let at = view.roles.of(slot_of(key))?.coordinator?;
+        let (_, fetched) = brought.iter().find(|(name, _)| *name == change.name)?;
+        let one = (change.clone(), fetched.clone());
+        match parts.iter_mut().find(|part| part.at == at && part.db == db && part.takes_away == takes_away) {
+            Some(part) => part.changes.push(one),
+            None => parts.push(Part { at, db, takes_away, changes: vec![one] }),
+        }
+    }
+    Some(parts)
+}
