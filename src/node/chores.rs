@@ -14,6 +14,8 @@ use crate::store::expiry::{GRACE_MS, Sweep, SweepRules};
 const SWEEP_PERIOD: Duration = Duration::from_millis(100);
 /// How long the sweeper works before it lets others run.
 const SWEEP_TURN: Duration = Duration::from_millis(1);
+/// After how many slots it looks at the clock.
+const SWEEP_SLOTS_PER_LOOK: usize = 64;
 /// How often hints are looked for.
 const HANDOFF_PERIOD: Duration = Duration::from_millis(50);
 const SAMPLE_PERIOD: Duration = Duration::from_millis(100);
@@ -33,33 +35,42 @@ async fn sample(node: Arc<Node>) {
     }
 }
 
-/// Removes expired keys, slot by slot, a bounded piece under each lock.
+/// Removes expired keys, slot by slot, a bounded piece under each lock and in each turn.
 async fn sweep(node: Arc<Node>) {
-    let store = &node.shared.node.store;
     let mut tick = tokio::time::interval(SWEEP_PERIOD);
     loop {
         tick.tick().await;
-        let mut turn = Instant::now();
-        for slot in Slot::all() {
-            let now_ms = store.clock.now_ms();
-            let grace_ms = if store.is_replicated() { GRACE_MS } else { 0 };
-            let keep_tombstones = node.peers.all().iter().any(|peer| !peer.missed.is_empty());
-            let rules = SweepRules { before_ms: now_ms.saturating_sub(grace_ms), keep_tombstones };
-            if !store.table(slot).is_sweep_due(rules.before_ms) {
-                continue;
+        let (mut turn, mut rules) = (Instant::now(), sweep_rules(&node));
+        for (at, slot) in Slot::all().enumerate() {
+            if node.shared.node.store.table(slot).is_sweep_due(rules.before_ms) {
+                sweep_slot(&node, slot, &mut turn, rules).await;
             }
-            let mut walk = Sweep::default();
-            loop {
-                walk = store.table(slot).sweep(walk, rules, |_| {});
-                node.shared.node.metrics.count(Count::ExpiredKeys, walk.removed as u64);
-                if turn.elapsed() > SWEEP_TURN {
-                    tokio::task::yield_now().await;
-                    turn = Instant::now();
-                }
-                if walk.next_bucket.is_none() {
-                    break;
-                }
+            if at % SWEEP_SLOTS_PER_LOOK == 0 && turn.elapsed() > SWEEP_TURN {
+                tokio::task::yield_now().await;
+                (turn, rules) = (Instant::now(), sweep_rules(&node));
             }
+        }
+    }
+}
+
+fn sweep_rules(node: &Node) -> SweepRules {
+    let store = &node.shared.node.store;
+    let grace_ms = if store.is_replicated() { GRACE_MS } else { 0 };
+    let keep_tombstones = node.peers.all().iter().any(|peer| !peer.missed.is_empty());
+    SweepRules { before_ms: store.clock.now_ms().saturating_sub(grace_ms), keep_tombstones }
+}
+
+async fn sweep_slot(node: &Node, slot: Slot, turn: &mut Instant, rules: SweepRules) {
+    let mut walk = Sweep::default();
+    loop {
+        walk = node.shared.node.store.table(slot).sweep(walk, rules, |_| {});
+        node.shared.node.metrics.count(Count::ExpiredKeys, walk.removed as u64);
+        if turn.elapsed() > SWEEP_TURN {
+            tokio::task::yield_now().await;
+            *turn = Instant::now();
+        }
+        if walk.next_bucket.is_none() {
+            return;
         }
     }
 }

@@ -8,12 +8,15 @@
 //! Numbers only grow, also over reconnections. A number is *held* once it is acknowledged, and *lost* when the
 //! connection broke before; [`Lane::fate`] tells which, so a batch that waits needs to remember only its last number.
 //!
+//! A lane has a [`Pace`]: while its replica is slow, reads are confirmed elsewhere; while it is stalled, its node counts as
+//! down, but frames are still kept for it, so that a short silence costs nothing afterwards. `link` judges.
+//!
 //! Invariants: bytes kept are at most `bytes_max`, beyond which the lane breaks itself off; nobody waits under the lock.
 //!
 //! Decides nothing about quorums and knows no socket: `link` does the talking.
 
 use std::collections::VecDeque;
-use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, AtomicUsize, Ordering};
 use std::task::Waker;
 
 use parking_lot::Mutex;
@@ -35,6 +38,18 @@ pub enum Fate {
     Lost,
 }
 
+/// How a replica keeps up with what it is sent.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+#[repr(u8)]
+pub enum Pace {
+    /// It acknowledges in time.
+    Prompt = 0,
+    /// It takes long: ask somebody else if there is somebody.
+    Slow = 1,
+    /// It says nothing: it may be stopped.
+    Stalled = 2,
+}
+
 /// See the head of the file.
 #[derive(Debug)]
 pub struct Lane {
@@ -43,6 +58,7 @@ pub struct Lane {
     /// The last number that was ever lost: at or below it `fate` has to look closer.
     lost_high: AtomicU64,
     open: AtomicBool,
+    pace: AtomicU8,
     dirty: AtomicBool,
     mismatches: AtomicUsize,
     writer: Notify,
@@ -76,6 +92,7 @@ impl Lane {
             acked: AtomicU64::new(0),
             lost_high: AtomicU64::new(0),
             open: AtomicBool::new(false),
+            pace: AtomicU8::new(Pace::Prompt as u8),
             dirty: AtomicBool::new(false),
             mismatches: AtomicUsize::new(0),
             writer: Notify::new(),
@@ -89,6 +106,29 @@ impl Lane {
     #[inline]
     pub fn is_open(&self) -> bool {
         self.open.load(Ordering::Acquire)
+    }
+
+    /// True while the replica takes long to acknowledge, or does not at all.
+    #[inline]
+    pub fn is_slow(&self) -> bool {
+        self.pace.load(Ordering::Acquire) >= Pace::Slow as u8
+    }
+
+    /// True while the replica acknowledges nothing and may be stopped.
+    #[inline]
+    pub fn is_stalled(&self) -> bool {
+        self.pace.load(Ordering::Acquire) >= Pace::Stalled as u8
+    }
+
+    /// Notes how the replica keeps up, and wakes everybody who waits when that changes: they may turn to another. True when
+    /// it has changed.
+    pub fn set_pace(&self, pace: Pace) -> bool {
+        if self.pace.swap(pace as u8, Ordering::AcqRel) == pace as u8 {
+            return false;
+        }
+        let waiters = std::mem::take(&mut self.state.lock().waiters);
+        waiters.into_iter().for_each(|(_, waker)| waker.wake());
+        true
     }
 
     /// Appends a frame and gives its number; `None` when the lane is closed or full.
@@ -190,6 +230,7 @@ impl Lane {
     /// Opens the lane for a fresh connection; numbers go on after this one.
     pub fn open(&self) -> u64 {
         let state = self.state.lock();
+        self.pace.store(Pace::Prompt as u8, Ordering::Release);
         self.open.store(true, Ordering::Release);
         state.last
     }
@@ -270,6 +311,11 @@ impl Lane {
         self.state.lock().last > self.acked.load(Ordering::Acquire)
     }
 
+    /// The number of the last frame appended.
+    pub fn last(&self) -> u64 {
+        self.state.lock().last
+    }
+
     /// The last number acknowledged or lost.
     pub fn acked(&self) -> u64 {
         self.acked.load(Ordering::Acquire)
@@ -333,6 +379,25 @@ mod tests {
         lane.ack(99);
         assert_eq!(put(&lane, "b"), Some(2));
         assert_eq!(lane.fate(2), Fate::Pending);
+    }
+
+    #[test]
+    fn who_waits_is_woken_when_the_replica_falls_silent() {
+        struct Flag(AtomicBool);
+        impl std::task::Wake for Flag {
+            fn wake(self: std::sync::Arc<Self>) {
+                self.0.store(true, Ordering::Relaxed);
+            }
+        }
+        let lane = Lane::new(1 << 20);
+        lane.open();
+        put(&lane, "a");
+        let flag = std::sync::Arc::new(Flag(AtomicBool::new(false)));
+        lane.wait_for(1, &flag.clone().into());
+        assert!(!lane.set_pace(Pace::Prompt) && !flag.0.load(Ordering::Relaxed));
+        assert!(lane.set_pace(Pace::Slow) && flag.0.load(Ordering::Relaxed));
+        assert!(lane.is_slow() && !lane.is_stalled() && lane.is_open());
+        assert_eq!(put(&lane, "kept"), Some(2));
     }
 
     #[test]

@@ -1,8 +1,9 @@
 //! The talking half of a lane: dials, writes what the lane holds, reads what the replica answers, and gives up in time.
 //!
 //! One task a lane, on the worker that owns it. It flushes after all clients that can run have run, so one write carries
-//! many clients' frames. A replica that acknowledges nothing for [`STALL_MS_MAX`] while frames wait counts as gone: a
-//! stopped process keeps its connections open, and nobody may wait for it.
+//! many clients' frames. A replica that acknowledges nothing while frames wait is judged in three steps ([`Judge`]): slow,
+//! stalled, gone. A stopped process keeps its connections open, so nobody may wait for it; but a process that only got no
+//! turn for a moment must not be made to fetch what it has never lost, so its frames are kept until it counts as gone.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -11,11 +12,16 @@ use tokio::net::TcpStream;
 
 use crate::peer::frame::{Frame, Kind, next_frame, read_ack};
 use crate::peer::handshake::{HandshakeError, Hello, LinkKind, dial};
-use crate::peer::lane::Lane;
+use crate::peer::lane::{Lane, Pace};
 use crate::peer::registry::Peer;
 
-/// How long frames may wait without any acknowledgement, in milliseconds.
-pub const STALL_MS_MAX: u64 = 180;
+/// After how long without any acknowledgement reads are confirmed by somebody else, in milliseconds: well above what
+/// a busy replica needs, well below what a client notices.
+const SLOW_MS: u64 = 40;
+/// After how long without any acknowledgement a replica counts as stopped, in milliseconds.
+pub const STALL_MS_MAX: u64 = 160;
+/// After how long it counts as gone: its connection is closed and what it has not acknowledged is handed over later.
+const GONE_MS: u64 = 3_000;
 const TICK: Duration = Duration::from_millis(20);
 /// How often an idle lane asks for a sign of life.
 const HEARTBEAT: Duration = Duration::from_millis(40);
@@ -79,7 +85,7 @@ async fn converse(
     // The replica counts from 1 on every connection; the lane's numbers go on.
     let base = lane.acked();
     let mut buf: Vec<u8> = Vec::with_capacity(READ_BYTES);
-    let mut progress = Progress { acked: base, since: Instant::now(), looked: Instant::now() };
+    let mut judge = Judge::new(base, Instant::now());
     let mut more = false;
     let mut tick = tokio::time::interval(TICK);
     loop {
@@ -96,7 +102,7 @@ async fn converse(
             }),
             writable = stream.writable(), if more => writable,
             () = lane.flushed(), if !more => Ok(()),
-            _ = tick.tick() => check_progress(lane, &mut progress),
+            _ = tick.tick() => look(peer, lane, &mut judge),
         };
         if let Err(error) = step {
             return error;
@@ -122,30 +128,72 @@ fn write_frames(lane: &Lane, stream: &TcpStream) -> std::io::Result<bool> {
     }
 }
 
-/// How a lane's acknowledgements come along.
-struct Progress {
+/// Judges a replica by how its acknowledgements come along. A clock that was itself late blames nobody.
+struct Judge {
     acked: u64,
-    /// When the last one came, or when we had to start looking anew.
+    /// When the last acknowledgement came, or when we had to start looking anew.
     since: Instant,
     looked: Instant,
+    /// What a stalled replica has to acknowledge before it counts again: all that it had not heard of when it came back.
+    catch_up: Option<u64>,
 }
 
-/// Fails when the replica has been silent for too long. An idle lane is made to speak by a heartbeat.
-fn check_progress(lane: &Lane, progress: &mut Progress) -> std::io::Result<()> {
-    let acked = lane.acked();
-    // A look that comes late means that we slept, and says nothing of the replica.
-    let overslept = progress.looked.elapsed() > TICK * 3;
-    progress.looked = Instant::now();
-    if acked != progress.acked || overslept {
-        progress.acked = acked;
-        progress.since = Instant::now();
+impl Judge {
+    fn new(acked: u64, now: Instant) -> Judge {
+        Judge { acked, since: now, looked: now, catch_up: None }
     }
-    if !lane.is_waiting() && progress.since.elapsed() > HEARTBEAT {
-        lane.append(Kind::Heartbeat, |_| {});
-        progress.since = Instant::now();
+
+    /// What to make of the replica now; `None` when it is gone.
+    fn judge(&mut self, lane: &Lane, now: Instant) -> Option<Pace> {
+        let acked = lane.acked();
+        let overslept = now - self.looked > TICK * 3;
+        self.looked = now;
+        if acked != self.acked {
+            if lane.is_stalled() && self.catch_up.is_none() {
+                self.catch_up = Some(lane.last());
+            }
+            self.acked = acked;
+            self.since = now;
+        }
+        if overslept {
+            self.since = now;
+        }
+        if self.catch_up.is_some_and(|number| acked >= number) {
+            self.catch_up = None;
+            return Some(Pace::Prompt);
+        }
+        let silent_ms = if lane.is_waiting() { (now - self.since).as_millis() as u64 } else { 0 };
+        match silent_ms {
+            GONE_MS.. => None,
+            _ if silent_ms >= STALL_MS_MAX || lane.is_stalled() => Some(Pace::Stalled),
+            SLOW_MS.. => Some(Pace::Slow),
+            _ => Some(Pace::Prompt),
+        }
     }
-    if progress.since.elapsed() > Duration::from_millis(STALL_MS_MAX) {
+
+    /// True when the lane is idle and it is time to ask for a sign of life.
+    fn wants_heartbeat(&mut self, lane: &Lane, now: Instant) -> bool {
+        let wants = !lane.is_waiting() && now - self.since > HEARTBEAT;
+        if wants {
+            self.since = now;
+        }
+        wants
+    }
+}
+
+/// One look at the clock: fails when the replica has been silent for too long.
+fn look(peer: &Peer, lane: &Lane, judge: &mut Judge) -> std::io::Result<()> {
+    let now = Instant::now();
+    let Some(pace) = judge.judge(lane, now) else {
         return Err(std::io::Error::new(std::io::ErrorKind::TimedOut, "nothing was acknowledged in time"));
+    };
+    let was_stalled = lane.is_stalled();
+    if lane.set_pace(pace) && was_stalled != lane.is_stalled() {
+        peer.note_change();
+        tracing::info!(peer = %peer.addr, ?pace, "a replica fell silent or is back");
+    }
+    if judge.wants_heartbeat(lane, now) {
+        lane.append(Kind::Heartbeat, |_| {});
     }
     Ok(())
 }
@@ -174,4 +222,66 @@ pub fn read_answers(
 
 fn invalid(error: crate::base::wire::WireError) -> std::io::Error {
     std::io::Error::new(std::io::ErrorKind::InvalidData, error)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A lane with one frame that waits, and a judge that has just begun.
+    fn waiting() -> (Lane, Judge, Instant) {
+        let (lane, now) = (Lane::new(1 << 20), Instant::now());
+        lane.open();
+        lane.append(Kind::Heartbeat, |_| {});
+        (lane, Judge::new(0, now), now)
+    }
+
+    /// Looks every 20 ms, from one time to another; what was made of the replica at last.
+    fn look_on(lane: &Lane, judge: &mut Judge, start: Instant, ms: std::ops::Range<u64>) -> Option<Pace> {
+        let mut last = Some(Pace::Prompt);
+        for at in ms.step_by(20) {
+            last = judge.judge(lane, start + Duration::from_millis(at));
+            if let Some(pace) = last {
+                lane.set_pace(pace);
+            }
+        }
+        last
+    }
+
+    #[test]
+    fn silence_is_slow_then_stalled_then_gone() {
+        let (lane, mut judge, start) = waiting();
+        assert_eq!(look_on(&lane, &mut judge, start, 0..40), Some(Pace::Prompt));
+        assert_eq!(look_on(&lane, &mut judge, start, 40..160), Some(Pace::Slow));
+        assert_eq!(look_on(&lane, &mut judge, start, 160..3_000), Some(Pace::Stalled));
+        assert_eq!(look_on(&lane, &mut judge, start, 3_000..3_020), None);
+    }
+
+    #[test]
+    fn whoever_comes_back_counts_when_it_has_acknowledged_all_that_was_sent_meanwhile() {
+        let (lane, mut judge, start) = waiting();
+        assert_eq!(look_on(&lane, &mut judge, start, 0..200), Some(Pace::Stalled));
+        lane.append(Kind::Heartbeat, |_| {});
+        lane.ack(1);
+        assert_eq!(look_on(&lane, &mut judge, start, 200..220), Some(Pace::Stalled));
+        lane.ack(2);
+        assert_eq!(look_on(&lane, &mut judge, start, 220..240), Some(Pace::Prompt));
+    }
+
+    #[test]
+    fn a_judge_that_slept_blames_nobody() {
+        let (lane, mut judge, start) = waiting();
+        assert_eq!(judge.judge(&lane, start + Duration::from_millis(20)), Some(Pace::Prompt));
+        assert_eq!(judge.judge(&lane, start + Duration::from_millis(5_000)), Some(Pace::Prompt));
+        assert_eq!(look_on(&lane, &mut judge, start, 5_020..5_200), Some(Pace::Stalled));
+    }
+
+    #[test]
+    fn an_idle_replica_is_asked_for_a_sign_of_life_and_not_blamed() {
+        let (lane, mut judge, start) = waiting();
+        lane.ack(1);
+        assert_eq!(look_on(&lane, &mut judge, start, 0..1_000), Some(Pace::Prompt));
+        let later = start + Duration::from_millis(1_000);
+        assert!(judge.wants_heartbeat(&lane, later) && !judge.wants_heartbeat(&lane, later));
+    }
 }

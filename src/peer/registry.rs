@@ -1,8 +1,9 @@
 //! The other nodes as this one reaches them: lanes, whether they answer, and what they have missed.
 //!
-//! A [`Peer`] outlives its connections. It is *usable* while all its lanes are open: a reset or refused connection, or
-//! one on which nothing is acknowledged in time, makes it unusable at once, long before gossip says anything (a circuit
-//! breaker). What is written meanwhile is noted per slot in [`Missed`]: hints cost nothing per key, because every hinted
+//! A [`Peer`] outlives its connections. It is *usable* while all its lanes are open and none is stalled: a reset or
+//! refused connection, or one on which nothing is acknowledged in time, makes it unusable at once, long before gossip says
+//! anything (a circuit breaker). While it is only stalled its lanes keep what it is to be told, for as long as they have
+//! room. What is written while it is not connected is noted per slot in [`Missed`]: hints cost nothing per key, because every hinted
 //! value is in the store anyway, with the stamp that tells whether it is newer than the moment the peer was lost.
 
 use std::collections::HashMap;
@@ -17,7 +18,7 @@ use crate::base::clock::Hlc;
 use crate::base::ids::{NodeId, SLOT_COUNT, Slot};
 use crate::peer::lane::Lane;
 
-/// How far back before the moment of loss a hinted write may have been stamped, in milliseconds.
+/// How much older than noted a hinted write's stamp may be, in milliseconds: its batch has read the clock before.
 const STAMP_MARGIN_MS: u64 = 2_000;
 
 /// Another node.
@@ -36,8 +37,13 @@ pub struct Peer {
 }
 
 impl Peer {
-    /// True while every lane is open.
+    /// True while every lane is open and none is stalled.
     pub fn is_usable(&self) -> bool {
+        self.lanes.iter().all(|lane| lane.is_open() && !lane.is_stalled())
+    }
+
+    /// True while every lane is open.
+    pub fn is_connected(&self) -> bool {
         self.lanes.iter().all(Lane::is_open)
     }
 
@@ -93,14 +99,14 @@ impl Missed {
         }
     }
 
-    /// Notes a write of a slot at this time.
-    pub fn note(&self, slot: Slot, now_ms: u64) {
+    /// Notes a write of a slot that was stamped at this time or later.
+    pub fn note(&self, slot: Slot, stamped_ms: u64) {
         let mut slots = self.slots.lock();
         let bits = slots.get_or_insert_with(|| Box::new([0; SLOT_COUNT / 64]));
         if let Some(word) = bits.get_mut(slot.index() / 64) {
             *word |= 1 << (slot.index() % 64);
         }
-        self.since.fetch_min(Hlc::at_ms(now_ms.saturating_sub(STAMP_MARGIN_MS)).0, Ordering::Relaxed);
+        self.since.fetch_min(Hlc::at_ms(stamped_ms.saturating_sub(STAMP_MARGIN_MS)).0, Ordering::Relaxed);
         self.writes.fetch_add(1, Ordering::Relaxed);
     }
 
@@ -115,8 +121,9 @@ impl Missed {
         let mut slots = self.slots.lock();
         let bits = slots.take()?;
         self.is_delivering.store(true, Ordering::Release);
-        drop(slots);
+        // Under the lock: whatever is noted from here on belongs to the next time, its stamp too.
         let since = Hlc(self.since.swap(u64::MAX, Ordering::Relaxed));
+        drop(slots);
         let slots =
             Slot::all().filter(|slot| bits.get(slot.index() / 64).is_some_and(|w| w >> (slot.index() % 64) & 1 == 1));
         Some((slots.collect(), since))

@@ -14,13 +14,14 @@ use std::task::Waker;
 
 use smallvec::SmallVec;
 
+use crate::base::clock::Hlc;
 use crate::base::ids::Slot;
 use crate::base::metrics::{Count, Registry};
-use crate::base::version::{Actor, Dot, Version};
-use crate::base::wire::{Reader, put_u64};
+use crate::base::version::{Actor, ActorTable, Dot, Version};
+use crate::base::wire::{Reader, WireError, put_u64};
 use crate::peer::frame::{Frame, KeyRef, Kind, Verify, read_refused};
 use crate::peer::handshake::Hello;
-use crate::peer::lane::Fate;
+use crate::peer::lane::{Fate, Lane};
 use crate::peer::link::LaneEvents;
 use crate::peer::registry::Peer;
 use crate::replication::routing::{Group, Quorum, Roles};
@@ -101,7 +102,9 @@ pub struct Wait {
     need: usize,
     /// The last frame on each peer's lane.
     frames: SmallVec<[(Arc<Peer>, u64); 2]>,
-    /// Frames that must be held in any case unless their lane breaks: nodes that are taking the slot over.
+    /// For a read: somebody else could have been asked, and will be if this one is slow.
+    has_spare: bool,
+    /// Frames that must be held in any case unless their lane breaks or stalls: nodes that are taking the slot over.
     pending: SmallVec<[(Arc<Peer>, u64); 1]>,
 }
 
@@ -124,13 +127,15 @@ impl Wait {
         for (peer, number) in &self.frames {
             match self.fate(peer, *number) {
                 Fate::Held => held += 1,
-                Fate::Pending => open += 1,
+                Fate::Pending if self.is_worth_waiting(peer) => open += 1,
+                Fate::Pending => {}
                 // What was lost is handed over with all else that the peer missed.
                 Fate::Lost if self.writes && peer.has_caught_up() => held += 1,
                 Fate::Lost => {}
             }
         }
-        let pending = self.pending.iter().any(|(peer, number)| self.fate(peer, *number) == Fate::Pending);
+        let is_open = |peer: &Peer, number| self.fate(peer, number) == Fate::Pending && self.is_worth_waiting(peer);
+        let pending = self.pending.iter().any(|(peer, number)| is_open(peer, *number));
         match (held >= self.need, held + open >= self.need) {
             (true, _) if !pending => Outcome::Met,
             (true, _) | (false, true) => Outcome::Pending,
@@ -158,6 +163,12 @@ impl Wait {
     pub fn was_contradicted(&self, number: u64) -> bool {
         let lane = self.frames.first().and_then(|(peer, _)| peer.lanes.get(usize::from(self.lane)));
         lane.is_some_and(|lane| lane.has_mismatches() && lane.take_mismatch(number))
+    }
+
+    /// False while the peer says nothing, or for a read that another can confirm, while it takes long.
+    fn is_worth_waiting(&self, peer: &Peer) -> bool {
+        let lane = peer.lanes.get(usize::from(self.lane));
+        lane.is_some_and(|lane| if self.has_spare { !lane.is_slow() } else { !lane.is_stalled() })
     }
 
     fn fate(&self, peer: &Peer, number: u64) -> Fate {
@@ -190,7 +201,9 @@ impl Coordinator {
     ) -> Option<usize> {
         let group = view.roles.of(slot)?;
         for at in &group.missing {
-            if let Some(peer) = view.peer(*at) {
+            let Some(peer) = view.peer(*at) else { continue };
+            // Whoever is only stalled finds its deltas on its lane when it goes on, but nobody waits for it.
+            if !peer.is_connected() || !send(view, *at, slot, deltas, now_ms, &mut SmallVec::<[_; 1]>::new()) {
                 peer.missed.note(slot, now_ms);
                 self.metrics.count(Count::HintsStored, 1);
             }
@@ -225,15 +238,18 @@ impl Coordinator {
             return Ok(None);
         }
         let mut last = None;
-        for step in 0..need {
-            let at = group.confirmers.get((draw + step) % group.confirmers.len().max(1)).ok_or(QuorumError::Read)?;
-            let peer = view.peer(*at).ok_or(QuorumError::Read)?;
+        let (chosen, has_spare) = pick_confirmers(view, group, slot, need, draw);
+        if chosen.len() < need {
+            return Err(QuorumError::Read);
+        }
+        for at in chosen {
+            let peer = view.peer(at).ok_or(QuorumError::Read)?;
             let lane = peer.lane_of(slot).ok_or(QuorumError::Read)?;
             let actors = &self.store.actors;
             let number = lane.append(Kind::Verify, |out| verify.put(out, actors)).ok_or(QuorumError::Read)?;
             // Each confirmer is a wait of its own, so that its contradictions can be told apart.
             let key = view.roles.number_of(slot);
-            let place = place_of_confirmer(waits, key, slot, peer);
+            let place = place_of_confirmer(waits, key, slot, peer, has_spare);
             if let Some(wait) = waits.get_mut(place) {
                 note_frame(&mut wait.frames, peer, number);
             }
@@ -319,25 +335,32 @@ impl LaneEvents for Arc<Coordinator> {
     }
 
     fn lost(&self, peer: &Peer, frame: Frame<'_>) {
-        let now_ms = self.store.clock.now_ms();
-        let slot = match frame.kind {
-            Kind::Delta => {
-                let mut reader = Reader::new(frame.body);
-                Delta::decode(&mut reader, Actor::SELF, &self.store.actors).ok().map(|delta| delta.slot)
-            }
-            Kind::State => {
-                let mut reader = Reader::new(frame.body);
-                reader.u64().and_then(|_| KeyRef::read(&mut reader)).ok().map(|name| name.slot)
-            }
+        // By the write's own stamp: it may have waited for long, on a lane of a process that was stopped meanwhile.
+        let actors = &self.store.actors;
+        let mut reader = Reader::new(frame.body);
+        let write = match frame.kind {
+            Kind::Delta => Delta::decode(&mut reader, Actor::SELF, actors).ok().map(|it| (it.slot, it.version.dot.hlc)),
+            Kind::State => lost_state(&mut reader, actors).ok().flatten(),
             _ => None,
         };
-        if let Some(slot) = slot {
-            peer.missed.note(slot, now_ms);
+        if let Some((slot, stamp)) = write {
+            peer.missed.note(slot, stamp.ms());
             self.metrics.count(Count::HintsStored, 1);
         }
     }
 }
 
+/// The slot and the stamp of a state that did not arrive; `None` when it said that nothing is there.
+fn lost_state(reader: &mut Reader<'_>, actors: &ActorTable) -> Result<Option<(Slot, Hlc)>, WireError> {
+    reader.u64()?;
+    let slot = KeyRef::read(reader)?.slot;
+    Ok(match reader.u8()? {
+        1 => Some((slot, State::decode(reader, actors)?.version.dot.hlc)),
+        _ => None,
+    })
+}
+
+/// Appends deltas to a peer's lane; false when it has just closed: what the peer misses is noted then.
 fn send(
     view: &View,
     at: u16,
@@ -345,19 +368,22 @@ fn send(
     deltas: &[u8],
     now_ms: u64,
     frames: &mut SmallVec<impl smallvec::Array<Item = (Arc<Peer>, u64)>>,
-) {
-    let Some(peer) = view.peer(at) else { return };
-    let Some(lane) = peer.lane_of(slot) else { return };
-    let mut rest = deltas;
+) -> bool {
+    let Some(peer) = view.peer(at) else { return false };
+    let Some(lane) = peer.lane_of(slot) else { return false };
+    let (mut rest, mut all_kept) = (deltas, true);
     while let Some((head, tail)) = rest.split_first_chunk::<4>() {
         let (delta, tail) = tail.split_at(tail.len().min(u32::from_le_bytes(*head) as usize));
         match lane.append(Kind::Delta, |out| out.extend_from_slice(delta)) {
             Some(number) => note_frame(frames, peer, number),
-            // The lane has just closed: what it misses is noted as for any peer that is down.
-            None => peer.missed.note(slot, now_ms),
+            None => {
+                peer.missed.note(slot, now_ms);
+                all_kept = false;
+            }
         }
         rest = tail;
     }
+    all_kept
 }
 
 fn note_frame(frames: &mut SmallVec<impl smallvec::Array<Item = (Arc<Peer>, u64)>>, peer: &Arc<Peer>, number: u64) {
@@ -379,19 +405,37 @@ fn place_for(waits: &mut Waits, group: u16, slot: Slot, view: &View, writes: boo
     let same = |wait: &Wait| wait.group == group && wait.lane == lane && wait.writes == writes && wait.need == need;
     waits.iter().position(same).unwrap_or_else(|| {
         let (frames, pending) = (SmallVec::new(), SmallVec::new());
-        waits.push(Wait { group, lane, writes, need, frames, pending });
+        waits.push(Wait { group, lane, writes, need, frames, has_spare: false, pending });
         waits.len() - 1
     })
 }
 
-fn place_of_confirmer(waits: &mut Waits, group: u16, slot: Slot, peer: &Arc<Peer>) -> usize {
+/// Who is to confirm a read, chosen at random among those that are not slow while there are enough of them, and whether
+/// one such is left over. A fixed turn would alias with the traffic: some keys would always be confirmed by the same node.
+fn pick_confirmers(view: &View, group: &Group, slot: Slot, need: usize, draw: usize) -> (SmallVec<[u16; 4]>, bool) {
+    let count = group.confirmers.len();
+    let first = draw.checked_rem(count).unwrap_or_default();
+    let is_slow = |at: &u16| view.peer(*at).and_then(|peer| peer.lane_of(slot)).is_none_or(Lane::is_slow);
+    let mut prompt: SmallVec<[u16; 4]> = SmallVec::new();
+    let mut slow: SmallVec<[u16; 4]> = SmallVec::new();
+    for at in group.confirmers.iter().cycle().skip(first).take(count) {
+        if is_slow(at) { slow.push(*at) } else { prompt.push(*at) }
+    }
+    let has_spare = prompt.len() > need;
+    prompt.extend(slow);
+    prompt.truncate(need);
+    (prompt, has_spare)
+}
+
+fn place_of_confirmer(waits: &mut Waits, group: u16, slot: Slot, peer: &Arc<Peer>, has_spare: bool) -> usize {
     let lane = (slot.index() % peer.lanes.len().max(1)) as u16;
     let same = |wait: &Wait| {
-        !wait.writes && wait.lane == lane && wait.frames.first().is_some_and(|(known, _)| Arc::ptr_eq(known, peer))
+        let is_alike = !wait.writes && wait.lane == lane && wait.has_spare == has_spare;
+        is_alike && wait.frames.first().is_some_and(|(known, _)| Arc::ptr_eq(known, peer))
     };
     waits.iter().position(same).unwrap_or_else(|| {
         let (frames, pending) = (SmallVec::new(), SmallVec::new());
-        waits.push(Wait { group, lane, writes: false, need: 1, frames, pending });
+        waits.push(Wait { group, lane, writes: false, need: 1, frames, has_spare, pending });
         waits.len() - 1
     })
 }

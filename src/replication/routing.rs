@@ -71,20 +71,24 @@ impl Roles {
     ) -> Roles {
         let mut roles = Roles { groups: Vec::new(), of_slot: Vec::with_capacity(SLOT_COUNT) };
         let mut known: HashMap<Group, u16> = HashMap::new();
+        // Most slots share their lists with others: what was made of a list is remembered.
+        let mut of_lists: HashMap<(&[u16], &[u16]), u16, ahash::RandomState> = HashMap::default();
+        let is_moving = ring.digest() != next.digest();
         for slot in Slot::all() {
-            let homes = ring.homes(slot);
-            let mut group = group_of(ring.preference(slot), homes.len(), me, standing, strict);
-            if ring.digest() != next.digest() {
-                let joining = next.homes(slot).iter().filter_map(|at| next.members().get(usize::from(*at)));
+            let lists = (ring.preference(slot), if is_moving { next.homes(slot) } else { &[] });
+            let number = *of_lists.entry(lists).or_insert_with(|| {
+                let homes = ring.homes(slot);
+                let mut group = group_of(lists.0, homes.len(), me, standing, strict);
+                let joining = lists.1.iter().filter_map(|at| next.members().get(usize::from(*at)));
                 group.pending = joining
                     .filter_map(|member| place_of(&member.id))
                     .filter(|at| *at != me && !homes.contains(at) && is_usable(standing, *at))
                     .collect();
-            }
-            let count = known.len() as u16;
-            let number = *known.entry(group).or_insert_with_key(|group| {
-                roles.groups.push(group.clone());
-                count
+                let count = known.len() as u16;
+                *known.entry(group).or_insert_with_key(|group| {
+                    roles.groups.push(group.clone());
+                    count
+                })
             });
             roles.of_slot.push(number);
         }

@@ -316,8 +316,7 @@ impl Run<'_> {
     fn leave_hole(&mut self, call: std::rc::Rc<crate::server::forward::Call>, command: &Command, bytes: &[u8]) {
         let reply = self.batch.place(self.batch.out.len());
         let ask = self.batch.keep(bytes, self.session.db, self.session.proto);
-        let is_idempotent = command.has(flag::READONLY) || is_idempotent(command.name);
-        self.batch.holes.push(Hole { reply, call, ask, is_idempotent });
+        self.batch.holes.push(Hole { reply, call, ask, is_idempotent: is_repeatable(command) });
     }
 
     /// Puts the deltas of a command on their lanes, slot by slot, while the slots are locked.
@@ -395,8 +394,9 @@ impl Run<'_> {
         }
         let proto = if self.session.proto == Proto::Resp3 { ask::RESP3 } else { 0 };
         let strict = if self.quorum.strict { ask::STRICT } else { 0 };
+        let repeatable = if is_repeatable(command) { ask::REPEATABLE } else { 0 };
         let call = match peer {
-            Some(peer) => self.worker.ask(peer, proto | strict, self.session.db, bytes),
+            Some(peer) => self.worker.ask(peer, proto | strict | repeatable, self.session.db, bytes),
             None => crate::server::forward::Call::not_run(),
         };
         self.worker.metrics.count(Count::Forwarded, 1);
@@ -453,9 +453,11 @@ fn first_delta(deltas: &[u8]) -> Option<(Slot, usize)> {
     Some((Slot::new(u16::from_le_bytes(*slot))?, 4 + u32::from_le_bytes(*head) as usize))
 }
 
-/// Writes that may be run twice with the same effect and the same reply.
-fn is_idempotent(name: &str) -> bool {
-    matches!(name, "set" | "setex" | "psetex" | "mset" | "hset" | "hmset" | "expireat" | "pexpireat")
+/// What may be run twice with the same effect and the same reply.
+fn is_repeatable(command: &Command) -> bool {
+    let name = command.name;
+    command.has(flag::READONLY)
+        || matches!(name, "set" | "setex" | "psetex" | "mset" | "hset" | "hmset" | "expireat" | "pexpireat")
 }
 
 fn class_of(command: &Command) -> Class {

@@ -2,10 +2,12 @@
 //!
 //! One link a worker and peer. A question is a frame: `[length u32][flags u8][db u8][sent u64][requests in RESP]`; an
 //! answer is `[length u32][status u8][reply in RESP]`, in the order of the questions. `sent` is the asker's monotonic
-//! clock: the other side refuses what has lain about for longer than [`STALE_MS_MAX`] without running it, so that a
-//! process that was stopped and goes on cannot run what its asker has long given up on.
+//! clock: the other side refuses what lay about for longer than [`STALE_MS_MAX`] while it was stopped, so that it cannot
+//! run what its asker has given up on meanwhile.
 //!
-//! A question that was not run may be asked again; one whose link broke after it was sent has an unknown fate.
+//! A question that was not run may be asked again. One whose link broke after it was sent has an unknown fate, and so has
+//! one that was given up: a peer that is stalled is not waited for if asking elsewhere does no harm, and nothing is
+//! waited for beyond its deadline. Answers to questions that were given up are dropped.
 
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
@@ -19,14 +21,20 @@ use tokio::sync::Notify;
 
 use crate::base::wire::{put_u32, put_u64};
 use crate::peer::handshake::{Hello, LinkKind};
-use crate::peer::link::{STALL_MS_MAX, connect};
+use crate::peer::link::connect;
 use crate::peer::registry::Peer;
 
-/// How long a question may lie unread at the other side, in milliseconds; less than an asker waits.
-pub const STALE_MS_MAX: u64 = STALL_MS_MAX / 2;
+/// How old a question may be when a peer that was stopped reads it, in milliseconds.
+pub const STALE_MS_MAX: u64 = 80;
+/// How old a question may be in any case when it is run, in milliseconds.
+pub const OVERDUE_MS_MAX: u64 = ANSWER_MS_MAX / 2;
+/// How old a question to a stalled peer must be to be asked elsewhere: no more will be run there, see [`STALE_MS_MAX`].
+const GIVEN_UP_MS: u64 = STALE_MS_MAX + 30;
 /// How long an ordinary question may take, in milliseconds: the other side may itself be waiting for a replica that
 /// has just stopped. That it stopped itself is noticed sooner, on its lanes.
-const ANSWER_MS_MAX: u64 = 4 * STALL_MS_MAX;
+const ANSWER_MS_MAX: u64 = 700;
+/// How long to wait for a stalled peer where asking again could do harm, in milliseconds: it may only be starved for a moment.
+const STALLED_MS_MAX: u64 = 450;
 /// How long a question about a whole node may take, in milliseconds.
 const PATIENCE_MS_MAX: u64 = 10_000;
 /// Most bytes of questions that may wait to be sent.
@@ -50,6 +58,8 @@ pub mod ask {
     pub const HELD: u8 = 32;
     /// With TOGETHER: watched keys stand before the requests, and the answer begins with 1, or is 0 when one has changed.
     pub const WATCHED: u8 = 64;
+    /// Running it twice does no harm.
+    pub const REPEATABLE: u8 = 128;
 }
 
 /// Status of an answer.
@@ -79,17 +89,19 @@ pub struct Call {
     fate: RefCell<Fate>,
     waker: RefCell<Option<Waker>>,
     sent_at: Instant,
-    is_patient: bool,
+    flags: u8,
+    is_settled: Cell<bool>,
 }
 
 impl Call {
-    fn new(is_patient: bool) -> Call {
-        Call { fate: RefCell::new(Fate::Waiting), waker: RefCell::default(), sent_at: Instant::now(), is_patient }
+    fn new(flags: u8) -> Call {
+        let (fate, waker) = (RefCell::new(Fate::Waiting), RefCell::default());
+        Call { fate, waker, sent_at: Instant::now(), flags, is_settled: Cell::new(false) }
     }
 
     /// A question that nobody could be asked.
     pub fn not_run() -> Rc<Call> {
-        let call = Call::new(false);
+        let call = Call::new(0);
         call.fate.replace(Fate::NotRun);
         Rc::new(call)
     }
@@ -118,17 +130,27 @@ impl Call {
         .await
     }
 
-    /// Gives the answer.
+    /// Notes the answer, unless the question was given up.
     pub fn settle(&self, fate: Fate) {
+        if self.is_settled.replace(true) {
+            return;
+        }
         self.fate.replace(fate);
         if let Some(waker) = self.waker.take() {
             waker.wake();
         }
     }
 
-    fn is_overdue(&self) -> bool {
-        let limit = if self.is_patient { PATIENCE_MS_MAX } else { ANSWER_MS_MAX };
-        self.sent_at.elapsed() > Duration::from_millis(limit)
+    /// Whether to wait no longer.
+    fn is_overdue(&self, is_stalled: bool) -> bool {
+        let is_patient = self.flags & (ask::LOCAL | ask::TOGETHER) != 0;
+        let limit_ms = match is_stalled {
+            true if self.flags & ask::REPEATABLE != 0 => GIVEN_UP_MS,
+            true => STALLED_MS_MAX,
+            false if is_patient => PATIENCE_MS_MAX,
+            false => ANSWER_MS_MAX,
+        };
+        self.sent_at.elapsed() > Duration::from_millis(limit_ms)
     }
 }
 
@@ -165,7 +187,7 @@ impl ForwardLink {
         out.extend_from_slice(&[flags, db]);
         put_u64(&mut out, self.epoch.elapsed().as_millis() as u64);
         out.extend_from_slice(requests);
-        let call = Rc::new(Call::new(flags & (ask::LOCAL | ask::TOGETHER) != 0));
+        let call = Rc::new(Call::new(flags));
         self.waiting.borrow_mut().push_back(call.clone());
         self.writer.notify_one();
         call
@@ -184,10 +206,6 @@ impl ForwardLink {
                 self.out.borrow_mut().clear();
                 let lost = std::mem::take(&mut *self.waiting.borrow_mut());
                 tracing::info!(peer = %self.peer.addr, lost = lost.len(), reason = %end, "forward link closed");
-                if end.kind() == std::io::ErrorKind::TimedOut {
-                    // Whoever does not answer questions does not hold writes either.
-                    self.peer.lanes.iter().for_each(crate::peer::lane::Lane::fail);
-                }
                 lost.into_iter().for_each(|call| call.settle(Fate::Unknown));
             }
             tokio::time::sleep(RETRY).await;
@@ -212,11 +230,15 @@ impl ForwardLink {
         }
     }
 
+    /// Gives up what is overdue. Fails when the peer is gone, or has not answered for as long as anything may take.
     fn check_overdue(&self) -> std::io::Result<()> {
         let waiting = self.waiting.borrow();
-        if waiting.front().is_some_and(|call| call.is_overdue() || !self.peer.is_usable()) {
+        let Some(first) = waiting.front() else { return Ok(()) };
+        if !self.peer.is_connected() || first.sent_at.elapsed() > Duration::from_millis(PATIENCE_MS_MAX) {
             return Err(std::io::Error::new(std::io::ErrorKind::TimedOut, "a question was not answered in time"));
         }
+        let is_stalled = !self.peer.is_usable();
+        waiting.iter().filter(|call| call.is_overdue(is_stalled)).for_each(|call| call.settle(Fate::Unknown));
         Ok(())
     }
 

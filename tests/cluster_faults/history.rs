@@ -41,6 +41,15 @@ pub struct Added {
     pub unknown: Vec<(String, String)>,
 }
 
+/// How long a key could not be used.
+#[derive(Clone, Default, Debug)]
+pub struct Pause {
+    pub took: Duration,
+    /// When it was over, since the start of the load.
+    pub over_at: Duration,
+    pub key: String,
+}
+
 /// Everything that some clients did.
 #[derive(Clone, Default, Debug)]
 pub struct History {
@@ -50,8 +59,8 @@ pub struct History {
     pub added: Added,
     /// Error text -> how often.
     pub errors: BTreeMap<String, u64>,
-    /// Class of commands -> the longest time from the first attempt on a key to its success, and the key.
-    pub pauses: BTreeMap<&'static str, (Duration, String)>,
+    /// Class of commands -> the longest time from the first attempt on a key to its success.
+    pub pauses: BTreeMap<&'static str, Pause>,
 }
 
 impl History {
@@ -59,10 +68,10 @@ impl History {
         *self.errors.entry(format!("{node}: {text}")).or_default() += 1;
     }
 
-    pub fn pause(&mut self, class: &'static str, took: Duration, key: &str) {
+    pub fn pause(&mut self, class: &'static str, pause: Pause) {
         let longest = self.pauses.entry(class).or_default();
-        if took > longest.0 {
-            *longest = (took, key.to_owned());
+        if pause.took > longest.took {
+            *longest = pause;
         }
     }
 
@@ -79,8 +88,8 @@ impl History {
         for (text, count) in other.errors {
             *self.errors.entry(text).or_default() += count;
         }
-        for (class, (took, key)) in other.pauses {
-            self.pause(class, took, &key);
+        for (class, pause) in other.pauses {
+            self.pause(class, pause);
         }
     }
 
@@ -96,8 +105,9 @@ impl History {
             self.added.acked.len(),
             self.reads.len()
         )];
-        for (class, (took, key)) in &self.pauses {
-            lines.push(format!("longest pause of {class}: {:.1} ms ({key})", took.as_secs_f64() * 1e3));
+        for (class, Pause { took, over_at, key }) in &self.pauses {
+            let (ms, s) = (took.as_secs_f64() * 1e3, over_at.as_secs_f64());
+            lines.push(format!("longest pause of {class}: {ms:.1} ms ({key}, over at {s:.2} s)"));
         }
         lines.extend(self.errors.iter().take(12).map(|(text, count)| format!("{count} x {text}")));
         lines.join("\n  ")

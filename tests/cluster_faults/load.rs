@@ -11,7 +11,7 @@ use std::sync::{Arc, RwLock};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use crate::history::{History, Read, Write};
+use crate::history::{History, Pause, Read, Write};
 use crate::support::client::{Client, Failure};
 use crate::support::random::Random;
 use crate::support::resp::Value;
@@ -159,6 +159,11 @@ impl Worker {
         }
     }
 
+    fn note_pause(&mut self, class: &'static str, began: Instant, key: &str) {
+        let over_at = self.shared.started.elapsed();
+        self.history.pause(class, Pause { took: began.elapsed(), over_at, key: key.to_owned() });
+    }
+
     fn write(mut self) -> History {
         let mut seqs = [0u64; KEYS_PER_WRITER];
         let mut turn = 0usize;
@@ -188,7 +193,7 @@ impl Worker {
                 self.history.writes.push(Write { key, seq: *seq, invoked, acked });
             }
             if acked.is_some() {
-                self.history.pause("SET", began.elapsed(), &name);
+                self.note_pause("SET", began, &name);
                 break;
             }
         }
@@ -207,7 +212,7 @@ impl Worker {
                 Err(false) => {}
             }
             if outcome.is_ok() {
-                self.history.pause("INCR", began.elapsed(), &name);
+                self.note_pause("INCR", began, &name);
                 break;
             }
         }
@@ -241,7 +246,7 @@ impl Worker {
                 if let Ok((reply, node)) = self.attempt(false, &["GET", &name]) {
                     let seq = reply.int().map(|seq| seq as u64);
                     self.history.reads.push(Read { key, seq, invoked, returned: self.now(), node });
-                    self.history.pause("GET", began.elapsed(), &name);
+                    self.note_pause("GET", began, &name);
                     break;
                 }
             }

@@ -10,6 +10,7 @@
 mod checkers;
 mod history;
 mod load;
+mod probe;
 #[path = "../support/mod.rs"]
 mod support;
 mod verdict;
@@ -19,6 +20,7 @@ use std::thread::sleep;
 use std::time::Duration;
 
 use load::{Load, Target};
+use probe::Probe;
 use support::cluster::{Cluster, Node};
 use support::env_number;
 
@@ -102,6 +104,36 @@ fn a_paused_node_loses_nothing_and_brings_nothing_back() {
         cluster.must_settle();
         cluster.nodes[0].client().run("FLUSHALL");
     }
+}
+
+/// Every key goes on being read and written through the others; how long each paused is printed.
+#[test]
+fn no_key_is_out_of_use_while_a_node_is_down() {
+    let _alone = alone();
+    let mut cluster = Cluster::start(3, &[]);
+    let everyone = targets(&cluster.nodes);
+    let probe = Probe::start(&without(&everyone, 0));
+    sleep(work_for());
+    let from = probe.now();
+    cluster.nodes[0].process().pause();
+    sleep(pause_for());
+    cluster.nodes[0].process().resume();
+    let to = probe.now();
+    sleep(work_for());
+    probe.finish("node0 paused", from, to);
+    cluster.must_settle();
+
+    let probe = Probe::start(&without(&everyone, 1));
+    sleep(work_for());
+    let from = probe.now();
+    cluster.nodes[1].kill();
+    sleep(work_for());
+    let to = probe.now();
+    cluster.restart(1);
+    cluster.nodes[1].must_be_ready();
+    sleep(work_for());
+    probe.finish("node1 killed", from, to);
+    cluster.must_settle();
 }
 
 /// Clients of the paused node itself: what they sent may happen when it wakes up, what others wrote must stay.

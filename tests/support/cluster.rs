@@ -71,7 +71,7 @@ impl Node {
             netns: None,
             process: None,
             options: options.iter().map(|o| (*o).to_owned()).collect(),
-            log: dir.join(format!("{name}.log")),
+            log: std::env::var_os("RONDO_TEST_LOGS").map_or(dir.to_owned(), PathBuf::from).join(format!("{name}.log")),
         }
     }
 
