@@ -260,12 +260,11 @@ impl Coordinator {
 
     /// Sends a key's whole state, as it is here now, to one peer, in answer to frame `resolves` of its lane.
     fn send_state(&self, peer: &Peer, lane: usize, resolves: u64, name: KeyRef<'_>, now_ms: u64) {
-        let state = {
-            let table = self.store.table(name.slot);
-            let name = Name { db: name.db, key: name.key, hash: hash_name(name.db, name.key) };
-            table.find(name).map(|entry| State::of(entry, now_ms))
-        };
         let Some(lane) = peer.lanes.get(lane) else { return };
+        // Under the slot's lock, so that the state covers every delta that stands before it on the lane.
+        let table = self.store.table(name.slot);
+        let named = Name { db: name.db, key: name.key, hash: hash_name(name.db, name.key) };
+        let state = table.find(named).map(|entry| State::of(entry, now_ms));
         lane.append(Kind::State, |out| {
             put_u64(out, resolves);
             name.put(out);
@@ -274,6 +273,7 @@ impl Coordinator {
                 state.encode(out, &self.store.actors);
             }
         });
+        drop(table);
         lane.flush();
     }
 

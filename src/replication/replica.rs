@@ -3,12 +3,13 @@
 //! Requests are numbered by their order on the connection and acknowledged together, once for every read of the socket.
 //! A request that cannot be acknowledged as it stands (a delta on a version that is not here, a verify that does not
 //! agree) is answered with what this replica holds of the key; the sender answers that with the merged state, and until
-//! then nothing behind it is acknowledged. So an acknowledgement always means: all of it, up to here.
+//! then nothing behind it is acknowledged. So an acknowledgement always means: all of it, up to here. A state covers all
+//! of its key's deltas in front of it, so a key that is not here is asked for once, however many deltas of it arrive.
 //!
 //! The reader never waits for its own writing: answers go to a buffer with a bound, and a peer that does not read them
 //! is cut off.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 
 use tokio::net::TcpStream;
@@ -38,6 +39,8 @@ pub struct Replica {
     acked: u64,
     /// Requests that wait for the sender's merged state.
     unresolved: BTreeSet<u64>,
+    /// Those of them that are deltas, by database and key.
+    deltas_of: HashMap<(u8, Box<[u8]>), Vec<u64>>,
     out: Vec<u8>,
 }
 
@@ -50,12 +53,24 @@ impl Replica {
         is_warm: Arc<dyn Fn() -> bool + Send + Sync>,
     ) -> Result<Replica, WireError> {
         let sender = store.actors.intern(hello.actor()).map_err(|_| WireError)?;
-        let (received, acked, unresolved, out) = (0, 0, BTreeSet::new(), Vec::new());
-        Ok(Replica { store, metrics, sender, is_warm, received, acked, unresolved, out })
+        let (unresolved, deltas_of) = (BTreeSet::new(), HashMap::new());
+        let (received, acked, out) = (0, 0, Vec::new());
+        Ok(Replica { store, metrics, sender, is_warm, received, acked, unresolved, deltas_of, out })
     }
 
     /// Serves the lane until its connection ends.
     pub async fn serve(mut self, stream: TcpStream) -> std::io::Error {
+        let end = self.converse(&stream).await;
+        tracing::debug!(
+            received = self.received,
+            acked = self.acked,
+            unresolved = self.unresolved.len(),
+            "a lane ended"
+        );
+        end
+    }
+
+    async fn converse(&mut self, stream: &TcpStream) -> std::io::Error {
         let mut buf = Vec::new();
         loop {
             let ready = if self.out.is_empty() {
@@ -70,14 +85,14 @@ impl Replica {
                 return error;
             }
             let now_ms = self.store.clock.now_ms();
-            let read = read_answers(&mut buf, &stream, |frame| {
+            let read = read_answers(&mut buf, stream, |frame| {
                 self.take(frame, now_ms).map_err(|error| std::io::Error::new(std::io::ErrorKind::InvalidData, error))
             });
             if let Err(error) = read {
                 return error;
             }
             self.acknowledge();
-            if let Err(error) = self.write(&stream) {
+            if let Err(error) = self.write(stream) {
                 return error;
             }
         }
@@ -120,6 +135,12 @@ impl Replica {
         let name = Name { db: delta.db, key: delta.key, hash: hash_name(delta.db, delta.key) };
         let mut table = store.table(delta.slot);
         if table.apply_delta(name, &delta, &rules) == Applied::NeedsState {
+            let waiting = self.deltas_of.entry((delta.db, delta.key.into())).or_default();
+            waiting.push(self.received);
+            if waiting.len() > 1 {
+                self.unresolved.insert(self.received);
+                return Ok(());
+            }
             let held = table.find(name).map(|entry| State::of(entry, now_ms));
             drop(table);
             self.contradict(KeyRef { slot: delta.slot, db: delta.db, key: delta.key }, held.as_ref(), false);
@@ -172,6 +193,9 @@ impl Replica {
             }
         }
         self.unresolved.remove(&resolves);
+        for number in self.deltas_of.remove(&(db, key.into())).unwrap_or_default() {
+            self.unresolved.remove(&number);
+        }
         Ok(())
     }
 
@@ -205,5 +229,81 @@ impl Replica {
             self.acked = up_to;
             put_ack(&mut self.out, up_to);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::base::ids::{ActorId, NodeId, slot_of};
+    use crate::peer::frame::next_frame;
+    use crate::peer::handshake::LinkKind;
+    use crate::store::Effects;
+    use crate::store::mutation::Mutation;
+
+    const NOW_MS: u64 = 5_000;
+
+    /// A node that coordinates, and a replica of it that holds nothing yet.
+    fn pair() -> (Store, Replica) {
+        let hello = Hello { cluster: String::new(), node: NodeId::random(), boot: 1, kind: LinkKind::Control };
+        let (sender, receiver) = (Store::new(hello.actor()), Store::new(ActorId { node: 2, boot: 2 }));
+        sender.set_replicated(true);
+        let metrics = Arc::new(Registry::new(Vec::new()));
+        let replica = Replica::new(Arc::new(receiver), metrics, &hello, Arc::new(|| true)).expect("a new actor");
+        (sender, replica)
+    }
+
+    fn delta(sender: &Store, member: &[u8]) -> Vec<u8> {
+        let mut effects = Effects::default();
+        let mut keys = sender.lock(slot_of(b"k"), 0, NOW_MS, &mut effects);
+        keys.write(b"k", Mutation::AddMember { member });
+        keys.take_deltas().split_off(4)
+    }
+
+    fn state(sender: &Store, resolves: u64) -> Vec<u8> {
+        let slot = slot_of(b"k");
+        let mut body = Vec::new();
+        put_u64(&mut body, resolves);
+        KeyRef { slot, db: 0, key: b"k" }.put(&mut body);
+        body.push(1);
+        let table = sender.table(slot);
+        let entry = table.find(Name { db: 0, key: b"k", hash: hash_name(0, b"k") }).expect("written before");
+        State::of(entry, NOW_MS).encode(&mut body, &sender.actors);
+        body
+    }
+
+    fn take(replica: &mut Replica, kind: Kind, body: &[u8]) {
+        replica.take(Frame { kind, body }, NOW_MS).expect("a frame that makes sense");
+        replica.acknowledge();
+    }
+
+    fn answers(replica: &mut Replica) -> Vec<Kind> {
+        let (out, mut kinds, mut at) = (std::mem::take(&mut replica.out), Vec::new(), 0);
+        while let Ok(Some((frame, len))) = next_frame(&out[at..]) {
+            kinds.push(frame.kind);
+            at += len;
+        }
+        kinds
+    }
+
+    #[test]
+    fn a_key_that_is_not_here_is_asked_for_once_and_its_state_covers_all_deltas_before_it() {
+        let (sender, mut replica) = pair();
+        delta(&sender, b"missed");
+        for member in [b"a", b"b", b"c"] {
+            let delta = delta(&sender, member);
+            take(&mut replica, Kind::Delta, &delta);
+        }
+        assert_eq!(answers(&mut replica), [Kind::Mismatch]);
+        take(&mut replica, Kind::State, &state(&sender, 1));
+        assert_eq!((answers(&mut replica), replica.acked), (vec![Kind::Ack], 4));
+        let delta = delta(&sender, b"d");
+        take(&mut replica, Kind::Delta, &delta);
+        assert_eq!((answers(&mut replica), replica.acked), (vec![Kind::Ack], 5));
+        let held = |store: &Store| {
+            let table = store.table(slot_of(b"k"));
+            table.find(Name { db: 0, key: b"k", hash: hash_name(0, b"k") }).map(|entry| entry.version())
+        };
+        assert_eq!(held(&replica.store).map(|it| it.dot.hlc), held(&sender).map(|it| it.dot.hlc));
     }
 }

@@ -2,8 +2,8 @@
 //!
 //! One link a worker and peer. A question is a frame: `[length u32][flags u8][db u8][sent u64][requests in RESP]`; an
 //! answer is `[length u32][status u8][reply in RESP]`, in the order of the questions. `sent` is the asker's monotonic
-//! clock: the other side refuses what lay about for longer than [`STALE_MS_MAX`] while it was stopped, so that it cannot
-//! run what its asker has given up on meanwhile.
+//! clock: the other side refuses what lay about for longer than [`STALE_MS_MAX`], so that it cannot run what its asker has
+//! given up on meanwhile.
 //!
 //! A question that was not run may be asked again. One whose link broke after it was sent has an unknown fate, and so has
 //! one that was given up: a peer that is stalled is not waited for if asking elsewhere does no harm, and nothing is
@@ -24,12 +24,11 @@ use crate::peer::handshake::{Hello, LinkKind};
 use crate::peer::link::connect;
 use crate::peer::registry::Peer;
 
-/// How old a question may be when a peer that was stopped reads it, in milliseconds.
-pub const STALE_MS_MAX: u64 = 80;
-/// How old a question may be in any case when it is run, in milliseconds.
-pub const OVERDUE_MS_MAX: u64 = ANSWER_MS_MAX / 2;
-/// How old a question to a stalled peer must be to be asked elsewhere: no more will be run there, see [`STALE_MS_MAX`].
-const GIVEN_UP_MS: u64 = STALE_MS_MAX + 30;
+/// How old a question may be when it is run, in milliseconds.
+pub const STALE_MS_MAX: u64 = 110;
+/// How old a question to a stalled peer must be to be asked elsewhere: too old to be run there by now. Otherwise a SET
+/// might be run there last of all, after others that its client has sent since.
+const GIVEN_UP_MS: u64 = STALE_MS_MAX + 40;
 /// How long an ordinary question may take, in milliseconds: the other side may itself be waiting for a replica that
 /// has just stopped. That it stopped itself is noticed sooner, on its lanes.
 const ANSWER_MS_MAX: u64 = 700;

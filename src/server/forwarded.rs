@@ -3,8 +3,7 @@
 //! A question is run as if its client were connected here, with the database and protocol that it names. It is refused
 //! unrun when this node does not coordinate its key, or when it has lain about too long: the smallest delay between the
 //! asker's clock and ours that was ever seen on the link is taken for the clocks' offset, and whatever exceeds it for
-//! waiting time. So a node that was stopped does not run what its asker has given up on, whatever the clocks say. That it
-//! was stopped shows in that it did not look at the link while the question was there.
+//! waiting time. So a node that was stopped does not run what its asker has given up on, whatever the clocks say.
 
 use std::collections::VecDeque;
 use std::rc::Rc;
@@ -21,7 +20,7 @@ use crate::server::commands::connection::Session;
 use crate::server::connection::{Consistency, command_limits, proto_of, quorum_of, wall_us};
 use crate::server::dispatch::{Origin, Run, Step};
 use crate::server::exec::cut;
-use crate::server::forward::{OVERDUE_MS_MAX, STALE_MS_MAX, ask, status};
+use crate::server::forward::{STALE_MS_MAX, ask, status};
 use crate::server::held::read_watched;
 use crate::server::transaction::Transaction;
 use crate::server::wait::scanned;
@@ -43,10 +42,6 @@ pub struct Forwarded {
     held: VecDeque<(Batch, u8)>,
     /// The smallest difference seen between our clock and the asker's, in milliseconds.
     offset_ms: i64,
-    /// When the link was last looked at, in milliseconds of our clock.
-    looked_ms: i64,
-    /// When it was last looked at after a time that was too long for a question to wait.
-    woke_ms: i64,
 }
 
 struct Question<'a> {
@@ -60,8 +55,7 @@ impl Forwarded {
     /// A link whose handshake is done; `client` stands for the peer in CLIENT LIST's place.
     pub fn new(worker: Rc<Worker>, client: Arc<Client>, stream: TcpStream) -> Forwarded {
         let (input, output, held) = (Vec::new(), Vec::new(), VecDeque::new());
-        let (offset_ms, looked_ms, woke_ms) = (i64::MAX, 0, 0);
-        Forwarded { worker, client, stream, input, output, held, offset_ms, looked_ms, woke_ms }
+        Forwarded { worker, client, stream, input, output, held, offset_ms: i64::MAX }
     }
 
     /// Serves the peer until the link ends.
@@ -70,7 +64,6 @@ impl Forwarded {
     }
 
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<std::io::Error> {
-        self.look();
         loop {
             let mut progress = self.poll_held(cx);
             match self.write(cx) {
@@ -143,21 +136,9 @@ impl Forwarded {
 
     /// Whether a question that was sent at this time by the asker's clock has waited for too long.
     fn is_late(&mut self, sent_ms: i64) -> bool {
-        let now_ms = self.look();
-        self.offset_ms = self.offset_ms.min(now_ms - sent_ms);
-        let sent_ms = sent_ms + self.offset_ms;
-        let limit_ms = if sent_ms < self.woke_ms { STALE_MS_MAX } else { OVERDUE_MS_MAX };
-        now_ms - sent_ms > limit_ms as i64
-    }
-
-    /// Looks at the clock, and notes when this process has not done so for too long.
-    fn look(&mut self) -> i64 {
-        let now_ms = self.worker.shared.epoch.elapsed().as_millis() as i64;
-        if now_ms - self.looked_ms > STALE_MS_MAX as i64 / 2 {
-            self.woke_ms = now_ms;
-        }
-        self.looked_ms = now_ms;
-        now_ms
+        let difference_ms = self.worker.shared.epoch.elapsed().as_millis() as i64 - sent_ms;
+        self.offset_ms = self.offset_ms.min(difference_ms);
+        difference_ms - self.offset_ms > STALE_MS_MAX as i64
     }
 
     /// Runs a question; false when it is not for this node.
