@@ -107,7 +107,7 @@ impl Call {
 
     /// A question that something on this node will answer with [`Call::settle`].
     pub fn of_our_own() -> Rc<Call> {
-        Rc::new(Call::new(true))
+        Rc::new(Call::new(0))
     }
 
     /// Takes the answer; `cx` is woken when there is one.
