@@ -323,7 +323,7 @@ fn strings_and_keys_answer_as_redis_does() {
         let proto = if round % 2 == 0 { Proto::Resp2 } else { Proto::Resp3 };
         oracle.run(&["RESET"]);
         if proto == Proto::Resp3 {
-            oracle.run(&["CONFIG", "SET", "notify-keyspace-events", "EA"]);
+            oracle.run(&["CONFIG", "SET", "notify-keyspace-events", "EAn"]);
             oracle.run(&["HELLO", "3"]);
             oracle.subscribe("__keyevent@*__:*");
         }

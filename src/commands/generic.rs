@@ -147,6 +147,15 @@ fn renamenx(cx: &mut Cx<'_, '_>) -> Result<(), CommandError> {
     Ok(())
 }
 
+/// Puts a whole value in the place of whatever there is: to listeners it is a new key in any case.
+fn put_anew(cx: &mut Cx<'_, '_>, key: &[u8], whole: &[u8], deadline_ms: u64) {
+    let was_there = cx.keys.exists(key);
+    cx.keys.write(key, Mutation::Replace { whole, deadline_ms });
+    if was_there {
+        cx.keys.notify(b'n', "new", key);
+    }
+}
+
 fn move_to(cx: &mut Cx<'_, '_>, replace: bool) -> Result<bool, CommandError> {
     let (from, to) = (cx.arg(1)?, cx.arg(2)?);
     let (whole, deadline_ms) = cx.keys.copy_of(from).ok_or(CommandError::NoSuchKey)?;
@@ -156,7 +165,7 @@ fn move_to(cx: &mut Cx<'_, '_>, replace: bool) -> Result<bool, CommandError> {
     if !replace && cx.keys.exists(to) {
         return Ok(false);
     }
-    cx.keys.write(to, Mutation::Replace { whole: &whole, deadline_ms });
+    put_anew(cx, to, &whole, deadline_ms);
     cx.keys.delete(from);
     cx.keys.notify(b'g', "rename_from", from);
     cx.keys.notify(b'g', "rename_to", to);
@@ -199,7 +208,7 @@ fn copy(cx: &mut Cx<'_, '_>) -> Result<(), CommandError> {
     cx.keys.select(to_db);
     let copied = copied.filter(|_| replace || !cx.keys.exists(to));
     if let Some((whole, deadline_ms)) = &copied {
-        cx.keys.write(to, Mutation::Replace { whole, deadline_ms: *deadline_ms });
+        put_anew(cx, to, whole, *deadline_ms);
         cx.keys.notify(b'g', "copy_to", to);
     }
     cx.keys.select(from_db);

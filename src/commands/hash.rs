@@ -377,6 +377,6 @@ mod tests {
             node.run(line);
         }
         let events: Vec<_> = node.effects.events.iter().map(|event| (event.class, event.name)).collect();
-        assert_eq!(events, [(b'h', "hset"), (b'h', "hdel"), (b'g', "del")]);
+        assert_eq!(events, [(b'n', "new"), (b'h', "hset"), (b'h', "hdel"), (b'g', "del")]);
     }
 }

@@ -8,6 +8,7 @@ use crate::base::ids::Slot;
 use crate::base::metrics::Count;
 use crate::node::{Node, picture};
 use crate::peer::registry::Peer;
+use crate::store::Event;
 use crate::store::expiry::{GRACE_MS, Sweep, SweepRules};
 
 /// How often expired keys are looked for.
@@ -61,9 +62,17 @@ fn sweep_rules(node: &Node) -> SweepRules {
 }
 
 async fn sweep_slot(node: &Node, slot: Slot, turn: &mut Instant, rules: SweepRules) {
+    let hub = &node.shared.node.pubsub;
+    let is_told = hub.wants_events() && node.shared.view.load().is_coordinator(slot);
     let mut walk = Sweep::default();
     loop {
-        walk = node.shared.node.store.table(slot).sweep(walk, rules, |_| {});
+        let mut events = Vec::new();
+        walk = node.shared.node.store.table(slot).sweep(walk, rules, |entry| {
+            if is_told {
+                events.push(Event { class: b'x', name: "expired", db: entry.db(), key: entry.key().into() });
+            }
+        });
+        hub.publish_events(&events);
         node.shared.node.metrics.count(Count::ExpiredKeys, walk.removed as u64);
         if turn.elapsed() > SWEEP_TURN {
             tokio::task::yield_now().await;

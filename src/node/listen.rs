@@ -16,6 +16,7 @@ use crate::base::metrics::Count;
 use crate::node::Node;
 use crate::node::workers::Work;
 use crate::peer::handshake::{LinkKind, accept};
+use crate::server::pubsub;
 
 const ACCEPT_PAUSE: Duration = Duration::from_millis(10);
 const HANDSHAKE_DEADLINE: Duration = Duration::from_secs(2);
@@ -108,6 +109,10 @@ async fn meet(node: Arc<Node>, mut stream: TcpStream) {
     let cluster = node.cluster.clone();
     match hello.kind {
         LinkKind::Control => cluster.serve_control(stream, hello).await,
+        LinkKind::PubSub => {
+            let reason = pubsub::link::receive(node.shared.node.pubsub.clone(), hello.node, stream).await;
+            tracing::debug!(node = %hello.node, %reason, "a peer's publish link ended");
+        }
         LinkKind::Replica { lane } => {
             let Ok(stream) = stream.into_std() else { return };
             let is_warm = Arc::new(move || cluster.is_warm());

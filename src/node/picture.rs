@@ -13,6 +13,7 @@ use crate::node::{Node, node_name};
 use crate::peer::registry::Peer;
 use crate::replication::coordinator::View;
 use crate::replication::routing::{Roles, Standing};
+use crate::server::pubsub;
 use crate::server::topology::Topology;
 
 /// Keeps the picture up to date for ever.
@@ -75,6 +76,11 @@ fn peer_at(node: &Node, id: NodeId, addr: std::net::SocketAddr) -> Arc<Peer> {
     if is_new {
         for index in 0..peer.lanes.len() {
             node.workers.give(index, Work::Lane { peer: peer.clone(), index });
+        }
+        let shared = &node.shared;
+        if let Some(remote) = shared.node.pubsub.meet(&peer) {
+            let (hub, hello, secret) = (shared.node.pubsub.clone(), shared.hello.clone(), shared.secret.clone());
+            tokio::task::spawn_local(pubsub::link::keep(hub, remote, hello, secret));
         }
     }
     peer

@@ -34,6 +34,8 @@ pub enum LinkKind {
     Forward,
     /// Rows and slot contents.
     Control,
+    /// Messages for subscribers, and who subscribes to what.
+    PubSub,
 }
 
 /// How a node introduces itself.
@@ -64,6 +66,7 @@ impl Hello {
             LinkKind::Replica { lane } => (0, lane),
             LinkKind::Forward => (1, 0),
             LinkKind::Control => (2, 0),
+            LinkKind::PubSub => (3, 0),
         };
         out.extend_from_slice(&[kind, lane]);
         out
@@ -78,6 +81,7 @@ impl Hello {
             (0, lane) => LinkKind::Replica { lane },
             (1, _) => LinkKind::Forward,
             (2, _) => LinkKind::Control,
+            (3, _) => LinkKind::PubSub,
             _ => return Err(WireError),
         };
         Ok(Hello { cluster, node, boot, kind })

@@ -17,6 +17,8 @@ use parking_lot::Mutex;
 use tokio::sync::Notify;
 
 use crate::commands::table::COMMANDS;
+use crate::protocol::Proto;
+use crate::server::pubsub::{Kind, Mailbox};
 
 const RELAXED: Ordering = Ordering::Relaxed;
 
@@ -74,8 +76,6 @@ pub struct Client {
     pub resp: AtomicU8,
     /// [`state`] bits.
     pub flags: AtomicU32,
-    /// Channels, patterns and shard channels it is subscribed to.
-    pub subscriptions: [AtomicU32; 3],
     /// Commands queued since MULTI; -1 outside a transaction.
     pub queued: AtomicI64,
     /// Bytes received and not yet run.
@@ -84,6 +84,8 @@ pub struct Client {
     pub output_bytes: AtomicUsize,
     command: AtomicUsize,
     reply_mode: AtomicU8,
+    /// What it listens to, and the messages that wait for it.
+    pub mailbox: Arc<Mailbox>,
     names: Mutex<Names>,
     killed: AtomicBool,
     wake: Notify,
@@ -171,6 +173,7 @@ impl Client {
     pub fn reset(&self) {
         self.db.store(0, RELAXED);
         self.resp.store(2, RELAXED);
+        self.mailbox.speak(Proto::Resp2);
         self.queued.store(-1, RELAXED);
         self.set_state(!state::CLUSTER_FACE, false);
         self.set_reply_mode(ReplyMode::On);
@@ -179,11 +182,10 @@ impl Client {
 
     /// The line of CLIENT LIST and CLIENT INFO, without its end. Fields that have no meaning here are 0.
     pub fn line(&self, now_ms: u64) -> Vec<u8> {
-        let load = |cell: &AtomicU32| cell.load(RELAXED);
         let seconds_since = |ms: u64| now_ms.saturating_sub(ms) / 1_000;
         let names = self.names();
-        let [channels, patterns, shard_channels] = &self.subscriptions;
-        let (input, output) = (self.input_bytes.load(RELAXED), self.output_bytes.load(RELAXED));
+        let input = self.input_bytes.load(RELAXED);
+        let output = self.output_bytes.load(RELAXED) + self.mailbox.len_bytes();
         let (id, addr, laddr) = (self.id, self.addr, self.laddr);
         let mut line = format!("id={id} addr={addr} laddr={laddr} fd=0 name=").into_bytes();
         line.extend_from_slice(&names.name);
@@ -195,9 +197,9 @@ impl Client {
             seconds_since(self.active_ms.load(RELAXED)),
             self.flag_letters(),
             self.db.load(RELAXED),
-            load(channels),
-            load(patterns),
-            load(shard_channels),
+            self.mailbox.count(Kind::Channel),
+            self.mailbox.count(Kind::Pattern),
+            self.mailbox.count(Kind::Shard),
             self.queued.load(RELAXED),
             input + output + size_of::<Client>(),
             COMMANDS.get(self.command.load(RELAXED)).map_or("NULL", |command| command.name),
@@ -286,12 +288,12 @@ impl Clients {
             db: AtomicU8::new(0),
             resp: AtomicU8::new(2),
             flags: AtomicU32::new(0),
-            subscriptions: Default::default(),
             queued: AtomicI64::new(-1),
             input_bytes: AtomicUsize::new(0),
             output_bytes: AtomicUsize::new(0),
             command: AtomicUsize::new(NO_COMMAND),
             reply_mode: AtomicU8::new(ReplyMode::On as u8),
+            mailbox: Arc::new(Mailbox::new(id)),
             names: Mutex::default(),
             killed: AtomicBool::new(false),
             wake: Notify::new(),

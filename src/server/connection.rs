@@ -27,6 +27,7 @@ use crate::server::batch::{Again, Batch, Hole};
 use crate::server::clients::{Client, ReplyMode};
 use crate::server::commands::connection::Session;
 use crate::server::dispatch::{Origin, Run, Step};
+use crate::server::pubsub::mailbox::Found;
 use crate::server::transaction::Transaction;
 use crate::server::wait::{self, Waiting};
 use crate::server::worker::Worker;
@@ -127,7 +128,7 @@ impl Connection {
         loop {
             let mut progress = self.poll_held(cx);
             progress |= self.poll_alone(cx);
-            match self.write(cx) {
+            match self.take_mail(cx).and_then(|took| Ok(took | self.write(cx)?)) {
                 Ok(wrote) => progress |= wrote,
                 Err(_) => return Poll::Ready(End::Io),
             }
@@ -150,6 +151,24 @@ impl Connection {
     fn may_read(&self) -> bool {
         let blocked = self.alone.is_some() || self.waiting.is_some() || self.talk.session.closing || self.is_eof;
         !blocked && self.held.len() < HELD_MAX && self.output.len() < OUTPUT_PAUSE_BYTES
+    }
+
+    /// Takes messages of subscriptions over into the output; true when there were some. None come between a request that
+    /// runs alone and its reply, which may be the confirmation of a subscription.
+    fn take_mail(&mut self, cx: &Context<'_>) -> std::io::Result<bool> {
+        let mailbox = &self.client.mailbox;
+        if !mailbox.is_active() {
+            return Ok(false);
+        }
+        let found = match self.waiting.is_some() || self.output.len() >= OUTPUT_PAUSE_BYTES {
+            true => mailbox.watch(cx.waker()),
+            false => mailbox.take(&mut self.output, Some(cx.waker())),
+        };
+        if found == Found::Cut {
+            self.worker.metrics.count(Count::OutputLimitDisconnects, 1);
+            return Err(std::io::Error::other("the subscriber does not read its messages"));
+        }
+        Ok(found == Found::Mail)
     }
 
     /// Sends what may be sent; true when something was.
@@ -400,6 +419,12 @@ impl Connection {
         self.output.extend_from_slice(&done.reply);
         self.talk = done.talk;
         true
+    }
+}
+
+impl Drop for Connection {
+    fn drop(&mut self) {
+        self.worker.shared.node.pubsub.leave(&self.client.mailbox);
     }
 }
 

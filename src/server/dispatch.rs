@@ -15,15 +15,15 @@ use crate::protocol::{Args, Proto, Reply};
 use crate::replication::coordinator::{View, verify_of};
 use crate::replication::routing::Quorum;
 use crate::server::batch::{Batch, Hole, Pending};
-use crate::server::clients::Client;
+use crate::server::clients::{Client, state};
 use crate::server::commands::connection::Session;
 use crate::server::commands::{self};
 use crate::server::forward::ask;
 use crate::server::share::{self, Share};
 use crate::server::transaction::Transaction;
 use crate::server::worker::Worker;
-use crate::store::Keyspace;
 use crate::store::eviction::Evicted;
+use crate::store::{Event, Keyspace};
 
 /// How a request was dealt with.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -127,6 +127,9 @@ impl Run<'_> {
             subcommands::checked(command, args)?;
         }
         self.session.admits(command)?;
+        if self.client.is_in(state::SUBSCRIBED) {
+            self.admit_listening(command)?;
+        }
         if command.has(flag::DENYOOM) && self.worker.shared.node.store.is_over_limit() {
             self.make_room()?;
         }
@@ -136,7 +139,14 @@ impl Run<'_> {
     /// Evicts until there is room, or refuses.
     fn make_room(&self) -> Result<(), CommandError> {
         let store = &self.worker.shared.node.store;
-        let evicted = store.evict(self.now_us / 1_000, 10_000, |_, _| {});
+        let hub = &self.worker.shared.node.pubsub;
+        let mut events = Vec::new();
+        let evicted = store.evict(self.now_us / 1_000, 10_000, |db, key| {
+            if hub.wants_events() && self.view.is_coordinator(slot_of(key)) {
+                events.push(Event { class: b'e', name: "evicted", db, key: key.into() });
+            }
+        });
+        hub.publish_events(&events);
         let (Evicted::Enough(keys) | Evicted::NotEnough(keys)) = evicted;
         self.worker.metrics.count(Count::EvictedKeys, keys);
         match evicted {
@@ -270,6 +280,8 @@ impl Run<'_> {
         let store = &worker.shared.node.store;
         let now_ms = self.now_us / 1_000;
         let mut effects = worker.effects.borrow_mut();
+        effects.notify = worker.shared.node.pubsub.wants_events();
+        effects.notify_misses = effects.notify && tells_of_misses(command);
         let from = self.batch.out.len();
         let before = effects.lookups();
         let result;
@@ -426,7 +438,16 @@ impl Run<'_> {
             self.worker.metrics.count(Count::ExpiredKeys, std::mem::take(&mut effects.expired));
         }
         effects.deltas.clear();
-        effects.events.clear();
+        self.publish_events(effects);
+    }
+
+    /// Publishes what commands have noted about their keys; call it when no slot is locked.
+    #[inline]
+    pub fn publish_events(&self, effects: &mut crate::store::Effects) {
+        if !effects.events.is_empty() {
+            self.worker.shared.node.pubsub.publish_events(&effects.events);
+            effects.events.clear();
+        }
     }
 }
 
@@ -458,6 +479,12 @@ fn is_repeatable(command: &Command) -> bool {
     let name = command.name;
     command.has(flag::READONLY)
         || matches!(name, "set" | "setex" | "psetex" | "mset" | "hset" | "hmset" | "expireat" | "pexpireat")
+}
+
+/// Commands that read some keys as a reader does, and so tell of those that are not there.
+pub fn tells_of_misses(command: &Command) -> bool {
+    command.has(flag::READONLY)
+        || matches!(command.name, "sinterstore" | "sunionstore" | "sdiffstore" | "bitop" | "copy")
 }
 
 fn class_of(command: &Command) -> Class {

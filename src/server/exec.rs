@@ -9,14 +9,14 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use crate::base::ids::{Slot, slot_of};
-use crate::commands::spec::{Command, Cx, Handler, slots_of};
+use crate::commands::spec::{Command, Cx, Handler, flag, slots_of};
 use crate::commands::{CommandError, subcommands, table};
 use crate::protocol::client::{ReplyLimits, ReplyScanner};
 use crate::protocol::{Limits, Proto, Reply, Scan, Scanner};
 use crate::replication::coordinator::View;
 use crate::server::batch::Batch;
 use crate::server::connection::{command_limits, quorum_of, wall_us};
-use crate::server::dispatch::{Origin, Run, Step};
+use crate::server::dispatch::{Origin, Run, Step, tells_of_misses};
 use crate::server::forward::{Fate, ask};
 use crate::server::held::put_watched;
 use crate::server::transaction::{Transaction, Watched};
@@ -265,7 +265,8 @@ impl Run<'_> {
         if slots.is_empty() {
             slots.extend(Slot::all().take(1));
         }
-        let mut effects = crate::store::Effects::default();
+        let notify = self.worker.shared.node.pubsub.wants_events();
+        let mut effects = crate::store::Effects { notify, ..Default::default() };
         let mut is_checked = watched.is_empty();
         let mut rest = requests;
         loop {
@@ -282,6 +283,7 @@ impl Run<'_> {
                 rest = behind;
             }
             drop(keys);
+            self.publish_events(&mut effects);
             let Some((request, behind)) = rest.split_first() else { return true };
             self.node_command_of_together(request);
             rest = behind;
@@ -315,6 +317,7 @@ impl Run<'_> {
         let command: &'static Command = subcommands::running(command, args);
         let (Handler::Keys(run) | Handler::FanOut(run, _)) = command.handler else { return false };
         keys.select(self.session.db);
+        keys.tell_of_misses(tells_of_misses(command));
         let from = self.batch.out.len();
         let before = keys.effects().lookups();
         let out = Reply::new(&mut self.batch.out, self.session.proto);
@@ -336,6 +339,10 @@ impl Run<'_> {
 
     fn node_command_of_together(&mut self, request: &[u8]) {
         let Ok(scanner) = scanned(request) else { return };
+        let args = scanner.args(request);
+        if table::find(args.name()).is_some_and(|(_, command)| self.subscribe_together(command, args)) {
+            return;
+        }
         let (view, worker) = (self.view, self.worker);
         let mut plain = Transaction::default();
         let mut run = Run {
@@ -387,6 +394,10 @@ fn runner(view: &View, request: &[u8]) -> Runner {
     let args = scanner.args(request);
     let Some((_, command)) = table::find(args.name()) else { return Runner::Here };
     let command = subcommands::running(command, args);
+    if command.has(flag::PUBSUB) {
+        // Shard channels have slots, and are served by every node.
+        return Runner::Here;
+    }
     let mut at =
         slots_of(command, args).into_iter().map(|slot| view.roles.of(slot).and_then(|group| group.coordinator));
     match (at.next(), command.handler) {

@@ -15,6 +15,7 @@ use crate::server::commands::memory;
 use crate::server::commands::slowlog::SlowLog;
 use crate::server::figures::{ErrorCodes, Sampler};
 use crate::server::process::{self, Process};
+use crate::server::pubsub::Hub;
 use crate::server::recent::Recent;
 use crate::server::topology::Topology;
 use crate::store::Store;
@@ -29,6 +30,8 @@ pub struct NodeState {
     pub store: Arc<Store>,
     /// Who is connected.
     pub clients: Arc<Clients>,
+    /// Who listens to what.
+    pub pubsub: Arc<Hub>,
     /// Commands that took long.
     pub slow_log: SlowLog,
     /// Error replies by code.
@@ -47,6 +50,7 @@ impl NodeState {
     /// The state of a node that begins at `now_ms`.
     pub fn new(config: Arc<Config>, store: Arc<Store>, topology: Topology, run_id: String, now_ms: u64) -> NodeState {
         NodeState {
+            pubsub: Hub::new(config.clone()),
             config,
             metrics: Arc::new(Registry::new(COMMANDS.iter().map(|row| row.name).collect())),
             store,

@@ -93,6 +93,10 @@ impl Job {
             }
             Handler::Node(NodeCommand::Watch) => self.watch(args, request, out).await,
             Handler::Node(NodeCommand::Meta) => self.meta(args, request, out).await,
+            Handler::Node(NodeCommand::Subscribe | NodeCommand::Unsubscribe) => {
+                self.subscribe(command, args, out).await;
+                Ok(())
+            }
             Handler::Node(NodeCommand::Wait) => self.wait(args, out),
             Handler::Node(NodeCommand::Consistency) => self.consistency(args, out),
             Handler::Node(_) => Err(not_there_yet(command)),

@@ -102,12 +102,22 @@ pub struct Effects {
     pub events: Vec<Event>,
     /// Whether anybody wants events.
     pub notify: bool,
+    /// Whether the command that runs tells of keys that are not there: a command that only reads.
+    pub notify_misses: bool,
 }
 
 impl Effects {
     /// Lookups so far: those that found a live key, and those that did not.
     pub fn lookups(&self) -> (u64, u64) {
         (self.hits, self.misses)
+    }
+
+    #[inline]
+    fn note_miss(&mut self, db: u8, key: &[u8]) {
+        self.misses += 1;
+        if self.notify_misses {
+            self.events.push(Event { class: b'm', name: "keymiss", db, key: key.into() });
+        }
     }
 }
 
@@ -165,7 +175,7 @@ impl<'s> Keyspace<'s> {
                 view(entry)
             }
             None => {
-                effects.misses += 1;
+                effects.note_miss(*db, key);
                 None
             }
         }
@@ -181,7 +191,7 @@ impl<'s> Keyspace<'s> {
         let live = found.filter(|entry| is_live(entry, now_ms));
         match live {
             Some(_) => self.effects.hits += 1,
-            None => self.effects.misses += 1,
+            None => self.effects.note_miss(db, key),
         }
         live
     }
@@ -207,8 +217,12 @@ impl<'s> Keyspace<'s> {
     pub fn write(&mut self, key: &[u8], mutation: Mutation<'_>) {
         let name = name(self.db, key);
         self.delete_if_expired(name);
+        let may_be_new = self.effects.notify && !self.exists(key);
         self.stamp_and_apply(name, mutation);
         self.effects.writes += 1;
+        if may_be_new && self.exists(key) {
+            self.notify(b'n', "new", key);
+        }
     }
 
     /// Deletes `key`. False when there was none.
@@ -275,6 +289,11 @@ impl<'s> Keyspace<'s> {
         if self.effects.notify {
             self.effects.events.push(Event { class, name, db: self.db, key: key.into() });
         }
+    }
+
+    /// Whether the command that runs next tells of keys that are not there, when anybody wants events.
+    pub fn tell_of_misses(&mut self, tells: bool) {
+        self.effects.notify_misses = self.effects.notify && tells;
     }
 
     /// Stamps every write from now on with `dot` instead of a new stamp: a write that was accepted earlier and is

@@ -254,6 +254,11 @@ impl EventClasses {
         EVENT_LETTERS.iter().position(|known| *known == letter).is_some_and(|bit| self.0 & 1 << bit != 0)
     }
 
+    /// The classes of both.
+    pub fn union(self, other: EventClasses) -> EventClasses {
+        EventClasses(self.0 | other.0)
+    }
+
     /// Whether nothing is published at all.
     pub fn is_empty(self) -> bool {
         self.0 == 0

@@ -59,10 +59,19 @@ pub fn running(row: &'static Command, args: Args<'_>) -> &'static Command {
 
 /// Redis's words for a subcommand that does not exist.
 pub fn unknown(parent: &str, name: &[u8]) -> CommandError {
+    refused("unknown subcommand", parent, name)
+}
+
+/// Its words for one that was given too many arguments of a kind that its arity does not tell.
+pub fn unknown_or_wrong(parent: &str, name: &[u8]) -> CommandError {
+    refused("unknown subcommand or wrong number of arguments for", parent, name)
+}
+
+fn refused(what: &str, parent: &str, name: &[u8]) -> CommandError {
     // Redis prints the name as a C string, which ends at its first NUL.
     let name = name.split(|b| *b == 0).next().unwrap_or_default();
     let shown: String = String::from_utf8_lossy(name).chars().take(128).collect();
-    let text = format!("ERR unknown subcommand '{shown}'. Try {} HELP.", parent.to_uppercase());
+    let text = format!("ERR {what} '{shown}'. Try {} HELP.", parent.to_uppercase());
     CommandError::Text(Cow::Owned(text))
 }
 

@@ -12,6 +12,7 @@ use crate::commands::spec::{Command, NodeCommand};
 use crate::commands::{CommandError, introspection};
 use crate::protocol::{Args, Reply};
 use crate::server::clients::Client;
+use crate::server::pubsub::Kind;
 use crate::server::state::NodeState;
 use connection::Session;
 
@@ -22,6 +23,7 @@ pub mod connection;
 pub mod info;
 pub mod latency;
 pub mod memory;
+pub mod pubsub;
 pub mod sentinel;
 pub mod slowlog;
 
@@ -69,6 +71,8 @@ pub fn run(
         NodeCommand::Info => run_info(cx, out),
         NodeCommand::Latency => latency::run(row, args, &node.metrics.totals_since_reset(), out)?,
         NodeCommand::Memory => memory::run(row, args, node.memory(), out)?,
+        NodeCommand::Publish => pubsub::publish(row, args, &node.pubsub, out),
+        NodeCommand::PubSub => pubsub::run(row, args, &node.pubsub, !cx.session.cluster_face, out)?,
         NodeCommand::Sentinel => {
             let topology = node.topology.load();
             let (this, others) = &topology.nodes;
@@ -99,6 +103,10 @@ fn run_connection(
     let done = connection::run(row, command, &mut connection, out)?;
     cx.client.db.store(cx.session.db, Ordering::Relaxed);
     cx.client.resp.store(cx.session.proto.version(), Ordering::Relaxed);
+    cx.client.mailbox.speak(cx.session.proto);
+    if command == NodeCommand::Reset {
+        cx.node.pubsub.leave(&cx.client.mailbox);
+    }
     Ok(done)
 }
 
@@ -151,7 +159,7 @@ fn run_info(cx: &Cx<'_>, out: &mut Reply<'_>) {
             connected: clients.len(),
             input_bytes_max: most(|client| client.input_bytes.load(Ordering::Relaxed)),
             output_bytes_max: most(|client| client.output_bytes.load(Ordering::Relaxed)),
-            subscribed: [0; 3],
+            subscribed: Kind::ALL.map(|kind| node.pubsub.names(kind, false).len()),
         },
         face: info::Face { port, cluster },
         ring: &topology.figures,

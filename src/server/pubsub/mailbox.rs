@@ -1,0 +1,204 @@
+//! What waits for one connection that listens: messages, in the form in which they are sent.
+//!
+//! Any thread puts messages in; the connection takes them out between two replies. Most connections never listen: theirs
+//! is empty and inactive, and looking at it costs one load.
+//!
+//! A reader that is too slow is cut: when what waits exceeds the hard limit of `client-output-buffer-limit pubsub`, or the
+//! soft one for longer than it allows, everything is dropped and the connection is told to close.
+
+use std::collections::BTreeSet;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::task::Waker;
+
+use parking_lot::Mutex;
+
+use crate::base::config::BufferLimit;
+use crate::protocol::Proto;
+use crate::server::pubsub::topic::{ByKind, Kind};
+
+/// See the head of the file.
+#[derive(Debug)]
+pub struct Mailbox {
+    /// The number of its connection.
+    pub id: u64,
+    is_active: AtomicBool,
+    is_resp3: AtomicBool,
+    state: Mutex<Option<Box<State>>>,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    bytes: Vec<u8>,
+    /// Since when more than the soft limit waits, in milliseconds since 1970; 0 when it does not.
+    soft_since_ms: u64,
+    is_cut: bool,
+    waker: Option<Waker>,
+    names: ByKind<BTreeSet<Box<[u8]>>>,
+}
+
+/// What a connection found in its mailbox.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Found {
+    /// Nothing; it will be woken.
+    Nothing,
+    /// Messages, now in its output.
+    Mail,
+    /// It was too slow, and has to close.
+    Cut,
+}
+
+impl Mailbox {
+    /// The empty mailbox of a connection.
+    pub fn new(id: u64) -> Mailbox {
+        Mailbox { id, is_active: AtomicBool::new(false), is_resp3: AtomicBool::new(false), state: Mutex::new(None) }
+    }
+
+    /// Whether the connection has ever listened to anything.
+    #[inline]
+    pub fn is_active(&self) -> bool {
+        self.is_active.load(Ordering::Relaxed)
+    }
+
+    /// Notes which protocol messages are to be written in from now on.
+    pub fn speak(&self, proto: Proto) {
+        self.is_resp3.store(proto == Proto::Resp3, Ordering::Relaxed);
+    }
+
+    /// The protocol that messages are to be written in.
+    pub fn proto(&self) -> Proto {
+        if self.is_resp3.load(Ordering::Relaxed) { Proto::Resp3 } else { Proto::Resp2 }
+    }
+
+    /// Puts a message in.
+    pub fn put(&self, message: &[u8], limit: BufferLimit, now_ms: u64) {
+        let mut state = self.state.lock();
+        let state = state.get_or_insert_default();
+        if state.is_cut {
+            return;
+        }
+        state.bytes.extend_from_slice(message);
+        if state.is_beyond(limit, now_ms) {
+            state.is_cut = true;
+            state.bytes = Vec::new();
+        }
+        if let Some(waker) = state.waker.take() {
+            waker.wake();
+        }
+    }
+
+    /// Moves what waits to the end of `output`; `waker` is told of what comes later.
+    pub fn take(&self, output: &mut Vec<u8>, waker: Option<&Waker>) -> Found {
+        let mut state = self.state.lock();
+        let Some(state) = state.as_mut() else { return Found::Nothing };
+        state.waker = waker.cloned();
+        if state.is_cut {
+            return Found::Cut;
+        }
+        if state.bytes.is_empty() {
+            return Found::Nothing;
+        }
+        output.extend_from_slice(&state.bytes);
+        state.bytes.clear();
+        state.bytes.shrink_to(1 << 16);
+        state.soft_since_ms = 0;
+        Found::Mail
+    }
+
+    /// Has `waker` told of what comes later, and takes nothing.
+    pub fn watch(&self, waker: &Waker) -> Found {
+        let mut state = self.state.lock();
+        let Some(state) = state.as_mut() else { return Found::Nothing };
+        state.waker = Some(waker.clone());
+        if state.is_cut { Found::Cut } else { Found::Nothing }
+    }
+
+    /// Bytes that wait.
+    pub fn len_bytes(&self) -> usize {
+        if !self.is_active() {
+            return 0;
+        }
+        self.state.lock().as_ref().map_or(0, |state| state.bytes.len())
+    }
+
+    /// Notes a name that the connection listens to; false when it did already.
+    pub(super) fn add(&self, kind: Kind, name: &[u8]) -> bool {
+        self.activate();
+        self.state.lock().get_or_insert_default().names.of_mut(kind).insert(name.into())
+    }
+
+    /// Forgets a name; false when the connection did not listen to it.
+    pub(super) fn remove(&self, kind: Kind, name: &[u8]) -> bool {
+        self.state.lock().as_mut().is_some_and(|state| state.names.of_mut(kind).remove(name))
+    }
+
+    /// Makes the connection look into its mailbox from now on.
+    pub fn activate(&self) {
+        self.is_active.store(true, Ordering::Relaxed);
+        self.state.lock().get_or_insert_default();
+    }
+
+    /// What the connection listens to, in order.
+    pub fn names(&self, kind: Kind) -> Vec<Box<[u8]>> {
+        self.state.lock().as_ref().map_or_else(Vec::new, |state| state.names.of(kind).iter().cloned().collect())
+    }
+
+    /// How many names of a kind it listens to.
+    pub fn count(&self, kind: Kind) -> usize {
+        self.state.lock().as_ref().map_or(0, |state| state.names.of(kind).len())
+    }
+}
+
+impl State {
+    fn is_beyond(&mut self, limit: BufferLimit, now_ms: u64) -> bool {
+        let len = self.bytes.len() as u64;
+        if limit.hard_bytes != 0 && len > limit.hard_bytes {
+            return true;
+        }
+        if limit.soft_bytes == 0 || len <= limit.soft_bytes {
+            self.soft_since_ms = 0;
+            return false;
+        }
+        if self.soft_since_ms == 0 {
+            self.soft_since_ms = now_ms;
+        }
+        now_ms.saturating_sub(self.soft_since_ms) > limit.soft_seconds * 1_000
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const LIMIT: BufferLimit = BufferLimit { hard_bytes: 100, soft_bytes: 10, soft_seconds: 2 };
+
+    #[test]
+    fn messages_wait_in_order_until_they_are_taken() {
+        let (mailbox, mut output) = (Mailbox::new(1), b"reply".to_vec());
+        assert_eq!((mailbox.is_active(), mailbox.take(&mut output, None)), (false, Found::Nothing));
+        mailbox.activate();
+        mailbox.put(b"a", LIMIT, 0);
+        mailbox.put(b"b", LIMIT, 0);
+        assert_eq!(mailbox.len_bytes(), 2);
+        assert_eq!((mailbox.take(&mut output, None), mailbox.take(&mut output, None)), (Found::Mail, Found::Nothing));
+        assert_eq!(output, b"replyab");
+    }
+
+    #[test]
+    fn a_slow_reader_is_cut_at_the_hard_limit_or_after_long_above_the_soft_one() {
+        let (hard, mut output) = (Mailbox::new(1), Vec::new());
+        hard.put(&[b'x'; 101], LIMIT, 0);
+        assert_eq!((hard.take(&mut output, None), hard.len_bytes()), (Found::Cut, 0));
+        hard.put(b"y", LIMIT, 0);
+        assert_eq!((hard.take(&mut output, None), output.len()), (Found::Cut, 0));
+        let soft = Mailbox::new(2);
+        soft.put(&[b'x'; 11], LIMIT, 1_000);
+        soft.put(b"x", LIMIT, 3_000);
+        assert_eq!(soft.take(&mut output, None), Found::Mail);
+        soft.put(&[b'x'; 11], LIMIT, 4_000);
+        soft.put(b"x", LIMIT, 6_001);
+        assert_eq!(soft.take(&mut output, None), Found::Cut);
+        let unlimited = Mailbox::new(3);
+        unlimited.put(&[b'x'; 1_000], BufferLimit::default(), 0);
+        assert_eq!(unlimited.take(&mut output, None), Found::Mail);
+    }
+}

@@ -1,0 +1,112 @@
+//! SUBSCRIBE, UNSUBSCRIBE and their kind: a connection begins or ends to listen.
+//!
+//! They stand alone among a connection's requests: all before them is answered, and messages stay in the mailbox until the
+//! confirmation is in the output, so that no message of a channel comes before its confirmation. For the same reason
+//! the end of a subscription brings first what had come before.
+
+use std::sync::Arc;
+
+use crate::commands::CommandError;
+use crate::commands::spec::{Command, Handler, NodeCommand, flag};
+use crate::protocol::{Args, Proto, Reply};
+use crate::server::clients::{Client, state};
+use crate::server::dispatch::Run;
+use crate::server::pubsub::{Hub, Kind, Mailbox};
+use crate::server::wait::Job;
+
+impl Job {
+    /// Begins or ends subscriptions, and answers when the other nodes know.
+    pub(super) async fn subscribe(&mut self, command: &Command, args: Args<'_>, out: &mut Vec<u8>) {
+        let hub = self.worker.shared.node.pubsub.clone();
+        change(&hub, &self.client, command, args, self.talk.session.proto, out);
+        if self.client.is_in(state::SUBSCRIBED) {
+            hub.announced().await;
+        }
+    }
+}
+
+impl Run<'_> {
+    /// A subscription inside a transaction; false when the request is something else.
+    pub fn subscribe_together(&mut self, command: &Command, args: Args<'_>) -> bool {
+        let is_one = is_subscription(command);
+        if is_one {
+            let hub = &self.worker.shared.node.pubsub;
+            change(hub, self.client, command, args, self.session.proto, &mut self.batch.out);
+        }
+        is_one
+    }
+
+    /// What a RESP2 connection may not ask while it listens: there, messages could be taken for replies.
+    pub fn admit_listening(&self, command: &Command) -> Result<(), CommandError> {
+        use NodeCommand::{Ping, Quit, Reset};
+        let is_allowed = is_subscription(command) || matches!(command.handler, Handler::Node(Ping | Quit | Reset));
+        if self.session.proto == Proto::Resp3 || is_allowed {
+            return Ok(());
+        }
+        let text = format!(
+            "ERR Can't execute '{}': only (P|S)SUBSCRIBE / (P|S)UNSUBSCRIBE / PING / QUIT / RESET are allowed in this \
+             context",
+            command.name
+        );
+        Err(CommandError::Text(text.into()))
+    }
+}
+
+/// Whether a command begins or ends subscriptions.
+pub fn is_subscription(command: &Command) -> bool {
+    command.has(flag::PUBSUB)
+        && matches!(command.handler, Handler::Node(NodeCommand::Subscribe | NodeCommand::Unsubscribe))
+}
+
+fn kind_of(command: &Command) -> Kind {
+    match command.name.as_bytes().first() {
+        Some(b'p') => Kind::Pattern,
+        Some(b's') if command.name.starts_with("ss") || command.name.starts_with("sun") => Kind::Shard,
+        _ => Kind::Channel,
+    }
+}
+
+fn change(hub: &Hub, client: &Client, command: &Command, args: Args<'_>, proto: Proto, out: &mut Vec<u8>) {
+    let (kind, mailbox) = (kind_of(command), &client.mailbox);
+    mailbox.speak(proto);
+    let mut reply = Reply::new(out, proto);
+    if matches!(command.handler, Handler::Node(NodeCommand::Subscribe)) {
+        for name in args.iter().skip(1) {
+            hub.subscribe(mailbox, kind, name);
+            confirm(&mut reply, kind.subscribe_word(), Some(name), kind, mailbox);
+        }
+    } else {
+        end(hub, mailbox, kind, args, &mut reply);
+    }
+    client.set_state(state::SUBSCRIBED, Kind::ALL.iter().any(|kind| mailbox.count(*kind) != 0));
+}
+
+fn end(hub: &Hub, mailbox: &Arc<Mailbox>, kind: Kind, args: Args<'_>, reply: &mut Reply<'_>) {
+    let names = match args.len() {
+        1 => mailbox.names(kind),
+        _ => args.iter().skip(1).map(Into::into).collect(),
+    };
+    for name in &names {
+        hub.unsubscribe(mailbox, kind, name);
+        mailbox.take(reply.buf, None);
+        confirm(reply, kind.unsubscribe_word(), Some(name), kind, mailbox);
+    }
+    if names.is_empty() {
+        confirm(reply, kind.unsubscribe_word(), None, kind, mailbox);
+    }
+}
+
+/// How many subscriptions a confirmation counts: shard channels apart from all others.
+fn confirm(reply: &mut Reply<'_>, word: &str, name: Option<&[u8]>, kind: Kind, mailbox: &Mailbox) {
+    let count = match kind {
+        Kind::Shard => mailbox.count(Kind::Shard),
+        Kind::Channel | Kind::Pattern => mailbox.count(Kind::Channel) + mailbox.count(Kind::Pattern),
+    };
+    reply.push(3);
+    reply.bulk(word.as_bytes());
+    match name {
+        Some(name) => reply.bulk(name),
+        None => reply.null(),
+    }
+    reply.int(count as i64);
+}
