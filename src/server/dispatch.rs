@@ -20,6 +20,7 @@ use crate::server::commands::connection::Session;
 use crate::server::commands::{self};
 use crate::server::forward::ask;
 use crate::server::share::{self, Share};
+use crate::server::subscribe::sets_events;
 use crate::server::transaction::Transaction;
 use crate::server::worker::Worker;
 use crate::store::eviction::Evicted;
@@ -174,6 +175,9 @@ impl Run<'_> {
     fn run_on_node(&mut self, command: &'static Command, node: NodeCommand, args: Args<'_>) -> Step {
         if let Some(step) = self.transaction_command(node, args) {
             return step;
+        }
+        if node == NodeCommand::Config && self.origin == Origin::Client && sets_events(args) && !self.view.is_solo {
+            return Step::Wait;
         }
         let from = self.batch.out.len();
         let mut cx = commands::Cx {

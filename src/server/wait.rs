@@ -97,6 +97,7 @@ impl Job {
                 self.subscribe(command, args, out).await;
                 Ok(())
             }
+            Handler::Node(NodeCommand::Config) => self.set_events(command, args, out).await,
             Handler::Node(NodeCommand::Wait) => self.wait(args, out),
             Handler::Node(NodeCommand::Consistency) => self.consistency(args, out),
             Handler::Node(_) => Err(not_there_yet(command)),
