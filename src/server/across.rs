@@ -60,7 +60,7 @@ impl Job {
         }
         loop {
             let mut brought = self.bring(&names).await?;
-            let outcome = loop {
+            let mut outcome = loop {
                 let outcome = self.on_scratch(run, args, &brought);
                 let is_brought = |name: &KeyName| brought.iter().any(|(known, _)| known == name);
                 let missing: Vec<KeyName> =
@@ -72,6 +72,9 @@ impl Job {
             };
             let reply = outcome.reply?;
             if self.commit(&outcome.changes, &brought).await? {
+                // That a key is new has been told where it was put.
+                outcome.events.retain(|event| event.class != b'n');
+                self.worker.shared.node.pubsub.publish_events(&outcome.events);
                 out.extend_from_slice(&reply);
                 return Ok(());
             }
@@ -91,7 +94,7 @@ impl Job {
             proto: self.talk.session.proto,
             limits: command_limits(&node.config.settings()),
             tuning: &node.store.tuning,
-            notify: false,
+            notify: node.pubsub.wants_events(),
             now_ms: wall_us() / 1_000,
         };
         self.worker.scratch.run(run, args, brought, setting)
