@@ -156,14 +156,8 @@ impl Connection {
     /// Takes messages of subscriptions over into the output; true when there were some. None come between a request that
     /// runs alone and its reply, which may be the confirmation of a subscription.
     fn take_mail(&mut self, cx: &Context<'_>) -> std::io::Result<bool> {
-        let mailbox = &self.client.mailbox;
-        if !mailbox.is_active() {
-            return Ok(false);
-        }
-        let found = match self.waiting.is_some() || self.output.len() >= OUTPUT_PAUSE_BYTES {
-            true => mailbox.watch(cx.waker()),
-            false => mailbox.take(&mut self.output, Some(cx.waker())),
-        };
+        let may_take = self.waiting.is_none() && self.output.len() < OUTPUT_PAUSE_BYTES;
+        let found = self.client.mailbox.collect(&mut self.output, may_take, cx.waker());
         if found == Found::Cut {
             self.worker.metrics.count(Count::OutputLimitDisconnects, 1);
             return Err(std::io::Error::other("the subscriber does not read its messages"));

@@ -18,9 +18,9 @@ use crate::server::batch::{Batch, Hole, Pending};
 use crate::server::clients::{Client, state};
 use crate::server::commands::connection::Session;
 use crate::server::commands::{self};
+use crate::server::events::{sets_events, tells_of_misses};
 use crate::server::forward::ask;
 use crate::server::share::{self, Share};
-use crate::server::subscribe::sets_events;
 use crate::server::transaction::Transaction;
 use crate::server::worker::Worker;
 use crate::store::eviction::Evicted;
@@ -92,7 +92,7 @@ impl Run<'_> {
         let is_for_all = |command: &Command| self.origin != Origin::Client || !command.has(flag::INTERNAL);
         let Some((index, command)) = table::find(args.name()).filter(|(_, command)| is_for_all(command)) else {
             self.transaction.spoil();
-            self.fail(&unknown_command(args));
+            self.fail(&commands::unknown_command(args));
             return Step::Done;
         };
         if let Err(error) = self.admit(command, args) {
@@ -444,15 +444,6 @@ impl Run<'_> {
         effects.deltas.clear();
         self.publish_events(effects);
     }
-
-    /// Publishes what commands have noted about their keys; call it when no slot is locked.
-    #[inline]
-    pub fn publish_events(&self, effects: &mut crate::store::Effects) {
-        if !effects.events.is_empty() {
-            self.worker.shared.node.pubsub.publish_events(&effects.events);
-            effects.events.clear();
-        }
-    }
 }
 
 /// Cuts recorded deltas, each behind its length, into stretches of one slot.
@@ -485,12 +476,6 @@ fn is_repeatable(command: &Command) -> bool {
         || matches!(name, "set" | "setex" | "psetex" | "mset" | "hset" | "hmset" | "expireat" | "pexpireat")
 }
 
-/// Commands that read some keys as a reader does, and so tell of those that are not there.
-pub fn tells_of_misses(command: &Command) -> bool {
-    command.has(flag::READONLY)
-        || matches!(command.name, "sinterstore" | "sunionstore" | "sdiffstore" | "bitop" | "copy")
-}
-
 fn class_of(command: &Command) -> Class {
     if command.has(flag::WRITE) {
         Class::Write
@@ -499,22 +484,4 @@ fn class_of(command: &Command) -> Class {
     } else {
         Class::Admin
     }
-}
-
-/// Redis's words for a command that does not exist (`server.c`, 7.0): the name and the first arguments, cut short.
-fn unknown_command(args: Args<'_>) -> String {
-    let shown = |bytes: &[u8]| {
-        let until_nul = bytes.split(|byte| *byte == 0).next().unwrap_or_default();
-        String::from_utf8_lossy(until_nul.get(..128).unwrap_or(until_nul)).into_owned()
-    };
-    let mut listed = String::new();
-    for arg in args.iter().skip(1) {
-        if listed.len() >= 128 {
-            break;
-        }
-        let room = 128 - listed.len();
-        let text: String = shown(arg).chars().take(room).collect();
-        listed.push_str(&format!("'{text}' "));
-    }
-    format!("ERR unknown command '{}', with args beginning with: {listed}", shown(args.name()))
 }

@@ -7,6 +7,7 @@ pub mod clients;
 pub mod connection;
 pub mod commands;
 pub mod dispatch;
+pub mod events;
 pub mod exec;
 pub mod figures;
 pub mod forward;

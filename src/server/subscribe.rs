@@ -10,8 +10,6 @@ use crate::commands::CommandError;
 use crate::commands::spec::{Command, Handler, NodeCommand, flag};
 use crate::protocol::{Args, Proto, Reply};
 use crate::server::clients::{Client, state};
-use crate::server::commands;
-use crate::server::connection::wall_us;
 use crate::server::dispatch::Run;
 use crate::server::pubsub::{Hub, Kind, Mailbox};
 use crate::server::wait::Job;
@@ -25,30 +23,6 @@ impl Job {
             hub.announced().await;
         }
     }
-}
-
-impl Job {
-    /// CONFIG SET of what other nodes act on too: answers when they know.
-    pub(super) async fn set_events(
-        &mut self,
-        command: &'static Command,
-        args: Args<'_>,
-        out: &mut Vec<u8>,
-    ) -> Result<(), CommandError> {
-        let node = self.worker.shared.node.clone();
-        let (session, client) = (&mut self.talk.session, &*self.client);
-        let mut reply = Reply::new(out, session.proto);
-        let mut cx = commands::Cx { args, node: &node, session, client, now_us: wall_us() };
-        commands::run(command, NodeCommand::Config, &mut cx, &mut reply)?;
-        node.pubsub.announced().await;
-        Ok(())
-    }
-}
-
-/// Whether a request is CONFIG SET of an option that other nodes act on too.
-pub fn sets_events(args: Args<'_>) -> bool {
-    let is = |at: usize, word: &[u8]| args.get(at).is_some_and(|arg| arg.eq_ignore_ascii_case(word));
-    is(1, b"set") && (2..args.len()).any(|at| is(at, b"notify-keyspace-events"))
 }
 
 impl Run<'_> {

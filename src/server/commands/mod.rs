@@ -183,5 +183,23 @@ fn unsupported(row: &Command) -> CommandError {
     )
 }
 
+/// Redis's words for a command that does not exist (`server.c`, 7.0): the name and the first arguments, cut short.
+pub fn unknown_command(args: Args<'_>) -> String {
+    let shown = |bytes: &[u8]| {
+        let until_nul = bytes.split(|byte| *byte == 0).next().unwrap_or_default();
+        String::from_utf8_lossy(until_nul.get(..128).unwrap_or(until_nul)).into_owned()
+    };
+    let mut listed = String::new();
+    for arg in args.iter().skip(1) {
+        if listed.len() >= 128 {
+            break;
+        }
+        let room = 128 - listed.len();
+        let text: String = shown(arg).chars().take(room).collect();
+        listed.push_str(&format!("'{text}' "));
+    }
+    format!("ERR unknown command '{}', with args beginning with: {listed}", shown(args.name()))
+}
+
 #[cfg(test)]
 mod tests;

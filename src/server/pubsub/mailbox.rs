@@ -104,8 +104,18 @@ impl Mailbox {
         Found::Mail
     }
 
+    /// What a connection does between two replies: takes what waits if it may, and has `waker` told of what comes later.
+    #[inline]
+    pub fn collect(&self, output: &mut Vec<u8>, may_take: bool, waker: &Waker) -> Found {
+        match (self.is_active(), may_take) {
+            (false, _) => Found::Nothing,
+            (true, true) => self.take(output, Some(waker)),
+            (true, false) => self.watch(waker),
+        }
+    }
+
     /// Has `waker` told of what comes later, and takes nothing.
-    pub fn watch(&self, waker: &Waker) -> Found {
+    fn watch(&self, waker: &Waker) -> Found {
         let mut state = self.state.lock();
         let Some(state) = state.as_mut() else { return Found::Nothing };
         state.waker = Some(waker.clone());

@@ -1,0 +1,54 @@
+//! Keyspace events on the request path: which commands tell of what, and when it is published.
+//!
+//! Commands note events while their slots are locked, and only when somebody could hear them; they are published when
+//! the locks are gone.
+
+use crate::commands::CommandError;
+use crate::commands::spec::{Command, NodeCommand, flag};
+use crate::protocol::{Args, Reply};
+use crate::server::commands;
+use crate::server::connection::wall_us;
+use crate::server::dispatch::Run;
+use crate::server::wait::Job;
+use crate::store::Effects;
+
+impl Run<'_> {
+    /// Publishes what commands have noted about their keys; call it when no slot is locked.
+    #[inline]
+    pub fn publish_events(&self, effects: &mut Effects) {
+        if !effects.events.is_empty() {
+            self.worker.shared.node.pubsub.publish_events(&effects.events);
+            effects.events.clear();
+        }
+    }
+}
+
+/// Commands that read some keys as a reader does, and so tell of those that are not there.
+pub fn tells_of_misses(command: &Command) -> bool {
+    command.has(flag::READONLY)
+        || matches!(command.name, "sinterstore" | "sunionstore" | "sdiffstore" | "bitop" | "copy")
+}
+
+impl Job {
+    /// CONFIG SET of what other nodes act on too: answers when they know.
+    pub(super) async fn set_events(
+        &mut self,
+        command: &'static Command,
+        args: Args<'_>,
+        out: &mut Vec<u8>,
+    ) -> Result<(), CommandError> {
+        let node = self.worker.shared.node.clone();
+        let (session, client) = (&mut self.talk.session, &*self.client);
+        let mut reply = Reply::new(out, session.proto);
+        let mut cx = commands::Cx { args, node: &node, session, client, now_us: wall_us() };
+        commands::run(command, NodeCommand::Config, &mut cx, &mut reply)?;
+        node.pubsub.announced().await;
+        Ok(())
+    }
+}
+
+/// Whether a request is CONFIG SET of an option that other nodes act on too.
+pub fn sets_events(args: Args<'_>) -> bool {
+    let is = |at: usize, word: &[u8]| args.get(at).is_some_and(|arg| arg.eq_ignore_ascii_case(word));
+    is(1, b"set") && (2..args.len()).any(|at| is(at, b"notify-keyspace-events"))
+}
