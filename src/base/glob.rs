@@ -9,15 +9,24 @@
 //! *last* star is asked to take one byte more, because an earlier star can gain nothing from it (any text that an
 //! earlier star could give up, the later one can take as well). The time is at most pattern times text.
 
+/// Most stars that Redis goes through before it gives up, the last sign of a pattern not counted.
+const STARS_MAX: usize = 1_000;
+
 /// Whether the whole of `text` fits `pattern`; ASCII letters in either case are equal when `nocase` is set.
 pub fn matches(pattern: &[u8], text: &[u8], nocase: bool) -> bool {
     let (mut pattern_rest, mut text_rest) = (pattern, text);
     // What to go back to when a byte does not fit: the pattern behind the last star, and the text it began at.
     let mut retry: Option<(&[u8], &[u8])> = None;
+    let mut stars = 0;
     loop {
         if let Some((&b'*', after)) = pattern_rest.split_first() {
             if after.is_empty() {
                 return true;
+            }
+            // Stars side by side are one.
+            stars += usize::from(after.first() != Some(&b'*'));
+            if stars > STARS_MAX {
+                return false;
             }
             retry = Some((after, text_rest));
             pattern_rest = after;

@@ -214,8 +214,15 @@ impl Run<'_> {
             return Step::Wait;
         }
         let (from, now_ms) = (self.batch.out.len(), self.now_us / 1_000);
-        let share =
-            Share { worker: self.worker, view: self.view, db: self.session.db, quorum: self.quorum, is_rest, now_ms };
+        let share = Share {
+            worker: self.worker,
+            view: self.view,
+            db: self.session.db,
+            quorum: self.quorum,
+            is_rest,
+            tells_slots: !self.view.is_solo && !self.session.cluster_face,
+            now_ms,
+        };
         let mut out = Reply::new(&mut self.batch.out, self.session.proto);
         match share.answer(node, args, &mut out, &mut self.batch.waits) {
             Ok(true) => Step::Done,

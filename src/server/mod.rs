@@ -25,4 +25,5 @@ pub mod subscribe;
 pub mod topology;
 pub mod transaction;
 pub mod wait;
+pub mod walk;
 pub mod worker;

@@ -2,7 +2,11 @@
 //!
 //! The share is the slots that this node coordinates at the moment, so the shares of all nodes are the whole, each key
 //! once. Only flushing has a second round, in which each node deletes what it still holds of any slot: nodes may differ for
-//! a moment on who coordinates, and a coordinator may lack a write that was made while it was away. A cursor of SCAN is `[node 8 bits][slot 14][layout generation 8][bucket 32]`; a share knows all but the node.
+//! a moment on who coordinates, and a coordinator may lack a write that was made while it was away.
+//!
+//! A cursor of SCAN is `[tag 8 bits][slot 14][layout generation 8][bucket 32]`: slots are walked in their order, whoever
+//! coordinates them. A bucket is a place in one process's table of the slot, which the tag names; any other process
+//! walks that slot from its start.
 
 use crate::base::ids::Slot;
 use crate::commands::CommandError;
@@ -20,8 +24,9 @@ use crate::store::mutation::Mutation;
 
 /// Bits of a cursor below the slot.
 const BUCKET_BITS: u32 = 40;
-/// Bits of a cursor below the node.
-pub const SHARE_BITS: u32 = BUCKET_BITS + 14;
+const BUCKET_MASK: u64 = (1 << BUCKET_BITS) - 1;
+/// Bits of a cursor below the tag.
+const TAG_SHIFT: u32 = BUCKET_BITS + 14;
 /// Most slots that one step of SCAN looks at.
 const SCAN_SLOTS_MAX: usize = 4_096;
 /// How many entries of a slot RANDOMKEY draws before it looks through all of them.
@@ -45,8 +50,40 @@ pub struct Share<'s> {
     pub quorum: Quorum,
     /// The second round of flushing: all slots of which something is held here.
     pub is_rest: bool,
+    /// SCAN tells which slots it has walked: for a node that puts shares together.
+    pub tells_slots: bool,
     /// The time, in milliseconds since 1970.
     pub now_ms: u64,
+}
+
+/// A share's step of SCAN.
+#[derive(Default)]
+struct ScanStep {
+    keys: Vec<Vec<u8>>,
+    /// Where the share goes on; 0 at its end.
+    next: u64,
+    /// One bit a slot that was walked to its end, from the cursor's slot on.
+    slots: Vec<u8>,
+}
+
+/// The slot that a cursor stands in.
+pub fn slot_number_of(cursor: u64) -> u16 {
+    (cursor >> BUCKET_BITS) as u16 & 0x3fff
+}
+
+/// Whether a cursor stands in the middle of its slot.
+pub fn is_inside_slot(cursor: u64) -> bool {
+    cursor & BUCKET_MASK != 0
+}
+
+fn note_slot(slots: &mut Vec<u8>, at: u16) {
+    let byte = usize::from(at / 8);
+    if slots.len() <= byte {
+        slots.resize(byte + 1, 0);
+    }
+    if let Some(byte) = slots.get_mut(byte) {
+        *byte |= 1 << (at % 8);
+    }
 }
 
 impl Share<'_> {
@@ -132,25 +169,31 @@ impl Share<'_> {
     fn scan(&self, args: Args<'_>, out: &mut Reply<'_>) -> Result<(), CommandError> {
         let from = cursor(args.get(1).unwrap_or_default())?;
         let options = ScanOptions::parse(args, 2, true)?;
-        let (keys, next) = self.scan_step(from & ((1 << SHARE_BITS) - 1), &options);
-        out.array(2);
-        out.bulk(next.to_string().as_bytes());
-        out.array(keys.len());
-        keys.iter().for_each(|key| out.bulk(key));
+        let step = self.scan_step(from, &options);
+        out.array(if self.tells_slots { 3 } else { 2 });
+        out.bulk(step.next.to_string().as_bytes());
+        out.array(step.keys.len());
+        step.keys.iter().for_each(|key| out.bulk(key));
+        if self.tells_slots {
+            out.bulk(&step.slots);
+        }
         Ok(())
     }
 
-    fn scan_step(&self, from: u64, options: &ScanOptions<'_>) -> (Vec<Vec<u8>>, u64) {
+    fn scan_step(&self, from: u64, options: &ScanOptions<'_>) -> ScanStep {
         let store = &self.worker.shared.node.store;
-        let first = (from >> BUCKET_BITS) as u16;
-        let mut bucket = from & ((1 << BUCKET_BITS) - 1);
-        let (mut keys, mut seen) = (Vec::new(), 0);
+        let first = slot_number_of(from);
+        // A bucket of another process's table, or of our own before a restart, means nothing here.
+        let mut bucket = if from >> TAG_SHIFT == self.tag() { from & BUCKET_MASK } else { 0 };
+        let mut step = ScanStep::default();
+        let mut seen = 0;
         for (looked, slot) in self.slots().filter(|slot| slot.number() >= first).enumerate() {
             if slot.number() != first {
                 bucket = 0;
             }
             if seen >= options.count || looked >= SCAN_SLOTS_MAX {
-                return (keys, u64::from(slot.number()) << BUCKET_BITS | bucket);
+                step.next = self.cursor_at(slot, 0);
+                return step;
             }
             let table = store.table(slot);
             bucket = table.scan(bucket, options.count - seen, |entry| {
@@ -160,14 +203,29 @@ impl Share<'_> {
                     view(entry).is_some_and(|view| name.eq_ignore_ascii_case(view.type_name().as_bytes()))
                 };
                 if live && options.lets_through(entry.key()) && options.type_name.is_none_or(of_type) {
-                    keys.push(entry.key().to_vec());
+                    step.keys.push(entry.key().to_vec());
                 }
             });
             if bucket != 0 {
-                return (keys, u64::from(slot.number()) << BUCKET_BITS | bucket);
+                step.next = self.cursor_at(slot, bucket);
+                return step;
             }
+            note_slot(&mut step.slots, slot.number() - first);
         }
-        (keys, 0)
+        step
+    }
+
+    fn cursor_at(&self, slot: Slot, bucket: u64) -> u64 {
+        // Where a slot's walk begins is the same everywhere; and it is not the end, which is 0.
+        let tag = if bucket == 0 { 0 } else { self.tag() };
+        tag << TAG_SHIFT | u64::from(slot.number()) << BUCKET_BITS | bucket
+    }
+
+    /// Tells this process's tables from those of others.
+    fn tag(&self) -> u64 {
+        let actor = self.worker.shared.hello.actor();
+        let mixed = (actor.node ^ actor.boot.rotate_left(32)).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+        mixed >> 56
     }
 
     fn flush(&self, db: Option<u8>, waits: &mut Waits) {

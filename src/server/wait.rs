@@ -8,10 +8,9 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use crate::commands::scan::cursor;
 use crate::commands::spec::{Command, Handler, NodeCommand};
 use crate::commands::{CommandError, subcommands, table};
-use crate::protocol::client::{ReplyDecoder, ReplyLimits, Value, encode_command};
+use crate::protocol::client::{ReplyDecoder, ReplyLimits, Value};
 use crate::protocol::{Args, Limits, Proto, Reply, Scan, Scanner, parse_i64};
 use crate::replication::coordinator::View;
 use crate::server::batch::Batch;
@@ -19,7 +18,6 @@ use crate::server::clients::Client;
 use crate::server::connection::{AGAIN_PAUSE, NOBODY_IN_TIME, Talk, command_limits, quorum_of, wall_us};
 use crate::server::dispatch::{Origin, Run, Step};
 use crate::server::forward::{Call, Fate, ask};
-use crate::server::share::SHARE_BITS;
 use crate::server::worker::Worker;
 
 /// How long a request may look for coordinators that answer.
@@ -83,7 +81,7 @@ impl Job {
         let command = subcommands::running(command, args);
         match command.handler {
             Handler::Node(NodeCommand::Exec) => self.exec(out).await,
-            Handler::Node(NodeCommand::Scan) => self.scan(args, out).await,
+            Handler::Node(NodeCommand::Scan) => self.scan(args, request, out).await,
             Handler::Node(NodeCommand::DbSize | NodeCommand::Keys | NodeCommand::RandomKey) => {
                 self.whole(command, request, out).await
             }
@@ -257,7 +255,7 @@ impl Job {
     }
 
     /// The shares of all nodes as one picture says who they are; `None` when one of them did not answer.
-    async fn shares_by(&mut self, view: &View, request: &[u8], origin: Origin) -> Option<Vec<Vec<u8>>> {
+    pub(super) async fn shares_by(&mut self, view: &View, request: &[u8], origin: Origin) -> Option<Vec<Vec<u8>>> {
         let db = self.talk.session.db;
         let flags = if origin == Origin::PeerForRest { ask::LOCAL | ask::REST } else { ask::LOCAL };
         let at = if origin == Origin::PeerForRest { view.active() } else { view.coordinators() };
@@ -271,7 +269,7 @@ impl Job {
         Some(replies)
     }
 
-    async fn own_share(&mut self, request: &[u8], origin: Origin) -> Vec<u8> {
+    pub(super) async fn own_share(&mut self, request: &[u8], origin: Origin) -> Vec<u8> {
         let mut batch = Batch::new(Instant::now());
         let proto = std::mem::replace(&mut self.talk.session.proto, Proto::Resp2);
         self.dispatch(request, origin, &mut batch);
@@ -280,60 +278,6 @@ impl Job {
         let mut reply = Vec::new();
         batch.finish(&mut reply);
         reply
-    }
-
-    /// SCAN: node by node, in the order of the members.
-    async fn scan(&mut self, args: Args<'_>, out: &mut Vec<u8>) -> Result<(), CommandError> {
-        let from = cursor(args.get(1).unwrap_or_default())?;
-        let worker = self.worker.clone();
-        let view = worker.shared.view.load_full();
-        let is_alone = view.is_solo || self.talk.session.cluster_face;
-        let node = if is_alone { usize::from(view.me) } else { (from >> SHARE_BITS) as usize };
-        let mut words: Vec<Vec<u8>> = args.iter().map(<[u8]>::to_vec).collect();
-        if let Some(word) = words.get_mut(1) {
-            *word = (from & ((1 << SHARE_BITS) - 1)).to_string().into_bytes();
-        }
-        let mut request = Vec::new();
-        encode_command(&mut request, &words);
-        let reply = match view.peers.get(node) {
-            Some(Some(peer)) if !is_alone => {
-                match worker.ask(peer, ask::LOCAL, self.talk.session.db, &request).answer().await {
-                    Fate::Replied(reply) => reply,
-                    _ => {
-                        return Err(CommandError::text(
-                            "TRYAGAIN a node that coordinates some of the keys did not answer",
-                        ));
-                    }
-                }
-            }
-            _ => self.own_share(&request, Origin::PeerForShare).await,
-        };
-        let mut reply_to = Reply::new(out, self.talk.session.proto);
-        let (next, keys) = match decoded(&reply)? {
-            Value::Error(text) => {
-                reply_to.error(&text);
-                return Ok(());
-            }
-            Value::Array(parts) => match <[Value; 2]>::try_from(parts) {
-                Ok([Value::Bulk(next), keys]) => (parse_i64(&next).unwrap_or(0) as u64, keys),
-                _ => return Err(garbled()),
-            },
-            _ => return Err(garbled()),
-        };
-        let next_node = (node + 1..view.members)
-            .find(|at| !is_alone && (*at == usize::from(view.me) || view.peers.get(*at).is_some_and(Option::is_some)));
-        let next = match (next, next_node) {
-            (0, None) => 0,
-            (0, Some(node)) => (node as u64) << SHARE_BITS,
-            (next, _) if is_alone => next,
-            (next, _) => (node as u64) << SHARE_BITS | next,
-        };
-        reply_to.array(2);
-        reply_to.bulk(next.to_string().as_bytes());
-        let keys = as_bulks(&keys);
-        reply_to.array(keys.len());
-        keys.iter().for_each(|key| reply_to.bulk(key));
-        Ok(())
     }
 
     /// WAIT: every write of this connection was confirmed by W nodes before it was answered.
@@ -408,7 +352,7 @@ pub(super) fn as_int(value: &Value) -> i64 {
     if let Value::Int(number) = value { *number } else { 0 }
 }
 
-fn as_bulks(value: &Value) -> Vec<&[u8]> {
+pub(super) fn as_bulks(value: &Value) -> Vec<&[u8]> {
     match value {
         Value::Array(items) | Value::Set(items) => items
             .iter()

@@ -85,6 +85,14 @@ fn node_redis() {
 }
 
 #[test]
+fn redis_py() {
+    let python = installed("venv/bin/python");
+    if is_there(&python, &["-c", "import redis"]) {
+        run(with_argument(&python, &script("redis_py.py")));
+    }
+}
+
+#[test]
 fn phpredis() {
     if is_there("php", &["-r", "exit(class_exists('Redis') ? 0 : 1);"]) {
         run(with_argument("php", &script("phpredis.php")));

@@ -1,0 +1,168 @@
+//! SCAN over the whole cluster.
+//!
+//! Slots are walked in their order. Each step asks every coordinator to walk its own slots from the cursor on; the step
+//! ends where the first of them has stopped, and what the others have found behind that is dropped, to be found again
+//! by the next step. Each share says which slots it has walked: should nodes differ on who coordinates a slot, so that
+//! nobody walks it, the step is made again. So a key that stays is returned at least once, also while slots change hands
+//! and tables grow; some keys may be returned twice.
+//!
+//! On the cluster face a node walks its own slots alone, and clients walk all nodes.
+
+use std::time::Instant;
+
+use crate::base::ids::{SLOT_COUNT, slot_of};
+use crate::commands::CommandError;
+use crate::commands::scan::{ScanOptions, cursor};
+use crate::protocol::client::{Value, encode_command};
+use crate::protocol::{Args, Reply, parse_i64};
+use crate::server::connection::AGAIN_PAUSE;
+use crate::server::dispatch::Origin;
+use crate::server::share::{is_inside_slot, slot_number_of};
+use crate::server::wait::{Job, PATIENCE, as_bulks, decoded, garbled};
+
+/// What one node has found.
+#[derive(Debug)]
+struct Found {
+    keys: Vec<Vec<u8>>,
+    /// Where it stopped; 0 at its end.
+    next: u64,
+    /// One bit a slot that it has walked, from the cursor's slot on.
+    slots: Vec<u8>,
+}
+
+/// One step of all nodes.
+#[derive(PartialEq, Eq, Debug)]
+struct Step {
+    keys: Vec<Vec<u8>>,
+    next: u64,
+}
+
+impl Job {
+    pub(super) async fn scan(&mut self, args: Args<'_>, request: &[u8], out: &mut Vec<u8>) -> Result<(), CommandError> {
+        if self.talk.session.cluster_face {
+            out.extend_from_slice(&self.own_share(request, Origin::PeerForShare).await);
+            return Ok(());
+        }
+        let from = cursor(args.get(1).unwrap_or_default())?;
+        let options = ScanOptions::parse(args, 2, true)?;
+        let began = Instant::now();
+        let step = loop {
+            if let Some(step) = self.scan_step(from, &options).await? {
+                break step;
+            }
+            if began.elapsed() > PATIENCE {
+                return Err(CommandError::text("TRYAGAIN a node that coordinates some of the keys did not answer"));
+            }
+            tokio::time::sleep(AGAIN_PAUSE).await;
+        };
+        let mut reply = Reply::new(out, self.talk.session.proto);
+        reply.array(2);
+        reply.bulk(step.next.to_string().as_bytes());
+        reply.array(step.keys.len());
+        step.keys.iter().for_each(|key| reply.bulk(key));
+        Ok(())
+    }
+
+    /// `None` when not every slot has been walked.
+    async fn scan_step(&mut self, from: u64, options: &ScanOptions<'_>) -> Result<Option<Step>, CommandError> {
+        let view = self.worker.shared.view.load_full();
+        let count = options.count.div_ceil(view.coordinators().len().max(1)).to_string();
+        let from_text = from.to_string();
+        let mut words: Vec<&[u8]> = vec![b"SCAN", from_text.as_bytes(), b"COUNT", count.as_bytes()];
+        if let Some(pattern) = options.pattern {
+            words.extend([b"MATCH", pattern]);
+        }
+        if let Some(name) = options.type_name {
+            words.extend([b"TYPE", name]);
+        }
+        let mut request = Vec::new();
+        encode_command(&mut request, &words);
+        let Some(replies) = self.shares_by(&view, &request, Origin::PeerForShare).await else { return Ok(None) };
+        let found: Result<Vec<Found>, CommandError> = replies.iter().map(|reply| found(decoded(reply)?)).collect();
+        Ok(put_together(from, found?))
+    }
+}
+
+fn found(reply: Value) -> Result<Found, CommandError> {
+    let parts = match reply {
+        Value::Array(parts) => parts,
+        Value::Error(text) => return Err(CommandError::Text(String::from_utf8_lossy(&text).into_owned().into())),
+        _ => return Err(garbled()),
+    };
+    // A node that is alone in its picture of the cluster does not say what it has walked: it is not one of ours.
+    let [Value::Bulk(next), keys, Value::Bulk(slots)] = parts.as_slice() else { return Err(garbled()) };
+    let next = parse_i64(next).and_then(|next| u64::try_from(next).ok()).ok_or_else(garbled)?;
+    Ok(Found { keys: as_bulks(keys).into_iter().map(<[u8]>::to_vec).collect(), next, slots: slots.to_vec() })
+}
+
+/// Puts the shares of a step together; `None` when a slot in between was walked by nobody.
+fn put_together(from: u64, shares: Vec<Found>) -> Option<Step> {
+    let first = usize::from(slot_number_of(from));
+    let end = |found: &Found| if found.next == 0 { SLOT_COUNT } else { usize::from(slot_number_of(found.next)) };
+    let to = shares.iter().map(end).min()?;
+    // In the middle of that slot only if nobody stands at its start.
+    let next = shares.iter().filter(|it| end(it) == to).map(|it| it.next).min_by_key(|next| is_inside_slot(*next))?;
+    let is_walked = |slot: usize| {
+        let at = slot - first;
+        shares.iter().any(|it| it.slots.get(at / 8).is_some_and(|byte| byte & 1 << (at % 8) != 0))
+    };
+    if !(first..to).all(is_walked) {
+        return None;
+    }
+    let keys = shares.into_iter().flat_map(|share| {
+        let stopped_here = share.next == next && is_inside_slot(next);
+        share.keys.into_iter().filter(move |key| {
+            let slot = slot_of(key).index();
+            slot < to || stopped_here && slot == to
+        })
+    });
+    Some(Step { keys: keys.collect(), next })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn share(keys: &[&str], next: u64, slots: &[usize]) -> Found {
+        let mut bits = vec![0; 2_048];
+        slots.iter().for_each(|slot| bits[slot / 8] |= 1 << (slot % 8));
+        Found { keys: keys.iter().map(|key| key.as_bytes().to_vec()).collect(), next, slots: bits }
+    }
+
+    fn at(slot: u64) -> u64 {
+        slot << 40
+    }
+
+    #[test]
+    fn a_step_ends_where_the_first_share_does() {
+        // Slots: {a} 15495, {b} 3300, {c} 7365.
+        let (b, c, a): (u64, u64, u64) = (3_300, 7_365, 15_495);
+        assert_eq!([b, c, a].map(|it| it as usize), ["b", "c", "a"].map(|key| slot_of(key.as_bytes()).index()));
+        let all: Vec<usize> = (0..SLOT_COUNT).collect();
+        let (low, high) = all.split_at(8_000);
+        let step = put_together(0, vec![share(&["b"], at(8_000), low), share(&["a"], 0, high)]);
+        assert_eq!(step, Some(Step { keys: vec![b"b".to_vec()], next: at(8_000) }));
+        let step = put_together(0, vec![share(&["b", "c"], 0, low), share(&["a"], 0, high)]);
+        let keys: Vec<Vec<u8>> = ["b", "c", "a"].map(|key| key.as_bytes().to_vec()).into();
+        assert_eq!(step, Some(Step { keys, next: 0 }));
+    }
+
+    #[test]
+    fn what_was_found_in_a_slot_that_is_not_done_counts() {
+        let inside = 5 << 54 | at(3_300) | 7;
+        let all: Vec<usize> = (0..SLOT_COUNT).filter(|slot| *slot != 3_300).collect();
+        let step = put_together(0, vec![share(&["b"], inside, &[]), share(&["c"], 0, &all)]);
+        assert_eq!(step, Some(Step { keys: vec![b"b".to_vec()], next: inside }));
+        let step =
+            put_together(inside, vec![share(&["b"], 0, &[0]), share(&["c"], 0, &(1..SLOT_COUNT).collect::<Vec<_>>())]);
+        assert_eq!(step.map(|step| (step.keys.len(), step.next)), Some((2, 0)));
+    }
+
+    #[test]
+    fn a_slot_that_nobody_walked_spoils_the_step() {
+        let all: Vec<usize> = (0..SLOT_COUNT).filter(|slot| *slot != 9).collect();
+        assert_eq!(put_together(0, vec![share(&[], 0, &all)]), None);
+        assert_eq!(put_together(at(9), vec![share(&[], 0, &[])]), None);
+        assert!(put_together(at(10), vec![share(&[], 0, &(0..SLOT_COUNT).collect::<Vec<_>>())]).is_some());
+    }
+}

@@ -1,0 +1,130 @@
+//! SCAN's guarantee, on real nodes: a key that stays from the start of a walk to its end is returned at least once, while
+//! tables grow and shrink under it, while a node joins, and after one has died. A key that never was is never returned.
+
+mod support;
+
+use std::collections::BTreeSet;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use support::client::Client;
+use support::cluster::Cluster;
+use support::resp::Value;
+
+const STAYING: usize = 3_000;
+/// Keys of one slot, so that a step ends in the middle of it.
+const OF_ONE_SLOT: usize = 400;
+
+fn staying() -> BTreeSet<String> {
+    let spread = (0..STAYING).map(|i| format!("stay:{i}"));
+    spread.chain((0..OF_ONE_SLOT).map(|i| format!("{{stay}}:{i}"))).collect()
+}
+
+fn fill(client: &mut Client) {
+    for name in staying() {
+        assert_eq!(client.call(&["SET", &name, "v"]), Value::Simple(b"OK".to_vec()));
+    }
+}
+
+/// Walks once, calling `between` after each step, and gives the keys that were found.
+fn walk(client: &mut Client, options: &[&str], mut between: impl FnMut()) -> BTreeSet<String> {
+    let (mut cursor, mut found) = ("0".to_owned(), BTreeSet::new());
+    loop {
+        let args: Vec<&str> = ["SCAN", &cursor].into_iter().chain(options.iter().copied()).collect();
+        let reply = client.call(&args);
+        let Some([next, keys]) = reply.items() else { panic!("{reply:?}") };
+        found.extend(keys.items().unwrap_or_default().iter().filter_map(Value::text));
+        cursor = next.text().expect("a cursor");
+        if cursor == "0" {
+            return found;
+        }
+        between();
+    }
+}
+
+/// Makes and removes other keys until told to stop, so that tables are resized all the time.
+fn churn(port: u16, stop: &AtomicBool) {
+    let mut client = Client::to(port);
+    while !stop.load(Ordering::Relaxed) {
+        for part in ["SET", "DEL"] {
+            for i in 0..2_000 {
+                let name = if i % 4 == 0 { format!("{{stay}}:go:{i}") } else { format!("go:{i}") };
+                let mut args = vec![part, &name];
+                args.extend(Some("v").filter(|_| part == "SET"));
+                let _ = client.call(&args);
+            }
+        }
+    }
+}
+
+fn check(found: &BTreeSet<String>, when: &str) {
+    let missing: Vec<String> = staying().difference(found).cloned().collect();
+    assert!(missing.is_empty(), "{when}: {} keys were not returned, such as {:?}", missing.len(), &missing[..1]);
+    let foreign = found
+        .iter()
+        .find(|name| !name.starts_with("stay:") && !name.starts_with("{stay}:") && !name.starts_with("go:"));
+    assert_eq!(foreign, None, "{when}");
+}
+
+#[test]
+fn every_key_that_stays_is_returned_while_tables_grow_and_a_node_joins() {
+    let mut cluster = Cluster::start(3, &[]);
+    let ports = cluster.ports();
+    fill(&mut cluster.nodes[0].client());
+    let stop = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        let stop = &stop;
+        scope.spawn(move || churn(ports[1], stop));
+        let mut client = cluster.nodes[2].client();
+        check(&walk(&mut client, &["COUNT", "37"], || {}), "while tables grow");
+        // The node comes in the middle of the walk, and the walk ends when it is a full member.
+        let mut steps = 0;
+        let mut joined = None;
+        let found = walk(&mut client, &["COUNT", "37"], || {
+            steps += 1;
+            if steps == 20 {
+                joined = Some(cluster.add());
+            }
+            if steps == 60
+                && let Some(at) = joined
+            {
+                cluster.nodes[at].must_be_ready();
+            }
+        });
+        assert!(joined.is_some(), "the walk was too short");
+        check(&found, "while a node joins");
+        stop.store(true, Ordering::Relaxed);
+    });
+    let typed = walk(&mut cluster.nodes[3].client(), &["MATCH", "stay:*", "TYPE", "string", "COUNT", "1000"], || {});
+    assert_eq!(typed.len(), STAYING);
+}
+
+#[test]
+fn every_key_is_returned_when_a_node_dies_in_the_middle() {
+    let mut cluster = Cluster::start(3, &[]);
+    fill(&mut cluster.nodes[0].client());
+    let mut client = cluster.nodes[1].client();
+    let mut steps = 0;
+    let found = walk(&mut client, &["COUNT", "37"], || {
+        steps += 1;
+        if steps == 20 {
+            cluster.nodes[2].kill();
+        }
+    });
+    assert!(steps > 20, "the walk was too short");
+    check(&found, "after a death");
+    assert_eq!(client.run("DBSIZE").int(), Some(staying().len() as i64));
+}
+
+/// What a smart client does: it walks each node's cluster face, and adds up.
+#[test]
+fn the_cluster_faces_return_each_key_on_one_node() {
+    let cluster = Cluster::start(3, &[]);
+    fill(&mut cluster.nodes[0].client());
+    let mut all = BTreeSet::new();
+    for node in &cluster.nodes {
+        let found = walk(&mut Client::to(node.cluster_port), &["COUNT", "100"], || {});
+        assert!(all.is_disjoint(&found) && !found.is_empty());
+        all.extend(found);
+    }
+    assert_eq!(all, staying());
+}
