@@ -8,6 +8,7 @@
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use tokio::task::JoinSet;
@@ -16,9 +17,9 @@ use tracing::{debug, error, info, warn};
 
 use crate::base::clock::Hlc;
 use crate::base::ids::{NodeId, Slot};
-use crate::cluster::Cluster;
 use crate::cluster::gossip::ROWS_TIMEOUT;
 use crate::cluster::rules::{self, Answer, Entry, Start};
+use crate::cluster::{Cluster, Topology};
 use crate::peer::control::{ControlError, Request, Response};
 use crate::peer::handshake::HandshakeError;
 use crate::ring::{Row, RowState, Rows, transfer};
@@ -27,13 +28,15 @@ use crate::ring::{Row, RowState, Rows, transfer};
 const ASK_INTERVAL: Duration = Duration::from_millis(50);
 /// The same once it has taken long.
 const ASK_INTERVAL_LATE: Duration = Duration::from_millis(500);
+/// Between two looks at whether this node was away for too long.
+const LOOK_INTERVAL: Duration = Duration::from_millis(500);
 const ASK_TIMEOUT: Duration = Duration::from_millis(500);
 /// Between two complaints that nobody is there.
 const TELL_INTERVAL: Duration = Duration::from_secs(10);
 /// Between two attempts to get a confirmation.
 const CONFIRM_INTERVAL: Duration = Duration::from_millis(20);
 /// How long a node that comes waits for confirmations of nodes that seem alive and do not answer.
-const COMING_PATIENCE: Duration = Duration::from_secs(15);
+pub(super) const COMING_PATIENCE: Duration = Duration::from_secs(15);
 /// The same for a node that goes: somebody is waiting for it to end.
 const LEAVING_PATIENCE: Duration = Duration::from_secs(1);
 /// How often a leaving node tries to give one node its slots.
@@ -42,7 +45,15 @@ const HAND_OVER_ATTEMPTS: usize = 3;
 impl Cluster {
     /// Brings this node in and keeps it there: everything that goes on in the background. Ends only by being dropped.
     pub async fn run(self: Arc<Self>) {
-        tokio::join!(self.live(), self.gossip(), self.watch_membership(), self.knock(), self.shed());
+        tokio::join!(
+            self.live(),
+            self.gossip(),
+            self.watch_membership(),
+            self.knock(),
+            self.anti_entropy(),
+            self.remove_dead(),
+            self.watch_majority()
+        );
     }
 
     /// Hands this node's slots over and says goodbye. May be dropped at a deadline: the node then counts as dead, and what
@@ -53,11 +64,11 @@ impl Cluster {
             // Who has only been joining owns nothing: as a leaving node it would.
             if self.is_warm() {
                 self.set_own_row(RowState::Leaving, true);
-                self.barrier(LEAVING_PATIENCE).await;
+                self.barrier(&self.identity.id, LEAVING_PATIENCE).await;
                 self.hand_over().await;
             }
             self.set_own_row(RowState::Left, self.is_warm());
-            self.barrier(LEAVING_PATIENCE).await;
+            self.barrier(&self.identity.id, LEAVING_PATIENCE).await;
         }
         let membership = self.membership.lock().take();
         if let Some(membership) = membership {
@@ -69,12 +80,16 @@ impl Cluster {
         self.enter().await;
         let mut changes = self.changes();
         loop {
+            if self.must_start_over() {
+                self.start_over().await;
+            }
             let cold = self.topology().own_row().filter(|row| !row.warm).map(|row| row.state);
             match cold.filter(|_| !self.book.lock().leaving) {
                 Some(RowState::Joining) => self.join().await,
                 Some(RowState::Normal) => self.refill().await,
+                // The pause is for what only time tells: that this node was away for too long.
                 _ => {
-                    if changes.changed().await.is_err() {
+                    if let Ok(Err(_)) = timeout(LOOK_INTERVAL, changes.changed()).await {
                         return;
                     }
                 }
@@ -87,7 +102,7 @@ impl Cluster {
         match self.find().await {
             None => {
                 let slots = crate::base::ids::SLOT_COUNT;
-                self.filled_slots.store(slots, std::sync::atomic::Ordering::Relaxed);
+                self.filled_slots.store(slots, Ordering::Relaxed);
                 self.update(|book| {
                     book.founded = true;
                     let row = self.next_own_row(book, RowState::Normal, true);
@@ -172,17 +187,21 @@ impl Cluster {
     /// From a joining row to a normal one: everybody writes to us, then we fetch, then everybody reads from us.
     async fn join(self: &Arc<Self>) {
         let began = Instant::now();
-        self.barrier(COMING_PATIENCE).await;
-        self.fill().await;
+        self.barrier(&self.identity.id, COMING_PATIENCE).await;
+        self.fill_own().await;
         self.set_own_row(RowState::Normal, true);
-        self.barrier(COMING_PATIENCE).await;
+        self.barrier(&self.identity.id, COMING_PATIENCE).await;
         info!(slots = self.warm_slots(), ms = began.elapsed().as_millis() as u64, "joined the cluster");
+    }
+
+    async fn fill_own(self: &Arc<Self>) {
+        self.fill(Topology::own_slots, |filled| self.filled_slots.store(filled, Ordering::Relaxed)).await;
     }
 
     async fn refill(self: &Arc<Self>) {
         let began = Instant::now();
-        self.barrier(COMING_PATIENCE).await;
-        self.fill().await;
+        self.barrier(&self.identity.id, COMING_PATIENCE).await;
+        self.fill_own().await;
         self.set_own_row(RowState::Normal, true);
         info!(slots = self.warm_slots(), ms = began.elapsed().as_millis() as u64, "filled up");
     }
@@ -196,10 +215,10 @@ impl Cluster {
         let Some(index) = ring.index_of(&self.identity.id) else { return };
         for (peer, change) in transfer::plan(&ring, &next_ring) {
             let is_ours = |slot: &Slot| ring.homes(*slot).contains(&index);
-            let slots: Vec<Slot> = change.gains.into_iter().filter(is_ours).collect();
+            let mut slots: Vec<Slot> = change.gains.into_iter().filter(is_ours).collect();
             let count = slots.len();
             for attempt in 1..=HAND_OVER_ATTEMPTS {
-                match self.push_slots(peer, slots.clone(), Hlc(0)).await {
+                match self.push_slots(peer, &mut slots, Hlc(0)).await {
                     Ok(keys) => {
                         info!(%peer, slots = count, keys, "handed over");
                         break;
@@ -210,14 +229,14 @@ impl Cluster {
         }
     }
 
-    /// Returns when every node that lives acts on our row as it now is, and has finished what it began before.
+    /// Returns when every node that lives acts on the row of `about` as it now is, and has finished what it began before.
     ///
     /// A node that neither answers nor is believed dead is waited for until `patience` is over.
-    async fn barrier(self: &Arc<Self>, patience: Duration) {
+    pub(super) async fn barrier(self: &Arc<Self>, about: &NodeId, patience: Duration) {
         let until = Instant::now() + patience;
         let mut confirmed = BTreeSet::new();
         loop {
-            let open = |row: &&Row| !confirmed.contains(&row.id) && self.may_live(&row.id);
+            let open = |row: &&Row| row.id != *about && !confirmed.contains(&row.id) && self.may_live(&row.id);
             let waiting: Vec<Row> = self.topology().others().filter(open).cloned().collect();
             if waiting.is_empty() {
                 return;
@@ -229,8 +248,8 @@ impl Cluster {
             }
             let mut asked = JoinSet::new();
             for row in waiting {
-                let cluster = self.clone();
-                asked.spawn(async move { cluster.confirm(&row).await.then_some(row.id) });
+                let (cluster, about) = (self.clone(), *about);
+                asked.spawn(async move { cluster.confirm(&row, &about).await.then_some(row.id) });
             }
             let before = confirmed.len();
             confirmed.extend(asked.join_all().await.into_iter().flatten());
@@ -240,12 +259,12 @@ impl Cluster {
         }
     }
 
-    /// Gives one node our rows and asks whether it acts on them.
-    async fn confirm(&self, peer: &Row) -> bool {
+    /// Gives one node our rows and asks whether it acts on that of `about`.
+    async fn confirm(&self, peer: &Row, about: &NodeId) -> bool {
         let link = self.link(peer);
         let rows = self.topology().rows.clone();
-        let Some(own) = rows.get(&self.identity.id) else { return false };
-        let adopt = Request::Adopt { node: own.id, generation: own.generation, version: own.version };
+        let Some(row) = rows.get(about) else { return false };
+        let adopt = Request::Adopt { node: row.id, generation: row.generation, version: row.version };
         if self.exchange_rows(&link, &rows).await.is_err() {
             return false;
         }

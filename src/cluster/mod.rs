@@ -10,17 +10,28 @@
 //! - `clocks`: how far the nodes' clocks are apart, for people;
 //! - `service`: answers to other nodes' control connections;
 //! - `transfer`: keys that travel from node to node;
-//! - `shed`: keys that are no longer ours are dropped.
+//! - `remove`: a dead node is given up for ever;
+//! - `anti_entropy`: home replicas compare what they hold, now and then, at a `pace`; `reconcile` talks, and `difference`
+//!   decides what differs;
+//! - `graves`: when deletions may be forgotten, and `absence`: what a node does that was away for too long;
+//! - `shed`: copies of slots that are not ours go home.
 //!
-//! Invariants: a node changes only its own row; liveness never changes the ring; a node that is not warm is nobody's
+//! Invariants: a node changes only its own row, but for that of a dead one that an operator gives up; liveness never changes the ring; a node that is not warm is nobody's
 //! source; whatever travels keeps its version and is merged, so every step may be repeated or cut short.
 //!
 //! Accepts no connection (whoever listens on the peer port hands them over), routes no request, counts no quorum.
 
+mod absence;
+mod anti_entropy;
 mod clocks;
+mod difference;
 mod gossip;
+mod graves;
 pub mod identity;
 mod lifecycle;
+mod pace;
+mod reconcile;
+mod remove;
 mod rules;
 mod service;
 mod shed;
@@ -28,11 +39,13 @@ mod topology;
 mod transfer;
 
 #[cfg(test)]
+mod repair_tests;
+#[cfg(test)]
 mod testing;
 #[cfg(test)]
 mod tests;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Weak};
 use std::time::Duration;
@@ -42,17 +55,21 @@ use parking_lot::Mutex;
 use tokio::sync::watch;
 use tokio::time::Instant;
 use tracing::warn;
+use xxhash_rust::xxh3::xxh3_64_with_seed;
 
-use crate::base::config::Config;
+use crate::base::config::{Config, Settings};
 use crate::base::ids::NodeId;
+use crate::base::metrics::Registry;
 use crate::membership::{Liveness, Membership, View};
 use crate::peer::control::ControlLink;
 use crate::peer::handshake::{Hello, LinkKind};
+use crate::peer::registry::Peers;
 use crate::ring::{Row, RowState, Rows};
 use crate::store::Store;
 
 pub use clocks::PeerClock;
 pub use identity::{Identity, load_or_derive};
+pub use remove::ForgetError;
 pub use topology::{Standing, Topology};
 pub use transfer::TransferError;
 
@@ -78,6 +95,16 @@ pub struct Cluster {
     started: Instant,
     filled_slots: AtomicUsize,
     transferred: Transferred,
+    metrics: Arc<Registry>,
+    peers: Arc<Peers>,
+    /// Keys the fingerprints of digests: the same on all nodes of a cluster, and unknown to clients.
+    digest_seed: u64,
+    /// Members that have been down for so long that nobody waits for them; see `graves`.
+    left_out: Mutex<BTreeSet<NodeId>>,
+    /// The change of the ring for which this node holds what dead nodes leave to it; see `remove`.
+    taken_over: Mutex<Option<(u64, u64)>>,
+    /// When this node last saw a majority of the members; see `absence`.
+    majority_at: Mutex<Instant>,
 }
 
 /// Keys that travelled whole.
@@ -97,13 +124,22 @@ struct Book {
     founded: bool,
     /// This node is on its way out: whatever else is going on must not bring it back.
     leaving: bool,
+    /// Dead nodes that this one was told to give up, with their lives.
+    forgetting: BTreeMap<NodeId, u64>,
     /// Topologies that somebody may still be working under.
     retired: Vec<Weak<Topology>>,
 }
 
 impl Cluster {
     /// A node that belongs to nothing yet; [`run`](Cluster::run) brings it in.
-    pub fn new(config: Arc<Config>, identity: Identity, store: Arc<Store>, membership: Membership) -> Arc<Cluster> {
+    pub fn new(
+        config: Arc<Config>,
+        identity: Identity,
+        store: Arc<Store>,
+        membership: Membership,
+        metrics: Arc<Registry>,
+        peers: Arc<Peers>,
+    ) -> Arc<Cluster> {
         let settings = config.settings();
         let view = membership.view();
         let topology = Topology::new(Rows::new(), identity.id, settings.replicas, None, |_| Liveness::Down);
@@ -112,6 +148,7 @@ impl Cluster {
             generation: identity.generation,
             founded: false,
             leaving: false,
+            forgetting: BTreeMap::new(),
             retired: Vec::new(),
         };
         Arc::new(Cluster {
@@ -129,6 +166,12 @@ impl Cluster {
             started: Instant::now(),
             filled_slots: AtomicUsize::new(0),
             transferred: Transferred::default(),
+            metrics,
+            peers,
+            digest_seed: digest_seed(&settings),
+            left_out: Mutex::default(),
+            taken_over: Mutex::default(),
+            majority_at: Mutex::new(Instant::now()),
             config,
         })
     }
@@ -314,4 +357,10 @@ impl Cluster {
             self.refresh();
         }
     }
+}
+
+/// The cluster's secret and name, so that no client can make two keys of one fingerprint.
+fn digest_seed(settings: &Settings) -> u64 {
+    let name = xxh3_64_with_seed(settings.cluster_name.as_bytes(), 0);
+    xxh3_64_with_seed(settings.cluster_secret.as_bytes(), name)
 }

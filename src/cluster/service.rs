@@ -58,6 +58,8 @@ impl Cluster {
                 Ok(()) => Response::Stored,
                 Err(refusal) => Response::Refused(refusal),
             },
+            Request::Compare(question) => Response::Compared(self.answer_question(question).await),
+            Request::TakenOver { node, generation } => Response::Adopted(self.has_taken_over(&node, generation)),
             Request::Time => Response::Time(clocks::wall_us()),
         }
     }

@@ -1,88 +1,100 @@
-//! Keys of slots that have gone to other nodes are dropped, a while after the ring changed.
+//! Copies of slots that are not this node's own go home: what their home replicas lack is given to them, and then dropped here.
 //!
-//! Kept for ever they would cost memory and, should the slot come back, bring deleted keys back with it. They stay
-//! until every member is warm, because until then they may be somebody's source. What was written after the change is
-//! kept: this node then stands in for somebody.
+//! A node comes to hold such copies by standing in for one that was down, and by losing a slot to a node that joined. Kept
+//! for ever they would cost memory and, should this node hold the slot again, bring deleted keys back. Dropped on a timer
+//! they could be the last copies of writes that were acknowledged under an older ring. So they are compared with every home
+//! replica of their slot (`reconcile`), and only what all of them hold, or had seen, goes.
+//!
+//! What was written since the comparison began stays: this node then stands in for somebody.
 
-use std::sync::Arc;
-use std::time::Duration;
+use std::collections::BTreeMap;
 
 use tokio::task::yield_now;
-use tokio::time::{Instant, sleep_until};
-use tracing::info;
+use tracing::{debug, info};
 
 use crate::base::clock::Hlc;
-use crate::base::ids::Slot;
+use crate::base::ids::{NodeId, Slot};
+use crate::cluster::pace::Pace;
 use crate::cluster::{Cluster, Topology};
-use crate::ring::{Ring, transfer};
+use crate::peer::control::ControlError;
+use crate::ring::Row;
 use crate::store::hash_name;
 use crate::store::slot::{Name, SlotTable};
 
-/// After a change of the ring: what was begun under the old one has long ended.
-const SHED_DELAY: Duration = Duration::from_secs(10);
-
-/// Slots lost by one change of the ring.
-struct Loss {
-    due: Instant,
-    /// What was written before this goes.
-    before: Hlc,
-    slots: Vec<Slot>,
-}
+use std::sync::Arc;
 
 impl Cluster {
-    /// Drops what is no longer this node's, for ever.
-    pub(super) async fn shed(self: &Arc<Self>) {
-        let mut changes = self.changes();
-        let mut ring = self.topology().ring.clone();
-        let mut losses: Vec<Loss> = Vec::new();
-        loop {
-            let due = losses.first().map_or_else(|| Instant::now() + SHED_DELAY, |loss| loss.due);
-            tokio::select! {
-                changed = changes.changed() => if changed.is_err() { return },
-                () = sleep_until(due), if !losses.is_empty() => {
-                    let mut loss = losses.remove(0);
-                    if may_shed(&self.topology()) {
-                        self.drop_slots(&loss).await;
-                    } else {
-                        loss.due = Instant::now() + SHED_DELAY;
-                        losses.push(loss);
+    /// Slots that this node holds something of and that are not its own.
+    pub(super) fn strays(&self) -> Vec<Slot> {
+        let topology = self.topology();
+        Slot::all().filter(|slot| !topology.is_home(*slot) && self.store.table(*slot).iter().next().is_some()).collect()
+    }
+
+    /// Gives strays to their home replicas and drops them, if everybody is there to take them.
+    pub(super) async fn take_strays_home(&self) {
+        if !may_shed(&self.topology()) {
+            return;
+        }
+        let (began, strays) = (Hlc::at_ms(self.store.clock.now_ms()), self.strays());
+        if strays.is_empty() {
+            return;
+        }
+        let mut open: BTreeMap<Slot, Vec<NodeId>> = BTreeMap::new();
+        let (rows, ring) = {
+            let topology = self.topology();
+            (topology.rows.clone(), topology.ring.clone())
+        };
+        for slot in &strays {
+            let homes = ring.homes(*slot).iter().filter_map(|at| ring.members().get(usize::from(*at)));
+            open.insert(*slot, homes.map(|member| member.id).collect());
+        }
+        for row in rows.iter() {
+            let slots: Vec<Slot> = open.iter().filter(|(_, homes)| homes.contains(&row.id)).map(|it| *it.0).collect();
+            if slots.is_empty() {
+                continue;
+            }
+            match self.bring_home(row, &slots).await {
+                Ok(keys) => {
+                    open.values_mut().for_each(|homes| homes.retain(|id| *id != row.id));
+                    if keys > 0 {
+                        info!(peer = %row.id, keys, "gave back what was kept for this node");
                     }
                 }
-            }
-            let next = self.topology().ring.clone();
-            if !Arc::ptr_eq(&ring, &next) {
-                losses.extend(self.loss_between(&ring, &next));
-                ring = next;
+                Err(error) => debug!(peer = %row.id, %error, "cannot give back what was kept for this node"),
             }
         }
-    }
-
-    fn loss_between(&self, old: &Ring, new: &Ring) -> Option<Loss> {
-        let slots = transfer::plan(old, new).remove(&self.identity.id)?.losses;
-        let before = Hlc::at_ms(self.store.clock.now_ms());
-        (!slots.is_empty()).then(|| Loss { due: Instant::now() + SHED_DELAY, before, slots })
-    }
-
-    async fn drop_slots(&self, loss: &Loss) {
         let mut dropped = 0;
-        for slot in &loss.slots {
+        for (slot, _) in open.iter().filter(|(_, homes)| homes.is_empty()) {
             if !self.topology().is_home(*slot) {
-                dropped += drop_before(&mut self.store.table(*slot), loss.before);
+                dropped += drop_before(&mut self.store.table(*slot), began);
             }
             yield_now().await;
         }
-        info!(slots = loss.slots.len(), keys = dropped, "dropped what others hold now");
+        if dropped > 0 {
+            info!(slots = strays.len(), keys = dropped, "dropped what others hold now");
+        }
+    }
+
+    /// Makes sure that this node holds all that is here of these slots, or something newer; gives how many keys travelled.
+    async fn bring_home(&self, row: &Row, slots: &[Slot]) -> Result<u64, ControlError> {
+        let (link, horizon_ms, mut pace) = (self.new_link(row), self.horizon_ms(), Pace::begin());
+        let mut keys = 0;
+        for slot in self.differing(&link, horizon_ms, slots, &mut pace).await? {
+            keys += self.mend(&link, horizon_ms, slot, true).await?.keys;
+            pace.rest().await;
+        }
+        Ok(keys)
     }
 }
 
-/// Whether what this node has lost is held by all who are to hold it.
+/// Whether the ring stands still and all its members hold what is theirs.
 fn may_shed(topology: &Topology) -> bool {
     let settled = Arc::ptr_eq(&topology.ring, &topology.next_ring);
     settled && topology.is_warm() && topology.members.iter().all(|member| member.warm)
 }
 
 /// Forgets entries last written before this; gives how many there were.
-fn drop_before(table: &mut SlotTable, before: Hlc) -> usize {
+pub(super) fn drop_before(table: &mut SlotTable, before: Hlc) -> usize {
     let old: Vec<(u8, Vec<u8>)> =
         table.iter().filter(|entry| entry.dot().hlc < before).map(|entry| (entry.db(), entry.key().to_vec())).collect();
     for (db, key) in &old {
@@ -90,11 +102,10 @@ fn drop_before(table: &mut SlotTable, before: Hlc) -> usize {
     }
     if table.iter().next().is_none() {
         // An empty table of the old size would keep its memory.
-        *table = SlotTable::default();
+        table.reset();
     }
     old.len()
 }
-
 #[cfg(test)]
 mod tests {
     use super::*;

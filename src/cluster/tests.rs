@@ -17,8 +17,8 @@ use tokio::task::JoinHandle;
 const PATIENCE: Duration = Duration::from_secs(60);
 
 /// A node whose end is silence, like a crash's.
-struct Node {
-    cluster: Arc<Cluster>,
+pub struct Node {
+    pub cluster: Arc<Cluster>,
     tasks: Vec<JoinHandle<()>>,
 }
 
@@ -32,10 +32,17 @@ impl Drop for Node {
 
 /// Starts the node whose peer port is this, with the nodes at these peer ports to join.
 async fn start(port: u16, join: &[u16]) -> Node {
+    start_with(port, join, &[("anti-entropy-interval-ms", "0")]).await
+}
+
+/// As [`start`], with these options.
+pub async fn start_with(port: u16, join: &[u16], options: &[(&str, &str)]) -> Node {
     let join: Vec<String> = join.iter().map(|port| format!("127.0.0.1:{port}")).collect();
     let (own, join) = (port.to_string(), join.join(","));
     // The other ports stand in the row only: nothing listens there.
-    let config = config(&[("port", "1"), ("peer-port", &own), ("join", &join), ("cluster-secret", "of the tests")]);
+    let mut all = vec![("port", "1"), ("peer-port", &own), ("join", &join), ("cluster-secret", "of the tests")];
+    all.extend(options);
+    let config = config(&all);
     let identity = load_or_derive(&config.settings()).expect("an identity");
     let store = Arc::new(Store::new(identity.actor()));
     let settings = MembershipConfig {
@@ -55,7 +62,8 @@ async fn start(port: u16, join: &[u16]) -> Node {
             break (listener, membership);
         }
     };
-    let cluster = Cluster::new(config, identity, store, membership);
+    let (metrics, peers) = (Arc::new(Registry::new(Vec::new())), Arc::new(Peers::new(1, 1 << 20)));
+    let cluster = Cluster::new(config, identity, store, membership, metrics, peers);
     let serving = cluster.clone();
     let tasks = vec![
         tokio::spawn(cluster.clone().run()),
@@ -74,7 +82,7 @@ async fn start(port: u16, join: &[u16]) -> Node {
     Node { cluster, tasks }
 }
 
-async fn until(what: &str, holds: impl Fn() -> bool) {
+pub async fn until(what: &str, holds: impl Fn() -> bool) {
     let waiting = async {
         while !holds() {
             tokio::time::sleep(Duration::from_millis(10)).await;
@@ -84,7 +92,7 @@ async fn until(what: &str, holds: impl Fn() -> bool) {
 }
 
 /// Every node is warm and all see the same so many members alive.
-async fn formed(nodes: &[&Node], members: usize) {
+pub async fn formed(nodes: &[&Node], members: usize) {
     until("the nodes form one cluster", || {
         let digest = nodes[0].cluster.topology().digest;
         nodes.iter().all(|node| {
@@ -98,17 +106,19 @@ async fn formed(nodes: &[&Node], members: usize) {
 
 /// Writes so many keys on this node alone; gives them.
 fn write(node: &Node, count: usize) -> Vec<Vec<u8>> {
-    let store = &node.cluster.store;
     let keys: Vec<Vec<u8>> = (0..count).map(|n| format!("key:{n}").into_bytes()).collect();
-    let mut effects = Effects::default();
-    for key in &keys {
-        let assign = Mutation::Assign { value: key, deadline_ms: 0 };
-        store.lock(slot_of(key), 0, store.clock.now_ms(), &mut effects).write(key, assign);
-    }
+    keys.iter().for_each(|key| put(node, key));
     keys
 }
 
-fn dot_of(node: &Node, key: &[u8]) -> Option<(Hlc, crate::base::ids::ActorId)> {
+/// Writes one key on this node alone.
+pub fn put(node: &Node, key: &[u8]) {
+    let store = &node.cluster.store;
+    let assign = Mutation::Assign { value: key, deadline_ms: 0 };
+    store.lock(slot_of(key), 0, store.clock.now_ms(), &mut Effects::default()).write(key, assign);
+}
+
+pub fn dot_of(node: &Node, key: &[u8]) -> Option<(Hlc, crate::base::ids::ActorId)> {
     let store = &node.cluster.store;
     let table = store.table(slot_of(key));
     let entry = table.find(Name { db: 0, key, hash: hash_name(0, key) })?;
@@ -133,10 +143,10 @@ async fn three_start_at_once_a_fourth_takes_its_slots_and_one_that_forgot_gets_i
     let mut effects = Effects::default();
     one.cluster.store.lock(slot_of(b"key:7"), 0, 0, &mut effects).write(b"key:7", Mutation::Delete);
     let everything: Vec<Slot> = Slot::all().collect();
-    let sent = one.cluster.push_slots(two.cluster.id(), everything.clone(), Hlc(0)).await.expect("pushed");
+    let sent = one.cluster.push_slots(two.cluster.id(), &mut everything.clone(), Hlc(0)).await.expect("pushed");
     assert_eq!((sent, total(&two), total(&three)), (5_000, 5_000, 0));
     assert!(keys.iter().all(|key| dot_of(&one, key) == dot_of(&two, key)));
-    let late = one.cluster.push_slots(two.cluster.id(), everything, Hlc(u64::MAX)).await.expect("pushed");
+    let late = one.cluster.push_slots(two.cluster.id(), &mut everything.clone(), Hlc(u64::MAX)).await.expect("pushed");
     assert_eq!(late, 0);
 
     let four = start(21_704, &[21_702, 21_703]).await;

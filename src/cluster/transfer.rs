@@ -16,16 +16,17 @@ use tracing::{debug, warn};
 use crate::base::clock::Hlc;
 use crate::base::ids::{NodeId, Slot, slot_of};
 use crate::base::wire::WireError;
-use crate::cluster::Cluster;
 use crate::cluster::rules::{self, Pulls, Taken};
-use crate::peer::control::{ControlError, ControlLink, Entries, Refusal, Request, Response};
+use crate::cluster::{Cluster, Topology};
+use crate::peer::control::{ControlError, ControlLink, Refusal, Request, Response};
+use crate::peer::entries::Entries;
 use crate::ring::Row;
 use crate::store::entry::Entry;
 use crate::store::hash_name;
 use crate::store::slot::{Name, SlotTable};
 
 /// A piece is sent when it has grown to this.
-const PIECE_BYTES: usize = 1 << 20;
+pub(super) const PIECE_BYTES: usize = 1 << 20;
 /// Most entries read under one lock.
 const BATCH_ENTRIES_MAX: usize = 256;
 /// Entries read under one lock are to take about this much.
@@ -33,7 +34,9 @@ const BATCH_BYTES: usize = 256 << 10;
 /// Slots, most of them empty, looked at before others get their turn.
 const SLOTS_PER_TURN: usize = 256;
 /// For one piece, there or back.
-const PIECE_TIMEOUT: Duration = Duration::from_secs(30);
+pub(super) const PIECE_TIMEOUT: Duration = Duration::from_secs(30);
+/// The longest rest between two pieces.
+const REST_MAX: Duration = Duration::from_millis(200);
 /// Nodes that are pulled from at the same time.
 const SOURCES_MAX: usize = 2;
 const RETRY_PAUSE: Duration = Duration::from_millis(200);
@@ -54,29 +57,50 @@ pub enum TransferError {
 
 impl Cluster {
     /// Sends `peer` every key of these slots that was last written at or after `since`, deleted ones included, and says how
-    /// many there were.
-    pub async fn push_slots(&self, peer: NodeId, slots: Vec<Slot>, since: Hlc) -> Result<u64, TransferError> {
+    /// many there were. Slots that have arrived are taken off `slots`, so that after an error the rest can be sent later.
+    ///
+    /// One piece is under way at a time, and after each the sender rests for as long as it took: a peer that is busy is
+    /// given less.
+    pub async fn push_slots(&self, peer: NodeId, slots: &mut Vec<Slot>, since: Hlc) -> Result<u64, TransferError> {
         let row = self.topology().rows.get(&peer).cloned().ok_or(TransferError::UnknownNode(peer))?;
-        let link = self.new_link(&row);
+        let (link, mut under_way) = (self.new_link(&row), Vec::new());
+        let pushed = self.push_all(&link, slots, &mut under_way, since).await;
+        slots.append(&mut under_way);
+        pushed
+    }
+
+    /// Takes slots off the end of `slots`; those that have not arrived are in `under_way`.
+    async fn push_all(
+        &self,
+        link: &ControlLink,
+        slots: &mut Vec<Slot>,
+        under_way: &mut Vec<Slot>,
+        since: Hlc,
+    ) -> Result<u64, TransferError> {
         let (mut piece, mut sent) = (Entries::default(), 0);
-        for (at, slot) in slots.iter().enumerate() {
+        while let Some(slot) = slots.pop() {
+            under_way.push(slot);
             let mut cursor = 0;
             loop {
-                cursor = self.read_batch(*slot, cursor, since, &mut piece);
+                cursor = self.read_batch(slot, cursor, &mut piece, |entry| entry.dot().hlc >= since);
                 if piece.len_bytes() >= PIECE_BYTES {
-                    sent += self.put_piece(&link, std::mem::take(&mut piece)).await?;
+                    let began = Instant::now();
+                    sent += self.put_piece(link, std::mem::take(&mut piece)).await?;
+                    under_way.drain(..under_way.len() - usize::from(cursor != 0));
+                    tokio::time::sleep(began.elapsed().min(REST_MAX)).await;
                 }
                 if cursor == 0 {
                     break;
                 }
             }
-            if at % SLOTS_PER_TURN == 0 {
+            if slots.len().is_multiple_of(SLOTS_PER_TURN) {
                 yield_now().await;
             }
         }
         if !piece.is_empty() {
-            sent += self.put_piece(&link, piece).await?;
+            sent += self.put_piece(link, piece).await?;
         }
+        under_way.clear();
         Ok(sent)
     }
 
@@ -88,22 +112,27 @@ impl Cluster {
         Ok(count)
     }
 
-    /// Fetches what this node's slots hold elsewhere until it has enough of every one; see [`rules::pulls`].
-    pub(super) async fn fill(self: &Arc<Self>) {
+    /// Fetches what these slots hold elsewhere until it has enough of every one, and says how many they were; see
+    /// [`rules::pulls`]. `progress` is told how many are filled.
+    pub(super) async fn fill(
+        self: &Arc<Self>,
+        slots_of: impl Fn(&Topology) -> Vec<Slot>,
+        progress: impl Fn(usize),
+    ) -> usize {
         let mut taken = Taken::new();
         let mut stuck_since: Option<Instant> = None;
         let mut pause = RETRY_PAUSE;
         loop {
-            let plan = self.plan_pulls(&taken);
-            self.filled_slots.store(plan.filled, Ordering::Relaxed);
+            let plan = self.plan_pulls(&slots_of, &taken);
+            progress(plan.filled);
             if plan.from.is_empty() && plan.stuck == 0 {
-                return;
+                return plan.filled;
             }
             if plan.from.is_empty() {
                 let since = *stuck_since.get_or_insert_with(Instant::now);
                 if since.elapsed() >= STUCK_PATIENCE {
                     warn!(slots = plan.stuck, "nobody is left who holds these slots: they start empty");
-                    return;
+                    return plan.filled;
                 }
                 tokio::time::sleep(RETRY_PAUSE).await;
                 continue;
@@ -118,10 +147,10 @@ impl Cluster {
         }
     }
 
-    fn plan_pulls(&self, taken: &Taken) -> Pulls {
+    fn plan_pulls(&self, slots_of: impl Fn(&Topology) -> Vec<Slot>, taken: &Taken) -> Pulls {
         let topology = self.topology();
         let is_source = |id: &NodeId| topology.rows.get(id).is_some_and(|row| row.warm) && self.may_live(id);
-        let (slots, quorum) = (topology.own_slots(), self.config.settings().write_quorum);
+        let (slots, quorum) = (slots_of(&topology), self.config.settings().write_quorum);
         rules::pulls(&slots, &topology.ring, &topology.me, quorum, is_source, taken)
     }
 
@@ -187,7 +216,7 @@ impl Cluster {
     async fn read_into(&self, entries: &mut Entries, slots: &[Slot], mut cursor: u64) -> (usize, u64) {
         for (at, slot) in slots.iter().enumerate() {
             loop {
-                cursor = self.read_batch(*slot, cursor, Hlc(0), entries);
+                cursor = self.read_batch(*slot, cursor, entries, |_| true);
                 if entries.len_bytes() >= PIECE_BYTES {
                     return (at + usize::from(cursor == 0), cursor);
                 }
@@ -203,12 +232,18 @@ impl Cluster {
         (slots.len(), 0)
     }
 
-    /// Adds some entries of a slot under one lock; gives the next cursor, 0 at the end.
-    fn read_batch(&self, slot: Slot, cursor: u64, since: Hlc, entries: &mut Entries) -> u64 {
+    /// Adds some entries of a slot, those that are wanted, under one lock; gives the next cursor, 0 at the end.
+    pub(super) fn read_batch(
+        &self,
+        slot: Slot,
+        cursor: u64,
+        entries: &mut Entries,
+        is_wanted: impl Fn(&Entry) -> bool,
+    ) -> u64 {
         let now_ms = self.store.clock.now_ms();
         let table = self.store.table(slot);
         table.scan(cursor, batch_of(&table), |entry: &Entry| {
-            if entry.dot().hlc >= since {
+            if is_wanted(entry) {
                 entries.push(slot, entry, now_ms, &self.store.actors);
             }
         })

@@ -238,6 +238,8 @@ pub enum NodeCommand {
     Role,
     /// RONDO.CONSISTENCY.
     Consistency,
+    /// RONDO.FORGET.
+    Forget,
     /// RONDO.META.
     Meta,
     /// SCAN.

@@ -159,6 +159,7 @@ pub static COMMANDS: &[&Command] = &[
     // The cluster.
     &cluster::CLUSTER,
     &cluster::SENTINEL,
+    &cluster::FORGET,
     &cluster::META,
     &cluster::CONSISTENCY,
     // Between nodes.

@@ -1,4 +1,4 @@
-//! Background work of the main thread: expired keys, hinted handoff, rates.
+//! Background work of the main thread: expired keys, eviction, hinted handoff, rates.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -9,6 +9,7 @@ use crate::base::metrics::Count;
 use crate::node::{Node, picture};
 use crate::peer::registry::Peer;
 use crate::store::Event;
+use crate::store::eviction::{Evicted, Policy};
 use crate::store::expiry::{GRACE_MS, Sweep, SweepRules};
 
 /// How often expired keys are looked for.
@@ -17,6 +18,10 @@ const SWEEP_PERIOD: Duration = Duration::from_millis(100);
 const SWEEP_TURN: Duration = Duration::from_millis(1);
 /// After how many slots it looks at the clock.
 const SWEEP_SLOTS_PER_LOOK: usize = 64;
+/// How often a node looks whether it holds too much.
+const EVICT_PERIOD: Duration = Duration::from_millis(20);
+/// Keys evicted before others get their turn.
+const EVICT_KEYS_MAX: u64 = 64;
 /// How often hints are looked for.
 const HANDOFF_PERIOD: Duration = Duration::from_millis(50);
 const SAMPLE_PERIOD: Duration = Duration::from_millis(100);
@@ -24,6 +29,7 @@ const SAMPLE_PERIOD: Duration = Duration::from_millis(100);
 /// Starts all of it.
 pub fn start(node: &Arc<Node>) {
     tokio::task::spawn_local(sweep(node.clone()));
+    tokio::task::spawn_local(evict(node.clone()));
     tokio::task::spawn_local(hand_off(node.clone()));
     tokio::task::spawn_local(sample(node.clone()));
 }
@@ -49,6 +55,30 @@ async fn sweep(node: Arc<Node>) {
             if at % SWEEP_SLOTS_PER_LOOK == 0 && turn.elapsed() > SWEEP_TURN {
                 tokio::task::yield_now().await;
                 (turn, rules) = (Instant::now(), sweep_rules(&node));
+            }
+        }
+    }
+}
+
+/// Evicts where no command does: a replica grows by what others coordinate.
+async fn evict(node: Arc<Node>) {
+    let (store, hub) = (&node.shared.node.store, &node.shared.node.pubsub);
+    let mut tick = tokio::time::interval(EVICT_PERIOD);
+    loop {
+        tick.tick().await;
+        while store.is_over_limit() && store.eviction.policy() != Policy::NoEviction {
+            let mut events = Vec::new();
+            let (Evicted::Enough(keys) | Evicted::NotEnough(keys)) =
+                store.evict(store.clock.now_ms(), EVICT_KEYS_MAX, |db, key| {
+                    if hub.wants_events() {
+                        events.push(Event { class: b'e', name: "evicted", db, key: key.into() });
+                    }
+                });
+            hub.publish_events(&events);
+            node.shared.node.metrics.count(Count::EvictedKeys, keys);
+            tokio::task::yield_now().await;
+            if keys == 0 {
+                break;
             }
         }
     }
@@ -90,7 +120,8 @@ async fn hand_off(node: Arc<Node>) {
     loop {
         tick.tick().await;
         for peer in node.peers.all() {
-            if peer.is_usable() && !peer.missed.is_empty() {
+            // Who was away for too long may hold what is deleted, and gives nothing of it to others.
+            if peer.is_usable() && !peer.missed.is_empty() && !node.cluster.is_outdated() {
                 hand_to(&node, &peer).await;
                 picture::refresh(&node);
             }
@@ -99,10 +130,17 @@ async fn hand_off(node: Arc<Node>) {
 }
 
 async fn hand_to(node: &Node, peer: &Peer) {
-    let Some((slots, since)) = peer.missed.take() else { return };
-    let metrics = &node.shared.node.metrics;
+    let Some((mut slots, since)) = peer.missed.take() else { return };
+    let (metrics, writes) = (&node.shared.node.metrics, peer.missed.writes.load(Ordering::Relaxed));
     let count = slots.len();
-    match node.cluster.push_slots(peer.id, slots.clone(), since).await {
+    let age_ms = node.shared.node.store.clock.now_ms().saturating_sub(since.ms());
+    let handed = if age_ms <= node.config.settings().hint_age_max_ms {
+        node.cluster.push_slots(peer.id, &mut slots, since).await
+    } else {
+        // Nearly everything was written since: what differs is less.
+        node.cluster.reconcile(peer.id, &mut slots).await.inspect(|_| metrics.count(Count::HintsDropped, writes))
+    };
+    match handed {
         Ok(keys) => {
             peer.missed.delivered();
             peer.missed.writes.store(0, Ordering::Relaxed);

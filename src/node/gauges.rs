@@ -54,6 +54,7 @@ fn of_data(node: &Node, gauges: &mut Gauges) {
     let store = &node.shared.node.store;
     gauges.set(Gauge::MemoryUsed, store.used_bytes() as f64);
     gauges.set(Gauge::MemoryMax, node.config.settings().maxmemory as f64);
+    gauges.set(Gauge::Tombstones, store.count_tombstones() as f64);
     gauges.set(Gauge::MemoryResident, process::resident_bytes() as f64);
     for (db, counts) in store.count_keys(Slot::all()) {
         gauges.set_labelled(Gauge::Keys, &[&db.to_string()], counts.keys as f64);
@@ -85,7 +86,8 @@ fn of_peers(node: &Node, gauges: &mut Gauges) {
     let (peers, clocks) = (node.peers.all(), node.cluster.peer_clocks());
     let pending: u64 = peers.iter().map(|peer| peer.missed.writes.load(Ordering::Relaxed)).sum();
     gauges.set(Gauge::HintsPending, pending as f64);
-    gauges.set(Gauge::HintsPendingBytes, 0.0);
+    let kept_bytes: usize = peers.iter().map(|peer| peer.missed.len_bytes()).sum();
+    gauges.set(Gauge::HintsPendingBytes, kept_bytes as f64);
     let rows = &node.shared.node.topology.load().rows;
     for peer in peers.iter().filter(|peer| rows.get(&peer.id).is_some_and(|row| row.state.is_member())) {
         let addr = peer.addr.to_string();

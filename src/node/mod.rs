@@ -72,7 +72,7 @@ struct Listeners {
 struct Node {
     config: Arc<Config>,
     shared: Arc<Shared>,
-    peers: Peers,
+    peers: Arc<Peers>,
     cluster: Arc<Cluster>,
     workers: workers::Workers,
     /// Peers' forward links, which CLIENT LIST does not show.
@@ -128,8 +128,10 @@ pub fn run(config: Arc<Config>) -> Result<(), NodeError> {
     drop(settings);
     local.block_on(&runtime, async move {
         let membership = Membership::spawn(membership)?;
-        let cluster = Cluster::new(config.clone(), identity, store, membership);
-        let node = Arc::new(Node { config, shared, peers: Peers::new(lanes, lane_bytes), cluster, workers, peer_clients: Arc::default() });
+        let (metrics, peers) = (shared.node.metrics.clone(), Arc::new(Peers::new(lanes, lane_bytes)));
+        let cluster = Cluster::new(config.clone(), identity, store, membership, metrics, peers.clone());
+        _ = shared.node.cluster.set(cluster.clone());
+        let node = Arc::new(Node { config, shared, peers, cluster, workers, peer_clients: Arc::default() });
         gauges::add(&node, &pulse);
         tokio::task::spawn_local(node.cluster.clone().run());
         tokio::task::spawn_local(picture::keep(node.clone()));

@@ -53,6 +53,7 @@ pub fn refresh(node: &Node) {
             }
         })
         .collect();
+    node.peers.retain(|id| ids.contains(id));
     let settings = node.config.settings();
     let is_solo = ids.len() == 1 && member_count == 1 && place_of(&me) == Some(0);
     let strict = settings.quorum_mode == QuorumMode::Strict;

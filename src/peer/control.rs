@@ -4,8 +4,7 @@
 //! keeps the connection, and dials again after anything went wrong; every request has a deadline. [`read_request`]
 //! and [`write_response`] are the other side.
 //!
-//! Whole keys travel as [`Entries`]: each key's slot, database, name and whole state, original versions included, so
-//! whoever receives them only merges.
+//! Whole keys travel as [`Entries`]; what replicas say to each other to find out what differs is in `compare`.
 //!
 //! Invariants: no buffer grows by a length that was merely announced; a connection on which a request was given up
 //! is never used again, so an answer cannot be taken for another's.
@@ -19,13 +18,12 @@ use tokio::net::TcpStream;
 use tokio::time::timeout;
 
 use crate::base::ids::{NodeId, Slot};
-use crate::base::version::ActorTable;
-use crate::base::wire::{Reader, WireError, put_bytes, put_u16, put_u32, put_u64, put_varint};
+use crate::base::wire::{Reader, WireError, put_u16, put_u32, put_u64, put_varint};
+use crate::peer::compare::{Answer, Question};
+use crate::peer::entries::Entries;
 use crate::peer::frame::FRAME_BYTES_MAX;
 use crate::peer::handshake::{self, HandshakeError, Hello, LinkKind};
 use crate::ring::Rows;
-use crate::store::entry::Entry;
-use crate::store::state::State;
 
 /// The longest message: one key's largest state, as on the replica link.
 const BODY_BYTES_MAX: usize = FRAME_BYTES_MAX;
@@ -40,6 +38,8 @@ const ADOPT: u8 = 3;
 const GET_SLOTS: u8 = 4;
 const PUT_STATES: u8 = 5;
 const REFUSED: u8 = 6;
+const COMPARE: u8 = 7;
+const TAKEN_OVER: u8 = 8;
 const TIME: u8 = 16;
 
 /// What one node asks of another.
@@ -67,6 +67,15 @@ pub enum Request {
     },
     /// "Merge these."
     PutStates(Entries),
+    /// A step of comparing what both hold.
+    Compare(Question),
+    /// "This node is dead and to go: do you hold all that you gain by it?"
+    TakenOver {
+        /// The dead node.
+        node: NodeId,
+        /// Its last life.
+        generation: u64,
+    },
     /// "What time is it?"
     Time,
 }
@@ -78,7 +87,7 @@ pub enum Response {
     Digest(u64),
     /// To `Rows`: the merged map; nothing from a node that belongs to no cluster yet.
     Rows(Rows),
-    /// To `Adopt`.
+    /// To `Adopt` and `TakenOver`.
     Adopted(bool),
     /// To `GetSlots`.
     Piece {
@@ -91,6 +100,8 @@ pub enum Response {
     },
     /// To `PutStates`: merged.
     Stored,
+    /// To `Compare`.
+    Compared(Answer),
     /// To `Time`: the other's wall clock, in microseconds since 1970.
     Time(u64),
     /// It will not.
@@ -134,84 +145,6 @@ pub enum ControlError {
     Refused(#[from] Refusal),
 }
 
-/// Whole keys on their way.
-#[derive(Clone, PartialEq, Debug, Default)]
-pub struct Entries {
-    bytes: Vec<u8>,
-    count: u64,
-}
-
-/// One of them, taken apart.
-#[derive(Clone, PartialEq, Debug)]
-pub struct KeyState<'a> {
-    /// The key's slot.
-    pub slot: Slot,
-    /// Its database.
-    pub db: u8,
-    /// The key.
-    pub key: &'a [u8],
-    /// All there is to know of it.
-    pub state: State,
-}
-
-impl Entries {
-    /// Adds an entry of `slot` as it is at `now_ms`, tombstones included.
-    pub fn push(&mut self, slot: Slot, entry: &Entry, now_ms: u64, actors: &ActorTable) {
-        put_u16(&mut self.bytes, slot.number());
-        self.bytes.push(entry.db());
-        put_bytes(&mut self.bytes, entry.key());
-        State::of(entry, now_ms).encode(&mut self.bytes, actors);
-        self.count += 1;
-    }
-
-    /// How many keys there are.
-    pub fn count(&self) -> u64 {
-        self.count
-    }
-
-    /// How many bytes they take.
-    pub fn len_bytes(&self) -> usize {
-        self.bytes.len()
-    }
-
-    /// True when there are none.
-    pub fn is_empty(&self) -> bool {
-        self.count == 0
-    }
-
-    /// Takes them apart one by one; ends after the first that is malformed.
-    pub fn iter<'a>(&'a self, actors: &'a ActorTable) -> impl Iterator<Item = Result<KeyState<'a>, WireError>> {
-        let mut reader = Reader::new(&self.bytes);
-        let mut left = self.count;
-        std::iter::from_fn(move || {
-            left = left.checked_sub(1)?;
-            let state = key_state(&mut reader, actors);
-            if state.is_err() {
-                left = 0;
-            }
-            Some(state)
-        })
-    }
-
-    fn encode(&self, out: &mut Vec<u8>) {
-        put_varint(out, self.count);
-        out.extend_from_slice(&self.bytes);
-    }
-
-    fn decode(reader: &mut Reader<'_>) -> Result<Entries, WireError> {
-        let count = reader.varint()?;
-        let bytes = reader.take(reader.rest().len())?.to_vec();
-        Ok(Entries { bytes, count })
-    }
-}
-
-fn key_state<'a>(reader: &mut Reader<'a>, actors: &ActorTable) -> Result<KeyState<'a>, WireError> {
-    let slot = read_slot(reader)?;
-    let db = reader.u8()?;
-    let key = reader.bytes()?;
-    Ok(KeyState { slot, db, key, state: State::decode(reader, actors)? })
-}
-
 fn read_slot(reader: &mut Reader<'_>) -> Result<Slot, WireError> {
     Slot::new(reader.u16()?).ok_or(WireError)
 }
@@ -242,6 +175,15 @@ impl Request {
                 out.push(PUT_STATES);
                 entries.encode(out);
             }
+            Request::Compare(question) => {
+                out.push(COMPARE);
+                question.encode(out);
+            }
+            Request::TakenOver { node, generation } => {
+                out.push(TAKEN_OVER);
+                out.extend_from_slice(node.as_bytes());
+                put_u64(out, *generation);
+            }
             Request::Time => out.push(TIME),
         }
     }
@@ -265,6 +207,8 @@ impl Request {
                 Request::GetSlots { slots, cursor }
             }
             PUT_STATES => Request::PutStates(Entries::decode(&mut reader)?),
+            COMPARE => Request::Compare(Question::decode(&mut reader)?),
+            TAKEN_OVER => Request::TakenOver { node: NodeId::from_bytes(reader.array()?), generation: reader.u64()? },
             TIME => Request::Time,
             _ => return Err(WireError),
         };
@@ -291,6 +235,10 @@ impl Response {
                 entries.encode(out);
             }
             Response::Stored => out.push(PUT_STATES),
+            Response::Compared(answer) => {
+                out.push(COMPARE);
+                answer.encode(out);
+            }
             Response::Time(us) => {
                 out.push(TIME);
                 put_u64(out, *us);
@@ -311,6 +259,7 @@ impl Response {
                 Response::Piece { entries: Entries::decode(&mut reader)?, slots_done, cursor }
             }
             PUT_STATES => Response::Stored,
+            COMPARE => Response::Compared(Answer::decode(&mut reader)?),
             TIME => Response::Time(reader.u64()?),
             REFUSED => {
                 let code = reader.u8()?;
@@ -439,33 +388,13 @@ async fn receive(stream: &mut TcpStream) -> Result<Vec<u8>, ControlError> {
 mod tests {
     use super::*;
     use crate::base::ids::ActorId;
-    use crate::store::{Effects, Store};
+    use crate::store::Store;
     use proptest::prelude::*;
-
-    fn entries() -> (Store, Entries) {
-        let store = Store::new(ActorId { node: 1, boot: 1 });
-        let slot = crate::base::ids::slot_of(b"key");
-        let mut effects = Effects::default();
-        let assign = crate::store::mutation::Mutation::Assign { value: b"value", deadline_ms: 0 };
-        store.lock(slot, 3, 9, &mut effects).write(b"key", assign);
-        let mut entries = Entries::default();
-        store.table(slot).iter().for_each(|entry| entries.push(slot, entry, 9, &store.actors));
-        (store, entries)
-    }
-
-    #[test]
-    fn keys_arrive_as_they_were() {
-        let (store, entries) = entries();
-        let back: Vec<_> = entries.iter(&store.actors).map(|key| key.expect("own bytes")).collect();
-        assert_eq!((back.len(), back[0].db, back[0].key), (1, 3, &b"key"[..]));
-        assert_eq!(back[0].state.content, crate::store::state::Content::String(b"value".to_vec()));
-        let short = Entries { bytes: entries.bytes[..5].to_vec(), count: u64::MAX };
-        assert_eq!(short.iter(&store.actors).collect::<Vec<_>>(), [Err(WireError)]);
-    }
 
     #[test]
     fn messages_read_back() {
-        let (_, entries) = entries();
+        let entries = Entries::default();
+        let compared = Answer::Calm(true);
         let slots: Vec<Slot> = Slot::all().step_by(1_000).collect();
         let node = NodeId::random();
         for request in [
@@ -474,6 +403,8 @@ mod tests {
             Request::Adopt { node, generation: 5, version: 6 },
             Request::GetSlots { slots, cursor: 9 },
             Request::PutStates(entries.clone()),
+            Request::Compare(Question::Calm),
+            Request::TakenOver { node, generation: 7 },
             Request::Time,
         ] {
             let mut out = Vec::new();
@@ -486,6 +417,7 @@ mod tests {
             Response::Adopted(true),
             Response::Piece { entries, slots_done: 3, cursor: 4 },
             Response::Stored,
+            Response::Compared(compared),
             Response::Time(8),
             Response::Refused(Refusal::Clock),
         ] {

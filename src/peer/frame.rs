@@ -157,15 +157,13 @@ impl Verify<'_> {
 pub enum Refusal {
     /// The replica is refilling and does not know: ask another.
     Warming = 1,
-    /// The sender's ring is older than the replica's.
-    StaleRing = 2,
     /// The stamp lies too far in the future.
-    Skew = 3,
+    Skew = 2,
 }
 
 impl Refusal {
     fn parse(byte: u8) -> Option<Refusal> {
-        [Refusal::Warming, Refusal::StaleRing, Refusal::Skew].into_iter().find(|it| *it as u8 == byte)
+        [Refusal::Warming, Refusal::Skew].into_iter().find(|it| *it as u8 == byte)
     }
 }
 

@@ -41,11 +41,11 @@ pub trait LaneEvents {
     fn lost(&self, peer: &Peer, frame: Frame<'_>);
 }
 
-/// Keeps lane `index` of `peer` connected for ever.
+/// Keeps lane `index` of `peer` connected until the peer is retired.
 pub async fn keep(peer: Arc<Peer>, index: usize, ours: Hello, secret: Arc<[u8]>, events: impl LaneEvents) {
     let Some(lane) = peer.lanes.get(index) else { return };
     let mut retry = RETRY_MIN;
-    loop {
+    while !peer.is_retired() {
         let hello = Hello { kind: LinkKind::Replica { lane: index as u8 }, ..ours.clone() };
         match tokio::time::timeout(DIAL_DEADLINE, connect(&peer, &hello, &secret)).await {
             Ok(Ok((stream, theirs))) => {

@@ -8,7 +8,7 @@
 //! |---|---|---|
 //! | replica | deltas, verifies, whole states: numbered frames | cumulative acknowledgements, mismatches |
 //! | forward | clients' requests for keys coordinated over there | the replies, in order |
-//! | control | rows, slot contents: rare and long-winded | one answer each |
+//! | control | rows, slot contents, comparisons: rare and long-winded | one answer each |
 //!
 //! A replica link is cut into [`lane`]s: a hash slot's traffic always takes the same lane, so a verify never
 //! overtakes the delta it depends on, whichever worker made either.
@@ -17,7 +17,9 @@
 //! bounded buffer, and a link whose buffer reaches its bound is broken off, which is always safe, because what was not
 //! acknowledged is known.
 
+pub mod compare;
 pub mod control;
+pub mod entries;
 pub mod frame;
 pub mod handshake;
 pub mod lane;

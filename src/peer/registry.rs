@@ -34,9 +34,20 @@ pub struct Peer {
     pub missed: Missed,
     /// Told when the peer becomes usable or stops being so.
     changed: Arc<Notify>,
+    is_retired: AtomicBool,
 }
 
 impl Peer {
+    /// True when nobody will talk to the peer any more: its lanes are to end.
+    pub fn is_retired(&self) -> bool {
+        self.is_retired.load(Ordering::Acquire)
+    }
+
+    fn retire(&self) {
+        self.is_retired.store(true, Ordering::Release);
+        self.lanes.iter().for_each(Lane::fail);
+    }
+
     /// True while every lane is open and none is stalled.
     pub fn is_usable(&self) -> bool {
         self.lanes.iter().all(|lane| lane.is_open() && !lane.is_stalled())
@@ -115,6 +126,11 @@ impl Missed {
         self.slots.lock().is_none() && !self.is_delivering.load(Ordering::Acquire)
     }
 
+    /// Bytes that remembering takes.
+    pub fn len_bytes(&self) -> usize {
+        self.slots.lock().as_ref().map_or(0, |bits| size_of_val(&**bits))
+    }
+
     /// Takes what was missed: the slots, and the stamp from which on their entries count. The caller delivers it and
     /// says so with [`Missed::delivered`], or puts it back with [`Missed::restore`].
     pub fn take(&self) -> Option<(Vec<Slot>, Hlc)> {
@@ -141,7 +157,7 @@ impl Missed {
     }
 }
 
-/// All peers of this node, by id. Peers are added and never forgotten while the process lives: there are few.
+/// All peers of this node, by id.
 #[derive(Debug)]
 pub struct Peers {
     known: Mutex<HashMap<NodeId, Arc<Peer>>>,
@@ -164,9 +180,23 @@ impl Peers {
             return (peer.clone(), false);
         }
         let lanes = (0..self.lanes).map(|_| Lane::new(self.lane_bytes_max)).collect();
-        let peer = Arc::new(Peer { id, addr, lanes, missed: Missed::new(), changed: self.changed.clone() });
-        known.insert(id, peer.clone());
+        let (changed, is_retired) = (self.changed.clone(), AtomicBool::new(false));
+        let peer = Arc::new(Peer { id, addr, lanes, missed: Missed::new(), changed, is_retired });
+        if let Some(moved) = known.insert(id, peer.clone()) {
+            moved.retire();
+        }
         (peer, true)
+    }
+
+    /// Lets go of peers that take no part any more, with what was kept for them.
+    pub fn retain(&self, takes_part: impl Fn(&NodeId) -> bool) {
+        self.known.lock().retain(|id, peer| {
+            let keep = takes_part(id);
+            if !keep {
+                peer.retire();
+            }
+            keep
+        });
     }
 
     /// The peer called so.

@@ -3,12 +3,13 @@
 //! One value behind one `Arc`: options, counters, data, clients, and the picture of the cluster. Every part looks after
 //! its own locking; nothing here is held while anything waits.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use arc_swap::ArcSwap;
 
 use crate::base::config::Config;
 use crate::base::metrics::Registry;
+use crate::cluster::Cluster;
 use crate::commands::table::COMMANDS;
 use crate::server::clients::Clients;
 use crate::server::commands::memory;
@@ -44,6 +45,8 @@ pub struct NodeState {
     pub process: Process,
     /// The cluster.
     pub topology: ArcSwap<Topology>,
+    /// This node's part in it, for what an operator tells it to do; not there until the node has started.
+    pub cluster: OnceLock<Arc<Cluster>>,
 }
 
 impl NodeState {
@@ -61,6 +64,7 @@ impl NodeState {
             recent: Recent::default(),
             process: Process::read(run_id, now_ms),
             topology: ArcSwap::from_pointee(topology),
+            cluster: OnceLock::new(),
         }
     }
 

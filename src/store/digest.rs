@@ -128,6 +128,13 @@ impl SlotTable {
     pub(super) fn note_change(&mut self) {
         self.changes = self.changes.wrapping_add(1);
     }
+
+    /// Gives up everything, and the memory for it.
+    pub fn reset(&mut self) {
+        let changes = self.changes;
+        *self = SlotTable::default();
+        self.changes = changes.wrapping_add(1);
+    }
 }
 
 impl Store {

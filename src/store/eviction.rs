@@ -183,6 +183,12 @@ impl Store {
         limit != 0 && self.used_bytes() > limit
     }
 
+    /// True when keys are given up, or soon will be, because of the limit: what others have more is not to be brought here.
+    pub fn is_nearly_full(&self) -> bool {
+        let limit = self.eviction.bytes_max.load(Ordering::Relaxed);
+        limit != 0 && self.eviction.policy() != Policy::NoEviction && self.used_bytes() > limit / 10 * 9
+    }
+
     /// Evicts by the policy until below the limit, at most `keys_max` keys; `gone` is told of each.
     pub fn evict(&self, now_ms: u64, keys_max: u64, mut gone: impl FnMut(u8, &[u8])) -> Evicted {
         let policy = self.eviction.policy();

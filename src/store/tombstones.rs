@@ -45,6 +45,11 @@ impl SlotTable {
 }
 
 impl Store {
+    /// Tombstones in all slots.
+    pub fn count_tombstones(&self) -> usize {
+        Slot::all().map(|slot| self.table(slot).tombstones()).sum()
+    }
+
     /// Forgets the tombstones of `slot` that are stamped at or before `bound`; gives how many.
     pub fn collect_tombstones(&self, slot: Slot, bound: Hlc) -> usize {
         let (mut collected, mut next) = (0, Some(0));

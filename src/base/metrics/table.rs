@@ -139,10 +139,12 @@ rows! {
     HedgedReads = "hedged_reads_total", "Reads that asked a further replica because one was slow.";
     HintsStored = "hints_stored_total", "Writes kept for a replica that was down.";
     HintsReplayed = "hints_replayed_total", "Kept writes delivered to the replica that they were for.";
-    HintsDropped = "hints_dropped_total", "Kept writes given up because of hint-bytes-max or hint-age-max-ms.";
-    AntiEntropyRepairs = "anti_entropy_repairs_total", "Keys mended by comparing hash trees.";
+    HintsDropped = "hints_dropped_total", "Kept writes that outlived hint-age-max-ms: their slots were compared instead.";
+    AntiEntropyRounds = "anti_entropy_rounds_total", "Comparisons of all that this node shares with other nodes.";
+    AntiEntropySlots = "anti_entropy_differing_slots_total", "Hash slots that a comparison found to differ.";
+    AntiEntropyRepairs = "anti_entropy_repairs_total", "Keys that travelled, either way, because a comparison found them to differ.";
+    TombstonesCollected = "tombstones_collected_total", "Deletions forgotten because every replica holds them.";
     ClockRefusals = "clock_refusals_total", "Peer messages refused because their stamp lay too far in the future.";
-    RingRefusals = "ring_refusals_total", "Peer messages refused because they were sent under an older ring.";
 }
 
 rows! {
@@ -167,8 +169,9 @@ rows! {
     RingInfo = "ring_info" [cluster, digest], "Always 1; nodes that agree on the ring show the same digest.";
     Slots = "slots" [role], "Hash slots that this node holds a copy of (held) and runs the commands of (coordinated).";
     SlotsUnserved = "slots_unserved", "Hash slots that no node can run the commands of, as this node sees it.";
+    Tombstones = "tombstones", "Deleted keys that are remembered so that no older copy comes back.";
     HintsPending = "hints_pending", "Writes kept for replicas that are down.";
-    HintsPendingBytes = "hints_pending_bytes", "Bytes of writes kept for replicas that are down.";
+    HintsPendingBytes = "hints_pending_bytes", "Bytes that remembering what replicas missed takes; the writes themselves are among the keys.";
     LinkQueuedBytes = "link_queued_bytes" [peer], "Bytes waiting to be sent to another node, or to be acknowledged by it.";
     PeerUp = "peer_up" [peer], "Whether the links to another node are open (1) or not (0).";
     PeerRoundTrip = "peer_round_trip_seconds" [peer], "The shortest of the last round trips to another node.";

@@ -60,3 +60,17 @@ pub static CONSISTENCY: Command = Command {
     keys: Keys::None,
     handler: Handler::Node(NodeCommand::Consistency),
 };
+
+/// RONDO.FORGET: OK when the work has begun; CLUSTER NODES shows when it is done.
+pub static FORGET: Command = Command {
+    name: "rondo.forget",
+    summary: "Give a dead node up for ever; the others fetch what they hold in its place",
+    syntax: "node-id",
+    since: "0.1.0",
+    complexity: "O(1), and in the background O(K) where K is the number of keys that the node held",
+    group: Group::Cluster,
+    arity: 2,
+    flags: flag::ADMIN | flag::NOSCRIPT | flag::STALE,
+    keys: Keys::None,
+    handler: Handler::Node(NodeCommand::Forget),
+};

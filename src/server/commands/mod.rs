@@ -67,6 +67,7 @@ pub fn run(
             let cluster_face = cx.session.cluster_face;
             config::run(row, config::Cx { args, config, metrics, errors, cluster_face }, out)?;
         }
+        NodeCommand::Forget => forget(args, node, out)?,
         NodeCommand::Debug => return Err(debug_refused()),
         NodeCommand::Info => run_info(cx, out),
         NodeCommand::Latency => latency::run(row, args, &node.metrics.totals_since_reset(), out)?,
@@ -174,6 +175,16 @@ fn debug_refused() -> CommandError {
         "ERR DEBUG command not allowed. If the enable-debug-command option is set to \"local\", you can run it from a \
          local connection, otherwise you need to set this option in the configuration file, and then restart the server.",
     )
+}
+
+/// RONDO.FORGET node-id, with the words of CLUSTER FORGET where that has them.
+fn forget(args: Args<'_>, node: &NodeState, out: &mut Reply<'_>) -> Result<(), CommandError> {
+    let text = String::from_utf8_lossy(args.get(1).unwrap_or_default()).into_owned();
+    let id = text.parse().map_err(|_| CommandError::Text(format!("ERR Unknown node {text}").into()))?;
+    let cluster = node.cluster.get().ok_or(CommandError::text("ERR this node has not started yet"))?;
+    cluster.forget(&id).map_err(|error| CommandError::Text(error.to_string().into()))?;
+    out.ok();
+    Ok(())
 }
 
 fn unsupported(row: &Command) -> CommandError {

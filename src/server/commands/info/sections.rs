@@ -303,7 +303,11 @@ fn quorum(lines: &mut Lines<'_>, facts: &Facts<'_>) {
     lines.put("conflicts", count(Count::Conflicts));
     lines.put("read_repairs", count(Count::ReadRepairs));
     lines.put("hedged_reads", count(Count::HedgedReads));
+    lines.put("anti_entropy_rounds", count(Count::AntiEntropyRounds));
+    lines.put("anti_entropy_differing_slots", count(Count::AntiEntropySlots));
     lines.put("anti_entropy_repairs", count(Count::AntiEntropyRepairs));
+    lines.put("tombstones", gauges.get(Gauge::Tombstones));
+    lines.put("tombstones_collected", count(Count::TombstonesCollected));
     lines.put("hints_pending", gauges.get(Gauge::HintsPending));
     lines.put("hints_pending_bytes", gauges.get(Gauge::HintsPendingBytes));
     lines.put("hints_stored", count(Count::HintsStored));

@@ -1,0 +1,211 @@
+//! Anti-entropy: what keeps replicas equal when nobody asks for their keys.
+//!
+//! Now and then this node compares, with each other home replica in turn, the slots that both hold (`reconcile`), mends
+//! what differs, forgets deletions that everybody has confirmed (`graves`), and takes home what it holds of slots that are
+//! not its own (`shed`). A slot that differs is looked at twice before its keys are: under load most differences are
+//! writes on their way.
+//!
+//! Bounded: one peer at a time, [`MENDS_MAX`] slots a peer and round, a share of one core at most (`pace`). Keys that were
+//! evicted are not brought back into a node that is close to its limit. Nothing here is on any client's path.
+
+use std::collections::{BTreeMap, HashSet};
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::time::{Instant, sleep};
+use tracing::{debug, info};
+
+use crate::base::ids::{NodeId, Slot};
+use crate::base::metrics::Count;
+use crate::cluster::Cluster;
+use crate::cluster::graves::{Graves, is_left_out, is_majority};
+use crate::cluster::pace::Pace;
+use crate::cluster::reconcile::ask;
+use crate::membership::Liveness;
+use crate::peer::compare::{Answer, Question};
+use crate::peer::control::ControlError;
+use crate::ring::{Ring, Row};
+
+/// Most slots mended with one peer in one round.
+const MENDS_MAX: usize = 256;
+/// Between two looks at a slot that differs.
+const SECOND_LOOK: Duration = Duration::from_millis(300);
+/// Between two looks at the option while it is off.
+const OFF_PAUSE: Duration = Duration::from_secs(1);
+/// Slots looked at for tombstones before others get their turn.
+const SLOTS_PER_TURN: usize = 256;
+
+/// What is remembered from round to round.
+#[derive(Default)]
+struct Rounds {
+    graves: Graves,
+    /// When the last round of questions began that everybody answered with "I owe nobody anything".
+    calm_ms: Option<u64>,
+    down_since: BTreeMap<NodeId, Instant>,
+}
+
+/// Who takes part in a round, as it was when the round began.
+struct Plan {
+    me: NodeId,
+    ring: Arc<Ring>,
+    /// Other members that live and are warm.
+    present: Vec<Row>,
+    /// Other members that are down, or filling up.
+    absent: Vec<NodeId>,
+    /// Members that have been down for so long that nobody waits for them.
+    left_out: Vec<NodeId>,
+}
+
+impl Plan {
+    /// The slots that both this node and that one hold.
+    fn shared_slots(&self, peer: &NodeId) -> Vec<Slot> {
+        let (Some(ours), Some(theirs)) = (self.ring.index_of(&self.me), self.ring.index_of(peer)) else {
+            return Vec::new();
+        };
+        let both = |slot: &Slot| self.ring.homes(*slot).contains(&ours) && self.ring.homes(*slot).contains(&theirs);
+        Slot::all().filter(both).collect()
+    }
+
+    /// The other home replicas of a slot with their lives; `None` when this node is none, or one of them is absent.
+    fn other_homes(&self, slot: Slot) -> Option<Vec<(NodeId, u64)>> {
+        let ids = || self.ring.homes(slot).iter().filter_map(|at| self.ring.members().get(usize::from(*at)));
+        if !ids().any(|member| member.id == self.me) {
+            return None;
+        }
+        let others = ids().map(|member| member.id).filter(|id| *id != self.me && !self.left_out.contains(id));
+        others.map(|id| self.present.iter().find(|row| row.id == id).map(|row| (id, row.generation))).collect()
+    }
+}
+
+impl Cluster {
+    /// Runs round after round, for ever.
+    pub(super) async fn anti_entropy(&self) {
+        let mut rounds = Rounds::default();
+        loop {
+            let interval = Duration::from_millis(self.config.settings().anti_entropy_interval_ms);
+            if interval.is_zero() {
+                sleep(OFF_PAUSE).await;
+                continue;
+            }
+            sleep(interval.mul_f64(rand::random_range(0.75..1.25))).await;
+            let Some(plan) = self.plan_round(&mut rounds) else { continue };
+            self.round(&plan, &mut rounds).await;
+            self.metrics.count(Count::AntiEntropyRounds, 1);
+        }
+    }
+
+    /// Who takes part; `None` when this node has nothing to compare.
+    fn plan_round(&self, rounds: &mut Rounds) -> Option<Plan> {
+        let topology = self.topology();
+        if !topology.is_warm() || self.is_outdated() {
+            return None;
+        }
+        let members: Vec<&Row> = topology.others().collect();
+        let is_down = |row: &Row| topology.liveness(&row.id) == Liveness::Down;
+        rounds.down_since.retain(|id, _| members.iter().any(|row| row.id == *id && is_down(row)));
+        for row in members.iter().filter(|row| is_down(row)) {
+            rounds.down_since.entry(row.id).or_insert_with(Instant::now);
+        }
+        let sees_majority = is_majority(1 + members.len() - rounds.down_since.len(), 1 + members.len());
+        let horizon = self.tombstone_horizon();
+        let left_out: Vec<NodeId> = rounds
+            .down_since
+            .iter()
+            .filter(|(_, since)| is_left_out(since.elapsed(), horizon, sees_majority))
+            .map(|(id, _)| *id)
+            .collect();
+        let is_present = |row: &&Row| !is_down(row) && row.warm;
+        let (present, absent): (Vec<&Row>, Vec<&Row>) = members.into_iter().partition(is_present);
+        rounds.graves.retain(|id, life| present.iter().any(|row| (row.id, row.generation) == (id, life)));
+        let absent = absent.iter().map(|row| row.id).filter(|id| !left_out.contains(id)).collect();
+        let present: Vec<Row> = present.into_iter().cloned().collect();
+        (!present.is_empty()).then(|| Plan { me: topology.me, ring: topology.ring.clone(), present, absent, left_out })
+    }
+
+    async fn round(&self, plan: &Plan, rounds: &mut Rounds) {
+        *self.left_out.lock() = plan.left_out.iter().copied().collect();
+        let began_ms = self.store.clock.now_ms();
+        if plan.absent.is_empty() && self.owes_nobody() && self.all_calm(plan).await {
+            rounds.calm_ms = Some(began_ms);
+        }
+        for row in &plan.present {
+            if let Err(error) = self.compare_with(plan, row, &mut rounds.graves).await {
+                debug!(peer = %row.id, %error, "not compared to the end");
+            }
+        }
+        self.collect(plan, rounds).await;
+        self.take_strays_home().await;
+    }
+
+    /// Asks everybody whether they owe anybody anything.
+    async fn all_calm(&self, plan: &Plan) -> bool {
+        for row in &plan.present {
+            if !matches!(ask(&self.new_link(row), Question::Calm).await, Ok(Answer::Calm(true))) {
+                return false;
+            }
+        }
+        true
+    }
+
+    /// Compares all that this node and that one share, and mends some of what differs.
+    async fn compare_with(&self, plan: &Plan, row: &Row, graves: &mut Graves) -> Result<(), ControlError> {
+        let (link, slots, mut pace) = (self.new_link(row), plan.shared_slots(&row.id), Pace::begin());
+        let (began_ms, horizon_ms) = (self.store.clock.now_ms(), self.horizon_ms());
+        let mut differing = self.differing(&link, horizon_ms, &slots, &mut pace).await?;
+        if !differing.is_empty() {
+            sleep(SECOND_LOOK).await;
+            differing = self.differing(&link, horizon_ms, &differing, &mut pace).await?;
+        }
+        let differs: HashSet<Slot> = differing.iter().copied().collect();
+        for slot in slots.iter().filter(|slot| !differs.contains(slot)) {
+            graves.confirm(row.id, row.generation, *slot, began_ms);
+        }
+        self.metrics.count(Count::AntiEntropySlots, differing.len() as u64);
+        // Not always the same ones first, should there be more than one round can mend.
+        let first = rand::random_range(0..differing.len().max(1));
+        differing.rotate_left(first);
+        let mut keys = 0;
+        for slot in differing.iter().take(MENDS_MAX) {
+            let mended = self.mend(&link, horizon_ms, *slot, false).await?;
+            keys += mended.keys;
+            self.metrics.count(Count::AntiEntropyRepairs, mended.keys);
+            if mended.is_buried {
+                graves.confirm(row.id, row.generation, *slot, began_ms);
+            }
+            pace.rest().await;
+        }
+        if keys > 0 {
+            info!(peer = %row.id, slots = differing.len(), keys, "mended what differed");
+        }
+        Ok(())
+    }
+
+    /// Forgets deletions that everybody has confirmed.
+    async fn collect(&self, plan: &Plan, rounds: &Rounds) {
+        let age_min_ms = self.config.settings().tombstone_age_min_ms;
+        let (mut collected, mut pace) = (0, Pace::begin());
+        for (at, slot) in Slot::all().enumerate() {
+            if at % SLOTS_PER_TURN == 0 {
+                pace.rest().await;
+            }
+            if self.store.table(slot).tombstones() == 0 {
+                continue;
+            }
+            let Some(homes) = plan.other_homes(slot) else { continue };
+            if let Some(bound) = rounds.graves.bound(slot, &homes, rounds.calm_ms, age_min_ms) {
+                collected += self.store.collect_tombstones(slot, bound);
+            }
+        }
+        if collected > 0 {
+            self.metrics.count(Count::TombstonesCollected, collected as u64);
+            debug!(tombstones = collected, "forgot deletions that every replica holds");
+        }
+    }
+
+    /// True when nothing is kept here for any node, those left out apart.
+    pub(super) fn owes_nobody(&self) -> bool {
+        let left_out = self.left_out.lock().clone();
+        let owed = |peer: &crate::peer::registry::Peer| !peer.missed.is_empty() && !left_out.contains(&peer.id);
+        !self.peers.all().iter().any(|peer| owed(peer)) && self.strays().is_empty()
+    }
+}

@@ -1,0 +1,201 @@
+//! Two replicas compare what they hold and exchange what differs: digests of slots, of buckets, then keys.
+//!
+//! The asker's side ([`Cluster::differing`], [`Cluster::mend`], [`Cluster::reconcile`]) and the answers. Whole states with
+//! their versions travel, and both sides merge them, so whatever is written meanwhile survives and every step may be
+//! repeated or cut short. What one message does not take is found again by the next comparison.
+//!
+//! Decides nothing itself: `difference` does. Who is compared with whom, and when, is `anti_entropy`.
+
+use std::collections::HashSet;
+
+use tokio::task::yield_now;
+
+use crate::base::clock::SKEW_MS_MAX;
+use crate::base::ids::{NodeId, Slot};
+use crate::base::wire::WireError;
+use crate::cluster::Cluster;
+use crate::cluster::difference::{Room, compare};
+use crate::cluster::pace::Pace;
+use crate::cluster::transfer::{PIECE_BYTES, PIECE_TIMEOUT, TransferError};
+use crate::peer::compare::{Answer, Question};
+use crate::peer::control::{ControlError, ControlLink, Request, Response};
+use crate::peer::entries::Entries;
+use crate::store::digest::{Measure, fingerprint};
+
+/// Keys that expire within so long of a comparison are left out: they go at slightly different moments everywhere.
+const HORIZON_MS: u64 = 2 * SKEW_MS_MAX + 2_000;
+/// Slots in one question.
+const SLOTS_PER_QUESTION: usize = 1_024;
+/// Slots whose digests are computed before others get their turn.
+const SLOTS_PER_TURN: usize = 64;
+/// A slot of up to so many entries is compared key by key at once.
+const SMALL_SLOT_ENTRIES: usize = 512;
+
+/// What came of mending a slot.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) struct Mended {
+    /// Keys that travelled, either way.
+    pub keys: u64,
+    /// No key that is deleted here lived over there.
+    pub is_buried: bool,
+}
+
+impl Cluster {
+    /// The moment up to which keys count as fading in a comparison that begins now.
+    pub(super) fn horizon_ms(&self) -> u64 {
+        self.store.clock.now_ms() + HORIZON_MS
+    }
+
+    fn measure(&self, horizon_ms: u64) -> Measure {
+        Measure { seed: self.digest_seed, horizon_ms }
+    }
+
+    /// Compares these slots with `peer`, whatever their digests say of other slots, and mends what differs. Takes those
+    /// that are done off `slots`; gives the number of keys that travelled.
+    pub async fn reconcile(&self, peer: NodeId, slots: &mut Vec<Slot>) -> Result<u64, TransferError> {
+        let row = self.topology().rows.get(&peer).cloned().ok_or(TransferError::UnknownNode(peer))?;
+        let (link, horizon_ms, mut pace) = (self.new_link(&row), self.horizon_ms(), Pace::begin());
+        let mut keys = 0;
+        while !slots.is_empty() {
+            let rest = slots.split_off(slots.len().saturating_sub(SLOTS_PER_QUESTION));
+            let mended = async {
+                for slot in self.differing(&link, horizon_ms, &rest, &mut pace).await? {
+                    keys += self.mend(&link, horizon_ms, slot, false).await?.keys;
+                    pace.rest().await;
+                }
+                Ok::<(), ControlError>(())
+            };
+            if let Err(error) = mended.await {
+                slots.extend(rest);
+                return Err(error.into());
+            }
+        }
+        Ok(keys)
+    }
+
+    /// Those of these slots whose digests are others over there.
+    pub(super) async fn differing(
+        &self,
+        link: &ControlLink,
+        horizon_ms: u64,
+        slots: &[Slot],
+        pace: &mut Pace,
+    ) -> Result<Vec<Slot>, ControlError> {
+        let measure = self.measure(horizon_ms);
+        let mut differing = Vec::new();
+        for part in slots.chunks(SLOTS_PER_QUESTION) {
+            let mut digests = Vec::with_capacity(part.len());
+            for turn in part.chunks(SLOTS_PER_TURN) {
+                digests.extend(turn.iter().map(|slot| (*slot, self.store.slot_digest(*slot, measure))));
+                pace.rest().await;
+            }
+            match ask(link, Question::Slots { horizon_ms, digests }).await? {
+                Answer::Slots(slots) => differing.extend(slots.into_iter().filter(|slot| part.contains(slot))),
+                _ => return Err(WireError.into()),
+            }
+            pace.resume();
+        }
+        Ok(differing)
+    }
+
+    /// Exchanges what differs in a slot. With `only_known` the other sends nothing that this node does not have.
+    pub(super) async fn mend(
+        &self,
+        link: &ControlLink,
+        horizon_ms: u64,
+        slot: Slot,
+        only_known: bool,
+    ) -> Result<Mended, ControlError> {
+        let measure = self.measure(horizon_ms);
+        let entries_here = self.store.table(slot).iter().count();
+        let buckets = if entries_here <= SMALL_SLOT_ENTRIES {
+            u64::MAX
+        } else {
+            let digests = Box::new(self.store.bucket_digests(slot, measure));
+            match ask(link, Question::Buckets { horizon_ms, slot, digests }).await? {
+                Answer::Buckets(buckets) => buckets,
+                _ => return Err(WireError.into()),
+            }
+        };
+        let marks = self.store.slot_marks(slot, measure, buckets);
+        let only_known = only_known || self.store.is_nearly_full();
+        let question = Question::Keys { horizon_ms, slot, buckets, only_known, marks };
+        let Answer::Keys { entries, wanted, is_buried } = ask(link, question).await? else {
+            return Err(WireError.into());
+        };
+        self.merge_entries(&entries).await?;
+        let given = self.give(link, slot, &wanted).await?;
+        Ok(Mended { keys: entries.count() + given, is_buried })
+    }
+
+    /// Sends the keys of `slot` with these fingerprints.
+    async fn give(&self, link: &ControlLink, slot: Slot, wanted: &[u64]) -> Result<u64, ControlError> {
+        let wanted: HashSet<u64> = wanted.iter().copied().collect();
+        let (mut piece, mut sent, mut cursor) = (Entries::default(), 0, 0);
+        while !wanted.is_empty() {
+            cursor = self.read_batch(slot, cursor, &mut piece, |entry| {
+                wanted.contains(&fingerprint(entry.db(), entry.key(), self.digest_seed))
+            });
+            if piece.len_bytes() >= PIECE_BYTES || cursor == 0 && !piece.is_empty() {
+                sent += piece.count();
+                link.ask(&Request::PutStates(std::mem::take(&mut piece)), PIECE_TIMEOUT).await?;
+            }
+            if cursor == 0 {
+                break;
+            }
+            yield_now().await;
+        }
+        Ok(sent)
+    }
+
+    /// Answers another node's question.
+    pub(super) async fn answer_question(&self, question: Question) -> Answer {
+        match question {
+            Question::Slots { horizon_ms, digests } => {
+                let measure = self.measure(horizon_ms);
+                let mut differing = Vec::new();
+                for turn in digests.chunks(SLOTS_PER_TURN) {
+                    let differs = |(slot, digest): &&(Slot, u64)| self.store.slot_digest(*slot, measure) != *digest;
+                    differing.extend(turn.iter().filter(differs).map(|(slot, _)| *slot));
+                    yield_now().await;
+                }
+                Answer::Slots(differing)
+            }
+            Question::Buckets { horizon_ms, slot, digests } => {
+                let ours = self.store.bucket_digests(slot, self.measure(horizon_ms));
+                let differs = |(at, (ours, theirs)): (usize, (&u64, &u64))| u64::from(ours != theirs) << at;
+                Answer::Buckets(ours.iter().zip(digests.iter()).enumerate().map(differs).sum())
+            }
+            Question::Keys { horizon_ms, slot, buckets, only_known, marks } => {
+                let ours = self.store.slot_marks(slot, self.measure(horizon_ms), buckets);
+                let room = Room { ours: !self.store.is_nearly_full(), theirs: !only_known };
+                let difference = compare(&ours, &marks, room);
+                let entries = self.pick(slot, &difference.send).await;
+                Answer::Keys { entries, wanted: difference.wanted, is_buried: difference.is_buried }
+            }
+            Question::Calm => Answer::Calm(self.is_warm() && self.owes_nobody()),
+        }
+    }
+
+    /// The keys of `slot` with these fingerprints, as many as one message takes.
+    async fn pick(&self, slot: Slot, send: &HashSet<u64>) -> Entries {
+        let (mut entries, mut cursor) = (Entries::default(), 0);
+        while !send.is_empty() {
+            cursor = self.read_batch(slot, cursor, &mut entries, |entry| {
+                send.contains(&fingerprint(entry.db(), entry.key(), self.digest_seed))
+            });
+            if cursor == 0 || entries.len_bytes() >= PIECE_BYTES {
+                break;
+            }
+            yield_now().await;
+        }
+        entries
+    }
+}
+
+pub(super) async fn ask(link: &ControlLink, question: Question) -> Result<Answer, ControlError> {
+    match link.ask(&Request::Compare(question), PIECE_TIMEOUT).await? {
+        Response::Compared(answer) => Ok(answer),
+        _ => Err(WireError.into()),
+    }
+}

@@ -1,0 +1,154 @@
+//! A dead node is given up for ever, at an operator's word: its slots are filled up elsewhere first, then its row says `Gone`.
+//!
+//! The node that is told to marks the dead one's row `Leaving`. From then on everything goes as when a node leaves, but for
+//! the dead one's own part: coordinators write to the nodes that gain its slots, and each of these, when all others act on
+//! the row, fetches what it gains from the home replicas that are left ([`Cluster::take_over`]). When every member has said
+//! that it holds what it gains, the node that was told to writes `Gone` and the ring changes. So no read ever asks a node
+//! that does not hold the slot yet.
+//!
+//! Should the dead node come back before that, it stays. Should the node that was told to die, the operator says it again
+//! to another one: nothing is lost, only unfinished.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::time::timeout;
+use tracing::{info, warn};
+
+use crate::base::ids::{NodeId, Slot};
+use crate::cluster::gossip::ROWS_TIMEOUT;
+use crate::cluster::lifecycle::COMING_PATIENCE;
+use crate::cluster::{Cluster, Topology};
+use crate::membership::Liveness;
+use crate::peer::control::{Request, Response};
+use crate::ring::{Row, RowState, transfer};
+
+/// Between two looks at how far everybody has come.
+const LOOK_INTERVAL: Duration = Duration::from_millis(200);
+
+/// Why a node is not given up. Nothing changed.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
+pub enum ForgetError {
+    /// Nobody of this id takes part.
+    #[error("ERR Unknown node {0}")]
+    Unknown(NodeId),
+    /// It is this node.
+    #[error("ERR I tried hard but I can't forget myself...")]
+    Ourselves,
+    /// It lives: it leaves when it is told to stop.
+    #[error("ERR Node {0} is alive: stop it to make it leave, or forget it when it is down")]
+    Alive(NodeId),
+}
+
+impl Cluster {
+    /// Gives a dead node up for ever. Returns at once; the work goes on in the background.
+    pub fn forget(&self, id: &NodeId) -> Result<(), ForgetError> {
+        if *id == self.identity.id {
+            return Err(ForgetError::Ourselves);
+        }
+        let topology = self.topology();
+        let row = topology.rows.get(id).filter(|row| row.state != RowState::Gone).ok_or(ForgetError::Unknown(*id))?;
+        if row.state.is_member() && topology.liveness(id) != Liveness::Down {
+            return Err(ForgetError::Alive(*id));
+        }
+        info!(node = %id, "told to give this node up for ever");
+        let owned = matches!(row.state, RowState::Normal | RowState::Leaving);
+        self.update(|book| {
+            if !owned {
+                return book.rows.mark_gone(id);
+            }
+            book.forgetting.insert(*id, row.generation);
+            let version = row.version.saturating_add(1);
+            row.state == RowState::Normal && book.rows.merge(Row { state: RowState::Leaving, version, ..row.clone() })
+        });
+        Ok(())
+    }
+
+    /// Does this node's part whenever a dead node is to go, for ever.
+    pub(super) async fn remove_dead(self: &Arc<Self>) {
+        let mut changes = self.changes();
+        loop {
+            self.take_over().await;
+            self.finish_forgetting().await;
+            let _ = timeout(LOOK_INTERVAL, changes.changed()).await;
+        }
+    }
+
+    /// True when a node that is dead and leaving has nothing any more that this node is to hold.
+    pub(super) fn has_taken_over(&self, node: &NodeId, generation: u64) -> bool {
+        let topology = self.topology();
+        let is_that = |row: &Row| row.state == RowState::Leaving && row.generation == generation;
+        let gains_nothing = || gains(&topology).is_empty();
+        topology.rows.get(node).is_some_and(is_that)
+            && (*self.taken_over.lock() == Some(change_of(&topology)) || gains_nothing())
+    }
+
+    /// Fetches what this node gains by the going of dead nodes, once a change of the ring.
+    async fn take_over(self: &Arc<Self>) {
+        let (dead, change) = {
+            let topology = self.topology();
+            let is_dead = |row: &&Row| row.state == RowState::Leaving && topology.liveness(&row.id) == Liveness::Down;
+            let dead: Vec<NodeId> = topology.others().filter(is_dead).map(|row| row.id).collect();
+            (dead, change_of(&topology))
+        };
+        if dead.is_empty() || !self.is_warm() || *self.taken_over.lock() == Some(change) {
+            return;
+        }
+        for id in &dead {
+            self.barrier(id, COMING_PATIENCE).await;
+        }
+        let slots = self.fill(gains, |_| {}).await;
+        let now = change_of(&self.topology());
+        if now == change {
+            *self.taken_over.lock() = Some(change);
+            info!(slots, "hold what dead nodes leave to this one");
+        }
+    }
+
+    /// Writes `Gone` for nodes whose slots everybody has taken over.
+    async fn finish_forgetting(&self) {
+        let forgetting: Vec<(NodeId, u64)> = self.book.lock().forgetting.iter().map(|it| (*it.0, *it.1)).collect();
+        for (id, generation) in forgetting {
+            let row = self.topology().rows.get(&id).cloned();
+            let Some(row) = row.filter(|row| row.state == RowState::Leaving && row.generation == generation) else {
+                self.book.lock().forgetting.remove(&id);
+                warn!(node = %id, "this node is back, or gone already: it is not given up");
+                continue;
+            };
+            if self.have_all_taken_over(&row).await {
+                self.update(|book| {
+                    book.forgetting.remove(&id);
+                    book.rows.mark_gone(&id)
+                });
+                info!(node = %id, "gave this node up for ever");
+            }
+        }
+    }
+
+    async fn have_all_taken_over(&self, dead: &Row) -> bool {
+        let others: Vec<Row> = self.topology().others().filter(|row| row.id != dead.id).cloned().collect();
+        let question = Request::TakenOver { node: dead.id, generation: dead.generation };
+        for row in others {
+            // Another dead node that is to go takes nothing over. Any other that is down is waited for: it may only be
+            // paused, and would come back without what it is to hold.
+            if row.state == RowState::Leaving && self.topology().liveness(&row.id) == Liveness::Down {
+                continue;
+            }
+            if !matches!(self.link(&row).ask(&question, ROWS_TIMEOUT).await, Ok(Response::Adopted(true))) {
+                return false;
+            }
+        }
+        self.has_taken_over(&dead.id, dead.generation)
+    }
+}
+
+/// Between which rings the cluster moves.
+fn change_of(topology: &Topology) -> (u64, u64) {
+    (topology.ring.digest(), topology.next_ring.digest())
+}
+
+/// The slots that this node is to hold and does not hold today.
+fn gains(topology: &Topology) -> Vec<Slot> {
+    let mut plan = transfer::plan(&topology.ring, &topology.next_ring);
+    plan.remove(&topology.me).map_or_else(Vec::new, |change| change.gains)
+}

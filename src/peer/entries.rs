@@ -1,0 +1,117 @@
+//! Whole keys on their way between nodes: each key's slot, database, name and whole state, original versions included, so
+//! that whoever receives them only merges.
+
+use crate::base::ids::Slot;
+use crate::base::version::ActorTable;
+use crate::base::wire::{Reader, WireError, put_bytes, put_u16, put_varint};
+use crate::store::entry::Entry;
+use crate::store::state::State;
+
+/// Whole keys on their way.
+#[derive(Clone, PartialEq, Debug, Default)]
+pub struct Entries {
+    bytes: Vec<u8>,
+    count: u64,
+}
+
+/// One of them, taken apart.
+#[derive(Clone, PartialEq, Debug)]
+pub struct KeyState<'a> {
+    /// The key's slot.
+    pub slot: Slot,
+    /// Its database.
+    pub db: u8,
+    /// The key.
+    pub key: &'a [u8],
+    /// All there is to know of it.
+    pub state: State,
+}
+
+impl Entries {
+    /// Adds an entry of `slot` as it is at `now_ms`, tombstones included.
+    pub fn push(&mut self, slot: Slot, entry: &Entry, now_ms: u64, actors: &ActorTable) {
+        put_u16(&mut self.bytes, slot.number());
+        self.bytes.push(entry.db());
+        put_bytes(&mut self.bytes, entry.key());
+        State::of(entry, now_ms).encode(&mut self.bytes, actors);
+        self.count += 1;
+    }
+
+    /// How many keys there are.
+    pub fn count(&self) -> u64 {
+        self.count
+    }
+
+    /// How many bytes they take.
+    pub fn len_bytes(&self) -> usize {
+        self.bytes.len()
+    }
+
+    /// True when there are none.
+    pub fn is_empty(&self) -> bool {
+        self.count == 0
+    }
+
+    /// Takes them apart one by one; ends after the first that is malformed.
+    pub fn iter<'a>(&'a self, actors: &'a ActorTable) -> impl Iterator<Item = Result<KeyState<'a>, WireError>> {
+        let mut reader = Reader::new(&self.bytes);
+        let mut left = self.count;
+        std::iter::from_fn(move || {
+            left = left.checked_sub(1)?;
+            let state = key_state(&mut reader, actors);
+            if state.is_err() {
+                left = 0;
+            }
+            Some(state)
+        })
+    }
+
+    /// Appends them.
+    pub fn encode(&self, out: &mut Vec<u8>) {
+        put_varint(out, self.count);
+        out.extend_from_slice(&self.bytes);
+    }
+
+    /// Reads them from all that is left.
+    pub fn decode(reader: &mut Reader<'_>) -> Result<Entries, WireError> {
+        let count = reader.varint()?;
+        let bytes = reader.take(reader.rest().len())?.to_vec();
+        Ok(Entries { bytes, count })
+    }
+}
+
+fn key_state<'a>(reader: &mut Reader<'a>, actors: &ActorTable) -> Result<KeyState<'a>, WireError> {
+    let slot = Slot::new(reader.u16()?).ok_or(WireError)?;
+    let db = reader.u8()?;
+    let key = reader.bytes()?;
+    Ok(KeyState { slot, db, key, state: State::decode(reader, actors)? })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::base::ids::{ActorId, slot_of};
+    use crate::store::mutation::Mutation;
+    use crate::store::{Effects, Store};
+
+    fn entries() -> (Store, Entries) {
+        let store = Store::new(ActorId { node: 1, boot: 1 });
+        let slot = slot_of(b"key");
+        let mut effects = Effects::default();
+        let assign = Mutation::Assign { value: b"value", deadline_ms: 0 };
+        store.lock(slot, 3, 9, &mut effects).write(b"key", assign);
+        let mut entries = Entries::default();
+        store.table(slot).iter().for_each(|entry| entries.push(slot, entry, 9, &store.actors));
+        (store, entries)
+    }
+
+    #[test]
+    fn keys_arrive_as_they_were() {
+        let (store, entries) = entries();
+        let back: Vec<_> = entries.iter(&store.actors).map(|key| key.expect("own bytes")).collect();
+        assert_eq!((back.len(), back[0].db, back[0].key), (1, 3, &b"key"[..]));
+        assert_eq!(back[0].state.content, crate::store::state::Content::String(b"value".to_vec()));
+        let short = Entries { bytes: entries.bytes[..5].to_vec(), count: u64::MAX };
+        assert_eq!(short.iter(&store.actors).collect::<Vec<_>>(), [Err(WireError)]);
+    }
+}
