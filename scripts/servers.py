@@ -1,9 +1,12 @@
-"""Starts redis-server and rondo on free ports for the other scripts, and measures their processes.
+"""Starts redis-server, Redis Cluster and rondo on free ports for the other scripts, and measures their processes.
 
 Whoever starts servers stops them: `Servers.stop` ends each process by its id, and waits for it.
 """
 
+import json
 import os
+import platform
+import signal
 import socket
 import subprocess
 import time
@@ -11,7 +14,8 @@ import urllib.error
 import urllib.request
 from pathlib import Path
 
-START_SECONDS = 30
+ROOT = Path(__file__).resolve().parent.parent
+START_SECONDS = 60
 TICKS_PER_SECOND = os.sysconf("SC_CLK_TCK")
 PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
 
@@ -73,23 +77,39 @@ class Servers:
         self.name = name
         self.directory = directory
         self.processes = []
+        self.commands = []  # how each is started again
         self.port = None
         self.cluster_port = None
+        self.cluster_addresses = []
 
     def spawn(self, command):
         log = self.directory / f"{self.name}-{len(self.processes)}.log"
-        with open(log, "wb") as output:
-            environment = {name: value for name, value in os.environ.items() if not name.startswith("RONDO_")}
-            process = subprocess.Popen(
+        self.commands.append(command)
+        self.processes.append((self._start(command, log), log))
+
+    def _start(self, command, log):
+        environment = {name: value for name, value in os.environ.items() if not name.startswith("RONDO_")}
+        with open(log, "ab") as output:
+            return subprocess.Popen(
                 command, stdout=output, stderr=subprocess.STDOUT, cwd=self.directory, env=environment)
-        self.processes.append((process, log))
+
+    def kill(self, number):
+        """SIGKILL to one process."""
+        process, _ = self.processes[number]
+        process.kill()
+        process.wait()
+
+    def restart(self, number):
+        """Starts one that was killed again, and does not wait for it."""
+        _, log = self.processes[number]
+        self.processes[number] = (self._start(self.commands[number], log), log)
 
     def wait_until(self, what, condition):
         def check():
             for process, log in self.processes:
                 if process.poll() is not None:
                     tail = log.read_text(errors="replace")[-2000:]
-                    raise SystemExit(f"compare: {self.name} ended at its start:\n{tail}")
+                    raise Failure(f"{self.name} ended at its start:\n{tail}")
             return condition()
 
         wait_until(f"{self.name}: {what}", check)
@@ -138,7 +158,7 @@ def start_redis(servers, replicas=0):
 def start_rondo(servers, binary, nodes, workers):
     """Nodes of rondo with the default N, R and W, each with `workers` threads."""
     join = []
-    admin_ports, cluster_ports = [], []
+    admin_ports, cluster_ports, peers = [], [], []
     for number in range(nodes):
         port, cluster_port, peer_port, admin_port = (free_port() for _ in range(4))
         command = [binary, "server", "--port", port, "--cluster-port", cluster_port, "--peer-port", peer_port]
@@ -146,16 +166,75 @@ def start_rondo(servers, binary, nodes, workers):
         servers.spawn([str(word) for word in command])
         admin_ports.append(admin_port)
         cluster_ports.append(cluster_port)
+        peers.append(f"127.0.0.1:{peer_port}")
         if number == 0:
             servers.port, servers.cluster_port = port, cluster_port
             join = ["--join", f"127.0.0.1:{peer_port}"]
         servers.wait_until("answering", lambda: ask(port, "PING") == "+PONG\r\n")
         servers.wait_until("/readyz", lambda: is_ready(admin_port))
-    known = f"cluster_known_nodes:{nodes}\r\n"
-    servers.wait_until("one cluster", lambda: all(known in ask(port, "CLUSTER", "INFO") for port in cluster_ports))
-    servers.wait_until("/readyz", lambda: all(is_ready(port) for port in admin_ports))
+    for number, command in enumerate(servers.commands):
+        others = ",".join(peer for peer in peers if peer != peers[number])
+        servers.commands[number] = command + (["--join", others] if number == 0 and others else [])
+    servers.cluster_addresses = [f"127.0.0.1:{port}" for port in cluster_ports]
+    servers.wait_until("one cluster", lambda: all(is_whole_rondo(port, nodes) for port in admin_ports))
+
+
+def start_redis_cluster(servers, node_timeout_ms):
+    """Three masters of Redis Cluster, the first processes, and a replica of each; its other options are the defaults."""
+    ports = [free_port() for _ in range(6)]
+    for port in ports:
+        command = ["redis-server", "--port", str(port), "--cluster-port", str(free_port()), "--save", ""]
+        command += ["--cluster-enabled", "yes", "--cluster-config-file", f"nodes-{port}.conf"]
+        servers.spawn(command + ["--cluster-node-timeout", str(node_timeout_ms), "--repl-diskless-sync-delay", "0"])
+    for port in ports:
+        servers.wait_until("answering", lambda: ask(port, "PING") == "+PONG\r\n")
+    servers.cluster_addresses = [f"127.0.0.1:{port}" for port in ports]
+    create = ["redis-cli", "--cluster", "create", *servers.cluster_addresses, "--cluster-replicas", "1", "--cluster-yes"]
+    subprocess.run(create, check=True, stdout=subprocess.DEVNULL)
+
+    def is_whole(port):
+        link = ask(port, "INFO", "replication")
+        synced = "role:master" in link or "master_link_status:up" in link
+        return synced and "cluster_state:ok" in ask(port, "CLUSTER", "INFO")
+
+    servers.wait_until("one cluster", lambda: all(is_whole(port) for port in ports))
+
+
+def is_whole_rondo(admin_port, nodes):
+    """Whether this node is ready, counts all as up, and agrees with them on the ring."""
+    with urllib.request.urlopen(f"http://127.0.0.1:{admin_port}/status", timeout=5) as answer:
+        ring = json.load(answer)["ring"]
+    return is_ready(admin_port) and ring["agreed"] and ring["up"] == ring["members"] == nodes
 
 
 def is_ready(admin_port):
     with urllib.request.urlopen(f"http://127.0.0.1:{admin_port}/readyz", timeout=5) as answer:
         return answer.status == 200
+
+
+def stop_on_signals():
+    """Lets Python clean up when it is told to end."""
+
+    def stop(number, _frame):
+        # Once more would interrupt the cleaning up.
+        for each in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+            signal.signal(each, signal.SIG_IGN)
+        raise SystemExit(128 + number)
+
+    for each in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(each, stop)
+
+
+def built(binary):
+    """The given binary of rondo, or one that is built now."""
+    if binary:
+        return binary.resolve()
+    subprocess.run(["cargo", "build", "--release", "--bin", "rondo"], cwd=ROOT, check=True)
+    return ROOT / os.environ.get("CARGO_TARGET_DIR", "target") / "release" / "rondo"
+
+
+def machine():
+    """The processor and how many cores of it."""
+    models = [line for line in Path("/proc/cpuinfo").read_text().splitlines() if line.startswith("model name")]
+    model = models[0].partition(": ")[2] if models else platform.machine()
+    return f"{os.cpu_count()} cores of {model}"
