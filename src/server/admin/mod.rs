@@ -1,4 +1,4 @@
-//! The HTTP side of a node: `/metrics`, `/livez`, `/readyz`, `/status` (its shape is in `status`), and an index at `/`.
+//! The HTTP side of a node: `/metrics`, `/livez`, `/readyz`, `/status` (its shape is in `status`), and the live page at `/`.
 //!
 //! It runs on a thread and event loop of its own: a scrape never delays a client, and a node whose loops are stuck can
 //! still say so.
@@ -11,6 +11,7 @@
 //! is no password; the listeners are bound where `bind` says.
 
 pub mod fetch;
+mod page;
 pub mod status;
 
 use super::pulse::{Pulse, SILENCE_MAX};
@@ -131,7 +132,7 @@ async fn serve(stream: TcpStream, router: Router, slot: OwnedSemaphorePermit) {
 
 fn router(pages: Arc<Pages>) -> Router {
     Router::new()
-        .route("/", get(index))
+        .route("/", get(page::page))
         .route("/metrics", get(metrics))
         .route("/livez", get(livez))
         .route("/readyz", get(readyz))
@@ -139,16 +140,6 @@ fn router(pages: Arc<Pages>) -> Router {
         .route("/status/node", get(node_status))
         .route("/status/slots", get(slot_status))
         .with_state(pages)
-}
-
-async fn index() -> &'static str {
-    concat!(
-        "rondo ",
-        env!("CARGO_PKG_VERSION"),
-        "\n\n/metrics  counters, gauges and latencies for Prometheus\n/livez    200 while the process works\n/readyz   \
-         200 while this node's slots can reach their quorums\n/status   the cluster as JSON; /status/node, \
-         /status/slots\n"
-    )
 }
 
 async fn metrics(State(pages): State<Arc<Pages>>) -> Response {
