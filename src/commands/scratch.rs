@@ -186,7 +186,8 @@ mod tests {
         assert_eq!(outcome.reply, Ok(b"+OK\r\n".to_vec()));
         let told: Vec<_> = outcome.changes.iter().map(|it| (it.name.1.as_slice(), it.takes_away)).collect();
         assert_eq!(told, [(&b"b"[..], false), (&b"a"[..], true)]);
-        assert_eq!(outcome.events.len(), 2);
+        let events: Vec<_> = outcome.events.iter().map(|event| event.name).collect();
+        assert_eq!(events, ["new", "rename_from", "rename_to"]);
         let outcome = run(&scratch, "SMOVE a b m", &[("a", set(&["m", "n"])), ("b", Fetched::default())]);
         assert_eq!(outcome.reply, Ok(b":1\r\n".to_vec()));
         let told: Vec<_> = outcome.changes.iter().map(|it| (it.name.1.as_slice(), it.takes_away)).collect();

@@ -278,6 +278,15 @@ impl Command {
         self.flags & flags == flags
     }
 
+    /// Where the only key is, for a command that always has exactly one.
+    #[inline]
+    pub fn only_key(&self) -> Option<usize> {
+        match self.keys {
+            Keys::Range { first, last, .. } if i16::from(first) == i16::from(last) => Some(usize::from(first)),
+            _ => None,
+        }
+    }
+
     /// The positions of the keys in a request of these arguments; empty when there are none or too few arguments.
     pub fn key_positions(&self, args: Args<'_>) -> std::iter::StepBy<std::ops::Range<usize>> {
         self.positions(args.len(), |at| args.get(at))

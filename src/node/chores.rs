@@ -49,7 +49,7 @@ async fn sweep(node: Arc<Node>) {
         tick.tick().await;
         let (mut turn, mut rules) = (Instant::now(), sweep_rules(&node));
         for (at, slot) in Slot::all().enumerate() {
-            if node.shared.node.store.table(slot).is_sweep_due(rules.before_ms) {
+            if node.shared.node.store.is_sweep_due(slot, rules.before_ms) {
                 sweep_slot(&node, slot, &mut turn, rules).await;
             }
             if at % SWEEP_SLOTS_PER_LOOK == 0 && turn.elapsed() > SWEEP_TURN {
@@ -108,7 +108,7 @@ async fn sweep_slot(node: &Node, slot: Slot, turn: &mut Instant, rules: SweepRul
             tokio::task::yield_now().await;
             *turn = Instant::now();
         }
-        if walk.next_bucket.is_none() {
+        if walk.next_place.is_none() {
             return;
         }
     }

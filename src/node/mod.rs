@@ -162,7 +162,7 @@ impl Health for Ready {
             return Err("this node is not a member of a cluster yet".into());
         }
         let settings = self.0.node.config.settings();
-        let quorum = crate::server::connection::quorum_of(&settings, Default::default(), &view);
+        let quorum = crate::server::settings::quorum_of(&settings, Default::default(), &view);
         for group in &view.roles.groups {
             if group.coordinator.is_none() {
                 return Err("some hash slots have no coordinator".into());

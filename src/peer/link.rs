@@ -8,7 +8,9 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use tokio::io::AsyncReadExt;
 use tokio::net::TcpStream;
+use tokio::net::tcp::{ReadHalf, WriteHalf};
 
 use crate::peer::frame::{Frame, Kind, next_frame, read_ack};
 use crate::peer::handshake::{HandshakeError, Hello, LinkKind, dial};
@@ -48,12 +50,12 @@ pub async fn keep(peer: Arc<Peer>, index: usize, ours: Hello, secret: Arc<[u8]>,
     while !peer.is_retired() {
         let hello = Hello { kind: LinkKind::Replica { lane: index as u8 }, ..ours.clone() };
         match tokio::time::timeout(DIAL_DEADLINE, connect(&peer, &hello, &secret)).await {
-            Ok(Ok((stream, theirs))) => {
+            Ok(Ok((mut stream, theirs))) => {
                 retry = RETRY_MIN;
                 events.opened(&peer, &theirs);
                 lane.open();
                 peer.note_change();
-                let end = converse(&peer, index, lane, &stream, &events).await;
+                let end = converse(&peer, index, lane, &mut stream, &events).await;
                 lane.close(|frame| events.lost(&peer, frame));
                 peer.note_change();
                 tracing::info!(peer = %peer.addr, lane = index, reason = %end, "replica link closed");
@@ -79,11 +81,12 @@ async fn converse(
     peer: &Peer,
     index: usize,
     lane: &Lane,
-    stream: &TcpStream,
+    stream: &mut TcpStream,
     events: &impl LaneEvents,
 ) -> std::io::Error {
     // The replica counts from 1 on every connection; the lane's numbers go on.
     let base = lane.acked();
+    let (mut reader, writer) = stream.split();
     let mut buf: Vec<u8> = Vec::with_capacity(READ_BYTES);
     let mut judge = Judge::new(base, Instant::now());
     let mut more = false;
@@ -91,8 +94,8 @@ async fn converse(
     loop {
         let step = tokio::select! {
             biased;
-            readable = stream.readable() => readable.and_then(|()| {
-                read_answers(&mut buf, stream, |frame| match frame.kind {
+            read = read_more(&mut reader, &mut buf) => read.and_then(|()| {
+                each_frame(&mut buf, |frame| match frame.kind {
                     Kind::Ack => read_ack(frame.body).map(|number| lane.ack(base + number)).map_err(invalid),
                     _ => {
                         events.answer(peer, index, base, frame);
@@ -100,7 +103,7 @@ async fn converse(
                     }
                 })
             }),
-            writable = stream.writable(), if more => writable,
+            writable = writer.writable(), if more => writable,
             () = lane.flushed(), if !more => Ok(()),
             _ = tick.tick() => look(peer, lane, &mut judge),
         };
@@ -110,14 +113,14 @@ async fn converse(
         if !lane.is_open() {
             return std::io::Error::other("the lane was closed or full");
         }
-        match write_frames(lane, stream) {
+        match write_frames(lane, &writer) {
             Ok(left) => more = left,
             Err(error) => return error,
         }
     }
 }
 
-fn write_frames(lane: &Lane, stream: &TcpStream) -> std::io::Result<bool> {
+fn write_frames(lane: &Lane, stream: &WriteHalf<'_>) -> std::io::Result<bool> {
     loop {
         match lane.write_with(|bytes| stream.try_write(bytes)) {
             Ok(true) => {}
@@ -198,19 +201,18 @@ fn look(peer: &Peer, lane: &Lane, judge: &mut Judge) -> std::io::Result<()> {
     Ok(())
 }
 
-/// Reads what is there and gives out every whole frame.
-pub fn read_answers(
-    buf: &mut Vec<u8>,
-    stream: &TcpStream,
-    mut each: impl FnMut(Frame<'_>) -> std::io::Result<()>,
-) -> std::io::Result<()> {
+/// Waits for bytes and reads what is there. After a short read the runtime knows that there is no more, and does not ask
+/// the system again before it says so. May be cancelled: what was read is in `buf`.
+pub async fn read_more(stream: &mut ReadHalf<'_>, buf: &mut Vec<u8>) -> std::io::Result<()> {
     buf.reserve(READ_BYTES);
-    match stream.try_read_buf(buf) {
-        Ok(0) => return Err(std::io::ErrorKind::UnexpectedEof.into()),
-        Ok(_) => {}
-        Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => return Ok(()),
-        Err(error) => return Err(error),
+    match stream.read_buf(buf).await? {
+        0 => Err(std::io::ErrorKind::UnexpectedEof.into()),
+        _ => Ok(()),
     }
+}
+
+/// Gives out every whole frame in `buf` and takes it off.
+fn each_frame(buf: &mut Vec<u8>, mut each: impl FnMut(Frame<'_>) -> std::io::Result<()>) -> std::io::Result<()> {
     let mut at = 0;
     while let Some((frame, len)) = next_frame(buf.get(at..).unwrap_or_default()).map_err(invalid)? {
         each(frame)?;
@@ -220,7 +222,8 @@ pub fn read_answers(
     Ok(())
 }
 
-fn invalid(error: crate::base::wire::WireError) -> std::io::Error {
+/// A peer's bytes that make no sense, as an error of its connection.
+pub fn invalid(error: crate::base::wire::WireError) -> std::io::Error {
     std::io::Error::new(std::io::ErrorKind::InvalidData, error)
 }
 

@@ -10,7 +10,7 @@
 use super::limits::ProtocolError;
 
 /// A word's place in the unquoted text: first byte and one past the last.
-pub(super) type Range = (u32, u32);
+pub type Range = (u32, u32);
 
 /// Splits `line` into words. Their unquoted bytes are appended to `text`, their places in it passed to `word`.
 pub(super) fn split(line: &[u8], text: &mut Vec<u8>, mut word: impl FnMut(Range)) -> Result<(), ProtocolError> {

@@ -18,6 +18,7 @@ mod properties;
 mod reply;
 mod scanner;
 
+pub use inline::Range;
 pub use limits::{Limits, ProtocolError};
 pub use number::parse_i64;
 pub use reply::{Proto, Reply};

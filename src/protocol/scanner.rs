@@ -44,6 +44,18 @@ pub struct Args<'a> {
 }
 
 impl<'a> Args<'a> {
+    /// The arguments that lie in these places of a request's `bytes`, as an earlier scan found them.
+    #[inline]
+    pub fn at(bytes: &'a [u8], ranges: &'a [Range]) -> Args<'a> {
+        Args { bytes, ranges }
+    }
+
+    /// Where they lie in the request's bytes; means nothing for an inline request.
+    #[inline]
+    pub fn ranges(self) -> &'a [Range] {
+        self.ranges
+    }
+
     /// How many there are; at least 1 after [`Scan::Request`].
     #[inline]
     pub fn len(self) -> usize {
@@ -181,6 +193,18 @@ impl Scanner {
     #[inline]
     pub fn args<'a>(&'a self, buf: &'a [u8]) -> Args<'a> {
         Args { bytes: if self.is_inline { &self.unquoted } else { buf }, ranges: &self.ranges }
+    }
+
+    /// Whether the last request was an inline one, whose arguments are kept here and not in the buffer.
+    #[inline]
+    pub fn is_inline(&self) -> bool {
+        self.is_inline
+    }
+
+    /// Forgets what was understood of a request that has not all arrived: the next scan starts at its first byte.
+    pub fn restart(&mut self) {
+        self.stage = Stage::Start;
+        self.missing = 0;
     }
 
     /// After [`Scan::Incomplete`]: how many more bytes the request has at the very least. A hint for sizing the next read;

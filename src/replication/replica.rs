@@ -12,21 +12,26 @@
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 
+use smallvec::SmallVec;
 use tokio::net::TcpStream;
+use tokio::net::tcp::WriteHalf;
 
 use crate::base::metrics::{Count, Registry};
 use crate::base::version::Actor;
 use crate::base::wire::{Reader, WireError, put_u64};
-use crate::peer::frame::{Frame, KeyRef, Kind, Refusal, Verify, put_ack, put_frame, put_refused};
+use crate::peer::frame::{Frame, KeyRef, Kind, Refusal, Verify, next_frame, put_ack, put_frame, put_refused};
 use crate::peer::handshake::Hello;
-use crate::peer::link::read_answers;
+use crate::peer::link::{invalid, read_more};
 use crate::store::mutation::Delta;
 use crate::store::slot::{Applied, Name};
 use crate::store::state::State;
-use crate::store::{Store, hash_name};
+use crate::store::{Spot, Store, hash_name, in_database};
 
 /// Most bytes of answers that a peer may leave unread.
 const ANSWER_BYTES_MAX: usize = 64 << 20;
+
+/// Most frames whose keys are looked for at once.
+const WINDOW_FRAMES_MAX: usize = 32;
 
 /// One lane's state at the replica.
 pub struct Replica {
@@ -59,8 +64,8 @@ impl Replica {
     }
 
     /// Serves the lane until its connection ends.
-    pub async fn serve(mut self, stream: TcpStream) -> std::io::Error {
-        let end = self.converse(&stream).await;
+    pub async fn serve(mut self, mut stream: TcpStream) -> std::io::Error {
+        let end = self.converse(&mut stream).await;
         tracing::debug!(
             received = self.received,
             acked = self.acked,
@@ -70,35 +75,53 @@ impl Replica {
         end
     }
 
-    async fn converse(&mut self, stream: &TcpStream) -> std::io::Error {
+    async fn converse(&mut self, stream: &mut TcpStream) -> std::io::Error {
+        let (mut reader, writer) = stream.split();
         let mut buf = Vec::new();
         loop {
-            let ready = if self.out.is_empty() {
-                stream.readable().await
-            } else {
-                tokio::select! {
-                    ready = stream.readable() => ready,
-                    ready = stream.writable() => ready,
-                }
+            let step = tokio::select! {
+                biased;
+                read = read_more(&mut reader, &mut buf) => read.and_then(|()| self.take_all(&mut buf)),
+                ready = writer.writable(), if !self.out.is_empty() => ready,
             };
-            if let Err(error) = ready {
-                return error;
-            }
-            let now_ms = self.store.clock.now_ms();
-            let read = read_answers(&mut buf, stream, |frame| {
-                self.take(frame, now_ms).map_err(|error| std::io::Error::new(std::io::ErrorKind::InvalidData, error))
-            });
-            if let Err(error) = read {
-                return error;
-            }
-            self.acknowledge();
-            if let Err(error) = self.write(stream) {
+            if let Err(error) = step.and_then(|()| self.write(&writer)) {
                 return error;
             }
         }
     }
 
-    fn write(&mut self, stream: &TcpStream) -> std::io::Result<()> {
+    /// Does what all whole frames in `buf` say, a window of them at a time, so that the memory of their keys is on its
+    /// way when their turn comes, and acknowledges them together.
+    fn take_all(&mut self, buf: &mut Vec<u8>) -> std::io::Result<()> {
+        let store = self.store.clone();
+        let (now_ms, is_warm) = (store.clock.now_ms(), (self.is_warm)());
+        let mut at = 0;
+        loop {
+            let mut window: SmallVec<[(Frame<'_>, Option<Spot>); WINDOW_FRAMES_MAX]> = SmallVec::new();
+            while window.len() < WINDOW_FRAMES_MAX
+                && let Some((frame, len)) = next_frame(buf.get(at..).unwrap_or_default()).map_err(invalid)?
+            {
+                let spot = spot_of(&frame);
+                spot.into_iter().for_each(|spot| store.prefetch_slot(spot));
+                window.push((frame, spot));
+                at += len;
+            }
+            let spots = || window.iter().filter_map(|(_, spot)| *spot);
+            spots().for_each(|spot| store.prefetch_index(spot));
+            spots().for_each(|spot| store.prefetch_entry(spot));
+            for (frame, spot) in &window {
+                self.take(*frame, *spot, now_ms, is_warm).map_err(invalid)?;
+            }
+            if window.len() < WINDOW_FRAMES_MAX {
+                break;
+            }
+        }
+        buf.drain(..at);
+        self.acknowledge();
+        Ok(())
+    }
+
+    fn write(&mut self, stream: &WriteHalf<'_>) -> std::io::Result<()> {
         while !self.out.is_empty() {
             match stream.try_write(&self.out) {
                 Ok(written) => drop(self.out.drain(..written)),
@@ -113,18 +136,22 @@ impl Replica {
     }
 
     /// Does what one frame says.
-    fn take(&mut self, frame: Frame<'_>, now_ms: u64) -> Result<(), WireError> {
+    fn take(&mut self, frame: Frame<'_>, spot: Option<Spot>, now_ms: u64, is_warm: bool) -> Result<(), WireError> {
         self.received += 1;
-        match frame.kind {
-            Kind::Delta => self.delta(frame.body, now_ms),
-            Kind::Verify => self.verify(frame.body, now_ms),
-            Kind::State => self.state(frame.body, now_ms),
-            Kind::Heartbeat => Ok(()),
-            Kind::Ack | Kind::Mismatch | Kind::Refused => Err(WireError),
+        match (frame.kind, spot) {
+            (Kind::Delta, Some(spot)) => self.delta(frame.body, spot, now_ms),
+            (Kind::Verify, Some(_)) if !is_warm => {
+                self.refuse(Refusal::Warming);
+                Ok(())
+            }
+            (Kind::Verify, Some(spot)) => self.verify(frame.body, spot, now_ms),
+            (Kind::State, _) => self.state(frame.body, now_ms),
+            (Kind::Heartbeat, _) => Ok(()),
+            _ => Err(WireError),
         }
     }
 
-    fn delta(&mut self, body: &[u8], now_ms: u64) -> Result<(), WireError> {
+    fn delta(&mut self, body: &[u8], spot: Spot, now_ms: u64) -> Result<(), WireError> {
         let store = self.store.clone();
         let delta = Delta::decode(&mut Reader::new(body), self.sender, &store.actors)?;
         if store.clock.observe(delta.version.dot.hlc, now_ms).is_err() {
@@ -132,7 +159,7 @@ impl Replica {
             return Ok(());
         }
         let rules = store.rules(now_ms);
-        let name = Name { db: delta.db, key: delta.key, hash: hash_name(delta.db, delta.key) };
+        let name = Name { db: delta.db, key: delta.key, hash: in_database(delta.db, spot.hash) };
         let mut table = store.table(delta.slot);
         if table.apply_delta(name, &delta, &rules) == Applied::NeedsState {
             let waiting = self.deltas_of.entry((delta.db, delta.key.into())).or_default();
@@ -148,16 +175,12 @@ impl Replica {
         Ok(())
     }
 
-    fn verify(&mut self, body: &[u8], now_ms: u64) -> Result<(), WireError> {
+    fn verify(&mut self, body: &[u8], spot: Spot, now_ms: u64) -> Result<(), WireError> {
         let store = self.store.clone();
         let verify = Verify::read(body, self.sender, &store.actors)?;
-        if !(self.is_warm)() {
-            self.refuse(Refusal::Warming);
-            return Ok(());
-        }
         let KeyRef { slot, db, key } = verify.name;
         let table = store.table(slot);
-        let entry = table.find(Name { db, key, hash: hash_name(db, key) });
+        let entry = table.find(Name { db, key, hash: in_database(db, spot.hash) });
         let agrees = match (entry, &verify.version) {
             (Some(entry), Some(version)) => {
                 let is_same = entry.dot() == version.dot
@@ -232,6 +255,15 @@ impl Replica {
     }
 }
 
+/// Where the key of a delta or a verify belongs; both begin with its name. `None` for other frames and for nonsense.
+fn spot_of(frame: &Frame<'_>) -> Option<Spot> {
+    let KeyRef { slot, key, .. } = match frame.kind {
+        Kind::Delta | Kind::Verify => KeyRef::read(&mut Reader::new(frame.body)).ok()?,
+        _ => return None,
+    };
+    Some(Spot { slot, hash: hash_name(0, key) })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -273,7 +305,8 @@ mod tests {
     }
 
     fn take(replica: &mut Replica, kind: Kind, body: &[u8]) {
-        replica.take(Frame { kind, body }, NOW_MS).expect("a frame that makes sense");
+        let frame = Frame { kind, body };
+        replica.take(frame, spot_of(&frame), NOW_MS, true).expect("a frame that makes sense");
         replica.acknowledge();
     }
 

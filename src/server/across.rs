@@ -22,9 +22,9 @@ use crate::protocol::client::{Value, encode_command};
 use crate::protocol::{Args, Proto};
 use crate::replication::coordinator::View;
 use crate::server::batch::UNKNOWN_OUTCOME;
-use crate::server::connection::{command_limits, wall_us};
 use crate::server::exec::Attempt;
 use crate::server::gather::values_of;
+use crate::server::settings::{command_limits, wall_us};
 use crate::server::transaction::Watched;
 use crate::server::wait::{Job, PATIENCE, decoded, garbled, scanned};
 

@@ -5,14 +5,14 @@
 //! was contradicted is run again; one whose write can no longer be confirmed becomes an error. Nothing is sent before
 //! that.
 
-use std::collections::BTreeMap;
+use std::ops::Range;
 use std::rc::Rc;
 use std::task::{Context, Waker};
 use std::time::{Duration, Instant};
 
 use crate::protocol::Proto;
 use crate::replication::coordinator::{Outcome, Waits};
-use crate::server::forward::{Call, Fate};
+use crate::server::forward::{Call, Fate, parts};
 
 /// What a client reads when a write reached its coordinator and may or may not have reached enough replicas.
 pub const UNKNOWN_OUTCOME: &str =
@@ -62,17 +62,37 @@ pub struct Place {
     pub number: u32,
 }
 
+/// Who is asked, and how.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Target {
+    /// The node, by its place in the view.
+    pub peer: u16,
+    /// `forward::ask` bits.
+    pub flags: u8,
+    /// The database.
+    pub db: u8,
+}
+
+/// Requests that one other node is asked to run, in one frame, in their order.
+#[derive(Debug)]
+struct Question {
+    /// `None` when nobody could be asked: then they have to be run again.
+    target: Option<Target>,
+    call: Option<Rc<Call>>,
+    holes: Vec<Hole>,
+}
+
 /// A reply that another node will give.
 #[derive(Debug)]
-pub struct Hole {
+struct Hole {
     /// Where it belongs.
-    pub reply: Place,
-    /// The question.
-    pub call: Rc<Call>,
-    /// How to ask again.
-    pub ask: Ask,
+    reply: Place,
+    /// The request.
+    ask: Ask,
     /// Whether asking twice does no harm.
-    pub is_idempotent: bool,
+    is_idempotent: bool,
+    /// Its client does not want the reply.
+    is_silent: bool,
 }
 
 /// See the head of the file.
@@ -84,12 +104,13 @@ pub struct Batch {
     pub waits: Waits,
     /// Replies that depend on `waits`.
     pub pending: Vec<Pending>,
-    /// Replies to come from elsewhere.
-    pub holes: Vec<Hole>,
+    /// What other nodes are asked.
+    questions: Vec<Question>,
     /// Bytes of requests that may have to be run again.
     pub requests: Vec<u8>,
-    /// Replacements for stretches of `out`.
-    patches: BTreeMap<Place, Vec<u8>>,
+    /// Replacements for stretches of `out`, each a stretch of `patched`; of several for one place the last one counts.
+    patches: Vec<(Place, Span)>,
+    patched: Vec<u8>,
     places: u32,
     /// When the batch's bytes were read.
     pub started: Instant,
@@ -113,9 +134,10 @@ impl Batch {
             out: Vec::new(),
             waits: Waits::new(),
             pending: Vec::new(),
-            holes: Vec::new(),
+            questions: Vec::new(),
             requests: Vec::new(),
-            patches: BTreeMap::new(),
+            patches: Vec::new(),
+            patched: Vec::new(),
             places: 0,
             started,
             answered: [0; 3],
@@ -124,7 +146,7 @@ impl Batch {
 
     /// True when the replies may go out as they are.
     pub fn is_settled(&self) -> bool {
-        self.waits.is_empty() && self.holes.is_empty()
+        self.waits.is_empty() && self.questions.is_empty()
     }
 
     /// Keeps a request's bytes in case it has to be run again.
@@ -142,14 +164,48 @@ impl Batch {
 
     /// Leaves a hole for a request that nobody has run, so that it will be asked for again.
     pub fn ask_again(&mut self, request: &[u8], db: u8, proto: Proto) {
-        let reply = self.place(self.out.len());
         let ask = self.keep(request, db, proto);
-        self.holes.push(Hole { reply, call: Call::not_run(), ask, is_idempotent: true });
+        self.leave_hole(None, ask, true);
+    }
+
+    /// Waits for a reply that something on this node will give.
+    pub fn wait_for(&mut self, reply: Place, ask: Ask, call: Rc<Call>) {
+        let hole = Hole { reply, ask, is_idempotent: false, is_silent: false };
+        self.questions.push(Question { target: None, call: Some(call), holes: vec![hole] });
     }
 
     /// Replaces a reply.
-    pub fn patch(&mut self, reply: Place, bytes: Vec<u8>) {
-        self.patches.insert(reply, bytes);
+    pub fn patch(&mut self, reply: Place, bytes: &[u8]) {
+        let from = self.patched.len() as u32;
+        self.patched.extend_from_slice(bytes);
+        self.patches.push((reply, Span { from, to: self.patched.len() as u32 }));
+    }
+
+    /// Leaves a place for a reply that `target` will give. Requests for one target go together; those for one node stay
+    /// in their order.
+    pub fn leave_hole(&mut self, target: Option<Target>, ask: Ask, is_idempotent: bool) {
+        let reply = self.place(self.out.len());
+        let hole = Hole { reply, ask, is_idempotent, is_silent: false };
+        let peer = |target: Option<Target>| target.map(|target| target.peer);
+        let last = self.questions.iter_mut().rev().find(|question| peer(question.target) == peer(target));
+        match last.filter(|question| question.target == target && question.call.is_none()) {
+            Some(question) => question.holes.push(hole),
+            None => self.questions.push(Question { target, call: None, holes: vec![hole] }),
+        }
+    }
+
+    /// Has every question asked that was not asked yet. `ask` is given who to ask and what appends the requests.
+    pub fn ask(&mut self, ask: impl Fn(Target, &mut dyn FnMut(&mut Vec<u8>)) -> Rc<Call>) {
+        for question in self.questions.iter_mut().filter(|question| question.call.is_none()) {
+            let Some(target) = question.target else { continue };
+            let holes = &question.holes;
+            let mut write = |out: &mut Vec<u8>| {
+                for Span { from, to } in holes.iter().map(|hole| hole.ask.request) {
+                    out.extend_from_slice(self.requests.get(from as usize..to as usize).unwrap_or_default());
+                }
+            };
+            question.call = Some(ask(target, &mut write));
+        }
     }
 
     /// Takes back what the last request has written from `from` on, and what it waits for.
@@ -164,7 +220,9 @@ impl Batch {
         self.out.truncate(from);
         let is_before = |place: &Place| (place.span.to as usize) <= from && place.span.from as usize != from;
         self.pending.retain(|pending| is_before(&pending.reply));
-        self.holes.retain(|hole| is_before(&hole.reply));
+        for hole in self.questions.iter_mut().flat_map(|question| &mut question.holes) {
+            hole.is_silent |= !is_before(&hole.reply);
+        }
     }
 
     /// Looks at what the batch waits for: true when all is known. What has to be run again is given to `again`; then the
@@ -191,24 +249,51 @@ impl Batch {
     }
 
     fn poll_holes(&mut self, cx: &Context<'_>, again: &mut Vec<Again>) -> bool {
-        let mut settled = true;
-        let mut filled = Vec::new();
-        self.holes.retain(|hole| {
-            let reply = hole.reply;
-            match hole.call.poll(cx) {
-                Fate::Waiting => {
-                    settled = false;
-                    return true;
-                }
-                Fate::Replied(bytes) => filled.push((reply, bytes)),
-                Fate::NotRun => again.push(Again { reply, ask: hole.ask }),
-                Fate::Unknown if hole.is_idempotent => again.push(Again { reply, ask: hole.ask }),
-                Fate::Unknown => filled.push((reply, format!("-{UNKNOWN_OUTCOME}\r\n").into_bytes())),
+        if self.questions.is_empty() {
+            return true;
+        }
+        let mut waiting = Vec::new();
+        for question in std::mem::take(&mut self.questions) {
+            let fate = question.call.as_ref().map_or(Fate::NotRun, |call| call.poll(cx));
+            if fate == Fate::Waiting {
+                waiting.push(question);
+                continue;
             }
-            false
-        });
-        self.patches.extend(filled);
-        settled
+            self.fill(question.holes, fate, again);
+        }
+        self.questions = waiting;
+        self.questions.is_empty()
+    }
+
+    /// Puts the answer to a question where it belongs.
+    fn fill(&mut self, holes: Vec<Hole>, fate: Fate, again: &mut Vec<Again>) {
+        let mut holes = holes.into_iter();
+        let mut nobody_ran = fate == Fate::NotRun;
+        if let Fate::Replied(answer) = fate {
+            let base = self.patched.len() as u32;
+            for part in parts(&answer) {
+                let Some(hole) = holes.next() else { break };
+                match part {
+                    Some(span) => {
+                        let span = Span { from: base + span.start as u32, to: base + span.end as u32 };
+                        self.patches.extend((!hole.is_silent).then_some((hole.reply, span)));
+                    }
+                    None => again.extend(hole.again()),
+                }
+            }
+            match base {
+                0 => self.patched = answer,
+                _ => self.patched.extend_from_slice(&answer),
+            }
+            nobody_ran = false;
+        }
+        for hole in holes {
+            if nobody_ran || hole.is_idempotent {
+                again.extend(hole.again());
+            } else if !hole.is_silent {
+                self.patch(hole.reply, format!("-{UNKNOWN_OUTCOME}\r\n").as_bytes());
+            }
+        }
     }
 
     /// All waits are over: turns what they mean into replies.
@@ -225,7 +310,7 @@ impl Batch {
                     }
                 }
                 None if any_unknown && unknown(pending.wait) => {
-                    self.patches.insert(pending.reply, format!("-{UNKNOWN_OUTCOME}\r\n").into_bytes());
+                    self.patch(pending.reply, format!("-{UNKNOWN_OUTCOME}\r\n").as_bytes());
                 }
                 None => {}
             }
@@ -233,14 +318,30 @@ impl Batch {
     }
 
     /// Appends the replies with everything put in its place.
-    pub fn finish(self, to: &mut Vec<u8>) {
-        let mut at = 0;
-        for (place, bytes) in &self.patches {
+    pub fn finish(mut self, to: &mut Vec<u8>) {
+        self.sort_patches();
+        self.write(0..self.out.len(), to);
+    }
+
+    /// Readies the batch for [`Batch::write`].
+    pub fn sort_patches(&mut self) {
+        self.patches.sort_by_key(|(place, _)| *place);
+    }
+
+    /// Appends the replies in this stretch of `out`, which cuts none in two, with everything put in its place.
+    pub fn write(&self, range: Range<usize>, to: &mut Vec<u8>) {
+        let first = self.patches.partition_point(|(place, _)| (place.span.from as usize) < range.start);
+        let mut patches = self.patches.iter().skip(first).peekable();
+        let mut at = range.start;
+        while let Some((place, span)) = patches.next_if(|(place, _)| place.span.to as usize <= range.end) {
+            if patches.peek().is_some_and(|(next, _)| next == place) {
+                continue;
+            }
             to.extend_from_slice(self.out.get(at..place.span.from as usize).unwrap_or_default());
-            to.extend_from_slice(bytes);
+            to.extend_from_slice(self.patched.get(span.from as usize..span.to as usize).unwrap_or_default());
             at = place.span.to as usize;
         }
-        to.extend_from_slice(self.out.get(at..).unwrap_or_default());
+        to.extend_from_slice(self.out.get(at..range.end).unwrap_or_default());
     }
 
     /// Takes over what a request that was run again waits for, as the reply at `reply`.
@@ -256,10 +357,19 @@ impl Batch {
             let read = pending.read.map(|(number, ask)| (number, moved(ask)));
             self.pending.push(Pending { reply, wait: pending.wait + base, read });
         }
-        if again.holes.is_empty() {
-            self.patches.insert(reply, again.out);
+        if again.questions.is_empty() {
+            self.patch(reply, &again.out);
         }
-        self.holes.extend(again.holes.into_iter().map(|hole| Hole { reply, ask: moved(hole.ask), ..hole }));
+        self.questions.extend(again.questions.into_iter().map(|mut question| {
+            question.holes.iter_mut().for_each(|hole| (hole.reply, hole.ask) = (reply, moved(hole.ask)));
+            question
+        }));
+    }
+}
+
+impl Hole {
+    fn again(self) -> Option<Again> {
+        (!self.is_silent).then_some(Again { reply: self.reply, ask: self.ask })
     }
 }
 

@@ -15,21 +15,21 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
+use tokio::io::{AsyncRead, ReadBuf};
 use tokio::net::TcpStream;
 
-use crate::base::config::QuorumMode;
 use crate::base::metrics::{Class, Count};
-use crate::commands::spec::CommandLimits;
-use crate::protocol::{Limits, Proto, ProtocolError, Reply, Scan, Scanner};
+use crate::protocol::{ProtocolError, Reply, Scan, Scanner};
 use crate::replication::coordinator::View;
-use crate::replication::routing::Quorum;
-use crate::server::batch::{Again, Batch, Hole};
+use crate::server::batch::{Again, Batch};
 use crate::server::clients::{Client, ReplyMode};
 use crate::server::commands::connection::Session;
 use crate::server::dispatch::{Origin, Run, Step};
 use crate::server::pubsub::mailbox::Found;
+use crate::server::settings::{Consistency, scan_limits};
 use crate::server::transaction::Transaction;
 use crate::server::wait::{self, Waiting};
+use crate::server::window::{self, Ending, Request};
 use crate::server::worker::Worker;
 
 /// Most batches that may be held for replicas before the connection stops reading.
@@ -42,17 +42,6 @@ const AGAIN_MAX: Duration = Duration::from_secs(2);
 pub const NOBODY_IN_TIME: &str = "CLUSTERDOWN too few replicas of this hash slot answered in time";
 /// How long to wait before asking again.
 pub const AGAIN_PAUSE: Duration = Duration::from_millis(3);
-
-/// What a connection has told us about consistency: RONDO.CONSISTENCY.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
-pub struct Consistency {
-    /// W, if it asked for one.
-    pub write: Option<usize>,
-    /// R, if it asked for one.
-    pub read: Option<usize>,
-    /// Strict or sloppy, if it asked for either.
-    pub strict: Option<bool>,
-}
 
 /// The state of a connection that its requests see.
 #[derive(Clone)]
@@ -217,27 +206,19 @@ impl Connection {
                 return Ok(true);
             }
         }
-        if self.stream.poll_read_ready(cx)?.is_pending() {
-            return Ok(false);
-        }
         let worker = self.worker.clone();
         let mut shared = worker.input.borrow_mut();
-        shared.clear();
-        match self.stream.try_read_buf(&mut *shared) {
-            Ok(0) => self.is_eof = true,
-            Ok(count) => {
-                self.worker.metrics.count(Count::NetInputBytes, count as u64);
-                if self.input.is_empty() {
-                    self.run_input(&shared);
-                } else {
-                    let mut input = std::mem::take(&mut self.input);
-                    input.extend_from_slice(&shared);
-                    drop(shared);
-                    self.run_input(&input);
-                }
-            }
-            Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => {}
-            Err(error) => return Err(error),
+        let Poll::Ready(count) = poll_read(&mut self.stream, cx, &mut shared)? else { return Ok(false) };
+        self.is_eof = count == 0;
+        self.worker.metrics.count(Count::NetInputBytes, count as u64);
+        let read = shared.get(..count).unwrap_or_default();
+        if self.input.is_empty() {
+            self.run_input(read);
+        } else {
+            let mut input = std::mem::take(&mut self.input);
+            input.extend_from_slice(read);
+            drop(shared);
+            self.run_input(&input);
         }
         Ok(true)
     }
@@ -251,8 +232,8 @@ impl Connection {
         if let Some(rest) = input.get(used..).filter(|rest| !rest.is_empty()) {
             self.input.extend_from_slice(rest);
         }
-        self.worker.flush_lanes(&view);
-        self.worker.count_lookups();
+        worker.send_off(&view, &mut batch);
+        worker.count_lookups();
         if batch.is_settled() && self.held.is_empty() {
             note_answered(&worker, &batch);
             if self.output.is_empty() {
@@ -266,74 +247,60 @@ impl Connection {
         }
     }
 
+    /// Runs the whole requests at the start of `input`, a window of them at a time, and gives the bytes that they took.
     fn run_requests(&mut self, input: &[u8], view: &View, batch: &mut Batch) -> usize {
         let worker = self.worker.clone();
-        let settings = worker.shared.node.config.settings();
-        let now_us = wall_us();
-        let limits = scan_limits(&settings, self.talk.session.authenticated);
+        let mut window = worker.window.borrow_mut();
         let mut used = 0;
-        while let Some(rest) = input.get(used..).filter(|rest| !rest.is_empty()) {
-            let limits = Limits { authenticated: self.talk.session.authenticated, ..limits };
-            let consumed = match self.scanner.scan(rest, &limits) {
-                Ok(Scan::Incomplete) => break,
-                Ok(Scan::Empty { consumed }) => {
-                    used += consumed;
-                    continue;
+        loop {
+            let is_known = self.talk.session.authenticated;
+            // What a request may be depends on whether the one before it was the right AUTH.
+            let most = if is_known { window::REQUESTS_MAX } else { 1 };
+            let limits = scan_limits(&worker.shared.node.config.settings(), is_known);
+            let rest = input.get(used..).unwrap_or_default();
+            let ending = window.fill(&mut self.scanner, rest, &limits, most, &worker.shared.node.store);
+            let Talk { session, transaction, consistency } = &mut self.talk;
+            let mut run =
+                Run::new(&worker, view, &self.client, (session, transaction), *consistency, batch, Origin::Client);
+            let mut stopped_at = None;
+            for (request, end) in window.requests(&self.scanner, rest) {
+                if request.row.is_none() && request.args.is_http() {
+                    run.session.closing = true;
+                    run.batch.out.clear();
+                    return input.len();
                 }
-                Ok(Scan::Request { consumed }) => consumed,
-                Err(error) => {
+                let (mode, from) = (self.client.reply_mode(), run.batch.out.len());
+                if run.request(&request) != Step::Done {
+                    self.alone = Some(request.bytes.to_vec());
+                    stopped_at = Some(end);
+                    break;
+                }
+                mute(&self.client, mode, from, run.batch);
+                if run.session.closing {
+                    return input.len();
+                }
+                if run.session.authenticated != is_known {
+                    stopped_at = Some(end);
+                    break;
+                }
+            }
+            if let Some(end) = stopped_at {
+                self.scanner.restart();
+                used += end;
+                if self.alone.is_some() {
+                    return used;
+                }
+                continue;
+            }
+            used += window.end();
+            match ending {
+                Ending::Full => {}
+                Ending::Dry => return used,
+                Ending::Malformed(error) => {
                     self.refuse(&error, batch);
                     return input.len();
                 }
-            };
-            let args = self.scanner.args(rest);
-            let bytes = rest.get(..consumed).unwrap_or_default();
-            used += consumed;
-            if args.is_http() {
-                self.talk.session.closing = true;
-                batch.out.clear();
-                return input.len();
             }
-            let from = batch.out.len();
-            let mut run = Run {
-                worker: &worker,
-                view,
-                client: &self.client,
-                session: &mut self.talk.session,
-                transaction: &mut self.talk.transaction,
-                batch,
-                quorum: quorum_of(&settings, self.talk.consistency, view),
-                limits: command_limits(&settings),
-                origin: Origin::Client,
-                now_us,
-                not_run: false,
-            };
-            let mode = self.client.reply_mode();
-            let step = run.request(args, bytes);
-            if step != Step::Done {
-                self.alone = Some(bytes.to_vec());
-                break;
-            }
-            self.mute(mode, from, batch);
-            if self.talk.session.closing {
-                return input.len();
-            }
-        }
-        used
-    }
-
-    /// CLIENT REPLY OFF and SKIP: takes back what was written.
-    fn mute(&self, before: ReplyMode, from: usize, batch: &mut Batch) {
-        let after = self.client.reply_mode();
-        if before == ReplyMode::On && after == ReplyMode::On {
-            return;
-        }
-        let silent = before != ReplyMode::On && after != ReplyMode::On || after == ReplyMode::Off;
-        if silent {
-            batch.silence(from);
-        }
-        if before == ReplyMode::SkipNext && after == ReplyMode::SkipNext {
-            self.client.set_reply_mode(ReplyMode::On);
         }
     }
 
@@ -379,7 +346,7 @@ impl Connection {
         let Some(mut batch) = self.held.pop_front() else { return };
         for again in std::mem::take(&mut self.again) {
             if batch.started.elapsed() > AGAIN_MAX {
-                batch.patch(again.reply, format!("-{NOBODY_IN_TIME}\r\n").into_bytes());
+                batch.patch(again.reply, format!("-{NOBODY_IN_TIME}\r\n").as_bytes());
                 continue;
             }
             let span = again.ask.request;
@@ -390,11 +357,10 @@ impl Connection {
                 Some(one) => batch.adopt(again.reply, one),
                 None => {
                     let call = wait::later(worker.clone(), self.client.clone(), talk, request);
-                    batch.holes.push(Hole { reply: again.reply, call, ask: again.ask, is_idempotent: false });
+                    batch.wait_for(again.reply, again.ask, call);
                 }
             }
         }
-        worker.flush_lanes(&view);
         self.held.push_front(batch);
     }
 
@@ -422,29 +388,42 @@ impl Drop for Connection {
     }
 }
 
+/// CLIENT REPLY OFF and SKIP: takes back what was written from `from` on.
+#[inline]
+fn mute(client: &Client, before: ReplyMode, from: usize, batch: &mut Batch) {
+    let after = client.reply_mode();
+    if before == ReplyMode::On && after == ReplyMode::On {
+        return;
+    }
+    let silent = before != ReplyMode::On && after != ReplyMode::On || after == ReplyMode::Off;
+    if silent {
+        batch.silence(from);
+    }
+    if before == ReplyMode::SkipNext && after == ReplyMode::SkipNext {
+        client.set_reply_mode(ReplyMode::On);
+    }
+}
+
+/// Reads once into `buf`, which is used from its start, and gives how much; 0 at the stream's end. After a short read
+/// the runtime knows that there is no more, and does not ask the system again before it says so.
+pub fn poll_read(stream: &mut TcpStream, cx: &mut Context<'_>, buf: &mut [u8]) -> Poll<std::io::Result<usize>> {
+    let mut buf = ReadBuf::new(buf);
+    Pin::new(stream).poll_read(cx, &mut buf).map_ok(|()| buf.filled().len())
+}
+
 /// Runs one request again, on its own; `None`, with nothing done, when it has to be alone by now.
 fn run_one(worker: &Worker, view: &View, client: &Client, talk: &mut Talk, request: &[u8]) -> Option<Batch> {
     let mut batch = Batch::new(Instant::now());
-    let settings = worker.shared.node.config.settings();
+    let limits = scan_limits(&worker.shared.node.config.settings(), true);
     let mut scanner = Scanner::new();
-    if let Ok(Scan::Request { .. }) = scanner.scan(request, &scan_limits(&settings, true)) {
-        let mut run = Run {
-            worker,
-            view,
-            client,
-            session: &mut talk.session,
-            transaction: &mut talk.transaction,
-            batch: &mut batch,
-            quorum: quorum_of(&settings, talk.consistency, view),
-            limits: command_limits(&settings),
-            origin: Origin::Part,
-            now_us: wall_us(),
-            not_run: false,
-        };
-        if run.request(scanner.args(request), request) != Step::Done {
+    if let Ok(Scan::Request { .. }) = scanner.scan(request, &limits) {
+        let state = (&mut talk.session, &mut talk.transaction);
+        let mut run = Run::new(worker, view, client, state, talk.consistency, &mut batch, Origin::Part);
+        if run.request(&Request::new(scanner.args(request), request)) != Step::Done {
             return None;
         }
     }
+    worker.send_off(view, &mut batch);
     Some(batch)
 }
 
@@ -456,43 +435,4 @@ fn note_answered(worker: &Worker, batch: &Batch) {
             worker.metrics.answered(class, us, count);
         }
     }
-}
-
-/// The limits of the scanner by the options.
-pub fn scan_limits(settings: &crate::base::config::Settings, authenticated: bool) -> Limits {
-    Limits {
-        bulk_bytes_max: settings.proto_max_bulk_len as usize,
-        request_bytes_max: settings.client_query_buffer_limit as usize,
-        authenticated,
-        ..Limits::default()
-    }
-}
-
-/// The limits of commands by the options.
-pub fn command_limits(settings: &crate::base::config::Settings) -> CommandLimits {
-    CommandLimits {
-        string_bytes_max: settings.proto_max_bulk_len as usize,
-        databases: u8::try_from(settings.databases).unwrap_or(u8::MAX),
-    }
-}
-
-/// W and R of a connection: what it asked for, or the options, capped by how many replicas there are.
-pub fn quorum_of(settings: &crate::base::config::Settings, wish: Consistency, view: &View) -> Quorum {
-    let replicas = view.replicas.max(1);
-    Quorum {
-        write: wish.write.unwrap_or(settings.write_quorum).clamp(1, replicas),
-        read: wish.read.unwrap_or(settings.read_quorum).clamp(1, replicas),
-        strict: wish.strict.unwrap_or(settings.quorum_mode == QuorumMode::Strict),
-    }
-}
-
-/// The wall clock in microseconds since 1970.
-pub fn wall_us() -> u64 {
-    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
-    now.as_micros() as u64
-}
-
-/// The protocol version that a question asks for.
-pub fn proto_of(flags: u8) -> Proto {
-    if flags & crate::server::forward::ask::RESP3 != 0 { Proto::Resp3 } else { Proto::Resp2 }
 }

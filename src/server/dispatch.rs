@@ -6,25 +6,32 @@
 //!
 //! Nothing in this file waits.
 
+use smallvec::SmallVec;
+
 use crate::base::ids::{Slot, slot_of};
 use crate::base::metrics::{Class, Count};
-use crate::base::version::Version;
-use crate::commands::spec::{Command, CommandLimits, Cx, Handler, NodeCommand, flag};
-use crate::commands::{CommandError, subcommands, table};
+use crate::commands::spec::{Command, CommandLimits, Cx, Handler, NodeCommand, flag, slots_of};
+use crate::commands::table::CommandIndex;
+use crate::commands::{CommandError, subcommands};
 use crate::protocol::{Args, Proto, Reply};
-use crate::replication::coordinator::{View, verify_of};
+use crate::replication::coordinator::View;
 use crate::replication::routing::Quorum;
-use crate::server::batch::{Batch, Hole, Pending};
+use crate::server::batch::{Batch, Target};
 use crate::server::clients::{Client, state};
+use crate::server::commands;
 use crate::server::commands::connection::Session;
-use crate::server::commands::{self};
 use crate::server::events::{sets_events, tells_of_misses};
 use crate::server::forward::ask;
+use crate::server::settings::{Consistency, command_limits, quorum_of, wall_us};
 use crate::server::share::{self, Share};
 use crate::server::transaction::Transaction;
+use crate::server::window::Request;
 use crate::server::worker::Worker;
+use crate::store::Event;
 use crate::store::eviction::Evicted;
-use crate::store::{Event, Keyspace};
+
+/// What runs a command on its locked keys.
+type KeysFunction = fn(&mut Cx<'_, '_>) -> Result<(), CommandError>;
 
 /// How a request was dealt with.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -85,17 +92,33 @@ pub struct Run<'r> {
     pub not_run: bool,
 }
 
-impl Run<'_> {
-    /// Deals with one request; `bytes` are the request as it came.
+impl<'r> Run<'r> {
+    /// What a batch's requests are run with: options and time are looked at once.
+    pub fn new(
+        worker: &'r Worker,
+        view: &'r View,
+        client: &'r Client,
+        (session, transaction): (&'r mut Session, &'r mut Transaction),
+        consistency: Consistency,
+        batch: &'r mut Batch,
+        origin: Origin,
+    ) -> Run<'r> {
+        let settings = worker.shared.node.config.settings();
+        let (quorum, limits) = (quorum_of(&settings, consistency, view), command_limits(&settings));
+        let now_us = wall_us();
+        Run { worker, view, client, session, transaction, batch, quorum, limits, origin, now_us, not_run: false }
+    }
+
+    /// Deals with one request.
     #[inline]
-    pub fn request(&mut self, args: Args<'_>, bytes: &[u8]) -> Step {
+    pub fn request(&mut self, request: &Request<'_>) -> Step {
         let is_for_all = |command: &Command| self.origin != Origin::Client || !command.has(flag::INTERNAL);
-        let Some((index, command)) = table::find(args.name()).filter(|(_, command)| is_for_all(command)) else {
+        let Some((index, command)) = request.row.filter(|(_, command)| is_for_all(command)) else {
             self.transaction.spoil();
-            self.fail(&commands::unknown_command(args));
+            self.fail(&commands::unknown_command(request.args));
             return Step::Done;
         };
-        if let Err(error) = self.admit(command, args) {
+        if let Err(error) = self.admit(command, request.args) {
             self.worker.metrics.rejected(index);
             self.transaction.spoil();
             self.fail(&error.to_string());
@@ -111,12 +134,12 @@ impl Run<'_> {
             self.client.runs(index, self.now_us / 1_000);
         }
         if self.transaction.queues(command) {
-            self.transaction.queue(bytes);
+            self.transaction.queue(request.bytes);
             self.client.queued.store(self.transaction.len() as i64, std::sync::atomic::Ordering::Relaxed);
             self.reply().simple("QUEUED");
             return Step::Done;
         }
-        self.run(index, subcommands::running(command, args), args, bytes)
+        self.run(index, subcommands::running(command, request.args), request)
     }
 
     fn admit(&self, command: &'static Command, args: Args<'_>) -> Result<(), CommandError> {
@@ -157,11 +180,11 @@ impl Run<'_> {
     }
 
     #[inline]
-    fn run(&mut self, index: usize, command: &'static Command, args: Args<'_>, bytes: &[u8]) -> Step {
+    fn run(&mut self, index: CommandIndex, command: &'static Command, request: &Request<'_>) -> Step {
         let class = class_of(command);
         let step = match command.handler {
-            Handler::Node(node) => self.run_on_node(command, node, args),
-            Handler::Keys(run) | Handler::FanOut(run, _) => self.run_on_keys(index, command, run, args, bytes),
+            Handler::Node(node) => self.run_on_node(command, node, request.args),
+            Handler::Keys(run) | Handler::FanOut(run, _) => self.run_on_keys(index, command, run, request),
         };
         if step == Step::Done {
             self.worker.metrics.ran(index, 1, 0);
@@ -239,57 +262,54 @@ impl Run<'_> {
     #[inline]
     fn run_on_keys(
         &mut self,
-        index: usize,
+        index: CommandIndex,
         command: &'static Command,
-        run: fn(&mut Cx<'_, '_>) -> Result<(), CommandError>,
-        args: Args<'_>,
-        bytes: &[u8],
+        run: KeysFunction,
+        request: &Request<'_>,
     ) -> Step {
-        let mut keys = command.key_positions(args).filter_map(|at| args.get(at));
-        let first = keys.next().map_or(Slot::all().next(), |key| Some(slot_of(key)));
-        let Some(slot) = first else { return Step::Done };
-        let others: smallvec::SmallVec<[Slot; 4]> = keys.map(slot_of).filter(|other| *other != slot).collect();
-        if !others.is_empty() && self.session.cluster_face {
+        let slots = match request.slot() {
+            Some(slot) => SmallVec::from_slice(&[slot]),
+            None => slots_of(command, request.args),
+        };
+        // A command without a key can say no more than that.
+        let Some(slot) = slots.first().copied().or(Slot::all().next()) else { return Step::Done };
+        let is_spread = slots.iter().any(|other| *other != slot);
+        if is_spread && self.session.cluster_face {
             self.fail("CROSSSLOT Keys in request don't hash to the same slot");
             return Step::Done;
         }
         if !self.view.is_solo && self.origin != Origin::PeerForShare {
+            let Some(group) = self.view.roles.of(slot) else { return Step::Done };
             let coordinator = |slot: Slot| self.view.roles.of(slot).and_then(|group| group.coordinator);
-            let at = coordinator(slot);
-            if others.iter().any(|other| coordinator(*other) != at) {
+            if is_spread && slots.iter().any(|other| coordinator(*other) != group.coordinator) {
                 return Step::Wait;
             }
-            if at != Some(self.view.me) {
-                self.send_on(at, slot, command, bytes);
+            if group.coordinator != Some(self.view.me) {
+                self.send_on(group.coordinator, slot, command, request.bytes);
                 return Step::Done;
             }
-            if let Some(group) = self.view.roles.of(slot)
-                && let Err(error) = self.view.check(group, self.quorum, command.has(flag::WRITE))
-            {
+            if let Err(error) = self.view.check(group, self.quorum, command.has(flag::WRITE)) {
                 tracing::debug!(%error, %slot, "put off");
-                self.put_off(command, bytes);
+                self.put_off(command, request.bytes);
                 return Step::Done;
             }
         }
-        self.run_here(index, command, run, args, bytes, slot, &others);
+        self.run_here(index, command, run, request, &slots);
         Step::Done
     }
 
-    #[expect(clippy::too_many_arguments, reason = "the parts of one request, all of them known to the caller")]
     #[inline]
     fn run_here(
         &mut self,
-        index: usize,
+        index: CommandIndex,
         command: &'static Command,
-        run: fn(&mut Cx<'_, '_>) -> Result<(), CommandError>,
-        args: Args<'_>,
-        bytes: &[u8],
-        slot: Slot,
-        others: &[Slot],
+        run: KeysFunction,
+        request: &Request<'_>,
+        slots: &[Slot],
     ) {
         let worker = self.worker;
         let store = &worker.shared.node.store;
-        let now_ms = self.now_us / 1_000;
+        let (db, now_ms) = (self.session.db, self.now_us / 1_000);
         let mut effects = worker.effects.borrow_mut();
         effects.notify = worker.shared.node.pubsub.wants_events();
         effects.notify_misses = effects.notify && tells_of_misses(command);
@@ -298,19 +318,16 @@ impl Run<'_> {
         let result;
         let mut verified = Ok(());
         {
-            let mut keys = match others {
-                [] => store.lock(slot, self.session.db, now_ms, &mut effects),
-                others => {
-                    let slots: Vec<Slot> = others.iter().copied().chain([slot]).collect();
-                    store.lock_many(&slots, self.session.db, now_ms, &mut effects)
-                }
+            let mut keys = match request.spot {
+                Some(spot) => store.lock_key(request.key(), spot, db, now_ms, &mut effects),
+                None => store.lock_many(slots, db, now_ms, &mut effects),
             };
             let out = Reply::new(&mut self.batch.out, self.session.proto);
-            result = run(&mut Cx { args, keys: &mut keys, out, limits: self.limits });
+            result = run(&mut Cx { args: request.args, keys: &mut keys, out, limits: self.limits });
             if !self.view.is_solo {
                 self.replicate(&mut keys, from, now_ms);
                 if result.is_ok() && self.must_verify(command) {
-                    verified = self.verify(command, args, bytes, &keys, before, from);
+                    verified = self.verify(command, request, &keys, before, from);
                 }
             }
         }
@@ -322,7 +339,7 @@ impl Run<'_> {
             self.fail(&error.to_string());
         } else if verified.is_err() {
             self.batch.forget_from(from);
-            self.put_off(command, bytes);
+            self.put_off(command, request.bytes);
         }
     }
 
@@ -330,73 +347,16 @@ impl Run<'_> {
     fn put_off(&mut self, command: &Command, bytes: &[u8]) {
         self.count_quorum_failure(command);
         if self.origin.is_here() {
-            self.leave_hole(crate::server::forward::Call::not_run(), command, bytes);
+            self.leave_hole(None, command, bytes);
         } else {
             self.not_run = true;
         }
     }
 
-    fn leave_hole(&mut self, call: std::rc::Rc<crate::server::forward::Call>, command: &Command, bytes: &[u8]) {
-        let reply = self.batch.place(self.batch.out.len());
+    /// Leaves a place for a reply that `target` will give, or, if there is none, that is to be asked for again.
+    fn leave_hole(&mut self, target: Option<Target>, command: &Command, bytes: &[u8]) {
         let ask = self.batch.keep(bytes, self.session.db, self.session.proto);
-        self.batch.holes.push(Hole { reply, call, ask, is_idempotent: is_repeatable(command) });
-    }
-
-    /// Puts the deltas of a command on their lanes, slot by slot, while the slots are locked.
-    pub fn replicate(&mut self, keys: &mut Keyspace<'_>, from: usize, now_ms: u64) {
-        let deltas = keys.take_deltas();
-        if deltas.is_empty() {
-            return;
-        }
-        let mut depends_on: smallvec::SmallVec<[usize; 2]> = smallvec::SmallVec::new();
-        for (slot, part) in by_slot(&deltas) {
-            let coordinator = &self.worker.shared.coordinator;
-            let wait = coordinator.replicate(self.view, slot, part, self.quorum, now_ms, &mut self.batch.waits);
-            depends_on.extend(wait.filter(|wait| !depends_on.contains(wait)));
-        }
-        keys.give_back_deltas(deltas);
-        let reply = self.batch.place(from);
-        let pending = depends_on.into_iter().map(|wait| Pending { reply, wait, read: None });
-        self.batch.pending.extend(pending);
-    }
-
-    /// Whether other replicas have to confirm what a command has read.
-    #[inline]
-    pub fn must_verify(&self, command: &Command) -> bool {
-        !self.view.is_solo && command.has(flag::READONLY) && self.quorum.read > 1
-    }
-
-    /// Asks for confirmation of the versions that a command has read; `before` are the lookups before it ran.
-    pub fn verify(
-        &mut self,
-        command: &'static Command,
-        args: Args<'_>,
-        bytes: &[u8],
-        keys: &Keyspace<'_>,
-        (hits, misses): (u64, u64),
-        from: usize,
-    ) -> Result<(), crate::replication::coordinator::QuorumError> {
-        let mut positions = command.key_positions(args);
-        let single = positions.len() == 1;
-        let mut kept = None;
-        let reply = self.batch.place(from);
-        for key in positions.by_ref().filter_map(|at| args.get(at)) {
-            let effects = keys.effects();
-            let one_lookup = single && effects.hits + effects.misses == hits + misses + 1;
-            let (seen, is_live) = if one_lookup && effects.seen_is_plain {
-                (Version::first(effects.seen), effects.hits > hits)
-            } else {
-                keys.version_of(key)
-            };
-            let verify = verify_of(slot_of(key), self.session.db, key, seen, is_live);
-            let (coordinator, draw) = (&self.worker.shared.coordinator, self.worker.draw());
-            let asked = coordinator.verify(self.view, &verify, self.quorum, draw, &mut self.batch.waits)?;
-            if let Some((wait, number)) = asked {
-                let ask = *kept.get_or_insert_with(|| self.batch.keep(bytes, self.session.db, self.session.proto));
-                self.batch.pending.push(Pending { reply, wait, read: Some((number, ask)) });
-            }
-        }
-        Ok(())
+        self.batch.leave_hole(target, ask, is_repeatable(command));
     }
 
     /// Asks the coordinator of a slot, or tells a smart client where it is.
@@ -418,12 +378,10 @@ impl Run<'_> {
         let proto = if self.session.proto == Proto::Resp3 { ask::RESP3 } else { 0 };
         let strict = if self.quorum.strict { ask::STRICT } else { 0 };
         let repeatable = if is_repeatable(command) { ask::REPEATABLE } else { 0 };
-        let call = match peer {
-            Some(peer) => self.worker.ask(peer, proto | strict | repeatable, self.session.db, bytes),
-            None => crate::server::forward::Call::not_run(),
-        };
+        let flags = proto | strict | repeatable;
+        let target = at.filter(|_| peer.is_some()).map(|peer| Target { peer, flags, db: self.session.db });
         self.worker.metrics.count(Count::Forwarded, 1);
-        self.leave_hole(call, command, bytes);
+        self.leave_hole(target, command, bytes);
     }
 
     /// Writes an error reply and counts it.
@@ -451,29 +409,6 @@ impl Run<'_> {
         effects.deltas.clear();
         self.publish_events(effects);
     }
-}
-
-/// Cuts recorded deltas, each behind its length, into stretches of one slot.
-pub fn by_slot(deltas: &[u8]) -> impl Iterator<Item = (Slot, &[u8])> {
-    let mut rest = deltas;
-    std::iter::from_fn(move || {
-        let (slot, mut len) = first_delta(rest)?;
-        while let Some((next, more)) = rest.get(len..).and_then(first_delta) {
-            if next != slot {
-                break;
-            }
-            len += more;
-        }
-        let (part, behind) = rest.split_at_checked(len)?;
-        rest = behind;
-        Some((slot, part))
-    })
-}
-
-fn first_delta(deltas: &[u8]) -> Option<(Slot, usize)> {
-    let (head, rest) = deltas.split_first_chunk::<4>()?;
-    let (slot, _) = rest.split_first_chunk::<2>()?;
-    Some((Slot::new(u16::from_le_bytes(*slot))?, 4 + u32::from_le_bytes(*head) as usize))
 }
 
 /// What may be run twice with the same effect and the same reply.

@@ -15,13 +15,13 @@ use crate::protocol::client::{ReplyLimits, ReplyScanner};
 use crate::protocol::{Limits, Proto, Reply, Scan, Scanner};
 use crate::replication::coordinator::View;
 use crate::server::batch::Batch;
-use crate::server::connection::{command_limits, quorum_of, wall_us};
 use crate::server::dispatch::{Origin, Run, Step};
 use crate::server::events::tells_of_misses;
 use crate::server::forward::{Fate, ask};
 use crate::server::held::put_watched;
 use crate::server::transaction::{Transaction, Watched};
 use crate::server::wait::{Job, garbled, scanned};
+use crate::server::window::Request;
 use crate::store::Keyspace;
 
 const OTHER_COORDINATOR: &str =
@@ -191,22 +191,10 @@ impl Job {
     fn together(&mut self, requests: &[&[u8]], watched: &[Watched], batch: &mut Batch) -> Option<bool> {
         let worker = self.worker.clone();
         let view = worker.shared.view.load();
-        let settings = worker.shared.node.config.settings();
-        let mut run = Run {
-            worker: &worker,
-            view: &view,
-            client: &self.client,
-            session: &mut self.talk.session,
-            transaction: &mut Transaction::default(),
-            batch,
-            quorum: quorum_of(&settings, self.talk.consistency, &view),
-            limits: command_limits(&settings),
-            origin: Origin::Part,
-            now_us: wall_us(),
-            not_run: false,
-        };
+        let state = (&mut self.talk.session, &mut Transaction::default());
+        let mut run = Run::new(&worker, &view, &self.client, state, self.talk.consistency, batch, Origin::Part);
         let done = run.together_if_here(requests, watched);
-        worker.flush_lanes(&view);
+        worker.send_off(&view, batch);
         done
     }
 
@@ -313,8 +301,8 @@ impl Run<'_> {
     /// Runs one request on locked slots; false when it is a command of the node.
     fn one_of_together(&mut self, keys: &mut Keyspace<'_>, request: &[u8], now_ms: u64) -> bool {
         let Ok(scanner) = scanned(request) else { return true };
-        let args = scanner.args(request);
-        let Some((index, command)) = table::find(args.name()) else { return true };
+        let whole = Request::new(scanner.args(request), request);
+        let (Some((index, command)), args) = (whole.row, whole.args) else { return true };
         let command: &'static Command = subcommands::running(command, args);
         let (Handler::Keys(run) | Handler::FanOut(run, _)) = command.handler else { return false };
         keys.select(self.session.db);
@@ -328,7 +316,7 @@ impl Run<'_> {
             self.replicate(keys, from, now_ms);
         }
         let verified = match result.is_ok() && self.must_verify(command) {
-            true => self.verify(command, args, request, keys, before, from).map_err(|error| error.to_string()),
+            true => self.verify(command, &whole, keys, before, from).map_err(|error| error.to_string()),
             false => result.map_err(|error| error.to_string()),
         };
         if let Err(text) = verified {
@@ -359,7 +347,7 @@ impl Run<'_> {
             now_us: self.now_us,
             not_run: false,
         };
-        if run.request(scanner.args(request), request) != Step::Done {
+        if run.request(&Request::new(scanner.args(request), request)) != Step::Done {
             run.fail("ERR this command is not allowed inside a transaction over several nodes");
         }
     }

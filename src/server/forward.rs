@@ -1,9 +1,10 @@
 //! Asking another node: requests whose key is coordinated over there, and parts of requests about the whole cluster.
 //!
-//! One link a worker and peer. A question is a frame: `[length u32][flags u8][db u8][sent u64][requests in RESP]`; an
-//! answer is `[length u32][status u8][reply in RESP]`, in the order of the questions. `sent` is the asker's monotonic
-//! clock: the other side refuses what lay about for longer than [`STALE_MS_MAX`], so that it cannot run what its asker has
-//! given up on meanwhile.
+//! One link a worker and peer. A question is a frame: `[length u32][flags u8][db u8][sent u64][requests in RESP]`: all
+//! requests of a client's batch for that peer. An answer is a frame too, in the order of the questions: `[length u32]`
+//! and for each request `[length u32][reply in RESP]`, the length [`NOT_RUN`] for one that was not run. `sent` is the
+//! asker's monotonic clock: the other side refuses what lay about for longer than [`STALE_MS_MAX`], so that it cannot run
+//! what its asker has given up on meanwhile.
 //!
 //! A question that was not run may be asked again. One whose link broke after it was sent has an unknown fate, and so has
 //! one that was given up: a peer that is stalled is not waited for if asking elsewhere does no harm, and nothing is
@@ -11,17 +12,19 @@
 
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
+use std::ops::Range;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::task::{Context, Waker};
 use std::time::{Duration, Instant};
 
 use tokio::net::TcpStream;
+use tokio::net::tcp::WriteHalf;
 use tokio::sync::Notify;
 
 use crate::base::wire::{put_u32, put_u64};
 use crate::peer::handshake::{Hello, LinkKind};
-use crate::peer::link::connect;
+use crate::peer::link::{connect, read_more};
 use crate::peer::registry::Peer;
 
 /// How old a question may be when it is run, in milliseconds.
@@ -61,12 +64,33 @@ pub mod ask {
     pub const REPEATABLE: u8 = 128;
 }
 
-/// Status of an answer.
-pub mod status {
-    /// A reply follows.
-    pub const REPLY: u8 = 0;
-    /// Not run: this node does not coordinate the key, or the question came too late.
-    pub const NOT_RUN: u8 = 1;
+/// In the place of a reply's length: not run, because this node does not coordinate the key, or the question came too
+/// late.
+pub const NOT_RUN: u32 = u32::MAX;
+
+/// The replies in an answer, as stretches of it: `None` for a request that was not run. Ends early when the answer is
+/// malformed.
+pub fn parts(answer: &[u8]) -> impl Iterator<Item = Option<Range<usize>>> {
+    let mut at = 0;
+    std::iter::from_fn(move || {
+        let (head, rest) = answer.get(at..)?.split_first_chunk::<4>()?;
+        at += 4;
+        let len = u32::from_le_bytes(*head);
+        if len == NOT_RUN {
+            return Some(None);
+        }
+        let part = at..at + rest.get(..len as usize)?.len();
+        at = part.end;
+        Some(Some(part))
+    })
+}
+
+/// An answer of one reply.
+pub fn answer_of(reply: &[u8]) -> Vec<u8> {
+    let mut answer = Vec::with_capacity(4 + reply.len());
+    put_u32(&mut answer, reply.len() as u32);
+    answer.extend_from_slice(reply);
+    answer
 }
 
 /// What became of a question.
@@ -74,7 +98,7 @@ pub mod status {
 pub enum Fate {
     /// No answer yet.
     Waiting,
-    /// The reply.
+    /// The reply; of [`Call::poll`] the whole answer, see [`parts`].
     Replied(Vec<u8>),
     /// It was not run: it may be asked again, here or elsewhere.
     NotRun,
@@ -110,7 +134,7 @@ impl Call {
         Rc::new(Call::new(0))
     }
 
-    /// Takes the answer; `cx` is woken when there is one.
+    /// Takes the answer, to be cut into [`parts`]; `cx` is woken when there is one.
     pub fn poll(&self, cx: &Context<'_>) -> Fate {
         let mut fate = self.fate.borrow_mut();
         if *fate == Fate::Waiting {
@@ -120,13 +144,19 @@ impl Call {
         std::mem::replace(&mut *fate, Fate::NotRun)
     }
 
-    /// Waits for the answer.
+    /// Waits for the reply to a question of one request.
     pub async fn answer(&self) -> Fate {
-        std::future::poll_fn(|cx| match self.poll(cx) {
+        let fate = std::future::poll_fn(|cx| match self.poll(cx) {
             Fate::Waiting => std::task::Poll::Pending,
             fate => std::task::Poll::Ready(fate),
-        })
-        .await
+        });
+        match fate.await {
+            Fate::Replied(answer) => match parts(&answer).next().flatten() {
+                Some(part) => Fate::Replied(answer.get(part).unwrap_or_default().to_vec()),
+                None => Fate::NotRun,
+            },
+            fate => fate,
+        }
     }
 
     /// Notes the answer, unless the question was given up.
@@ -176,16 +206,18 @@ impl ForwardLink {
         Arc::ptr_eq(&self.peer, peer)
     }
 
-    /// Asks; the question leaves when the worker has run everybody who can run.
-    pub fn ask(&self, flags: u8, db: u8, requests: &[u8]) -> Rc<Call> {
+    /// Asks what `write` appends, in RESP; the question leaves when the worker has run everybody who can run.
+    pub fn ask(&self, flags: u8, db: u8, mut write: impl FnMut(&mut Vec<u8>)) -> Rc<Call> {
         let mut out = self.out.borrow_mut();
         if !self.is_open.get() || out.len() > QUESTION_BYTES_MAX {
             return Call::not_run();
         }
-        put_u32(&mut out, (10 + requests.len()) as u32);
+        let at = out.len();
+        put_u32(&mut out, 0);
         out.extend_from_slice(&[flags, db]);
         put_u64(&mut out, self.epoch.elapsed().as_millis() as u64);
-        out.extend_from_slice(requests);
+        write(&mut out);
+        set_length(&mut out, at);
         let call = Rc::new(Call::new(flags));
         self.waiting.borrow_mut().push_back(call.clone());
         self.writer.notify_one();
@@ -196,11 +228,11 @@ impl ForwardLink {
     pub async fn keep(self: Rc<Self>, ours: Hello, secret: Arc<[u8]>) {
         let hello = Hello { kind: LinkKind::Forward, ..ours };
         loop {
-            if let Ok(Ok((stream, _))) =
+            if let Ok(Ok((mut stream, _))) =
                 tokio::time::timeout(Duration::from_secs(1), connect(&self.peer, &hello, &secret)).await
             {
                 self.is_open.set(true);
-                let end = self.converse(&stream).await;
+                let end = self.converse(&mut stream).await;
                 self.is_open.set(false);
                 self.out.borrow_mut().clear();
                 let lost = std::mem::take(&mut *self.waiting.borrow_mut());
@@ -211,19 +243,20 @@ impl ForwardLink {
         }
     }
 
-    async fn converse(&self, stream: &TcpStream) -> std::io::Error {
+    async fn converse(&self, stream: &mut TcpStream) -> std::io::Error {
+        let (mut reader, writer) = stream.split();
         let mut buf = Vec::new();
         let mut tick = tokio::time::interval(TICK);
         let mut more = false;
         loop {
             let step = tokio::select! {
                 biased;
-                ready = stream.readable() => ready.and_then(|()| self.read(&mut buf, stream)),
-                ready = stream.writable(), if more => ready,
+                read = read_more(&mut reader, &mut buf) => read.and_then(|()| self.take_answers(&mut buf)),
+                ready = writer.writable(), if more => ready,
                 () = self.writer.notified(), if !more => Ok(()),
                 _ = tick.tick() => self.check_overdue(),
             };
-            if let Err(error) = step.and_then(|()| self.write(stream).map(|left| more = left)) {
+            if let Err(error) = step.and_then(|()| self.write(&writer).map(|left| more = left)) {
                 return error;
             }
         }
@@ -241,7 +274,7 @@ impl ForwardLink {
         Ok(())
     }
 
-    fn write(&self, stream: &TcpStream) -> std::io::Result<bool> {
+    fn write(&self, stream: &WriteHalf<'_>) -> std::io::Result<bool> {
         let mut out = self.out.borrow_mut();
         while !out.is_empty() {
             match stream.try_write(&out) {
@@ -253,25 +286,26 @@ impl ForwardLink {
         Ok(false)
     }
 
-    fn read(&self, buf: &mut Vec<u8>, stream: &TcpStream) -> std::io::Result<()> {
-        buf.reserve(64 << 10);
-        match stream.try_read_buf(buf) {
-            Ok(0) => return Err(std::io::ErrorKind::UnexpectedEof.into()),
-            Ok(_) => {}
-            Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => return Ok(()),
-            Err(error) => return Err(error),
-        }
+    fn take_answers(&self, buf: &mut Vec<u8>) -> std::io::Result<()> {
         let mut at = 0;
         while let Some((head, rest)) = buf.get(at..).and_then(|rest| rest.split_first_chunk::<4>()) {
             let len = u32::from_le_bytes(*head) as usize;
-            let Some((status, reply)) = rest.get(..len).and_then(<[u8]>::split_first) else { break };
+            let Some(answer) = rest.get(..len) else { break };
             let Some(call) = self.waiting.borrow_mut().pop_front() else {
                 return Err(std::io::Error::other("an answer to no question"));
             };
-            call.settle(if *status == status::REPLY { Fate::Replied(reply.to_vec()) } else { Fate::NotRun });
+            call.settle(Fate::Replied(answer.to_vec()));
             at += 4 + len;
         }
         buf.drain(..at);
         Ok(())
+    }
+}
+
+/// Writes the length of what follows the four bytes at `at` into them.
+pub fn set_length(out: &mut [u8], at: usize) {
+    let len = (out.len() - at - 4) as u32;
+    if let Some(head) = out.get_mut(at..at + 4) {
+        head.copy_from_slice(&len.to_le_bytes());
     }
 }

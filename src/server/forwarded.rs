@@ -1,11 +1,12 @@
 //! The other end of a forward link: questions of a peer's clients, run here, answered in order.
 //!
-//! A question is run as if its client were connected here, with the database and protocol that it names. It is refused
-//! unrun when this node does not coordinate its key, or when it has lain about too long: the smallest delay between the
+//! A question is run as if its client were connected here, with the database and protocol that it names: its requests as
+//! one batch, or, if they belong together, as one transaction with one reply. A request is refused unrun when this node does not coordinate its key, or when it has lain about too long: the smallest delay between the
 //! asker's clock and ours that was ever seen on the link is taken for the clocks' offset, and whatever exceeds it for
 //! waiting time. So a node that was stopped does not run what its asker has given up on, whatever the clocks say.
 
 use std::collections::VecDeque;
+use std::ops::Range;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::task::{Context, Poll};
@@ -14,23 +15,25 @@ use std::time::Instant;
 use tokio::net::TcpStream;
 
 use crate::base::wire::{Reader, put_u32};
-use crate::server::batch::Batch;
+use crate::protocol::{Limits, Scanner};
+use crate::server::batch::{Again, Batch};
 use crate::server::clients::Client;
 use crate::server::commands::connection::Session;
-use crate::server::connection::{Consistency, command_limits, proto_of, quorum_of, wall_us};
+use crate::server::connection::poll_read;
 use crate::server::dispatch::{Origin, Run, Step};
 use crate::server::exec::cut;
-use crate::server::forward::{STALE_MS_MAX, ask, status};
+use crate::server::forward::{NOT_RUN, STALE_MS_MAX, ask, set_length};
 use crate::server::held::read_watched;
+use crate::server::settings::{Consistency, proto_of};
 use crate::server::transaction::Transaction;
 use crate::server::wait::scanned;
+use crate::server::window::{Ending, REQUESTS_MAX};
 use crate::server::worker::Worker;
 
 /// Most questions that may wait for replicas before the link stops reading.
-const HELD_MAX: usize = 4_096;
+const HELD_MAX: usize = 1_024;
 /// Longest question, in bytes.
 const QUESTION_BYTES_MAX: usize = 1 << 30;
-const READ_BYTES: usize = 64 << 10;
 
 /// See the head of the file.
 pub struct Forwarded {
@@ -39,9 +42,16 @@ pub struct Forwarded {
     stream: TcpStream,
     input: Vec<u8>,
     output: Vec<u8>,
-    held: VecDeque<(Batch, u8)>,
+    held: VecDeque<Held>,
     /// The smallest difference seen between our clock and the asker's, in milliseconds.
     offset_ms: i64,
+}
+
+/// The replies to a question, and what they wait for.
+struct Held {
+    batch: Batch,
+    /// Where each request's reply is in the batch; `None` for one that was not run.
+    replies: Vec<Option<Range<usize>>>,
 }
 
 struct Question<'a> {
@@ -102,17 +112,15 @@ impl Forwarded {
     }
 
     fn read(&mut self, cx: &mut Context<'_>) -> std::io::Result<bool> {
-        if self.stream.poll_read_ready(cx)?.is_pending() {
-            return Ok(false);
+        let worker = self.worker.clone();
+        let mut shared = worker.input.borrow_mut();
+        let Poll::Ready(count) = poll_read(&mut self.stream, cx, &mut shared)? else { return Ok(false) };
+        if count == 0 {
+            return Err(std::io::ErrorKind::UnexpectedEof.into());
         }
-        self.input.reserve(READ_BYTES);
-        match self.stream.try_read_buf(&mut self.input) {
-            Ok(0) => return Err(std::io::ErrorKind::UnexpectedEof.into()),
-            Ok(_) => {}
-            Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => return Ok(true),
-            Err(error) => return Err(error),
-        }
-        let input = std::mem::take(&mut self.input);
+        let mut input = std::mem::take(&mut self.input);
+        input.extend_from_slice(shared.get(..count).unwrap_or_default());
+        drop(shared);
         let mut at = 0;
         let began = Instant::now();
         while let Some((question, len)) = next_question(input.get(at..).unwrap_or_default())? {
@@ -121,17 +129,8 @@ impl Forwarded {
         }
         self.input = input;
         self.input.drain(..at);
-        self.worker.flush_lanes(&self.worker.shared.view.load());
         self.worker.count_lookups();
         Ok(true)
-    }
-
-    fn take(&mut self, question: &Question<'_>, began: Instant) {
-        let not_run = self.is_late(question.sent_ms as i64) && question.flags & ask::LOCAL == 0;
-        let mut batch = Batch::new(began);
-        let not_run = not_run || !self.run(question, &mut batch);
-        let status = if not_run { status::NOT_RUN } else { status::REPLY };
-        self.held.push_back((batch, status));
     }
 
     /// Whether a question that was sent at this time by the asker's clock has waited for too long.
@@ -141,11 +140,12 @@ impl Forwarded {
         difference_ms - self.offset_ms > STALE_MS_MAX as i64
     }
 
-    /// Runs a question; false when it is not for this node.
-    fn run(&mut self, question: &Question<'_>, batch: &mut Batch) -> bool {
+    fn take(&mut self, question: &Question<'_>, began: Instant) {
+        let is_late = self.is_late(question.sent_ms as i64) && question.flags & ask::LOCAL == 0;
+        let mut batch = Batch::new(began);
+        let mut replies = Vec::new();
         let worker = self.worker.clone();
         let view = worker.shared.view.load();
-        let settings = worker.shared.node.config.settings();
         let wish =
             Consistency { strict: (question.flags & ask::STRICT != 0).then_some(true), ..Consistency::default() };
         let mut session = Session::new(false, "");
@@ -156,64 +156,93 @@ impl Forwarded {
             (true, false) => Origin::PeerForShare,
             (false, _) => Origin::Peer,
         };
-        let mut run = Run {
-            worker: &worker,
-            view: &view,
-            client: &self.client,
-            session: &mut session,
-            transaction: &mut Transaction::default(),
-            batch,
-            quorum: quorum_of(&settings, wish, &view),
-            limits: command_limits(&settings),
-            origin,
-            now_us: wall_us(),
-            not_run: false,
-        };
-        if question.flags & ask::WATCHED != 0 {
-            let mut reader = Reader::new(question.requests);
-            let Ok(watched) = read_watched(&mut reader, &worker.shared.node.store.actors) else { return false };
-            return run.together_if_unchanged(&cut(reader.rest()), &watched);
+        let state = (&mut session, &mut Transaction::default());
+        let mut run = Run::new(&worker, &view, &self.client, state, wish, &mut batch, origin);
+        if question.flags & (ask::WATCHED | ask::TOGETHER | ask::HELD) != 0 {
+            let ran = !is_late && run_as_one(&mut run, question);
+            replies.push(ran.then_some(0..run.batch.out.len()));
+        } else {
+            run_each(&mut run, question.requests, is_late, &mut replies);
         }
-        if question.flags & ask::TOGETHER != 0 {
-            return run.together_if_here(&cut(question.requests), &[]).is_some();
-        }
-        let Ok(scanner) = scanned(question.requests) else { return false };
-        if question.flags & ask::HELD != 0 {
-            return run.held(scanner.args(question.requests), question.flags & ask::LOCAL != 0);
-        }
-        let step = run.request(scanner.args(question.requests), question.requests);
-        step == Step::Done && !run.not_run
+        worker.send_off(&view, &mut batch);
+        self.held.push_back(Held { batch, replies });
     }
 
     fn poll_held(&mut self, cx: &mut Context<'_>) -> bool {
         let mut progress = false;
         let mut again = Vec::new();
-        while let Some((batch, _)) = self.held.front_mut() {
-            if !batch.poll(cx, &mut again) {
-                // A contradicted read: the asker asks again, the repair is under way.
-                if again.is_empty() {
-                    break;
+        while let Some(held) = self.held.front_mut() {
+            if !held.batch.poll(cx, &mut again) && again.is_empty() {
+                break;
+            }
+            // Contradicted reads: the asker asks again, the repair is under way.
+            for Again { reply, .. } in again.drain(..) {
+                let is_it = |at: &Range<usize>| at.contains(&(reply.span.from as usize));
+                if let Some(place) = held.replies.iter_mut().find(|place| place.as_ref().is_some_and(is_it)) {
+                    *place = None;
                 }
             }
-            let Some((batch, mut status)) = self.held.pop_front() else { break };
-            if !again.is_empty() {
-                status = status::NOT_RUN;
-                again.clear();
-            }
-            let at = self.output.len();
-            put_u32(&mut self.output, 0);
-            self.output.push(status);
-            if status == status::REPLY {
-                batch.finish(&mut self.output);
-            }
-            let len = (self.output.len() - at - 4) as u32;
-            if let Some(head) = self.output.get_mut(at..at + 4) {
-                head.copy_from_slice(&len.to_le_bytes());
-            }
+            let Some(held) = self.held.pop_front() else { break };
+            held.answer(&mut self.output);
             progress = true;
         }
         progress
     }
+}
+
+impl Held {
+    fn answer(mut self, to: &mut Vec<u8>) {
+        self.batch.sort_patches();
+        let at = to.len();
+        put_u32(to, 0);
+        for place in &self.replies {
+            let Some(place) = place else {
+                put_u32(to, NOT_RUN);
+                continue;
+            };
+            let at = to.len();
+            put_u32(to, 0);
+            self.batch.write(place.clone(), to);
+            set_length(to, at);
+        }
+        set_length(to, at);
+    }
+}
+
+/// Runs requests one after the other, and notes where their replies are.
+fn run_each(run: &mut Run<'_>, requests: &[u8], is_late: bool, replies: &mut Vec<Option<Range<usize>>>) {
+    let worker = run.worker;
+    let mut window = worker.window.borrow_mut();
+    let (mut scanner, mut rest) = (Scanner::new(), requests);
+    let limits = Limits { request_bytes_max: usize::MAX, ..Limits::default() };
+    while !rest.is_empty() {
+        let ending = window.fill(&mut scanner, rest, &limits, REQUESTS_MAX, &worker.shared.node.store);
+        for (request, _) in window.requests(&scanner, rest) {
+            let from = run.batch.out.len();
+            run.not_run = is_late;
+            let ran = !is_late && run.request(&request) == Step::Done && !run.not_run;
+            replies.push(ran.then_some(from..run.batch.out.len()));
+        }
+        rest = rest.get(window.end()..).unwrap_or_default();
+        if ending != Ending::Full {
+            // The rest is no whole request, which no node of ours sends.
+            return;
+        }
+    }
+}
+
+/// Runs what belongs together as one; false when it is not for this node.
+fn run_as_one(run: &mut Run<'_>, question: &Question<'_>) -> bool {
+    if question.flags & ask::WATCHED != 0 {
+        let mut reader = Reader::new(question.requests);
+        let Ok(watched) = read_watched(&mut reader, &run.worker.shared.node.store.actors) else { return false };
+        return run.together_if_unchanged(&cut(reader.rest()), &watched);
+    }
+    if question.flags & ask::TOGETHER != 0 {
+        return run.together_if_here(&cut(question.requests), &[]).is_some();
+    }
+    let Ok(scanner) = scanned(question.requests) else { return false };
+    run.held(scanner.args(question.requests), question.flags & ask::LOCAL != 0)
 }
 
 fn next_question(input: &[u8]) -> std::io::Result<Option<(Question<'_>, usize)>> {

@@ -15,9 +15,9 @@ use crate::base::wire::Reader;
 use crate::commands::CommandError;
 use crate::peer::registry::Peer;
 use crate::protocol::{Args, Reply};
-use crate::server::connection::wall_us;
 use crate::server::forward::{Fate, ask};
 use crate::server::held::Held;
+use crate::server::settings::wall_us;
 use crate::server::wait::Job;
 
 /// An owner of the key and what it said.

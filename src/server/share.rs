@@ -15,7 +15,7 @@ use crate::commands::spec::NodeCommand;
 use crate::protocol::{Args, Reply};
 use crate::replication::coordinator::{View, Waits};
 use crate::replication::routing::Quorum;
-use crate::server::dispatch::by_slot;
+use crate::server::confirm::by_slot;
 use crate::server::worker::Worker;
 use crate::store::Effects;
 use crate::store::entry::Entry;

@@ -15,9 +15,11 @@ use crate::protocol::{Args, Limits, Proto, Reply, Scan, Scanner, parse_i64};
 use crate::replication::coordinator::View;
 use crate::server::batch::Batch;
 use crate::server::clients::Client;
-use crate::server::connection::{AGAIN_PAUSE, NOBODY_IN_TIME, Talk, command_limits, quorum_of, wall_us};
+use crate::server::connection::{AGAIN_PAUSE, NOBODY_IN_TIME, Talk};
 use crate::server::dispatch::{Origin, Run, Step};
-use crate::server::forward::{Call, Fate, ask};
+use crate::server::forward::{Call, Fate, answer_of, ask};
+use crate::server::settings::{quorum_of, wall_us};
+use crate::server::window::Request;
 use crate::server::worker::Worker;
 
 /// How long a request may look for coordinators that answer.
@@ -54,7 +56,7 @@ pub fn later(worker: Rc<Worker>, client: Arc<Client>, talk: Talk, request: Vec<u
     let answer_to = call.clone();
     tokio::task::spawn_local(async move {
         let done = start(worker, client, talk, request).await;
-        answer_to.settle(Fate::Replied(done.reply));
+        answer_to.settle(Fate::Replied(answer_of(&done.reply)));
     });
     call
 }
@@ -145,30 +147,17 @@ impl Job {
     fn dispatch(&mut self, request: &[u8], origin: Origin, batch: &mut Batch) -> Step {
         let worker = self.worker.clone();
         let view = worker.shared.view.load();
-        let settings = worker.shared.node.config.settings();
         let Ok(scanner) = scanned(request) else { return Step::Done };
-        let mut run = Run {
-            worker: &worker,
-            view: &view,
-            client: &self.client,
-            session: &mut self.talk.session,
-            transaction: &mut self.talk.transaction,
-            batch,
-            quorum: quorum_of(&settings, self.talk.consistency, &view),
-            limits: command_limits(&settings),
-            origin,
-            now_us: wall_us(),
-            not_run: false,
-        };
-        let step = run.request(scanner.args(request), request);
-        worker.flush_lanes(&view);
-        step
+        let state = (&mut self.talk.session, &mut self.talk.transaction);
+        let mut run = Run::new(&worker, &view, &self.client, state, self.talk.consistency, batch, origin);
+        run.request(&Request::new(scanner.args(request), request))
     }
 
     /// Waits for everything that a batch needs, running again what nobody took.
     pub(super) async fn settle(&mut self, batch: &mut Batch) {
         let began = Instant::now();
         loop {
+            self.worker.send_off(&self.worker.shared.view.load(), batch);
             let mut again = Vec::new();
             std::future::poll_fn(|cx| match batch.poll(cx, &mut again) || !again.is_empty() {
                 true => std::task::Poll::Ready(()),
@@ -181,7 +170,7 @@ impl Job {
             tokio::time::sleep(AGAIN_PAUSE).await;
             for one in again {
                 if began.elapsed() > PATIENCE {
-                    batch.patch(one.reply, format!("-{NOBODY_IN_TIME}\r\n").into_bytes());
+                    batch.patch(one.reply, format!("-{NOBODY_IN_TIME}\r\n").as_bytes());
                     continue;
                 }
                 let span = one.ask.request;
@@ -193,7 +182,7 @@ impl Job {
                     batch.adopt(one.reply, anew);
                 } else {
                     // Its keys have several coordinators by now, or clients are paused.
-                    batch.patch(one.reply, self.whole_reply(&request).await);
+                    batch.patch(one.reply, &self.whole_reply(&request).await);
                 }
                 (self.talk.session.db, self.talk.session.proto) = (db, proto);
             }

@@ -17,9 +17,14 @@ use crate::commands::scratch::Scratch;
 use crate::peer::handshake::Hello;
 use crate::peer::registry::Peer;
 use crate::replication::coordinator::{Coordinator, View};
+use crate::server::batch::Batch;
 use crate::server::forward::{Call, ForwardLink};
 use crate::server::state::NodeState;
+use crate::server::window::Window;
 use crate::store::Effects;
+
+/// How much one read may bring.
+const INPUT_BYTES: usize = 256 << 10;
 
 /// What all workers share.
 pub struct Shared {
@@ -48,7 +53,9 @@ pub struct Worker {
     /// What commands did beside answering, emptied after each.
     pub effects: RefCell<Effects>,
     /// Where bytes are read to before they are understood.
-    pub input: RefCell<Vec<u8>>,
+    pub input: RefCell<Box<[u8]>>,
+    /// The requests that are about to run.
+    pub window: RefCell<Window>,
     /// Where commands run whose keys have several coordinators.
     pub scratch: Scratch,
     forwards: RefCell<HashMap<NodeId, Rc<ForwardLink>>>,
@@ -64,7 +71,8 @@ impl Worker {
             shared,
             metrics,
             effects: RefCell::default(),
-            input: RefCell::new(Vec::with_capacity(256 << 10)),
+            input: RefCell::new(vec![0; INPUT_BYTES].into()),
+            window: RefCell::default(),
             scratch: Scratch::default(),
             forwards: RefCell::default(),
             draw: std::cell::Cell::new(rand::random::<u64>() | 1),
@@ -83,8 +91,7 @@ impl Worker {
 
     /// Asks a peer, over this worker's link to it, which is opened at the first question.
     pub fn ask(&self, peer: &Arc<Peer>, flags: u8, db: u8, requests: &[u8]) -> Rc<Call> {
-        let link = self.link_to(peer);
-        link.ask(flags, db, requests)
+        self.link_to(peer).ask(flags, db, |out| out.extend_from_slice(requests))
     }
 
     /// Where a node's cluster face is, as smart clients reach it.
@@ -118,8 +125,15 @@ impl Worker {
         self.metrics.count(metrics::Count::KeyspaceMisses, std::mem::take(&mut effects.misses));
     }
 
-    /// Sends what the batch has put on lanes.
-    pub fn flush_lanes(&self, view: &View) {
+    /// Sends what a batch has for other nodes: its questions, and what its commands have put on lanes.
+    pub fn send_off(&self, view: &View, batch: &mut Batch) {
+        if view.is_solo {
+            return;
+        }
+        batch.ask(|target, write| match view.peers.get(usize::from(target.peer)) {
+            Some(Some(peer)) => self.link_to(peer).ask(target.flags, target.db, write),
+            _ => Call::not_run(),
+        });
         for peer in view.peers.iter().flatten() {
             peer.lanes.iter().for_each(crate::peer::lane::Lane::flush);
         }

@@ -17,11 +17,11 @@ use crate::store::slot::SlotTable;
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct Census {
     /// Entries that say that a key is gone.
-    pub tombstones: usize,
+    pub tombstones: u32,
     /// Keys with a deadline.
-    pub expiring: usize,
+    pub expiring: u32,
     /// Keys of other databases than 0.
-    pub other_dbs: usize,
+    pub other_dbs: u32,
 }
 
 impl Census {
@@ -30,9 +30,9 @@ impl Census {
     pub fn of(entry: &Entry) -> Census {
         let live = !entry.is_tombstone();
         Census {
-            tombstones: usize::from(!live),
-            expiring: usize::from(live && entry.deadline_ms() != 0),
-            other_dbs: usize::from(live && entry.db() != 0),
+            tombstones: u32::from(!live),
+            expiring: u32::from(live && entry.deadline_ms() != 0),
+            other_dbs: u32::from(live && entry.db() != 0),
         }
     }
 }
@@ -73,7 +73,7 @@ impl SlotTable {
         if self.census.other_dbs == 0 {
             let of_db = counts.entry(0).or_default();
             of_db.keys += self.len() as u64;
-            of_db.expires += self.census.expiring as u64;
+            of_db.expires += u64::from(self.census.expiring);
             return;
         }
         for entry in self.iter().filter(|entry| !entry.is_tombstone()) {

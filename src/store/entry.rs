@@ -5,9 +5,9 @@
 //! rounded up to 16 bytes, and a value that fits the same rounding is overwritten in place; one that does not gets a
 //! new allocation, so that a short value never keeps a long one's memory.
 //!
-//! This is the one file of the store with `unsafe`. The proof, once for all blocks below:
+//! This file is where the store's `unsafe` is, but for one instruction (`prefetch`). The proof, once for all blocks below:
 //! - `Entry.0` always comes from [`allocate`], is owned by exactly one `Entry`, and is freed only in `Drop` or by
-//!   [`Entry::rebuilt`], with the layout that the header's lengths give; nothing changes a length without keeping
+//!   [`Entry::rebuild`], with the layout that the header's lengths give; nothing changes a length without keeping
 //!   the rounded size.
 //! - Every byte behind the header was written before the `Entry` exists, and slices into it are built from the
 //!   header's own lengths, under the borrow of the `Entry`.
@@ -22,6 +22,7 @@ use std::ptr::NonNull;
 
 use crate::base::clock::Hlc;
 use crate::base::version::{Actor, Context, Dot, Version};
+use crate::store::prefetch::prefetch;
 use crate::store::value::Value;
 
 const HEADER_BYTES: usize = size_of::<Header>();
@@ -112,13 +113,13 @@ impl Entry {
         }
     }
 
-    /// The same key and value under another version and meta: a new allocation, the boxed value moved, not copied.
-    pub fn rebuilt(self, version: &Version, meta: Meta) -> Entry {
+    /// Puts the same key and value under another version and meta: a new allocation, the boxed value moved, not copied.
+    pub fn rebuild(&mut self, version: &Version, meta: Meta) {
         let moved = Self::build(self.db(), self.key(), self.header().kind, self.tail(), version, meta);
-        // The boxed value now belongs to `moved`: free the old block without dropping it.
-        release(self.0, self.layout());
-        std::mem::forget(self);
-        moved
+        let old = std::mem::replace(self, moved);
+        // The boxed value now belongs to `self`: free the old block without dropping it.
+        release(old.0, old.layout());
+        std::mem::forget(old);
     }
 
     fn build(db: u8, key: &[u8], kind: u8, value: &[u8], version: &Version, meta: Meta) -> Entry {
@@ -156,6 +157,20 @@ impl Entry {
     pub fn key(&self) -> &[u8] {
         let header = self.header();
         self.bytes(usize::from(header.context_len) * DOT_BYTES, header.key_len as usize)
+    }
+
+    /// True when this is the entry of `key` in database `db`.
+    #[inline]
+    pub fn is_called(&self, db: u8, key: &[u8]) -> bool {
+        self.key() == key && self.db() == db
+    }
+
+    /// Has the first two cache lines fetched: header and key, and a short value.
+    #[inline]
+    pub fn prefetch(&self) {
+        let start = self.0.as_ptr().cast::<u8>().cast_const();
+        prefetch(start);
+        prefetch(start.wrapping_add(64));
     }
 
     /// What the key holds.

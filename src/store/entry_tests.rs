@@ -73,7 +73,7 @@ fn a_boxed_value_moves_with_a_rebuild_and_is_dropped_once() {
     assert!(!entry.overwrite(b"x") && entry.string_mut().is_none());
     entry.set_dot(dot(0, 2));
     let newer = entry.version().advanced(dot(1, 3));
-    let mut entry = entry.rebuilt(&newer, Meta { deadline_ms: 1, ..Meta::default() });
+    entry.rebuild(&newer, Meta { deadline_ms: 1, ..Meta::default() });
     assert_eq!(entry.version(), newer);
     match entry.value_mut() {
         Some(Value::Counter(counter)) => assert_eq!(counter.total(), 5),

@@ -1,7 +1,7 @@
 //! How expired keys leave: found without being touched, a bounded piece of a slot at a time.
 //!
 //! Each slot knows the earliest deadline it may hold. The sweeper (a background task of the node) asks the slots whose
-//! earliest deadline has passed, in turn, and walks their buckets in pieces of [`SWEEP_BUCKETS_MAX`], so that no lock is
+//! earliest deadline has passed, in turn, and walks their places in pieces of [`SWEEP_PLACES_MAX`], so that no lock is
 //! held for long whatever the slot's size. A walk that finds little puts the slot off for a while, because a slot of
 //! many keys with scattered deadlines always has one that has just passed.
 //!
@@ -13,10 +13,10 @@
 
 use crate::store::census::Census;
 use crate::store::entry::{Entry, Meta, Payload};
-use crate::store::slot::{SlotTable, earlier};
+use crate::store::slot::{SlotTable, earlier, hash_of};
 
-/// Most buckets looked at under one lock.
-pub const SWEEP_BUCKETS_MAX: usize = 512;
+/// Most places looked at under one lock.
+pub const SWEEP_PLACES_MAX: usize = 512;
 
 /// How long after its deadline a replicated key is kept, in milliseconds.
 pub const GRACE_MS: u64 = 500;
@@ -36,8 +36,8 @@ pub struct SweepRules {
 /// Where a sweep stands, and what it did.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct Sweep {
-    /// The bucket to go on from; `None` when the walk is done.
-    pub next_bucket: Option<usize>,
+    /// The place to go on from; `None` when the walk is done.
+    pub next_place: Option<usize>,
     /// Keys removed in this piece.
     pub removed: usize,
     /// Earliest deadline seen so far in this walk; 0 for none.
@@ -53,23 +53,23 @@ pub struct Sweep {
 impl SlotTable {
     /// True when some key may have passed its deadline.
     pub fn is_sweep_due(&self, before_ms: u64) -> bool {
-        self.deadline_min_ms != 0 && self.deadline_min_ms <= before_ms
+        (1..=before_ms).contains(&self.deadline_min_ms)
     }
 
     /// Removes expired keys from one piece of the table, calling `gone` for each.
     pub fn sweep(&mut self, so_far: Sweep, rules: SweepRules, mut gone: impl FnMut(&Entry)) -> Sweep {
-        let so_far = match so_far.next_bucket {
+        let so_far = match so_far.next_place {
             Some(_) if so_far.generation == self.generation => so_far,
             _ => {
                 self.deadline_noted_ms = 0;
                 Sweep { generation: self.generation, ..Sweep::default() }
             }
         };
-        let from = so_far.next_bucket.unwrap_or(0);
-        let to = (from + SWEEP_BUCKETS_MAX).min(self.table.num_buckets());
-        let mut sweep = Sweep { next_bucket: None, removed: 0, ..so_far };
-        for bucket in from..to {
-            let Some(entry) = self.table.get_bucket(bucket) else { continue };
+        let from = so_far.next_place.unwrap_or(0);
+        let to = (from + SWEEP_PLACES_MAX).min(self.index.places());
+        let mut sweep = Sweep { next_place: None, removed: 0, ..so_far };
+        for place in from..to {
+            let Some(entry) = self.index.get(place) else { continue };
             sweep.seen += 1;
             let deadline_ms = entry.deadline_ms();
             if deadline_ms == 0 {
@@ -77,33 +77,34 @@ impl SlotTable {
             }
             if deadline_ms <= rules.before_ms {
                 gone(entry);
-                self.expire_bucket(bucket, rules.keep_tombstones);
+                self.expire_place(place, rules.keep_tombstones);
                 sweep.removed += 1;
             } else {
                 sweep.deadline_min_ms = earlier(sweep.deadline_min_ms, deadline_ms);
             }
         }
         sweep.removed_in_walk += sweep.removed;
-        if to < self.table.num_buckets() {
-            sweep.next_bucket = Some(to);
+        if to < self.index.places() {
+            sweep.next_place = Some(to);
         } else {
             self.finish_sweep(&sweep, rules.before_ms);
         }
         sweep
     }
 
-    fn expire_bucket(&mut self, bucket: usize, keep_tombstone: bool) {
-        let Ok(place) = self.table.get_bucket_entry(bucket) else { return };
-        let (entry, vacant) = place.remove();
+    fn expire_place(&mut self, place: usize, keep_tombstone: bool) {
+        let Some(entry) = self.index.get_mut(place) else { return };
         self.bytes -= entry.memory_bytes();
-        self.census -= Census::of(&entry);
+        self.census -= Census::of(entry);
         if keep_tombstone {
             let version = entry.version();
-            let tombstone = Entry::new(entry.db(), entry.key(), Payload::Tombstone, &version, Meta::default());
-            self.bytes += tombstone.memory_bytes();
-            self.census += Census::of(&tombstone);
-            vacant.insert(tombstone);
+            *entry = Entry::new(entry.db(), entry.key(), Payload::Tombstone, &version, Meta::default());
+            self.bytes += entry.memory_bytes();
+            self.census += Census::of(entry);
+            return;
         }
+        let hash = hash_of(entry);
+        self.index.remove(place, hash);
         self.note_change();
     }
 
@@ -119,9 +120,8 @@ impl SlotTable {
 
     /// Gives memory back after many keys have gone.
     pub(super) fn shrink_if_sparse(&mut self) {
-        if self.table.num_buckets() > 64 && self.table.len() * 8 < self.table.num_buckets() {
+        if self.index.shrink_if_sparse(hash_of) {
             self.generation = self.generation.wrapping_add(1);
-            self.table.shrink_to(self.table.len() * 2, |entry| super::hash_name(entry.db(), entry.key()));
         }
     }
 }
@@ -151,7 +151,7 @@ mod tests {
         loop {
             sweep = table.sweep(sweep, rules, |_| {});
             removed += sweep.removed;
-            if sweep.next_bucket.is_none() {
+            if sweep.next_place.is_none() {
                 return removed;
             }
         }
@@ -181,17 +181,17 @@ mod tests {
         fill(&mut table, &store, 2, |_| 100);
         let rules = SweepRules { before_ms: 100, keep_tombstones: false };
         let begun = table.sweep(Sweep::default(), rules, |_| {});
-        assert!(begun.next_bucket.is_some());
+        assert!(begun.next_place.is_some());
         fill(&mut table, &store, 5_000, |_| 20_000);
         let mut sweep = begun;
-        while sweep.next_bucket.is_some() {
+        while sweep.next_place.is_some() {
             sweep = table.sweep(sweep, rules, |_| {});
         }
         assert!(table.is_sweep_due(20_000), "given behind the walk's back");
         let begun = table.sweep(Sweep::default(), SweepRules { before_ms: 20_000, ..rules }, |_| {});
         fill(&mut table, &store, 40_000, |_| 20_000);
         let mut sweep = begun;
-        while sweep.next_bucket.is_some() {
+        while sweep.next_place.is_some() {
             sweep = table.sweep(sweep, SweepRules { before_ms: 20_000, ..rules }, |_| {});
         }
         assert!(table.is_empty() || table.is_sweep_due(u64::MAX), "moved behind the walk's back: {}", table.len());

@@ -18,11 +18,11 @@ use crate::store::elements::Elements;
 use crate::store::entry::{Data, Entry};
 use crate::store::eviction::Access;
 use crate::store::mutation::{Delta, Mutation};
-use crate::store::slot::{Name, Rules};
+use crate::store::slot::Name;
 use crate::store::state::State;
 use crate::store::value::{Set, Value};
 use crate::store::whole;
-use crate::store::{Store, TableGuard, hash_name};
+use crate::store::{Store, TableGuard, hash_name, in_database};
 
 /// What a key holds, as a command looks at it.
 #[derive(Clone, Copy, Debug)]
@@ -107,6 +107,12 @@ pub struct Effects {
 }
 
 impl Effects {
+    #[inline]
+    fn note_lookup(&mut self, found: Option<&Entry>) {
+        self.seen = found.map_or(Dot::default(), Entry::dot);
+        self.seen_is_plain = found.is_none_or(Entry::context_is_empty);
+    }
+
     /// Lookups so far: those that found a live key, and those that did not.
     pub fn lookups(&self) -> (u64, u64) {
         (self.hits, self.misses)
@@ -127,10 +133,29 @@ pub struct Keyspace<'s> {
     store: &'s Store,
     tables: SmallVec<[(Slot, TableGuard<'s>); 1]>,
     effects: &'s mut Effects,
-    rules: Rules,
+    is_replicated: bool,
     now_ms: u64,
     db: u8,
+    known: KnownHash,
     stamp_override: Option<Dot>,
+}
+
+/// The hash of a key that was computed before the slot was locked. The key is told by where it lies, which is enough:
+/// it is part of the request, and that stays where it is until the command has run.
+#[derive(Clone, Copy, Debug, Default)]
+struct KnownHash {
+    address: usize,
+    len: usize,
+    hash: u64,
+}
+
+impl KnownHash {
+    #[inline]
+    fn name<'k>(&self, db: u8, key: &'k [u8]) -> Name<'k> {
+        let is_known = key.as_ptr().addr() == self.address && key.len() == self.len;
+        let hash = if is_known { in_database(db, self.hash) } else { hash_name(db, key) };
+        Name { db, key, hash }
+    }
 }
 
 impl<'s> Keyspace<'s> {
@@ -141,7 +166,15 @@ impl<'s> Keyspace<'s> {
         now_ms: u64,
         effects: &'s mut Effects,
     ) -> Keyspace<'s> {
-        Keyspace { store, tables, effects, rules: store.rules(now_ms), now_ms, db, stamp_override: None }
+        let (is_replicated, known) = (store.is_replicated(), KnownHash::default());
+        Keyspace { store, tables, effects, is_replicated, now_ms, db, known, stamp_override: None }
+    }
+
+    /// The same, knowing the hash of a key in database 0.
+    #[inline]
+    pub(super) fn knowing(mut self, key: &[u8], hash: u64) -> Keyspace<'s> {
+        self.known = KnownHash { address: key.as_ptr().addr(), len: key.len(), hash };
+        self
     }
 
     /// The time of the batch, in milliseconds since 1970.
@@ -162,12 +195,12 @@ impl<'s> Keyspace<'s> {
     /// What `key` holds; `None` when there is no such key. Counts as a use of the key.
     #[inline]
     pub fn read(&mut self, key: &[u8]) -> Option<View<'_>> {
-        self.forget_if_expired(key);
+        let name = self.name(key);
+        self.forget_if_expired(name);
         let (now_ms, access) = (self.now_ms, Access::at(&self.store.eviction, self.now_ms));
-        let Keyspace { tables, effects, db, .. } = self;
-        let found = table_of(tables, key).and_then(|table| table.find_mut(name(*db, key)));
-        effects.seen = found.as_ref().map_or(Dot::default(), |entry| entry.dot());
-        effects.seen_is_plain = found.as_ref().is_none_or(|entry| entry.context_is_empty());
+        let Keyspace { tables, effects, .. } = self;
+        let found = table_of(tables, key).and_then(|table| table.find_mut(name));
+        effects.note_lookup(found.as_deref());
         match found.filter(|entry| is_live(entry, now_ms)) {
             Some(entry) => {
                 effects.hits += 1;
@@ -175,7 +208,7 @@ impl<'s> Keyspace<'s> {
                 view(entry)
             }
             None => {
-                effects.note_miss(*db, key);
+                effects.note_miss(name.db, key);
                 None
             }
         }
@@ -183,15 +216,16 @@ impl<'s> Keyspace<'s> {
 
     /// The live entry called `key`, noting the version seen, but not as a use: TTL, TYPE, EXISTS and their like.
     pub fn look(&mut self, key: &[u8]) -> Option<&Entry> {
-        self.forget_if_expired(key);
-        let (now_ms, db) = (self.now_ms, self.db);
-        let found = table_of(&mut self.tables, key).and_then(|table| table.find(name(db, key)));
-        self.effects.seen = found.map_or(Dot::default(), Entry::dot);
-        self.effects.seen_is_plain = found.is_none_or(Entry::context_is_empty);
+        let name = self.name(key);
+        self.forget_if_expired(name);
+        let now_ms = self.now_ms;
+        let Keyspace { tables, effects, .. } = self;
+        let found = table_of(tables, key).and_then(|table| table.find(name));
+        effects.note_lookup(found);
         let live = found.filter(|entry| is_live(entry, now_ms));
         match live {
-            Some(_) => self.effects.hits += 1,
-            None => self.effects.note_miss(db, key),
+            Some(_) => effects.hits += 1,
+            None => effects.note_miss(name.db, key),
         }
         live
     }
@@ -203,9 +237,7 @@ impl<'s> Keyspace<'s> {
 
     /// The live entry called `key`, without counting as a use and unseen by the verification of reads.
     pub fn peek(&self, key: &[u8]) -> Option<&Entry> {
-        let table = self.tables.iter().find(|(slot, _)| self.tables.len() == 1 || *slot == slot_of(key));
-        let entry = table.and_then(|(_, table)| table.find(name(self.db, key)));
-        entry.filter(|entry| is_live(entry, self.now_ms))
+        self.entry(key).filter(|entry| is_live(entry, self.now_ms))
     }
 
     /// True when `key` exists. Not a use.
@@ -215,7 +247,7 @@ impl<'s> Keyspace<'s> {
 
     /// Makes one change, under a new stamp, and records it.
     pub fn write(&mut self, key: &[u8], mutation: Mutation<'_>) {
-        let name = name(self.db, key);
+        let name = self.name(key);
         self.delete_if_expired(name);
         let may_be_new = self.effects.notify && !self.exists(key);
         self.stamp_and_apply(name, mutation);
@@ -231,7 +263,7 @@ impl<'s> Keyspace<'s> {
         if existed {
             self.write(key, Mutation::Delete);
         } else {
-            self.delete_if_expired(name(self.db, key));
+            self.delete_if_expired(self.name(key));
         }
         existed
     }
@@ -244,22 +276,17 @@ impl<'s> Keyspace<'s> {
 
     /// The whole state of `key` with its version, tombstones included, for the operator and for peers.
     pub fn state(&self, key: &[u8]) -> Option<State> {
-        let table = self.tables.iter().find(|(slot, _)| self.tables.len() == 1 || *slot == slot_of(key));
-        table.and_then(|(_, table)| table.find(name(self.db, key))).map(|entry| State::of(entry, self.now_ms))
+        self.entry(key).map(|entry| State::of(entry, self.now_ms))
     }
 
     /// The last write of `key` that is known here, the zero dot for none, and whether the key is live.
     pub fn seen(&self, key: &[u8]) -> (Dot, bool) {
-        let table = self.tables.iter().find(|(slot, _)| self.tables.len() == 1 || *slot == slot_of(key));
-        let entry = table.and_then(|(_, table)| table.find(name(self.db, key)));
-        entry.map_or((Dot::default(), false), |entry| (entry.dot(), is_live(entry, self.now_ms)))
+        self.entry(key).map_or((Dot::default(), false), |entry| (entry.dot(), is_live(entry, self.now_ms)))
     }
 
     /// The version of `key` that is known here, the default one for none, and whether the key is live.
     pub fn version_of(&self, key: &[u8]) -> (Version, bool) {
-        let table = self.tables.iter().find(|(slot, _)| self.tables.len() == 1 || *slot == slot_of(key));
-        let entry = table.and_then(|(_, table)| table.find(name(self.db, key)));
-        entry.map_or_else(Default::default, |entry| (entry.version(), is_live(entry, self.now_ms)))
+        self.entry(key).map_or_else(Default::default, |entry| (entry.version(), is_live(entry, self.now_ms)))
     }
 
     /// The actors that this node has met, to name versions to other nodes.
@@ -307,14 +334,26 @@ impl<'s> Keyspace<'s> {
         self.tables.iter().map(|(slot, table)| (*slot, table))
     }
 
+    /// The entry called `key`, whatever it is.
+    fn entry(&self, key: &[u8]) -> Option<&Entry> {
+        let table = self.tables.iter().find(|(slot, _)| self.tables.len() == 1 || *slot == slot_of(key));
+        table.and_then(|(_, table)| table.find(self.name(key)))
+    }
+
+    #[inline]
+    fn name<'k>(&self, key: &'k [u8]) -> Name<'k> {
+        self.known.name(self.db, key)
+    }
+
     /// Removes a key whose time is over, where no replica has to be told.
     #[inline]
-    fn forget_if_expired(&mut self, key: &[u8]) {
-        if !self.rules.tombstones {
-            self.delete_if_expired(name(self.db, key));
+    fn forget_if_expired(&mut self, name: Name<'_>) {
+        if !self.is_replicated {
+            self.delete_if_expired(name);
         }
     }
 
+    #[inline]
     fn delete_if_expired(&mut self, name: Name<'_>) {
         let now_ms = self.now_ms;
         // Most slots hold no key that could expire, and need not be searched.
@@ -332,20 +371,16 @@ impl<'s> Keyspace<'s> {
         let single = self.tables.len() == 1;
         let found = self.tables.iter_mut().find(|(slot, _)| single || *slot == slot_of(name.key));
         let Some((slot, table)) = found else { return };
-        let base = self.rules.tombstones.then(|| table.find(name).map(Entry::version)).flatten();
-        table.apply(name, dot, &mutation, &self.rules);
+        let rules = self.store.rules(self.now_ms);
+        let base = rules.tombstones.then(|| table.find(name).map(Entry::version)).flatten();
+        table.apply(name, dot, &mutation, &rules);
         self.effects.seen = dot;
-        if self.rules.tombstones {
-            let version = base.as_ref().map_or_else(|| crate::base::version::Version::first(dot), |b| b.advanced(dot));
+        if rules.tombstones {
+            let version = base.as_ref().map_or_else(|| Version::first(dot), |base| base.advanced(dot));
             let delta = Delta { slot: *slot, db: name.db, key: name.key, base, version, mutation };
             record(&mut self.effects.deltas, &delta, self.store);
         }
     }
-}
-
-#[inline]
-fn name(db: u8, key: &[u8]) -> Name<'_> {
-    Name { db, key, hash: hash_name(db, key) }
 }
 
 #[inline]

@@ -11,6 +11,7 @@
 //! | `mutation` | the primitives that change a key, and their form on the wire |
 //! | `merge`, `siblings`, `state` | two replicas' states of a key become one |
 //! | `entry` | one key in memory |
+//! | `index`, `prefetch` | where a slot's entries are, and having them fetched in time |
 //! | `value`, `counter`, `hash`, `elements` | the types |
 //! | `whole` | a value apart from any key, for RENAME, COPY and what stores its result |
 //! | `census` | how many keys there are |
@@ -19,14 +20,16 @@
 //! | `tombstones` | how deletions are forgotten |
 
 use std::sync::OnceLock;
-use std::sync::atomic::{AtomicBool, AtomicI64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, AtomicUsize, Ordering};
 
 use parking_lot::{Mutex, MutexGuard};
 
 use crate::base::clock::Clock;
-use crate::base::ids::{ActorId, SLOT_COUNT, Slot};
+use crate::base::ids::{ActorId, SLOT_COUNT, Slot, slot_of};
 use crate::base::version::ActorTable;
 use crate::store::elements::PackLimits;
+use crate::store::index::Whereabouts;
+use crate::store::prefetch::prefetch;
 use crate::store::slot::{Rules, SlotTable};
 
 pub mod census;
@@ -37,9 +40,11 @@ pub mod entry;
 pub mod eviction;
 pub mod expiry;
 pub mod hash;
+pub mod index;
 pub mod keyspace;
 pub mod merge;
 pub mod mutation;
+pub mod prefetch;
 pub mod siblings;
 pub mod slot;
 pub mod state;
@@ -75,10 +80,37 @@ impl Tuning {
     }
 }
 
+/// One slot. Lines of its own, so that workers on neighbouring slots do not disturb each other.
+#[derive(Debug, Default)]
+#[repr(C, align(64))]
+struct SlotCell {
+    index_at: Whereabouts,
+    /// The table's earliest deadline, for the sweeper, which looks at every slot.
+    deadline_min_ms: AtomicU64,
+    table: Mutex<SlotTable>,
+}
+
+/// Where a key belongs: computed once a request.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Spot {
+    /// Its slot.
+    pub slot: Slot,
+    /// Its hash in database 0, see [`hash_name`].
+    pub hash: u64,
+}
+
+impl Spot {
+    /// Where `key` belongs.
+    #[inline]
+    pub fn of(key: &[u8]) -> Spot {
+        Spot { slot: slot_of(key), hash: hash_name(0, key) }
+    }
+}
+
 /// All the data of a node.
 #[derive(Debug)]
 pub struct Store {
-    slots: Box<[Mutex<SlotTable>]>,
+    slots: Box<[SlotCell]>,
     /// The clock that stamps this node's writes.
     pub clock: Clock,
     /// The actors this node has met.
@@ -96,7 +128,7 @@ impl Store {
     /// An empty store whose writes are stamped by `this`.
     pub fn new(this: ActorId) -> Store {
         Store {
-            slots: (0..SLOT_COUNT).map(|_| Mutex::default()).collect(),
+            slots: (0..SLOT_COUNT).map(|_| SlotCell::default()).collect(),
             clock: Clock::new(),
             actors: ActorTable::new(this),
             tuning: Tuning {
@@ -126,10 +158,22 @@ impl Store {
         u64::try_from(self.used_bytes.load(Ordering::Relaxed)).unwrap_or_default()
     }
 
-    /// Locks one slot for a command at wall-clock time `now_ms`.
+    /// Locks the slot of a command's only key, at wall-clock time `now_ms`; `spot` is where that `key` belongs.
     #[inline]
+    pub fn lock_key<'s>(
+        &'s self,
+        key: &[u8],
+        spot: Spot,
+        db: u8,
+        now_ms: u64,
+        effects: &'s mut Effects,
+    ) -> Keyspace<'s> {
+        Keyspace::new(self, [(spot.slot, self.table(spot.slot))].into(), db, now_ms, effects).knowing(key, spot.hash)
+    }
+
+    /// Locks one slot for a command at wall-clock time `now_ms`.
     pub fn lock<'s>(&'s self, slot: Slot, db: u8, now_ms: u64, effects: &'s mut Effects) -> Keyspace<'s> {
-        Keyspace::new(self, smallvec::smallvec![(slot, self.table(slot))], db, now_ms, effects)
+        Keyspace::new(self, [(slot, self.table(slot))].into(), db, now_ms, effects)
     }
 
     /// Locks several slots, in ascending order whatever order they come in.
@@ -144,9 +188,43 @@ impl Store {
     /// Locks one slot's table as it is, for replication and background work.
     #[inline]
     pub fn table(&self, slot: Slot) -> TableGuard<'_> {
+        let cell = self.cell(slot);
+        let table = cell.table.lock();
+        TableGuard { bytes_before: table.footprint_bytes(), table, cell, used_bytes: &self.used_bytes }
+    }
+
+    /// What [`SlotTable::is_sweep_due`] said when the slot was last unlocked. Takes no lock.
+    pub fn is_sweep_due(&self, slot: Slot, before_ms: u64) -> bool {
+        (1..=before_ms).contains(&self.cell(slot).deadline_min_ms.load(Ordering::Relaxed))
+    }
+
+    /// First of three steps that have a key's memory fetched while other keys are being worked on: the slot itself.
+    /// Each step needs what the one before has fetched, so they are made for a dozen keys or more before the next.
+    #[inline]
+    pub fn prefetch_slot(&self, spot: Spot) {
+        let cell: *const SlotCell = self.cell(spot.slot);
+        prefetch(cell);
+        prefetch(cell.cast::<u8>().wrapping_add(64));
+    }
+
+    /// Second step: the line of the slot's index in which the key probably is.
+    #[inline]
+    pub fn prefetch_index(&self, spot: Spot) {
+        self.cell(spot.slot).index_at.prefetch(spot.hash);
+    }
+
+    /// Third step: the entry. A slot that somebody has locked is left alone.
+    #[inline]
+    pub fn prefetch_entry(&self, spot: Spot) {
+        if let Some(table) = self.cell(spot.slot).table.try_lock() {
+            table.prefetch(spot.hash);
+        }
+    }
+
+    #[inline]
+    fn cell(&self, slot: Slot) -> &SlotCell {
         #[expect(clippy::indexing_slicing, reason = "a Slot is below SLOT_COUNT by construction")]
-        let table = self.slots[slot.index()].lock();
-        TableGuard { bytes_before: table.footprint_bytes(), table, used_bytes: &self.used_bytes }
+        &self.slots[slot.index()]
     }
 
     /// The rules under which mutations are applied now.
@@ -172,6 +250,7 @@ impl Store {
 #[derive(Debug)]
 pub struct TableGuard<'s> {
     table: MutexGuard<'s, SlotTable>,
+    cell: &'s SlotCell,
     bytes_before: usize,
     used_bytes: &'s AtomicI64,
 }
@@ -195,6 +274,10 @@ impl std::ops::DerefMut for TableGuard<'_> {
 impl Drop for TableGuard<'_> {
     #[inline]
     fn drop(&mut self) {
+        self.table.note_whereabouts(&self.cell.index_at);
+        if self.cell.deadline_min_ms.load(Ordering::Relaxed) != self.table.deadline_min_ms {
+            self.cell.deadline_min_ms.store(self.table.deadline_min_ms, Ordering::Relaxed);
+        }
         let grown = self.table.footprint_bytes() as i64 - self.bytes_before as i64;
         if grown != 0 {
             self.used_bytes.fetch_add(grown, Ordering::Relaxed);
@@ -206,8 +289,12 @@ impl Drop for TableGuard<'_> {
 #[inline]
 pub fn hash_name(db: u8, key: &[u8]) -> u64 {
     static HASHER: OnceLock<ahash::RandomState> = OnceLock::new();
-    let hash = HASHER.get_or_init(ahash::RandomState::new).hash_one(key);
-    // Other databases are rare: spread them without hashing twice.
+    in_database(db, HASHER.get_or_init(ahash::RandomState::new).hash_one(key))
+}
+
+/// The hash of a key in database `db`, given the one in database 0. Other databases are rare: no second hashing.
+#[inline]
+pub fn in_database(db: u8, hash: u64) -> u64 {
     hash ^ u64::from(db).wrapping_mul(0x9e37_79b9_7f4a_7c15)
 }
 

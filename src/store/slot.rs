@@ -11,14 +11,12 @@
 //!
 //! Knows no lock (its owner holds one), no clock and no option beyond [`Rules`].
 
-use hashbrown::HashTable;
-use hashbrown::hash_table::Entry as Place;
-
 use crate::base::version::{ActorTable, Dot, Relation, Version};
 use crate::store::census::Census;
 use crate::store::counter::Counter;
 use crate::store::elements::{Elements, PackLimits};
 use crate::store::entry::{Data, Entry, FLAG_RAW, Meta, Payload};
+use crate::store::index::{Index, Place, Whereabouts};
 use crate::store::merge::{Merged, merge};
 use crate::store::mutation::{Delta, Mutation};
 use crate::store::state::{Content, State};
@@ -67,7 +65,7 @@ pub enum Applied {
 /// A slot's entries; see the head of the file.
 #[derive(Debug, Default)]
 pub struct SlotTable {
-    pub(super) table: HashTable<Entry>,
+    pub(super) index: Index,
     pub(super) bytes: usize,
     pub(super) deadline_min_ms: u64,
     /// The earliest deadline given since the sweep that is under way began; 0 for none.
@@ -82,18 +80,35 @@ impl SlotTable {
     /// The entry called so, tombstones and expired ones included.
     #[inline]
     pub fn find(&self, name: Name<'_>) -> Option<&Entry> {
-        self.table.find(name.hash, |entry| entry.key() == name.key && entry.db() == name.db)
+        self.index.get(self.place_of(name)?)
     }
 
     /// As [`find`](SlotTable::find), to change what is not versioned (access time).
     #[inline]
     pub fn find_mut(&mut self, name: Name<'_>) -> Option<&mut Entry> {
-        self.table.find_mut(name.hash, |entry| entry.key() == name.key && entry.db() == name.db)
+        self.index.get_mut(self.place_of(name)?)
+    }
+
+    #[inline]
+    fn place_of(&self, name: Name<'_>) -> Option<Place> {
+        self.index.find(name.hash, |entry| entry.is_called(name.db, name.key))
+    }
+
+    /// Has the entries fetched that this may be the hash of.
+    #[inline]
+    pub fn prefetch(&self, hash: u64) {
+        self.index.prefetch(hash);
+    }
+
+    /// Notes where the index lies, for who wants to have it fetched.
+    #[inline]
+    pub(super) fn note_whereabouts(&self, at: &Whereabouts) {
+        at.note(&self.index);
     }
 
     /// Keys in the slot, expired ones not yet removed included, tombstones not.
     pub fn len(&self) -> usize {
-        self.table.len() - self.census.tombstones
+        self.index.len() - self.census.tombstones as usize
     }
 
     /// True when some key has a deadline.
@@ -110,22 +125,17 @@ impl SlotTable {
     /// Bytes that the table and its entries take.
     #[inline]
     pub fn footprint_bytes(&self) -> usize {
-        self.bytes + self.table.allocation_size()
+        self.bytes + self.index.allocation_bytes()
     }
 
     /// Some entry, chosen by the random number `draw`; `None` when there is none.
     pub fn pick(&self, draw: u64) -> Option<&Entry> {
-        if self.table.is_empty() {
+        if self.index.is_empty() {
             return None;
         }
-        let buckets = self.table.num_buckets();
-        let start = draw as usize;
-        // A stride that is odd visits every bucket, because their number is a power of two.
-        let stride = ((draw >> 32) as usize) | 1;
-        (0..buckets).find_map(|step| {
-            let bucket = start.wrapping_add(step.wrapping_mul(stride)) & (buckets - 1);
-            self.table.get_bucket(bucket)
-        })
+        let places = self.index.places();
+        let start = ((u128::from(draw) * places as u128) >> 64) as usize;
+        (0..places).find_map(|step| self.index.get((start + step) % places))
     }
 
     /// Visits about `count` entries from `cursor` on and gives the next cursor, 0 at the end.
@@ -135,11 +145,11 @@ impl SlotTable {
     pub fn scan<'a>(&'a self, cursor: u64, count: usize, mut visit: impl FnMut(&'a Entry)) -> u64 {
         let from = if (cursor >> 32) as u8 == self.generation { cursor as u32 as usize } else { 0 };
         let mut seen = 0;
-        for bucket in from..self.table.num_buckets() {
+        for place in from..self.index.places() {
             if seen >= count {
-                return u64::from(self.generation) << 32 | bucket as u64;
+                return u64::from(self.generation) << 32 | place as u64;
             }
-            if let Some(entry) = self.table.get_bucket(bucket) {
+            if let Some(entry) = self.index.get(place) {
                 visit(entry);
                 seen += 1;
             }
@@ -149,7 +159,7 @@ impl SlotTable {
 
     /// Every entry, tombstones and expired ones included.
     pub fn iter(&self) -> impl Iterator<Item = &Entry> {
-        self.table.iter()
+        self.index.iter()
     }
 
     /// Makes the change that `mutation` stands for, under the stamp `dot`.
@@ -262,9 +272,8 @@ impl SlotTable {
 
     /// Takes an entry out without a trace: eviction, expiry that every replica sees, a slot handed over.
     pub fn forget(&mut self, name: Name<'_>) -> bool {
-        let found = self.table.find_entry(name.hash, |entry| entry.key() == name.key && entry.db() == name.db);
-        let Ok(place) = found else { return false };
-        let (entry, _) = place.remove();
+        let removed = self.place_of(name).and_then(|place| self.index.remove(place, name.hash));
+        let Some(entry) = removed else { return false };
         self.bytes -= entry.memory_bytes();
         self.census -= Census::of(&entry);
         self.note_change();
@@ -435,38 +444,37 @@ impl SlotTable {
             return;
         }
         self.note_change();
-        let found = self.table.find_entry(name.hash, |entry| entry.key() == name.key && entry.db() == name.db);
-        let Ok(place) = found else { return };
-        let (entry, vacant) = place.remove();
-        self.bytes -= entry.memory_bytes();
-        let meta = entry.meta();
-        let entry = entry.rebuilt(version, meta);
-        self.bytes += entry.memory_bytes();
-        vacant.insert(entry);
+        let Some(entry) = self.find_mut(name) else { return };
+        let (before, meta) = (entry.memory_bytes(), entry.meta());
+        entry.rebuild(version, meta);
+        let after = entry.memory_bytes();
+        self.bytes = self.bytes + after - before;
     }
 
     fn put_entry(&mut self, name: Name<'_>, entry: Entry) {
         self.bytes += entry.memory_bytes();
         self.census += Census::of(&entry);
-        if self.table.len() == self.table.capacity() {
+        if let Some(place) = self.find_mut(name) {
+            let old = std::mem::replace(place, entry);
+            self.bytes -= old.memory_bytes();
+            self.census -= Census::of(&old);
+            return;
+        }
+        if self.index.is_full() {
             self.generation = self.generation.wrapping_add(1);
         }
-        let rehash = |entry: &Entry| crate::store::hash_name(entry.db(), entry.key());
-        let same = |old: &Entry| old.key() == name.key && old.db() == name.db;
-        match self.table.entry(name.hash, same, rehash) {
-            Place::Occupied(mut place) => {
-                let old = std::mem::replace(place.get_mut(), entry);
-                self.bytes -= old.memory_bytes();
-                self.census -= Census::of(&old);
-            }
-            Place::Vacant(place) => drop(place.insert(entry)),
-        }
+        self.index.insert(name.hash, entry, hash_of);
     }
 
     fn note_deadline(&mut self, deadline_ms: u64) {
         self.deadline_min_ms = earlier(self.deadline_min_ms, deadline_ms);
         self.deadline_noted_ms = earlier(self.deadline_noted_ms, deadline_ms);
     }
+}
+
+/// The hash under which an entry stands.
+pub(super) fn hash_of(entry: &Entry) -> u64 {
+    crate::store::hash_name(entry.db(), entry.key())
 }
 
 /// The earlier of two deadlines, of which 0 is none.

@@ -7,28 +7,26 @@ use crate::base::clock::Hlc;
 use crate::base::ids::Slot;
 use crate::store::Store;
 use crate::store::census::Census;
-use crate::store::slot::SlotTable;
+use crate::store::entry::Entry;
+use crate::store::slot::{SlotTable, hash_of};
 
-/// Most buckets looked at under one lock.
-const BUCKETS_MAX: usize = 512;
+/// Most places looked at under one lock.
+const PLACES_MAX: usize = 512;
 
 impl SlotTable {
     /// How many there are.
     pub fn tombstones(&self) -> usize {
-        self.census.tombstones
+        self.census.tombstones as usize
     }
 
-    /// Forgets tombstones stamped at or before `bound` in the buckets from `from` on; gives how many, and where to go on.
+    /// Forgets tombstones stamped at or before `bound` in the places from `from` on; gives how many, and where to go on.
     fn collect_tombstones(&mut self, from: usize, bound: Hlc) -> (usize, Option<usize>) {
-        let to = (from + BUCKETS_MAX).min(self.table.num_buckets());
+        let to = (from + PLACES_MAX).min(self.index.places());
         let mut collected = 0;
-        for bucket in from..to {
-            let may_go = |entry: &crate::store::entry::Entry| entry.is_tombstone() && entry.dot().hlc <= bound;
-            if !self.table.get_bucket(bucket).is_some_and(may_go) {
-                continue;
-            }
-            let Ok(place) = self.table.get_bucket_entry(bucket) else { continue };
-            let (entry, _) = place.remove();
+        for place in from..to {
+            let may_go = |entry: &&Entry| entry.is_tombstone() && entry.dot().hlc <= bound;
+            let hash = self.index.get(place).filter(may_go).map(hash_of);
+            let Some(entry) = hash.and_then(|hash| self.index.remove(place, hash)) else { continue };
             self.bytes -= entry.memory_bytes();
             self.census -= Census::of(&entry);
             collected += 1;
@@ -36,7 +34,7 @@ impl SlotTable {
         if collected > 0 {
             self.note_change();
         }
-        if to < self.table.num_buckets() {
+        if to < self.index.places() {
             return (collected, Some(to));
         }
         self.shrink_if_sparse();

@@ -1,0 +1,352 @@
+//! Where a slot's entries are: an open-addressing table whose unit is a cache line.
+//!
+//! A [`Group`] is 64 bytes: seven entries, a byte of each entry's hash, and a count of the entries that were meant for
+//! this group and had to pass it by. Looking a key up costs one line, compares all seven tags at once, and touches an
+//! entry only when its tag fits; a group that nobody has passed ends the search (Bronson and Shi, "Open-sourcing F14",
+//! 2019). The number of groups is not only a power of two, so that tables of some dozens of entries stay full.
+//!
+//! Invariants: an entry lies in the first group, from its home group on, that had room when it came; each group between
+//! counts it in `passed`, where [`PASSED_MAX`] stands for "that or more" and is never counted down. Entries move only
+//! when the table grows or shrinks.
+//!
+//! Knows nothing of keys: whoever asks brings the hash and compares.
+
+use std::sync::atomic::{AtomicPtr, AtomicU32, Ordering};
+
+use crate::store::entry::Entry;
+use crate::store::prefetch::prefetch;
+
+/// Entries in a group.
+pub const WAYS: usize = 7;
+const PASSED_MAX: u8 = u8::MAX;
+
+/// See the head of the file.
+#[repr(C, align(64))]
+#[derive(Debug, Default)]
+pub struct Group {
+    /// A byte of the entry's hash; 0 for none.
+    tags: [u8; WAYS],
+    passed: u8,
+    entries: [Option<Entry>; WAYS],
+}
+
+const _: () = assert!(size_of::<Group>() == 64);
+
+/// An entry's place: a number below [`Index::places`].
+pub type Place = usize;
+
+/// The entries of one slot.
+#[derive(Debug, Default)]
+pub struct Index {
+    groups: Box<[Group]>,
+    len: usize,
+}
+
+/// Where an index's memory is, for who does not hold its lock: stale at worst, and good for nothing but a hint.
+#[derive(Debug, Default)]
+pub struct Whereabouts {
+    groups: AtomicPtr<Group>,
+    count: AtomicU32,
+}
+
+impl Whereabouts {
+    /// Has the line fetched in which an entry of this hash probably is.
+    #[inline]
+    pub fn prefetch(&self, hash: u64) {
+        let count = self.count.load(Ordering::Relaxed);
+        prefetch(self.groups.load(Ordering::Relaxed).wrapping_add(home(hash, count as usize)));
+    }
+
+    /// Notes where `index` is now.
+    #[inline]
+    pub fn note(&self, index: &Index) {
+        let (groups, count) = (index.groups.as_ptr().cast_mut(), index.groups.len() as u32);
+        if self.groups.load(Ordering::Relaxed) != groups || self.count.load(Ordering::Relaxed) != count {
+            self.groups.store(groups, Ordering::Relaxed);
+            self.count.store(count, Ordering::Relaxed);
+        }
+    }
+}
+
+impl Index {
+    /// How many entries there are.
+    #[inline]
+    pub fn len(&self) -> usize {
+        self.len
+    }
+
+    /// True when there is none.
+    pub fn is_empty(&self) -> bool {
+        self.len == 0
+    }
+
+    /// Places, taken or not.
+    pub fn places(&self) -> usize {
+        self.groups.len() * WAYS
+    }
+
+    /// Bytes that the groups take.
+    #[inline]
+    pub fn allocation_bytes(&self) -> usize {
+        size_of_val(&*self.groups)
+    }
+
+    /// Where the entry with this hash is for which `is_it` holds.
+    #[inline]
+    pub fn find(&self, hash: u64, is_it: impl Fn(&Entry) -> bool) -> Option<Place> {
+        let mut at = home(hash, self.groups.len());
+        for _ in 0..self.groups.len() {
+            let group = self.groups.get(at)?;
+            for way in group.ways_of(tag(hash)) {
+                if group.entries.get(way).and_then(Option::as_ref).is_some_and(&is_it) {
+                    return Some(at * WAYS + way);
+                }
+            }
+            if group.passed == 0 {
+                return None;
+            }
+            at = self.next(at);
+        }
+        None
+    }
+
+    /// Has the memory fetched of those entries in the hash's home group whose tags fit.
+    #[inline]
+    pub fn prefetch(&self, hash: u64) {
+        let Some(group) = self.groups.get(home(hash, self.groups.len())) else { return };
+        for way in group.ways_of(tag(hash)) {
+            if let Some(Some(entry)) = group.entries.get(way) {
+                entry.prefetch();
+            }
+        }
+    }
+
+    /// The entry at a place, if there is one.
+    #[inline]
+    pub fn get(&self, place: Place) -> Option<&Entry> {
+        self.groups.get(place / WAYS)?.entries.get(place % WAYS)?.as_ref()
+    }
+
+    /// As [`get`](Index::get), to change it or put another in its stead.
+    #[inline]
+    pub fn get_mut(&mut self, place: Place) -> Option<&mut Entry> {
+        self.groups.get_mut(place / WAYS)?.entries.get_mut(place % WAYS)?.as_mut()
+    }
+
+    /// Every entry.
+    pub fn iter(&self) -> impl Iterator<Item = &Entry> {
+        self.groups.iter().flat_map(|group| group.entries.iter().flatten())
+    }
+
+    /// True when the next insertion lays the table out anew.
+    pub fn is_full(&self) -> bool {
+        self.len >= room(self.groups.len())
+    }
+
+    /// Puts in an entry that is not there yet. `rehash` gives the hashes of those that have to move.
+    pub fn insert(&mut self, hash: u64, entry: Entry, rehash: impl Fn(&Entry) -> u64) {
+        if self.is_full() {
+            self.resize(grown(self.groups.len()), rehash);
+        }
+        self.place(hash, entry);
+    }
+
+    /// Takes out the entry at `place`, whose hash is `hash`.
+    pub fn remove(&mut self, place: Place, hash: u64) -> Option<Entry> {
+        let (last, way) = (place / WAYS, place % WAYS);
+        let group = self.groups.get_mut(last)?;
+        let entry = group.entries.get_mut(way)?.take()?;
+        if let Some(tag) = group.tags.get_mut(way) {
+            *tag = 0;
+        }
+        self.len -= 1;
+        let mut at = home(hash, self.groups.len());
+        while at != last {
+            let next = self.next(at);
+            let group = self.groups.get_mut(at)?;
+            if group.passed != PASSED_MAX {
+                group.passed -= 1;
+            }
+            at = next;
+        }
+        Some(entry)
+    }
+
+    /// Gives memory back when few of many places are taken; true when entries have moved.
+    pub fn shrink_if_sparse(&mut self, rehash: impl Fn(&Entry) -> u64) -> bool {
+        let is_sparse = self.groups.len() > SPARSE_GROUPS_MIN && self.len * 8 < self.places();
+        if is_sparse {
+            let mut groups = 1;
+            while room(groups) < self.len * 2 {
+                groups = grown(groups);
+            }
+            self.resize(groups, rehash);
+        }
+        is_sparse
+    }
+
+    fn resize(&mut self, groups: usize, rehash: impl Fn(&Entry) -> u64) {
+        let fresh = (0..groups).map(|_| Group::default()).collect();
+        let old = std::mem::replace(&mut self.groups, fresh);
+        self.len = 0;
+        old.iter().flat_map(|group| group.entries.iter().flatten()).for_each(Entry::prefetch);
+        for group in old {
+            for entry in group.entries.into_iter().flatten() {
+                self.place(rehash(&entry), entry);
+            }
+        }
+    }
+
+    fn place(&mut self, hash: u64, entry: Entry) {
+        let mut at = home(hash, self.groups.len());
+        loop {
+            let next = self.next(at);
+            let Some(group) = self.groups.get_mut(at) else { return };
+            let free = group.ways_of(0).next();
+            if let Some((place, known)) =
+                free.and_then(|way| Some((group.entries.get_mut(way)?, group.tags.get_mut(way)?)))
+            {
+                *known = tag(hash);
+                *place = Some(entry);
+                self.len += 1;
+                return;
+            }
+            group.passed = group.passed.saturating_add(1);
+            at = next;
+        }
+    }
+
+    fn next(&self, at: usize) -> usize {
+        if at + 1 == self.groups.len() { 0 } else { at + 1 }
+    }
+}
+
+impl Group {
+    /// The ways whose tag is this one.
+    #[inline]
+    fn ways_of(&self, tag: u8) -> impl Iterator<Item = usize> + use<> {
+        let [a, b, c, d, e, f, g] = self.tags;
+        // The eighth byte is made unlike any tag that is looked for.
+        let differing = u64::from_le_bytes([a, b, c, d, e, f, g, !tag]) ^ u64::from(tag).wrapping_mul(LOW_BITS);
+        // The high bit of each byte that is zero, exactly (Mycroft's test without its false positives).
+        let mut zeros = !(((differing & !HIGH_BITS) + !HIGH_BITS) | differing | !HIGH_BITS);
+        std::iter::from_fn(move || {
+            let way = (zeros != 0).then(|| zeros.trailing_zeros() as usize / 8);
+            zeros &= zeros.wrapping_sub(1);
+            way
+        })
+    }
+}
+
+const LOW_BITS: u64 = 0x0101_0101_0101_0101;
+const HIGH_BITS: u64 = 0x8080_8080_8080_8080;
+
+/// Tables of no more groups than this never shrink.
+const SPARSE_GROUPS_MIN: usize = 9;
+
+/// The group in which the search for a hash begins: the low half of the hash, scaled.
+#[inline]
+fn home(hash: u64, groups: usize) -> usize {
+    ((u64::from(hash as u32) * groups as u64) >> 32) as usize
+}
+
+/// The byte of a hash that a group keeps; never 0.
+#[inline]
+fn tag(hash: u64) -> u8 {
+    ((hash >> 56) as u8).max(1)
+}
+
+/// Entries that this many groups take before they grow.
+fn room(groups: usize) -> usize {
+    match groups {
+        0 | 1 => groups * WAYS,
+        _ => groups * WAYS * 9 / 10,
+    }
+}
+
+/// The next size: 1, 2, 3, 4, 6, 8, 12, 16, 24 ... groups. These are size classes of the allocator, so nothing is lost to
+/// rounding, and they are few, because the slots that lag behind keep the last class's memory from being given back.
+fn grown(groups: usize) -> usize {
+    match groups {
+        0 | 1 => groups + 1,
+        _ if groups.is_power_of_two() => groups + groups / 2,
+        _ => groups + groups / 3,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::base::version::Version;
+    use crate::store::entry::{Meta, Payload};
+    use proptest::prelude::*;
+    use std::collections::BTreeSet;
+
+    fn entry(name: u16) -> Entry {
+        Entry::new(0, &name.to_le_bytes(), Payload::String(b"v"), &Version::default(), Meta::default())
+    }
+
+    fn hash(key: &[u8]) -> u64 {
+        // Few different homes and tags, so that groups overflow and tags collide.
+        let number = key.iter().fold(0u64, |sum, byte| sum * 256 + u64::from(*byte));
+        (number % 5) << 30 | (number % 3) << 56
+    }
+
+    fn place_of(index: &Index, name: u16) -> Option<Place> {
+        let key = name.to_le_bytes();
+        index.find(hash(&key), |entry| entry.key() == key)
+    }
+
+    proptest! {
+        #[test]
+        fn an_index_holds_what_a_set_holds(steps in prop::collection::vec((0u16..200, 0u8..4), 0..600)) {
+            let (mut index, mut model) = (Index::default(), BTreeSet::new());
+            for (name, what) in steps {
+                let found = place_of(&index, name);
+                prop_assert_eq!(found.is_some(), model.contains(&name));
+                match (what, found) {
+                    (0, Some(place)) => {
+                        let gone = index.remove(place, hash(&name.to_le_bytes()));
+                        prop_assert_eq!(gone.map(|entry| entry.key().to_vec()), Some(name.to_le_bytes().to_vec()));
+                        model.remove(&name);
+                    }
+                    (1, _) => drop(index.shrink_if_sparse(|entry| hash(entry.key()))),
+                    (_, None) => {
+                        index.insert(hash(&name.to_le_bytes()), entry(name), |entry| hash(entry.key()));
+                        model.insert(name);
+                    }
+                    _ => {}
+                }
+                prop_assert_eq!(index.len(), model.len());
+            }
+            let mut names: Vec<_> = index.iter().map(|entry| entry.key().to_vec()).collect();
+            names.sort_unstable();
+            let mut wanted: Vec<_> = model.iter().map(|name| name.to_le_bytes().to_vec()).collect();
+            wanted.sort_unstable();
+            prop_assert_eq!(names, wanted);
+            prop_assert_eq!((0..index.places()).filter(|place| index.get(*place).is_some()).count(), model.len());
+        }
+
+        #[test]
+        fn all_ways_of_a_tag_are_found_and_no_other(tags: [u8; WAYS], tag: u8) {
+            let group = Group { tags, ..Group::default() };
+            let wanted: Vec<_> = (0..WAYS).filter(|way| tags[*way] == tag).collect();
+            prop_assert_eq!(group.ways_of(tag).collect::<Vec<_>>(), wanted);
+        }
+    }
+
+    #[test]
+    fn a_table_of_many_entries_is_mostly_full() {
+        let mut index = Index::default();
+        let spread = |key: &[u8]| crate::store::hash_name(0, key);
+        for name in 0..10_000u16 {
+            index.insert(spread(&name.to_le_bytes()), entry(name), |entry| spread(entry.key()));
+            assert!(
+                index.len() * 2 > index.places() || index.places() == WAYS,
+                "{} of {}",
+                index.len(),
+                index.places()
+            );
+        }
+    }
+}
