@@ -1,14 +1,19 @@
-//! The command line: `rondo server`, `rondo dev`, `rondo bench`.
+//! The command line: `rondo server`, `rondo dev`, `rondo cluster`, `rondo top`, `rondo bench`.
 //!
 //! `rondo` alone is `rondo server`, also when the first argument is a flag or a file, as with redis-server. What is wrong
 //! with a command line is reported all at once, each mistake with the nearest thing that would have been right.
 //!
-//! Exit codes: 0 done or stopped by a signal, 1 it did not work, 2 the command line or a file of options is wrong.
+//! Exit codes: 0 done or stopped by a signal, 1 it did not work, 2 the command line or a file of options is wrong, and
+//! 3 from `rondo cluster status` when something is wrong with the cluster.
 
+mod ask;
+mod cluster;
 mod dev;
 mod flags;
 mod logs;
 mod server;
+mod top;
+mod units;
 
 use crate::base::config::nearest;
 use clap::Command;
@@ -37,7 +42,9 @@ const AFTER: &str = "\
 Try it:
   rondo dev                     three nodes on this machine, until Ctrl-C
   redis-cli -p 6379 set a 1     any Redis client, any node
-  redis-cli -p 6380 get a";
+  redis-cli -p 6380 get a
+  rondo cluster status          how it is, and what to do
+  rondo top                     the same, live";
 
 /// Runs a command line, the program's name first.
 pub fn run(args: impl IntoIterator<Item = OsString>) -> ExitCode {
@@ -53,14 +60,16 @@ pub fn run(args: impl IntoIterator<Item = OsString>) -> ExitCode {
         Err(error) => return clap_ended(&error, &mistakes),
     };
     let outcome = match matches.subcommand() {
-        Some(("server", matches)) => server::run(matches, mistakes),
-        Some(("dev", matches)) => dev::run(matches, mistakes),
+        Some(("server", matches)) => server::run(matches, mistakes).map(|()| ExitCode::SUCCESS),
+        Some(("dev", matches)) => dev::run(matches, mistakes).map(|()| ExitCode::SUCCESS),
+        Some(("cluster", matches)) => cluster::run(matches, mistakes),
+        Some(("top", matches)) => top::run(matches, mistakes).map(|()| ExitCode::SUCCESS),
         Some(("bench", matches)) if mistakes.is_empty() => return crate::bench::run(matches),
         Some(("bench", _)) => Err(Failure::Usage(mistakes)),
         _ => Err(Failure::Usage(vec!["no such command".into()])),
     };
     match outcome {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(code) => code,
         Err(Failure::Usage(mistakes)) => {
             print_mistakes(&mistakes);
             ExitCode::from(WRONG_USAGE)
@@ -79,7 +88,7 @@ fn command() -> Command {
         .after_help(AFTER)
         .subcommand_required(true)
         .max_term_width(120)
-        .subcommands([server::command(), dev::command(), crate::bench::command()])
+        .subcommands([server::command(), dev::command(), cluster::command(), top::command(), crate::bench::command()])
 }
 
 /// Puts `server` in when no command is named.
