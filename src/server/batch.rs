@@ -116,6 +116,10 @@ pub struct Batch {
     pub started: Instant,
     /// Commands by latency class.
     pub answered: [u64; 3],
+    /// Requests sent to other nodes that were not answered.
+    pub forward_failures: u64,
+    /// Replies that say that a write's outcome is unknown.
+    pub unknown_outcomes: u64,
 }
 
 /// What is to be run again.
@@ -141,6 +145,8 @@ impl Batch {
             places: 0,
             started,
             answered: [0; 3],
+            forward_failures: 0,
+            unknown_outcomes: 0,
         }
     }
 
@@ -288,9 +294,11 @@ impl Batch {
             nobody_ran = false;
         }
         for hole in holes {
+            self.forward_failures += u64::from(!nobody_ran);
             if nobody_ran || hole.is_idempotent {
                 again.extend(hole.again());
             } else if !hole.is_silent {
+                self.unknown_outcomes += 1;
                 self.patch(hole.reply, format!("-{UNKNOWN_OUTCOME}\r\n").as_bytes());
             }
         }
@@ -311,6 +319,7 @@ impl Batch {
                 }
                 None if any_unknown && unknown(pending.wait) => {
                     self.patch(pending.reply, format!("-{UNKNOWN_OUTCOME}\r\n").as_bytes());
+                    self.unknown_outcomes += 1;
                 }
                 None => {}
             }

@@ -435,4 +435,5 @@ fn note_answered(worker: &Worker, batch: &Batch) {
             worker.metrics.answered(class, us, count);
         }
     }
+    worker.count_failures(batch.forward_failures, batch.unknown_outcomes);
 }

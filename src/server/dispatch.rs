@@ -16,7 +16,7 @@ use crate::commands::{CommandError, subcommands};
 use crate::protocol::{Args, Proto, Reply};
 use crate::replication::coordinator::View;
 use crate::replication::routing::Quorum;
-use crate::server::batch::{Batch, Target};
+use crate::server::batch::{Batch, Target, UNKNOWN_OUTCOME};
 use crate::server::clients::{Client, state};
 use crate::server::commands;
 use crate::server::commands::connection::Session;
@@ -387,6 +387,11 @@ impl<'r> Run<'r> {
     /// Writes an error reply and counts it.
     pub fn fail(&mut self, text: &str) {
         self.worker.metrics.count(Count::ErrorReplies, 1);
+        if text.starts_with("WRONGPASS") {
+            self.worker.metrics.count(Count::AuthFailures, 1);
+        } else if text == UNKNOWN_OUTCOME {
+            self.worker.metrics.count(Count::UnknownOutcomes, 1);
+        }
         self.worker.shared.node.errors.note(text);
         self.reply().error(text);
     }

@@ -17,7 +17,7 @@ use crate::commands::scratch::Scratch;
 use crate::peer::handshake::Hello;
 use crate::peer::registry::Peer;
 use crate::replication::coordinator::{Coordinator, View};
-use crate::server::batch::Batch;
+use crate::server::batch::{Batch, UNKNOWN_OUTCOME};
 use crate::server::forward::{Call, ForwardLink};
 use crate::server::state::NodeState;
 use crate::server::window::Window;
@@ -116,6 +116,17 @@ impl Worker {
         tokio::task::spawn_local(link.clone().keep(self.shared.hello.clone(), self.shared.secret.clone()));
         forwards.insert(peer.id, link.clone());
         link
+    }
+
+    /// Counts what a batch did not learn: requests without an answer, and writes whose clients were told so.
+    pub fn count_failures(&self, forward_failures: u64, unknown_outcomes: u64) {
+        if forward_failures + unknown_outcomes == 0 {
+            return;
+        }
+        self.metrics.count(metrics::Count::ForwardFailures, forward_failures);
+        self.metrics.count(metrics::Count::UnknownOutcomes, unknown_outcomes);
+        self.metrics.count(metrics::Count::ErrorReplies, unknown_outcomes);
+        (0..unknown_outcomes).for_each(|_| self.shared.node.errors.note(UNKNOWN_OUTCOME));
     }
 
     /// Counts the hits and misses of the commands run since the last time.

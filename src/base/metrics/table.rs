@@ -136,7 +136,6 @@ rows! {
     UnknownOutcomes = "unknown_outcomes_total", "Writes whose outcome could not be learned.";
     Conflicts = "conflicts_total", "Merges of two versions of which neither had seen the other.";
     ReadRepairs = "read_repairs_total", "Keys mended because a read found replicas that differed.";
-    HedgedReads = "hedged_reads_total", "Reads that asked a further replica because one was slow.";
     HintsStored = "hints_stored_total", "Writes kept for a replica that was down.";
     HintsReplayed = "hints_replayed_total", "Kept writes delivered to the replica that they were for.";
     HintsDropped = "hints_dropped_total", "Kept writes that outlived hint-age-max-ms: their slots were compared instead.";

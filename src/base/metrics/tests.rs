@@ -34,6 +34,32 @@ fn the_page_for_people_is_that_of_the_table() {
     assert_eq!(written, page::markdown(), "write METRICS.md anew: RONDO_TEST_WRITE_PAGES=1 cargo test --lib metrics");
 }
 
+/// The source outside this folder and INFO, which only reads.
+fn source(folder: &std::path::Path, text: &mut String) {
+    for entry in std::fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() && !path.ends_with("base/metrics") && !path.ends_with("commands/info") {
+            source(&path, text);
+        } else if path.extension().is_some_and(|end| end == "rs") && !path.ends_with("tests.rs") {
+            *text += &std::fs::read_to_string(&path).unwrap();
+        }
+    }
+}
+
+#[test]
+fn every_row_is_counted_or_given_by_somebody() {
+    let mut text = String::new();
+    source(&std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("src"), &mut text);
+    let counts = Count::all().map(|row| format!("Count::{row:?}"));
+    let gauges = Gauge::all().map(|row| format!("Gauge::{row:?}"));
+    let rows = counts.chain(gauges).chain(Kept::all().map(|row| format!("Kept::{row:?}")));
+    let is_used = |row: &String| {
+        text.match_indices(row.as_str()).any(|(at, _)| !text[at + row.len()..].starts_with(char::is_alphanumeric))
+    };
+    let idle: Vec<String> = rows.filter(|row| !is_used(row)).collect();
+    assert!(idle.is_empty(), "nobody counts or gives {idle:?}");
+}
+
 #[test]
 fn shards_of_many_threads_add_up() {
     let registry = Arc::new(Registry::new(vec!["get", "set"]));

@@ -302,7 +302,6 @@ fn quorum(lines: &mut Lines<'_>, facts: &Facts<'_>) {
     lines.put("forward_failures", count(Count::ForwardFailures));
     lines.put("conflicts", count(Count::Conflicts));
     lines.put("read_repairs", count(Count::ReadRepairs));
-    lines.put("hedged_reads", count(Count::HedgedReads));
     lines.put("anti_entropy_rounds", count(Count::AntiEntropyRounds));
     lines.put("anti_entropy_differing_slots", count(Count::AntiEntropySlots));
     lines.put("anti_entropy_repairs", count(Count::AntiEntropyRepairs));
