@@ -46,6 +46,11 @@ impl Client {
         Ok(Client { stream, received: Vec::new(), at: 0 })
     }
 
+    /// A second handle of the same connection: one may send while the other receives.
+    pub fn try_clone(&self) -> std::io::Result<Client> {
+        Ok(Client { stream: self.stream.try_clone()?, received: Vec::new(), at: 0 })
+    }
+
     /// Connects or fails the test.
     pub fn to(port: u16) -> Client {
         Client::connect(port, Duration::from_secs(20)).unwrap_or_else(|e| panic!("no connection to port {port}: {e}"))
@@ -71,6 +76,15 @@ impl Client {
                 Err(broken) => return Err(Failure::Unknown(format!("a broken reply: {}", broken.0))),
             }
         }
+    }
+
+    /// The next reply, if it comes within this time.
+    pub fn receive_within(&mut self, time: Duration) -> Option<Value> {
+        let timeout = self.stream.read_timeout().unwrap_or_default();
+        let _ = self.stream.set_read_timeout(Some(time));
+        let reply = self.receive().ok();
+        let _ = self.stream.set_read_timeout(timeout);
+        reply
     }
 
     fn fill(&mut self) -> Result<(), Failure> {

@@ -77,14 +77,15 @@ impl Node {
 
     /// Starts the process and returns at once; `join` are peer addresses of other members.
     pub fn start(&mut self, join: &[String]) {
-        let rondo = env!("CARGO_BIN_EXE_rondo");
+        // A release build, when pauses are to be measured.
+        let rondo = std::env::var("RONDO_TEST_BINARY").unwrap_or_else(|_| env!("CARGO_BIN_EXE_rondo").to_owned());
         let mut command = match &self.netns {
             Some(netns) => {
                 let mut command = Command::new("ip");
-                command.args(["netns", "exec", netns, rondo]);
+                command.args(["netns", "exec", netns, &rondo]);
                 command
             }
-            None => Command::new(rondo),
+            None => Command::new(&rondo),
         };
         command.arg("server").env("RONDO_CLUSTER_SECRET", SECRET);
         let ports = [
@@ -96,7 +97,10 @@ impl Node {
         for (flag, port) in ports {
             command.arg(flag).arg(port.to_string());
         }
-        command.args(["--workers", "1"]);
+        command.env_remove("RONDO_TEST_LOGS").env_remove("RONDO_TEST_BINARY");
+        if !self.options.iter().any(|option| option == "--workers") {
+            command.args(["--workers", "1"]);
+        }
         if !join.is_empty() {
             command.arg("--join").arg(join.join(","));
         }

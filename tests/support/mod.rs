@@ -8,6 +8,7 @@
 
 pub mod client;
 pub mod cluster;
+pub mod network;
 pub mod ports;
 pub mod process;
 pub mod random;

@@ -1,0 +1,132 @@
+//! Nodes that come and go while clients work, and die on the way.
+
+use std::thread::sleep;
+use std::time::Duration;
+
+use crate::load::Load;
+use crate::support::client::{Client, encode};
+use crate::support::cluster::Cluster;
+use crate::{AT_ALL, alone, seed, support, targets, verdict, without, work_for};
+
+/// Enough to make fetching them take a while.
+const BALLAST_KEYS: usize = 10_000;
+const BALLAST_BYTES: usize = 400;
+
+/// Puts keys into the cluster, so that a node that joins is still on its way when the next thing happens.
+fn put_ballast(client: &mut Client) {
+    let value = "x".repeat(BALLAST_BYTES);
+    for chunk in 0..BALLAST_KEYS / 500 {
+        let mut requests = Vec::new();
+        (0..500).for_each(|i| encode(&mut requests, &["SET", &format!("ballast:{}", chunk * 500 + i), &value]));
+        client.send(&requests).expect("the node reads");
+        (0..500).for_each(|_| assert!(!client.receive().expect("a reply").is_error()));
+    }
+}
+
+/// None of it may be gone, through any node.
+fn insist_on_ballast(cluster: &Cluster) {
+    for node in cluster.nodes.iter().filter(|node| node.process.is_some()) {
+        let mut client = node.client();
+        for i in (0..BALLAST_KEYS).step_by(17) {
+            let key = format!("ballast:{i}");
+            let len = support::wait_for(AT_ALL, || client.call(&["STRLEN", &key]).int());
+            assert_eq!(len, Some(BALLAST_BYTES as i64), "{key} through {}", node.name);
+        }
+    }
+}
+
+#[test]
+fn two_nodes_join_three_at_once_without_an_error() {
+    let _alone = alone();
+    let mut cluster = Cluster::start(3, &[]);
+    let old = targets(&cluster.nodes);
+    put_ballast(&mut cluster.nodes[0].client());
+    let load = Load::start(seed(), &old);
+    sleep(work_for());
+    let new = [cluster.add(), cluster.add()];
+    new.into_iter().for_each(|i| cluster.nodes[i].must_be_ready());
+    cluster.must_settle();
+    let everyone = targets(&cluster.nodes);
+    load.use_only(&everyone);
+    sleep(work_for());
+    let started = load.started();
+    let history = load.finish();
+    verdict::insist("two nodes joined at once", &history, started, &everyone);
+    assert!(history.errors.is_empty(), "errors while two nodes joined: {:#?}", history.errors);
+    insist_on_ballast(&cluster);
+}
+
+#[test]
+fn a_node_that_dies_while_it_joins_takes_nothing_along_and_may_come_again() {
+    let _alone = alone();
+    let mut cluster = Cluster::start(3, &[]);
+    let old = targets(&cluster.nodes);
+    put_ballast(&mut cluster.nodes[0].client());
+    let load = Load::start(seed(), &old);
+    sleep(work_for());
+    let new = cluster.add();
+    // It is known to the others and has begun to fetch: how far it gets does not matter.
+    sleep(Duration::from_millis(300));
+    cluster.nodes[new].kill();
+    sleep(work_for());
+    cluster.restart(new);
+    cluster.nodes[new].must_be_ready();
+    cluster.must_settle();
+    let everyone = targets(&cluster.nodes);
+    load.use_only(&everyone);
+    sleep(work_for());
+    let started = load.started();
+    let history = load.finish();
+    verdict::insist("a node died while it joined", &history, started, &everyone);
+    insist_on_ballast(&cluster);
+}
+
+#[test]
+fn a_node_that_dies_while_others_fetch_from_it_takes_nothing_along() {
+    let _alone = alone();
+    let mut cluster = Cluster::start(3, &[]);
+    let old = targets(&cluster.nodes);
+    put_ballast(&mut cluster.nodes[0].client());
+    let source = 1;
+    let load = Load::start(seed(), &without(&old, source));
+    sleep(work_for());
+    let new = cluster.add();
+    sleep(Duration::from_millis(300));
+    cluster.nodes[source].kill();
+    sleep(work_for());
+    cluster.restart(source);
+    cluster.nodes[source].must_be_ready();
+    cluster.nodes[new].must_be_ready();
+    cluster.must_settle();
+    let everyone = targets(&cluster.nodes);
+    load.use_only(&everyone);
+    sleep(work_for());
+    let started = load.started();
+    let history = load.finish();
+    verdict::insist("a source died while a node joined", &history, started, &everyone);
+    insist_on_ballast(&cluster);
+}
+
+/// As one does to bring in a new version: each leaves, and comes again.
+#[test]
+fn all_nodes_are_restarted_one_after_the_other_and_lose_nothing() {
+    let _alone = alone();
+    let mut cluster = Cluster::start(4, &[]);
+    put_ballast(&mut cluster.nodes[0].client());
+    let everyone = targets(&cluster.nodes);
+    let load = Load::start(seed(), &everyone);
+    for i in 0..cluster.nodes.len() {
+        load.use_only(&without(&everyone, i));
+        // Clients of the node that goes have gone.
+        sleep(Duration::from_millis(500));
+        let left = cluster.nodes[i].process.as_mut().expect("a started node").terminate(AT_ALL);
+        assert!(left, "node{i} does not end");
+        cluster.restart(i);
+        cluster.nodes[i].must_be_ready();
+        cluster.must_settle();
+    }
+    let started = load.started();
+    let history = load.finish();
+    verdict::insist("all nodes restarted in turn", &history, started, &everyone);
+    insist_on_ballast(&cluster);
+}

@@ -1,0 +1,97 @@
+//! The links between nodes at their limits: several workers, a replica that reads nothing, large values both ways.
+
+use std::thread::sleep;
+
+use crate::load::Load;
+use crate::support::client::{Client, encode};
+use crate::support::cluster::Cluster;
+use crate::{AT_ALL, alone, pause_for, seed, support, targets, verdict, without, work_for};
+
+/// With several workers a verify must not overtake the delta that it depends on: then a read would be confirmed by
+/// nobody, and what it has shown would go with its coordinator.
+#[test]
+fn with_several_workers_nothing_that_was_read_is_lost() {
+    let _alone = alone();
+    let mut cluster = Cluster::start(3, &["--workers", "3"]);
+    let everyone = targets(&cluster.nodes);
+    let load = Load::start(seed(), &without(&everyone, 2));
+    sleep(work_for());
+    cluster.nodes[2].kill();
+    sleep(work_for());
+    cluster.restart(2);
+    cluster.nodes[2].must_be_ready();
+    load.use_only(&everyone);
+    sleep(work_for());
+    let started = load.started();
+    let history = load.finish();
+    verdict::insist("several workers", &history, started, &everyone);
+}
+
+/// A link to a node that reads nothing keeps at most `link-bytes-max`, and writes go on.
+#[test]
+fn a_node_that_reads_nothing_makes_no_link_grow_without_bound() {
+    let _alone = alone();
+    let cluster = Cluster::start(3, &["--link-bytes-max", "1mb"]);
+    let mut client = cluster.nodes[0].client();
+    cluster.nodes[2].process().pause();
+    let value = "x".repeat(20_000);
+    let (mut written, mut most) = (0, 0f64);
+    let until = std::time::Instant::now() + pause_for();
+    while std::time::Instant::now() < until || written < 500 {
+        let key = format!("bulk:{}", written % 100);
+        let reply = support::wait_for(AT_ALL, || Some(client.call(&["SET", &key, &value])).filter(|it| !it.is_error()));
+        assert!(reply.is_some(), "writes do not go on beside a node that reads nothing");
+        written += 1;
+        if written % 50 == 0 {
+            let queued = cluster.nodes[..2].iter().filter_map(|node| node.metric("rondo_link_queued_bytes"));
+            most = most.max(queued.fold(0.0, f64::max));
+        }
+    }
+    cluster.nodes[2].process().resume();
+    // One frame may stand above the bound on each of a node's two links.
+    assert!(most < 2.0 * (f64::from(1 << 20) + 30_000.0), "{most} bytes were queued");
+    println!("{written} writes of 20 kB, at most {most} bytes queued");
+    cluster.must_settle();
+    let mut client = cluster.nodes[2].client();
+    for key in 0..100 {
+        assert_eq!(client.run(&format!("STRLEN bulk:{key}")).int(), Some(20_000));
+    }
+}
+
+/// Every node sends large values to every other at the same time: readers that waited for writers would stand still. On a
+/// busy machine a request may be refused; that everything is answered is the point.
+#[test]
+fn large_values_go_both_ways_at_once() {
+    const ROUNDS: usize = 30;
+    const BYTES: usize = 200_000;
+    let _alone = alone();
+    let cluster = Cluster::start(3, &[]);
+    let clients: Vec<(usize, u16)> = cluster.ports().iter().flat_map(|port| [*port, *port]).enumerate().collect();
+    let threads = clients.into_iter().map(|(number, port)| {
+        std::thread::spawn(move || {
+            let (mut client, value) = (Client::connect(port, AT_ALL).expect("a connection"), "y".repeat(BYTES));
+            let mut requests = Vec::new();
+            for round in 0..ROUNDS {
+                encode(&mut requests, &["SET", &format!("large:{number}:{round}"), &value]);
+                encode(&mut requests, &["STRLEN", &format!("large:{number}:{round}")]);
+            }
+            let mut reading = client.try_clone().expect("a second handle");
+            let sending = std::thread::spawn(move || client.send(&requests).expect("the node reads"));
+            let replies: Vec<_> = (0..2 * ROUNDS).map(|_| reading.receive().expect("a reply")).collect();
+            sending.join().expect("no panic");
+            let set = replies.iter().step_by(2).enumerate().filter(|(_, reply)| !reply.is_error());
+            set.map(|(round, _)| format!("large:{number}:{round}")).collect::<Vec<_>>()
+        })
+    });
+    let threads: Vec<_> = threads.collect();
+    let set: Vec<String> = threads.into_iter().flat_map(|it| it.join().expect("every client is answered")).collect();
+    println!("{} of {} values acknowledged", set.len(), 6 * ROUNDS);
+    assert!(!set.is_empty());
+    for node in &cluster.nodes {
+        let mut client = node.client();
+        for key in &set {
+            let len = support::wait_for(AT_ALL, || client.call(&["STRLEN", key]).int());
+            assert_eq!(len, Some(BYTES as i64), "{key} through {}", node.name);
+        }
+    }
+}

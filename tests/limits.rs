@@ -1,0 +1,86 @@
+//! What clients may do to a node's memory: lengths that are only announced, idle connections.
+//!
+//! Growth is read from the process itself, and the bounds are wide: they tell a bounded buffer from one that is not.
+
+#[path = "support/mod.rs"]
+mod support;
+
+use std::io::Write;
+use std::net::{SocketAddr, TcpStream};
+use std::time::Duration;
+
+use support::client::Client;
+use support::cluster::{Cluster, Node};
+
+const MB: usize = 1 << 20;
+
+/// The resident bytes of a node's process.
+fn resident(node: &Node) -> usize {
+    let status = std::fs::read_to_string(format!("/proc/{}/status", node.process().pid())).expect("a running process");
+    let line = status.lines().find(|line| line.starts_with("VmRSS:")).expect("a resident size");
+    line.split_whitespace().nth(1).and_then(|kb| kb.parse::<usize>().ok()).expect("a number") << 10
+}
+
+fn insist_on_growth_below(node: &Node, before: usize, bytes_max: usize, what: &str) {
+    let growth = resident(node).saturating_sub(before);
+    println!("{what}: grew by {} kB", growth >> 10);
+    assert!(growth < bytes_max, "{what}: grew by {growth} bytes, {bytes_max} are too many");
+    assert_eq!(node.client().run("PING").text().as_deref(), Some("PONG"));
+}
+
+#[test]
+fn a_length_that_is_only_announced_takes_no_memory() {
+    let cluster = Cluster::start(1, &[]);
+    let (node, before) = (&cluster.nodes[0], resident(&cluster.nodes[0]));
+    let mut held = Vec::new();
+    for _ in 0..64 {
+        let mut stream = TcpStream::connect(node.addr(node.port)).expect("a connection");
+        // The most elements and the longest argument that the protocol allows, and a thousand bytes of it.
+        stream.write_all(b"*1048576\r\n$3\r\nSET\r\n$536870912\r\n").expect("the node reads");
+        stream.write_all(&[b'x'; 1_000]).expect("the node reads");
+        held.push(stream);
+    }
+    // A count beyond what is allowed ends the connection.
+    let mut client = node.client();
+    client.send(b"*2147483647\r\n").expect("the node reads");
+    assert!(client.receive().expect("an error").is_error());
+    insist_on_growth_below(node, before, 16 * MB, "64 announcements of 512 MB");
+}
+
+#[test]
+fn ten_thousand_idle_connections_are_no_burden() {
+    const CONNECTIONS: usize = 10_000;
+    if !may_open(CONNECTIONS + 500) {
+        println!("SKIPPED: this process may not open {CONNECTIONS} files");
+        return;
+    }
+    let cluster = Cluster::start(1, &["--maxclients", "10050"]);
+    let (node, before) = (&cluster.nodes[0], resident(&cluster.nodes[0]));
+    let addr: SocketAddr = node.addr(node.port);
+    let mut held: Vec<Client> = Vec::new();
+    for _ in 0..CONNECTIONS {
+        let mut client = Client::connect_to(addr, Duration::from_secs(20)).expect("a connection");
+        client.send(b"PING\r\n").expect("the node reads");
+        held.push(client);
+    }
+    for client in &mut held {
+        assert_eq!(client.receive().expect("a reply").text().as_deref(), Some("PONG"));
+    }
+    insist_on_growth_below(node, before, CONNECTIONS * (20 << 10), "10,000 connections");
+    // Beyond `maxclients` one is told so, and whoever is there stays.
+    let more: Vec<Client> = (0..60).filter_map(|_| Client::connect_to(addr, Duration::from_secs(20)).ok()).collect();
+    let refused = more.into_iter().filter_map(|mut client| client.receive_within(Duration::from_millis(200)));
+    assert!(refused.filter_map(|reply| reply.text()).any(|text| text == "ERR max number of clients reached"));
+    assert_eq!(held[0].run("PING").text().as_deref(), Some("PONG"));
+}
+
+/// Raises the limit of open files, which the node inherits; false when that is not allowed.
+fn may_open(files: usize) -> bool {
+    let wanted = libc::rlimit { rlim_cur: files as libc::rlim_t, rlim_max: files as libc::rlim_t };
+    let mut now = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
+    // SAFETY: both calls get a pointer to a whole `rlimit` of this frame and keep none of it.
+    unsafe {
+        libc::getrlimit(libc::RLIMIT_NOFILE, &raw mut now) == 0
+            && (now.rlim_cur >= wanted.rlim_cur || libc::setrlimit(libc::RLIMIT_NOFILE, &raw const wanted) == 0)
+    }
+}
