@@ -50,8 +50,8 @@ impl Cluster {
         Measure { seed: self.digest_seed, horizon_ms }
     }
 
-    /// Compares these slots with `peer`, whatever their digests say of other slots, and mends what differs. Takes those
-    /// that are done off `slots`; gives the number of keys that travelled.
+    /// Compares these slots with `peer` and mends all that differ. Takes those that are done off `slots`, so that after an
+    /// error the rest can be done later; gives the number of keys that travelled.
     pub async fn reconcile(&self, peer: NodeId, slots: &mut Vec<Slot>) -> Result<u64, TransferError> {
         let row = self.topology().rows.get(&peer).cloned().ok_or(TransferError::UnknownNode(peer))?;
         let (link, horizon_ms, mut pace) = (self.new_link(&row), self.horizon_ms(), Pace::begin());
@@ -107,8 +107,11 @@ impl Cluster {
         only_known: bool,
     ) -> Result<Mended, ControlError> {
         let measure = self.measure(horizon_ms);
-        let entries_here = self.store.table(slot).iter().count();
-        let buckets = if entries_here <= SMALL_SLOT_ENTRIES {
+        let entries = {
+            let table = self.store.table(slot);
+            table.len() + table.tombstones()
+        };
+        let buckets = if entries <= SMALL_SLOT_ENTRIES {
             u64::MAX
         } else {
             let digests = Box::new(self.store.bucket_digests(slot, measure));

@@ -1,0 +1,219 @@
+//! What a cluster of real processes does about itself: replicas become equal, deletions are forgotten, a node that was away
+//! too long starts over, a dead one is given up.
+//!
+//! Whether replicas agree is asked of RONDO.META, which repairs nothing. Nothing is asserted of how long anything takes.
+//! Environment: `RONDO_FAULT_SECONDS` (how long clients work around each change; 2), `RONDO_FAULT_SEED`.
+
+#[path = "../cluster_faults/checkers.rs"]
+mod checkers;
+#[path = "../cluster_faults/history.rs"]
+mod history;
+#[path = "../cluster_faults/load.rs"]
+#[allow(dead_code, reason = "the other tests that use it direct it in more ways")]
+mod load;
+#[path = "../support/mod.rs"]
+mod support;
+#[path = "../cluster_faults/verdict.rs"]
+mod verdict;
+
+use std::sync::{Mutex, MutexGuard};
+use std::thread::sleep;
+use std::time::Duration;
+
+use load::{Load, Target};
+use support::client::Client;
+use support::cluster::{Cluster, Node};
+use support::resp::Value;
+use support::{env_number, wait_for};
+
+/// A generous bound on things that must happen at all.
+const AT_ALL: Duration = Duration::from_secs(120);
+/// Comparisons one after the other, so that no test waits for the next.
+const EAGER: &[&str] = &["--anti-entropy-interval-ms", "100", "--tombstone-age-min-ms", "500"];
+
+static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
+
+fn alone() -> MutexGuard<'static, ()> {
+    ONE_AT_A_TIME.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
+}
+
+fn work_for() -> Duration {
+    Duration::from_secs(env_number("RONDO_FAULT_SECONDS", 2))
+}
+
+fn targets(nodes: &[Node]) -> Vec<Target> {
+    nodes.iter().map(|node| (node.name.clone(), node.addr(node.port))).collect()
+}
+
+fn must(what: &str, mut holds: impl FnMut() -> bool) {
+    assert!(wait_for(AT_ALL, || holds().then_some(())).is_some(), "never: {what}");
+}
+
+fn key(n: usize) -> String {
+    format!("key:{n}")
+}
+
+fn fill(client: &mut Client, keys: std::ops::Range<usize>) {
+    for n in keys {
+        let value = format!("value of {n}");
+        // On a busy machine a node may look dead for a moment; the same write may be made again.
+        must("a write is taken", || client.call(&["SET", &key(n), &value]).text().as_deref() == Some("OK"));
+    }
+}
+
+/// A field of RONDO.META's map.
+fn field<'v>(meta: &'v Value, name: &str) -> &'v Value {
+    let items = meta.items().unwrap_or_else(|| panic!("no map: {meta:?}"));
+    let at = items.chunks(2).find(|pair| pair[0].text().as_deref() == Some(name));
+    &at.unwrap_or_else(|| panic!("no {name} in {meta:?}"))[1]
+}
+
+/// How many owners a key has, and whether all of them hold the same version.
+fn owners(client: &mut Client, key: &str) -> (usize, bool) {
+    let meta = client.call(&["RONDO.META", key]);
+    let count = field(&meta, "owners").items().map_or(0, <[Value]>::len);
+    (count, field(&meta, "agreed").text().as_deref() == Some("yes"))
+}
+
+fn all_agree(client: &mut Client, keys: std::ops::Range<usize>, copies: usize) -> bool {
+    keys.into_iter().all(|n| owners(client, &key(n)) == (copies, true))
+}
+
+fn node_id(node: &Node) -> String {
+    Client::to(node.cluster_port).run("CLUSTER MYID").text().expect("an id")
+}
+
+#[test]
+fn a_dead_node_is_given_up_and_every_key_has_three_copies_again() {
+    let _alone = alone();
+    // Comparisons would bring the copies back too: here they are off.
+    let mut cluster = Cluster::start(4, &["--anti-entropy-interval-ms", "0"]);
+    let id = node_id(&cluster.nodes[3]);
+    let mut client = cluster.nodes[0].client();
+    fill(&mut client, 0..1_000);
+    let alive = client.call(&["RONDO.FORGET", &id]).text().expect("a text");
+    assert_eq!(alive, format!("ERR Node {id} is alive: stop it to make it leave, or forget it when it is down"));
+    let unknown = client.call(&["RONDO.FORGET", "0123"]).text();
+    assert_eq!(unknown.as_deref(), Some("ERR Unknown node 0123"));
+    let own = node_id(&cluster.nodes[0]);
+    let own = client.call(&["RONDO.FORGET", &own]).text();
+    assert_eq!(own.as_deref(), Some("ERR I tried hard but I can't forget myself..."));
+
+    cluster.nodes[3].kill();
+    let everyone = targets(&cluster.nodes[..3]);
+    let load = Load::start(env_number("RONDO_FAULT_SEED", 1), &everyone);
+    must("the dead node may be forgotten", || client.call(&["RONDO.FORGET", &id]).text().as_deref() == Some("OK"));
+    must("it is gone", || client.call(&["RONDO.FORGET", &id]).text() == Some(format!("ERR Unknown node {id}")));
+    sleep(work_for());
+    let started = load.started();
+    let history = load.finish();
+    verdict::insist("a dead node was given up", &history, started, &everyone);
+    cluster.must_settle();
+    for n in 0..1_000 {
+        assert_eq!(owners(&mut client, &key(n)), (3, true), "{}", key(n));
+        assert_eq!(client.call(&["GET", &key(n)]).text(), Some(format!("value of {n}")));
+    }
+    // It does not come back under its name.
+    cluster.restart(3);
+    sleep(work_for());
+    assert!(!cluster.nodes[3].is_ready());
+    assert_eq!(client.call(&["GET", &key(7)]).text(), Some("value of 7".to_owned()));
+}
+
+#[test]
+fn a_node_that_slept_through_a_join_loses_nothing_that_it_then_acknowledges() {
+    let _alone = alone();
+    let mut cluster = Cluster::start(3, EAGER);
+    fill(&mut cluster.nodes[0].client(), 0..300);
+    cluster.nodes[1].process().pause();
+    let new = cluster.add();
+    must("the newcomer is ready without it", || cluster.nodes[new].is_ready());
+    cluster.nodes[1].process().resume();
+    // At once, through the one that knows only the old ring.
+    let everyone = targets(&cluster.nodes);
+    let load = Load::start(env_number("RONDO_FAULT_SEED", 2), &everyone[1..2]);
+    fill(&mut cluster.nodes[1].client(), 300..600);
+    sleep(work_for());
+    let started = load.started();
+    let history = load.finish();
+    verdict::insist("a node slept through a join", &history, started, &everyone);
+    let mut client = cluster.nodes[new].client();
+    must("all replicas agree", || all_agree(&mut client, 0..600, 3));
+    for n in 0..600 {
+        assert_eq!(client.call(&["GET", &key(n)]).text(), Some(format!("value of {n}")), "{}", key(n));
+    }
+}
+
+#[test]
+fn many_deletions_leave_nothing_behind() {
+    let _alone = alone();
+    let cluster = Cluster::start(3, EAGER);
+    let keys = env_number("RONDO_UPKEEP_KEYS", 20_000) as usize;
+    let mut client = cluster.nodes[0].client();
+    let used = |node: &Node| node.metric("rondo_memory_used_bytes ").expect("a metric");
+    let before: Vec<f64> = cluster.nodes.iter().map(used).collect();
+    fill(&mut client, 0..keys);
+    must("every node holds its copies", || {
+        cluster.nodes.iter().zip(&before).all(|(node, before)| used(node) > before + 30.0 * keys as f64)
+    });
+    must("flushed", || client.run("FLUSHALL").text().as_deref() == Some("OK"));
+    for node in &cluster.nodes {
+        must("no tombstone is left", || node.metric("rondo_tombstones ") == Some(0.0));
+    }
+    let collected: f64 = cluster.nodes.iter().filter_map(|node| node.metric("rondo_tombstones_collected_total ")).sum();
+    assert!(collected >= 3.0 * keys as f64, "{collected}");
+    assert_eq!(client.run("DBSIZE").int(), Some(0));
+}
+
+#[test]
+fn who_was_away_for_too_long_starts_over_and_brings_nothing_back() {
+    let _alone = alone();
+    let options = [EAGER, &["--tombstone-horizon-ms", "4000"]].concat();
+    let cluster = Cluster::start(3, &options);
+    let mut client = cluster.nodes[0].client();
+    fill(&mut client, 0..400);
+    must("all agree", || all_agree(&mut client, 0..400, 3));
+    cluster.nodes[2].process().pause();
+    // Nobody doubts any more that it is away.
+    must("it is down", || cluster.nodes[0].metric("rondo_members_down") == Some(1.0));
+    for n in 0..200 {
+        must("deleted", || client.call(&["DEL", &key(n)]).int().is_some());
+    }
+    for node in &cluster.nodes[..2] {
+        must("the deletions are forgotten", || node.metric("rondo_tombstones ") == Some(0.0));
+    }
+    cluster.nodes[2].process().resume();
+    must("it has started over", || cluster.nodes[2].process().log_tail().contains("filled up"));
+    cluster.must_settle();
+    for node in &cluster.nodes {
+        let mut client = node.client();
+        for n in 0..400 {
+            let expected = (n >= 200).then(|| format!("value of {n}"));
+            assert_eq!(client.call(&["GET", &key(n)]).text(), expected, "{} on {}", key(n), node.name);
+        }
+    }
+    must("all agree", || all_agree(&mut client, 200..400, 3));
+    assert_eq!(client.run("DBSIZE").int(), Some(200));
+}
+
+#[test]
+fn a_loss_older_than_hints_may_be_is_mended_by_comparing() {
+    let _alone = alone();
+    let cluster = Cluster::start(3, &["--hint-age-max-ms", "1000", "--anti-entropy-interval-ms", "0"]);
+    let mut client = cluster.nodes[0].client();
+    fill(&mut client, 0..300);
+    cluster.nodes[2].process().pause();
+    must("it is missed", || {
+        fill(&mut client, 200..500);
+        cluster.nodes[..2].iter().any(|node| node.metric("rondo_hints_pending ").is_some_and(|count| count > 0.0))
+    });
+    client.run("DEL key:1 key:2 key:3");
+    sleep(Duration::from_millis(1_100));
+    cluster.nodes[2].process().resume();
+    cluster.must_settle();
+    must("all agree", || all_agree(&mut client, 4..500, 3));
+    let dropped: f64 = cluster.nodes.iter().filter_map(|node| node.metric("rondo_hints_dropped_total ")).sum();
+    assert!(dropped > 0.0, "nothing was compared");
+    let mut there = cluster.nodes[2].client();
+    assert_eq!(there.run("EXISTS key:1 key:2 key:3").int(), Some(0));
+}
