@@ -117,8 +117,12 @@ QUORUM = [
     graph("Hints pending", "short", "Writes kept and not delivered yet.", ("rondo_hints_pending{$S}", "{{instance}}")),
     graph("Forwarding", "cps", "Commands sent on to the coordinator of their key, and those not answered.",
           (rate("rondo_forwarded_commands_total"), "forwarded"), (rate("rondo_forward_failures_total"), "failed")),
-    graph("Refused peer messages", "cps", "Messages with a stamp from the future, or sent under an older ring.",
-          (rate("rondo_clock_refusals_total"), "clock"), (rate("rondo_ring_refusals_total"), "ring")),
+    graph("Anti-entropy", "cps", "Comparisons in the background, slots that they found to differ, deletions forgotten.",
+          (rate("rondo_anti_entropy_rounds_total"), "rounds"),
+          (rate("rondo_anti_entropy_differing_slots_total"), "differing slots"),
+          (rate("rondo_tombstones_collected_total"), "deletions forgotten")),
+    graph("Refused peer messages", "cps", "Messages whose stamp lies too far in the future.",
+          (rate("rondo_clock_refusals_total"), "clock")),
 ]
 
 PEERS = [
