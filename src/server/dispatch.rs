@@ -24,7 +24,7 @@ use crate::server::events::{sets_events, tells_of_misses};
 use crate::server::forward::ask;
 use crate::server::settings::{Consistency, command_limits, quorum_of, wall_us};
 use crate::server::share::{self, Share};
-use crate::server::transaction::Transaction;
+use crate::server::transaction::{OUT_OF_MEMORY, Transaction};
 use crate::server::window::Request;
 use crate::server::worker::Worker;
 use crate::store::Event;
@@ -134,7 +134,7 @@ impl<'r> Run<'r> {
             self.client.runs(index, self.now_us / 1_000);
         }
         if self.transaction.queues(command) {
-            self.transaction.queue(request.bytes);
+            self.transaction.queue(command, request.bytes);
             self.client.queued.store(self.transaction.len() as i64, std::sync::atomic::Ordering::Relaxed);
             self.reply().simple("QUEUED");
             return Step::Done;
@@ -160,6 +160,11 @@ impl<'r> Run<'r> {
         Ok(())
     }
 
+    /// Whether what needs memory has to be refused: the node is over its limit, and evicting does not help.
+    pub fn has_no_room(&self) -> bool {
+        self.worker.shared.node.store.is_over_limit() && self.make_room().is_err()
+    }
+
     /// Evicts until there is room, or refuses.
     fn make_room(&self) -> Result<(), CommandError> {
         let store = &self.worker.shared.node.store;
@@ -175,7 +180,7 @@ impl<'r> Run<'r> {
         self.worker.metrics.count(Count::EvictedKeys, keys);
         match evicted {
             Evicted::Enough(_) => Ok(()),
-            Evicted::NotEnough(_) => Err(CommandError::text("OOM command not allowed when used memory > 'maxmemory'.")),
+            Evicted::NotEnough(_) => Err(CommandError::text(OUT_OF_MEMORY)),
         }
     }
 

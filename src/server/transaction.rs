@@ -10,7 +10,7 @@ use crate::base::ids::{NodeId, slot_of};
 use crate::base::version::Dot;
 use crate::base::wire::Reader;
 use crate::commands::CommandError;
-use crate::commands::spec::{Command, Handler, NodeCommand};
+use crate::commands::spec::{Command, Handler, NodeCommand, flag};
 use crate::protocol::{Args, Reply};
 use crate::server::dispatch::{Run, Step};
 use crate::server::forward::{Fate, ask};
@@ -19,6 +19,9 @@ use crate::server::wait::{Job, garbled};
 
 /// Most bytes that may be queued, so that no client fills memory without running anything.
 const QUEUE_BYTES_MAX: usize = 1 << 30;
+
+/// What a client reads when memory is full and nothing may be evicted.
+pub const OUT_OF_MEMORY: &str = "OOM command not allowed when used memory > 'maxmemory'.";
 
 const SEVERAL_COORDINATORS: &str =
     "ERR WATCH needs all watched keys to have the same coordinator: give them one hash tag";
@@ -43,6 +46,8 @@ pub struct Watched {
 pub struct Transaction {
     is_open: bool,
     is_spoiled: bool,
+    /// A queued command may need memory.
+    needs_memory: bool,
     queued: Vec<u8>,
     count: usize,
     /// Watched keys.
@@ -58,7 +63,8 @@ impl Transaction {
     }
 
     /// Keeps a request for EXEC.
-    pub fn queue(&mut self, request: &[u8]) {
+    pub fn queue(&mut self, command: &Command, request: &[u8]) {
+        self.needs_memory |= command.has(flag::DENYOOM);
         if self.queued.len() + request.len() > QUEUE_BYTES_MAX {
             self.is_spoiled = true;
             return;
@@ -168,6 +174,10 @@ impl Run<'_> {
             NodeCommand::Watch if self.transaction.is_open => self.fail("ERR WATCH inside MULTI is not allowed"),
             NodeCommand::Watch => return Some(self.watch(args)),
             NodeCommand::Exec if !self.transaction.is_open => self.fail("ERR EXEC without MULTI"),
+            NodeCommand::Exec if self.transaction.needs_memory && self.has_no_room() => {
+                self.end_transaction();
+                self.fail(&format!("EXECABORT Transaction discarded because of: {OUT_OF_MEMORY}"));
+            }
             NodeCommand::Exec if self.transaction.is_spoiled => {
                 self.end_transaction();
                 self.fail("EXECABORT Transaction discarded because of previous errors.");

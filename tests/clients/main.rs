@@ -84,6 +84,24 @@ fn node_redis() {
     }
 }
 
+/// The project `rust`, which `scripts/test` builds.
+fn of_rust(client: &str) {
+    let program = installed("rust/debug/rust-clients");
+    if is_there("test", &["-x", program.to_str().unwrap()]) {
+        run(with_argument(&program, Path::new(client)));
+    }
+}
+
+#[test]
+fn redis_rs() {
+    of_rust("redis-rs");
+}
+
+#[test]
+fn fred() {
+    of_rust("fred");
+}
+
 #[test]
 fn redis_py() {
     let python = installed("venv/bin/python");

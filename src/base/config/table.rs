@@ -136,6 +136,8 @@ pub static OPTIONS: &[Opt] = &[
         "key that authenticates traffic between nodes; without one the peer port is open to this machine only"),
     at_start(Cluster, "node-name", Kind::Text, "",
         "what logs, tables and metrics call this node; empty is the start of its id"),
+    at_start(Cluster, "sentinel-master-names", Kind::Text, "mymaster",
+        "names, separated by commas, that SENTINEL MASTERS lists; a client that asks by name is answered for any"),
     at_start(Cluster, "zone", Kind::Text, "",
         "failure zone of this node; copies of a key go to distinct zones while there are enough"),
     at_start(Cluster, "weight", Kind::Float { min: 0.01, max: 100.0 }, "1",

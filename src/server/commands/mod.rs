@@ -77,7 +77,8 @@ pub fn run(
         NodeCommand::Sentinel => {
             let topology = node.topology.load();
             let (this, others) = &topology.nodes;
-            sentinel::run(row, args, sentinel::Nodes { this, others }, out)?;
+            let names = &node.config.settings().sentinel_master_names;
+            sentinel::run(row, args, sentinel::Nodes { this, others, names }, out)?;
         }
         NodeCommand::SlowLog => slowlog::run(row, args, &node.slow_log, out)?,
         NodeCommand::Unsupported => return Err(unsupported(row)),

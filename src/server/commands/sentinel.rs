@@ -3,6 +3,9 @@
 //! Every node of rondo takes reads and writes, so the master, whatever name it is asked for by, is the node that is asked:
 //! it is alive, since it answers. The other nodes are its replicas and the other Sentinels. Nothing can be changed
 //! through this command.
+//!
+//! Any name is known to whoever asks by name; SENTINEL MASTERS, which does not say a name, lists those of the option
+//! `sentinel-master-names`.
 
 use crate::base::ids::NodeId;
 use crate::commands::spec::Command;
@@ -29,6 +32,8 @@ pub struct Nodes<'a> {
     pub this: &'a Node,
     /// All others.
     pub others: &'a [Node],
+    /// What SENTINEL MASTERS calls the master: names, separated by white space or commas.
+    pub names: &'a str,
 }
 
 impl Nodes<'_> {
@@ -44,7 +49,7 @@ impl Nodes<'_> {
 
 /// Runs SENTINEL.
 pub fn run(row: &'static Command, args: Args<'_>, nodes: Nodes<'_>, out: &mut Reply<'_>) -> Result<(), CommandError> {
-    let name = args.get(2).unwrap_or(b"rondo");
+    let name = args.get(2).unwrap_or_default();
     match subcommands::short_name(subcommands::checked(row, args)?) {
         "get-master-addr-by-name" => {
             out.array(2);
@@ -52,8 +57,10 @@ pub fn run(row: &'static Command, args: Args<'_>, nodes: Nodes<'_>, out: &mut Re
             out.bulk(nodes.this.port.to_string().as_bytes());
         }
         "masters" => {
-            out.array(1);
-            write_master(out, name, nodes);
+            let is_between = |c: char| c.is_whitespace() || c == ',';
+            let names: Vec<&str> = nodes.names.split(is_between).filter(|name| !name.is_empty()).collect();
+            out.array(names.len());
+            names.iter().for_each(|name| write_master(out, name.as_bytes(), nodes));
         }
         "master" => write_master(out, name, nodes),
         "replicas" | "slaves" => write_others(out, nodes, "slave"),
@@ -124,7 +131,7 @@ mod tests {
         scanner.scan(buf.as_bytes(), &Limits::default()).expect("a request");
         let (_, row) = table::find(b"sentinel").expect("a row");
         let mut reply = Vec::new();
-        let nodes = Nodes { this: &this, others: &others };
+        let nodes = Nodes { this: &this, others: &others, names: "mymaster, sessions" };
         if let Err(error) = run(row, scanner.args(buf.as_bytes()), nodes, &mut Reply::new(&mut reply, proto)) {
             Reply::new(&mut reply, proto).error(error.to_string());
         }
@@ -138,7 +145,9 @@ mod tests {
         let master = ask("SENTINEL MASTER mymaster", Proto::Resp3, true);
         assert!(master.starts_with("%10\r\n$4\r\nname\r\n$8\r\nmymaster\r\n$2\r\nip\r\n$8\r\n10.0.0.1\r\n"));
         assert!(master.contains("$10\r\nnum-slaves\r\n$1\r\n2\r\n") && master.contains("$6\r\nquorum\r\n$1\r\n2\r\n"));
-        assert!(ask("SENTINEL MASTERS", Proto::Resp2, true).starts_with("*1\r\n*20\r\n"));
+        let masters = ask("SENTINEL MASTERS", Proto::Resp2, true);
+        assert!(masters.starts_with("*2\r\n*20\r\n$4\r\nname\r\n$8\r\nmymaster\r\n"));
+        assert!(masters.contains("$4\r\nname\r\n$8\r\nsessions\r\n"));
     }
 
     #[test]

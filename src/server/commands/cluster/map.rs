@@ -6,8 +6,6 @@
 //!
 //! Pure: computed from a ring and what is believed of its members, anew when either changes.
 
-use std::collections::BTreeMap;
-
 use crate::base::ids::{NodeId, Slot};
 use crate::ring::Ring;
 
@@ -63,13 +61,6 @@ impl SlotMap {
         self.runs.iter().filter(move |run| run.nodes.first() == Some(id))
     }
 
-    /// Runs that the same nodes hold, together.
-    pub fn shards(&self) -> BTreeMap<&[NodeId], Vec<&Run>> {
-        let mut shards: BTreeMap<&[NodeId], Vec<&Run>> = BTreeMap::new();
-        self.runs.iter().for_each(|run| shards.entry(&run.nodes).or_default().push(run));
-        shards
-    }
-
     /// How many slots have a usable coordinator.
     pub fn slots_served(&self) -> usize {
         self.runs.iter().filter(|run| run.served).map(Run::len).sum()
@@ -108,9 +99,6 @@ mod tests {
                 assert!(homes.iter().all(|home| run.nodes.contains(&ring.members()[usize::from(*home)].id)));
             }
         }
-        let shards = map.shards();
-        assert_eq!(shards.values().flatten().map(|run| run.len()).sum::<usize>(), SLOT_COUNT);
-        assert!(shards.len() < map.runs.len());
     }
 
     #[test]

@@ -12,6 +12,7 @@ use crate::commands::{CommandError, subcommands};
 use crate::protocol::{Args, Reply, parse_i64};
 use crate::ring::{Row, Rows};
 use crate::store::Store;
+use crate::store::entry::Entry;
 
 mod map;
 
@@ -85,7 +86,10 @@ pub fn run(row: &'static Command, cx: Cx<'_>, out: &mut Reply<'_>) -> Result<(),
         "slots" => slots(cx, out),
         "shards" => shards(cx, out),
         "replicas" | "slaves" => replicas(cx, out)?,
-        "countkeysinslot" => out.int(cx.store.table(cx.slot(2, "ERR Invalid slot")?).len() as i64),
+        "countkeysinslot" => {
+            let slot = cx.slot(2, "ERR Invalid slot")?;
+            out.int(cx.store.table(slot).iter().filter(|entry| is_live(cx, entry)).count() as i64);
+        }
         "getkeysinslot" => keys_in_slot(cx, out)?,
         // Links between nodes are not Redis's, and their figures are in /metrics.
         "links" => out.array(0),
@@ -166,50 +170,46 @@ fn coordinated(map: &SlotMap, id: &NodeId) -> Vec<(u16, u16)> {
     ranges
 }
 
+/// CLUSTER SLOTS: each range with its coordinator alone. The other holders answer MOVED, so they are no replicas that a
+/// client could read from; and each of them coordinates other slots, which clients take for a contradiction.
 fn slots(cx: Cx<'_>, out: &mut Reply<'_>) {
-    let holders: Vec<(&Run, Vec<&Row>)> = cx.map.runs.iter().map(|run| (run, rows_of(cx, &run.nodes))).collect();
-    out.array(holders.len());
-    for (run, rows) in holders {
-        out.array(2 + rows.len());
-        out.int(run.first.number().into());
-        out.int(run.last.number().into());
-        for row in rows {
-            out.array(4);
-            out.bulk(row.host.as_bytes());
-            out.int(row.cluster_port.into());
-            out.bulk(row.id.to_string().as_bytes());
-            out.map(0);
-        }
+    let mut ranges: Vec<(u16, u16, &Row)> = Vec::new();
+    for row in cx.nodes() {
+        ranges.extend(coordinated(cx.map, &row.id).into_iter().map(|(first, last)| (first, last, row)));
+    }
+    ranges.sort_unstable_by_key(|(first, ..)| *first);
+    out.array(ranges.len());
+    for (first, last, row) in ranges {
+        out.array(3);
+        out.int(first.into());
+        out.int(last.into());
+        out.array(4);
+        out.bulk(row.host.as_bytes());
+        out.int(row.cluster_port.into());
+        out.bulk(row.id.to_string().as_bytes());
+        out.map(0);
     }
 }
 
-/// The rows of these nodes, the coordinator's first; of the others only those that clients can use.
-fn rows_of<'a>(cx: Cx<'a>, nodes: &[NodeId]) -> Vec<&'a Row> {
-    let usable = |(at, row): &(usize, &Row)| *at == 0 || row.id == cx.this || (cx.is_alive)(&row.id);
-    nodes.iter().filter_map(|id| cx.rows.get(id)).enumerate().filter(usable).map(|(_, row)| row).collect()
-}
-
+/// CLUSTER SHARDS: a shard for each node, which is its master and only member, for the same reason.
 fn shards(cx: Cx<'_>, out: &mut Reply<'_>) {
-    let shards = cx.map.shards();
-    out.array(shards.len());
-    for (nodes, runs) in shards {
+    out.array(cx.nodes().count());
+    for row in cx.nodes() {
+        let ranges = coordinated(cx.map, &row.id);
         out.map(2);
         out.bulk(b"slots");
-        out.array(runs.len() * 2);
-        for run in runs {
-            out.int(run.first.number().into());
-            out.int(run.last.number().into());
+        out.array(ranges.len() * 2);
+        for (first, last) in ranges {
+            out.int(first.into());
+            out.int(last.into());
         }
-        let rows: Vec<&Row> = nodes.iter().filter_map(|id| cx.rows.get(id)).collect();
         out.bulk(b"nodes");
-        out.array(rows.len());
-        for (at, row) in rows.into_iter().enumerate() {
-            write_shard_node(cx, out, row, at == 0);
-        }
+        out.array(1);
+        write_shard_node(cx, out, row);
     }
 }
 
-fn write_shard_node(cx: Cx<'_>, out: &mut Reply<'_>, row: &Row, coordinator: bool) {
+fn write_shard_node(cx: Cx<'_>, out: &mut Reply<'_>, row: &Row) {
     let alive = row.id == cx.this || (cx.is_alive)(&row.id);
     let health = match (alive, row.warm) {
         (true, true) => "online",
@@ -226,7 +226,7 @@ fn write_shard_node(cx: Cx<'_>, out: &mut Reply<'_>, row: &Row, coordinator: boo
     out.bulk(b"endpoint");
     out.bulk(row.host.as_bytes());
     out.bulk(b"role");
-    out.bulk(if coordinator { b"master" } else { b"replica" });
+    out.bulk(b"master");
     out.bulk(b"replication-offset");
     out.int(0);
     out.bulk(b"health");
@@ -248,11 +248,16 @@ fn keys_in_slot(cx: Cx<'_>, out: &mut Reply<'_>) -> Result<(), CommandError> {
     let count = parse_i64(cx.args.get(3).unwrap_or_default()).ok_or(CommandError::NotInteger)?;
     let count = usize::try_from(count).map_err(|_| CommandError::text("ERR Invalid slot or number of keys"))?;
     let table = cx.store.table(slot);
-    let live = table.iter().filter(|entry| !entry.is_tombstone() && !entry.is_expired(cx.now_ms) && entry.db() == 0);
-    let keys: Vec<&[u8]> = live.map(|entry| entry.key()).take(count).collect();
+    let keys: Vec<&[u8]> =
+        table.iter().filter(|entry| is_live(cx, entry)).map(|entry| entry.key()).take(count).collect();
     out.array(keys.len());
     keys.iter().for_each(|key| out.bulk(key));
     Ok(())
+}
+
+/// Whether a client on this face can see an entry.
+fn is_live(cx: Cx<'_>, entry: &Entry) -> bool {
+    !entry.is_tombstone() && !entry.is_expired(cx.now_ms) && entry.db() == 0
 }
 
 #[cfg(test)]
