@@ -71,6 +71,11 @@ impl Clock {
         Hlc(floor.max(previous + 1))
     }
 
+    /// The latest stamp that was given out or observed, and not before `now_ms`.
+    pub fn latest(&self, now_ms: u64) -> Hlc {
+        Hlc(self.last.load(Ordering::Relaxed).max(Hlc::at_ms(now_ms).0))
+    }
+
     /// Makes every later [`tick`](Clock::tick) later than `stamp`.
     pub fn observe(&self, stamp: Hlc, now_ms: u64) -> Result<(), ClockError> {
         if stamp.ms() > now_ms + SKEW_MS_MAX {

@@ -52,7 +52,8 @@ impl Cluster {
             self.knock(),
             self.anti_entropy(),
             self.remove_dead(),
-            self.watch_majority()
+            self.watch_majority(),
+            self.complete()
         );
     }
 
@@ -103,6 +104,7 @@ impl Cluster {
             None => {
                 let slots = crate::base::ids::SLOT_COUNT;
                 self.filled_slots.store(slots, Ordering::Relaxed);
+                Slot::all().for_each(|slot| self.whole.note(slot));
                 self.update(|book| {
                     book.founded = true;
                     let row = self.next_own_row(book, RowState::Normal, true);
@@ -187,6 +189,7 @@ impl Cluster {
     /// From a joining row to a normal one: everybody writes to us, then we fetch, then everybody reads from us.
     async fn join(self: &Arc<Self>) {
         let began = Instant::now();
+        self.whole.clear();
         self.barrier(&self.identity.id, COMING_PATIENCE).await;
         self.fill_own().await;
         self.set_own_row(RowState::Normal, true);
@@ -200,6 +203,7 @@ impl Cluster {
 
     async fn refill(self: &Arc<Self>) {
         let began = Instant::now();
+        self.whole.clear();
         self.barrier(&self.identity.id, COMING_PATIENCE).await;
         self.fill_own().await;
         self.set_own_row(RowState::Normal, true);

@@ -10,6 +10,7 @@
 //! - `clocks`: how far the nodes' clocks are apart, for people;
 //! - `service`: answers to other nodes' control connections;
 //! - `transfer`: keys that travel from node to node;
+//! - `whole`: which slots were fetched from enough others to take part in strict writes;
 //! - `remove`: a dead node is given up for ever;
 //! - `anti_entropy`: home replicas compare what they hold, now and then, at a `pace`; `reconcile` talks, and `difference`
 //!   decides what differs;
@@ -37,6 +38,7 @@ mod service;
 mod shed;
 mod topology;
 mod transfer;
+mod whole;
 
 #[cfg(test)]
 mod repair_tests;
@@ -58,7 +60,7 @@ use tracing::warn;
 use xxhash_rust::xxh3::xxh3_64_with_seed;
 
 use crate::base::config::{Config, Settings};
-use crate::base::ids::NodeId;
+use crate::base::ids::{NodeId, Slot};
 use crate::base::metrics::Registry;
 use crate::membership::{Liveness, Membership, View};
 use crate::peer::control::ControlLink;
@@ -105,6 +107,7 @@ pub struct Cluster {
     taken_over: Mutex<Option<(u64, u64)>>,
     /// When this node last saw a majority of the members; see `absence`.
     majority_at: Mutex<Instant>,
+    whole: whole::Whole,
 }
 
 /// Keys that travelled whole.
@@ -172,6 +175,7 @@ impl Cluster {
             left_out: Mutex::default(),
             taken_over: Mutex::default(),
             majority_at: Mutex::new(Instant::now()),
+            whole: whole::Whole::default(),
             config,
         })
     }
@@ -205,6 +209,11 @@ impl Cluster {
     /// How many of its slots this node holds whole.
     pub fn warm_slots(&self) -> usize {
         self.filled_slots.load(Ordering::Relaxed)
+    }
+
+    /// True when this node holds all that it may ever have confirmed of a slot: it may promise the slot to somebody.
+    pub fn is_whole(&self, slot: Slot) -> bool {
+        self.whole.has(slot)
     }
 
     /// How this node introduces itself on control connections.

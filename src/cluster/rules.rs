@@ -85,6 +85,13 @@ pub struct Pulls {
     pub stuck: usize,
 }
 
+/// How many other home replicas a node that has lost its memory has to fetch a slot from before it may promise the slot
+/// to anybody: all. Fewer would meet every majority that it has been part of, but a write that it accepted may be on its
+/// way to the rest of its majority still; its author, whoever that is, has it.
+pub fn sources_needed(replicas: usize) -> usize {
+    replicas.saturating_sub(1)
+}
+
 /// What the node `me` still has to fetch of `slots`.
 ///
 /// A write that was acknowledged is held by W of N home replicas, so any N-W+1 of them hold it between them. Of the
@@ -104,7 +111,8 @@ pub fn pulls(
         let homes = if sources.is_empty() { &[][..] } else { ring.homes(*slot) };
         let id_of = |index: &u16| ring.members().get(usize::from(*index)).map(|member| member.id);
         let others = homes.iter().filter_map(id_of).filter(|id| id != me).count();
-        let wanted = (homes.len() + 1).saturating_sub(write_quorum.clamp(1, homes.len().max(1))).min(others);
+        let wanted = (homes.len() + 1).saturating_sub(write_quorum.clamp(1, homes.len().max(1)));
+        let wanted = wanted.max(sources_needed(homes.len())).min(others);
         let have = taken.get(slot).map_or(&[][..], Vec::as_slice);
         let is_open = |index: &&u16| sources.get(usize::from(**index)) == Some(&true);
         let open = homes.iter().filter(is_open).filter_map(id_of).filter(|id| !have.contains(id));

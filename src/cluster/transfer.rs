@@ -126,12 +126,14 @@ impl Cluster {
             let plan = self.plan_pulls(&slots_of, &taken);
             progress(plan.filled);
             if plan.from.is_empty() && plan.stuck == 0 {
+                self.note_whole(&taken);
                 return plan.filled;
             }
             if plan.from.is_empty() {
                 let since = *stuck_since.get_or_insert_with(Instant::now);
                 if since.elapsed() >= STUCK_PATIENCE {
                     warn!(slots = plan.stuck, "nobody is left who holds these slots: they start empty");
+                    self.note_whole(&taken);
                     return plan.filled;
                 }
                 tokio::time::sleep(RETRY_PAUSE).await;
@@ -147,7 +149,7 @@ impl Cluster {
         }
     }
 
-    fn plan_pulls(&self, slots_of: impl Fn(&Topology) -> Vec<Slot>, taken: &Taken) -> Pulls {
+    pub(super) fn plan_pulls(&self, slots_of: impl Fn(&Topology) -> Vec<Slot>, taken: &Taken) -> Pulls {
         let topology = self.topology();
         let is_source = |id: &NodeId| topology.rows.get(id).is_some_and(|row| row.warm) && self.may_live(id);
         let (slots, quorum) = (slots_of(&topology), self.config.settings().write_quorum);
@@ -155,7 +157,7 @@ impl Cluster {
     }
 
     /// Pulls from each source of the plan, a few at a time. False when one of them failed.
-    async fn pull_round(self: &Arc<Self>, plan: Pulls, taken: &mut Taken) -> bool {
+    pub(super) async fn pull_round(self: &Arc<Self>, plan: Pulls, taken: &mut Taken) -> bool {
         let rows = self.topology().rows.clone();
         let mut waiting: BTreeMap<NodeId, Vec<Slot>> = plan.from;
         let mut running = JoinSet::new();
@@ -179,6 +181,16 @@ impl Cluster {
                 all_well = false;
             }
         }
+    }
+
+    /// Fetches and merges what a node holds of these slots; gives those that arrived whole.
+    pub async fn fetch(&self, source: NodeId, slots: Vec<Slot>) -> Vec<Slot> {
+        let Some(row) = self.topology().rows.get(&source).cloned() else { return Vec::new() };
+        let (done, result) = self.pull(&row, slots).await;
+        if let Err(error) = result {
+            debug!(%source, %error, "cannot fetch slots to compare");
+        }
+        done
     }
 
     /// Fetches and merges these slots of one node; gives those that arrived whole.

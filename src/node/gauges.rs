@@ -88,6 +88,9 @@ fn of_peers(node: &Node, gauges: &mut Gauges) {
     gauges.set(Gauge::HintsPending, pending as f64);
     let kept_bytes: usize = peers.iter().map(|peer| peer.missed.len_bytes()).sum();
     gauges.set(Gauge::HintsPendingBytes, kept_bytes as f64);
+    let ballots = &node.shared.coordinator.ballots;
+    gauges.set(Gauge::SlotsPromised, ballots.own_count() as f64);
+    gauges.set(Gauge::SlotsUnsettled, ballots.unsettled_count() as f64);
     let rows = &node.shared.node.topology.load().rows;
     for peer in peers.iter().filter(|peer| rows.get(&peer.id).is_some_and(|row| row.state.is_member())) {
         let addr = peer.addr.to_string();

@@ -12,11 +12,15 @@ use std::time::Duration;
 use socket2::{SockRef, TcpKeepalive};
 use tokio::net::TcpStream;
 
+use crate::base::ids::{NodeId, Slot};
 use crate::base::metrics::Count;
+use crate::cluster::Cluster;
 use crate::node::Node;
 use crate::node::workers::Work;
 use crate::peer::handshake::{LinkKind, accept};
+use crate::replication::replica::Host;
 use crate::server::pubsub;
+use crate::server::worker::Shared;
 
 const ACCEPT_PAUSE: Duration = Duration::from_millis(10);
 const HANDSHAKE_DEADLINE: Duration = Duration::from_secs(2);
@@ -92,6 +96,28 @@ fn admit(node: &Node, stream: TcpStream, cluster_face: bool) -> std::io::Result<
     Ok(())
 }
 
+/// This node, as the replica's side of a lane sees it.
+struct ReplicaHost {
+    shared: Arc<Shared>,
+    cluster: Arc<Cluster>,
+}
+
+impl Host for ReplicaHost {
+    fn is_warm(&self) -> bool {
+        self.cluster.is_warm()
+    }
+
+    fn may_promise(&self, node: &NodeId, slot: Slot, ring: u64) -> bool {
+        let view = self.shared.view.load();
+        let coordinator = view.roles.of(slot).filter(|group| group.is_home).and_then(|group| group.coordinator);
+        let peer = coordinator.and_then(|at| view.peers.get(usize::from(at))?.as_ref());
+        view.ring_digest == ring
+            && peer.is_some_and(|peer| peer.id == *node)
+            && self.cluster.is_warm()
+            && self.cluster.is_whole(slot)
+    }
+}
+
 /// Shakes hands with a peer and gives its connection to whoever serves its kind.
 async fn meet(node: Arc<Node>, mut stream: TcpStream) {
     if stream.set_nodelay(true).is_err() {
@@ -115,8 +141,8 @@ async fn meet(node: Arc<Node>, mut stream: TcpStream) {
         }
         LinkKind::Replica { lane } => {
             let Ok(stream) = stream.into_std() else { return };
-            let is_warm = Arc::new(move || cluster.is_warm());
-            node.workers.give(usize::from(lane), Work::Replica { stream, hello, is_warm });
+            let host = Arc::new(ReplicaHost { shared: node.shared.clone(), cluster });
+            node.workers.give(usize::from(lane), Work::Replica { stream, hello, host });
         }
         LinkKind::Forward => {
             let (Ok(addr), Ok(laddr)) = (stream.peer_addr(), stream.local_addr()) else { return };

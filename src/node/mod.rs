@@ -9,6 +9,7 @@ mod chores;
 mod gauges;
 mod listen;
 mod picture;
+mod settle;
 mod workers;
 
 use std::collections::BTreeSet;
@@ -20,11 +21,13 @@ use std::time::{Duration, Instant};
 use arc_swap::ArcSwap;
 use socket2::{Domain, Protocol, Socket, Type};
 
+use crate::base::clock::Hlc;
 use crate::base::config::{Bind, Config, Settings};
 use crate::cluster::{Cluster, identity};
 use crate::membership::{Membership, MembershipConfig};
 use crate::peer::handshake::{Hello, LinkKind};
 use crate::peer::registry::Peers;
+use crate::replication::ballots::Ballots;
 use crate::replication::coordinator::{Coordinator, View};
 use crate::ring::{Ring, Rows};
 use crate::server::admin::{self, Admin, Health};
@@ -92,7 +95,8 @@ pub fn run(config: Arc<Config>) -> Result<(), NodeError> {
     let name = node_name(&settings);
     let topology = Topology::new(identity.id, &name, Rows::new(), &Ring::build(&[], 1), BTreeSet::new());
     let state = Arc::new(NodeState::new(config.clone(), store.clone(), topology, identity.id.to_string(), now_ms));
-    let coordinator = Arc::new(Coordinator { store: store.clone(), metrics: state.metrics.clone() });
+    let ballots = Arc::new(Ballots::new(Hlc::at_ms(now_ms)));
+    let coordinator = Arc::new(Coordinator { store: store.clone(), metrics: state.metrics.clone(), ballots });
     let hello = Hello {
         cluster: settings.cluster_name.clone(),
         node: identity.id,
@@ -136,6 +140,7 @@ pub fn run(config: Arc<Config>) -> Result<(), NodeError> {
         tokio::task::spawn_local(node.cluster.clone().run());
         tokio::task::spawn_local(picture::keep(node.clone()));
         chores::start(&node);
+        settle::start(&node);
         let (standalone, cluster, peer) = cluster_listeners;
         listen::start(&node, standalone, cluster, peer)?;
         tracing::info!(version = env!("CARGO_PKG_VERSION"), node = %node.shared.hello.node, "ready to accept connections");

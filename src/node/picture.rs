@@ -61,7 +61,9 @@ pub fn refresh(node: &Node) {
     let roles = Roles::plan(&topology.ring, &topology.next_ring, place_of, own, &standing, strict);
     node.shared.node.store.set_replicated(!is_solo);
     let replicas = settings.replicas.min(member_count);
-    let view = View { roles, peers, me: own, members: member_count, replicas, is_solo };
+    let ring_digest = topology.ring.digest() ^ topology.next_ring.digest().rotate_left(1);
+    let view = View { roles, peers, me: own, members: member_count, replicas, is_solo, ring_digest };
+    node.shared.coordinator.turn_to(&node.shared.view.load(), &view);
     node.shared.view.store(Arc::new(view));
     let alive: BTreeSet<NodeId> =
         ids.iter().zip(&standing).filter(|(_, it)| it.usable && it.warm).map(|(id, _)| *id).collect();

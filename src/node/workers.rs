@@ -13,7 +13,7 @@ use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use crate::peer::handshake::Hello;
 use crate::peer::link;
 use crate::peer::registry::Peer;
-use crate::replication::replica::Replica;
+use crate::replication::replica::{Host, Replica};
 use crate::server::clients::Registration;
 use crate::server::commands::connection::Session;
 use crate::server::connection::Connection;
@@ -26,7 +26,7 @@ pub enum Work {
     /// A client on one of the faces.
     Client { stream: TcpStream, registration: Registration, cluster_face: bool },
     /// A peer's replica lane.
-    Replica { stream: TcpStream, hello: Hello, is_warm: Arc<dyn Fn() -> bool + Send + Sync> },
+    Replica { stream: TcpStream, hello: Hello, host: Arc<dyn Host> },
     /// A peer's forward link.
     Forward { stream: TcpStream, registration: Registration },
     /// A lane of ours to keep open.
@@ -93,10 +93,11 @@ async fn serve(worker: Rc<Worker>, mut receiver: UnboundedReceiver<Work>, load: 
                     serve_client(worker, stream, registration, cluster_face).await;
                 });
             }
-            Work::Replica { stream, hello, is_warm } => {
+            Work::Replica { stream, hello, host } => {
                 let (store, metrics) = (worker.shared.node.store.clone(), worker.shared.node.metrics.clone());
+                let ballots = worker.shared.coordinator.ballots.clone();
                 let Ok(stream) = tokio::net::TcpStream::from_std(stream) else { continue };
-                let Ok(replica) = Replica::new(store, metrics, &hello, is_warm) else { continue };
+                let Ok(replica) = Replica::new(store, metrics, ballots, &hello, host) else { continue };
                 tokio::task::spawn_local(async move {
                     let reason = replica.serve(stream).await;
                     tracing::debug!(node = %hello.node, %reason, "a peer's lane ended");

@@ -27,18 +27,33 @@ pub enum Kind {
     State = 3,
     /// Nothing: a sign of life is wanted.
     Heartbeat = 4,
+    /// "Promise me these slots" (`ballot::PromiseRequest`).
+    Promise = 5,
+    /// "Does this slot hold the same at yours?" (`ballot::DigestRequest`).
+    Digest = 6,
+    /// A delta to apply only if the slot is promised to the sender.
+    StrictDelta = 7,
+    /// A verify that counts only if the slot is promised to the sender.
+    StrictVerify = 8,
     /// Answer: all requests up to this number are done.
     Ack = 16,
     /// Answer: this request could not be acknowledged as it stands; what this replica holds of the key.
     Mismatch = 17,
     /// Answer: this request was refused.
     Refused = 18,
+    /// Answer: what was promised (`ballot::PromiseAnswer`).
+    Promised = 19,
+    /// Answer: this request was not done (`ballot::Declined`).
+    Declined = 20,
 }
 
 impl Kind {
-    fn parse(byte: u8) -> Option<Kind> {
-        use Kind::{Ack, Delta, Heartbeat, Mismatch, Refused, State, Verify};
-        [Delta, Verify, State, Heartbeat, Ack, Mismatch, Refused].into_iter().find(|kind| *kind as u8 == byte)
+    pub(super) fn parse(byte: u8) -> Option<Kind> {
+        use Kind::{Ack, Declined, Delta, Digest, Heartbeat, Mismatch, Promise, Promised, Refused, State};
+        use Kind::{StrictDelta, StrictVerify, Verify};
+        let requests = [Delta, Verify, State, Heartbeat, Promise, Digest, StrictDelta, StrictVerify];
+        let answers = [Ack, Mismatch, Refused, Promised, Declined];
+        requests.into_iter().chain(answers).find(|kind| *kind as u8 == byte)
     }
 }
 

@@ -26,6 +26,8 @@ use crate::peer::frame::{Frame, Kind, next_frame, put_frame};
 
 /// How many broken stretches are remembered: as many reconnections, far more than a batch outlives.
 const LOST_STRETCHES_MAX: usize = 64;
+/// How many declined frames are remembered: more than all batches together wait for.
+const DECLINED_MAX: usize = 1 << 16;
 
 /// What became of a frame.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -80,6 +82,8 @@ struct State {
     last: u64,
     waiters: VecDeque<(u64, Waker)>,
     lost: VecDeque<(u64, u64)>,
+    /// Frames that the replica did not do, though it has acknowledged what came behind them.
+    declined: VecDeque<u64>,
     /// Verified reads that the replica did not confirm: to be run again.
     mismatched: Vec<u64>,
 }
@@ -166,7 +170,9 @@ impl Lane {
     pub fn fate(&self, number: u64) -> Fate {
         if number <= self.lost_high.load(Ordering::Acquire) {
             let state = self.state.lock();
-            if state.lost.iter().any(|(from, to)| (*from..=*to).contains(&number)) {
+            if state.lost.iter().any(|(from, to)| (*from..=*to).contains(&number))
+                || state.declined.binary_search(&number).is_ok()
+            {
                 return Fate::Lost;
             }
         }
@@ -209,6 +215,20 @@ impl Lane {
         let mut state = self.state.lock();
         state.mismatched.push(number);
         self.mismatches.store(state.mismatched.len(), Ordering::Release);
+    }
+
+    /// Notes that the replica did not do what frame `number` asked for.
+    pub fn decline(&self, number: u64) {
+        let mut state = self.state.lock();
+        let Err(at) = state.declined.binary_search(&number) else { return };
+        if number > state.last {
+            return;
+        }
+        state.declined.insert(at, number);
+        if state.declined.len() > DECLINED_MAX {
+            state.declined.pop_front();
+        }
+        self.lost_high.fetch_max(number, Ordering::AcqRel);
     }
 
     /// Notes that everything up to `number` is done, and wakes who waited for it.
@@ -254,7 +274,7 @@ impl Lane {
             if state.lost.len() > LOST_STRETCHES_MAX {
                 state.lost.pop_front();
             }
-            self.lost_high.store(last, Ordering::Release);
+            self.lost_high.fetch_max(last, Ordering::AcqRel);
             self.acked.store(last, Ordering::Release);
         }
         let buf = std::mem::take(&mut state.buf);
@@ -369,6 +389,21 @@ mod tests {
         assert_eq!(put(&lane, "d"), Some(4));
         lane.ack(4);
         assert_eq!((lane.fate(3), lane.fate(4)), (Fate::Lost, Fate::Held));
+    }
+
+    #[test]
+    fn a_declined_frame_is_lost_though_those_behind_it_are_held() {
+        let lane = Lane::new(1 << 20);
+        lane.open();
+        assert!((0..4).all(|_| put(&lane, "a").is_some()));
+        lane.decline(2);
+        lane.decline(9);
+        assert_eq!((lane.fate(2), lane.fate(3)), (Fate::Lost, Fate::Pending));
+        lane.ack(4);
+        assert_eq!((lane.fate(1), lane.fate(2), lane.fate(3)), (Fate::Held, Fate::Lost, Fate::Held));
+        assert!((0..6).all(|_| put(&lane, "a").is_some()));
+        lane.ack(9);
+        assert_eq!(lane.fate(9), Fate::Held, "what was not sent cannot be declined");
     }
 
     #[test]

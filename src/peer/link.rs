@@ -53,6 +53,7 @@ pub async fn keep(peer: Arc<Peer>, index: usize, ours: Hello, secret: Arc<[u8]>,
             Ok(Ok((mut stream, theirs))) => {
                 retry = RETRY_MIN;
                 events.opened(&peer, &theirs);
+                peer.granted.reset(index);
                 lane.open();
                 peer.note_change();
                 let end = converse(&peer, index, lane, &mut stream, &events).await;

@@ -17,10 +17,12 @@
 //! bounded buffer, and a link whose buffer reaches its bound is broken off, which is always safe, because what was not
 //! acknowledged is known.
 
+pub mod ballot;
 pub mod compare;
 pub mod control;
 pub mod entries;
 pub mod frame;
+pub mod granted;
 pub mod handshake;
 pub mod lane;
 pub mod link;

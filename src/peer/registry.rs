@@ -16,6 +16,7 @@ use tokio::sync::Notify;
 
 use crate::base::clock::Hlc;
 use crate::base::ids::{NodeId, SLOT_COUNT, Slot};
+use crate::peer::granted::Granted;
 use crate::peer::lane::Lane;
 
 /// How much older than noted a hinted write's stamp may be, in milliseconds: its batch has read the clock before.
@@ -32,6 +33,8 @@ pub struct Peer {
     pub lanes: Vec<Lane>,
     /// What it has missed.
     pub missed: Missed,
+    /// What it has promised.
+    pub granted: Granted,
     /// Told when the peer becomes usable or stops being so.
     changed: Arc<Notify>,
     is_retired: AtomicBool,
@@ -180,8 +183,9 @@ impl Peers {
             return (peer.clone(), false);
         }
         let lanes = (0..self.lanes).map(|_| Lane::new(self.lane_bytes_max)).collect();
+        let (missed, granted) = (Missed::new(), Granted::new(self.lanes));
         let (changed, is_retired) = (self.changed.clone(), AtomicBool::new(false));
-        let peer = Arc::new(Peer { id, addr, lanes, missed: Missed::new(), changed, is_retired });
+        let peer = Arc::new(Peer { id, addr, lanes, missed, granted, changed, is_retired });
         if let Some(moved) = known.insert(id, peer.clone()) {
             moved.retire();
         }

@@ -19,11 +19,13 @@ use crate::base::ids::Slot;
 use crate::base::metrics::{Count, Registry};
 use crate::base::version::{Actor, ActorTable, Dot, Version};
 use crate::base::wire::{Reader, WireError, put_u64};
+use crate::peer::ballot::{Declined, PromiseAnswer};
 use crate::peer::frame::{Frame, KeyRef, Kind, Verify, read_refused};
 use crate::peer::handshake::Hello;
 use crate::peer::lane::{Fate, Lane};
 use crate::peer::link::LaneEvents;
 use crate::peer::registry::Peer;
+use crate::replication::ballots::Ballots;
 use crate::replication::routing::{Group, Quorum, Roles};
 use crate::store::mutation::Delta;
 use crate::store::slot::{Applied, Name};
@@ -45,6 +47,8 @@ pub struct View {
     pub replicas: usize,
     /// This node is the only member: nothing is replicated, forwarded or verified.
     pub is_solo: bool,
+    /// Differs when the rings do, those to come included.
+    pub ring_digest: u64,
 }
 
 /// Why a command cannot be run now. Nothing was changed; it may be retried.
@@ -61,11 +65,14 @@ pub enum QuorumError {
 impl View {
     /// Refuses a command whose quorum is out of reach.
     pub fn check(&self, group: &Group, quorum: Quorum, writes: bool) -> Result<(), QuorumError> {
-        let own = usize::from(group.is_active);
-        if writes && group.targets.len() + own < quorum.write {
+        let (targets, confirmers, own) = match quorum.strict {
+            true => (group.home_targets, group.home_confirmers, usize::from(group.is_home)),
+            false => (group.targets.len(), group.confirmers.len(), usize::from(group.is_active)),
+        };
+        if writes && targets + own < quorum.write {
             return Err(QuorumError::Write);
         }
-        if group.confirmers.len() + own < quorum.read {
+        if confirmers + own < quorum.read {
             return Err(QuorumError::Read);
         }
         Ok(())
@@ -86,7 +93,7 @@ impl View {
         self.is_solo || self.roles.of(slot).and_then(|group| group.coordinator) == Some(self.me)
     }
 
-    fn peer(&self, at: u16) -> Option<&Arc<Peer>> {
+    pub(super) fn peer(&self, at: u16) -> Option<&Arc<Peer>> {
         self.peers.get(usize::from(at)).and_then(Option::as_ref)
     }
 }
@@ -100,12 +107,14 @@ pub struct Wait {
     writes: bool,
     /// How many of `frames` must be held.
     need: usize,
+    /// A strict write: what is lost stays lost, and `pending` too must be held.
+    strict: bool,
     /// The last frame on each peer's lane.
-    frames: SmallVec<[(Arc<Peer>, u64); 2]>,
+    pub(super) frames: SmallVec<[(Arc<Peer>, u64); 2]>,
     /// For a read: somebody else could have been asked, and will be if this one is slow.
     has_spare: bool,
     /// Frames that must be held in any case unless their lane breaks or stalls: nodes that are taking the slot over.
-    pending: SmallVec<[(Arc<Peer>, u64); 1]>,
+    pub(super) pending: SmallVec<[(Arc<Peer>, u64); 1]>,
 }
 
 /// What became of a wait.
@@ -130,11 +139,16 @@ impl Wait {
                 Fate::Pending if self.is_worth_waiting(peer) => open += 1,
                 Fate::Pending => {}
                 // What was lost is handed over with all else that the peer missed.
-                Fate::Lost if self.writes && peer.has_caught_up() => held += 1,
+                Fate::Lost if self.may_heal() && peer.has_caught_up() => held += 1,
                 Fate::Lost => {}
             }
         }
-        let is_open = |peer: &Peer, number| self.fate(peer, number) == Fate::Pending && self.is_worth_waiting(peer);
+        let is_lost = |(peer, number): &(Arc<Peer>, u64)| self.fate(peer, *number) == Fate::Lost;
+        if self.strict && self.pending.iter().any(is_lost) {
+            return Outcome::Broken;
+        }
+        let may_skip = |peer: &Peer| !self.strict && !self.is_worth_waiting(peer);
+        let is_open = |peer: &Peer, number| self.fate(peer, number) == Fate::Pending && !may_skip(peer);
         let pending = self.pending.iter().any(|(peer, number)| is_open(peer, *number));
         match (held >= self.need, held + open >= self.need) {
             (true, _) if !pending => Outcome::Met,
@@ -143,9 +157,16 @@ impl Wait {
         }
     }
 
-    /// Whether this is about writes; else it is about reads.
-    pub fn is_write(&self) -> bool {
-        self.writes
+    /// Whether what is lost may still be held, once it has been handed over.
+    pub fn may_heal(&self) -> bool {
+        self.writes && !self.strict
+    }
+
+    /// What a strict write waits for; it shares that with no other, because each may be declined.
+    pub(super) fn of_strict_write(view: &View, slot: Slot, need: usize) -> Wait {
+        let group = view.roles.number_of(slot);
+        let (lane, frames, pending) = (lane_number(slot, view, group), SmallVec::new(), SmallVec::new());
+        Wait { group, lane, writes: true, need, strict: true, frames, has_spare: false, pending }
     }
 
     /// Wakes `waker` when the outcome may have changed.
@@ -185,6 +206,8 @@ pub struct Coordinator {
     pub store: Arc<Store>,
     /// Where things are counted.
     pub metrics: Arc<Registry>,
+    /// What this node has promised, and which of its slots are not settled.
+    pub ballots: Arc<Ballots>,
 }
 
 impl Coordinator {
@@ -203,20 +226,25 @@ impl Coordinator {
         for at in &group.missing {
             let Some(peer) = view.peer(*at) else { continue };
             // Whoever is only stalled finds its deltas on its lane when it goes on, but nobody waits for it.
-            if !peer.is_connected() || !send(view, *at, slot, deltas, now_ms, &mut SmallVec::<[_; 1]>::new()) {
+            if !peer.is_connected()
+                || !send(view, *at, slot, deltas, Kind::Delta, now_ms, &mut SmallVec::<[_; 1]>::new())
+            {
                 peer.missed.note(slot, now_ms);
                 self.metrics.count(Count::HintsStored, 1);
             }
+        }
+        if quorum.strict {
+            return self.replicate_strict(view, slot, deltas, quorum, now_ms, waits);
         }
         let need = quorum.write.saturating_sub(usize::from(group.is_active));
         let number = view.roles.number_of(slot);
         let place = place_for(waits, number, slot, view, true, need);
         let wait = waits.get_mut(place)?;
         for at in &group.targets {
-            send(view, *at, slot, deltas, now_ms, &mut wait.frames);
+            send(view, *at, slot, deltas, Kind::Delta, now_ms, &mut wait.frames);
         }
         for at in &group.pending {
-            send(view, *at, slot, deltas, now_ms, &mut wait.pending);
+            send(view, *at, slot, deltas, Kind::Delta, now_ms, &mut wait.pending);
         }
         Some(place)
     }
@@ -238,7 +266,10 @@ impl Coordinator {
             return Ok(None);
         }
         let mut last = None;
-        let (chosen, has_spare) = pick_confirmers(view, group, slot, need, draw);
+        let (kind, (chosen, has_spare)) = match quorum.strict {
+            true => (Kind::StrictVerify, view.pick_promised(slot, need, draw)),
+            false => (Kind::Verify, pick_confirmers(view, group, slot, need, draw)),
+        };
         if chosen.len() < need {
             return Err(QuorumError::Read);
         }
@@ -246,7 +277,7 @@ impl Coordinator {
             let peer = view.peer(at).ok_or(QuorumError::Read)?;
             let lane = peer.lane_of(slot).ok_or(QuorumError::Read)?;
             let actors = &self.store.actors;
-            let number = lane.append(Kind::Verify, |out| verify.put(out, actors)).ok_or(QuorumError::Read)?;
+            let number = lane.append(kind, |out| verify.put(out, actors)).ok_or(QuorumError::Read)?;
             // Each confirmer is a wait of its own, so that its contradictions can be told apart.
             let key = view.roles.number_of(slot);
             let place = place_of_confirmer(waits, key, slot, peer, has_spare);
@@ -287,9 +318,12 @@ impl Coordinator {
         let named = Name { db: name.db, key: name.key, hash: hash_name(name.db, name.key) };
         let rules = self.store.rules(now_ms);
         let applied = table.merge(named, state, now_ms, &rules, &self.store.actors);
-        if applied == Applied::Conflict {
+        // Where strict writes are made, none but a holder's may bear a late stamp.
+        if applied == Applied::Conflict && self.ballots.is_free(name.slot) {
             let dot = Dot { hlc: self.store.clock.tick(now_ms), actor: Actor::SELF };
             table.restamp(named, dot);
+        }
+        if applied == Applied::Conflict {
             self.metrics.count(Count::Conflicts, 1);
         }
         applied != Applied::Already
@@ -330,6 +364,14 @@ impl LaneEvents for Arc<Coordinator> {
                 }
                 own.fail();
             }
+            Kind::Promised => match PromiseAnswer::read(frame.body) {
+                Ok(answer) => self.promised(peer, lane, base, &answer, now_ms),
+                Err(_) => own.fail(),
+            },
+            Kind::Declined => match Declined::read(frame.body) {
+                Ok(declined) => self.declined(peer, lane, base, &declined),
+                Err(_) => own.fail(),
+            },
             _ => own.fail(),
         }
     }
@@ -339,7 +381,9 @@ impl LaneEvents for Arc<Coordinator> {
         let actors = &self.store.actors;
         let mut reader = Reader::new(frame.body);
         let write = match frame.kind {
-            Kind::Delta => Delta::decode(&mut reader, Actor::SELF, actors).ok().map(|it| (it.slot, it.version.dot.hlc)),
+            Kind::Delta | Kind::StrictDelta => {
+                Delta::decode(&mut reader, Actor::SELF, actors).ok().map(|it| (it.slot, it.version.dot.hlc))
+            }
             Kind::State => lost_state(&mut reader, actors).ok().flatten(),
             _ => None,
         };
@@ -361,11 +405,12 @@ fn lost_state(reader: &mut Reader<'_>, actors: &ActorTable) -> Result<Option<(Sl
 }
 
 /// Appends deltas to a peer's lane; false when it has just closed: what the peer misses is noted then.
-fn send(
+pub(super) fn send(
     view: &View,
     at: u16,
     slot: Slot,
     deltas: &[u8],
+    kind: Kind,
     now_ms: u64,
     frames: &mut SmallVec<impl smallvec::Array<Item = (Arc<Peer>, u64)>>,
 ) -> bool {
@@ -374,7 +419,7 @@ fn send(
     let (mut rest, mut all_kept) = (deltas, true);
     while let Some((head, tail)) = rest.split_first_chunk::<4>() {
         let (delta, tail) = tail.split_at(tail.len().min(u32::from_le_bytes(*head) as usize));
-        match lane.append(Kind::Delta, |out| out.extend_from_slice(delta)) {
+        match lane.append(kind, |out| out.extend_from_slice(delta)) {
             Some(number) => note_frame(frames, peer, number),
             None => {
                 peer.missed.note(slot, now_ms);
@@ -402,10 +447,12 @@ fn lane_number(slot: Slot, view: &View, waits_of: u16) -> u16 {
 
 fn place_for(waits: &mut Waits, group: u16, slot: Slot, view: &View, writes: bool, need: usize) -> usize {
     let lane = lane_number(slot, view, group);
-    let same = |wait: &Wait| wait.group == group && wait.lane == lane && wait.writes == writes && wait.need == need;
+    let same = |wait: &Wait| {
+        wait.group == group && wait.lane == lane && wait.writes == writes && wait.need == need && !wait.strict
+    };
     waits.iter().position(same).unwrap_or_else(|| {
         let (frames, pending) = (SmallVec::new(), SmallVec::new());
-        waits.push(Wait { group, lane, writes, need, frames, has_spare: false, pending });
+        waits.push(Wait { group, lane, writes, need, frames, has_spare: false, strict: false, pending });
         waits.len() - 1
     })
 }
@@ -435,7 +482,7 @@ fn place_of_confirmer(waits: &mut Waits, group: u16, slot: Slot, peer: &Arc<Peer
     };
     waits.iter().position(same).unwrap_or_else(|| {
         let (frames, pending) = (SmallVec::new(), SmallVec::new());
-        waits.push(Wait { group, lane, writes: false, need: 1, frames, has_spare, pending });
+        waits.push(Wait { group, lane, writes: false, need: 1, frames, has_spare, strict: false, pending });
         waits.len() - 1
     })
 }

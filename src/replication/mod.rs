@@ -4,11 +4,24 @@
 //! |---|---|
 //! | `routing` | pure: who coordinates a slot now, who gets its deltas, who may confirm a read |
 //! | `coordinator` | the coordinator's side: deltas and verifies onto lanes, what to wait for, answers merged |
-//! | `replica` | the other side: applies deltas, confirms or contradicts verifies |
+//! | `replica` | the other side: applies deltas, confirms or contradicts verifies, promises slots |
+//! | `ballot` | pure: the rules of promises, by which strict writes have one author at a time; their proof |
+//! | `ballots` | what this node has promised, and which of its slots are not settled |
+//! | `campaign` | asking for promises |
+//! | `settle` | confirming keys and comparing slots before a new coordinator builds on what it holds |
+//! | `strict` | strict commands at the coordinator |
 //!
 //! A request never waits on its own: the commands of a batch append frames, and the batch's replies are held until the
 //! lanes' acknowledgements have passed the last of them ([`coordinator::Wait`]).
 
+pub mod ballot;
+pub mod ballots;
+mod campaign;
 pub mod coordinator;
 pub mod replica;
 pub mod routing;
+pub mod settle;
+mod strict;
+
+#[cfg(test)]
+mod ballot_tests;

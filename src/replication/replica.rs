@@ -3,8 +3,10 @@
 //! Requests are numbered by their order on the connection and acknowledged together, once for every read of the socket.
 //! A request that cannot be acknowledged as it stands (a delta on a version that is not here, a verify that does not
 //! agree) is answered with what this replica holds of the key; the sender answers that with the merged state, and until
-//! then nothing behind it is acknowledged. So an acknowledgement always means: all of it, up to here. A state covers all
-//! of its key's deltas in front of it, so a key that is not here is asked for once, however many deltas of it arrive.
+//! then nothing behind it is acknowledged. So an acknowledgement always means: all of it, up to here, but for strict
+//! requests that were declined in so many words because their slot is not promised to the sender (`ballot`). A state
+//! covers all of its key's deltas in front of it, so a key that is not here is asked for once, however many deltas of it
+//! arrive.
 //!
 //! The reader never waits for its own writing: answers go to a buffer with a bound, and a peer that does not read them
 //! is cut off.
@@ -16,12 +18,18 @@ use smallvec::SmallVec;
 use tokio::net::TcpStream;
 use tokio::net::tcp::WriteHalf;
 
+use crate::base::clock::{Hlc, SKEW_MS_MAX};
+use crate::base::ids::{NodeId, Slot};
 use crate::base::metrics::{Count, Registry};
 use crate::base::version::Actor;
 use crate::base::wire::{Reader, WireError, put_u64};
+use crate::peer::ballot::{Declined, DigestRequest, PromiseAnswer, PromiseRequest};
 use crate::peer::frame::{Frame, KeyRef, Kind, Refusal, Verify, next_frame, put_ack, put_frame, put_refused};
-use crate::peer::handshake::Hello;
+use crate::peer::handshake::{Hello, LinkKind};
 use crate::peer::link::{invalid, read_more};
+use crate::replication::ballot::Holder;
+use crate::replication::ballots::Ballots;
+use crate::replication::settle::slot_digest;
 use crate::store::mutation::Delta;
 use crate::store::slot::{Applied, Name};
 use crate::store::state::State;
@@ -33,12 +41,26 @@ const ANSWER_BYTES_MAX: usize = 64 << 20;
 /// Most frames whose keys are looked for at once.
 const WINDOW_FRAMES_MAX: usize = 32;
 
+/// What a replica asks the node that it belongs to.
+pub trait Host: Send + Sync {
+    /// True when it may confirm what it holds.
+    fn is_warm(&self) -> bool;
+    /// True when it may promise a slot to `node`: it takes that one for the coordinator by these rings, and has not
+    /// forgotten what it once promised.
+    fn may_promise(&self, node: &NodeId, slot: Slot, ring: u64) -> bool;
+}
+
 /// One lane's state at the replica.
 pub struct Replica {
     store: Arc<Store>,
     metrics: Arc<Registry>,
+    ballots: Arc<Ballots>,
+    node: NodeId,
     sender: Actor,
-    is_warm: Arc<dyn Fn() -> bool + Send + Sync>,
+    holder: Holder,
+    /// The number of this connection among those of the sender's lane.
+    connection: u64,
+    host: Arc<dyn Host>,
     /// Requests received on this connection.
     received: u64,
     acked: u64,
@@ -46,6 +68,8 @@ pub struct Replica {
     unresolved: BTreeSet<u64>,
     /// Those of them that are deltas, by database and key.
     deltas_of: HashMap<(u8, Box<[u8]>), Vec<u64>>,
+    /// Those of them that are strict writes.
+    unresolved_strict: BTreeSet<u64>,
     out: Vec<u8>,
 }
 
@@ -54,13 +78,30 @@ impl Replica {
     pub fn new(
         store: Arc<Store>,
         metrics: Arc<Registry>,
+        ballots: Arc<Ballots>,
         hello: &Hello,
-        is_warm: Arc<dyn Fn() -> bool + Send + Sync>,
+        host: Arc<dyn Host>,
     ) -> Result<Replica, WireError> {
         let sender = store.actors.intern(hello.actor()).map_err(|_| WireError)?;
-        let (unresolved, deltas_of) = (BTreeSet::new(), HashMap::new());
-        let (received, acked, out) = (0, 0, Vec::new());
-        Ok(Replica { store, metrics, sender, is_warm, received, acked, unresolved, deltas_of, out })
+        let LinkKind::Replica { lane } = hello.kind else { return Err(WireError) };
+        let (holder, connection) = ballots.connect(sender, lane).ok_or(WireError)?;
+        let (node, received, acked, unresolved) = (hello.node, 0, 0, BTreeSet::new());
+        Ok(Replica {
+            store,
+            metrics,
+            ballots,
+            node,
+            sender,
+            holder,
+            connection,
+            host,
+            received,
+            acked,
+            unresolved,
+            deltas_of: HashMap::new(),
+            unresolved_strict: BTreeSet::new(),
+            out: Vec::new(),
+        })
     }
 
     /// Serves the lane until its connection ends.
@@ -93,8 +134,11 @@ impl Replica {
     /// Does what all whole frames in `buf` say, a window of them at a time, so that the memory of their keys is on its
     /// way when their turn comes, and acknowledges them together.
     fn take_all(&mut self, buf: &mut Vec<u8>) -> std::io::Result<()> {
+        if !self.ballots.is_connected(self.holder, self.connection) {
+            return Err(std::io::Error::other("the peer has connected anew"));
+        }
         let store = self.store.clone();
-        let (now_ms, is_warm) = (store.clock.now_ms(), (self.is_warm)());
+        let (now_ms, is_warm) = (store.clock.now_ms(), self.host.is_warm());
         let mut at = 0;
         loop {
             let mut window: SmallVec<[(Frame<'_>, Option<Spot>); WINDOW_FRAMES_MAX]> = SmallVec::new();
@@ -139,21 +183,72 @@ impl Replica {
     fn take(&mut self, frame: Frame<'_>, spot: Option<Spot>, now_ms: u64, is_warm: bool) -> Result<(), WireError> {
         self.received += 1;
         match (frame.kind, spot) {
-            (Kind::Delta, Some(spot)) => self.delta(frame.body, spot, now_ms),
-            (Kind::Verify, Some(_)) if !is_warm => {
+            (Kind::Delta | Kind::StrictDelta, Some(spot)) => self.delta(frame, spot, now_ms),
+            (Kind::Verify | Kind::StrictVerify, Some(_)) if !is_warm => {
                 self.refuse(Refusal::Warming);
                 Ok(())
             }
-            (Kind::Verify, Some(spot)) => self.verify(frame.body, spot, now_ms),
+            (Kind::Verify | Kind::StrictVerify, Some(spot)) => self.verify(frame, spot, now_ms),
             (Kind::State, _) => self.state(frame.body, now_ms),
             (Kind::Heartbeat, _) => Ok(()),
+            (Kind::Promise, _) => self.promise(frame.body, now_ms),
+            (Kind::Digest, _) => self.digest(frame.body),
             _ => Err(WireError),
         }
     }
 
-    fn delta(&mut self, body: &[u8], spot: Spot, now_ms: u64) -> Result<(), WireError> {
+    fn promise(&mut self, body: &[u8], now_ms: u64) -> Result<(), WireError> {
+        let request = PromiseRequest::read(body)?;
+        let clock = &self.store.clock;
+        let is_absurd = request.until.ms() > now_ms + 2 * SKEW_MS_MAX;
+        let granted = !is_absurd && self.ballots.renew(self.holder, request.until, request.is_fresh);
+        let mut answer = PromiseAnswer { number: self.received, granted, floor: Hlc(0), refused: Vec::new() };
+        for slot in request.slots.into_iter().filter(|_| granted) {
+            if !self.host.may_promise(&self.node, slot, request.ring) {
+                answer.refused.push(slot);
+                continue;
+            }
+            let _locked = self.store.table(slot);
+            answer.floor = answer.floor.max(self.ballots.promise(slot, self.holder, clock.latest(now_ms)));
+            self.metrics.count(Count::PromisesGiven, 1);
+        }
+        put_frame(&mut self.out, Kind::Promised, |out| answer.put(out));
+        Ok(())
+    }
+
+    fn digest(&mut self, body: &[u8]) -> Result<(), WireError> {
+        let DigestRequest { slot, strict, horizon_ms, digest } = DigestRequest::read(body)?;
+        let agrees = {
+            let table = self.store.table(slot);
+            self.host.is_warm()
+                && (!strict || self.ballots.accepts(slot, self.holder))
+                && slot_digest(&self.store, &table, horizon_ms) == digest
+        };
+        if !agrees {
+            self.decline(self.received, Kind::Digest, slot);
+        }
+        Ok(())
+    }
+
+    /// True when a request is not to be done, because it is strict and the slot, which is locked, not promised to the sender.
+    fn declines(&mut self, kind: Kind, slot: Slot) -> bool {
+        let is_strict = matches!(kind, Kind::StrictDelta | Kind::StrictVerify);
+        if !is_strict || self.ballots.accepts(slot, self.holder) {
+            return false;
+        }
+        self.metrics.count(Count::StrictDeclined, 1);
+        self.decline(self.received, kind, slot);
+        true
+    }
+
+    fn decline(&mut self, number: u64, kind: Kind, slot: Slot) {
+        let declined = Declined { number, kind, slot };
+        put_frame(&mut self.out, Kind::Declined, |out| declined.put(out));
+    }
+
+    fn delta(&mut self, frame: Frame<'_>, spot: Spot, now_ms: u64) -> Result<(), WireError> {
         let store = self.store.clone();
-        let delta = Delta::decode(&mut Reader::new(body), self.sender, &store.actors)?;
+        let delta = Delta::decode(&mut Reader::new(frame.body), self.sender, &store.actors)?;
         if store.clock.observe(delta.version.dot.hlc, now_ms).is_err() {
             self.refuse(Refusal::Skew);
             return Ok(());
@@ -161,7 +256,13 @@ impl Replica {
         let rules = store.rules(now_ms);
         let name = Name { db: delta.db, key: delta.key, hash: in_database(delta.db, spot.hash) };
         let mut table = store.table(delta.slot);
+        if self.declines(frame.kind, delta.slot) {
+            return Ok(());
+        }
         if table.apply_delta(name, &delta, &rules) == Applied::NeedsState {
+            if frame.kind == Kind::StrictDelta {
+                self.unresolved_strict.insert(self.received);
+            }
             let waiting = self.deltas_of.entry((delta.db, delta.key.into())).or_default();
             waiting.push(self.received);
             if waiting.len() > 1 {
@@ -175,11 +276,14 @@ impl Replica {
         Ok(())
     }
 
-    fn verify(&mut self, body: &[u8], spot: Spot, now_ms: u64) -> Result<(), WireError> {
+    fn verify(&mut self, frame: Frame<'_>, spot: Spot, now_ms: u64) -> Result<(), WireError> {
         let store = self.store.clone();
-        let verify = Verify::read(body, self.sender, &store.actors)?;
+        let verify = Verify::read(frame.body, self.sender, &store.actors)?;
         let KeyRef { slot, db, key } = verify.name;
         let table = store.table(slot);
+        if self.declines(frame.kind, slot) {
+            return Ok(());
+        }
         let entry = table.find(Name { db, key, hash: in_database(db, spot.hash) });
         let agrees = match (entry, &verify.version) {
             (Some(entry), Some(version)) => {
@@ -211,15 +315,28 @@ impl Replica {
             }
             let rules = store.rules(now_ms);
             let name = Name { db, key, hash: hash_name(db, key) };
-            if store.table(slot).merge(name, state, now_ms, &rules, &store.actors) == Applied::Conflict {
+            let mut table = store.table(slot);
+            if table.merge(name, state, now_ms, &rules, &store.actors) == Applied::Conflict {
                 self.metrics.count(Count::Conflicts, 1);
             }
-        }
-        self.unresolved.remove(&resolves);
-        for number in self.deltas_of.remove(&(db, key.into())).unwrap_or_default() {
-            self.unresolved.remove(&number);
+            self.resolve(resolves, slot, db, key);
+        } else {
+            let _locked = store.table(slot);
+            self.resolve(resolves, slot, db, key);
         }
         Ok(())
+    }
+
+    /// A state has come that covers these requests; its slot is locked. A strict write among them is accepted now, not when
+    /// it came: by now the slot may be promised elsewhere.
+    fn resolve(&mut self, number: u64, slot: Slot, db: u8, key: &[u8]) {
+        let deltas = self.deltas_of.remove(&(db, key.into())).unwrap_or_default();
+        for number in deltas.into_iter().chain([number]) {
+            self.unresolved.remove(&number);
+            if self.unresolved_strict.remove(&number) && !self.ballots.accepts(slot, self.holder) {
+                self.decline(number, Kind::StrictDelta, slot);
+            }
+        }
     }
 
     fn contradict(&mut self, name: KeyRef<'_>, held: Option<&State>, was_verify: bool) {
@@ -258,7 +375,9 @@ impl Replica {
 /// Where the key of a delta or a verify belongs; both begin with its name. `None` for other frames and for nonsense.
 fn spot_of(frame: &Frame<'_>) -> Option<Spot> {
     let KeyRef { slot, key, .. } = match frame.kind {
-        Kind::Delta | Kind::Verify => KeyRef::read(&mut Reader::new(frame.body)).ok()?,
+        Kind::Delta | Kind::Verify | Kind::StrictDelta | Kind::StrictVerify => {
+            KeyRef::read(&mut Reader::new(frame.body)).ok()?
+        }
         _ => return None,
     };
     Some(Spot { slot, hash: hash_name(0, key) })
@@ -274,15 +393,61 @@ mod tests {
     use crate::store::mutation::Mutation;
 
     const NOW_MS: u64 = 5_000;
+    const RING: u64 = 7;
 
     /// A node that coordinates, and a replica of it that holds nothing yet.
     fn pair() -> (Store, Replica) {
-        let hello = Hello { cluster: String::new(), node: NodeId::random(), boot: 1, kind: LinkKind::Control };
+        let hello =
+            Hello { cluster: String::new(), node: NodeId::random(), boot: 1, kind: LinkKind::Replica { lane: 0 } };
         let (sender, receiver) = (Store::new(hello.actor()), Store::new(ActorId { node: 2, boot: 2 }));
         sender.set_replicated(true);
         let metrics = Arc::new(Registry::new(Vec::new()));
-        let replica = Replica::new(Arc::new(receiver), metrics, &hello, Arc::new(|| true)).expect("a new actor");
+        let ballots = Arc::new(Ballots::new(Hlc(0)));
+        let replica =
+            Replica::new(Arc::new(receiver), metrics, ballots, &hello, Arc::new(Willing)).expect("a new actor");
         (sender, replica)
+    }
+
+    struct Willing;
+
+    impl Host for Willing {
+        fn is_warm(&self) -> bool {
+            true
+        }
+
+        fn may_promise(&self, _: &NodeId, _: Slot, ring: u64) -> bool {
+            ring == RING
+        }
+    }
+
+    fn ask(replica: &mut Replica, is_fresh: bool, ring: u64) {
+        let mut body = Vec::new();
+        let slots = vec![slot_of(b"k")];
+        PromiseRequest { is_fresh, until: Hlc::at_ms(NOW_MS + 9), ring, slots }.put(&mut body);
+        take(replica, Kind::Promise, &body);
+    }
+
+    #[test]
+    fn strict_writes_are_accepted_from_whom_the_slot_is_promised_to_when_they_are_applied() {
+        let (sender, mut replica) = pair();
+        let first = delta(&sender, b"a");
+        take(&mut replica, Kind::StrictDelta, &first);
+        assert_eq!(answers(&mut replica), [Kind::Declined, Kind::Ack]);
+        ask(&mut replica, true, RING + 1);
+        take(&mut replica, Kind::StrictDelta, &first);
+        assert_eq!(answers(&mut replica), [Kind::Promised, Kind::Ack, Kind::Declined, Kind::Ack], "by other rings");
+        ask(&mut replica, false, RING);
+        take(&mut replica, Kind::StrictDelta, &first);
+        assert_eq!(answers(&mut replica), [Kind::Promised, Kind::Ack, Kind::Ack]);
+        // One is missing, so this one needs the state; when that comes the slot is promised to somebody else.
+        let _lost = delta(&sender, b"b");
+        let number = replica.received + 1;
+        take(&mut replica, Kind::StrictDelta, &delta(&sender, b"c"));
+        assert_eq!(answers(&mut replica), [Kind::Mismatch]);
+        replica.ballots.promise(slot_of(b"k"), Holder::SELF, Hlc(0));
+        take(&mut replica, Kind::State, &state(&sender, number));
+        assert_eq!(answers(&mut replica), [Kind::Declined, Kind::Ack]);
+        assert!(!replica.ballots.renew(replica.holder, Hlc::at_ms(NOW_MS + 20), false), "fenced");
     }
 
     fn delta(sender: &Store, member: &[u8]) -> Vec<u8> {

@@ -48,6 +48,24 @@ pub struct Group {
     pub confirmers: Vec<u16>,
     /// This node is one of the active ones, and so holds a copy itself.
     pub is_active: bool,
+    /// How many of `targets` are home replicas: the first ones.
+    pub home_targets: usize,
+    /// How many of `confirmers` are home replicas: the first ones.
+    pub home_confirmers: usize,
+    /// This node is a home replica.
+    pub is_home: bool,
+}
+
+impl Group {
+    /// Home replicas other than this node that get deltas.
+    pub fn homes(&self) -> &[u16] {
+        self.targets.get(..self.home_targets).unwrap_or_default()
+    }
+
+    /// Home replicas other than this node that may confirm.
+    pub fn confirming_homes(&self) -> &[u16] {
+        self.confirmers.get(..self.home_confirmers).unwrap_or_default()
+    }
 }
 
 /// The roles of every slot, seen from one node.
@@ -122,7 +140,11 @@ fn group_of(preference: &[u16], replicas: usize, me: u16, standing: &[Standing],
     // A stand-in coordinates only when no home replica can: it may lack what they hold.
     let coordinator = homes.iter().find(warm).or_else(|| active.iter().find(warm)).copied();
     let others = || active.iter().filter(|at| **at != me);
+    let other_homes = || homes.iter().filter(up).filter(|at| **at != me);
     Group {
+        home_targets: other_homes().count(),
+        home_confirmers: other_homes().filter(warm).count(),
+        is_home: homes.contains(&me),
         coordinator,
         targets: others().copied().collect(),
         pending: Vec::new(),
@@ -152,6 +174,7 @@ mod tests {
     fn a_dead_home_is_stood_in_for_unless_strict() {
         let standing = [UP, UP, DOWN, UP];
         let group = group_of(&[2, 0, 1, 3], 3, 0, &standing, false);
+        assert_eq!((group.homes(), group.confirming_homes(), group.is_home), (&[1][..], &[1][..], true));
         assert_eq!((group.coordinator, group.targets, group.missing), (Some(0), vec![1, 3], vec![2]));
         let group = group_of(&[2, 0, 1, 3], 3, 0, &standing, true);
         assert_eq!((group.targets, group.missing), (vec![1], vec![2]));
@@ -160,6 +183,7 @@ mod tests {
     #[test]
     fn a_refilling_node_gets_writes_but_neither_coordinates_nor_confirms() {
         let group = group_of(&[2, 0, 1], 3, 0, &[UP, UP, COLD], false);
+        assert_eq!((group.homes(), group.confirming_homes()), (&[2, 1][..], &[1][..]));
         assert_eq!((group.coordinator, group.targets, group.confirmers), (Some(0), vec![2, 1], vec![1]));
     }
 

@@ -241,7 +241,7 @@ impl Batch {
                     wait.register(cx.waker());
                     settled = false;
                 }
-                Outcome::Broken if wait.is_write() && self.started.elapsed() < CATCH_UP_MAX => {
+                Outcome::Broken if wait.may_heal() && self.started.elapsed() < CATCH_UP_MAX => {
                     wake_later(cx.waker().clone());
                     settled = false;
                 }

@@ -7,7 +7,7 @@ use smallvec::SmallVec;
 
 use crate::base::ids::{Slot, slot_of};
 use crate::base::version::Version;
-use crate::commands::spec::{Command, flag};
+use crate::commands::spec::Command;
 use crate::replication::coordinator::{QuorumError, verify_of};
 use crate::server::batch::Pending;
 use crate::server::dispatch::Run;
@@ -31,12 +31,6 @@ impl Run<'_> {
         let reply = self.batch.place(from);
         let pending = depends_on.into_iter().map(|wait| Pending { reply, wait, read: None });
         self.batch.pending.extend(pending);
-    }
-
-    /// Whether other replicas have to confirm what a command has read.
-    #[inline]
-    pub fn must_verify(&self, command: &Command) -> bool {
-        !self.view.is_solo && command.has(flag::READONLY) && self.quorum.read > 1
     }
 
     /// Asks for confirmation of the versions that a command has read; `before` are the lookups before it ran.

@@ -298,6 +298,12 @@ impl<'r> Run<'r> {
                 self.put_off(command, request.bytes);
                 return Step::Done;
             }
+            if self.may_lack()
+                && !self.is_ready(command.key_positions(request.args).filter_map(|at| request.args.get(at)))
+            {
+                self.put_off(command, request.bytes);
+                return Step::Done;
+            }
         }
         self.run_here(index, command, run, request, &slots);
         Step::Done
@@ -327,11 +333,19 @@ impl<'r> Run<'r> {
                 Some(spot) => store.lock_key(request.key(), spot, db, now_ms, &mut effects),
                 None => store.lock_many(slots, db, now_ms, &mut effects),
             };
+            let names = || command.key_positions(request.args).filter_map(|at| request.args.get(at));
+            if self.quorum.strict && self.origin != Origin::PeerForShare && !self.may_run_strictly(&mut keys, names()) {
+                drop(keys);
+                drop(effects);
+                self.put_off(command, request.bytes);
+                return;
+            }
             let out = Reply::new(&mut self.batch.out, self.session.proto);
             result = run(&mut Cx { args: request.args, keys: &mut keys, out, limits: self.limits });
             if !self.view.is_solo {
+                let must_verify = self.must_verify(command, &keys);
                 self.replicate(&mut keys, from, now_ms);
-                if result.is_ok() && self.must_verify(command) {
+                if result.is_ok() && must_verify {
                     verified = self.verify(command, request, &keys, before, from);
                 }
             }

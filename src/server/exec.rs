@@ -15,12 +15,14 @@ use crate::protocol::client::{ReplyLimits, ReplyScanner};
 use crate::protocol::{Limits, Proto, Reply, Scan, Scanner};
 use crate::replication::coordinator::View;
 use crate::server::batch::Batch;
+use crate::server::connection::{AGAIN_PAUSE, NOBODY_IN_TIME};
 use crate::server::dispatch::{Origin, Run, Step};
 use crate::server::events::tells_of_misses;
 use crate::server::forward::{Fate, ask};
 use crate::server::held::put_watched;
+use crate::server::settings::quorum_of;
 use crate::server::transaction::{Transaction, Watched};
-use crate::server::wait::{Job, garbled, scanned};
+use crate::server::wait::{Job, PATIENCE, garbled, scanned};
 use crate::server::window::Request;
 use crate::store::Keyspace;
 
@@ -126,7 +128,7 @@ impl Job {
             return Err(CommandError::text(OTHER_COORDINATOR));
         }
         let requests: Vec<&[u8]> = plan.iter().map(|(_, request)| *request).collect();
-        match ran(self.if_unchanged(view, at, watched, &requests).await)? {
+        match ran(self.insist(view, at, watched, &requests).await)? {
             Some(replies) if count_replies(&replies) == Some(plan.len()) => {
                 Reply::new(out, proto).array(plan.len());
                 out.extend_from_slice(&replies);
@@ -148,9 +150,21 @@ impl Job {
         watched: &[Watched],
         replies: &mut Vec<u8>,
     ) -> Result<bool, CommandError> {
-        let found = ran(self.if_unchanged(view, view.me, watched, requests).await)?;
+        let found = ran(self.insist(view, view.me, watched, requests).await)?;
         replies.extend_from_slice(found.as_deref().unwrap_or_default());
         Ok(found.is_some())
+    }
+
+    /// As [`Job::if_unchanged`], for a moment again and again while nothing is done: the slots may not be settled yet.
+    async fn insist(&mut self, view: &Arc<View>, at: u16, watched: &[Watched], requests: &[&[u8]]) -> Attempt {
+        let began = Instant::now();
+        loop {
+            let attempt = self.if_unchanged(view, at, watched, requests).await;
+            if !matches!(attempt, Attempt::NotRun) || began.elapsed() > PATIENCE {
+                return attempt;
+            }
+            tokio::time::sleep(AGAIN_PAUSE).await;
+        }
     }
 
     /// Runs requests together at node `at`, which coordinates all their keys and the watched ones, if those are unchanged.
@@ -205,12 +219,7 @@ impl Job {
         requests: &[&[u8]],
         replies: &mut Vec<u8>,
     ) -> Result<(), CommandError> {
-        let attempt = match self.ask_together(view, at, 0, &requests.concat()).await {
-            Fate::Replied(answer) => Attempt::Ran(answer),
-            Fate::Unknown => Attempt::Unknown,
-            Fate::NotRun | Fate::Waiting => Attempt::NotRun,
-        };
-        let answer = ran(attempt)?.unwrap_or_default();
+        let answer = ran(self.insist(view, at, &[], requests).await)?.unwrap_or_default();
         if count_replies(&answer) != Some(requests.len()) {
             return Err(garbled());
         }
@@ -221,7 +230,9 @@ impl Job {
     async fn ask_together(&self, view: &View, at: u16, flags: u8, question: &[u8]) -> Fate {
         let Some(peer) = view.peers.get(usize::from(at)).and_then(Option::as_ref) else { return Fate::NotRun };
         let proto = if self.talk.session.proto == Proto::Resp3 { ask::RESP3 } else { 0 };
-        let call = self.worker.ask(peer, ask::TOGETHER | proto | flags, self.talk.session.db, question);
+        let quorum = quorum_of(&self.worker.shared.node.config.settings(), self.talk.consistency, view);
+        let strict = if quorum.strict { ask::STRICT } else { 0 };
+        let call = self.worker.ask(peer, ask::TOGETHER | proto | strict | flags, self.talk.session.db, question);
         call.answer().await
     }
 }
@@ -240,17 +251,24 @@ fn ran(attempt: Attempt) -> Result<Option<Vec<u8>>, CommandError> {
 
 impl Run<'_> {
     /// Runs requests under the locks of all their slots, their replies one behind the other. False, with nothing done,
-    /// when a watched key has changed.
-    pub fn together(&mut self, requests: &[&[u8]], watched: &[Watched]) -> bool {
+    /// when a watched key has changed; `None`, with nothing done, when it may not be run yet.
+    pub fn together(&mut self, requests: &[&[u8]], watched: &[Watched]) -> Option<bool> {
         let store = self.worker.shared.node.store.clone();
         let now_ms = self.now_us / 1_000;
-        let mut slots: Vec<Slot> = watched.iter().map(|it| slot_of(&it.key)).collect();
+        let mut names: Vec<Vec<u8>> = watched.iter().map(|it| it.key.clone()).collect();
         for request in requests {
             let Ok(scanner) = scanned(request) else { continue };
-            if let Some((_, command)) = table::find(scanner.args(request).name()) {
-                slots.extend(slots_of(subcommands::running(command, scanner.args(request)), scanner.args(request)));
+            let args = scanner.args(request);
+            if let Some((_, command)) = table::find(args.name()) {
+                let positions = subcommands::running(command, args).key_positions(args);
+                names.extend(positions.filter_map(|at| args.get(at)).map(<[u8]>::to_vec));
             }
         }
+        let names = || names.iter().map(Vec::as_slice);
+        if !self.view.is_solo && self.may_lack() && !self.is_ready(names()) {
+            return None;
+        }
+        let mut slots: Vec<Slot> = names().map(slot_of).collect();
         if slots.is_empty() {
             slots.extend(Slot::all().take(1));
         }
@@ -261,8 +279,16 @@ impl Run<'_> {
         loop {
             // Commands of the node run without locks, since some look at the store themselves.
             let mut keys = store.lock_many(&slots, self.session.db, now_ms, &mut effects);
+            if !self.may_run_strictly(&mut keys, names()) {
+                drop(keys);
+                if rest.len() == requests.len() {
+                    return None;
+                }
+                rest.iter().for_each(|_| self.fail(NOBODY_IN_TIME));
+                return Some(true);
+            }
             if !is_checked && !watched.iter().all(|it| is_unchanged(&mut keys, it)) {
-                return false;
+                return Some(false);
             }
             is_checked = true;
             while let Some((request, behind)) = rest.split_first() {
@@ -273,18 +299,18 @@ impl Run<'_> {
             }
             drop(keys);
             self.publish_events(&mut effects);
-            let Some((request, behind)) = rest.split_first() else { return true };
+            let Some((request, behind)) = rest.split_first() else { return Some(true) };
             self.node_command_of_together(request);
             rest = behind;
         }
     }
 
-    /// Runs a peer's transaction if this node coordinates all its keys; `None`, with nothing done, if it does not. Else
-    /// whether it ran: false when a watched key has changed.
+    /// Runs a peer's transaction if this node coordinates all its keys; `None`, with nothing done, if it does not, or may
+    /// not run it yet. Else whether it ran: false when a watched key has changed.
     pub fn together_if_here(&mut self, requests: &[&[u8]], watched: &[Watched]) -> Option<bool> {
         let here = requests.iter().all(|request| runner(self.view, request) == Runner::Here)
             && watched.iter().all(|it| self.view.is_coordinator(slot_of(&it.key)));
-        here.then(|| self.together(requests, watched))
+        if here { self.together(requests, watched) } else { None }
     }
 
     /// As [`Run::together_if_here`], with the outcome in front of the replies: 1, or 0 alone when a watched key has changed.
@@ -312,10 +338,11 @@ impl Run<'_> {
         let out = Reply::new(&mut self.batch.out, self.session.proto);
         let result = run(&mut Cx { args, keys, out, limits: self.limits });
         self.worker.metrics.ran(index, 1, 0);
+        let must_verify = self.must_verify(command, keys);
         if !self.view.is_solo {
             self.replicate(keys, from, now_ms);
         }
-        let verified = match result.is_ok() && self.must_verify(command) {
+        let verified = match result.is_ok() && must_verify {
             true => self.verify(command, &whole, keys, before, from).map_err(|error| error.to_string()),
             false => result.map_err(|error| error.to_string()),
         };

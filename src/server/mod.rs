@@ -19,6 +19,7 @@ pub mod meta;
 pub mod process;
 pub mod pubsub;
 pub mod pulse;
+pub mod readiness;
 pub mod recent;
 pub mod settings;
 pub mod share;

@@ -36,14 +36,15 @@ pub fn command_limits(settings: &Settings) -> CommandLimits {
     }
 }
 
-/// W and R of a connection: what it asked for, or the options, capped by how many replicas there are.
+/// W and R of a connection: what it asked for, or the options, capped by how many replicas there are; a majority at
+/// least in strict mode.
 pub fn quorum_of(settings: &Settings, wish: Consistency, view: &View) -> Quorum {
     let replicas = view.replicas.max(1);
-    Quorum {
-        write: wish.write.unwrap_or(settings.write_quorum).clamp(1, replicas),
-        read: wish.read.unwrap_or(settings.read_quorum).clamp(1, replicas),
-        strict: wish.strict.unwrap_or(settings.quorum_mode == QuorumMode::Strict),
-    }
+    let capped = |wanted: Option<usize>, option: usize| wanted.unwrap_or(option).clamp(1, replicas);
+    let (write, read) = (capped(wish.write, settings.write_quorum), capped(wish.read, settings.read_quorum));
+    let quorum = Quorum { write, read, strict: false };
+    let strict = wish.strict.unwrap_or(settings.quorum_mode == QuorumMode::Strict);
+    if strict { quorum.strict(replicas) } else { quorum }
 }
 
 /// The wall clock in microseconds since 1970.

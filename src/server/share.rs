@@ -247,7 +247,9 @@ impl Share<'_> {
             }
             let deltas = keys.take_deltas();
             for (slot, part) in by_slot(&deltas) {
-                self.worker.shared.coordinator.replicate(self.view, slot, part, self.quorum, self.now_ms, waits);
+                // Flushing asks no promise: all nodes do it, each for what it holds.
+                let quorum = Quorum { strict: false, ..self.quorum };
+                self.worker.shared.coordinator.replicate(self.view, slot, part, quorum, self.now_ms, waits);
             }
         }
     }

@@ -69,7 +69,8 @@ impl Mark {
         (self.key >> 58) as usize
     }
 
-    fn mixed(&self, seed: u64) -> u64 {
+    /// What it adds to a digest.
+    pub fn mixed(&self, seed: u64) -> u64 {
         let mut bytes = [0; 16];
         let (key, version) = bytes.split_at_mut(8);
         key.copy_from_slice(&self.key.to_le_bytes());

@@ -12,6 +12,7 @@ use std::borrow::Cow;
 
 use smallvec::SmallVec;
 
+use crate::base::clock::Hlc;
 use crate::base::ids::{Slot, slot_of};
 use crate::base::version::{Actor, ActorTable, Dot, Version};
 use crate::store::elements::Elements;
@@ -23,6 +24,9 @@ use crate::store::state::State;
 use crate::store::value::{Set, Value};
 use crate::store::whole;
 use crate::store::{Store, TableGuard, hash_name, in_database};
+
+/// How far before its bound a bounded command has to begin, in milliseconds: room for 300,000 writes and more.
+const STAMP_ROOM_MS: u64 = 5;
 
 /// What a key holds, as a command looks at it.
 #[derive(Clone, Copy, Debug)]
@@ -138,6 +142,10 @@ pub struct Keyspace<'s> {
     db: u8,
     known: KnownHash,
     stamp_override: Option<Dot>,
+    /// No write is stamped later than this.
+    stamp_max: Hlc,
+    /// The stamp of the last write.
+    stamped: Hlc,
 }
 
 /// The hash of a key that was computed before the slot was locked. The key is told by where it lies, which is enough:
@@ -167,7 +175,18 @@ impl<'s> Keyspace<'s> {
         effects: &'s mut Effects,
     ) -> Keyspace<'s> {
         let (is_replicated, known) = (store.is_replicated(), KnownHash::default());
-        Keyspace { store, tables, effects, is_replicated, now_ms, db, known, stamp_override: None }
+        Keyspace {
+            store,
+            tables,
+            effects,
+            is_replicated,
+            now_ms,
+            db,
+            known,
+            stamp_override: None,
+            stamp_max: Hlc(u64::MAX),
+            stamped: Hlc(0),
+        }
     }
 
     /// The same, knowing the hash of a key in database 0.
@@ -329,6 +348,17 @@ impl<'s> Keyspace<'s> {
         self.stamp_override = Some(dot);
     }
 
+    /// Lets no write from now on be stamped later than `max`; false, and nothing changed, when the next would be close to
+    /// it. Should the clock be pushed past it while a command runs, its further writes follow the last in single steps.
+    pub fn stamp_until(&mut self, max: Hlc) -> bool {
+        let next = self.store.clock.tick(self.now_ms);
+        let is_well_before = next.ms().saturating_add(STAMP_ROOM_MS) < max.ms();
+        if is_well_before {
+            (self.stamp_max, self.stamped) = (max, next);
+        }
+        is_well_before
+    }
+
     /// The locked tables, for commands about slots rather than keys.
     pub fn tables(&self) -> impl Iterator<Item = (Slot, &TableGuard<'s>)> {
         self.tables.iter().map(|(slot, table)| (*slot, table))
@@ -366,7 +396,9 @@ impl<'s> Keyspace<'s> {
     }
 
     fn stamp_and_apply(&mut self, name: Name<'_>, mutation: Mutation<'_>) {
-        let hlc = self.store.clock.tick(self.now_ms);
+        let tick = self.store.clock.tick(self.now_ms);
+        let hlc = if tick <= self.stamp_max { tick } else { Hlc(self.stamped.0 + 1) };
+        self.stamped = hlc;
         let dot = self.stamp_override.unwrap_or(Dot { hlc, actor: Actor::SELF });
         let single = self.tables.len() == 1;
         let found = self.tables.iter_mut().find(|(slot, _)| single || *slot == slot_of(name.key));

@@ -144,6 +144,10 @@ rows! {
     AntiEntropyRepairs = "anti_entropy_repairs_total", "Keys that travelled, either way, because a comparison found them to differ.";
     TombstonesCollected = "tombstones_collected_total", "Deletions forgotten because every replica holds them.";
     ClockRefusals = "clock_refusals_total", "Peer messages refused because their stamp lay too far in the future.";
+    PromisesGiven = "ballot_promises_total", "Hash slots promised to a coordinator for strict writes.";
+    PromisesRefused = "ballot_refusals_total", "Hash slots that another node would not promise to this one, or had promised elsewhere.";
+    StrictDeclined = "strict_declined_total", "Strict writes and reads declined because their hash slot is promised to another node.";
+    SlotsSettled = "slots_settled_total", "Hash slots compared with their home replicas by a new coordinator.";
 }
 
 rows! {
@@ -171,6 +175,8 @@ rows! {
     Tombstones = "tombstones", "Deleted keys that are remembered so that no older copy comes back.";
     HintsPending = "hints_pending", "Writes kept for replicas that are down.";
     HintsPendingBytes = "hints_pending_bytes", "Bytes that remembering what replicas missed takes; the writes themselves are among the keys.";
+    SlotsPromised = "slots_promised", "Hash slots that this node has promised to itself for strict writes.";
+    SlotsUnsettled = "slots_unsettled", "Hash slots that this node coordinates and has not compared with their home replicas yet.";
     LinkQueuedBytes = "link_queued_bytes" [peer], "Bytes waiting to be sent to another node, or to be acknowledged by it.";
     PeerUp = "peer_up" [peer], "Whether the links to another node are open (1) or not (0).";
     PeerRoundTrip = "peer_round_trip_seconds" [peer], "The shortest of the last round trips to another node.";

@@ -32,7 +32,8 @@ fn shared() -> Arc<Shared> {
     let node = Arc::new(NodeState::new(config, store.clone(), picture(3, 2), "ab".repeat(20), 1_000));
     node.metrics.count(Count::Conflicts, 7);
     let hello = Hello { cluster: "c".into(), node: node.topology.load().this, boot: 1, kind: LinkKind::Control };
-    let coordinator = Arc::new(Coordinator { store, metrics: node.metrics.clone() });
+    let ballots = Arc::new(crate::replication::ballots::Ballots::new(crate::base::clock::Hlc(0)));
+    let coordinator = Arc::new(Coordinator { store, metrics: node.metrics.clone(), ballots });
     let view = ArcSwap::from_pointee(View::default());
     Arc::new(Shared { node, coordinator, view, hello, secret: Arc::new([]), epoch: Instant::now() })
 }

@@ -308,6 +308,12 @@ fn quorum(lines: &mut Lines<'_>, facts: &Facts<'_>) {
     lines.put("tombstones", gauges.get(Gauge::Tombstones));
     lines.put("tombstones_collected", count(Count::TombstonesCollected));
     lines.put("hints_pending", gauges.get(Gauge::HintsPending));
+    lines.put("slots_promised", gauges.get(Gauge::SlotsPromised));
+    lines.put("slots_unsettled", gauges.get(Gauge::SlotsUnsettled));
+    lines.put("slots_settled", count(Count::SlotsSettled));
+    lines.put("ballot_promises", count(Count::PromisesGiven));
+    lines.put("ballot_refusals", count(Count::PromisesRefused));
+    lines.put("strict_declined", count(Count::StrictDeclined));
     lines.put("hints_pending_bytes", gauges.get(Gauge::HintsPendingBytes));
     lines.put("hints_stored", count(Count::HintsStored));
     lines.put("hints_replayed", count(Count::HintsReplayed));

@@ -1,0 +1,121 @@
+//! Which slots this node holds *whole*: fetched, in this life, from all their other home replicas
+//! ([`rules::sources_needed`]).
+//!
+//! A node that lost its memory must not promise a slot to anybody before that: what an earlier life had accepted could
+//! be overlooked by a majority that counts on it. Filling up nearly always fetches that much at once. When home
+//! replicas were down it does not, and neither does a node that gains a slot because another leaves; then the rest is
+//! fetched here, as soon as the others are there.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use tokio::time::{Instant, sleep};
+
+use crate::base::ids::{SLOT_COUNT, Slot};
+use crate::cluster::Cluster;
+use crate::cluster::rules::{self, Taken};
+
+/// Between two looks at what is missing.
+const LOOK_INTERVAL: Duration = Duration::from_secs(1);
+/// After a change of the rings: by then coordinators send us what is written to our slots.
+const CHANGE_DELAY: Duration = Duration::from_secs(2);
+
+/// A bit a slot.
+#[derive(Debug)]
+pub(super) struct Whole {
+    words: Box<[AtomicU64]>,
+}
+
+impl Default for Whole {
+    fn default() -> Whole {
+        Whole { words: (0..SLOT_COUNT / 64).map(|_| AtomicU64::new(0)).collect() }
+    }
+}
+
+impl Whole {
+    /// True for a slot that is whole.
+    pub fn has(&self, slot: Slot) -> bool {
+        let word = self.words.get(slot.index() / 64);
+        word.is_some_and(|word| word.load(Ordering::Acquire) >> (slot.index() % 64) & 1 == 1)
+    }
+
+    /// Notes that a slot is whole.
+    pub fn note(&self, slot: Slot) {
+        if let Some(word) = self.words.get(slot.index() / 64) {
+            word.fetch_or(1 << (slot.index() % 64), Ordering::AcqRel);
+        }
+    }
+
+    /// Forgets a slot.
+    pub fn forget(&self, slot: Slot) {
+        if let Some(word) = self.words.get(slot.index() / 64) {
+            word.fetch_and(!(1 << (slot.index() % 64)), Ordering::AcqRel);
+        }
+    }
+
+    /// Forgets all.
+    pub fn clear(&self) {
+        self.words.iter().for_each(|word| word.store(0, Ordering::Release));
+    }
+}
+
+impl Cluster {
+    /// Notes the slots that were taken from enough others.
+    pub(super) fn note_whole(&self, taken: &Taken) {
+        let topology = self.topology();
+        let me = topology.ring.index_of(&topology.me);
+        for slot in topology.own_slots() {
+            let homes = if topology.ring.members().is_empty() { &[][..] } else { topology.ring.homes(slot) };
+            let others = homes.iter().filter(|home| Some(**home) != me).count();
+            let have = taken.get(&slot).map_or(0, Vec::len);
+            if have >= rules::sources_needed(homes.len()).min(others) {
+                self.whole.note(slot);
+            }
+        }
+    }
+
+    /// Fetches what is missing, for ever.
+    pub(super) async fn complete(self: &Arc<Self>) {
+        let mut taken = Taken::new();
+        let (mut ring, mut since) = (self.topology().next_ring.clone(), Instant::now());
+        loop {
+            sleep(LOOK_INTERVAL).await;
+            let topology = self.topology();
+            if !Arc::ptr_eq(&ring, &topology.next_ring) {
+                (ring, since) = (topology.next_ring.clone(), Instant::now());
+                taken.clear();
+                Slot::all().filter(|slot| !topology.is_home(*slot)).for_each(|slot| self.whole.forget(slot));
+            }
+            if !topology.is_warm() || since.elapsed() < CHANGE_DELAY {
+                continue;
+            }
+            let missing: Vec<Slot> = topology.own_slots().into_iter().filter(|slot| !self.whole.has(*slot)).collect();
+            drop(topology);
+            if missing.is_empty() {
+                continue;
+            }
+            let plan = self.plan_pulls(|_| missing.clone(), &taken);
+            if !plan.from.is_empty() {
+                self.pull_round(plan, &mut taken).await;
+            }
+            self.note_whole(&taken);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn slots_are_noted_one_by_one_and_forgotten_together() {
+        let (whole, slots) = (Whole::default(), Slot::all().skip(60).take(9).collect::<Vec<_>>());
+        slots.iter().for_each(|slot| whole.note(*slot));
+        whole.forget(slots[4]);
+        assert_eq!(Slot::all().filter(|slot| whole.has(*slot)).count(), 8);
+        assert!(!whole.has(slots[4]) && whole.has(slots[5]));
+        whole.clear();
+        assert!(Slot::all().all(|slot| !whole.has(slot)));
+    }
+}

@@ -1,0 +1,275 @@
+//! Settling: a coordinator makes sure that it holds what others have acknowledged before it builds on it.
+//!
+//! Whoever becomes a slot's coordinator, or gains a promise for it, may lack acknowledged writes. Until the slot is
+//! settled, each key is *confirmed* before a command looks at it: R home replicas, a majority in strict mode, are asked
+//! for its version, and what they hold is merged. Meanwhile the slot is compared as a whole: a digest of its keys travels
+//! on the slot's lane, behind every delta sent before, so a replica that finds the same digest holds the same keys. From
+//! one that does not, the slot is fetched (by whoever calls [`Coordinator::compare`]). Then the slot is settled.
+//!
+//! With fewer home replicas there than needed, those that are there are asked, in sloppy mode; a strict command waits.
+//!
+//! A command that waits for a confirmation is put off and asked for again; nothing is held for it here but the
+//! confirmation, and those are bounded.
+
+use std::sync::Arc;
+
+use smallvec::SmallVec;
+
+use crate::base::ids::{NodeId, Slot, slot_of};
+use crate::peer::ballot::DigestRequest;
+use crate::peer::frame::{Kind, Verify};
+use crate::peer::lane::Fate;
+use crate::peer::registry::Peer;
+use crate::replication::ballot;
+use crate::replication::ballots::{CONFIRMS_MAX, Confirm};
+use crate::replication::coordinator::{Coordinator, View, verify_of};
+use crate::replication::routing::Quorum;
+use crate::store::digest::{Mark, Measure};
+use crate::store::slot::{Name, SlotTable};
+use crate::store::{Store, hash_name};
+
+/// The seed of slot digests, which travel between nodes.
+const DIGEST_SEED: u64 = 0x726f_6e64_6f00_5107;
+
+/// Frames and the peers that they went to.
+type Asked = SmallVec<[(Arc<Peer>, u64); 4]>;
+
+/// A slot that is being compared with its other home replicas.
+#[derive(Debug)]
+pub struct Comparison {
+    /// The slot.
+    pub slot: Slot,
+    /// The tenure that would be settled.
+    pub tenure: u32,
+    /// How many others have to agree, or to be fetched from.
+    pub need: usize,
+    /// Only replicas that have promised count.
+    pub strict: bool,
+    asked: Asked,
+}
+
+/// What came of a comparison.
+#[derive(Debug, Default)]
+pub struct Compared {
+    /// How many hold the same.
+    pub agreeing: usize,
+    /// Those that do not, or could not say.
+    pub differing: Vec<Arc<Peer>>,
+}
+
+impl Comparison {
+    /// True when nobody has still to answer.
+    pub fn is_over(&self) -> bool {
+        self.asked.iter().all(|(peer, number)| fate(peer, self.slot, *number) != Fate::Pending)
+    }
+
+    /// What came of it, as far as it is known.
+    pub fn outcome(&self) -> Compared {
+        let mut compared = Compared::default();
+        for (peer, number) in &self.asked {
+            match fate(peer, self.slot, *number) {
+                Fate::Held => compared.agreeing += 1,
+                Fate::Pending | Fate::Lost => compared.differing.push(peer.clone()),
+            }
+        }
+        compared
+    }
+
+    /// Whether what was fetched from a peer after the comparison counts.
+    pub fn counts(&self, peer: &Peer) -> bool {
+        !self.strict || peer.granted.has(self.slot)
+    }
+}
+
+impl Coordinator {
+    /// Whether a command may look at its keys, which this node coordinates: their slots are settled or the keys confirmed,
+    /// and for a strict command a majority has promised. If not, it is to be put off; what is missing has been asked for.
+    pub fn is_ready<'k>(
+        &self,
+        view: &View,
+        db: u8,
+        keys: impl Iterator<Item = &'k [u8]>,
+        quorum: Quorum,
+        now_ms: u64,
+    ) -> bool {
+        if quorum.strict {
+            self.ballots.want(now_ms);
+        }
+        let mut ready = true;
+        for key in keys {
+            let slot = slot_of(key);
+            ready &= !quorum.strict || self.window(view, slot).is_some_and(|max| max > self.store.clock.latest(now_ms));
+            if let Some(tenure) = self.ballots.unsettled_tenure(slot) {
+                ready &= self.confirm(view, slot, tenure, db, key, quorum, now_ms);
+            }
+        }
+        ready
+    }
+
+    /// Whether a strict command may run on slots that are locked: asked for once more, because only now nothing can change.
+    pub fn may_run<'k>(&self, view: &View, db: u8, mut keys: impl Iterator<Item = &'k [u8]>) -> bool {
+        keys.all(|key| {
+            let slot = slot_of(key);
+            self.ballots.unsettled_tenure(slot).is_none_or(|tenure| {
+                let name = (slot, db, key.into());
+                self.ballots.with_confirms(|all| {
+                    all.get(&name).is_some_and(|it| it.tenure == tenure && it.strict && it.asked.is_empty())
+                })
+            }) && self.window(view, slot).is_some()
+        })
+    }
+
+    /// Whether a key is confirmed; if it is not, somebody has been asked.
+    #[expect(clippy::too_many_arguments, reason = "a key's name, and who asks")]
+    fn confirm(&self, view: &View, slot: Slot, tenure: u32, db: u8, key: &[u8], quorum: Quorum, now_ms: u64) -> bool {
+        let name = (slot, db, key.into());
+        let known = self.ballots.with_confirms(|all| {
+            let confirm = all.get_mut(&name).filter(|it| it.tenure == tenure && it.strict >= quorum.strict)?;
+            Some(confirm.look(slot))
+        });
+        match known {
+            Some(Some(true)) => return true,
+            Some(None) => return false,
+            Some(Some(false)) | None => {}
+        }
+        // Confirmations are not locked meanwhile: who runs a command looks at them with its slots locked.
+        let confirm = self.begin_confirm(view, slot, tenure, db, key, quorum, now_ms);
+        let is_confirmed = confirm.need == 0;
+        if confirm.asked.len() >= confirm.need {
+            self.ballots.with_confirms(|all| {
+                if all.len() >= CONFIRMS_MAX {
+                    all.clear();
+                }
+                all.insert(name, confirm);
+            });
+        }
+        is_confirmed
+    }
+
+    #[expect(clippy::too_many_arguments, reason = "a key's name, and who asks")]
+    fn begin_confirm(
+        &self,
+        view: &View,
+        slot: Slot,
+        tenure: u32,
+        db: u8,
+        key: &[u8],
+        quorum: Quorum,
+        now_ms: u64,
+    ) -> Confirm {
+        let homes = view.roles.of(slot).map_or(&[][..], |group| group.confirming_homes());
+        let strict = quorum.strict;
+        let kind = if strict { Kind::StrictVerify } else { Kind::Verify };
+        let table = self.store.table(slot);
+        let entry = table.find(Name { db, key, hash: hash_name(db, key) });
+        let is_live = entry.is_some_and(|entry| !entry.is_tombstone() && !entry.is_expired(now_ms));
+        let seen = entry.map(|entry| entry.version()).unwrap_or_default();
+        let verify: Verify<'_> = verify_of(slot, db, key, seen, is_live);
+        let peers = homes.iter().filter_map(|at| view.peer(*at)).filter(|peer| !strict || peer.granted.has(slot));
+        let mut asked = Asked::new();
+        for peer in peers {
+            let lane = peer.lane_of(slot);
+            if let Some((lane, number)) =
+                lane.and_then(|lane| Some((lane, lane.append(kind, |out| verify.put(out, &self.store.actors))?)))
+            {
+                lane.flush();
+                asked.push((peer.clone(), number));
+            }
+        }
+        let wanted = quorum.read.saturating_sub(1);
+        let need = if strict { wanted } else { wanted.min(asked.len()) };
+        Confirm { tenure, strict, need, asked }
+    }
+
+    /// Prepares for a new picture, before anybody goes by it: what this node begins to coordinate is not settled, and
+    /// neither is what it coordinates together with somebody who is back and may have coordinated it meanwhile.
+    pub fn turn_to(&self, before: &View, view: &View) {
+        if before.ring_digest != view.ring_digest {
+            // Promises were given under other rings.
+            let peers = view.peers.iter().chain(&before.peers).flatten();
+            peers.for_each(|peer| (0..peer.lanes.len()).for_each(|lane| peer.granted.reset(lane)));
+        }
+        let missing = |view: &View| -> Vec<NodeId> {
+            let places = view.roles.groups.iter().flat_map(|group| &group.missing);
+            places.filter_map(|at| view.peer(*at)).map(|peer| peer.id).collect()
+        };
+        let (gone_before, gone) = (missing(before), missing(view));
+        let is_back =
+            |at: &u16| view.peer(*at).is_some_and(|peer| gone_before.contains(&peer.id) && !gone.contains(&peer.id));
+        for slot in Slot::all() {
+            let group = view.roles.of(slot).filter(|_| !view.is_solo && view.is_coordinator(slot));
+            match (group, self.ballots.unsettled_tenure(slot)) {
+                (Some(group), _) if !before.is_coordinator(slot) || group.homes().iter().any(is_back) => {
+                    self.ballots.unsettle(slot);
+                }
+                (None, Some(tenure)) => drop(self.ballots.settle(slot, tenure)),
+                _ => {}
+            }
+        }
+    }
+
+    /// This process has slept for so long that others may have coordinated its slots.
+    pub fn overslept(&self, view: &View) {
+        Slot::all()
+            .filter(|slot| !view.is_solo && view.is_coordinator(*slot))
+            .for_each(|slot| self.ballots.unsettle(slot));
+    }
+
+    /// Begins to compare a slot that is not settled with its other home replicas; `None` when too few are there.
+    pub fn compare(&self, view: &View, slot: Slot, tenure: u32, read_quorum: usize, now_ms: u64) -> Option<Comparison> {
+        let group = view.roles.of(slot)?;
+        let majority = ballot::majority(view.replicas);
+        let strict = self.ballots.is_own(slot) && view.promised(slot, group.confirming_homes()).count() + 1 >= majority;
+        let least = if strict { read_quorum.max(majority) } else { read_quorum };
+        let need = least.min(view.replicas).saturating_sub(1);
+        let table = self.store.table(slot);
+        // Nothing that is still alive may be left out, were it about to expire: it may be a lock.
+        let digest = slot_digest(&self.store, &table, now_ms);
+        let request = DigestRequest { slot, strict, horizon_ms: now_ms, digest };
+        let mut asked = Asked::new();
+        for peer in group.confirming_homes().iter().filter_map(|at| view.peer(*at)) {
+            if strict && !peer.granted.has(slot) {
+                continue;
+            }
+            let number = peer.lane_of(slot).and_then(|lane| lane.append(Kind::Digest, |out| request.put(out)));
+            asked.extend(number.map(|number| (peer.clone(), number)));
+        }
+        (asked.len() >= need).then_some(Comparison { slot, tenure, need, strict, asked })
+    }
+}
+
+impl Confirm {
+    /// Whether the key is confirmed; `None` while that is open.
+    fn look(&mut self, slot: Slot) -> Option<bool> {
+        if self.asked.is_empty() {
+            return Some(true);
+        }
+        let (mut held, mut open) = (0, 0);
+        for (peer, number) in &self.asked {
+            match fate(peer, slot, *number) {
+                Fate::Held => held += 1,
+                Fate::Pending => open += 1,
+                Fate::Lost => {}
+            }
+        }
+        if held < self.need && held + open >= self.need {
+            return None;
+        }
+        for (peer, number) in self.asked.drain(..) {
+            // A contradiction has been merged by now.
+            peer.lane_of(slot).map(|lane| lane.take_mismatch(number));
+        }
+        Some(held >= self.need)
+    }
+}
+
+fn fate(peer: &Peer, slot: Slot, number: u64) -> Fate {
+    peer.lane_of(slot).map_or(Fate::Lost, |lane| lane.fate(number))
+}
+
+/// The digest of a locked slot, all at one moment; `store::digest` has those of moments that do not matter.
+pub fn slot_digest(store: &Store, table: &SlotTable, horizon_ms: u64) -> u64 {
+    let (measure, ids) = (Measure { seed: DIGEST_SEED, horizon_ms }, store.actors.ids());
+    let marks = table.iter().map(|entry| Mark::of(entry, measure, &ids));
+    marks.filter(|mark| !mark.fades).fold(0, |digest, mark| digest ^ mark.mixed(DIGEST_SEED))
+}
