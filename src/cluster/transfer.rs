@@ -15,6 +15,7 @@ use tracing::{debug, warn};
 
 use crate::base::clock::Hlc;
 use crate::base::ids::{NodeId, Slot, slot_of};
+use crate::base::metrics::Count;
 use crate::base::wire::WireError;
 use crate::cluster::rules::{self, Pulls, Taken};
 use crate::cluster::{Cluster, Topology};
@@ -23,7 +24,7 @@ use crate::peer::entries::Entries;
 use crate::ring::Row;
 use crate::store::entry::Entry;
 use crate::store::hash_name;
-use crate::store::slot::{Name, SlotTable};
+use crate::store::slot::{Applied, Name, SlotTable};
 
 /// A piece is sent when it has grown to this.
 pub(super) const PIECE_BYTES: usize = 1 << 20;
@@ -272,7 +273,10 @@ impl Cluster {
             self.store.clock.observe(key.state.version.dot.hlc, now_ms).map_err(|_| Refusal::Clock)?;
             let name = Name { db: key.db, key: key.key, hash: hash_name(key.db, key.key) };
             let rules = self.store.rules(now_ms);
-            self.store.table(key.slot).merge(name, key.state, now_ms, &rules, &self.store.actors);
+            let merged = self.store.table(key.slot).merge(name, key.state, now_ms, &rules, &self.store.actors);
+            if merged == Applied::Conflict {
+                self.metrics.count(Count::Conflicts, 1);
+            }
             self.transferred.received.fetch_add(1, Ordering::Relaxed);
             if at % BATCH_ENTRIES_MAX == BATCH_ENTRIES_MAX - 1 {
                 yield_now().await;
