@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
-use crate::base::ids::Slot;
+use crate::base::ids::{Slot, slot_of};
 use crate::base::metrics::Count;
 use crate::node::{Node, picture};
 use crate::peer::registry::Peer;
@@ -24,6 +24,8 @@ const EVICT_PERIOD: Duration = Duration::from_millis(20);
 const EVICT_KEYS_MAX: u64 = 64;
 /// How often hints are looked for.
 const HANDOFF_PERIOD: Duration = Duration::from_millis(50);
+/// How often idle clients are looked for.
+const IDLE_PERIOD: Duration = Duration::from_secs(1);
 const SAMPLE_PERIOD: Duration = Duration::from_millis(100);
 
 /// Starts all of it.
@@ -32,6 +34,7 @@ pub fn start(node: &Arc<Node>) {
     tokio::task::spawn_local(evict(node.clone()));
     tokio::task::spawn_local(hand_off(node.clone()));
     tokio::task::spawn_local(sample(node.clone()));
+    tokio::task::spawn_local(close_idle(node.clone()));
 }
 
 async fn sample(node: Arc<Node>) {
@@ -39,6 +42,18 @@ async fn sample(node: Arc<Node>) {
     loop {
         tick.tick().await;
         node.shared.node.sample(node.shared.node.store.clock.now_ms());
+    }
+}
+
+/// Closes clients that have asked nothing for longer than `timeout`.
+async fn close_idle(node: Arc<Node>) {
+    let mut tick = tokio::time::interval(IDLE_PERIOD);
+    loop {
+        tick.tick().await;
+        let timeout_s = node.config.settings().timeout_s;
+        if timeout_s != 0 {
+            node.shared.node.clients.kill_idle(timeout_s * 1_000, node.shared.node.store.clock.now_ms());
+        }
     }
 }
 
@@ -70,7 +85,7 @@ async fn evict(node: Arc<Node>) {
             let mut events = Vec::new();
             let (Evicted::Enough(keys) | Evicted::NotEnough(keys)) =
                 store.evict(store.clock.now_ms(), EVICT_KEYS_MAX, |db, key| {
-                    if hub.wants_events() {
+                    if hub.wants_events() && node.shared.view.load().is_coordinator(slot_of(key)) {
                         events.push(Event { class: b'e', name: "evicted", db, key: key.into() });
                     }
                 });

@@ -144,7 +144,7 @@ pub fn run(config: Arc<Config>) -> Result<(), NodeError> {
         let (standalone, cluster, peer) = cluster_listeners;
         listen::start(&node, standalone, cluster, peer)?;
         tracing::info!(version = env!("CARGO_PKG_VERSION"), node = %node.shared.hello.node, "ready to accept connections");
-        wait_for_signal().await?;
+        wait_for_end(&node.shared.node.stop).await?;
         tracing::info!("told to stop");
         if tokio::time::timeout(shutdown, node.cluster.leave()).await.is_err() {
             tracing::warn!("could not hand everything over in time");
@@ -175,6 +175,14 @@ impl Health for Ready {
             view.check(group, quorum, true).map_err(|error| error.to_string())?;
         }
         Ok(())
+    }
+}
+
+/// Resolves when a signal or SHUTDOWN tells the node to stop.
+async fn wait_for_end(stop: &tokio::sync::Notify) -> std::io::Result<()> {
+    tokio::select! {
+        signal = wait_for_signal() => signal,
+        () = stop.notified() => Ok(()),
     }
 }
 

@@ -317,6 +317,16 @@ impl Clients {
         self.list.lock().values().cloned().collect()
     }
 
+    /// Closes those that have sent no command for longer than `idle_ms`. Who listens may be silent, as in Redis.
+    pub fn kill_idle(&self, idle_ms: u64, now_ms: u64) {
+        for client in self.list.lock().values() {
+            let is_idle = now_ms.saturating_sub(client.active_ms.load(RELAXED)) > idle_ms;
+            if is_idle && !client.is_in(state::SUBSCRIBED | state::BLOCKED) {
+                client.kill();
+            }
+        }
+    }
+
     /// Holds commands back until `until_ms`: those that may write, or `all`. A longer pause that is running stays, and
     /// so does one of all commands.
     pub fn pause(&self, until_ms: u64, all: bool, now_ms: u64) {
@@ -399,6 +409,16 @@ mod tests {
         assert_eq!(clients.paused_until_ms(false, 300), None);
         clients.unpause();
         assert_eq!(clients.paused_until_ms(true, 300), None);
+    }
+
+    #[test]
+    fn idle_clients_are_closed_unless_they_listen() {
+        let clients = Arc::new(Clients::default());
+        let [idle, busy, listening] = [1, 2, 3].map(|port| clients.register(address(port), address(9), 1_000));
+        busy.client.active_ms.store(5_000, RELAXED);
+        listening.client.set_state(state::SUBSCRIBED, true);
+        clients.kill_idle(2_000, 6_000);
+        assert!(idle.client.is_killed() && !busy.client.is_killed() && !listening.client.is_killed());
     }
 
     #[tokio::test]

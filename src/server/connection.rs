@@ -25,8 +25,10 @@ use crate::server::batch::{Again, Batch};
 use crate::server::clients::{Client, ReplyMode};
 use crate::server::commands::connection::Session;
 use crate::server::dispatch::{Origin, Run, Step};
+use crate::server::excess::Excess;
 use crate::server::pubsub::mailbox::Found;
-use crate::server::settings::{Consistency, scan_limits};
+use crate::server::settings::{Consistency, scan_limits, wall_us};
+use crate::server::timing::end_turn;
 use crate::server::transaction::Transaction;
 use crate::server::wait::{self, Waiting};
 use crate::server::window::{self, Ending, Request};
@@ -64,6 +66,7 @@ pub struct Connection {
     input: Vec<u8>,
     output: Vec<u8>,
     written: usize,
+    excess: Excess,
     held: VecDeque<Batch>,
     /// Replies of the front batch that are to be run again, and when.
     again: Vec<Again>,
@@ -93,6 +96,7 @@ impl Connection {
             input: Vec::new(),
             output: Vec::new(),
             written: 0,
+            excess: Excess::default(),
             held: VecDeque::new(),
             again: Vec::new(),
             pause: None,
@@ -184,11 +188,11 @@ impl Connection {
         Ok(true)
     }
 
-    fn check_output_limit(&self) -> std::io::Result<()> {
+    fn check_output_limit(&mut self) -> std::io::Result<()> {
         let unsent = self.output.len() - self.written;
         self.client.output_bytes.store(unsent, std::sync::atomic::Ordering::Relaxed);
-        let limit = self.worker.shared.node.config.settings().client_output_buffer_limit.normal.hard_bytes;
-        if limit != 0 && unsent as u64 > limit {
+        let limit = self.worker.shared.node.config.settings().client_output_buffer_limit.normal;
+        if self.excess.is_too_much(unsent, limit, wall_us() / 1_000) {
             self.worker.metrics.count(Count::OutputLimitDisconnects, 1);
             return Err(std::io::Error::other("the client does not read its replies"));
         }
@@ -233,7 +237,8 @@ impl Connection {
             self.input.extend_from_slice(rest);
         }
         worker.send_off(&view, &mut batch);
-        worker.count_lookups();
+        self.client.input_bytes.store(self.input.len(), std::sync::atomic::Ordering::Relaxed);
+        end_turn(&worker, input, batch.started, &self.client);
         if batch.is_settled() && self.held.is_empty() {
             note_answered(&worker, &batch);
             if self.output.is_empty() {
@@ -342,7 +347,7 @@ impl Connection {
     /// Runs those replies of the front batch again whose time has come.
     fn run_again(&mut self) {
         let worker = self.worker.clone();
-        let view = worker.shared.view.load();
+        let (view, began) = (worker.shared.view.load(), Instant::now());
         let Some(mut batch) = self.held.pop_front() else { return };
         for again in std::mem::take(&mut self.again) {
             if batch.started.elapsed() > AGAIN_MAX {
@@ -361,6 +366,7 @@ impl Connection {
                 }
             }
         }
+        worker.count_turn(began.elapsed());
         self.held.push_front(batch);
     }
 

@@ -187,12 +187,13 @@ impl<'r> Run<'r> {
     #[inline]
     fn run(&mut self, index: CommandIndex, command: &'static Command, request: &Request<'_>) -> Step {
         let class = class_of(command);
+        let began = self.timer(index, request.bytes.len());
         let step = match command.handler {
             Handler::Node(node) => self.run_on_node(command, node, request.args),
             Handler::Keys(run) | Handler::FanOut(run, _) => self.run_on_keys(index, command, run, request),
         };
         if step == Step::Done {
-            self.worker.metrics.ran(index, 1, 0);
+            self.count_run(index, command, request.args, began);
             if let Some(count) = self.batch.answered.get_mut(class as usize) {
                 *count += 1;
             }

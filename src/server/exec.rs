@@ -207,8 +207,10 @@ impl Job {
         let view = worker.shared.view.load();
         let state = (&mut self.talk.session, &mut Transaction::default());
         let mut run = Run::new(&worker, &view, &self.client, state, self.talk.consistency, batch, Origin::Part);
+        let began = Instant::now();
         let done = run.together_if_here(requests, watched);
         worker.send_off(&view, batch);
+        worker.count_turn(began.elapsed());
         done
     }
 
@@ -333,11 +335,11 @@ impl Run<'_> {
         let (Handler::Keys(run) | Handler::FanOut(run, _)) = command.handler else { return false };
         keys.select(self.session.db);
         keys.tell_of_misses(tells_of_misses(command));
-        let from = self.batch.out.len();
+        let (from, began) = (self.batch.out.len(), Instant::now());
         let before = keys.effects().lookups();
         let out = Reply::new(&mut self.batch.out, self.session.proto);
         let result = run(&mut Cx { args, keys, out, limits: self.limits });
-        self.worker.metrics.ran(index, 1, 0);
+        self.count_run(index, command, args, Some(began));
         let must_verify = self.must_verify(command, keys);
         if !self.view.is_solo {
             self.replicate(keys, from, now_ms);

@@ -129,7 +129,7 @@ impl Forwarded {
         }
         self.input = input;
         self.input.drain(..at);
-        self.worker.count_lookups();
+        self.worker.count_turn(began.elapsed());
         Ok(true)
     }
 

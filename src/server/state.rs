@@ -6,6 +6,7 @@
 use std::sync::{Arc, OnceLock};
 
 use arc_swap::ArcSwap;
+use tokio::sync::Notify;
 
 use crate::base::config::Config;
 use crate::base::metrics::Registry;
@@ -34,13 +35,15 @@ pub struct NodeState {
     /// Who listens to what.
     pub pubsub: Arc<Hub>,
     /// Commands that took long.
-    pub slow_log: SlowLog,
+    pub slow_log: Arc<SlowLog>,
     /// Error replies by code.
     pub errors: ErrorCodes,
     /// Rates and peaks; somebody has to call [`NodeState::sample`] ten times a second.
     pub sampler: Sampler,
     /// The last seconds, kept by the same call.
     pub recent: Recent,
+    /// Told when the node is to stop.
+    pub stop: Notify,
     /// The process.
     pub process: Process,
     /// The cluster.
@@ -52,16 +55,21 @@ pub struct NodeState {
 impl NodeState {
     /// The state of a node that begins at `now_ms`.
     pub fn new(config: Arc<Config>, store: Arc<Store>, topology: Topology, run_id: String, now_ms: u64) -> NodeState {
+        let slow_log = Arc::new(SlowLog::default());
+        slow_log.follow(&config.settings());
+        let log = slow_log.clone();
+        config.on_change(move |settings| log.follow(settings));
         NodeState {
             pubsub: Hub::new(config.clone()),
             config,
             metrics: Arc::new(Registry::new(COMMANDS.iter().map(|row| row.name).collect())),
             store,
             clients: Arc::default(),
-            slow_log: SlowLog::default(),
+            slow_log,
             errors: ErrorCodes::default(),
             sampler: Sampler::default(),
             recent: Recent::default(),
+            stop: Notify::new(),
             process: Process::read(run_id, now_ms),
             topology: ArcSwap::from_pointee(topology),
             cluster: OnceLock::new(),

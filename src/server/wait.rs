@@ -19,6 +19,7 @@ use crate::server::connection::{AGAIN_PAUSE, NOBODY_IN_TIME, Talk};
 use crate::server::dispatch::{Origin, Run, Step};
 use crate::server::forward::{Call, Fate, answer_of, ask};
 use crate::server::settings::{quorum_of, wall_us};
+use crate::server::share::is_whole;
 use crate::server::window::Request;
 use crate::server::worker::Worker;
 
@@ -79,8 +80,14 @@ impl Job {
         self.wait_for_pause(request).await;
         let scanner = scanned(request)?;
         let args = scanner.args(request);
-        let Some((_, command)) = table::find(args.name()) else { return Err(CommandError::Syntax) };
+        let Some((index, command)) = table::find(args.name()) else { return Err(CommandError::Syntax) };
         let command = subcommands::running(command, args);
+        if let Handler::Node(node) = command.handler
+            && !is_whole(node)
+        {
+            // What it runs here is counted and timed where it runs.
+            self.worker.metrics.ran(index, 1, 0);
+        }
         match command.handler {
             Handler::Node(NodeCommand::Exec) => self.exec(out).await,
             Handler::Node(NodeCommand::Scan) => self.scan(args, request, out).await,
@@ -150,7 +157,10 @@ impl Job {
         let Ok(scanner) = scanned(request) else { return Step::Done };
         let state = (&mut self.talk.session, &mut self.talk.transaction);
         let mut run = Run::new(&worker, &view, &self.client, state, self.talk.consistency, batch, origin);
-        run.request(&Request::new(scanner.args(request), request))
+        let began = Instant::now();
+        let step = run.request(&Request::new(scanner.args(request), request));
+        worker.count_turn(began.elapsed());
+        step
     }
 
     /// Waits for everything that a batch needs, running again what nobody took.

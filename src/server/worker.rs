@@ -7,7 +7,7 @@ use std::cell::RefCell;
 use std::collections::HashMap;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
 
@@ -20,6 +20,7 @@ use crate::replication::coordinator::{Coordinator, View};
 use crate::server::batch::{Batch, UNKNOWN_OUTCOME};
 use crate::server::forward::{Call, ForwardLink};
 use crate::server::state::NodeState;
+use crate::server::tally::{Share, Tally};
 use crate::server::window::Window;
 use crate::store::Effects;
 
@@ -50,6 +51,8 @@ pub struct Worker {
     pub shared: Arc<Shared>,
     /// Its counters.
     pub metrics: metrics::Worker,
+    /// The commands that were run, until their time is shared out.
+    pub tally: Tally,
     /// What commands did beside answering, emptied after each.
     pub effects: RefCell<Effects>,
     /// Where bytes are read to before they are understood.
@@ -70,6 +73,7 @@ impl Worker {
             index,
             shared,
             metrics,
+            tally: Tally::default(),
             effects: RefCell::default(),
             input: RefCell::new(vec![0; INPUT_BYTES].into()),
             window: RefCell::default(),
@@ -129,11 +133,12 @@ impl Worker {
         (0..unknown_outcomes).for_each(|_| self.shared.node.errors.note(UNKNOWN_OUTCOME));
     }
 
-    /// Counts the hits and misses of the commands run since the last time.
-    pub fn count_lookups(&self) {
+    /// Counts what the commands run since the last time did and took: `took` together.
+    pub fn count_turn(&self, took: Duration) -> Share {
         let mut effects = self.effects.borrow_mut();
         self.metrics.count(metrics::Count::KeyspaceHits, std::mem::take(&mut effects.hits));
         self.metrics.count(metrics::Count::KeyspaceMisses, std::mem::take(&mut effects.misses));
+        self.tally.share_out(took, &self.metrics)
     }
 
     /// Sends what a batch has for other nodes: its questions, and what its commands have put on lanes.

@@ -5,7 +5,9 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod diagnosis;
 mod events;
+mod limits;
 mod pubsub;
 
 use support::client::{Client, encode};

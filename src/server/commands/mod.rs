@@ -25,6 +25,7 @@ pub mod latency;
 pub mod memory;
 pub mod pubsub;
 pub mod sentinel;
+pub mod shutdown;
 pub mod slowlog;
 
 /// Who asks what, and when.
@@ -80,6 +81,11 @@ pub fn run(
             let names = &node.config.settings().sentinel_master_names;
             sentinel::run(row, args, sentinel::Nodes { this, others, names }, out)?;
         }
+        NodeCommand::Shutdown => {
+            shutdown::run(args, &node.stop)?;
+            cx.session.closing = true;
+        }
+        NodeCommand::SwapDb => return Err(swap_refused()),
         NodeCommand::SlowLog => slowlog::run(row, args, &node.slow_log, out)?,
         NodeCommand::Unsupported => return Err(unsupported(row)),
         _ => return run_connection(row, command, cx, out),
@@ -186,6 +192,13 @@ fn forget(args: Args<'_>, node: &NodeState, out: &mut Reply<'_>) -> Result<(), C
     cluster.forget(&id).map_err(|error| CommandError::Text(error.to_string().into()))?;
     out.ok();
     Ok(())
+}
+
+fn swap_refused() -> CommandError {
+    CommandError::text(
+        "ERR SWAPDB is not supported: the keys of a database lie on many nodes, and no two databases can change places on \
+         all of them at one moment",
+    )
 }
 
 fn unsupported(row: &Command) -> CommandError {

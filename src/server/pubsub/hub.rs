@@ -174,7 +174,7 @@ impl Hub {
     }
 
     fn send(&self, subscribers: &Subscribers, letter: &mut Letter<'_>) -> u64 {
-        let (limit, now_ms) = (self.limit(), self.epoch.elapsed().as_millis() as u64 + 1);
+        let (limit, now_ms) = (self.limit(), self.epoch.elapsed().as_millis() as u64);
         for mailbox in subscribers.values() {
             mailbox.put(letter.bytes(mailbox.proto()), limit, now_ms);
         }

@@ -14,6 +14,7 @@ use parking_lot::Mutex;
 
 use crate::base::config::BufferLimit;
 use crate::protocol::Proto;
+use crate::server::excess::Excess;
 use crate::server::pubsub::topic::{ByKind, Kind};
 
 /// See the head of the file.
@@ -29,8 +30,7 @@ pub struct Mailbox {
 #[derive(Debug, Default)]
 struct State {
     bytes: Vec<u8>,
-    /// Since when more than the soft limit waits, in milliseconds since 1970; 0 when it does not.
-    soft_since_ms: u64,
+    excess: Excess,
     is_cut: bool,
     waker: Option<Waker>,
     names: ByKind<BTreeSet<Box<[u8]>>>,
@@ -77,7 +77,7 @@ impl Mailbox {
             return;
         }
         state.bytes.extend_from_slice(message);
-        if state.is_beyond(limit, now_ms) {
+        if state.excess.is_too_much(state.bytes.len(), limit, now_ms) {
             state.is_cut = true;
             state.bytes = Vec::new();
         }
@@ -100,7 +100,7 @@ impl Mailbox {
         output.extend_from_slice(&state.bytes);
         state.bytes.clear();
         state.bytes.shrink_to(1 << 16);
-        state.soft_since_ms = 0;
+        state.excess.end();
         Found::Mail
     }
 
@@ -155,23 +155,6 @@ impl Mailbox {
     /// How many names of a kind it listens to.
     pub fn count(&self, kind: Kind) -> usize {
         self.state.lock().as_ref().map_or(0, |state| state.names.of(kind).len())
-    }
-}
-
-impl State {
-    fn is_beyond(&mut self, limit: BufferLimit, now_ms: u64) -> bool {
-        let len = self.bytes.len() as u64;
-        if limit.hard_bytes != 0 && len > limit.hard_bytes {
-            return true;
-        }
-        if limit.soft_bytes == 0 || len <= limit.soft_bytes {
-            self.soft_since_ms = 0;
-            return false;
-        }
-        if self.soft_since_ms == 0 {
-            self.soft_since_ms = now_ms;
-        }
-        now_ms.saturating_sub(self.soft_since_ms) > limit.soft_seconds * 1_000
     }
 }
 

@@ -126,18 +126,26 @@ fn memory(lines: &mut Lines<'_>, facts: &Facts<'_>) {
     lines.put("allocator_active", memory.resident_bytes);
     lines.put("allocator_resident", memory.resident_bytes);
     lines.bytes("total_system_memory", facts.process.machine_bytes);
-    lines.bytes("used_memory_lua", 0);
+    lines.zeros(&["used_memory_lua", "used_memory_vm_eval"]);
+    lines.put("used_memory_lua_human", human(0));
     lines.zeros(&[
         "used_memory_scripts_eval",
         "number_of_cached_scripts",
         "number_of_functions",
         "number_of_libraries",
     ]);
+    lines.zeros(&["used_memory_vm_functions", "used_memory_vm_total"]);
+    lines.put("used_memory_vm_total_human", human(0));
+    lines.put("used_memory_functions", 0);
     lines.bytes("used_memory_scripts", 0);
     lines.bytes("maxmemory", facts.settings.maxmemory);
     lines.put("maxmemory_policy", facts.settings.maxmemory_policy.name());
     lines.put("allocator_frag_ratio", "1.00");
     lines.put("allocator_frag_bytes", 0);
+    lines.put("allocator_rss_ratio", "1.00");
+    lines.put("allocator_rss_bytes", 0);
+    lines.put("rss_overhead_ratio", "1.00");
+    lines.put("rss_overhead_bytes", 0);
     lines.put("mem_fragmentation_ratio", format_args!("{:.2}", memory.fragmentation()));
     lines.put("mem_fragmentation_bytes", memory.resident_bytes.saturating_sub(memory.used_bytes));
     lines.zeros(&[

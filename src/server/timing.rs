@@ -1,0 +1,55 @@
+//! Timing on the request path: see `tally` for what is timed apart, and `commands::slowlog` for what is kept of it.
+
+use std::time::{Duration, Instant};
+
+use crate::commands::spec::{Command, flag};
+use crate::protocol::Args;
+use crate::server::clients::Client;
+use crate::server::commands::slowlog::{Sender, SlowLog};
+use crate::server::dispatch::Run;
+use crate::server::settings::wall_us;
+use crate::server::tally::is_apart;
+use crate::server::wait::scanned;
+use crate::server::worker::Worker;
+
+impl Run<'_> {
+    /// Looks at the clock if the command has to be timed apart.
+    #[inline]
+    pub fn timer(&self, command: usize, request_bytes: usize) -> Option<Instant> {
+        is_apart(command, request_bytes, self.worker.shared.node.slow_log.limit_us()).then(Instant::now)
+    }
+
+    /// Counts a command that has run; `began` is what its timer said.
+    #[inline]
+    pub fn count_run(&self, index: usize, command: &Command, args: Args<'_>, began: Option<Instant>) {
+        match began {
+            None => self.worker.tally.count(index),
+            Some(began) => self.count_apart(index, command, args, began.elapsed()),
+        }
+    }
+
+    fn count_apart(&self, index: usize, command: &Command, args: Args<'_>, took: Duration) {
+        self.worker.tally.count_apart(index, took, &self.worker.metrics);
+        let (log, us) = (&self.worker.shared.node.slow_log, took.as_micros() as u64);
+        if log.is_slow(us) && !command.has(flag::SKIP_SLOWLOG) {
+            note(log, args, 0, us, self.now_us / 1_000, self.client);
+        }
+    }
+}
+
+/// Counts a batch of requests that began at `began`. If those that were not timed apart took long together, the first of
+/// them is noted, and how many more there were.
+pub fn end_turn(worker: &Worker, input: &[u8], began: Instant, client: &Client) {
+    let (share, log) = (worker.count_turn(began.elapsed()), &worker.shared.node.slow_log);
+    if share.commands != 0
+        && log.is_slow(share.us)
+        && let Ok(scanner) = scanned(input)
+    {
+        note(log, scanner.args(input), share.commands - 1, share.us, wall_us() / 1_000, client);
+    }
+}
+
+fn note(log: &SlowLog, args: Args<'_>, more: u64, us: u64, now_ms: u64, client: &Client) {
+    let names = client.names();
+    log.note(args, more, us, now_ms, Sender { addr: client.addr, name: &names.name });
+}
