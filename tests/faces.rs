@@ -112,3 +112,34 @@ fn flushing_one_node_flushes_all() {
         assert!(node.client().run("GET flush:1").is_null());
     }
 }
+
+/// What WAIT says is true: all replicas while they answer, fewer when one is silent, the same from whichever node is asked.
+#[test]
+fn wait_tells_how_many_replicas_hold_what_was_written() {
+    let mut cluster = Cluster::start(3, &[]);
+    let wait = |node: &Node, timeout_ms: &str| {
+        let mut client = Client::to(node.port);
+        for i in 0..50 {
+            assert_eq!(client.call(&["SET", &format!("wait:{i}"), "v"]), ok());
+        }
+        client.call(&["WAIT", "2", timeout_ms]).int()
+    };
+    for node in &cluster.nodes {
+        assert_eq!(wait(node, "10000"), Some(2), "at {}", node.name);
+    }
+    assert_eq!(smart(&cluster.nodes[0]).run("WAIT 2 10000").int(), Some(2), "on the cluster face");
+    let mut client = Client::to(cluster.nodes[0].port);
+    assert_eq!(client.run("WAIT x 0"), Value::Error(b"ERR value is not an integer or out of range".to_vec()));
+    assert_eq!(client.run("WAIT 1 -1"), Value::Error(b"ERR timeout is negative".to_vec()));
+    cluster.nodes[2].kill();
+    assert_eq!(wait(&cluster.nodes[0], "300"), Some(1), "with one of three nodes dead");
+    // Inside MULTI nothing is waited for, so a node that is not there does not hold up the rest.
+    let mut client = Client::to(cluster.nodes[0].port);
+    client.run("MULTI");
+    client.run("WAIT 2 0");
+    assert_eq!(client.run("EXEC"), Value::Array(vec![Value::Int(1)]));
+    cluster.restart(2);
+    cluster.nodes[2].must_be_ready();
+    cluster.must_settle();
+    assert_eq!(wait(&cluster.nodes[1], "10000"), Some(2), "with the third node back");
+}

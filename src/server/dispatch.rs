@@ -239,7 +239,8 @@ impl<'r> Run<'r> {
     fn run_share(&mut self, node: NodeCommand, args: Args<'_>) -> Step {
         let is_rest = self.origin == Origin::PeerForRest;
         let is_alone = self.view.is_solo || is_rest || self.origin == Origin::PeerForShare;
-        if !is_alone || !share::is_whole(node) {
+        let is_peers_wait = node == NodeCommand::Wait && self.origin == Origin::PeerForShare;
+        if !is_peers_wait && (!is_alone || !share::is_whole(node)) {
             return Step::Wait;
         }
         let (from, now_ms) = (self.batch.out.len(), self.now_us / 1_000);

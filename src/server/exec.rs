@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use crate::base::ids::{Slot, slot_of};
-use crate::commands::spec::{Command, Cx, Handler, flag, slots_of};
+use crate::commands::spec::{Command, Cx, Handler, NodeCommand, flag, slots_of};
 use crate::commands::{CommandError, subcommands, table};
 use crate::protocol::client::{ReplyLimits, ReplyScanner};
 use crate::protocol::{Limits, Proto, Reply, Scan, Scanner};
@@ -359,6 +359,10 @@ impl Run<'_> {
         let Ok(scanner) = scanned(request) else { return };
         let args = scanner.args(request);
         if table::find(args.name()).is_some_and(|(_, command)| self.subscribe_together(command, args)) {
+            return;
+        }
+        if table::find(args.name()).is_some_and(|(_, it)| matches!(it.handler, Handler::Node(NodeCommand::Wait))) {
+            self.wait_together(args);
             return;
         }
         let (view, worker) = (self.view, self.worker);

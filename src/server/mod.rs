@@ -1,5 +1,6 @@
 //! Listeners, connections, the batch, dispatch, the two faces, and the HTTP side.
 
+pub mod acknowledged;
 pub mod across;
 pub mod admin;
 pub mod batch;

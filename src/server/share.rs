@@ -15,6 +15,7 @@ use crate::commands::spec::NodeCommand;
 use crate::protocol::{Args, Reply};
 use crate::replication::coordinator::{View, Waits};
 use crate::replication::routing::Quorum;
+use crate::server::acknowledged;
 use crate::server::confirm::by_slot;
 use crate::server::worker::Worker;
 use crate::store::Effects;
@@ -113,6 +114,7 @@ impl Share<'_> {
                 self.flush(Some(self.db), waits);
                 out.ok();
             }
+            NodeCommand::Wait => acknowledged::answer(self.view, args, out)?,
             _ => return Ok(false),
         }
         Ok(true)

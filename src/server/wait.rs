@@ -105,7 +105,7 @@ impl Job {
                 Ok(())
             }
             Handler::Node(NodeCommand::Config) => self.set_events(command, args, out).await,
-            Handler::Node(NodeCommand::Wait) => self.wait(args, out),
+            Handler::Node(NodeCommand::Wait) => self.wait(args, out).await,
             Handler::Node(NodeCommand::Consistency) => self.consistency(args, out),
             Handler::Node(_) => Err(not_there_yet(command)),
             Handler::Keys(_) | Handler::FanOut(..) => self.on_keys(command, request, out).await,
@@ -277,22 +277,6 @@ impl Job {
         let mut reply = Vec::new();
         batch.finish(&mut reply);
         reply
-    }
-
-    /// WAIT: every write of this connection was confirmed by W nodes before it was answered.
-    fn wait(&self, args: Args<'_>, out: &mut Vec<u8>) -> Result<(), CommandError> {
-        let wanted = parse_i64(args.get(1).unwrap_or_default()).ok_or(CommandError::NotInteger)?;
-        let timeout = parse_i64(args.get(2).unwrap_or_default())
-            .ok_or(CommandError::text("ERR timeout is not an integer or out of range"))?;
-        if timeout < 0 {
-            return Err(CommandError::text("ERR timeout is negative"));
-        }
-        let view = self.worker.shared.view.load();
-        let settings = self.worker.shared.node.config.settings();
-        let confirmed = quorum_of(&settings, self.talk.consistency, &view).write as i64 - 1;
-        let _ = wanted;
-        Reply::new(out, self.talk.session.proto).int(confirmed);
-        Ok(())
     }
 
     /// RONDO.CONSISTENCY [R n] [W n] [STRICT|SLOPPY].

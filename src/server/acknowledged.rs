@@ -1,0 +1,171 @@
+//! WAIT: how many replicas hold what this connection has written.
+//!
+//! On its lanes a node cannot tell one connection's writes from another's. So WAIT asks every node that coordinates slots
+//! for its [`marks`], the last frame on each lane at that moment, and then how many replicas hold everything up to them
+//! ([`held`]): of each set of roles the fewest. That is never more than what is true of the connection's own writes, and no
+//! less once the lanes have moved on. A node that does not answer any more counts with what every answered write had: W.
+//!
+//! As in Redis the reply may exceed what was asked for. A replica that had missed
+//! something counts when it has been handed all of it.
+
+use std::collections::HashMap;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use crate::base::wire::{Reader, WireError, put_u16, put_u64};
+use crate::commands::CommandError;
+use crate::peer::lane::Fate as FrameFate;
+use crate::peer::registry::Peer;
+use crate::protocol::client::{Value, encode_command};
+use crate::protocol::{Args, Reply, parse_i64};
+use crate::replication::coordinator::View;
+use crate::server::dispatch::Run;
+use crate::server::forward::{Call, Fate, ask};
+use crate::server::settings::quorum_of;
+use crate::server::wait::{Job, decoded};
+
+/// Between two looks, growing from the one to the other.
+const LOOK_MIN: Duration = Duration::from_millis(1);
+const LOOK_MAX: Duration = Duration::from_millis(20);
+
+/// The questions that nodes ask each other in WAIT's name: for marks, and how many replicas hold all up to them.
+const MARKS: &[u8] = b"MARKS";
+const HELD: &[u8] = b"HELD";
+
+/// A node's answer to another node's WAIT.
+pub fn answer(view: &View, args: Args<'_>, out: &mut Reply<'_>) -> Result<(), CommandError> {
+    match args.get(1) {
+        Some(MARKS) => out.bulk(&marks(view)),
+        Some(HELD) => {
+            let held = held(view, args.get(2).unwrap_or_default()).map_err(|_| CommandError::Syntax)?;
+            out.int(held as i64);
+        }
+        _ => return Err(CommandError::Syntax),
+    }
+    Ok(())
+}
+
+/// The last frame on every lane: `[node u64][lanes u16][number u64 ...]` for each peer.
+fn marks(view: &View) -> Vec<u8> {
+    let mut out = Vec::new();
+    for peer in view.peers.iter().flatten() {
+        put_u64(&mut out, peer.id.short());
+        put_u16(&mut out, peer.lanes.len() as u16);
+        peer.lanes.iter().for_each(|lane| put_u64(&mut out, lane.last()));
+    }
+    out
+}
+
+/// How many replicas, beside this node, hold everything up to `marks`: the fewest of all slots that it coordinates.
+fn held(view: &View, marks: &[u8]) -> Result<usize, WireError> {
+    let mut numbers: HashMap<u64, Vec<u64>> = HashMap::new();
+    let mut reader = Reader::new(marks);
+    while !reader.is_empty() {
+        let node = reader.u64()?;
+        let lanes = (0..reader.u16()?).map(|_| reader.u64()).collect::<Result<_, _>>()?;
+        numbers.insert(node, lanes);
+    }
+    let holds_all = |at: &u16| {
+        let Some(Some(peer)) = view.peers.get(usize::from(*at)) else { return false };
+        let marked = numbers.get(&peer.id.short()).into_iter().flatten();
+        peer.has_caught_up() && peer.lanes.iter().zip(marked).all(|(lane, mark)| lane.fate(*mark) != FrameFate::Pending)
+    };
+    let own = view.roles.groups.iter().filter(|group| group.coordinator == Some(view.me));
+    let fewest = own.map(|group| group.targets.iter().filter(|at| holds_all(at)).count()).min();
+    Ok(fewest.unwrap_or(usize::MAX).min(view.replicas.saturating_sub(1)))
+}
+
+impl Run<'_> {
+    /// WAIT inside MULTI: nothing is waited for, and the reply goes out when W nodes hold what was written.
+    pub(super) fn wait_together(&mut self, args: Args<'_>) {
+        match wishes(args) {
+            Ok(_) => {
+                let held = self.quorum.write as i64 - 1;
+                self.reply().int(held);
+            }
+            Err(error) => self.fail(&error.to_string()),
+        }
+    }
+}
+
+impl Job {
+    /// WAIT numreplicas timeout.
+    pub(super) async fn wait(&mut self, args: Args<'_>, out: &mut Vec<u8>) -> Result<(), CommandError> {
+        let (wanted, timeout) = wishes(args)?;
+        let began = Instant::now();
+        let view = self.worker.shared.view.load_full();
+        let own = marks(&view);
+        let others = self.marks_elsewhere(&view).await;
+        let mut pause = LOOK_MIN;
+        loop {
+            let held = self.held_everywhere(&own, &others).await;
+            let left = timeout.map(|timeout| timeout.saturating_sub(began.elapsed()));
+            if held >= wanted || left == Some(Duration::ZERO) {
+                Reply::new(out, self.talk.session.proto).int(held);
+                return Ok(());
+            }
+            tokio::time::sleep(left.map_or(pause, |left| left.min(pause))).await;
+            pause = (pause * 2).min(LOOK_MAX);
+        }
+    }
+
+    /// The other coordinators with their marks; none for one that does not answer. On the cluster face a client writes to
+    /// each node itself.
+    async fn marks_elsewhere(&self, view: &View) -> Vec<(Arc<Peer>, Option<Vec<u8>>)> {
+        let is_alone = view.is_solo || self.talk.session.cluster_face;
+        let at = if is_alone { Default::default() } else { view.coordinators() };
+        let peers: Vec<_> = at.iter().filter_map(|at| view.peers.get(usize::from(*at))?.clone()).collect();
+        let calls: Vec<_> = peers.iter().map(|peer| self.ask_of_acknowledgements(peer, MARKS, b"0")).collect();
+        let mut marked = Vec::new();
+        for (peer, call) in peers.into_iter().zip(calls) {
+            let marks = match value_of(call.answer().await) {
+                Some(Value::Bulk(marks)) => Some(marks.to_vec()),
+                _ => None,
+            };
+            marked.push((peer, marks));
+        }
+        marked
+    }
+
+    async fn held_everywhere(&self, own: &[u8], others: &[(Arc<Peer>, Option<Vec<u8>>)]) -> i64 {
+        let view = self.worker.shared.view.load_full();
+        let quorum = quorum_of(&self.worker.shared.node.config.settings(), self.talk.consistency, &view);
+        let at_least = quorum.write as i64 - 1;
+        let calls: Vec<_> = others
+            .iter()
+            .map(|(peer, marks)| marks.as_ref().map(|marks| self.ask_of_acknowledgements(peer, HELD, marks)))
+            .collect();
+        let mut fewest = held(&view, own).map_or(at_least, |held| held as i64);
+        for call in calls {
+            let answer = match call {
+                Some(call) => value_of(call.answer().await),
+                None => None,
+            };
+            fewest = fewest.min(if let Some(Value::Int(held)) = answer { held } else { at_least });
+        }
+        fewest.max(at_least)
+    }
+
+    fn ask_of_acknowledgements(&self, peer: &Arc<Peer>, what: &[u8], marks: &[u8]) -> Rc<Call> {
+        let mut request = Vec::new();
+        encode_command(&mut request, &[&b"WAIT"[..], what, marks]);
+        self.worker.ask(peer, ask::LOCAL, self.talk.session.db, &request)
+    }
+}
+
+fn value_of(fate: Fate) -> Option<Value> {
+    match fate {
+        Fate::Replied(reply) => decoded(&reply).ok(),
+        _ => None,
+    }
+}
+
+/// The number of replicas and the time to wait for them; `None` for as long as it takes.
+fn wishes(args: Args<'_>) -> Result<(i64, Option<Duration>), CommandError> {
+    let wanted = parse_i64(args.get(1).unwrap_or_default()).ok_or(CommandError::NotInteger)?;
+    let timeout = parse_i64(args.get(2).unwrap_or_default())
+        .ok_or(CommandError::text("ERR timeout is not an integer or out of range"))?;
+    let timeout_ms = u64::try_from(timeout).map_err(|_| CommandError::text("ERR timeout is negative"))?;
+    Ok((wanted, (timeout_ms != 0).then(|| Duration::from_millis(timeout_ms))))
+}
