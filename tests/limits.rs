@@ -1,4 +1,4 @@
-//! What clients may do to a node's memory: lengths that are only announced, idle connections.
+//! What clients may do to a node's memory: lengths that are only announced, idle connections, replies that nobody reads.
 //!
 //! Growth is read from the process itself, and the bounds are wide: they tell a bounded buffer from one that is not.
 
@@ -9,7 +9,7 @@ use std::io::Write;
 use std::net::{SocketAddr, TcpStream};
 use std::time::Duration;
 
-use support::client::Client;
+use support::client::{Client, encode};
 use support::cluster::{Cluster, Node};
 
 const MB: usize = 1 << 20;
@@ -83,4 +83,46 @@ fn may_open(files: usize) -> bool {
         libc::getrlimit(libc::RLIMIT_NOFILE, &raw mut now) == 0
             && (now.rlim_cur >= wanted.rlim_cur || libc::setrlimit(libc::RLIMIT_NOFILE, &raw const wanted) == 0)
     }
+}
+
+#[test]
+fn replies_that_nobody_reads_are_bounded() {
+    let cluster = Cluster::start(1, &[]);
+    // 4 GB are asked for; a connection keeps a reply or two above the megabyte at which it stops.
+    insist_on_bounded_replies(&cluster, 20, 8 * MB);
+}
+
+#[test]
+fn replies_of_other_nodes_that_nobody_reads_are_bounded() {
+    let cluster = Cluster::start(3, &[]);
+    // Two of the nodes have to ask the third. A connection's first requests are sent before it knows how large replies are.
+    insist_on_bounded_replies(&cluster, 2, 150 * MB);
+}
+
+/// `count` clients of each node ask for 2,000 replies of a megabyte each, read none, and make no node grow by more than
+/// `bytes_max` each. Whoever reads at last gets a reply to each; a busy machine may refuse some.
+fn insist_on_bounded_replies(cluster: &Cluster, count: usize, bytes_max: usize) {
+    const REPLIES: usize = 2_000;
+    let mut setter = cluster.nodes[0].client();
+    assert!(!setter.call(&[&b"SET"[..], b"large", &vec![b'v'; MB]]).is_error());
+    let before: Vec<usize> = cluster.nodes.iter().map(resident).collect();
+    let mut held = Vec::new();
+    for node in cluster.nodes.iter().cycle().take(count * cluster.nodes.len()) {
+        let mut client = node.client();
+        let mut requests = Vec::new();
+        (0..REPLIES).for_each(|_| encode(&mut requests, &["GET", "large"]));
+        client.send(&requests).expect("the node reads");
+        held.push(client);
+    }
+    std::thread::sleep(Duration::from_secs(2));
+    for (node, before) in cluster.nodes.iter().zip(before) {
+        insist_on_growth_below(node, before, count * bytes_max, "clients that read nothing");
+    }
+    let last = held.last_mut().expect("a client");
+    let is_refusal = |text: &str| cluster.nodes.len() > 1 && text.starts_with("CLUSTERDOWN");
+    let texts: Vec<String> =
+        (0..100).filter_map(|_| last.receive().expect("a reply for every request").text()).collect();
+    let values = texts.iter().filter(|text| text.len() == MB).count();
+    let others: Vec<&String> = texts.iter().filter(|text| text.len() != MB && !is_refusal(text)).collect();
+    assert!(values > 0 && others.is_empty(), "{values} values, and {others:?}");
 }

@@ -451,8 +451,12 @@ mod tests {
     }
 
     fn delta(sender: &Store, member: &[u8]) -> Vec<u8> {
+        delta_at(sender, member, NOW_MS)
+    }
+
+    fn delta_at(sender: &Store, member: &[u8], now_ms: u64) -> Vec<u8> {
         let mut effects = Effects::default();
-        let mut keys = sender.lock(slot_of(b"k"), 0, NOW_MS, &mut effects);
+        let mut keys = sender.lock(slot_of(b"k"), 0, now_ms, &mut effects);
         keys.write(b"k", Mutation::AddMember { member });
         keys.take_deltas().split_off(4)
     }
@@ -482,6 +486,20 @@ mod tests {
             at += len;
         }
         kinds
+    }
+
+    #[test]
+    fn a_stamp_too_far_ahead_is_refused_whether_it_comes_as_a_delta_or_as_a_state() {
+        let (sender, mut replica) = pair();
+        take(&mut replica, Kind::Delta, &delta_at(&sender, b"a", NOW_MS + SKEW_MS_MAX));
+        assert_eq!((answers(&mut replica), replica.acked), (vec![Kind::Ack], 1), "as far as a clock may be ahead");
+        take(&mut replica, Kind::Delta, &delta_at(&sender, b"b", NOW_MS + SKEW_MS_MAX + 1));
+        take(&mut replica, Kind::State, &state(&sender, 2));
+        assert_eq!((answers(&mut replica), replica.acked), (vec![Kind::Refused, Kind::Refused], 1));
+        assert_eq!(replica.store.clock.latest(NOW_MS).ms(), NOW_MS + SKEW_MS_MAX, "our clock follows neither");
+        let table = replica.store.table(slot_of(b"k"));
+        let held = table.find(Name { db: 0, key: b"k", hash: hash_name(0, b"k") }).expect("the first was applied");
+        assert_eq!(held.dot().hlc.ms(), NOW_MS + SKEW_MS_MAX, "nothing of what was refused is here");
     }
 
     #[test]

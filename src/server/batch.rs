@@ -112,6 +112,10 @@ pub struct Batch {
     patches: Vec<(Place, Span)>,
     patched: Vec<u8>,
     places: u32,
+    /// Requests left to other nodes.
+    pub forwarded: usize,
+    /// The bytes of the largest reply that another node has given.
+    pub largest_answer: usize,
     /// When the batch's bytes were read.
     pub started: Instant,
     /// Commands by latency class.
@@ -143,6 +147,8 @@ impl Batch {
             patches: Vec::new(),
             patched: Vec::new(),
             places: 0,
+            forwarded: 0,
+            largest_answer: 0,
             started,
             answered: [0; 3],
             forward_failures: 0,
@@ -190,6 +196,7 @@ impl Batch {
     /// Leaves a place for a reply that `target` will give. Requests for one target go together; those for one node stay
     /// in their order.
     pub fn leave_hole(&mut self, target: Option<Target>, ask: Ask, is_idempotent: bool) {
+        self.forwarded += 1;
         let reply = self.place(self.out.len());
         let hole = Hole { reply, ask, is_idempotent, is_silent: false };
         let peer = |target: Option<Target>| target.map(|target| target.peer);
@@ -281,6 +288,7 @@ impl Batch {
                 let Some(hole) = holes.next() else { break };
                 match part {
                     Some(span) => {
+                        self.largest_answer = self.largest_answer.max(span.len());
                         let span = Span { from: base + span.start as u32, to: base + span.end as u32 };
                         self.patches.extend((!hole.is_silent).then_some((hole.reply, span)));
                     }

@@ -4,8 +4,10 @@
 //! [`HELD_MAX`] batches, and the connection reads on meanwhile. A request that must wait in the middle is run alone, when
 //! all before it is answered, and nothing behind it starts before it ends.
 //!
-//! What a client can make grow is bounded: unread replies by `client-output-buffer-limit`, the request by the scanner's
-//! limits, batches by [`HELD_MAX`] and by what one read brings.
+//! What a client can make grow is bounded: unread replies by [`OUTPUT_PAUSE_BYTES`], at which nothing more is run until
+//! they are sent, and by `client-output-buffer-limit`; the request by the scanner's limits, batches by [`HELD_MAX`] and
+//! by what one read brings. Other nodes are asked for no more at a time than would be [`FORWARDED_BYTES_MAX`] if all
+//! replies were as large as the largest of late; only a connection's first large ones can take it beyond that.
 
 use std::collections::VecDeque;
 use std::future::Future;
@@ -36,8 +38,15 @@ use crate::server::worker::Worker;
 
 /// Most batches that may be held for replicas before the connection stops reading.
 const HELD_MAX: usize = 16;
-/// Replies unsent above which the connection stops reading.
+/// Replies unsent above which the connection stops reading and running: many large values may be asked for in few bytes.
 const OUTPUT_PAUSE_BYTES: usize = 1 << 20;
+/// What the replies that other nodes owe the connection may come to.
+const FORWARDED_BYTES_MAX: usize = 4 << 20;
+/// Most requests that may be with other nodes, however small their replies are.
+const FORWARDED_MAX: usize = 256;
+/// The largest reply that is expected of another node before any has come: few requests are sent at first, twice as many
+/// in each next batch.
+const FIRST_ANSWER_BYTES: usize = 256 << 10;
 /// How long a request may be asked for again before its client is told.
 const AGAIN_MAX: Duration = Duration::from_secs(2);
 /// What a client reads when that time is over.
@@ -75,6 +84,8 @@ pub struct Connection {
     alone: Option<Vec<u8>>,
     waiting: Option<Pin<Box<Waiting>>>,
     is_eof: bool,
+    /// The bytes of the largest reply that another node has given of late.
+    answer_bytes: usize,
 }
 
 /// Why a connection ended.
@@ -103,6 +114,7 @@ impl Connection {
             alone: None,
             waiting: None,
             is_eof: false,
+            answer_bytes: FIRST_ANSWER_BYTES,
         }
     }
 
@@ -143,7 +155,14 @@ impl Connection {
 
     fn may_read(&self) -> bool {
         let blocked = self.alone.is_some() || self.waiting.is_some() || self.talk.session.closing || self.is_eof;
-        !blocked && self.held.len() < HELD_MAX && self.output.len() < OUTPUT_PAUSE_BYTES
+        let unsent_bytes = || self.output.len() + self.held.iter().map(|batch| batch.out.len()).sum::<usize>();
+        !blocked && self.held.len() < HELD_MAX && unsent_bytes() < OUTPUT_PAUSE_BYTES && self.forwards_left() > 0
+    }
+
+    /// How many more requests may be sent to other nodes.
+    fn forwards_left(&self) -> usize {
+        let most = (FORWARDED_BYTES_MAX / self.answer_bytes.max(1)).clamp(1, FORWARDED_MAX);
+        most.saturating_sub(self.held.iter().map(|batch| batch.forwarded).sum())
     }
 
     /// Takes messages of subscriptions over into the output; true when there were some. None come between a request that
@@ -202,7 +221,7 @@ impl Connection {
     /// Reads once and runs everything that is whole; true when something was read or run.
     fn read(&mut self, cx: &mut Context<'_>) -> std::io::Result<bool> {
         if !self.input.is_empty() && self.scanner.missing_bytes() == 0 {
-            // Left over from before a request that had to be alone.
+            // Left over from before a request that had to be alone, or from behind large replies.
             let input = std::mem::take(&mut self.input);
             let before = input.len();
             self.run_input(&input);
@@ -227,7 +246,8 @@ impl Connection {
         Ok(true)
     }
 
-    /// Runs every whole request of `input` as one batch and keeps the rest.
+    /// Runs the whole requests of `input` as one batch and keeps the rest: what is not whole, what has to be alone, and
+    /// what comes behind [`OUTPUT_PAUSE_BYTES`] of replies or as many requests as other nodes may be asked.
     fn run_input(&mut self, input: &[u8]) {
         let worker = self.worker.clone();
         let view = worker.shared.view.load();
@@ -256,6 +276,8 @@ impl Connection {
     fn run_requests(&mut self, input: &[u8], view: &View, batch: &mut Batch) -> usize {
         let worker = self.worker.clone();
         let mut window = worker.window.borrow_mut();
+        let forwards_left = self.forwards_left();
+        let is_full = |batch: &Batch| batch.out.len() >= OUTPUT_PAUSE_BYTES || batch.forwarded >= forwards_left;
         let mut used = 0;
         loop {
             let is_known = self.talk.session.authenticated;
@@ -284,7 +306,7 @@ impl Connection {
                 if run.session.closing {
                     return input.len();
                 }
-                if run.session.authenticated != is_known {
+                if run.session.authenticated != is_known || is_full(run.batch) {
                     stopped_at = Some(end);
                     break;
                 }
@@ -292,7 +314,7 @@ impl Connection {
             if let Some(end) = stopped_at {
                 self.scanner.restart();
                 used += end;
-                if self.alone.is_some() {
+                if self.alone.is_some() || is_full(batch) {
                     return used;
                 }
                 continue;
@@ -337,6 +359,9 @@ impl Connection {
             }
             if let Some(batch) = self.held.pop_front() {
                 note_answered(&self.worker, &batch);
+                if batch.forwarded > 0 {
+                    self.answer_bytes = batch.largest_answer.max(self.answer_bytes / 2);
+                }
                 batch.finish(&mut self.output);
                 progress = true;
             }

@@ -83,14 +83,11 @@ impl Worker {
         }
     }
 
-    /// A cheap random number: xorshift64 (Marsaglia 2003).
+    /// A cheap random number.
     pub fn draw(&self) -> usize {
-        let mut x = self.draw.get();
-        x ^= x << 13;
-        x ^= x >> 7;
-        x ^= x << 17;
-        self.draw.set(x);
-        x as usize
+        let next = xorshift(self.draw.get());
+        self.draw.set(next);
+        next as usize
     }
 
     /// Asks a peer, over this worker's link to it, which is opened at the first question.
@@ -152,6 +149,35 @@ impl Worker {
         });
         for peer in view.peers.iter().flatten() {
             peer.lanes.iter().for_each(crate::peer::lane::Lane::flush);
+        }
+    }
+}
+
+/// The number after `x`, which is not 0, in a sequence that passes for random: xorshift64 (Marsaglia 2003).
+fn xorshift(mut x: u64) -> u64 {
+    x ^= x << 13;
+    x ^= x >> 7;
+    x ^ x << 17
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Who confirms a read is picked by a draw. If draws alternated, keys that are read in turn would always have the same
+    /// confirmer each, and a load that repeats would overload some.
+    #[test]
+    fn draws_do_not_fall_into_step_with_requests_that_come_in_turn() {
+        for seed in [1, 2, 0xffff_0000_0000, u64::MAX] {
+            let draws: Vec<u64> =
+                std::iter::successors(Some(seed), |x| Some(xorshift(*x))).skip(20).take(4_000).collect();
+            for (period, nodes) in (1..=8).flat_map(|period| (2..=6).map(move |nodes| (period, nodes))) {
+                for node in 0..nodes {
+                    let times = draws.iter().step_by(period).filter(|draw| **draw % nodes == node).count();
+                    let fair = draws.len() / period / nodes as usize;
+                    assert!((fair / 2..fair * 2).contains(&times), "{times} of {fair}: {seed} {period} {nodes}");
+                }
+            }
         }
     }
 }
