@@ -7,7 +7,9 @@ use std::net::TcpStream;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::mpsc::sync_channel;
 
+use tokio::runtime::{Builder, LocalOptions};
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 
 use crate::peer::handshake::Hello;
@@ -68,15 +70,21 @@ pub fn start(count: usize, shared: &Arc<Shared>, pulse: &Arc<Pulse>) -> std::io:
         let (sender, receiver) = unbounded_channel();
         let load = Arc::new(AtomicUsize::new(0));
         let (shared, pulse, own_load) = (shared.clone(), pulse.clone(), load.clone());
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        let (report, built) = sync_channel(1);
         std::thread::Builder::new().name(format!("worker-{index}")).spawn(move || {
-            let local = tokio::task::LocalSet::new();
-            local.block_on(&runtime, async move {
+            // A runtime of tasks that never leave their thread, which is where it has to be made.
+            let runtime = match Builder::new_current_thread().enable_all().build_local(LocalOptions::default()) {
+                Ok(runtime) => runtime,
+                Err(error) => return drop(report.send(Err(error))),
+            };
+            drop(report.send(Ok(())));
+            runtime.block_on(async move {
                 let worker = Rc::new(Worker::new(index, shared));
                 tokio::task::spawn_local(async move { pulse.beat(index).await });
                 serve(worker, receiver, own_load).await;
             });
         })?;
+        built.recv().map_err(std::io::Error::other)??;
         senders.push((sender, load));
     }
     Ok(Workers { senders })

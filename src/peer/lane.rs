@@ -207,7 +207,10 @@ impl Lane {
         }
         // Batches come in order, so this nearly always goes to the end.
         let at = state.waiters.iter().rposition(|(other, _)| *other <= number).map_or(0, |at| at + 1);
-        state.waiters.insert(at, (number, waker.clone()));
+        let is_known = |(other, known): &(u64, Waker)| *other == number && known.will_wake(waker);
+        if !at.checked_sub(1).and_then(|before| state.waiters.get(before)).is_some_and(is_known) {
+            state.waiters.insert(at, (number, waker.clone()));
+        }
     }
 
     /// Notes that the replica did not confirm the read verified by frame `number`.
@@ -433,6 +436,26 @@ mod tests {
         assert!(lane.set_pace(Pace::Slow) && flag.0.load(Ordering::Relaxed));
         assert!(lane.is_slow() && !lane.is_stalled() && lane.is_open());
         assert_eq!(put(&lane, "kept"), Some(2));
+    }
+
+    #[test]
+    fn who_looks_often_waits_once() {
+        struct Count(AtomicUsize);
+        impl std::task::Wake for Count {
+            fn wake(self: std::sync::Arc<Self>) {
+                self.0.fetch_add(1, Ordering::Relaxed);
+            }
+        }
+        let lane = Lane::new(1 << 20);
+        lane.open();
+        assert!(put(&lane, "a").is_some() && put(&lane, "b").is_some());
+        let count = std::sync::Arc::new(Count(AtomicUsize::new(0)));
+        let waker = count.clone().into();
+        [1, 2, 2, 2].into_iter().for_each(|number| lane.wait_for(number, &waker));
+        lane.ack(1);
+        assert_eq!(count.0.load(Ordering::Relaxed), 1);
+        lane.ack(2);
+        assert_eq!(count.0.load(Ordering::Relaxed), 2);
     }
 
     #[test]

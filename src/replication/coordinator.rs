@@ -463,6 +463,12 @@ fn pick_confirmers(view: &View, group: &Group, slot: Slot, need: usize, draw: us
     let count = group.confirmers.len();
     let first = draw.checked_rem(count).unwrap_or_default();
     let is_slow = |at: &u16| view.peer(*at).and_then(|peer| peer.lane_of(slot)).is_none_or(Lane::is_slow);
+    if let (1, [one, other]) = (need, group.confirmers.as_slice()) {
+        // By far the most frequent case, and on the path of every read.
+        let (one, other) = if first == 0 { (one, other) } else { (other, one) };
+        let chosen = if is_slow(one) && !is_slow(other) { other } else { one };
+        return (SmallVec::from_slice(&[*chosen]), !is_slow(one) && !is_slow(other));
+    }
     let mut prompt: SmallVec<[u16; 4]> = SmallVec::new();
     let mut slow: SmallVec<[u16; 4]> = SmallVec::new();
     for at in group.confirmers.iter().cycle().skip(first).take(count) {

@@ -154,7 +154,7 @@ impl Replica {
             spots().for_each(|spot| store.prefetch_index(spot));
             spots().for_each(|spot| store.prefetch_entry(spot));
             for (frame, spot) in &window {
-                self.take(*frame, *spot, now_ms, is_warm).map_err(invalid)?;
+                self.take(&store, *frame, *spot, now_ms, is_warm).map_err(invalid)?;
             }
             if window.len() < WINDOW_FRAMES_MAX {
                 break;
@@ -180,16 +180,23 @@ impl Replica {
     }
 
     /// Does what one frame says.
-    fn take(&mut self, frame: Frame<'_>, spot: Option<Spot>, now_ms: u64, is_warm: bool) -> Result<(), WireError> {
+    fn take(
+        &mut self,
+        store: &Store,
+        frame: Frame<'_>,
+        spot: Option<Spot>,
+        now_ms: u64,
+        is_warm: bool,
+    ) -> Result<(), WireError> {
         self.received += 1;
         match (frame.kind, spot) {
-            (Kind::Delta | Kind::StrictDelta, Some(spot)) => self.delta(frame, spot, now_ms),
+            (Kind::Delta | Kind::StrictDelta, Some(spot)) => self.delta(store, frame, spot, now_ms),
             (Kind::Verify | Kind::StrictVerify, Some(_)) if !is_warm => {
                 self.refuse(Refusal::Warming);
                 Ok(())
             }
-            (Kind::Verify | Kind::StrictVerify, Some(spot)) => self.verify(frame, spot, now_ms),
-            (Kind::State, _) => self.state(frame.body, now_ms),
+            (Kind::Verify | Kind::StrictVerify, Some(spot)) => self.verify(store, frame, spot, now_ms),
+            (Kind::State, _) => self.state(store, frame.body, now_ms),
             (Kind::Heartbeat, _) => Ok(()),
             (Kind::Promise, _) => self.promise(frame.body, now_ms),
             (Kind::Digest, _) => self.digest(frame.body),
@@ -246,8 +253,7 @@ impl Replica {
         put_frame(&mut self.out, Kind::Declined, |out| declined.put(out));
     }
 
-    fn delta(&mut self, frame: Frame<'_>, spot: Spot, now_ms: u64) -> Result<(), WireError> {
-        let store = self.store.clone();
+    fn delta(&mut self, store: &Store, frame: Frame<'_>, spot: Spot, now_ms: u64) -> Result<(), WireError> {
         let delta = Delta::decode(&mut Reader::new(frame.body), self.sender, &store.actors)?;
         if store.clock.observe(delta.version.dot.hlc, now_ms).is_err() {
             self.refuse(Refusal::Skew);
@@ -276,8 +282,7 @@ impl Replica {
         Ok(())
     }
 
-    fn verify(&mut self, frame: Frame<'_>, spot: Spot, now_ms: u64) -> Result<(), WireError> {
-        let store = self.store.clone();
+    fn verify(&mut self, store: &Store, frame: Frame<'_>, spot: Spot, now_ms: u64) -> Result<(), WireError> {
         let verify = Verify::read(frame.body, self.sender, &store.actors)?;
         let KeyRef { slot, db, key } = verify.name;
         let table = store.table(slot);
@@ -302,8 +307,7 @@ impl Replica {
         Ok(())
     }
 
-    fn state(&mut self, body: &[u8], now_ms: u64) -> Result<(), WireError> {
-        let store = self.store.clone();
+    fn state(&mut self, store: &Store, body: &[u8], now_ms: u64) -> Result<(), WireError> {
         let mut reader = Reader::new(body);
         let resolves = reader.u64()?;
         let KeyRef { slot, db, key } = KeyRef::read(&mut reader)?;
@@ -475,7 +479,8 @@ mod tests {
 
     fn take(replica: &mut Replica, kind: Kind, body: &[u8]) {
         let frame = Frame { kind, body };
-        replica.take(frame, spot_of(&frame), NOW_MS, true).expect("a frame that makes sense");
+        let store = replica.store.clone();
+        replica.take(&store, frame, spot_of(&frame), NOW_MS, true).expect("a frame that makes sense");
         replica.acknowledge();
     }
 

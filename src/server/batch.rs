@@ -156,6 +156,20 @@ impl Batch {
         }
     }
 
+    /// Nothing of it but the memory in which replies and requests were.
+    pub fn emptied(self) -> Batch {
+        let Batch { mut out, mut pending, mut requests, started, .. } = self;
+        out.clear();
+        pending.clear();
+        requests.clear();
+        Batch { out, pending, requests, ..Batch::new(started) }
+    }
+
+    /// Bytes of memory that it holds for the next one.
+    pub fn spare_bytes(&self) -> usize {
+        self.out.capacity() + self.requests.capacity() + self.pending.capacity() * size_of::<Pending>()
+    }
+
     /// True when the replies may go out as they are.
     pub fn is_settled(&self) -> bool {
         self.waits.is_empty() && self.questions.is_empty()
@@ -262,19 +276,16 @@ impl Batch {
     }
 
     fn poll_holes(&mut self, cx: &Context<'_>, again: &mut Vec<Again>) -> bool {
-        if self.questions.is_empty() {
-            return true;
-        }
-        let mut waiting = Vec::new();
-        for question in std::mem::take(&mut self.questions) {
-            let fate = question.call.as_ref().map_or(Fate::NotRun, |call| call.poll(cx));
-            if fate == Fate::Waiting {
-                waiting.push(question);
-                continue;
+        let mut at = 0;
+        while let Some(question) = self.questions.get(at) {
+            match question.call.as_ref().map_or(Fate::NotRun, |call| call.poll(cx)) {
+                Fate::Waiting => at += 1,
+                fate => {
+                    let holes = self.questions.remove(at).holes;
+                    self.fill(holes, fate, again);
+                }
             }
-            self.fill(question.holes, fate, again);
         }
-        self.questions = waiting;
         self.questions.is_empty()
     }
 
@@ -317,7 +328,8 @@ impl Batch {
         let waits = std::mem::take(&mut self.waits);
         let unknown = |place: usize| waits.get(place).is_some_and(|wait| wait.outcome() == Outcome::Broken);
         let any_unknown = waits.iter().any(|wait| wait.outcome() == Outcome::Broken);
-        for pending in std::mem::take(&mut self.pending) {
+        let mut all = std::mem::take(&mut self.pending);
+        for pending in all.drain(..) {
             match pending.read {
                 Some((number, ask)) => {
                     let wait = waits.get(pending.wait);
@@ -332,10 +344,15 @@ impl Batch {
                 None => {}
             }
         }
+        self.pending = all;
     }
 
-    /// Appends the replies with everything put in its place.
-    pub fn finish(mut self, to: &mut Vec<u8>) {
+    /// Appends the replies with everything put in its place. The batch is over then.
+    pub fn finish(&mut self, to: &mut Vec<u8>) {
+        if to.is_empty() && self.patches.is_empty() {
+            // The usual case: the batch's own buffer is the output.
+            return std::mem::swap(to, &mut self.out);
+        }
         self.sort_patches();
         self.write(0..self.out.len(), to);
     }

@@ -121,11 +121,21 @@ impl Connection {
     /// Serves the client until it leaves, is closed, or breaks a rule.
     pub async fn serve(mut self) {
         let client = self.client.clone();
-        tokio::select! {
-            end = std::future::poll_fn(|cx| self.poll(cx)) => {
-                if let End::Io = end { tracing::debug!(client = client.id, "connection broke") }
+        let mut killed = std::pin::pin!(client.killed());
+        let mut is_watching = false;
+        let serve = std::future::poll_fn(|cx| {
+            if let Poll::Ready(end) = self.poll(cx) {
+                return Poll::Ready(Some(end));
             }
-            () = client.killed() => {}
+            // A task's waker stays the same, so that it has to be left there only once.
+            let is_killed = match std::mem::replace(&mut is_watching, true) {
+                false => killed.as_mut().poll(cx).is_ready(),
+                true => client.is_killed(),
+            };
+            if is_killed { Poll::Ready(None) } else { Poll::Pending }
+        });
+        if let Some(End::Io) = serve.await {
+            tracing::debug!(client = client.id, "connection broke");
         }
     }
 
@@ -133,8 +143,10 @@ impl Connection {
         loop {
             let mut progress = self.poll_held(cx);
             progress |= self.poll_alone(cx);
-            match self.take_mail(cx).and_then(|took| Ok(took | self.write(cx)?)) {
-                Ok(wrote) => progress |= wrote,
+            let was_full = self.output.len() >= OUTPUT_PAUSE_BYTES;
+            match self.take_mail(cx).and_then(|took| Ok((took, self.write(cx)?))) {
+                // What is below looks at the output after it was written; only mail has to be looked for again.
+                Ok((took, wrote)) => progress |= took | (wrote && was_full),
                 Err(_) => return Poll::Ready(End::Io),
             }
             let is_idle = self.held.is_empty() && self.alone.is_none() && self.waiting.is_none();
@@ -251,7 +263,7 @@ impl Connection {
     fn run_input(&mut self, input: &[u8]) {
         let worker = self.worker.clone();
         let view = worker.shared.view.load();
-        let mut batch = Batch::new(Instant::now());
+        let mut batch = worker.batch(Instant::now());
         let used = self.run_requests(input, &view, &mut batch);
         if let Some(rest) = input.get(used..).filter(|rest| !rest.is_empty()) {
             self.input.extend_from_slice(rest);
@@ -261,12 +273,8 @@ impl Connection {
         end_turn(&worker, input, batch.started, &self.client);
         if batch.is_settled() && self.held.is_empty() {
             note_answered(&worker, &batch);
-            if self.output.is_empty() {
-                // The usual case: the batch's own buffer is the output.
-                self.output = std::mem::take(&mut batch.out);
-            } else {
-                batch.finish(&mut self.output);
-            }
+            batch.finish(&mut self.output);
+            worker.retire(batch);
         } else {
             self.held.push_back(batch);
         }
@@ -357,12 +365,13 @@ impl Connection {
                 }
                 break;
             }
-            if let Some(batch) = self.held.pop_front() {
+            if let Some(mut batch) = self.held.pop_front() {
                 note_answered(&self.worker, &batch);
                 if batch.forwarded > 0 {
                     self.answer_bytes = batch.largest_answer.max(self.answer_bytes / 2);
                 }
                 batch.finish(&mut self.output);
+                self.worker.retire(batch);
                 progress = true;
             }
         }

@@ -6,8 +6,6 @@
 //!
 //! Nothing in this file waits.
 
-use smallvec::SmallVec;
-
 use crate::base::ids::{Slot, slot_of};
 use crate::base::metrics::{Class, Count};
 use crate::commands::spec::{Command, CommandLimits, Cx, Handler, NodeCommand, flag, slots_of};
@@ -274,9 +272,16 @@ impl<'r> Run<'r> {
         run: KeysFunction,
         request: &Request<'_>,
     ) -> Step {
-        let slots = match request.slot() {
-            Some(slot) => SmallVec::from_slice(&[slot]),
-            None => slots_of(command, request.args),
+        let (one, many);
+        let slots: &[Slot] = match request.slot() {
+            Some(slot) => {
+                one = [slot];
+                &one
+            }
+            None => {
+                many = slots_of(command, request.args);
+                &many
+            }
         };
         // A command without a key can say no more than that.
         let Some(slot) = slots.first().copied().or(Slot::all().next()) else { return Step::Done };
@@ -307,7 +312,7 @@ impl<'r> Run<'r> {
                 return Step::Done;
             }
         }
-        self.run_here(index, command, run, request, &slots);
+        self.run_here(index, command, run, request, slots);
         Step::Done
     }
 

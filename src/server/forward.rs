@@ -117,21 +117,21 @@ pub struct Call {
 }
 
 impl Call {
-    fn new(flags: u8) -> Call {
+    fn new(flags: u8, sent_at: Instant) -> Call {
         let (fate, waker) = (RefCell::new(Fate::Waiting), RefCell::default());
-        Call { fate, waker, sent_at: Instant::now(), flags, is_settled: Cell::new(false) }
+        Call { fate, waker, sent_at, flags, is_settled: Cell::new(false) }
     }
 
     /// A question that nobody could be asked.
     pub fn not_run() -> Rc<Call> {
-        let call = Call::new(0);
+        let call = Call::new(0, Instant::now());
         call.fate.replace(Fate::NotRun);
         Rc::new(call)
     }
 
     /// A question that something on this node will answer with [`Call::settle`].
     pub fn of_our_own() -> Rc<Call> {
-        Rc::new(Call::new(0))
+        Rc::new(Call::new(0, Instant::now()))
     }
 
     /// Takes the answer, to be cut into [`parts`]; `cx` is woken when there is one.
@@ -215,10 +215,11 @@ impl ForwardLink {
         let at = out.len();
         put_u32(&mut out, 0);
         out.extend_from_slice(&[flags, db]);
-        put_u64(&mut out, self.epoch.elapsed().as_millis() as u64);
+        let now = Instant::now();
+        put_u64(&mut out, now.duration_since(self.epoch).as_millis() as u64);
         write(&mut out);
         set_length(&mut out, at);
-        let call = Rc::new(Call::new(flags));
+        let call = Rc::new(Call::new(flags, now));
         self.waiting.borrow_mut().push_back(call.clone());
         self.writer.notify_one();
         call

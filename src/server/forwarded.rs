@@ -142,7 +142,7 @@ impl Forwarded {
 
     fn take(&mut self, question: &Question<'_>, began: Instant) {
         let is_late = self.is_late(question.sent_ms as i64) && question.flags & ask::LOCAL == 0;
-        let mut batch = Batch::new(began);
+        let mut batch = self.worker.batch(began);
         let mut replies = Vec::new();
         let worker = self.worker.clone();
         let view = worker.shared.view.load();
@@ -182,8 +182,9 @@ impl Forwarded {
                     *place = None;
                 }
             }
-            let Some(held) = self.held.pop_front() else { break };
+            let Some(mut held) = self.held.pop_front() else { break };
             held.answer(&mut self.output);
+            self.worker.retire(held.batch);
             progress = true;
         }
         progress
@@ -191,7 +192,7 @@ impl Forwarded {
 }
 
 impl Held {
-    fn answer(mut self, to: &mut Vec<u8>) {
+    fn answer(&mut self, to: &mut Vec<u8>) {
         self.batch.sort_patches();
         let at = to.len();
         put_u32(to, 0);

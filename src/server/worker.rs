@@ -27,6 +27,10 @@ use crate::store::Effects;
 /// How much one read may bring.
 const INPUT_BYTES: usize = 256 << 10;
 
+/// Most batches whose memory is kept for others, and most bytes of each.
+const SPARES_MAX: usize = 32;
+const SPARE_BYTES_MAX: usize = 64 << 10;
+
 /// What all workers share.
 pub struct Shared {
     /// The node.
@@ -62,6 +66,7 @@ pub struct Worker {
     /// Where commands run whose keys have several coordinators.
     pub scratch: Scratch,
     forwards: RefCell<HashMap<NodeId, Rc<ForwardLink>>>,
+    spares: RefCell<Vec<Batch>>,
     draw: std::cell::Cell<u64>,
 }
 
@@ -79,6 +84,7 @@ impl Worker {
             window: RefCell::default(),
             scratch: Scratch::default(),
             forwards: RefCell::default(),
+            spares: RefCell::default(),
             draw: std::cell::Cell::new(rand::random::<u64>() | 1),
         }
     }
@@ -88,6 +94,21 @@ impl Worker {
         let next = xorshift(self.draw.get());
         self.draw.set(next);
         next as usize
+    }
+
+    /// An empty batch.
+    pub fn batch(&self, started: Instant) -> Batch {
+        let mut batch = self.spares.borrow_mut().pop().unwrap_or_else(|| Batch::new(started));
+        batch.started = started;
+        batch
+    }
+
+    /// Takes a batch that is over, for the sake of its memory.
+    pub fn retire(&self, batch: Batch) {
+        let mut spares = self.spares.borrow_mut();
+        if spares.len() < SPARES_MAX && batch.spare_bytes() <= SPARE_BYTES_MAX {
+            spares.push(batch.emptied());
+        }
     }
 
     /// Asks a peer, over this worker's link to it, which is opened at the first question.
