@@ -17,6 +17,7 @@ use hashbrown::HashTable;
 use crate::base::clock::Hlc;
 use crate::base::version::{Actor, Dot};
 use crate::base::wire::{Reader, put_bytes, put_u16, put_u64};
+use crate::store::entry::size_class;
 
 /// When a packed collection becomes a table.
 #[derive(Clone, Copy, Debug)]
@@ -220,8 +221,8 @@ impl Elements {
     /// Bytes of memory on the heap.
     pub fn memory_bytes(&self) -> usize {
         match &self.form {
-            Form::Packed(bytes) => bytes.capacity(),
-            Form::Table(table) => table.allocation_size() + self.boxed_bytes,
+            Form::Packed(bytes) => size_class(bytes.capacity()),
+            Form::Table(table) => size_class(table.allocation_size()) + self.boxed_bytes,
         }
     }
 
@@ -255,7 +256,7 @@ impl PartialEq for Elements {
 }
 
 fn box_bytes(block: &[u8]) -> usize {
-    crate::store::entry::size_class(block.len())
+    size_class(block.len())
 }
 
 fn hash_of(member: &[u8]) -> u64 {

@@ -393,13 +393,13 @@ impl std::fmt::Debug for Entry {
     }
 }
 
-/// What the allocator really sets aside for `bytes`: mimalloc's size classes step by an eighth of a power of two.
+/// What the allocator really sets aside for `bytes`: mimalloc's size classes are 8, multiples of 16 up to 128, and from
+/// there on four to each doubling.
 pub fn size_class(bytes: usize) -> usize {
-    if bytes <= 64 {
+    if bytes <= 8 {
         return bytes.next_multiple_of(8);
     }
-    let step = (bytes.next_power_of_two() / 8).max(8);
-    bytes.next_multiple_of(step)
+    bytes.next_multiple_of((bytes.next_power_of_two() / 8).max(16))
 }
 
 fn layout(context_len: usize, key_len: usize, value_len: usize) -> Layout {

@@ -85,5 +85,6 @@ fn a_boxed_value_moves_with_a_rebuild_and_is_dropped_once() {
 fn the_benchmark_key_stays_within_one_size_class() {
     let entry = Entry::new(0, &[b'k'; 17], Payload::String(&[0; 100]), &Version::default(), Meta::default());
     assert_eq!(entry.memory_bytes(), 160);
-    assert_eq!((size_class(1), size_class(65), size_class(129), size_class(2_100)), (8, 80, 160, 2_560));
+    assert_eq!((size_class(0), size_class(1), size_class(9), size_class(40)), (0, 8, 16, 48));
+    assert_eq!((size_class(65), size_class(113), size_class(129), size_class(2_100)), (80, 128, 160, 2_560));
 }

@@ -85,7 +85,7 @@ impl Index {
         self.groups.len() * WAYS
     }
 
-    /// Bytes that the groups take.
+    /// Bytes that the groups take. Numbers of groups are such that the allocator adds nothing, see [`grown`].
     #[inline]
     pub fn allocation_bytes(&self) -> usize {
         size_of_val(&*self.groups)

@@ -3,6 +3,7 @@
 use crate::base::version::Dot;
 use crate::store::counter::Counter;
 use crate::store::elements::{Elements, PackLimits};
+use crate::store::entry::size_class;
 use crate::store::slot::Rules;
 use crate::store::{canonical_int, hash};
 
@@ -55,9 +56,9 @@ impl Value {
 
     /// Bytes of memory on the heap, this `Value` included.
     pub fn memory_bytes(&self) -> usize {
-        size_of::<Value>()
+        size_class(size_of::<Value>())
             + match self {
-                Value::Counter(counter) if counter.shares.spilled() => counter.shares.capacity() * 24,
+                Value::Counter(counter) if counter.shares.spilled() => size_class(counter.shares.capacity() * 24),
                 Value::Counter(_) => 0,
                 Value::Hash(fields) => fields.memory_bytes(),
                 Value::Set(set) => set.members.memory_bytes(),

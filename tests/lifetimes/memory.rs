@@ -5,8 +5,8 @@ use crate::{alone, each, metric, words};
 
 /// What all keys of one shape take together, so that the process's own needs do not count.
 const BYTES: usize = 48 << 20;
-/// How far the count may be from the growth, either way; the goal is 0.15, and the allocator's spare pages are not ours.
-const TOLERANCE: f64 = 0.3;
+/// How far the count may be from the growth, either way.
+const TOLERANCE: f64 = 0.15;
 
 struct Shape {
     name: &'static str,
