@@ -166,3 +166,22 @@ fn a_rename_loses_nothing_when_a_node_dies() {
         assert_eq!(held, BTreeSet::from([key("value", value)]), "value {value} under {keys:?}");
     }
 }
+
+/// A node that got no turn for a moment refuses what has lain too long, and runs nothing of it: EXEC asks again.
+#[test]
+fn a_transaction_that_was_not_run_is_asked_again() {
+    let cluster = Cluster::start(3, &[]);
+    let mut client = cluster.nodes[0].client();
+    for round in 0..30 {
+        for line in ["MULTI", "INCR a", "INCR b", "INCR c", "INCR d", "INCR e"] {
+            client.run(line);
+        }
+        let slow = cluster.nodes[1 + round % 2].process();
+        slow.pause();
+        client.send(b"*1\r\n$4\r\nEXEC\r\n").expect("taken");
+        std::thread::sleep(Duration::from_millis(150));
+        slow.resume();
+        let reply = client.receive().expect("a reply");
+        assert!(!is_retry(&reply), "round {round}: {reply:?}");
+    }
+}

@@ -36,9 +36,12 @@ fn setbit(cx: &mut Cx<'_, '_>) -> Result<(), CommandError> {
     let (len, byte) = (text.len(), text.get(at).copied().unwrap_or(0));
     let old = byte & mask != 0;
     let new = if on { byte | mask } else { byte & !mask };
+    let changes = at >= len || old != on;
     // Even a bit that is as it was makes the string a raw one, as in Redis.
-    cx.keys.write(key, Mutation::Patch { offset: at as u64, bytes: &[new] });
-    if at >= len || old != on {
+    if changes || !cx.keys.unpack(key) {
+        cx.keys.write(key, Mutation::Patch { offset: at as u64, bytes: &[new] });
+    }
+    if changes {
         cx.keys.notify(b'$', "setbit", key);
     }
     cx.out.int(i64::from(old));

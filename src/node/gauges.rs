@@ -40,7 +40,7 @@ fn of_process(node: &Node, gauges: &mut Gauges) {
     gauges.set(Gauge::Ready, f64::from(u8::from(Ready(node.shared.clone()).ready().is_ok())));
     gauges.set(Gauge::Workers, settings.workers as f64);
     gauges.set(Gauge::ConnectedClients, state.clients.len() as f64);
-    gauges.set(Gauge::BlockedClients, 0.0);
+    gauges.set(Gauge::BlockedClients, state.clients.count_blocked() as f64);
     gauges.set(Gauge::MaxClients, settings.maxclients as f64);
     let (user, system) = process::cpu_seconds();
     gauges.set_labelled(Kept::CpuSeconds, &["user"], user);

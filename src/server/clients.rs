@@ -31,7 +31,7 @@ pub mod state {
     pub const MULTI: u32 = 1 << 0;
     /// Subscribed to something.
     pub const SUBSCRIBED: u32 = 1 << 1;
-    /// Waits in a blocking command.
+    /// Waits, here until a pause is over.
     pub const BLOCKED: u32 = 1 << 2;
     /// A watched key has changed.
     pub const DIRTY: u32 = 1 << 3;
@@ -138,6 +138,15 @@ impl Client {
     /// Sets what CLIENT REPLY sets. The connection itself puts `SkipNext` back to `On` when it has skipped one.
     pub fn set_reply_mode(&self, mode: ReplyMode) {
         self.reply_mode.store(mode as u8, RELAXED);
+    }
+
+    /// Whether the reply to a request is kept back, `before` being what CLIENT REPLY had set before it ran. Ends SKIP.
+    pub fn keeps_back(&self, before: ReplyMode) -> bool {
+        let after = self.reply_mode();
+        if before == ReplyMode::SkipNext && after == ReplyMode::SkipNext {
+            self.set_reply_mode(ReplyMode::On);
+        }
+        before != ReplyMode::On && after != ReplyMode::On || after == ReplyMode::Off
     }
 
     /// A copy of the names.
@@ -343,6 +352,17 @@ impl Clients {
     /// Ends a pause.
     pub fn unpause(&self) {
         self.pause.until_ms.store(0, RELAXED);
+    }
+
+    /// True while some commands have to wait.
+    #[inline]
+    pub fn is_paused(&self, now_ms: u64) -> bool {
+        self.pause.until_ms.load(RELAXED) > now_ms
+    }
+
+    /// How many wait, here because of a pause.
+    pub fn count_blocked(&self) -> usize {
+        self.list.lock().values().filter(|client| client.is_in(state::BLOCKED)).count()
     }
 
     /// Until when a command has to wait, if it has to.

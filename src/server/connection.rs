@@ -431,16 +431,8 @@ impl Drop for Connection {
 /// CLIENT REPLY OFF and SKIP: takes back what was written from `from` on.
 #[inline]
 fn mute(client: &Client, before: ReplyMode, from: usize, batch: &mut Batch) {
-    let after = client.reply_mode();
-    if before == ReplyMode::On && after == ReplyMode::On {
-        return;
-    }
-    let silent = before != ReplyMode::On && after != ReplyMode::On || after == ReplyMode::Off;
-    if silent {
+    if client.keeps_back(before) {
         batch.silence(from);
-    }
-    if before == ReplyMode::SkipNext && after == ReplyMode::SkipNext {
-        client.set_reply_mode(ReplyMode::On);
     }
 }
 

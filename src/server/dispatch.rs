@@ -39,7 +39,7 @@ pub enum Step {
     /// It must be alone and may wait: nothing was done.
     Wait,
     /// Clients are paused until this time, in milliseconds since 1970: nothing was done.
-    Paused(u64),
+    Paused,
 }
 
 /// Where a request comes from.
@@ -123,13 +123,14 @@ impl<'r> Run<'r> {
             return Step::Done;
         }
         if self.origin == Origin::Client {
-            let may_write = command.flags & (flag::WRITE | flag::MAY_REPLICATE) != 0;
-            if let Some(until_ms) = self.worker.shared.node.clients.paused_until_ms(may_write, self.now_us / 1_000)
-                && !matches!(command.handler, Handler::Node(NodeCommand::Client))
+            let now_ms = self.now_us / 1_000;
+            self.client.runs(index, now_ms);
+            let clients = &self.worker.shared.node.clients;
+            if clients.is_paused(now_ms)
+                && clients.paused_until_ms(self.transaction.may_write(command), now_ms).is_some()
             {
-                return Step::Paused(until_ms);
+                return Step::Paused;
             }
-            self.client.runs(index, self.now_us / 1_000);
         }
         if self.transaction.queues(command) {
             self.transaction.queue(command, request.bytes);
@@ -143,6 +144,9 @@ impl<'r> Run<'r> {
     fn admit(&self, command: &'static Command, args: Args<'_>) -> Result<(), CommandError> {
         if !command.accepts(args.len()) {
             return Err(CommandError::Arity(command.name.into()));
+        }
+        if self.transaction.is_open() && command.has(flag::NO_MULTI) {
+            return Err(CommandError::text("ERR Command not allowed inside a transaction"));
         }
         // What runs now looks at its subcommand itself; what is queued has to be right before.
         if self.transaction.is_open() && args.len() > 1 && !subcommands::of(command.name).is_empty() {
@@ -432,7 +436,7 @@ impl<'r> Run<'r> {
         self.worker.metrics.count(count, 1);
     }
 
-    fn count_effects(&self, effects: &mut crate::store::Effects) {
+    pub(super) fn count_effects(&self, effects: &mut crate::store::Effects) {
         // Hits and misses are taken over once a batch; what is rare is looked at here.
         if effects.expired != 0 {
             self.worker.metrics.count(Count::ExpiredKeys, std::mem::take(&mut effects.expired));

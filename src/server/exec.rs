@@ -8,13 +8,13 @@
 use std::sync::Arc;
 use std::time::Instant;
 
-use crate::base::ids::{Slot, slot_of};
+use crate::base::ids::{NodeId, Slot, slot_of};
 use crate::commands::spec::{Command, Cx, Handler, NodeCommand, flag, slots_of};
 use crate::commands::{CommandError, subcommands, table};
 use crate::protocol::client::{ReplyLimits, ReplyScanner};
 use crate::protocol::{Limits, Proto, Reply, Scan, Scanner};
 use crate::replication::coordinator::View;
-use crate::server::batch::Batch;
+use crate::server::batch::{Batch, UNKNOWN_OUTCOME};
 use crate::server::connection::{AGAIN_PAUSE, NOBODY_IN_TIME};
 use crate::server::dispatch::{Origin, Run, Step};
 use crate::server::events::tells_of_misses;
@@ -28,6 +28,8 @@ use crate::store::Keyspace;
 
 const OTHER_COORDINATOR: &str =
     "ERR WATCH needs all keys of the transaction to have the same coordinator as the watched keys";
+
+const NOBODY_RUNS: &str = "TRYAGAIN the coordinator of some keys of the transaction does not answer";
 
 /// Who runs a queued request.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -53,117 +55,62 @@ pub(super) enum Attempt {
 }
 
 impl Job {
-    /// Runs the queued requests and answers with the array of their replies.
+    /// Runs the queued requests and answers with the array of their replies, or with null when a watched key has changed.
     pub(super) async fn exec(&mut self, out: &mut Vec<u8>) -> Result<(), CommandError> {
         let transaction = std::mem::take(&mut self.talk.transaction);
         self.client.queued.store(-1, std::sync::atomic::Ordering::Relaxed);
         self.client.set_state(crate::server::clients::state::MULTI, false);
-        let view = self.worker.shared.view.load_full();
         let requests = cut(transaction.requests());
-        let plan: Vec<(Runner, &[u8])> =
-            requests.into_iter().map(|request| (runner(&view, request), request)).collect();
-        let watched = &transaction.watched;
-        let elsewhere = watched.first().and_then(|it| it.at);
-        if elsewhere.is_some() {
-            return self.exec_watched(&view, &plan, watched, out).await;
-        }
-        if !watched.is_empty() && plan.iter().any(|(runner, _)| matches!(runner, Runner::There(_))) {
-            return Err(CommandError::text(OTHER_COORDINATOR));
-        }
-        let mut replies = Vec::new();
-        let mut is_first = true;
-        for group in plan.chunk_by(|a, b| a.0 == b.0 && a.0 != Runner::All) {
-            let Some((runner, _)) = group.first() else { continue };
-            let requests: Vec<&[u8]> = group.iter().map(|(_, request)| *request).collect();
-            match runner {
-                Runner::Here => {
-                    let watched = if is_first { &watched[..] } else { &[] };
-                    if !self.exec_here(&view, &requests, watched, &mut replies).await? {
-                        Reply::new(out, self.talk.session.proto).null_array();
-                        return Ok(());
-                    }
-                }
-                Runner::There(at) => self.exec_there(&view, *at, &requests, &mut replies).await?,
-                Runner::All => {
-                    for request in requests {
-                        if let Err(error) = Box::pin(self.run(request, &mut replies)).await {
-                            Reply::new(&mut replies, self.talk.session.proto).error(error.to_string());
-                        }
-                    }
-                }
+        let replies = self.exec_groups(&requests, &transaction.watched).await?;
+        let mut reply = Reply::new(out, self.talk.session.proto);
+        match replies {
+            Some(replies) => {
+                reply.array(requests.len());
+                out.extend_from_slice(&replies);
             }
-            is_first = false;
+            None => reply.null_array(),
         }
-        if plan.is_empty() && !self.exec_here(&view, &[], watched, &mut replies).await? {
-            Reply::new(out, self.talk.session.proto).null_array();
-            return Ok(());
-        }
-        Reply::new(out, self.talk.session.proto).array(plan.len());
-        out.extend_from_slice(&replies);
         Ok(())
     }
 
-    /// A transaction whose watched keys another node coordinates: it runs there, whole.
-    async fn exec_watched(
-        &mut self,
-        view: &Arc<View>,
-        plan: &[(Runner, &[u8])],
-        watched: &[Watched],
-        out: &mut Vec<u8>,
-    ) -> Result<(), CommandError> {
-        let proto = self.talk.session.proto;
-        let at = view
-            .peers
-            .iter()
-            .position(|peer| peer.as_ref().map(|peer| peer.id) == watched.first().and_then(|it| it.at));
-        let coordinator = |it: &Watched| view.roles.of(slot_of(&it.key)).and_then(|group| group.coordinator);
-        let at = at.and_then(|at| u16::try_from(at).ok());
-        if at.is_none() || watched.iter().any(|it| coordinator(it) != at) {
-            // Whoever coordinates the keys now may have changed them: as if they were.
-            Reply::new(out, proto).null_array();
-            return Ok(());
-        }
-        let at = at.unwrap_or_default();
-        if plan.iter().any(|(runner, _)| *runner != Runner::There(at)) {
-            return Err(CommandError::text(OTHER_COORDINATOR));
-        }
-        let requests: Vec<&[u8]> = plan.iter().map(|(_, request)| *request).collect();
-        match ran(self.insist(view, at, watched, &requests).await)? {
-            Some(replies) if count_replies(&replies) == Some(plan.len()) => {
-                Reply::new(out, proto).array(plan.len());
-                out.extend_from_slice(&replies);
-                Ok(())
-            }
-            Some(_) => Err(garbled()),
-            None => {
-                Reply::new(out, proto).null_array();
-                Ok(())
+    /// Runs requests group by group; the first group only if the watched keys are unchanged, else `None`. A group that was
+    /// not run, because its node was too late or its keys have another coordinator by now, is looked at anew for a moment.
+    async fn exec_groups(&mut self, requests: &[&[u8]], watched: &[Watched]) -> Result<Option<Vec<u8>>, CommandError> {
+        let (mut rest, mut watched, mut replies) = (requests, watched, Vec::new());
+        let mut began = Instant::now();
+        while !rest.is_empty() || !watched.is_empty() {
+            let view = self.worker.shared.view.load_full();
+            let Some((runner, len)) = next_group(&view, rest, watched)? else { return Ok(None) };
+            let (group, behind) = rest.split_at_checked(len).unwrap_or((rest, &[]));
+            let at = match runner {
+                Runner::Here => view.me,
+                Runner::There(at) => at,
+                Runner::All => {
+                    self.exec_alone(group, &mut replies).await;
+                    rest = behind;
+                    continue;
+                }
+            };
+            match self.if_unchanged(&view, at, watched, group).await {
+                Attempt::Ran(answer) if count_replies(&answer) == Some(group.len()) => {
+                    replies.extend_from_slice(&answer);
+                    (rest, watched, began) = (behind, &[], Instant::now());
+                }
+                Attempt::Ran(_) => return Err(garbled()),
+                Attempt::Changed => return Ok(None),
+                Attempt::Unknown => return Err(CommandError::text(UNKNOWN_OUTCOME)),
+                Attempt::NotRun if began.elapsed() > PATIENCE => return Err(CommandError::text(NOBODY_RUNS)),
+                Attempt::NotRun => tokio::time::sleep(AGAIN_PAUSE).await,
             }
         }
+        Ok(Some(replies))
     }
 
-    /// Runs requests whose keys this node coordinates; false, with nothing done, when a watched key has changed.
-    async fn exec_here(
-        &mut self,
-        view: &Arc<View>,
-        requests: &[&[u8]],
-        watched: &[Watched],
-        replies: &mut Vec<u8>,
-    ) -> Result<bool, CommandError> {
-        let found = ran(self.insist(view, view.me, watched, requests).await)?;
-        replies.extend_from_slice(found.as_deref().unwrap_or_default());
-        Ok(found.is_some())
-    }
-
-    /// As [`Job::if_unchanged`], for a moment again and again while nothing is done: the slots may not be settled yet.
-    async fn insist(&mut self, view: &Arc<View>, at: u16, watched: &[Watched], requests: &[&[u8]]) -> Attempt {
-        let began = Instant::now();
-        loop {
-            let attempt = self.if_unchanged(view, at, watched, requests).await;
-            if !matches!(attempt, Attempt::NotRun) || began.elapsed() > PATIENCE {
-                return attempt;
+    async fn exec_alone(&mut self, requests: &[&[u8]], replies: &mut Vec<u8>) {
+        for request in requests {
+            if let Err(error) = Box::pin(self.run(request, replies)).await {
+                Reply::new(replies, self.talk.session.proto).error(error.to_string());
             }
-            tokio::time::sleep(AGAIN_PAUSE).await;
         }
     }
 
@@ -214,21 +161,6 @@ impl Job {
         done
     }
 
-    async fn exec_there(
-        &mut self,
-        view: &Arc<View>,
-        at: u16,
-        requests: &[&[u8]],
-        replies: &mut Vec<u8>,
-    ) -> Result<(), CommandError> {
-        let answer = ran(self.insist(view, at, &[], requests).await)?.unwrap_or_default();
-        if count_replies(&answer) != Some(requests.len()) {
-            return Err(garbled());
-        }
-        replies.extend_from_slice(&answer);
-        Ok(())
-    }
-
     async fn ask_together(&self, view: &View, at: u16, flags: u8, question: &[u8]) -> Fate {
         let Some(peer) = view.peers.get(usize::from(at)).and_then(Option::as_ref) else { return Fate::NotRun };
         let proto = if self.talk.session.proto == Proto::Resp3 { ask::RESP3 } else { 0 };
@@ -239,16 +171,33 @@ impl Job {
     }
 }
 
-/// The replies of requests that ran, `None` when a watched key had changed, or what to tell the client.
-fn ran(attempt: Attempt) -> Result<Option<Vec<u8>>, CommandError> {
-    match attempt {
-        Attempt::Ran(replies) => Ok(Some(replies)),
-        Attempt::Changed => Ok(None),
-        Attempt::NotRun => {
-            Err(CommandError::text("TRYAGAIN the coordinator of some keys of the transaction does not answer"))
-        }
-        Attempt::Unknown => Err(CommandError::text(crate::server::batch::UNKNOWN_OUTCOME)),
+/// Who runs the next requests, and how many of them: all that are one node's, or one that is about all nodes. `None` when
+/// another node coordinates the watched keys by now, which may have changed them: as if they were.
+fn next_group(view: &View, requests: &[&[u8]], watched: &[Watched]) -> Result<Option<(Runner, usize)>, CommandError> {
+    let runners: Vec<Runner> = requests.iter().map(|request| runner(view, request)).collect();
+    let len_of = |runner| runners.iter().take_while(|it| **it == runner).count();
+    let Some(first) = watched.first() else {
+        let runner = runners.first().copied().unwrap_or(Runner::Here);
+        return Ok(Some((runner, if runner == Runner::All { 1 } else { len_of(runner) })));
+    };
+    let at = match first.at {
+        None => Some(view.me),
+        at => position(view, at),
+    };
+    let coordinator = |it: &Watched| view.roles.of(slot_of(&it.key)).and_then(|group| group.coordinator);
+    let Some(at) = at.filter(|at| watched.iter().all(|it| coordinator(it) == Some(*at))) else { return Ok(None) };
+    let runner = if at == view.me { Runner::Here } else { Runner::There(at) };
+    let is_elsewhere = |it: &Runner| *it != runner && (runner != Runner::Here || *it != Runner::All);
+    match runners.iter().any(is_elsewhere) {
+        true => Err(CommandError::text(OTHER_COORDINATOR)),
+        false => Ok(Some((runner, len_of(runner)))),
     }
+}
+
+/// Where a member stands in the picture.
+fn position(view: &View, id: Option<NodeId>) -> Option<u16> {
+    let at = view.peers.iter().position(|peer| peer.as_ref().map(|peer| peer.id) == id)?;
+    u16::try_from(at).ok()
 }
 
 impl Run<'_> {
@@ -300,7 +249,8 @@ impl Run<'_> {
                 rest = behind;
             }
             drop(keys);
-            self.publish_events(&mut effects);
+            self.worker.count_lookups_of(&mut effects);
+            self.count_effects(&mut effects);
             let Some((request, behind)) = rest.split_first() else { return Some(true) };
             self.node_command_of_together(request);
             rest = behind;

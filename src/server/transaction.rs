@@ -46,8 +46,8 @@ pub struct Watched {
 pub struct Transaction {
     is_open: bool,
     is_spoiled: bool,
-    /// A queued command may need memory.
-    needs_memory: bool,
+    /// The flags of all queued commands.
+    flags: u32,
     queued: Vec<u8>,
     count: usize,
     /// Watched keys.
@@ -64,13 +64,22 @@ impl Transaction {
 
     /// Keeps a request for EXEC.
     pub fn queue(&mut self, command: &Command, request: &[u8]) {
-        self.needs_memory |= command.has(flag::DENYOOM);
+        self.flags |= command.flags;
         if self.queued.len() + request.len() > QUEUE_BYTES_MAX {
             self.is_spoiled = true;
             return;
         }
         self.queued.extend_from_slice(request);
         self.count += 1;
+    }
+
+    /// Whether `command` may write if it runs now: EXEC when something queued may.
+    pub fn may_write(&self, command: &Command) -> bool {
+        let flags = match command.handler {
+            Handler::Node(NodeCommand::Exec) => self.flags,
+            _ => command.flags,
+        };
+        flags & (flag::WRITE | flag::MAY_REPLICATE) != 0
     }
 
     /// Requests queued.
@@ -174,7 +183,7 @@ impl Run<'_> {
             NodeCommand::Watch if self.transaction.is_open => self.fail("ERR WATCH inside MULTI is not allowed"),
             NodeCommand::Watch => return Some(self.watch(args)),
             NodeCommand::Exec if !self.transaction.is_open => self.fail("ERR EXEC without MULTI"),
-            NodeCommand::Exec if self.transaction.needs_memory && self.has_no_room() => {
+            NodeCommand::Exec if self.transaction.flags & flag::DENYOOM != 0 && self.has_no_room() => {
                 self.end_transaction();
                 self.fail(&format!("EXECABORT Transaction discarded because of: {OUT_OF_MEMORY}"));
             }

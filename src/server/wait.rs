@@ -18,7 +18,7 @@ use crate::server::clients::Client;
 use crate::server::connection::{AGAIN_PAUSE, NOBODY_IN_TIME, Talk};
 use crate::server::dispatch::{Origin, Run, Step};
 use crate::server::forward::{Call, Fate, answer_of, ask};
-use crate::server::settings::{quorum_of, wall_us};
+use crate::server::settings::quorum_of;
 use crate::server::share::is_whole;
 use crate::server::window::Request;
 use crate::server::worker::Worker;
@@ -47,7 +47,14 @@ pub struct Job {
 /// Runs `request`, as it came, to its end.
 pub async fn start(worker: Rc<Worker>, client: Arc<Client>, talk: Talk, request: Vec<u8>) -> Done {
     let mut job = Job { worker, client, talk };
-    let reply = job.whole_reply(&request).await;
+    let before = job.client.reply_mode();
+    let mut reply = match job.after_pause(&request).await {
+        Some(reply) => reply,
+        None => job.whole_reply(&request).await,
+    };
+    if job.client.keeps_back(before) {
+        reply.clear();
+    }
     Done { reply, talk: job.talk }
 }
 
@@ -77,7 +84,6 @@ impl Job {
     }
 
     pub(super) async fn run(&mut self, request: &[u8], out: &mut Vec<u8>) -> Result<(), CommandError> {
-        self.wait_for_pause(request).await;
         let scanner = scanned(request)?;
         let args = scanner.args(request);
         let Some((index, command)) = table::find(args.name()) else { return Err(CommandError::Syntax) };
@@ -112,8 +118,7 @@ impl Job {
         }
     }
 
-    /// A command on keys: in parts, across coordinators, or, when a pause is over or the keys have one coordinator by now,
-    /// as any other.
+    /// A command on keys: in parts, across coordinators, or, when the keys have one coordinator by now, as any other.
     async fn on_keys(&mut self, command: &Command, request: &[u8], out: &mut Vec<u8>) -> Result<(), CommandError> {
         let mut batch = Batch::new(Instant::now());
         if self.dispatch(request, Origin::Part, &mut batch) == Step::Done {
@@ -130,19 +135,6 @@ impl Job {
         }
     }
 
-    /// Waits while clients are paused.
-    async fn wait_for_pause(&self, request: &[u8]) {
-        use crate::commands::spec::flag;
-        loop {
-            let Ok(scanner) = scanned(request) else { return };
-            let found = table::find(scanner.args(request).name());
-            let may_write = found.is_some_and(|(_, command)| command.flags & (flag::WRITE | flag::MAY_REPLICATE) != 0);
-            let now_ms = wall_us() / 1_000;
-            let Some(until_ms) = self.worker.shared.node.clients.paused_until_ms(may_write, now_ms) else { return };
-            tokio::time::sleep(Duration::from_millis(until_ms.saturating_sub(now_ms).clamp(1, 50))).await;
-        }
-    }
-
     /// Runs a part of a request, or leaves it to be run when [`Job::settle`] asks again.
     pub(super) fn dispatch_part(&mut self, request: &[u8], batch: &mut Batch) {
         if self.dispatch(request, Origin::Part, batch) != Step::Done {
@@ -151,7 +143,7 @@ impl Job {
         }
     }
 
-    fn dispatch(&mut self, request: &[u8], origin: Origin, batch: &mut Batch) -> Step {
+    pub(super) fn dispatch(&mut self, request: &[u8], origin: Origin, batch: &mut Batch) -> Step {
         let worker = self.worker.clone();
         let view = worker.shared.view.load();
         let Ok(scanner) = scanned(request) else { return Step::Done };
@@ -191,7 +183,7 @@ impl Job {
                 if self.dispatch(&request, Origin::Part, &mut anew) == Step::Done {
                     batch.adopt(one.reply, anew);
                 } else {
-                    // Its keys have several coordinators by now, or clients are paused.
+                    // Its keys have several coordinators by now.
                     batch.patch(one.reply, &self.whole_reply(&request).await);
                 }
                 (self.talk.session.db, self.talk.session.proto) = (db, proto);

@@ -153,10 +153,15 @@ impl Worker {
 
     /// Counts what the commands run since the last time did and took: `took` together.
     pub fn count_turn(&self, took: Duration) -> Share {
-        let mut effects = self.effects.borrow_mut();
+        self.count_lookups_of(&mut self.effects.borrow_mut());
+        self.tally.share_out(took, &self.metrics)
+    }
+
+    /// Counts what has been looked up and changed according to `effects`, which forgets it.
+    pub fn count_lookups_of(&self, effects: &mut Effects) {
         self.metrics.count(metrics::Count::KeyspaceHits, std::mem::take(&mut effects.hits));
         self.metrics.count(metrics::Count::KeyspaceMisses, std::mem::take(&mut effects.misses));
-        self.tally.share_out(took, &self.metrics)
+        self.metrics.count(metrics::Count::KeyChanges, std::mem::take(&mut effects.writes));
     }
 
     /// Sends what a batch has for other nodes: its questions, and what its commands have put on lanes.

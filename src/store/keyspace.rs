@@ -16,7 +16,7 @@ use crate::base::clock::Hlc;
 use crate::base::ids::{Slot, slot_of};
 use crate::base::version::{Actor, ActorTable, Dot, Version};
 use crate::store::elements::Elements;
-use crate::store::entry::{Data, Entry};
+use crate::store::entry::{Data, Entry, FLAG_RAW};
 use crate::store::eviction::Access;
 use crate::store::mutation::{Delta, Mutation};
 use crate::store::slot::Name;
@@ -274,6 +274,16 @@ impl<'s> Keyspace<'s> {
         if may_be_new && self.exists(key) {
             self.notify(b'n', "new", key);
         }
+    }
+
+    /// Calls the string that `key` holds a raw one from now on. It is the same at the same version: nobody is told. False
+    /// for what is no string but a counter, which has to be written as a string to become one.
+    pub fn unpack(&mut self, key: &[u8]) -> bool {
+        let name = self.name(key);
+        let found = table_of(&mut self.tables, key).and_then(|table| table.find_mut(name));
+        let Some(entry) = found.filter(|entry| matches!(entry.data(), Data::String(_))) else { return false };
+        entry.set_flags(FLAG_RAW);
+        true
     }
 
     /// Deletes `key`. False when there was none.

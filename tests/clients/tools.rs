@@ -32,6 +32,53 @@ fn redis_cli_memkeys() {
     assert!(report.contains("Biggest") && !report.contains("ERR"), "{report}");
 }
 
+/// The options of redis-cli that look at a whole server: keys by size and use, latency, and figures second by second.
+#[test]
+fn redis_cli_looks_at_a_server() {
+    if !is_there("redis-cli", &["--version"]) {
+        return;
+    }
+    let cluster = Cluster::start(3, &["--maxmemory", "100mb", "--maxmemory-policy", "allkeys-lfu"]);
+    let (mut client, port) = (cluster.nodes[1].client(), cluster.nodes[0].port);
+    (0..50).for_each(|i| assert!(!client.run(&format!("SET cli:{i} {i}")).is_error()));
+    client.run(&format!("SET cli:big {}", "x".repeat(1_000)));
+    (0..100).for_each(|_| assert!(!client.run("GET cli:7").is_error()));
+    assert_eq!(cli(port, "--scan --pattern cli:*").lines().count(), 51);
+    let report = cli(port, "--bigkeys");
+    assert!(report.contains("Sampled 51 keys") && report.contains("'\"cli:big\"' has 1000 bytes"), "{report}");
+    let report = cli(port, "--hotkeys");
+    let hottest = report.lines().find(|line| line.starts_with("hot key found")).unwrap_or_default();
+    assert!(report.contains("Sampled 51 keys") && hottest.ends_with("\"cli:7\""), "{report}");
+    // Without a terminal it ends after a second: the shortest, the longest and the mean time, and how many there were.
+    let report = cli(port, "--latency");
+    let samples = report.split_whitespace().nth(3).and_then(|count| count.parse::<u64>().ok());
+    assert!(samples.is_some_and(|samples| samples > 0), "{report}");
+    // It never ends by itself.
+    let stat = ["4", "stdbuf", "-oL", "redis-cli", "-p", &port.to_string(), "--stat", "-i", "1"];
+    let report = all_of(&Command::new("timeout").args(stat).output().unwrap());
+    let keys = report.lines().find(|line| line.starts_with(|first: char| first.is_ascii_digit()));
+    assert_eq!(keys.and_then(|line| line.split_whitespace().next()), Some("51"), "{report}");
+}
+
+#[test]
+fn redis_cli_looks_at_a_cluster() {
+    if !is_there("redis-cli", &["--version"]) {
+        return;
+    }
+    let cluster = Cluster::start(3, &[]);
+    let mut client = cluster.nodes[2].client();
+    (0..50).for_each(|i| assert!(!client.run(&format!("SET cli:{i} {i}")).is_error()));
+    let port = cluster.nodes[0].cluster_port;
+    let report = cli(port, &format!("--cluster check 127.0.0.1:{port}"));
+    for words in ["50 keys in 3 masters", "All nodes agree about slots configuration", "All 16384 slots covered"] {
+        assert!(report.contains(words), "{words}:\n{report}");
+    }
+    let report = cli(port, &format!("--cluster info 127.0.0.1:{port}"));
+    assert!(report.contains("50 keys in 3 masters"), "{report}");
+    let report = cli(port, &format!("--cluster call 127.0.0.1:{port} PING"));
+    assert_eq!(report.matches(": PONG").count(), 3, "{report}");
+}
+
 #[test]
 fn redis_cli_pipe() {
     if !is_there("redis-cli", &["--version"]) {

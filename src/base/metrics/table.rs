@@ -127,6 +127,7 @@ rows! {
     OutputLimitDisconnects = "output_limit_disconnects_total", "Clients disconnected because their replies outgrew client-output-buffer-limit.";
     KeyspaceHits = "keyspace_hits_total", "Keys found by reading commands.";
     KeyspaceMisses = "keyspace_misses_total", "Keys not found by reading commands.";
+    KeyChanges = "key_changes_total", "Changes that commands made to keys.";
     ExpiredKeys = "expired_keys_total", "Keys removed because their time was up.";
     EvictedKeys = "evicted_keys_total", "Keys given up because maxmemory was reached.";
     Forwarded = "forwarded_commands_total", "Commands sent on to the coordinator of their key.";
@@ -160,7 +161,7 @@ rows! {
     Workers = "workers", "Threads that serve clients.";
     WorkersStuck = "workers_stuck", "Threads that serve clients and have not turned for seconds.";
     ConnectedClients = "connected_clients", "Clients connected now.";
-    BlockedClients = "blocked_clients", "Clients waiting in a blocking command.";
+    BlockedClients = "blocked_clients", "Clients whose command waits until CLIENT PAUSE is over.";
     MaxClients = "max_clients", "Clients that may be connected at the same time.";
     MemoryUsed = "memory_used_bytes", "Memory taken by keys and values.";
     MemoryMax = "memory_max_bytes", "Memory that keys and values may take; 0 for no limit.";

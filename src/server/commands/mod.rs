@@ -8,6 +8,7 @@
 use std::sync::atomic::Ordering;
 
 use crate::base::ids::Slot;
+use crate::base::metrics::Count;
 use crate::commands::spec::{Command, NodeCommand};
 use crate::commands::{CommandError, introspection};
 use crate::protocol::{Args, Reply};
@@ -160,11 +161,13 @@ fn run_info(cx: &Cx<'_>, out: &mut Reply<'_>) {
         totals: &node.metrics.totals_since_reset(),
         gauges: &node.metrics.gauges(),
         rates: node.sampler.rates(),
+        changes: node.metrics.totals().count(Count::KeyChanges),
         errors: &node.errors.all(),
         memory: node.memory(),
         databases: &databases,
         clients: info::ClientFigures {
             connected: clients.len(),
+            blocked: node.clients.count_blocked(),
             input_bytes_max: most(|client| client.input_bytes.load(Ordering::Relaxed)),
             output_bytes_max: most(|client| client.output_bytes.load(Ordering::Relaxed)),
             subscribed: Kind::ALL.map(|kind| node.pubsub.names(kind, false).len()),

@@ -38,6 +38,8 @@ pub struct Facts<'a> {
     pub memory: memory::Figures,
     /// Keys by database.
     pub databases: &'a [Database],
+    /// Changes of keys since the start.
+    pub changes: u64,
     /// Clients, and what they listen to.
     pub clients: ClientFigures,
     /// The face that is asked.
@@ -64,6 +66,8 @@ pub struct Database {
 pub struct ClientFigures {
     /// Connected now.
     pub connected: usize,
+    /// Those whose command waits.
+    pub blocked: usize,
     /// The most bytes of requests that wait on one connection.
     pub input_bytes_max: usize,
     /// The most bytes of replies that wait on one connection.

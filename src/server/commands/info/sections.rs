@@ -109,7 +109,8 @@ fn clients(lines: &mut Lines<'_>, facts: &Facts<'_>) {
     lines.put("maxclients", facts.settings.maxclients);
     lines.put("client_recent_max_input_buffer", facts.clients.input_bytes_max);
     lines.put("client_recent_max_output_buffer", facts.clients.output_bytes_max);
-    lines.zeros(&["blocked_clients", "tracking_clients", "clients_in_timeout_table"]);
+    lines.put("blocked_clients", facts.clients.blocked);
+    lines.zeros(&["tracking_clients", "clients_in_timeout_table"]);
 }
 
 fn memory(lines: &mut Lines<'_>, facts: &Facts<'_>) {
@@ -164,7 +165,9 @@ fn persistence(lines: &mut Lines<'_>, facts: &Facts<'_>) {
     lines.zeros(&["loading", "async_loading", "current_cow_peak", "current_cow_size", "current_cow_size_age"]);
     lines.put("current_fork_perc", "0.00");
     lines.zeros(&["current_save_keys_processed", "current_save_keys_total"]);
-    lines.zeros(&["rdb_changes_since_last_save", "rdb_bgsave_in_progress"]);
+    // Nothing is ever saved, so these are the changes since the start.
+    lines.put("rdb_changes_since_last_save", facts.changes);
+    lines.zeros(&["rdb_bgsave_in_progress"]);
     lines.put("rdb_last_save_time", facts.process.started_ms / 1_000);
     lines.put("rdb_last_bgsave_status", "ok");
     lines.put("rdb_last_bgsave_time_sec", -1);

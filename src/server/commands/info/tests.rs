@@ -18,6 +18,7 @@ fn with_text(wanted: &[&[u8]], face: Face, check: impl FnOnce(String)) {
         process: &process,
         totals: &registry.totals(),
         gauges: &registry.gauges(),
+        changes: 7,
         rates: Rates { commands: 12.4, ..Rates::default() },
         errors: &[("ERR".to_owned(), 3)],
         memory: memory::Figures {

@@ -1,0 +1,53 @@
+//! CLIENT PAUSE: the requests that have to wait until it is over.
+//!
+//! Dispatch lets a request that has to wait alone, with nothing done ([`Step::Paused`]). Its connection reads no more and
+//! counts as blocked; when the pause is over, the request is dispatched as if it came just then, so that one between
+//! MULTI and EXEC is queued. As in Redis a pause of all commands holds back CLIENT UNPAUSE too.
+//!
+//! Does not hold back what other nodes ask: a pause is a matter of one node and its own clients.
+
+use std::time::{Duration, Instant};
+
+use crate::commands::table;
+use crate::server::batch::Batch;
+use crate::server::clients::state;
+use crate::server::dispatch::{Origin, Step};
+use crate::server::settings::wall_us;
+use crate::server::wait::{Job, scanned};
+
+/// How long to sleep at most before looking whether the pause was ended.
+const LOOK_MS: u64 = 20;
+
+impl Job {
+    /// The reply to a request that was held back, once the pause is over; `None`, with nothing done, when it has to wait
+    /// for something else.
+    pub(super) async fn after_pause(&mut self, request: &[u8]) -> Option<Vec<u8>> {
+        loop {
+            self.wait_for_pause(request).await;
+            let mut batch = Batch::new(Instant::now());
+            match self.dispatch(request, Origin::Client, &mut batch) {
+                Step::Paused => {}
+                Step::Wait => return None,
+                Step::Done => {
+                    self.settle(&mut batch).await;
+                    let mut reply = Vec::new();
+                    batch.finish(&mut reply);
+                    return Some(reply);
+                }
+            }
+        }
+    }
+
+    async fn wait_for_pause(&self, request: &[u8]) {
+        let Ok(scanner) = scanned(request) else { return };
+        let row = table::find(scanner.args(request).name());
+        let may_write = row.is_some_and(|(_, command)| self.talk.transaction.may_write(command));
+        loop {
+            let now_ms = wall_us() / 1_000;
+            let paused = self.worker.shared.node.clients.paused_until_ms(may_write, now_ms);
+            self.client.set_state(state::BLOCKED, paused.is_some());
+            let Some(until_ms) = paused else { return };
+            tokio::time::sleep(Duration::from_millis(until_ms.saturating_sub(now_ms).clamp(1, LOOK_MS))).await;
+        }
+    }
+}
