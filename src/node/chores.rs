@@ -68,7 +68,7 @@ async fn sweep(node: Arc<Node>) {
                 sweep_slot(&node, slot, &mut turn, rules).await;
             }
             if at % SWEEP_SLOTS_PER_LOOK == 0 && turn.elapsed() > SWEEP_TURN {
-                tokio::task::yield_now().await;
+                rest(&node).await;
                 (turn, rules) = (Instant::now(), sweep_rules(&node));
             }
         }
@@ -99,6 +99,15 @@ async fn evict(node: Arc<Node>) {
     }
 }
 
+/// Ends a turn of sweeping. Where keys are replicated the same ones expire on all their nodes at the same time, and nodes may
+/// share a machine: a pause leaves workers their processors, or peers would take them for stopped.
+async fn rest(node: &Node) {
+    match node.shared.node.store.is_replicated() {
+        true => tokio::time::sleep(SWEEP_TURN).await,
+        false => tokio::task::yield_now().await,
+    }
+}
+
 fn sweep_rules(node: &Node) -> SweepRules {
     let store = &node.shared.node.store;
     let grace_ms = if store.is_replicated() { GRACE_MS } else { 0 };
@@ -120,7 +129,7 @@ async fn sweep_slot(node: &Node, slot: Slot, turn: &mut Instant, rules: SweepRul
         hub.publish_events(&events);
         node.shared.node.metrics.count(Count::ExpiredKeys, walk.removed as u64);
         if turn.elapsed() > SWEEP_TURN {
-            tokio::task::yield_now().await;
+            rest(node).await;
             *turn = Instant::now();
         }
         if walk.next_place.is_none() {
