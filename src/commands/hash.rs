@@ -73,7 +73,7 @@ pub static HMSET: Command = Command {
     complexity: "O(N) where N is the number of fields being set.",
     group: Group::Hash,
     arity: -4,
-    flags: flag::WRITE | flag::DENYOOM | flag::FAST,
+    flags: flag::WRITE | flag::REPEATABLE | flag::DENYOOM | flag::FAST,
     keys: KEY,
     handler: Handler::Keys(hmset),
 };

@@ -45,6 +45,8 @@ pub mod oracle;
 #[cfg(test)]
 mod oracle_tests;
 #[cfg(test)]
+mod repeat_tests;
+#[cfg(test)]
 pub mod testing;
 
 pub use error::CommandError;

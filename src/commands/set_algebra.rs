@@ -92,7 +92,7 @@ pub static SINTERSTORE: Command = Command {
     complexity: "O(N*M) worst case where N is the cardinality of the smallest set and M is the number of sets.",
     group: Group::Set,
     arity: -3,
-    flags: flag::WRITE | flag::DENYOOM,
+    flags: flag::WRITE | flag::REPEATABLE | flag::DENYOOM,
     keys: SOURCES,
     handler: Handler::Keys(sinterstore),
 };
@@ -109,7 +109,7 @@ pub static SUNIONSTORE: Command = Command {
     complexity: "O(N) where N is the total number of elements in all given sets.",
     group: Group::Set,
     arity: -3,
-    flags: flag::WRITE | flag::DENYOOM,
+    flags: flag::WRITE | flag::REPEATABLE | flag::DENYOOM,
     keys: SOURCES,
     handler: Handler::Keys(sunionstore),
 };

@@ -76,6 +76,10 @@ pub mod flag {
     pub const MAY_REPLICATE: u32 = 1 << 19;
     /// Between nodes only: a client that sends it is told that there is no such command.
     pub const INTERNAL: u32 = 1 << 20;
+    /// Run twice in a row, a write leaves and answers what it does when it is run once: see [`Command::is_repeatable`].
+    ///
+    /// [`Command::is_repeatable`]: super::Command::is_repeatable
+    pub const REPEATABLE: u32 = 1 << 21;
 
     /// The flags that COMMAND names, in the order in which Redis lists them.
     pub const NAMES: [(u32, &str); 18] = [
@@ -276,6 +280,14 @@ impl Command {
     #[inline]
     pub fn has(&self, flags: u32) -> bool {
         self.flags & flags == flags
+    }
+
+    /// True for a request that may be run a second time when nobody knows whether it was run: the effect and the reply are
+    /// those of running it once. With NX, XX or GET behind its value SET is none: its reply tells what it found.
+    pub fn is_repeatable(&self, args: Args<'_>) -> bool {
+        let tells = |word: &[u8]| [&b"NX"[..], b"XX", b"GET"].iter().any(|it| word.eq_ignore_ascii_case(it));
+        let may_tell = self.name == "set";
+        self.has(flag::READONLY) || self.has(flag::REPEATABLE) && !(may_tell && args.iter().skip(3).any(tells))
     }
 
     /// Where the only key is, for a command that always has exactly one.

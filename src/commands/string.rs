@@ -35,7 +35,7 @@ pub static SET: Command = Command {
     complexity: "O(1)",
     group: Group::String,
     arity: -3,
-    flags: flag::WRITE | flag::DENYOOM,
+    flags: flag::WRITE | flag::REPEATABLE | flag::DENYOOM,
     keys: KEY,
     handler: Handler::Keys(set),
 };
@@ -171,7 +171,7 @@ pub static SETEX: Command = Command {
     complexity: "O(1)",
     group: Group::String,
     arity: 4,
-    flags: flag::WRITE | flag::DENYOOM,
+    flags: flag::WRITE | flag::REPEATABLE | flag::DENYOOM,
     keys: KEY,
     handler: Handler::Keys(setex),
 };
@@ -188,7 +188,7 @@ pub static PSETEX: Command = Command {
     complexity: "O(1)",
     group: Group::String,
     arity: 4,
-    flags: flag::WRITE | flag::DENYOOM,
+    flags: flag::WRITE | flag::REPEATABLE | flag::DENYOOM,
     keys: KEY,
     handler: Handler::Keys(psetex),
 };
@@ -321,7 +321,7 @@ pub static MSET: Command = Command {
     complexity: "O(N) where N is the number of keys to set.",
     group: Group::String,
     arity: -3,
-    flags: flag::WRITE | flag::DENYOOM,
+    flags: flag::WRITE | flag::REPEATABLE | flag::DENYOOM,
     keys: Keys::Range { first: 1, last: -1, step: 2 },
     handler: Handler::FanOut(mset, Gather::Ok),
 };

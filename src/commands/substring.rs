@@ -98,7 +98,7 @@ pub static SETRANGE: Command = Command {
     complexity: "O(1), not counting the time taken to copy the new string in place. Usually, this string is very small so the amortized complexity is O(1). Otherwise, complexity is O(M) with M being the length of the value argument.",
     group: Group::String,
     arity: 4,
-    flags: flag::WRITE | flag::DENYOOM,
+    flags: flag::WRITE | flag::REPEATABLE | flag::DENYOOM,
     keys: KEY,
     handler: Handler::Keys(setrange),
 };

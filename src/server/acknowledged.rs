@@ -150,7 +150,7 @@ impl Job {
     fn ask_of_acknowledgements(&self, peer: &Arc<Peer>, what: &[u8], marks: &[u8]) -> Rc<Call> {
         let mut request = Vec::new();
         encode_command(&mut request, &[&b"WAIT"[..], what, marks]);
-        self.worker.ask(peer, ask::LOCAL, self.talk.session.db, &request)
+        self.worker.ask(peer, self.manner(ask::LOCAL), &request)
     }
 }
 

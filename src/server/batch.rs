@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 
 use crate::protocol::Proto;
 use crate::replication::coordinator::{Outcome, Waits};
-use crate::server::forward::{Call, Fate, parts};
+use crate::server::forward::{Call, Fate, Manner, parts};
 
 /// What a client reads when a write reached its coordinator and may or may not have reached enough replicas.
 pub const UNKNOWN_OUTCOME: &str =
@@ -67,10 +67,8 @@ pub struct Place {
 pub struct Target {
     /// The node, by its place in the view.
     pub peer: u16,
-    /// `forward::ask` bits.
-    pub flags: u8,
-    /// The database.
-    pub db: u8,
+    /// How its requests are to be run.
+    pub manner: Manner,
 }
 
 /// Requests that one other node is asked to run, in one frame, in their order.

@@ -19,7 +19,7 @@ use crate::server::clients::{Client, state};
 use crate::server::commands;
 use crate::server::commands::connection::Session;
 use crate::server::events::{sets_events, tells_of_misses};
-use crate::server::forward::ask;
+use crate::server::forward::{Manner, ask};
 use crate::server::settings::{Consistency, command_limits, quorum_of, wall_us};
 use crate::server::share::{self, Share};
 use crate::server::transaction::{OUT_OF_MEMORY, Transaction};
@@ -80,6 +80,8 @@ pub struct Run<'r> {
     pub batch: &'r mut Batch,
     /// W and R of this connection.
     pub quorum: Quorum,
+    /// What they were made of, for those who are asked.
+    pub wish: Consistency,
     /// The limits that options set.
     pub limits: CommandLimits,
     /// Where the request comes from.
@@ -97,14 +99,14 @@ impl<'r> Run<'r> {
         view: &'r View,
         client: &'r Client,
         (session, transaction): (&'r mut Session, &'r mut Transaction),
-        consistency: Consistency,
+        wish: Consistency,
         batch: &'r mut Batch,
         origin: Origin,
     ) -> Run<'r> {
         let settings = worker.shared.node.config.settings();
-        let (quorum, limits) = (quorum_of(&settings, consistency, view), command_limits(&settings));
+        let (quorum, limits) = (quorum_of(&settings, wish, view), command_limits(&settings));
         let now_us = wall_us();
-        Run { worker, view, client, session, transaction, batch, quorum, limits, origin, now_us, not_run: false }
+        Run { worker, view, client, session, transaction, batch, quorum, wish, limits, origin, now_us, not_run: false }
     }
 
     /// Deals with one request.
@@ -301,7 +303,7 @@ impl<'r> Run<'r> {
                 return Step::Wait;
             }
             if group.coordinator != Some(self.view.me) {
-                self.send_on(group.coordinator, slot, command, request.bytes);
+                self.send_on(group.coordinator, slot, command, request);
                 return Step::Done;
             }
             if let Err(error) = self.view.check(group, self.quorum, command.has(flag::WRITE)) {
@@ -377,20 +379,26 @@ impl<'r> Run<'r> {
     fn put_off(&mut self, command: &Command, bytes: &[u8]) {
         self.count_quorum_failure(command);
         if self.origin.is_here() {
-            self.leave_hole(None, command, bytes);
+            self.leave_hole(None, true, bytes);
         } else {
             self.not_run = true;
         }
     }
 
     /// Leaves a place for a reply that `target` will give, or, if there is none, that is to be asked for again.
-    fn leave_hole(&mut self, target: Option<Target>, command: &Command, bytes: &[u8]) {
+    fn leave_hole(&mut self, target: Option<Target>, is_repeatable: bool, bytes: &[u8]) {
         let ask = self.batch.keep(bytes, self.session.db, self.session.proto);
-        self.batch.leave_hole(target, ask, is_repeatable(command));
+        self.batch.leave_hole(target, ask, is_repeatable);
+    }
+
+    /// Whether a request whose fate is unknown may be asked again. A strict write may not: run twice, with somebody else's
+    /// write in between, it would bring back what was overwritten.
+    fn may_repeat(&self, command: &Command, args: Args<'_>) -> bool {
+        command.has(flag::READONLY) || !self.quorum.strict && command.is_repeatable(args)
     }
 
     /// Asks the coordinator of a slot, or tells a smart client where it is.
-    fn send_on(&mut self, at: Option<u16>, slot: Slot, command: &'static Command, bytes: &[u8]) {
+    fn send_on(&mut self, at: Option<u16>, slot: Slot, command: &'static Command, request: &Request<'_>) {
         if !self.origin.is_here() {
             // One hop at most: whoever asked looks again.
             self.not_run = true;
@@ -406,12 +414,15 @@ impl<'r> Run<'r> {
             return;
         }
         let proto = if self.session.proto == Proto::Resp3 { ask::RESP3 } else { 0 };
-        let strict = if self.quorum.strict { ask::STRICT } else { 0 };
-        let repeatable = if is_repeatable(command) { ask::REPEATABLE } else { 0 };
-        let flags = proto | strict | repeatable;
-        let target = at.filter(|_| peer.is_some()).map(|peer| Target { peer, flags, db: self.session.db });
+        let is_repeatable = self.may_repeat(command, request.args);
+        let manner = Manner {
+            flags: proto | if is_repeatable { ask::REPEATABLE } else { 0 },
+            db: self.session.db,
+            wish: self.wish,
+        };
+        let target = at.filter(|_| peer.is_some()).map(|peer| Target { peer, manner });
         self.worker.metrics.count(Count::Forwarded, 1);
-        self.leave_hole(target, command, bytes);
+        self.leave_hole(target, is_repeatable, request.bytes);
     }
 
     /// Writes an error reply and counts it.
@@ -444,13 +455,6 @@ impl<'r> Run<'r> {
         effects.deltas.clear();
         self.publish_events(effects);
     }
-}
-
-/// What may be run twice with the same effect and the same reply.
-fn is_repeatable(command: &Command) -> bool {
-    let name = command.name;
-    command.has(flag::READONLY)
-        || matches!(name, "set" | "setex" | "psetex" | "mset" | "hset" | "hmset" | "expireat" | "pexpireat")
 }
 
 fn class_of(command: &Command) -> Class {

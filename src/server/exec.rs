@@ -20,7 +20,6 @@ use crate::server::dispatch::{Origin, Run, Step};
 use crate::server::events::tells_of_misses;
 use crate::server::forward::{Fate, ask};
 use crate::server::held::put_watched;
-use crate::server::settings::quorum_of;
 use crate::server::transaction::{Transaction, Watched};
 use crate::server::wait::{Job, PATIENCE, garbled, scanned};
 use crate::server::window::Request;
@@ -165,10 +164,7 @@ impl Job {
     async fn ask_together(&self, view: &View, at: u16, flags: u8, question: &[u8]) -> Fate {
         let Some(peer) = view.peers.get(usize::from(at)).and_then(Option::as_ref) else { return Fate::NotRun };
         let proto = if self.talk.session.proto == Proto::Resp3 { ask::RESP3 } else { 0 };
-        let quorum = quorum_of(&self.worker.shared.node.config.settings(), self.talk.consistency, view);
-        let strict = if quorum.strict { ask::STRICT } else { 0 };
-        let call = self.worker.ask(peer, ask::TOGETHER | proto | strict | flags, self.talk.session.db, question);
-        call.answer().await
+        self.worker.ask(peer, self.manner(ask::TOGETHER | proto | flags), question).answer().await
     }
 }
 
@@ -326,6 +322,7 @@ impl Run<'_> {
             transaction: &mut plain,
             batch: self.batch,
             quorum: self.quorum,
+            wish: self.wish,
             limits: self.limits,
             origin: if view.is_solo { Origin::PeerForShare } else { self.origin },
             now_us: self.now_us,

@@ -1,7 +1,7 @@
 //! Asking another node: requests whose key is coordinated over there, and parts of requests about the whole cluster.
 //!
-//! One link a worker and peer. A question is a frame: `[length u32][flags u8][db u8][sent u64][requests in RESP]`: all
-//! requests of a client's batch for that peer. An answer is a frame too, in the order of the questions: `[length u32]`
+//! One link a worker and peer. A question is a frame: `[length u32][flags u8][db u8][consistency 3 bytes][sent u64]
+//! [requests in RESP]`: all requests of a client's batch for that peer. An answer is a frame too, in the order of the questions: `[length u32]`
 //! and for each request `[length u32][reply in RESP]`, the length [`NOT_RUN`] for one that was not run. `sent` is the
 //! asker's monotonic clock: the other side refuses what lay about for longer than [`STALE_MS_MAX`], so that it cannot run
 //! what its asker has given up on meanwhile.
@@ -26,6 +26,8 @@ use crate::base::wire::{put_u32, put_u64};
 use crate::peer::handshake::{Hello, LinkKind};
 use crate::peer::link::{connect, read_more};
 use crate::peer::registry::Peer;
+use crate::protocol::Proto;
+use crate::server::settings::Consistency;
 
 /// How old a question may be when it is run, in milliseconds.
 pub const STALE_MS_MAX: u64 = 110;
@@ -52,16 +54,32 @@ pub mod ask {
     pub const LOCAL: u8 = 2;
     /// The requests are one transaction: run them together, one reply behind the other.
     pub const TOGETHER: u8 = 4;
-    /// Strict quorum.
-    pub const STRICT: u8 = 8;
     /// With LOCAL: the second round of flushing, about all that this node still holds.
-    pub const REST: u8 = 16;
+    pub const REST: u8 = 8;
     /// What this node holds of the request's keys (see `held`).
-    pub const HELD: u8 = 32;
+    pub const HELD: u8 = 16;
     /// With TOGETHER: watched keys stand before the requests, and the answer begins with 1, or is 0 when one has changed.
-    pub const WATCHED: u8 = 64;
+    pub const WATCHED: u8 = 32;
     /// Running it twice does no harm.
-    pub const REPEATABLE: u8 = 128;
+    pub const REPEATABLE: u8 = 64;
+}
+
+/// How a question is to be run.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Manner {
+    /// [`ask`] bits.
+    pub flags: u8,
+    /// The database.
+    pub db: u8,
+    /// What its connection asked for.
+    pub wish: Consistency,
+}
+
+impl Manner {
+    /// The protocol of the reply.
+    pub fn proto(&self) -> Proto {
+        if self.flags & ask::RESP3 != 0 { Proto::Resp3 } else { Proto::Resp2 }
+    }
 }
 
 /// In the place of a reply's length: not run, because this node does not coordinate the key, or the question came too
@@ -207,19 +225,20 @@ impl ForwardLink {
     }
 
     /// Asks what `write` appends, in RESP; the question leaves when the worker has run everybody who can run.
-    pub fn ask(&self, flags: u8, db: u8, mut write: impl FnMut(&mut Vec<u8>)) -> Rc<Call> {
+    pub fn ask(&self, manner: Manner, mut write: impl FnMut(&mut Vec<u8>)) -> Rc<Call> {
         let mut out = self.out.borrow_mut();
         if !self.is_open.get() || out.len() > QUESTION_BYTES_MAX {
             return Call::not_run();
         }
         let at = out.len();
         put_u32(&mut out, 0);
-        out.extend_from_slice(&[flags, db]);
+        out.extend_from_slice(&[manner.flags, manner.db]);
+        manner.wish.put(&mut out);
         let now = Instant::now();
         put_u64(&mut out, now.duration_since(self.epoch).as_millis() as u64);
         write(&mut out);
         set_length(&mut out, at);
-        let call = Rc::new(Call::new(flags, now));
+        let call = Rc::new(Call::new(manner.flags, now));
         self.waiting.borrow_mut().push_back(call.clone());
         self.writer.notify_one();
         call

@@ -14,7 +14,7 @@ use std::time::Instant;
 
 use tokio::net::TcpStream;
 
-use crate::base::wire::{Reader, put_u32};
+use crate::base::wire::{Reader, WireError, put_u32};
 use crate::protocol::{Limits, Scanner};
 use crate::server::batch::{Again, Batch};
 use crate::server::clients::Client;
@@ -22,9 +22,9 @@ use crate::server::commands::connection::Session;
 use crate::server::connection::poll_read;
 use crate::server::dispatch::{Origin, Run, Step};
 use crate::server::exec::cut;
-use crate::server::forward::{NOT_RUN, STALE_MS_MAX, ask, set_length};
+use crate::server::forward::{Manner, NOT_RUN, STALE_MS_MAX, ask, set_length};
 use crate::server::held::read_watched;
-use crate::server::settings::{Consistency, proto_of};
+use crate::server::settings::Consistency;
 use crate::server::transaction::Transaction;
 use crate::server::wait::scanned;
 use crate::server::window::{Ending, REQUESTS_MAX};
@@ -55,8 +55,7 @@ struct Held {
 }
 
 struct Question<'a> {
-    flags: u8,
-    db: u8,
+    manner: Manner,
     sent_ms: u64,
     requests: &'a [u8],
 }
@@ -141,24 +140,23 @@ impl Forwarded {
     }
 
     fn take(&mut self, question: &Question<'_>, began: Instant) {
-        let is_late = self.is_late(question.sent_ms as i64) && question.flags & ask::LOCAL == 0;
+        let Manner { flags, db, wish } = question.manner;
+        let is_late = self.is_late(question.sent_ms as i64) && flags & ask::LOCAL == 0;
         let mut batch = self.worker.batch(began);
         let mut replies = Vec::new();
         let worker = self.worker.clone();
         let view = worker.shared.view.load();
-        let wish =
-            Consistency { strict: (question.flags & ask::STRICT != 0).then_some(true), ..Consistency::default() };
         let mut session = Session::new(false, "");
-        session.db = question.db;
-        session.proto = proto_of(question.flags);
-        let origin = match (question.flags & ask::LOCAL != 0, question.flags & ask::REST != 0) {
+        session.db = db;
+        session.proto = question.manner.proto();
+        let origin = match (flags & ask::LOCAL != 0, flags & ask::REST != 0) {
             (true, true) => Origin::PeerForRest,
             (true, false) => Origin::PeerForShare,
             (false, _) => Origin::Peer,
         };
         let state = (&mut session, &mut Transaction::default());
         let mut run = Run::new(&worker, &view, &self.client, state, wish, &mut batch, origin);
-        if question.flags & (ask::WATCHED | ask::TOGETHER | ask::HELD) != 0 {
+        if flags & (ask::WATCHED | ask::TOGETHER | ask::HELD) != 0 {
             let ran = !is_late && run_as_one(&mut run, question);
             replies.push(ran.then_some(0..run.batch.out.len()));
         } else {
@@ -234,16 +232,17 @@ fn run_each(run: &mut Run<'_>, requests: &[u8], is_late: bool, replies: &mut Vec
 
 /// Runs what belongs together as one; false when it is not for this node.
 fn run_as_one(run: &mut Run<'_>, question: &Question<'_>) -> bool {
-    if question.flags & ask::WATCHED != 0 {
+    let flags = question.manner.flags;
+    if flags & ask::WATCHED != 0 {
         let mut reader = Reader::new(question.requests);
         let Ok(watched) = read_watched(&mut reader, &run.worker.shared.node.store.actors) else { return false };
         return run.together_if_unchanged(&cut(reader.rest()), &watched);
     }
-    if question.flags & ask::TOGETHER != 0 {
+    if flags & ask::TOGETHER != 0 {
         return run.together_if_here(&cut(question.requests), &[]).is_some();
     }
     let Ok(scanner) = scanned(question.requests) else { return false };
-    run.held(scanner.args(question.requests), question.flags & ask::LOCAL != 0)
+    run.held(scanner.args(question.requests), flags & ask::LOCAL != 0)
 }
 
 fn next_question(input: &[u8]) -> std::io::Result<Option<(Question<'_>, usize)>> {
@@ -255,11 +254,11 @@ fn next_question(input: &[u8]) -> std::io::Result<Option<(Question<'_>, usize)>>
     }
     let Some(body) = rest.get(..len) else { return Ok(None) };
     let mut reader = Reader::new(body);
-    let (flags, db, sent_ms) = (reader.u8(), reader.u8(), reader.u64());
-    match (flags, db, sent_ms) {
-        (Ok(flags), Ok(db), Ok(sent_ms)) => {
-            Ok(Some((Question { flags, db, sent_ms, requests: reader.rest() }, 4 + len)))
-        }
-        _ => Err(malformed()),
-    }
+    let (manner, sent_ms) = read_head(&mut reader).map_err(|_| malformed())?;
+    Ok(Some((Question { manner, sent_ms, requests: reader.rest() }, 4 + len)))
+}
+
+fn read_head(reader: &mut Reader<'_>) -> Result<(Manner, u64), WireError> {
+    let (flags, db, wish) = (reader.u8()?, reader.u8()?, Consistency::read(reader)?);
+    Ok((Manner { flags, db, wish }, reader.u64()?))
 }

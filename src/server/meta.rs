@@ -68,8 +68,8 @@ impl Job {
             .into_iter()
             .map(|id| {
                 let peer: Option<Arc<Peer>> = peer_of(&id);
-                let db = self.talk.session.db;
-                let call = peer.as_ref().map(|peer| worker.ask(peer, ask::HELD | ask::LOCAL, db, request));
+                let manner = self.manner(ask::HELD | ask::LOCAL);
+                let call = peer.as_ref().map(|peer| worker.ask(peer, manner, request));
                 (id, peer, call)
             })
             .collect();

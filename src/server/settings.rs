@@ -1,11 +1,11 @@
 //! What a batch is run under: quorums and limits by the options and by what the connection asked for, and the time.
 
 use crate::base::config::{QuorumMode, Settings};
+use crate::base::wire::{Reader, WireError};
 use crate::commands::spec::CommandLimits;
-use crate::protocol::{Limits, Proto};
+use crate::protocol::Limits;
 use crate::replication::coordinator::View;
 use crate::replication::routing::Quorum;
-use crate::server::forward::ask;
 
 /// What a connection has told us about consistency: RONDO.CONSISTENCY.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
@@ -16,6 +16,30 @@ pub struct Consistency {
     pub read: Option<usize>,
     /// Strict or sloppy, if it asked for either.
     pub strict: Option<bool>,
+}
+
+impl Consistency {
+    /// Appends it as it travels with a forwarded request, in three bytes; 0 where the connection asked for nothing.
+    pub fn put(self, out: &mut Vec<u8>) {
+        let byte = |number: Option<usize>| number.map_or(0, |number| u8::try_from(number).unwrap_or(u8::MAX));
+        out.extend_from_slice(&[
+            self.strict.map_or(0, |strict| 1 + u8::from(strict)),
+            byte(self.write),
+            byte(self.read),
+        ]);
+    }
+
+    /// Reads what [`Consistency::put`] wrote.
+    pub fn read(reader: &mut Reader<'_>) -> Result<Consistency, WireError> {
+        let strict = match reader.u8()? {
+            0 => None,
+            1 => Some(false),
+            2 => Some(true),
+            _ => return Err(WireError),
+        };
+        let mut number = || reader.u8().map(|number| (number != 0).then_some(usize::from(number)));
+        Ok(Consistency { strict, write: number()?, read: number()? })
+    }
 }
 
 /// The limits of the scanner by the options.
@@ -53,7 +77,28 @@ pub fn wall_us() -> u64 {
     now.as_micros() as u64
 }
 
-/// The protocol version that a question asks for.
-pub fn proto_of(flags: u8) -> Proto {
-    if flags & ask::RESP3 != 0 { Proto::Resp3 } else { Proto::Resp2 }
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_connection_asked_for_travels_whole() {
+        let (some, most) = (Some(2), Some(255));
+        for strict in [None, Some(false), Some(true)] {
+            for (write, read) in [(None, None), (some, None), (None, some), (most, some)] {
+                let (wish, mut bytes) = (Consistency { write, read, strict }, Vec::new());
+                wish.put(&mut bytes);
+                assert_eq!((bytes.len(), Consistency::read(&mut Reader::new(&bytes))), (3, Ok(wish)));
+            }
+        }
+        let mut bytes = Vec::new();
+        Consistency { write: Some(1 << 20), ..Consistency::default() }.put(&mut bytes);
+        assert_eq!(
+            Consistency::read(&mut Reader::new(&bytes)).map(|it| it.write),
+            Ok(most),
+            "more than any cluster has"
+        );
+        assert!(Consistency::read(&mut Reader::new(&[3, 0, 0])).is_err());
+        assert!(Consistency::read(&mut Reader::new(&[1, 0])).is_err());
+    }
 }

@@ -148,7 +148,8 @@ impl Job {
             return Err(CommandError::text(SEVERAL_COORDINATORS));
         }
         let db = self.talk.session.db;
-        let Fate::Replied(answer) = worker.ask(peer, ask::HELD, db, request).answer().await else { return Err(down) };
+        let call = worker.ask(peer, self.manner(ask::HELD), request);
+        let Fate::Replied(answer) = call.answer().await else { return Err(down) };
         let mut reader = Reader::new(&answer);
         for key in args.iter().skip(1) {
             let held = Held::read(&mut reader, &worker.shared.node.store.actors).map_err(|_| garbled())?;

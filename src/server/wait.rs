@@ -17,7 +17,7 @@ use crate::server::batch::Batch;
 use crate::server::clients::Client;
 use crate::server::connection::{AGAIN_PAUSE, NOBODY_IN_TIME, Talk};
 use crate::server::dispatch::{Origin, Run, Step};
-use crate::server::forward::{Call, Fate, answer_of, ask};
+use crate::server::forward::{Call, Fate, Manner, answer_of, ask};
 use crate::server::settings::quorum_of;
 use crate::server::share::is_whole;
 use crate::server::window::Request;
@@ -70,6 +70,11 @@ pub fn later(worker: Rc<Worker>, client: Arc<Client>, talk: Talk, request: Vec<u
 }
 
 impl Job {
+    /// How other nodes are to run a part of what this connection asks.
+    pub(super) fn manner(&self, flags: u8) -> Manner {
+        Manner { flags, db: self.talk.session.db, wish: self.talk.consistency }
+    }
+
     /// The reply to `request`, an error's too.
     fn whole_reply<'j>(&'j mut self, request: &'j [u8]) -> Pin<Box<dyn Future<Output = Vec<u8>> + 'j>> {
         Box::pin(async move {
@@ -247,11 +252,10 @@ impl Job {
 
     /// The shares of all nodes as one picture says who they are; `None` when one of them did not answer.
     pub(super) async fn shares_by(&mut self, view: &View, request: &[u8], origin: Origin) -> Option<Vec<Vec<u8>>> {
-        let db = self.talk.session.db;
         let flags = if origin == Origin::PeerForRest { ask::LOCAL | ask::REST } else { ask::LOCAL };
         let at = if origin == Origin::PeerForRest { view.active() } else { view.coordinators() };
         let peers = at.iter().filter_map(|at| view.peers.get(usize::from(*at))?.as_ref());
-        let asked: Vec<_> = peers.map(|peer| self.worker.ask(peer, flags, db, request)).collect();
+        let asked: Vec<_> = peers.map(|peer| self.worker.ask(peer, self.manner(flags), request)).collect();
         let mut replies = vec![self.own_share(request, origin).await];
         for call in asked {
             let Fate::Replied(reply) = call.answer().await else { return None };

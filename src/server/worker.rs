@@ -18,7 +18,7 @@ use crate::peer::handshake::Hello;
 use crate::peer::registry::Peer;
 use crate::replication::coordinator::{Coordinator, View};
 use crate::server::batch::{Batch, UNKNOWN_OUTCOME};
-use crate::server::forward::{Call, ForwardLink};
+use crate::server::forward::{Call, ForwardLink, Manner};
 use crate::server::state::NodeState;
 use crate::server::tally::{Share, Tally};
 use crate::server::window::Window;
@@ -112,8 +112,8 @@ impl Worker {
     }
 
     /// Asks a peer, over this worker's link to it, which is opened at the first question.
-    pub fn ask(&self, peer: &Arc<Peer>, flags: u8, db: u8, requests: &[u8]) -> Rc<Call> {
-        self.link_to(peer).ask(flags, db, |out| out.extend_from_slice(requests))
+    pub fn ask(&self, peer: &Arc<Peer>, manner: Manner, requests: &[u8]) -> Rc<Call> {
+        self.link_to(peer).ask(manner, |out| out.extend_from_slice(requests))
     }
 
     /// Where a node's cluster face is, as smart clients reach it.
@@ -170,7 +170,7 @@ impl Worker {
             return;
         }
         batch.ask(|target, write| match view.peers.get(usize::from(target.peer)) {
-            Some(Some(peer)) => self.link_to(peer).ask(target.flags, target.db, write),
+            Some(Some(peer)) => self.link_to(peer).ask(target.manner, write),
             _ => Call::not_run(),
         });
         for peer in view.peers.iter().flatten() {

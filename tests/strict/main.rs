@@ -8,6 +8,7 @@
 //! What needs network namespaces is skipped, loudly, without root. Environment: `RONDO_STRICT_ROUNDS` (faults a test; 3),
 //! `RONDO_STRICT_SEED`. The tests run one after another: each needs the machine for itself.
 
+mod carried;
 mod checker;
 mod load;
 #[path = "../support/mod.rs"]
