@@ -81,6 +81,7 @@ class Servers:
         self.port = None
         self.cluster_port = None
         self.cluster_addresses = []
+        self.admin_ports = []
 
     def spawn(self, command):
         log = self.directory / f"{self.name}-{len(self.processes)}.log"
@@ -175,6 +176,7 @@ def start_rondo(servers, binary, nodes, workers):
     for number, command in enumerate(servers.commands):
         others = ",".join(peer for peer in peers if peer != peers[number])
         servers.commands[number] = command + (["--join", others] if number == 0 and others else [])
+    servers.admin_ports = admin_ports
     servers.cluster_addresses = [f"127.0.0.1:{port}" for port in cluster_ports]
     servers.wait_until("one cluster", lambda: all(is_whole_rondo(port, nodes) for port in admin_ports))
 

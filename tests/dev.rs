@@ -2,7 +2,7 @@
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpStream;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdout, Command, Stdio};
 use std::time::{Duration, Instant};
 
@@ -14,6 +14,8 @@ struct Dev {
     lines: BufReader<ChildStdout>,
     port: u16,
     pids: Vec<u32>,
+    /// Where the nodes' logs are.
+    logs: PathBuf,
 }
 
 impl Dev {
@@ -27,11 +29,15 @@ impl Dev {
                 .stdout(Stdio::piped())
                 .spawn()
                 .unwrap();
-            let mut dev = Dev { lines: BufReader::new(child.stdout.take().unwrap()), child, port, pids: Vec::new() };
+            let lines = BufReader::new(child.stdout.take().unwrap());
+            let mut dev = Dev { lines, child, port, pids: Vec::new(), logs: PathBuf::new() };
             if let Some(table) = dev.lines_until("Ctrl-C stops") {
                 let cells = |line: &String| line.split('┆').map(|cell| cell.trim().to_owned()).collect::<Vec<_>>();
                 dev.pids = table.iter().map(cells).filter_map(|cells| cells.get(4)?.parse().ok()).collect();
                 assert_eq!(dev.pids.len(), 3, "{table:?}");
+                let logs = table.iter().find_map(|line| line.split_once("logs in "));
+                dev.logs = logs.map(|(_, path)| path.trim_end().into()).unwrap();
+                assert!(dev.logs.join("node-1.log").exists(), "{table:?}");
                 return dev;
             }
             assert_eq!(dev.child.wait().unwrap().code(), Some(1), "only a taken port may end it");
@@ -107,8 +113,20 @@ fn a_dead_node_is_reported_and_a_signal_stops_the_rest() {
     assert_eq!(report, expected);
     assert_eq!(dev.ask(0, "GET greeting"), "$5\r\nhello\r\n");
     dev.signal("-TERM");
+    let kept = dev.lines_until("logs").unwrap().pop().unwrap();
+    assert_eq!(kept, format!("the logs are in {}\n", dev.logs.display()));
     assert_eq!(dev.child.wait().unwrap().code(), Some(0));
     assert!(!dev.pids.iter().any(|pid| is_running(*pid)), "a node outlived rondo dev");
+    std::fs::remove_dir_all(&dev.logs).unwrap();
+}
+
+#[test]
+fn nothing_is_left_of_a_cluster_that_was_stopped() {
+    let mut dev = Dev::start(&[]);
+    dev.signal("-INT");
+    assert_eq!(dev.child.wait().unwrap().code(), Some(0));
+    assert!(!dev.pids.iter().any(|pid| is_running(*pid)), "a node outlived rondo dev");
+    assert!(!dev.logs.exists(), "{} is left", dev.logs.display());
 }
 
 #[test]

@@ -42,11 +42,11 @@ fn scenes(port: u16) -> Vec<Vec<Value>> {
 
     // Writes wait, and what is behind them; reads do not.
     watcher.run("CLIENT PAUSE 600000 WRITE");
-    send(&mut one, &["SET a 1", "GET a", "PING"]);
+    send(&mut one, &["PUBLISH a x", "SET a 1", "GET a", "PING"]);
     must_block(&mut watcher, 1);
     read.push(vec![two.run("GET a"), two.run("MULTI"), two.run("GET a"), two.run("PING"), two.run("EXEC")]);
     read.push(vec![watcher.run("GET a"), watcher.run("CLIENT UNPAUSE")]);
-    read.push(receive(&mut one, 3));
+    read.push(receive(&mut one, 4));
 
     // A transaction that writes waits with EXEC, and with a command that is to be queued.
     read.push(vec![one.run("MULTI"), one.run("INCR a")]);

@@ -72,7 +72,7 @@ pub mod flag {
     pub const NO_ASYNC_LOADING: u32 = 1 << 17;
     /// Runs while a script is stuck.
     pub const ALLOW_BUSY: u32 = 1 << 18;
-    /// What it changes depends on arguments: treated as a write by CLIENT PAUSE.
+    /// A write to CLIENT PAUSE, though it changes no key; COMMAND does not tell.
     pub const MAY_REPLICATE: u32 = 1 << 19;
     /// Between nodes only: a client that sends it is told that there is no such command.
     pub const INTERNAL: u32 = 1 << 20;
@@ -82,7 +82,7 @@ pub mod flag {
     pub const REPEATABLE: u32 = 1 << 21;
 
     /// The flags that COMMAND names, in the order in which Redis lists them.
-    pub const NAMES: [(u32, &str); 18] = [
+    pub const NAMES: [(u32, &str); 17] = [
         (WRITE, "write"),
         (READONLY, "readonly"),
         (DENYOOM, "denyoom"),
@@ -96,7 +96,6 @@ pub mod flag {
         (SKIP_SLOWLOG, "skip_slowlog"),
         (FAST, "fast"),
         (NO_AUTH, "no_auth"),
-        (MAY_REPLICATE, "may_replicate"),
         (NO_ASYNC_LOADING, "no_async_loading"),
         (NO_MULTI, "no_multi"),
         (MOVABLEKEYS, "movablekeys"),
@@ -220,6 +219,8 @@ pub enum NodeCommand {
     Latency,
     /// MEMORY.
     Memory,
+    /// MONITOR.
+    Monitor,
     /// MULTI.
     Multi,
     /// PING.

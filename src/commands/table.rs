@@ -133,6 +133,7 @@ pub static COMMANDS: &[&Command] = &[
     &server::ROLE,
     &server::SHUTDOWN,
     &server::SLOWLOG,
+    &server::MONITOR,
     &server::LATENCY,
     &server::MEMORY,
     &server::DEBUG,

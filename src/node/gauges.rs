@@ -86,8 +86,6 @@ fn of_peers(node: &Node, gauges: &mut Gauges) {
     let (peers, clocks) = (node.peers.all(), node.cluster.peer_clocks());
     let pending: u64 = peers.iter().map(|peer| peer.missed.writes.load(Ordering::Relaxed)).sum();
     gauges.set(Gauge::HintsPending, pending as f64);
-    let kept_bytes: usize = peers.iter().map(|peer| peer.missed.len_bytes()).sum();
-    gauges.set(Gauge::HintsPendingBytes, kept_bytes as f64);
     let ballots = &node.shared.coordinator.ballots;
     gauges.set(Gauge::SlotsPromised, ballots.own_count() as f64);
     gauges.set(Gauge::SlotsUnsettled, ballots.unsettled_count() as f64);

@@ -129,11 +129,6 @@ impl Missed {
         self.slots.lock().is_none() && !self.is_delivering.load(Ordering::Acquire)
     }
 
-    /// Bytes that remembering takes.
-    pub fn len_bytes(&self) -> usize {
-        self.slots.lock().as_ref().map_or(0, |bits| size_of_val(&**bits))
-    }
-
     /// Takes what was missed: the slots, and the stamp from which on their entries count. The caller delivers it and
     /// says so with [`Missed::delivered`], or puts it back with [`Missed::restore`].
     pub fn take(&self) -> Option<(Vec<Slot>, Hlc)> {

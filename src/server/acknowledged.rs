@@ -9,7 +9,6 @@
 //! something counts when it has been handed all of it.
 
 use std::collections::HashMap;
-use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -21,7 +20,7 @@ use crate::protocol::client::{Value, encode_command};
 use crate::protocol::{Args, Reply, parse_i64};
 use crate::replication::coordinator::View;
 use crate::server::dispatch::Run;
-use crate::server::forward::{Call, Fate, ask};
+use crate::server::forward::{Fate, ask};
 use crate::server::settings::quorum_of;
 use crate::server::wait::{Job, decoded};
 
@@ -115,10 +114,8 @@ impl Job {
     async fn marks_elsewhere(&self, view: &View) -> Vec<(Arc<Peer>, Option<Vec<u8>>)> {
         let is_alone = view.is_solo || self.talk.session.cluster_face;
         let at = if is_alone { Default::default() } else { view.coordinators() };
-        let peers: Vec<_> = at.iter().filter_map(|at| view.peers.get(usize::from(*at))?.clone()).collect();
-        let calls: Vec<_> = peers.iter().map(|peer| self.ask_of_acknowledgements(peer, MARKS, b"0")).collect();
         let mut marked = Vec::new();
-        for (peer, call) in peers.into_iter().zip(calls) {
+        for (peer, call) in self.ask_each(view, &at, ask::LOCAL, &question(MARKS, b"0")) {
             let marks = match value_of(call.answer().await) {
                 Some(Value::Bulk(marks)) => Some(marks.to_vec()),
                 _ => None,
@@ -134,7 +131,10 @@ impl Job {
         let at_least = quorum.write as i64 - 1;
         let calls: Vec<_> = others
             .iter()
-            .map(|(peer, marks)| marks.as_ref().map(|marks| self.ask_of_acknowledgements(peer, HELD, marks)))
+            .map(|(peer, marks)| {
+                let question = question(HELD, marks.as_ref()?);
+                Some(self.worker.ask(peer, self.manner(ask::LOCAL), &question))
+            })
             .collect();
         let mut fewest = held(&view, own).map_or(at_least, |held| held as i64);
         for call in calls {
@@ -146,12 +146,12 @@ impl Job {
         }
         fewest.max(at_least)
     }
+}
 
-    fn ask_of_acknowledgements(&self, peer: &Arc<Peer>, what: &[u8], marks: &[u8]) -> Rc<Call> {
-        let mut request = Vec::new();
-        encode_command(&mut request, &[&b"WAIT"[..], what, marks]);
-        self.worker.ask(peer, self.manner(ask::LOCAL), &request)
-    }
+fn question(what: &[u8], marks: &[u8]) -> Vec<u8> {
+    let mut request = Vec::new();
+    encode_command(&mut request, &[&b"WAIT"[..], what, marks]);
+    request
 }
 
 fn value_of(fate: Fate) -> Option<Value> {

@@ -16,14 +16,19 @@ use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU8, AtomicU32, AtomicU64, A
 use parking_lot::Mutex;
 use tokio::sync::Notify;
 
+use crate::commands::spec::Command;
+use crate::commands::subcommands;
 use crate::commands::table::COMMANDS;
-use crate::protocol::Proto;
+use crate::protocol::{Args, Proto};
 use crate::server::pubsub::{Kind, Mailbox};
 
 const RELAXED: Ordering = Ordering::Relaxed;
 
 /// `Client::command` before the first command.
 const NO_COMMAND: usize = usize::MAX;
+
+/// Where, in `Client::command`, the place of a subcommand stands beside that of the command, one higher; 0 for none.
+const SUBCOMMAND_SHIFT: u32 = 16;
 
 /// What a connection is at the moment, as bits of [`Client::flags`].
 pub mod state {
@@ -43,6 +48,8 @@ pub mod state {
     pub const READONLY: u32 = 1 << 6;
     /// On the cluster face.
     pub const CLUSTER_FACE: u32 = 1 << 7;
+    /// MONITOR.
+    pub const MONITOR: u32 = 1 << 8;
 }
 
 /// Which replies a connection wants: CLIENT REPLY.
@@ -108,6 +115,21 @@ impl Client {
     pub fn runs(&self, command: usize, now_ms: u64) {
         self.command.store(command, RELAXED);
         self.active_ms.store(now_ms, RELAXED);
+    }
+
+    /// Notes which subcommand of that one it is, if it is a name for a family.
+    pub fn runs_subcommand(&self, command: usize, row: &Command, args: Args<'_>) {
+        if let Some(at) = args.get(1).and_then(|name| subcommands::position(row.name, name)) {
+            self.command.store((at + 1) << SUBCOMMAND_SHIFT | command, RELAXED);
+        }
+    }
+
+    /// The name of the command that ran last, or is about to run.
+    fn command_name(&self) -> &'static str {
+        let noted = self.command.load(RELAXED);
+        let Some(row) = COMMANDS.get(noted & ((1 << SUBCOMMAND_SHIFT) - 1)) else { return "NULL" };
+        let at = (noted >> SUBCOMMAND_SHIFT).checked_sub(1);
+        at.and_then(|at| subcommands::of(row.name).get(at)).map_or(row.name, |row| row.name)
     }
 
     /// Sets or clears [`state`] bits.
@@ -211,7 +233,7 @@ impl Client {
             self.mailbox.count(Kind::Shard),
             self.queued.load(RELAXED),
             input + output + size_of::<Client>(),
-            COMMANDS.get(self.command.load(RELAXED)).map_or("NULL", |command| command.name),
+            self.command_name(),
             self.resp.load(RELAXED),
         );
         line.extend_from_slice(text.as_bytes());
@@ -223,6 +245,7 @@ impl Client {
 
     fn flag_letters(&self) -> String {
         let letters = [
+            (state::MONITOR, 'O'),
             (state::SUBSCRIBED, 'P'),
             (state::MULTI, 'x'),
             (state::BLOCKED, 'b'),
@@ -330,7 +353,7 @@ impl Clients {
     pub fn kill_idle(&self, idle_ms: u64, now_ms: u64) {
         for client in self.list.lock().values() {
             let is_idle = now_ms.saturating_sub(client.active_ms.load(RELAXED)) > idle_ms;
-            if is_idle && !client.is_in(state::SUBSCRIBED | state::BLOCKED) {
+            if is_idle && !client.is_in(state::SUBSCRIBED | state::MONITOR | state::BLOCKED) {
                 client.kill();
             }
         }

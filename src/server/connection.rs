@@ -24,7 +24,7 @@ use crate::base::metrics::{Class, Count};
 use crate::protocol::{ProtocolError, Reply, Scan, Scanner};
 use crate::replication::coordinator::View;
 use crate::server::batch::{Again, Batch};
-use crate::server::clients::{Client, ReplyMode};
+use crate::server::clients::{Client, ReplyMode, state};
 use crate::server::commands::connection::Session;
 use crate::server::dispatch::{Origin, Run, Step};
 use crate::server::excess::Excess;
@@ -424,7 +424,11 @@ impl Connection {
 
 impl Drop for Connection {
     fn drop(&mut self) {
-        self.worker.shared.node.pubsub.leave(&self.client.mailbox);
+        let node = &self.worker.shared.node;
+        node.pubsub.leave(&self.client.mailbox);
+        if self.client.is_in(state::MONITOR) {
+            node.monitors.leave(self.client.id);
+        }
     }
 }
 

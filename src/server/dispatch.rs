@@ -88,6 +88,8 @@ pub struct Run<'r> {
     pub origin: Origin,
     /// The time of the batch, in microseconds since 1970.
     pub now_us: u64,
+    /// Whether somebody watches, by MONITOR, what clients ask, and this is a client's.
+    pub is_monitored: bool,
     /// Set when a peer's request was not run because this node does not coordinate its key.
     pub not_run: bool,
 }
@@ -106,7 +108,23 @@ impl<'r> Run<'r> {
         let settings = worker.shared.node.config.settings();
         let (quorum, limits) = (quorum_of(&settings, wish, view), command_limits(&settings));
         let now_us = wall_us();
-        Run { worker, view, client, session, transaction, batch, quorum, wish, limits, origin, now_us, not_run: false }
+        let is_monitored = origin == Origin::Client && worker.shared.node.monitors.is_watched();
+        let not_run = false;
+        Run {
+            worker,
+            view,
+            client,
+            session,
+            transaction,
+            batch,
+            quorum,
+            wish,
+            limits,
+            origin,
+            now_us,
+            is_monitored,
+            not_run,
+        }
     }
 
     /// Deals with one request.
@@ -140,7 +158,11 @@ impl<'r> Run<'r> {
             self.reply().simple("QUEUED");
             return Step::Done;
         }
-        self.run(index, subcommands::running(command, request.args), request)
+        let step = self.run(index, subcommands::running(command, request.args), request);
+        if self.is_monitored && step == Step::Done {
+            self.worker.shared.node.show(self.client, self.session.db, command, request.args);
+        }
+        step
     }
 
     fn admit(&self, command: &'static Command, args: Args<'_>) -> Result<(), CommandError> {
@@ -155,7 +177,7 @@ impl<'r> Run<'r> {
             subcommands::checked(command, args)?;
         }
         self.session.admits(command)?;
-        if self.client.is_in(state::SUBSCRIBED) {
+        if self.client.is_in(state::SUBSCRIBED | state::MONITOR) {
             self.admit_listening(command)?;
         }
         if command.has(flag::DENYOOM) && self.worker.shared.node.store.is_over_limit() {
@@ -193,7 +215,10 @@ impl<'r> Run<'r> {
         let class = class_of(command);
         let began = self.timer(index, request.bytes.len());
         let step = match command.handler {
-            Handler::Node(node) => self.run_on_node(command, node, request.args),
+            Handler::Node(node) => {
+                self.client.runs_subcommand(index, command, request.args);
+                self.run_on_node(command, node, request.args)
+            }
             Handler::Keys(run) | Handler::FanOut(run, _) => self.run_on_keys(index, command, run, request),
         };
         if step == Step::Done {
@@ -285,6 +310,7 @@ impl<'r> Run<'r> {
                 &one
             }
             None => {
+                self.client.runs_subcommand(index, command, request.args);
                 many = slots_of(command, request.args);
                 &many
             }

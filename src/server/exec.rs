@@ -20,6 +20,7 @@ use crate::server::dispatch::{Origin, Run, Step};
 use crate::server::events::tells_of_misses;
 use crate::server::forward::{Fate, ask};
 use crate::server::held::put_watched;
+use crate::server::monitor::NOT_IN_TRANSACTION;
 use crate::server::transaction::{Transaction, Watched};
 use crate::server::wait::{Job, PATIENCE, garbled, scanned};
 use crate::server::window::Request;
@@ -59,11 +60,12 @@ impl Job {
         let transaction = std::mem::take(&mut self.talk.transaction);
         self.client.queued.store(-1, std::sync::atomic::Ordering::Relaxed);
         self.client.set_state(crate::server::clients::state::MULTI, false);
-        let requests = cut(transaction.requests());
+        let (requests, db) = (cut(transaction.requests()), self.talk.session.db);
         let replies = self.exec_groups(&requests, &transaction.watched).await?;
         let mut reply = Reply::new(out, self.talk.session.proto);
         match replies {
             Some(replies) => {
+                self.show(&requests, db);
                 reply.array(requests.len());
                 out.extend_from_slice(&replies);
             }
@@ -308,9 +310,10 @@ impl Run<'_> {
         if table::find(args.name()).is_some_and(|(_, command)| self.subscribe_together(command, args)) {
             return;
         }
-        if table::find(args.name()).is_some_and(|(_, it)| matches!(it.handler, Handler::Node(NodeCommand::Wait))) {
-            self.wait_together(args);
-            return;
+        match table::find(args.name()).map(|(_, command)| command.handler) {
+            Some(Handler::Node(NodeCommand::Wait)) => return self.wait_together(args),
+            Some(Handler::Node(NodeCommand::Monitor)) => return self.fail(NOT_IN_TRANSACTION),
+            _ => {}
         }
         let (view, worker) = (self.view, self.worker);
         let mut plain = Transaction::default();
@@ -326,6 +329,7 @@ impl Run<'_> {
             limits: self.limits,
             origin: if view.is_solo { Origin::PeerForShare } else { self.origin },
             now_us: self.now_us,
+            is_monitored: false,
             not_run: false,
         };
         if run.request(&Request::new(scanner.args(request), request)) != Step::Done {

@@ -18,6 +18,7 @@ pub mod forwarded;
 pub mod gather;
 pub mod held;
 pub mod meta;
+pub mod monitor;
 pub mod pause;
 pub mod process;
 pub mod pubsub;

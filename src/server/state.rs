@@ -16,6 +16,7 @@ use crate::server::clients::Clients;
 use crate::server::commands::memory;
 use crate::server::commands::slowlog::SlowLog;
 use crate::server::figures::{ErrorCodes, Sampler};
+use crate::server::monitor::Monitors;
 use crate::server::process::{self, Process};
 use crate::server::pubsub::Hub;
 use crate::server::recent::Recent;
@@ -34,6 +35,8 @@ pub struct NodeState {
     pub clients: Arc<Clients>,
     /// Who listens to what.
     pub pubsub: Arc<Hub>,
+    /// Who is shown what clients ask.
+    pub monitors: Monitors,
     /// Commands that took long.
     pub slow_log: Arc<SlowLog>,
     /// Error replies by code.
@@ -65,6 +68,7 @@ impl NodeState {
             metrics: Arc::new(Registry::new(COMMANDS.iter().map(|row| row.name).collect())),
             store,
             clients: Arc::default(),
+            monitors: Monitors::default(),
             slow_log,
             errors: ErrorCodes::default(),
             sampler: Sampler::default(),

@@ -11,6 +11,7 @@ use crate::commands::spec::{Command, Handler, NodeCommand, flag};
 use crate::protocol::{Args, Proto, Reply};
 use crate::server::clients::{Client, state};
 use crate::server::dispatch::Run;
+use crate::server::monitor::NO_KEYSPACE;
 use crate::server::pubsub::{Hub, Kind, Mailbox};
 use crate::server::wait::Job;
 
@@ -36,20 +37,29 @@ impl Run<'_> {
         is_one
     }
 
-    /// What a RESP2 connection may not ask while it listens: there, messages could be taken for replies.
+    /// What a connection may not ask while it listens. In RESP2 messages could be taken for replies; and who watches what
+    /// others ask, by MONITOR, is a kind of replica to Redis.
     pub fn admit_listening(&self, command: &Command) -> Result<(), CommandError> {
         use NodeCommand::{Ping, Quit, Reset};
         let is_allowed = is_subscription(command) || matches!(command.handler, Handler::Node(Ping | Quit | Reset));
-        if self.session.proto == Proto::Resp3 || is_allowed {
-            return Ok(());
+        let is_subscribed = self.client.is_in(state::SUBSCRIBED);
+        if is_subscribed && self.session.proto == Proto::Resp2 && !is_allowed {
+            return Err(refused_while_subscribed(command));
         }
-        let text = format!(
-            "ERR Can't execute '{}': only (P|S)SUBSCRIBE / (P|S)UNSUBSCRIBE / PING / QUIT / RESET are allowed in this \
-             context",
-            command.name
-        );
-        Err(CommandError::Text(text.into()))
+        let is_of_keys = command.flags & (flag::READONLY | flag::WRITE | flag::MAY_REPLICATE) != 0;
+        match self.client.is_in(state::MONITOR) && is_of_keys {
+            true => Err(CommandError::text(NO_KEYSPACE)),
+            false => Ok(()),
+        }
     }
+}
+
+fn refused_while_subscribed(command: &Command) -> CommandError {
+    let text = format!(
+        "ERR Can't execute '{}': only (P|S)SUBSCRIBE / (P|S)UNSUBSCRIBE / PING / QUIT / RESET are allowed in this context",
+        command.name
+    );
+    CommandError::Text(text.into())
 }
 
 /// Whether a command begins or ends subscriptions.

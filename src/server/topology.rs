@@ -82,8 +82,8 @@ pub mod tests {
     use super::*;
     use std::net::SocketAddr;
 
-    /// The picture that the first of so many nodes has while the last ones of them are dead.
-    pub fn picture(nodes: u16, dead: usize) -> Topology {
+    /// The map of a cluster of so many nodes, on ports that follow each other.
+    pub fn rows_of(nodes: u16) -> Rows {
         let mut rows = Rows::new();
         for at in 0..nodes {
             rows.merge(Row {
@@ -101,6 +101,12 @@ pub mod tests {
                 version: 1,
             });
         }
+        rows
+    }
+
+    /// The picture that the first of so many nodes has while the last ones of them are dead.
+    pub fn picture(nodes: u16, dead: usize) -> Topology {
+        let rows = rows_of(nodes);
         let ids: Vec<NodeId> = rows.iter().map(|row| row.id).collect();
         let alive = ids.iter().take(ids.len() - dead).copied().collect();
         let ring = rows.ring(3);

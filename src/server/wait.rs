@@ -3,6 +3,7 @@
 //! Each is an `async` function that asks nodes for their share, this one included, and puts the shares together. A share
 //! is an ordinary request, run by the node that is asked for what it coordinates itself (`Origin::PeerForShare`).
 
+use std::collections::BTreeSet;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -10,6 +11,7 @@ use std::time::{Duration, Instant};
 
 use crate::commands::spec::{Command, Handler, NodeCommand};
 use crate::commands::{CommandError, subcommands, table};
+use crate::peer::registry::Peer;
 use crate::protocol::client::{ReplyDecoder, ReplyLimits, Value};
 use crate::protocol::{Args, Limits, Proto, Reply, Scan, Scanner, parse_i64};
 use crate::replication::coordinator::View;
@@ -50,7 +52,11 @@ pub async fn start(worker: Rc<Worker>, client: Arc<Client>, talk: Talk, request:
     let before = job.client.reply_mode();
     let mut reply = match job.after_pause(&request).await {
         Some(reply) => reply,
-        None => job.whole_reply(&request).await,
+        None => {
+            let reply = job.whole_reply(&request).await;
+            job.show(&[&request], job.talk.session.db);
+            reply
+        }
     };
     if job.client.keeps_back(before) {
         reply.clear();
@@ -113,6 +119,10 @@ impl Job {
             Handler::Node(NodeCommand::Meta) => self.meta(args, request, out).await,
             Handler::Node(NodeCommand::Subscribe | NodeCommand::Unsubscribe) => {
                 self.subscribe(command, args, out).await;
+                Ok(())
+            }
+            Handler::Node(NodeCommand::Monitor) => {
+                self.monitor(out);
                 Ok(())
             }
             Handler::Node(NodeCommand::Config) => self.set_events(command, args, out).await,
@@ -254,14 +264,25 @@ impl Job {
     pub(super) async fn shares_by(&mut self, view: &View, request: &[u8], origin: Origin) -> Option<Vec<Vec<u8>>> {
         let flags = if origin == Origin::PeerForRest { ask::LOCAL | ask::REST } else { ask::LOCAL };
         let at = if origin == Origin::PeerForRest { view.active() } else { view.coordinators() };
-        let peers = at.iter().filter_map(|at| view.peers.get(usize::from(*at))?.as_ref());
-        let asked: Vec<_> = peers.map(|peer| self.worker.ask(peer, self.manner(flags), request)).collect();
+        let asked = self.ask_each(view, &at, flags, request);
         let mut replies = vec![self.own_share(request, origin).await];
-        for call in asked {
+        for (_, call) in asked {
             let Fate::Replied(reply) = call.answer().await else { return None };
             replies.push(reply);
         }
         Some(replies)
+    }
+
+    /// Asks the members at these places of a picture; this node, and who has no links yet, is left out.
+    pub(super) fn ask_each(
+        &self,
+        view: &View,
+        at: &BTreeSet<u16>,
+        flags: u8,
+        question: &[u8],
+    ) -> Vec<(Arc<Peer>, Rc<Call>)> {
+        let peers = at.iter().filter_map(|at| view.peers.get(usize::from(*at))?.clone());
+        peers.map(|peer| (peer.clone(), self.worker.ask(&peer, self.manner(flags), question))).collect()
     }
 
     pub(super) async fn own_share(&mut self, request: &[u8], origin: Origin) -> Vec<u8> {

@@ -3,6 +3,7 @@
 // Environment: RONDO_HOST, RONDO_PORTS, RONDO_CLUSTER_PORTS. One line per case; exits with the number of failures.
 "use strict";
 const assert = require("assert");
+const { run } = require("./cases.js");
 const { createClient, createCluster, createSentinel } = require("redis");
 
 const host = process.env.RONDO_HOST || "127.0.0.1";
@@ -87,18 +88,4 @@ cases.push(["sentinel", async () => {
   });
 }]);
 
-const late = (ms) => new Promise((_, reject) => setTimeout(() => reject(new Error("no answer")), ms).unref());
-
-(async () => {
-  let failures = 0;
-  for (const [name, body] of cases) {
-    try {
-      await Promise.race([body(), late(20000)]);
-      console.log(`ok ${name}`);
-    } catch (error) {
-      failures += 1;
-      console.log(`not ok ${name}: ${error.message.replace(/\s+/g, " ")}`);
-    }
-  }
-  process.exit(failures);
-})();
+run(cases);

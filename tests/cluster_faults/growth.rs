@@ -58,52 +58,35 @@ fn two_nodes_join_three_at_once_without_an_error() {
 
 #[test]
 fn a_node_that_dies_while_it_joins_takes_nothing_along_and_may_come_again() {
-    let _alone = alone();
-    let mut cluster = Cluster::start(3, &[]);
-    let old = targets(&cluster.nodes);
-    put_ballast(&mut cluster.nodes[0].client());
-    let load = Load::start(seed(), &old);
-    sleep(work_for());
-    let new = cluster.add();
-    // It is known to the others and has begun to fetch: how far it gets does not matter.
-    sleep(Duration::from_millis(300));
-    cluster.nodes[new].kill();
-    sleep(work_for());
-    cluster.restart(new);
-    cluster.nodes[new].must_be_ready();
-    cluster.must_settle();
-    let everyone = targets(&cluster.nodes);
-    load.use_only(&everyone);
-    sleep(work_for());
-    let started = load.started();
-    let history = load.finish();
-    verdict::insist("a node died while it joined", &history, started, &everyone);
-    insist_on_ballast(&cluster);
+    one_dies_while_a_fourth_joins("a node died while it joined", 3);
 }
 
 #[test]
 fn a_node_that_dies_while_others_fetch_from_it_takes_nothing_along() {
+    one_dies_while_a_fourth_joins("a source died while a node joined", 1);
+}
+
+/// `victim` is the node's place: 3 for the one that joins.
+fn one_dies_while_a_fourth_joins(story: &str, victim: usize) {
     let _alone = alone();
     let mut cluster = Cluster::start(3, &[]);
-    let old = targets(&cluster.nodes);
     put_ballast(&mut cluster.nodes[0].client());
-    let source = 1;
-    let load = Load::start(seed(), &without(&old, source));
+    let load = Load::start(seed(), &without(&targets(&cluster.nodes), victim));
     sleep(work_for());
-    let new = cluster.add();
+    cluster.add();
+    // It is known to the others and has begun to fetch: how far it gets does not matter.
     sleep(Duration::from_millis(300));
-    cluster.nodes[source].kill();
+    cluster.nodes[victim].kill();
     sleep(work_for());
-    cluster.restart(source);
-    cluster.nodes[source].must_be_ready();
-    cluster.nodes[new].must_be_ready();
+    cluster.restart(victim);
+    cluster.nodes.iter_mut().for_each(|node| node.must_be_ready());
     cluster.must_settle();
     let everyone = targets(&cluster.nodes);
     load.use_only(&everyone);
     sleep(work_for());
     let started = load.started();
     let history = load.finish();
-    verdict::insist("a source died while a node joined", &history, started, &everyone);
+    verdict::insist(story, &history, started, &everyone);
     insist_on_ballast(&cluster);
 }
 

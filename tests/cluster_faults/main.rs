@@ -59,7 +59,7 @@ fn targets(nodes: &[Node]) -> Vec<Target> {
 
 /// All but one.
 fn without(everyone: &[Target], one: usize) -> Vec<Target> {
-    [&everyone[..one], &everyone[one + 1..]].concat()
+    everyone.iter().enumerate().filter(|(at, _)| *at != one).map(|(_, target)| target.clone()).collect()
 }
 
 #[test]

@@ -8,6 +8,7 @@ mod support;
 mod diagnosis;
 mod events;
 mod limits;
+mod monitor;
 mod pubsub;
 
 use support::client::{Client, encode};

@@ -1,5 +1,6 @@
 //! The dashboards and alerts in `grafana/`: well-formed, and answered by a real Prometheus that scrapes a real cluster.
 //!
+//! - `counts`: every metric changes with what it counts.
 //! - `dashboards`: what Grafana would stumble over, found without Grafana.
 //! - `expressions`: what is asked, taken out of dashboards, rules and the list of redis_exporter's expressions.
 //! - `prometheus`: Debian's Prometheus as a process.
@@ -9,6 +10,7 @@
 //! set, as `scripts/test` does.
 
 mod commands;
+mod counts;
 mod dashboards;
 mod expressions;
 mod prometheus;

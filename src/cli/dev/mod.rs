@@ -9,7 +9,8 @@
 //! Ctrl-C, SIGTERM and SIGHUP stop the children: SIGTERM, and SIGKILL for those that take too long or when asked again.
 //! No child outlives this process, see [`node`].
 //!
-//! Data lives in the nodes' memory only; what is left in the temporary directory are their logs and ids.
+//! Data lives in the nodes' memory only. Their logs and ids are in a temporary directory, which goes with them unless a node
+//! ended that nobody had told to: then it stays and is named, for the log that may say why.
 
 mod node;
 mod plan;
@@ -97,7 +98,8 @@ pub fn run(matches: &ArgMatches, mistakes: Vec<String>) -> Result<(), Failure> {
     let (ended, endings) = mpsc::unbounded_channel();
     let restart = matches.get_flag("restart");
     let secret = format!("{:032x}{:032x}", rand::random::<u128>(), rand::random::<u128>());
-    let dev = Dev { plans, options, settings, dir, restart, secret, nodes: Vec::new(), ended, endings };
+    let dev =
+        Dev { plans, options, settings, dir, restart, secret, nodes: Vec::new(), has_lost_one: false, ended, endings };
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     runtime.map_err(|error| Failure::Failed(error.to_string()))?.block_on(dev.run())
 }
@@ -112,6 +114,8 @@ struct Dev {
     restart: bool,
     secret: String,
     nodes: Vec<Node>,
+    /// Whether a node has ended that was not told to, or did not when it was.
+    has_lost_one: bool,
     ended: mpsc::UnboundedSender<Ended>,
     endings: mpsc::UnboundedReceiver<Ended>,
 }
@@ -127,7 +131,17 @@ impl Dev {
             }
         };
         self.stop(&mut stop).await;
+        self.clear_up();
         outcome
+    }
+
+    /// Removes the logs, unless one may be wanted.
+    fn clear_up(&self) {
+        if self.has_lost_one {
+            show::say(&format!("the logs are in {}", self.dir.display()));
+        } else if let Err(error) = std::fs::remove_dir_all(&self.dir) {
+            show::say(&format!("cannot remove {}: {error}", self.dir.display()));
+        }
     }
 
     /// Ends only when there is nothing left to do.
@@ -176,11 +190,13 @@ impl Dev {
         Ok(())
     }
 
+    /// Notes that a node has ended; whether it was to is for the caller to know.
     fn has_ended(&mut self, number: u16) {
         self.nodes.iter_mut().filter(|node| node.plan.number == number).for_each(|node| node.running = false);
     }
 
-    fn did_not_start(&self, number: u16, what: &str) -> Failure {
+    fn did_not_start(&mut self, number: u16, what: &str) -> Failure {
+        self.has_lost_one = true;
         let log = self.log(number);
         let lines = last_lines(&log, LOG_LINES);
         Failure::Failed(format!("node {number} {what}; the end of {}:\n{lines}", log.display()))
@@ -190,6 +206,7 @@ impl Dev {
     async fn watch(&mut self) -> Result<(), Failure> {
         while let Some((number, status)) = self.endings.recv().await {
             self.has_ended(number);
+            self.has_lost_one = true;
             let Some(node) = self.nodes.iter().find(|node| node.plan.number == number) else { continue };
             let (plan, pid) = (node.plan.clone(), node.pid);
             let left = self.nodes.iter().filter(|node| node.running).count();
@@ -223,7 +240,7 @@ impl Dev {
                 _ = stop.recv(), if !killed => {}
                 () = tokio::time::sleep_until(deadline), if !killed => {}
             }
-            killed = true;
+            (killed, self.has_lost_one) = (true, true);
             self.nodes.iter().for_each(|node| node.signal(Signal::KILL));
         }
     }

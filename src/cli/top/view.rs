@@ -197,22 +197,7 @@ mod tests {
         figures.rates.hit_ratio = Some(1.0);
         (figures.latency.read.p99_us, figures.latency.write.p99_us) = (131_072, 16_384);
         figures.links = vec![Link { peer: "node-2".into(), hints: 99_999, ..Link::default() }];
-        Member {
-            id: name.into(),
-            name: name.into(),
-            host: "h".into(),
-            port: 1,
-            cluster_port: 2,
-            admin_port: 3,
-            peer_addr: "h:4".into(),
-            zone: String::new(),
-            weight: 1.0,
-            condition,
-            slots_held: 16_384,
-            slots_coordinated: 16_384,
-            silent: None,
-            figures: (condition != Condition::Down).then_some(figures),
-        }
+        Member::with_figures(name, condition, (condition != Condition::Down).then_some(figures))
     }
 
     fn screen(app: &App) -> Vec<String> {

@@ -98,7 +98,7 @@ pub static PUBLISH: Command = Command {
     complexity: "O(N+M) where N is the number of clients subscribed to the receiving channel and M is the total number of subscribed patterns (by any client).",
     group: Group::PubSub,
     arity: 3,
-    flags: flag::PUBSUB | flag::LOADING | flag::STALE | flag::FAST,
+    flags: flag::PUBSUB | flag::LOADING | flag::STALE | flag::FAST | flag::MAY_REPLICATE,
     keys: Keys::None,
     handler: Handler::Node(NodeCommand::Publish),
 };
@@ -112,7 +112,7 @@ pub static SPUBLISH: Command = Command {
     complexity: "O(N) where N is the number of clients subscribed to the receiving shard channel.",
     group: Group::PubSub,
     arity: 3,
-    flags: flag::PUBSUB | flag::LOADING | flag::STALE | flag::FAST,
+    flags: flag::PUBSUB | flag::LOADING | flag::STALE | flag::FAST | flag::MAY_REPLICATE,
     keys: KEY,
     handler: Handler::Node(NodeCommand::Publish),
 };

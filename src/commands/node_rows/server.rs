@@ -89,6 +89,20 @@ pub static SLOWLOG: Command = Command {
     handler: Handler::Node(NodeCommand::SlowLog),
 };
 
+/// MONITOR: from now on this connection is shown what clients ask of the node.
+pub static MONITOR: Command = Command {
+    name: "monitor",
+    summary: "Listen for all requests received by the server in real time",
+    syntax: "",
+    since: "1.0.0",
+    complexity: "",
+    group: Group::Server,
+    arity: 1,
+    flags: flag::ADMIN | flag::NOSCRIPT | flag::LOADING | flag::STALE,
+    keys: Keys::None,
+    handler: Handler::Node(NodeCommand::Monitor),
+};
+
 /// LATENCY: spikes and histograms.
 pub static LATENCY: Command = Command {
     name: "latency",

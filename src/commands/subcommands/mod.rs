@@ -31,13 +31,19 @@ static FAMILIES: &[&[Command]] = &[
 
 /// The subcommands of `parent`, in alphabetical order; none for a command that has none.
 pub fn of(parent: &str) -> &'static [Command] {
-    let of_parent = |family: &&&[Command]| family.first().is_some_and(|row| split(row.name).0 == parent);
+    let is_of_parent = |row: &Command| row.name.strip_prefix(parent).is_some_and(|rest| rest.starts_with('|'));
+    let of_parent = |family: &&&[Command]| family.first().is_some_and(is_of_parent);
     FAMILIES.iter().find(of_parent).copied().unwrap_or_default()
 }
 
 /// The subcommand of `parent` called `name`, in any case.
 pub fn find(parent: &str, name: &[u8]) -> Option<&'static Command> {
-    of(parent).iter().find(|row| split(row.name).1.as_bytes().eq_ignore_ascii_case(name))
+    position(parent, name).and_then(|at| of(parent).get(at))
+}
+
+/// Its place among them.
+pub fn position(parent: &str, name: &[u8]) -> Option<usize> {
+    of(parent).iter().position(|row| split(row.name).1.as_bytes().eq_ignore_ascii_case(name))
 }
 
 /// The row of the subcommand that a request of `parent` asks for, its arguments counted.

@@ -115,6 +115,7 @@ fn run_connection(
     cx.client.mailbox.speak(cx.session.proto);
     if command == NodeCommand::Reset {
         cx.node.pubsub.leave(&cx.client.mailbox);
+        cx.node.monitors.leave(cx.client.id);
     }
     Ok(done)
 }

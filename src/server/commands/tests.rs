@@ -73,6 +73,7 @@ fn whatever_stands_alone_is_answered_here() {
         "flushall",
         "flushdb",
         "keys",
+        "monitor",
         "multi",
         "psubscribe",
         "punsubscribe",

@@ -161,22 +161,7 @@ mod tests {
     fn member(name: &str, change: impl FnOnce(&mut NodeFigures)) -> Member {
         let mut figures = NodeFigures { ready: true, name: name.into(), ..NodeFigures::default() };
         change(&mut figures);
-        Member {
-            id: name.into(),
-            name: name.into(),
-            host: "h".into(),
-            port: 1,
-            cluster_port: 2,
-            admin_port: 3,
-            peer_addr: "h:4".into(),
-            zone: String::new(),
-            weight: 1.0,
-            condition: Condition::Up,
-            slots_held: 1,
-            slots_coordinated: 1,
-            figures: Some(figures),
-            silent: None,
-        }
+        Member::with_figures(name, Condition::Up, Some(figures))
     }
 
     fn problems(nodes: Vec<Member>, change: impl FnOnce(&mut ClusterStatus)) -> Vec<(Severity, String)> {

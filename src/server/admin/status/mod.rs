@@ -164,6 +164,29 @@ pub struct Member {
     pub silent: Option<String>,
 }
 
+#[cfg(test)]
+impl Member {
+    /// A member with these figures, for tests of what is said about it.
+    pub fn with_figures(name: &str, condition: Condition, figures: Option<NodeFigures>) -> Member {
+        Member {
+            id: name.into(),
+            name: name.into(),
+            host: "h".into(),
+            port: 1,
+            cluster_port: 2,
+            admin_port: 3,
+            peer_addr: "h:4".into(),
+            zone: String::new(),
+            weight: 1.0,
+            condition,
+            slots_held: 16_384,
+            slots_coordinated: 16_384,
+            figures,
+            silent: None,
+        }
+    }
+}
+
 /// What a node says of itself.
 #[derive(Clone, PartialEq, Debug, Default, Serialize, Deserialize)]
 pub struct NodeFigures {

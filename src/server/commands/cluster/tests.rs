@@ -1,13 +1,11 @@
 //! CLUSTER's answers for three nodes, one of them dead.
 
-use std::net::SocketAddr;
-
 use super::*;
 use crate::base::ids::ActorId;
 use crate::commands::table;
 use crate::protocol::client::{ReplyDecoder, Value};
 use crate::protocol::{Limits, Proto, Scanner};
-use crate::ring::RowState;
+use crate::server::topology::tests::rows_of;
 use crate::store::Effects;
 use crate::store::mutation::Mutation;
 
@@ -21,23 +19,7 @@ struct Three {
 impl Three {
     /// The third node is dead.
     fn new() -> Three {
-        let mut rows = Rows::new();
-        for at in 0..3u16 {
-            rows.merge(Row {
-                id: NodeId::random(),
-                state: RowState::Normal,
-                peer_addr: SocketAddr::from(([127, 0, 0, 1], 16_379 + at)),
-                host: "127.0.0.1".into(),
-                port: 6_379 + at,
-                cluster_port: 7_379 + at,
-                admin_port: 9_379 + at,
-                zone: String::new(),
-                weight: 1.0,
-                warm: true,
-                generation: 1,
-                version: 1,
-            });
-        }
+        let rows = rows_of(3);
         let ids: Vec<NodeId> = rows.iter().map(|row| row.id).collect();
         let map = SlotMap::of(&rows.ring(3), |id| *id != ids[2]);
         Three { rows, map, ids, store: Store::new(ActorId { node: 1, boot: 1 }) }

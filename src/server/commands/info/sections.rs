@@ -325,7 +325,6 @@ fn quorum(lines: &mut Lines<'_>, facts: &Facts<'_>) {
     lines.put("ballot_promises", count(Count::PromisesGiven));
     lines.put("ballot_refusals", count(Count::PromisesRefused));
     lines.put("strict_declined", count(Count::StrictDeclined));
-    lines.put("hints_pending_bytes", gauges.get(Gauge::HintsPendingBytes));
     lines.put("hints_stored", count(Count::HintsStored));
     lines.put("hints_replayed", count(Count::HintsReplayed));
     lines.put("hints_dropped", count(Count::HintsDropped));
