@@ -20,14 +20,14 @@ STYLE = """
 }
 * { box-sizing: border-box }
 body { margin: 0; padding: 20px; background: var(--paper); color: var(--ink); font: 14px/1.45 system-ui, sans-serif }
-h1 { font-size: 20px; margin: 0 0 2px } h2 { font-size: 15px; margin: 0 0 8px; min-height: 2.9em }
+h1 { font-size: 20px; margin: 0 0 2px } h2 { font-size: 15px; margin: 0 0 8px }
 p { margin: 0 0 14px; color: var(--soft) }
 .runs { display: flex; flex-wrap: wrap; gap: 24px } .run { flex: 0 1 560px; min-width: 0 }
 svg { display: block; width: 100%; height: auto }
 text { font: 11px system-ui, sans-serif; fill: var(--soft) } text.title { font-size: 12px; fill: var(--ink) }
 text.event { fill: var(--bad) }
 .grid { stroke: var(--line) } .mark { stroke: var(--bad); stroke-dasharray: 4 3 }
-.answered { fill: none; stroke: var(--good); stroke-width: 1.5 } .refused { fill: var(--bad) }
+.answered { fill: none; stroke: var(--good); stroke-width: 1.5 } .refused { fill: var(--bad); shape-rendering: crispEdges }
 .latency { fill: none; stroke: var(--slow); stroke-width: 1.5 }
 table { border-collapse: collapse; margin: 10px 0 0; width: 100%; table-layout: fixed }
 td { padding: 6px 10px 6px 0; vertical-align: top; color: var(--soft); font-size: 12px }
@@ -44,7 +44,7 @@ def page(runs, how):
         "<h1>A node is killed with -9 under load, and comes back empty</h1>"
         f"<p>{escape(how)}.</p><div class=runs>{columns}</div></html>"
     )
-    return html, 40 + len(runs) * WIDTH + (len(runs) - 1) * 24, 780
+    return html, 40 + len(runs) * WIDTH + (len(runs) - 1) * 24, 760
 
 
 def scales_of(runs):
@@ -60,10 +60,10 @@ def scales_of(runs):
 
 
 def round_up(rate):
-    """The next of 1, 2, 5 times a power of ten."""
+    """The next of 1, 2, 4, 6, 8 times a power of ten: its half is round too."""
     step = 1
     while True:
-        for factor in (1, 2, 5):
+        for factor in (1, 2, 4, 6, 8):
             if factor * step >= rate:
                 return factor * step
         step *= 10
@@ -100,7 +100,8 @@ def column(run, scales):
                          f"<text x={LEFT - 6} y={at + 4:.1f} text-anchor=end>{label}</text>")
     for name, second in run["events"].items():
         at = x(second)
-        parts.append(f"<path class=mark d='M{at:.1f} {TOP - 4}V{bottoms[2]}'/>"
+        strokes = "".join(f"M{at:.1f} {bottom - HEIGHT}V{bottom}" for bottom in bottoms)
+        parts.append(f"<path class=mark d='{strokes}'/>"
                      f"<text class=event x={at + 4:.1f} y={TOP + 10}>{'kill -9' if name == 'kill' else 'started again'}</text>")
     for second in range(0, round(seconds) + 1, 10 if seconds > 20 else 5 if seconds > 8 else 1):
         parts.append(f"<text x={x(second):.1f} y={bottoms[2] + 16} text-anchor=middle>{second} s</text>")
@@ -109,8 +110,8 @@ def column(run, scales):
     for place, each in enumerate(intervals):
         if each["refused"]:
             top = min(linear(bottoms[1], each["refused"] / step), bottoms[1] - 2)
-            width = max(x(step) - x(0), 1)
-            parts.append(f"<rect class=refused x={x(place * step):.1f} y={top:.1f} width={width:.1f} height={bottoms[1] - top:.1f} />")
+            width = max(x(step) - x(0), 2)
+            parts.append(f"<rect class=refused x={x(place * step):.2f} y={top:.1f} width={width:.2f} height={bottoms[1] - top:.1f} />")
     for stretch in stretches(intervals):
         dots = [(x((place + 0.5) * step), logarithmic(bottoms[2], each["p99_9_ms"])) for place, each in stretch]
         parts.append(f"<path class=latency d='{line(dots)}'/>")

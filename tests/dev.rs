@@ -146,6 +146,7 @@ fn a_restarted_node_answers_with_what_it_has_lost() {
     dev.signal("-INT");
     assert_eq!(dev.child.wait().unwrap().code(), Some(0));
     assert!(!dev.pids.iter().any(|pid| is_running(*pid)), "a node outlived rondo dev");
+    std::fs::remove_dir_all(&dev.logs).unwrap();
 }
 
 #[test]
@@ -154,4 +155,5 @@ fn nothing_is_left_when_dev_itself_is_killed() {
     dev.signal("-KILL");
     dev.child.wait().unwrap();
     wait_until_gone(&dev.pids);
+    std::fs::remove_dir_all(&dev.logs).unwrap();
 }

@@ -384,12 +384,12 @@ impl Connection {
         let (view, began) = (worker.shared.view.load(), Instant::now());
         let Some(mut batch) = self.held.pop_front() else { return };
         for again in std::mem::take(&mut self.again) {
-            if batch.started.elapsed() > AGAIN_MAX {
-                batch.patch(again.reply, format!("-{NOBODY_IN_TIME}\r\n").as_bytes());
-                continue;
-            }
             let span = again.ask.request;
             let request = batch.requests.get(span.from as usize..span.to as usize).unwrap_or_default().to_vec();
+            if batch.started.elapsed() > AGAIN_MAX {
+                batch.patch(again.reply, worker.refusal(&request).as_bytes());
+                continue;
+            }
             let session = Session { db: again.ask.db, proto: again.ask.proto, ..self.talk.session.clone() };
             let mut talk = Talk { session, transaction: Transaction::default(), consistency: self.talk.consistency };
             match run_one(&worker, &view, &self.client, &mut talk, &request) {

@@ -334,13 +334,13 @@ impl<'r> Run<'r> {
             }
             if let Err(error) = self.view.check(group, self.quorum, command.has(flag::WRITE)) {
                 tracing::debug!(%error, %slot, "put off");
-                self.put_off(command, request.bytes);
+                self.put_off(request.bytes);
                 return Step::Done;
             }
             if self.may_lack()
                 && !self.is_ready(command.key_positions(request.args).filter_map(|at| request.args.get(at)))
             {
-                self.put_off(command, request.bytes);
+                self.put_off(request.bytes);
                 return Step::Done;
             }
         }
@@ -376,7 +376,7 @@ impl<'r> Run<'r> {
             if self.quorum.strict && self.origin != Origin::PeerForShare && !self.may_run_strictly(&mut keys, names()) {
                 drop(keys);
                 drop(effects);
-                self.put_off(command, request.bytes);
+                self.put_off(request.bytes);
                 return;
             }
             let out = Reply::new(&mut self.batch.out, self.session.proto);
@@ -397,13 +397,12 @@ impl<'r> Run<'r> {
             self.fail(&error.to_string());
         } else if verified.is_err() {
             self.batch.forget_from(from);
-            self.put_off(command, request.bytes);
+            self.put_off(request.bytes);
         }
     }
 
     /// Leaves a request that was not run, or only read, for a moment later, when the replicas may be there again.
-    fn put_off(&mut self, command: &Command, bytes: &[u8]) {
-        self.count_quorum_failure(command);
+    fn put_off(&mut self, bytes: &[u8]) {
         if self.origin.is_here() {
             self.leave_hole(None, true, bytes);
         } else {
@@ -466,11 +465,6 @@ impl<'r> Run<'r> {
     /// Where the next reply goes.
     pub fn reply(&mut self) -> Reply<'_> {
         Reply::new(&mut self.batch.out, self.session.proto)
-    }
-
-    fn count_quorum_failure(&self, command: &Command) {
-        let count = if command.has(flag::WRITE) { Count::WriteQuorumFailures } else { Count::ReadQuorumFailures };
-        self.worker.metrics.count(count, 1);
     }
 
     pub(super) fn count_effects(&self, effects: &mut crate::store::Effects) {

@@ -15,7 +15,7 @@ use crate::protocol::client::{ReplyLimits, ReplyScanner};
 use crate::protocol::{Limits, Proto, Reply, Scan, Scanner};
 use crate::replication::coordinator::View;
 use crate::server::batch::{Batch, UNKNOWN_OUTCOME};
-use crate::server::connection::{AGAIN_PAUSE, NOBODY_IN_TIME};
+use crate::server::connection::AGAIN_PAUSE;
 use crate::server::dispatch::{Origin, Run, Step};
 use crate::server::events::tells_of_misses;
 use crate::server::forward::{Fate, ask};
@@ -234,7 +234,9 @@ impl Run<'_> {
                 if rest.len() == requests.len() {
                     return None;
                 }
-                rest.iter().for_each(|_| self.fail(NOBODY_IN_TIME));
+                for request in rest {
+                    self.batch.out.extend_from_slice(self.worker.refusal(request).as_bytes());
+                }
                 return Some(true);
             }
             if !is_checked && !watched.iter().all(|it| is_unchanged(&mut keys, it)) {

@@ -17,7 +17,7 @@ use crate::protocol::{Args, Limits, Proto, Reply, Scan, Scanner, parse_i64};
 use crate::replication::coordinator::View;
 use crate::server::batch::Batch;
 use crate::server::clients::Client;
-use crate::server::connection::{AGAIN_PAUSE, NOBODY_IN_TIME, Talk};
+use crate::server::connection::{AGAIN_PAUSE, Talk};
 use crate::server::dispatch::{Origin, Run, Step};
 use crate::server::forward::{Call, Fate, Manner, answer_of, ask};
 use crate::server::settings::quorum_of;
@@ -186,12 +186,12 @@ impl Job {
             }
             tokio::time::sleep(AGAIN_PAUSE).await;
             for one in again {
-                if began.elapsed() > PATIENCE {
-                    batch.patch(one.reply, format!("-{NOBODY_IN_TIME}\r\n").as_bytes());
-                    continue;
-                }
                 let span = one.ask.request;
                 let request = batch.requests.get(span.from as usize..span.to as usize).unwrap_or_default().to_vec();
+                if began.elapsed() > PATIENCE {
+                    batch.patch(one.reply, self.worker.refusal(&request).as_bytes());
+                    continue;
+                }
                 let (db, proto) = (self.talk.session.db, self.talk.session.proto);
                 (self.talk.session.db, self.talk.session.proto) = (one.ask.db, one.ask.proto);
                 let mut anew = Batch::new(Instant::now());

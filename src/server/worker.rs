@@ -14,13 +14,17 @@ use arc_swap::ArcSwap;
 use crate::base::ids::NodeId;
 use crate::base::metrics;
 use crate::commands::scratch::Scratch;
+use crate::commands::spec::flag;
+use crate::commands::table;
 use crate::peer::handshake::Hello;
 use crate::peer::registry::Peer;
 use crate::replication::coordinator::{Coordinator, View};
 use crate::server::batch::{Batch, UNKNOWN_OUTCOME};
+use crate::server::connection::NOBODY_IN_TIME;
 use crate::server::forward::{Call, ForwardLink, Manner};
 use crate::server::state::NodeState;
 use crate::server::tally::{Share, Tally};
+use crate::server::wait::scanned;
 use crate::server::window::Window;
 use crate::store::Effects;
 
@@ -149,6 +153,18 @@ impl Worker {
         self.metrics.count(metrics::Count::UnknownOutcomes, unknown_outcomes);
         self.metrics.count(metrics::Count::ErrorReplies, unknown_outcomes);
         (0..unknown_outcomes).for_each(|_| self.shared.node.errors.note(UNKNOWN_OUTCOME));
+    }
+
+    /// The reply to a request for which too few replicas were found for too long. Counts it.
+    pub fn refusal(&self, request: &[u8]) -> String {
+        let scanner = scanned(request).ok();
+        let row = scanner.and_then(|scanner| table::find(scanner.args(request).name()));
+        let is_write = row.is_some_and(|(_, command)| command.has(flag::WRITE));
+        let count = if is_write { metrics::Count::WriteQuorumFailures } else { metrics::Count::ReadQuorumFailures };
+        self.metrics.count(count, 1);
+        self.metrics.count(metrics::Count::ErrorReplies, 1);
+        self.shared.node.errors.note(NOBODY_IN_TIME);
+        format!("-{NOBODY_IN_TIME}\r\n")
     }
 
     /// Counts what the commands run since the last time did and took: `took` together.

@@ -16,28 +16,47 @@ pub struct Rule {
     pub has_runbook: bool,
 }
 
-/// Every expression with where it stands.
-pub fn all() -> Vec<(String, String)> {
+/// One expression.
+#[derive(Debug)]
+pub struct Asked {
+    /// Where it stands.
+    pub place: String,
+    pub expression: String,
+    /// The labels that the legend shows, which the answer must have.
+    pub labels: Vec<String>,
+}
+
+impl Asked {
+    fn new(place: impl Into<String>, expression: impl Into<String>) -> Asked {
+        Asked { place: place.into(), expression: expression.into(), labels: Vec::new() }
+    }
+}
+
+/// Every expression.
+pub fn all() -> Vec<Asked> {
     let mut all = Vec::new();
     for path in DASHBOARDS {
         let dashboard: Value = serde_json::from_str(&read(path)).unwrap();
         collect(&dashboard, path, &mut all);
     }
     for rule in rules(&read("grafana/alerts.yml")) {
-        all.push((format!("alerts.yml {}", rule.alert.unwrap_or_default()), rule.expression));
+        all.push(Asked::new(format!("alerts.yml {}", rule.alert.unwrap_or_default()), rule.expression));
     }
     let exporter = read("tests/observe/redis_exporter.txt");
     let lines = exporter.lines().filter(|line| !line.starts_with('#'));
-    all.extend(lines.map(|line| ("redis_exporter.txt".to_owned(), line.to_owned())));
+    all.extend(lines.map(|line| Asked::new("redis_exporter.txt", line)));
     all
 }
 
 /// The `expr` fields of panels; those of annotations mark events that a quiet cluster does not have.
-fn collect(value: &Value, place: &str, all: &mut Vec<(String, String)>) {
+fn collect(value: &Value, place: &str, all: &mut Vec<Asked>) {
     for panel in value["panels"].as_array().into_iter().flatten() {
         for target in panel["targets"].as_array().into_iter().flatten() {
             let place = format!("{place}: {}", panel["title"].as_str().unwrap());
-            all.push((place, target["expr"].as_str().unwrap().to_owned()));
+            let legend = target["legendFormat"].as_str().unwrap_or_default();
+            let labels =
+                legend.split("{{").skip(1).filter_map(|rest| rest.split("}}").next()).map(str::to_owned).collect();
+            all.push(Asked { labels, ..Asked::new(place, target["expr"].as_str().unwrap()) });
         }
     }
 }

@@ -24,6 +24,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use expressions::Asked;
 use prometheus::Prometheus;
 use support::cluster::{Cluster, Node};
 use support::wait_for;
@@ -82,7 +83,7 @@ fn dashboards_are_what_their_script_writes() {
 #[test]
 fn only_metrics_of_the_table_are_asked() {
     let documented = read("src/base/metrics/METRICS.md");
-    for (place, expression) in expressions::all() {
+    for Asked { place, expression, .. } in expressions::all() {
         for selector in expressions::selectors(&expression) {
             let name = selector.split('{').next().unwrap_or_default();
             let family = ["_bucket", "_sum", "_count"].iter().find_map(|end| name.strip_suffix(end)).unwrap_or(name);
@@ -122,6 +123,16 @@ fn load(nodes: &[Node], stop: &Arc<AtomicBool>) -> Vec<std::thread::JoinHandle<(
     nodes.iter().enumerate().map(|(at, node)| one(at, node)).collect()
 }
 
+/// What has to have an answer: the expression, or, as a rule has none most of the time, what a rule reads.
+fn must_answer(asked: Asked) -> Vec<Asked> {
+    let expressions = match asked.place.starts_with("alerts.yml") {
+        true => expressions::selectors(&asked.expression),
+        false => vec![asked.expression],
+    };
+    let filled = expressions.iter().map(|it| expressions::filled_in(it));
+    filled.map(|expression| Asked { place: asked.place.clone(), expression, labels: asked.labels.clone() }).collect()
+}
+
 #[test]
 fn a_real_prometheus_has_an_answer_to_every_expression() {
     if !is_installed("prometheus") {
@@ -133,18 +144,10 @@ fn a_real_prometheus_has_an_answer_to_every_expression() {
     let prometheus = Prometheus::start(&targets);
     let stop = Arc::new(AtomicBool::new(false));
     let load = load(&cluster.nodes, &stop);
-    let mut open: Vec<(String, String)> = expressions::all()
-        .into_iter()
-        .flat_map(|(place, expression)| match place.starts_with("alerts.yml") {
-            // Most of the time a rule has no answer, so what it reads has to have one.
-            true => expressions::selectors(&expression).into_iter().map(|it| (place.clone(), it)).collect(),
-            false => vec![(place, expression)],
-        })
-        .map(|(place, expression)| (place, expressions::filled_in(&expression)))
-        .collect();
+    let mut open: Vec<Asked> = expressions::all().into_iter().flat_map(must_answer).collect();
     let asked = open.len();
     wait_for(PATIENCE, || {
-        open.retain(|(_, expression)| !prometheus.has_data(expression));
+        open.retain(|asked| !prometheus.has_data(&asked.expression, &asked.labels));
         std::thread::sleep(Duration::from_millis(500));
         open.is_empty().then_some(())
     });

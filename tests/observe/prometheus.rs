@@ -42,11 +42,13 @@ impl Prometheus {
         Prometheus { port, _process: process, _dir: dir }
     }
 
-    /// Whether an expression has an answer that is a number: not empty, and not only NaN.
-    pub fn has_data(&self, expression: &str) -> bool {
+    /// Whether an expression has an answer that is a number, not empty and not only NaN, and has these labels.
+    pub fn has_data(&self, expression: &str, labels: &[String]) -> bool {
         let answer = self.ask(&format!("/api/v1/query?query={}", encoded(expression)));
         let series = answer["data"]["result"].as_array().unwrap_or_else(|| panic!("{expression}: {answer}"));
-        series.iter().any(|series| series["value"][1].as_str().is_some_and(|value| value != "NaN"))
+        let is_number = |series: &Value| series["value"][1].as_str().is_some_and(|value| value != "NaN");
+        let is_labelled = |series: &Value| labels.iter().all(|label| series["metric"][label].is_string());
+        series.iter().any(|series| is_number(series) && is_labelled(series))
     }
 
     /// The names of alerts that fire.

@@ -13,12 +13,12 @@ use std::process::ExitStatus;
 /// Prints the running cluster.
 pub fn cluster(nodes: &[Node], settings: &Settings, host: IpAddr, dir: &Path) {
     let mut table = Table::new();
-    table.load_style(UTF8_FULL_CONDENSED).set_header(["node", "port", "cluster-port", "peer-port", "pid", "metrics"]);
+    table.load_style(UTF8_FULL_CONDENSED).set_header(["node", "port", "cluster-port", "peer-port", "pid", "live page"]);
     for node in nodes {
         let ports = node.plan.ports;
-        let metrics = format!("http://{}/metrics", SocketAddr::new(host, ports.admin));
+        let page = format!("http://{}/", SocketAddr::new(host, ports.admin));
         let [number, port, cluster, peer] = [node.plan.number, ports.port, ports.cluster, ports.peer];
-        table.add_row([&number, &port, &cluster, &peer, &node.pid as &dyn ToString, &metrics].map(ToString::to_string));
+        table.add_row([&number, &port, &cluster, &peer, &node.pid as &dyn ToString, &page].map(ToString::to_string));
     }
     let quorum = |given: usize| given.min(nodes.len());
     say(&table.to_string());

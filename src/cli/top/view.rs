@@ -62,7 +62,7 @@ fn title(status: &ClusterStatus) -> Line<'static> {
     };
     let agreed = if ring.agreed { "agreed" } else { "NOT AGREED" };
     Line::from(vec![
-        Span::styled(format!("rondo {}  ", status.cluster), Style::new().add_modifier(Modifier::BOLD)),
+        Span::styled(format!("cluster {}  ", status.cluster), Style::new().add_modifier(Modifier::BOLD)),
         verdict,
         Span::raw(format!(
             "  {}/{} up  ring {} {agreed}  N={} W={} R={} {}",

@@ -16,7 +16,7 @@ const ANSWER_BYTES_MAX: usize = 8 << 20;
 #[derive(Debug, thiserror::Error)]
 pub enum FetchError {
     /// Nobody listens there, or the connection broke.
-    #[error("{0}")]
+    #[error("{}", in_words(.0))]
     Io(#[from] std::io::Error),
     /// Nothing came in time.
     #[error("no answer within {} ms", .0.as_millis())]
@@ -61,6 +61,14 @@ async fn ask(host: &str, port: u16, path: &str) -> Result<Vec<u8>, FetchError> {
             Err(error) => Err(FetchError::NotHttp(error)),
         },
     }
+}
+
+/// The system's words without its number, as a part of a sentence.
+fn in_words(error: &std::io::Error) -> String {
+    let text = error.to_string();
+    let words = text.split(" (os error ").next().unwrap_or_default();
+    let mut chars = words.chars();
+    chars.next().map(|first| first.to_ascii_lowercase().to_string() + chars.as_str()).unwrap_or_default()
 }
 
 fn invalid(error: axum::http::Error) -> FetchError {

@@ -101,13 +101,28 @@ function arc(radius, first, last) {
   return `M${point(first)}${turn} ${point(middle)}${turn} ${point(last + 1)}`;
 }
 
-/** The ring: for each place among the holders a circle, and on it one path a node. */
+/** Each node's share of the slots that are run, as a part of a circle, with a gap between neighbours. */
+function shares(nodes, colourOf) {
+  const gap = nodes.filter((node) => node.slots_coordinated).length > 1 ? 60 : 0;
+  const parts = [];
+  let first = 0;
+  for (const node of nodes) {
+    const length = node.slots_coordinated - gap;
+    if (length > 0)
+      parts.push(element("circle", { r: 107, class: "share", pathLength: SLOTS, stroke: colourOf.get(node.id),
+        "stroke-dasharray": `${length} ${SLOTS - length}`, "stroke-dashoffset": -first }));
+    first += node.slots_coordinated;
+  }
+  return parts;
+}
+
+/** The ring: outside the shares; inside for each place among the holders of a slot a circle, and on it one path a node. */
 function drawRing(status, colourOf) {
   const { ring, nodes } = status;
-  const parts = [];
+  const parts = shares(nodes, colourOf);
   const copies = Math.max(1, ...slots.runs.map((run) => run[2].length));
   for (let place = 0; place < copies; place++) {
-    const [radius, width] = place === 0 ? [102, 20] : [90 - place * 8, 5];
+    const [radius, width] = place === 0 ? [90, 10] : [87 - place * 6.5, 4];
     parts.push(element("circle", { r: radius, fill: "none", stroke: "var(--none)", "stroke-width": width }));
     const paths = slots.nodes.map(() => "");
     for (const [first, last, holders] of slots.runs)
@@ -121,7 +136,8 @@ function drawRing(status, colourOf) {
   for (const [text, kind, y] of lines) parts.push(element("text", { class: kind, y }, text));
   byId("ring").replaceChildren(...parts);
   byId("legend").replaceChildren(...nodes.map((node) =>
-    element("li", {}, dot(colourOf.get(node.id)), `${node.name} ${percent(node.slots_coordinated / SLOTS)}`)));
+    element("li", {}, dot(colourOf.get(node.id)), `${node.name} `,
+      element("b", {}, node.slots_coordinated ? percent(node.slots_coordinated / SLOTS) : node.condition))));
 }
 
 const dot = (colour) => element("span", { class: "dot", style: `background:${colour}` });
@@ -141,9 +157,9 @@ function drawTiles(status) {
     ["hits", lookups ? hits / lookups : null, percent, "of keys looked for"],
     ["keys", sum(nodes, (f) => f.keys), short, "copies on all nodes"],
     ["memory", sum(nodes, (f) => f.memory.used_bytes), bytes, "of keys and values"],
-    ["clients", sum(nodes, (f) => f.clients), short, `${short(sum(nodes, (f) => f.rates.forwarded))} commands/s sent on`],
-    ["errors/s", sum(nodes, (f) => f.rates.errors), short, `${failures} quorum failures in 10 s`],
-    ["hints", hints, short, "writes kept for nodes that are away"],
+    ["clients", sum(nodes, (f) => f.clients), short, `${short(sum(nodes, (f) => f.rates.forwarded))}/s sent on`],
+    ["errors/s", sum(nodes, (f) => f.rates.errors), short, `${failures} too few replicas`],
+    ["hints", hints, short, "kept for absent nodes"],
     ["repairs", sum(nodes, (f) => repairs(f.totals)), short, `${sum(nodes, (f) => repairs(f.recent))} in 10 s`],
     ["conflicts", sum(nodes, (f) => f.totals.conflicts), short, `${sum(nodes, (f) => f.recent.conflicts)} in 10 s`],
     ["slots unserved", status.ring.slots_unserved, short, status.ring.agreed ? "all agree on the ring" : "the ring is not agreed on"],

@@ -15,6 +15,7 @@ const SLOW_US: u64 = 100_000;
 /// Everything that is wrong, worst first.
 pub fn of(status: &ClusterStatus) -> Vec<Advice> {
     let mut found = Vec::new();
+    let is_one_down = status.nodes.iter().any(|member| member.condition == Condition::Down);
     ring(status, &mut found);
     for member in &status.nodes {
         condition(member, &mut found);
@@ -22,7 +23,7 @@ pub fn of(status: &ClusterStatus) -> Vec<Advice> {
             let mut note = |severity, problem: String, next_step: &str| {
                 found.push(Advice { severity, node: Some(member.name.clone()), problem, next_step: next_step.into() });
             };
-            serving(figures, &mut note);
+            serving(figures, is_one_down, &mut note);
             limits(figures, &mut note);
             clock(figures, &mut note);
         }
@@ -94,7 +95,7 @@ fn condition(member: &Member, found: &mut Vec<Advice>) {
 
 type Note<'a> = &'a mut dyn FnMut(Severity, String, &str);
 
-fn serving(figures: &NodeFigures, note: Note<'_>) {
+fn serving(figures: &NodeFigures, is_one_down: bool, note: Note<'_>) {
     if figures.workers_stuck > 0 {
         let problem = format!("{} of its {} workers are stuck.", figures.workers_stuck, figures.workers);
         note(Severity::Critical, problem, "Read its log, then restart it; send the log with a report.");
@@ -108,7 +109,11 @@ fn serving(figures: &NodeFigures, note: Note<'_>) {
             "It refused {} commands in the last ten seconds for want of a quorum.",
             figures.recent.quorum_failures
         );
-        note(Severity::Critical, problem, "Start the nodes that are down, or lower write-quorum and read-quorum.");
+        let next_step = match is_one_down {
+            true => "Start the nodes that are down, or lower write-quorum and read-quorum.",
+            false => "No node is down: look at the CPU of their machines and at the links between them.",
+        };
+        note(Severity::Critical, problem, next_step);
     }
     if figures.recent.unknown_outcomes > 0 {
         let problem = format!("The outcome of {} writes is not known.", figures.recent.unknown_outcomes);
