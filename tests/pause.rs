@@ -58,6 +58,22 @@ fn scenes(port: u16) -> Vec<Vec<Value>> {
     read.push(receive(&mut one, 1));
     read.push(receive(&mut two, 3));
 
+    // A key whose time is over is not seen, and stays until the pause is over; none is evicted for want of memory.
+    let before = two.run("DBSIZE");
+    read.push(vec![before.clone(), two.run("SET goes 1 PX 200")]);
+    watcher.run("CONFIG SET maxmemory-policy allkeys-lru");
+    watcher.run("CLIENT PAUSE 600000 WRITE");
+    watcher.run("CONFIG SET maxmemory 1");
+    assert!(wait_for(LONG, || two.run("GET goes").is_null().then_some(())).is_some(), "it expires all the same");
+    // Long enough for whoever sweeps or evicts to have come by.
+    std::thread::sleep(Duration::from_millis(500));
+    read.push(vec![two.run("TTL goes"), two.run("EXISTS goes a"), two.run("DBSIZE"), two.run("TYPE goes")]);
+    assert_eq!((info(&mut two, "expired_keys"), info(&mut two, "evicted_keys")), (0, 0));
+    watcher.run("CONFIG SET maxmemory 0");
+    watcher.run("CLIENT UNPAUSE");
+    assert!(wait_for(LONG, || (two.run("DBSIZE") == before).then_some(())).is_some(), "and leaves then");
+    assert_eq!(info(&mut two, "expired_keys"), 1);
+
     // The longer of two pauses holds, and the one of all commands; it holds CLIENT UNPAUSE back too.
     watcher.run("CLIENT PAUSE 600000 WRITE");
     watcher.run("CLIENT PAUSE 1 WRITE");
@@ -120,5 +136,43 @@ fn changes_are_counted_as_by_redis() {
         if !matches!(line, "MULTI" | "INCR b" | "SET e 1") {
             assert_eq!(changes(&mut ours), changes(&mut theirs), "after {line}");
         }
+    }
+}
+
+/// Changes that Redis tells nobody of abort no transaction: bits that stay as they are, room made for what then fails.
+#[test]
+fn watch_notices_what_redis_notices() {
+    let (redis, cluster) = (Redis::start(&[]), Cluster::start(1, &[]));
+    let changes = [
+        "SETBIT counter 7 1",
+        "SETBIT counter 0 0",
+        "SETBIT counter 1 0",
+        "BITFIELD counter OVERFLOW FAIL INCRBY u2 500 9",
+        "BITFIELD counter OVERFLOW FAIL INCRBY u2 500 9 GET u8 0",
+        "BITFIELD counter OVERFLOW FAIL INCRBY u2 500 9 SET u8 0 1",
+        "BITFIELD none OVERFLOW FAIL INCRBY u2 500 9",
+        "BITFIELD none SET u8 0 0",
+        "BITFIELD counter SET u8 0 49",
+        "BITFIELD counter GET u8 0",
+        "PERSIST counter",
+        "SADD set a",
+        "SADD set b",
+        "HSET hash f 1",
+        "INCRBY counter 0",
+        "EXPIRE counter 100",
+        "DEL other",
+        "FLUSHALL",
+    ];
+    for change in changes {
+        let read = [redis.port, cluster.nodes[0].port].map(|port| {
+            let (mut one, mut two) = (Client::to(port), Client::to(port));
+            let prepare = ["FLUSHALL", "INCRBY counter 9", "SADD set a", "HSET hash f 1"];
+            prepare.iter().for_each(|line| drop(one.run(line)));
+            let mut read = vec![one.run("WATCH counter none set hash"), two.run(change)];
+            let check = ["MULTI", "SET done 1", "EXEC", "OBJECT ENCODING counter", "STRLEN counter", "STRLEN none"];
+            read.extend(check.iter().map(|line| one.run(line)));
+            read
+        });
+        assert_eq!(read[0], read[1], "redis-server's and ours after {change}");
     }
 }

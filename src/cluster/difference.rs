@@ -27,26 +27,30 @@ pub struct Room {
 /// Compares our marks with the asker's.
 ///
 /// A key that one side alone has is no difference when it fades: tombstones are collected and expired keys swept by each
-/// replica at a time of its own. Where both have it and one of them fades, the versions decide.
+/// replica at a time of its own. Where both have it and one of them fades, the versions decide. A clear of the slot always
+/// goes to the side that lacks it: keys that it takes away may be all that differs.
 pub fn compare(ours: &[Mark], theirs: &[Mark], room: Room) -> Difference {
     let known: HashMap<u64, &Mark> = ours.iter().map(|mark| (mark.key, mark)).collect();
     let asked: HashSet<u64> = theirs.iter().map(|mark| mark.key).collect();
     let mut difference = Difference { is_buried: true, ..Difference::default() };
     for mark in theirs {
         match known.get(&mark.key) {
-            Some(held) if held.version == mark.version || held.fades && mark.fades => {}
+            Some(held) if held.version == mark.version || held.fades && mark.fades && !mark.clears => {}
             Some(held) => {
                 difference.send.insert(mark.key);
                 difference.wanted.push(mark.key);
-                difference.is_buried &= !mark.fades || held.fades;
+                difference.is_buried &= !mark.fades || held.fades && !mark.clears;
+            }
+            None if mark.clears => {
+                difference.wanted.push(mark.key);
+                difference.is_buried = false;
             }
             None if mark.fades || !room.ours => {}
             None => difference.wanted.push(mark.key),
         }
     }
-    if room.theirs {
-        difference.send.extend(ours.iter().filter(|it| !it.fades && !asked.contains(&it.key)).map(|it| it.key));
-    }
+    let lacks = |it: &&Mark| (it.clears || room.theirs && !it.fades) && !asked.contains(&it.key);
+    difference.send.extend(ours.iter().filter(lacks).map(|it| it.key));
     difference
 }
 
@@ -57,11 +61,15 @@ mod tests {
     const ROOM: Room = Room { ours: true, theirs: true };
 
     fn mark(key: u64, version: u64) -> Mark {
-        Mark { key, version, fades: false }
+        Mark { key, version, fades: false, clears: false }
     }
 
     fn fading(key: u64, version: u64) -> Mark {
-        Mark { key, version, fades: true }
+        Mark { key, version, fades: true, clears: false }
+    }
+
+    fn clear(key: u64, version: u64) -> Mark {
+        Mark { clears: true, ..fading(key, version) }
     }
 
     fn found(ours: &[Mark], theirs: &[Mark], room: Room) -> (Vec<u64>, Vec<u64>, bool) {
@@ -87,5 +95,14 @@ mod tests {
         assert_eq!(found(&[fading(1, 1)], &[fading(1, 2)], ROOM), (vec![], vec![], true));
         assert_eq!(found(&[mark(1, 1)], &[fading(1, 2)], ROOM), (vec![1], vec![1], false));
         assert_eq!(found(&[fading(1, 2)], &[mark(1, 1)], ROOM), (vec![1], vec![1], true));
+    }
+
+    #[test]
+    fn a_clear_goes_to_the_side_that_lacks_it_and_is_not_buried_before() {
+        let full = Room { ours: false, theirs: false };
+        assert_eq!(found(&[clear(1, 1)], &[], full), (vec![1], vec![], true));
+        assert_eq!(found(&[], &[clear(1, 1)], full), (vec![], vec![1], false));
+        assert_eq!(found(&[clear(1, 1)], &[clear(1, 2)], full), (vec![1], vec![1], false));
+        assert_eq!(found(&[clear(1, 1)], &[clear(1, 1)], full), (vec![], vec![], true));
     }
 }

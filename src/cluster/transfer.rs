@@ -22,9 +22,11 @@ use crate::cluster::{Cluster, Topology};
 use crate::peer::control::{ControlError, ControlLink, Refusal, Request, Response};
 use crate::peer::entries::Entries;
 use crate::ring::Row;
+use crate::store::clear::{is_clear, is_name};
 use crate::store::entry::Entry;
 use crate::store::hash_name;
-use crate::store::slot::{Applied, Name, SlotTable};
+use crate::store::incoming::Applied;
+use crate::store::slot::{Name, SlotTable};
 
 /// A piece is sent when it has grown to this.
 pub(super) const PIECE_BYTES: usize = 1 << 20;
@@ -266,7 +268,7 @@ impl Cluster {
     pub(super) async fn merge_entries(&self, entries: &Entries) -> Result<(), Refusal> {
         for (at, key) in entries.iter(&self.store.actors).enumerate() {
             let key = key.map_err(|_| Refusal::Malformed)?;
-            if slot_of(key.key) != key.slot {
+            if !is_name(key.db, key.key) || !is_clear(key.db) && slot_of(key.key) != key.slot {
                 return Err(Refusal::Malformed);
             }
             let now_ms = self.store.clock.now_ms();

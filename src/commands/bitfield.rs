@@ -241,13 +241,13 @@ fn run(cx: &mut Cx<'_, '_>, only_get: bool) -> Result<(), CommandError> {
         }
     }
     // Redis unpacks the string and makes room in it before it finds that an operation fails, and leaves it so.
-    if let Some(patch) = bytes.get(first..end)
-        && (changed || is_longer || !cx.keys.unpack(key))
-    {
-        cx.keys.write(key, Mutation::Patch { offset: first as u64, bytes: patch });
-    }
+    let Some(patch) = bytes.get(first..end) else { return Ok(()) };
+    let patch = Mutation::Patch { offset: first as u64, bytes: patch };
     if changed {
+        cx.keys.write(key, patch);
         cx.keys.notify(b'$', "setbit", key);
+    } else if is_longer || !cx.keys.unpack(key) {
+        cx.keys.write_unnoticed(key, patch);
     }
     Ok(())
 }

@@ -38,11 +38,12 @@ fn setbit(cx: &mut Cx<'_, '_>) -> Result<(), CommandError> {
     let new = if on { byte | mask } else { byte & !mask };
     let changes = at >= len || old != on;
     // Even a bit that is as it was makes the string a raw one, as in Redis.
-    if changes || !cx.keys.unpack(key) {
-        cx.keys.write(key, Mutation::Patch { offset: at as u64, bytes: &[new] });
-    }
+    let patch = Mutation::Patch { offset: at as u64, bytes: &[new] };
     if changes {
+        cx.keys.write(key, patch);
         cx.keys.notify(b'$', "setbit", key);
+    } else if !cx.keys.unpack(key) {
+        cx.keys.write_unnoticed(key, patch);
     }
     cx.out.int(i64::from(old));
     Ok(())

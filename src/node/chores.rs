@@ -64,7 +64,8 @@ async fn sweep(node: Arc<Node>) {
         tick.tick().await;
         let (mut turn, mut rules) = (Instant::now(), sweep_rules(&node));
         for (at, slot) in Slot::all().enumerate() {
-            if node.shared.node.store.is_sweep_due(slot, rules.before_ms) {
+            let store = &node.shared.node.store;
+            if store.is_sweep_due(slot, rules.before_ms) && !store.stands_still(store.clock.now_ms()) {
                 sweep_slot(&node, slot, &mut turn, rules).await;
             }
             if at % SWEEP_SLOTS_PER_LOOK == 0 && turn.elapsed() > SWEEP_TURN {

@@ -97,7 +97,7 @@ impl Question {
                 for mark in marks {
                     put_u64(out, mark.key);
                     put_u64(out, mark.version);
-                    out.push(u8::from(mark.fades));
+                    out.push(u8::from(mark.fades) | u8::from(mark.clears) << 1);
                 }
             }
             Question::Calm => out.push(CALM),
@@ -131,7 +131,8 @@ impl Question {
                 let (slot, buckets, only_known) = (read_slot(reader)?, reader.u64()?, reader.u8()? != 0);
                 let mut marks = Vec::new();
                 while !reader.is_empty() {
-                    marks.push(Mark { key: reader.u64()?, version: reader.u64()?, fades: reader.u8()? != 0 });
+                    let (key, version, flags) = (reader.u64()?, reader.u64()?, reader.u8()?);
+                    marks.push(Mark { key, version, fades: flags & 1 != 0, clears: flags & 2 != 0 });
                 }
                 Question::Keys { horizon_ms, slot, buckets, only_known, marks }
             }
@@ -211,9 +212,10 @@ mod tests {
 
     proptest! {
         #[test]
-        fn what_is_said_is_understood(horizon_ms: u64, number in 0u16..16_384, keys: Vec<(u64, u64, bool)>, flag: bool) {
+        fn what_is_said_is_understood(horizon_ms: u64, number in 0u16..16_384, keys: Vec<(u64, u64, bool, bool)>, flag: bool) {
             let slot = Slot::new(number).expect("a slot");
-            let marks = keys.iter().map(|(key, version, fades)| Mark { key: *key, version: *version, fades: *fades });
+            let mark = |(key, version, fades, clears)| Mark { key, version, fades, clears };
+            let marks = keys.iter().copied().map(mark);
             let wanted: Vec<u64> = keys.iter().map(|(key, ..)| *key).collect();
             let questions = [
                 Question::Slots { horizon_ms, digests: keys.iter().map(|(key, ..)| (slot, *key)).collect() },

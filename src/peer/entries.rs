@@ -1,10 +1,11 @@
 //! Whole keys on their way between nodes: each key's slot, database, name and whole state, original versions included, so
-//! that whoever receives them only merges.
+//! that whoever receives them only merges; and what a node knows of one key, when two of them do not agree on it.
 
 use crate::base::ids::Slot;
 use crate::base::version::ActorTable;
 use crate::base::wire::{Reader, WireError, put_bytes, put_u16, put_varint};
 use crate::store::entry::Entry;
+use crate::store::slot::{Name, SlotTable};
 use crate::store::state::State;
 
 /// Whole keys on their way.
@@ -25,6 +26,39 @@ pub struct KeyState<'a> {
     pub key: &'a [u8],
     /// All there is to know of it.
     pub state: State,
+}
+
+/// What a node knows of one key: what it holds of it, and the clears that it has been through.
+#[derive(Clone, PartialEq, Debug, Default)]
+pub struct Known {
+    /// The key's state; `None` when there is no entry.
+    pub state: Option<State>,
+    /// The clears of the slot that concern the key. They are to be merged first.
+    pub clears: Entries,
+}
+
+impl Known {
+    /// What this table of `slot` knows of a key at `now_ms`.
+    pub fn of(table: &SlotTable, slot: Slot, name: Name<'_>, now_ms: u64, actors: &ActorTable) -> Known {
+        let mut clears = Entries::default();
+        table.clears_of(name.db).for_each(|clear| clears.push(slot, clear, now_ms, actors));
+        Known { state: table.find(name).map(|entry| State::of(entry, now_ms)), clears }
+    }
+
+    /// Appends it.
+    pub fn put(&self, out: &mut Vec<u8>, actors: &ActorTable) {
+        out.push(u8::from(self.state.is_some()));
+        if let Some(state) = &self.state {
+            state.encode(out, actors);
+        }
+        self.clears.encode(out);
+    }
+
+    /// Reads it from all that is left.
+    pub fn read(reader: &mut Reader<'_>, actors: &ActorTable) -> Result<Known, WireError> {
+        let state = if reader.u8()? == 1 { Some(State::decode(reader, actors)?) } else { None };
+        Ok(Known { state, clears: Entries::decode(reader)? })
+    }
 }
 
 impl Entries {

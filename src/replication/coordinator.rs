@@ -18,8 +18,9 @@ use crate::base::clock::Hlc;
 use crate::base::ids::Slot;
 use crate::base::metrics::{Count, Registry};
 use crate::base::version::{Actor, ActorTable, Dot, Version};
-use crate::base::wire::{Reader, WireError, put_u64};
+use crate::base::wire::{Reader, WireError};
 use crate::peer::ballot::{Declined, PromiseAnswer};
+use crate::peer::entries::Known;
 use crate::peer::frame::{Frame, KeyRef, Kind, Verify, read_refused};
 use crate::peer::handshake::Hello;
 use crate::peer::lane::{Fate, Lane};
@@ -27,10 +28,9 @@ use crate::peer::link::LaneEvents;
 use crate::peer::registry::Peer;
 use crate::replication::ballots::Ballots;
 use crate::replication::routing::{Group, Quorum, Roles};
+use crate::store::Store;
 use crate::store::mutation::Delta;
-use crate::store::slot::{Applied, Name};
 use crate::store::state::State;
-use crate::store::{Store, hash_name};
 
 /// One consistent picture of the cluster for a batch.
 #[derive(Debug, Default)]
@@ -288,46 +288,6 @@ impl Coordinator {
         }
         Ok(last)
     }
-
-    /// Sends a key's whole state, as it is here now, to one peer, in answer to frame `resolves` of its lane.
-    fn send_state(&self, peer: &Peer, lane: usize, resolves: u64, name: KeyRef<'_>, now_ms: u64) {
-        let Some(lane) = peer.lanes.get(lane) else { return };
-        // Under the slot's lock, so that the state covers every delta that stands before it on the lane.
-        let table = self.store.table(name.slot);
-        let named = Name { db: name.db, key: name.key, hash: hash_name(name.db, name.key) };
-        let state = table.find(named).map(|entry| State::of(entry, now_ms));
-        lane.append(Kind::State, |out| {
-            put_u64(out, resolves);
-            name.put(out);
-            out.push(u8::from(state.is_some()));
-            if let Some(state) = &state {
-                state.encode(out, &self.store.actors);
-            }
-        });
-        drop(table);
-        lane.flush();
-    }
-
-    /// Takes in what a replica holds of a key; true when it changed anything here.
-    fn merge(&self, name: KeyRef<'_>, state: State, now_ms: u64) -> bool {
-        if self.store.clock.observe(state.version.dot.hlc, now_ms).is_err() {
-            self.metrics.count(Count::ClockRefusals, 1);
-            return false;
-        }
-        let mut table = self.store.table(name.slot);
-        let named = Name { db: name.db, key: name.key, hash: hash_name(name.db, name.key) };
-        let rules = self.store.rules(now_ms);
-        let applied = table.merge(named, state, now_ms, &rules, &self.store.actors);
-        // Where strict writes are made, none but a holder's may bear a late stamp.
-        if applied == Applied::Conflict && self.ballots.is_free(name.slot) {
-            let dot = Dot { hlc: self.store.clock.tick(now_ms), actor: Actor::SELF };
-            table.restamp(named, dot);
-        }
-        if applied == Applied::Conflict {
-            self.metrics.count(Count::Conflicts, 1);
-        }
-        applied != Applied::Already
-    }
 }
 
 /// Shared by the tasks of all lanes.
@@ -347,9 +307,9 @@ impl LaneEvents for Arc<Coordinator> {
                     return own.fail();
                 };
                 let Ok(name) = KeyRef::read(&mut reader) else { return own.fail() };
-                if reader.u8() == Ok(1) {
-                    let Ok(state) = State::decode(&mut reader, &self.store.actors) else { return own.fail() };
-                    self.merge(name, state, now_ms);
+                let known = Known::read(&mut reader, &self.store.actors);
+                if known.and_then(|known| self.merge_known(name, known, now_ms)).is_err() {
+                    return own.fail();
                 }
                 if was_verify != 0 {
                     own.note_mismatch(base + number);

@@ -4,6 +4,7 @@
 //! |---|---|
 //! | `routing` | pure: who coordinates a slot now, who gets its deltas, who may confirm a read |
 //! | `coordinator` | the coordinator's side: deltas and verifies onto lanes, what to wait for, answers merged |
+//! | `repair` | what the coordinator does when a replica contradicts it |
 //! | `replica` | the other side: applies deltas, confirms or contradicts verifies, promises slots |
 //! | `ballot` | pure: the rules of promises, by which strict writes have one author at a time; their proof |
 //! | `ballots` | what this node has promised, and which of its slots are not settled |
@@ -18,6 +19,7 @@ pub mod ballot;
 pub mod ballots;
 mod campaign;
 pub mod coordinator;
+mod repair;
 pub mod replica;
 pub mod routing;
 pub mod settle;

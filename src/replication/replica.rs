@@ -24,15 +24,17 @@ use crate::base::metrics::{Count, Registry};
 use crate::base::version::Actor;
 use crate::base::wire::{Reader, WireError, put_u64};
 use crate::peer::ballot::{Declined, DigestRequest, PromiseAnswer, PromiseRequest};
+use crate::peer::entries::Known;
 use crate::peer::frame::{Frame, KeyRef, Kind, Refusal, Verify, next_frame, put_ack, put_frame, put_refused};
 use crate::peer::handshake::{Hello, LinkKind};
 use crate::peer::link::{invalid, read_more};
 use crate::replication::ballot::Holder;
 use crate::replication::ballots::Ballots;
 use crate::replication::settle::slot_digest;
+use crate::store::clear::is_name;
+use crate::store::incoming::Applied;
 use crate::store::mutation::Delta;
-use crate::store::slot::{Applied, Name};
-use crate::store::state::State;
+use crate::store::slot::Name;
 use crate::store::{Spot, Store, hash_name, in_database};
 
 /// Most bytes of answers that a peer may leave unread.
@@ -265,7 +267,7 @@ impl Replica {
         if self.declines(frame.kind, delta.slot) {
             return Ok(());
         }
-        if table.apply_delta(name, &delta, &rules) == Applied::NeedsState {
+        if table.apply_delta(name, &delta, &rules, &store.actors) == Applied::NeedsState {
             if frame.kind == Kind::StrictDelta {
                 self.unresolved_strict.insert(self.received);
             }
@@ -275,9 +277,9 @@ impl Replica {
                 self.unresolved.insert(self.received);
                 return Ok(());
             }
-            let held = table.find(name).map(|entry| State::of(entry, now_ms));
+            let known = Known::of(&table, delta.slot, name, now_ms, &store.actors);
             drop(table);
-            self.contradict(KeyRef { slot: delta.slot, db: delta.db, key: delta.key }, held.as_ref(), false);
+            self.contradict(KeyRef { slot: delta.slot, db: delta.db, key: delta.key }, &known, false);
         }
         Ok(())
     }
@@ -289,7 +291,8 @@ impl Replica {
         if self.declines(frame.kind, slot) {
             return Ok(());
         }
-        let entry = table.find(Name { db, key, hash: in_database(db, spot.hash) });
+        let name = Name { db, key, hash: in_database(db, spot.hash) };
+        let entry = table.find(name);
         let agrees = match (entry, &verify.version) {
             (Some(entry), Some(version)) => {
                 let is_same = entry.dot() == version.dot
@@ -300,9 +303,9 @@ impl Replica {
             (None, _) => verify.dead,
         };
         if !agrees {
-            let held = entry.map(|entry| State::of(entry, now_ms));
+            let known = Known::of(&table, slot, name, now_ms, &store.actors);
             drop(table);
-            self.contradict(verify.name, held.as_ref(), true);
+            self.contradict(verify.name, &known, true);
         }
         Ok(())
     }
@@ -311,23 +314,26 @@ impl Replica {
         let mut reader = Reader::new(body);
         let resolves = reader.u64()?;
         let KeyRef { slot, db, key } = KeyRef::read(&mut reader)?;
-        if reader.u8()? == 1 {
-            let state = State::decode(&mut reader, &store.actors)?;
-            if store.clock.observe(state.version.dot.hlc, now_ms).is_err() {
-                self.refuse(Refusal::Skew);
-                return Ok(());
-            }
-            let rules = store.rules(now_ms);
+        let known = Known::read(&mut reader, &store.actors)?;
+        let clears = known.clears.iter(&store.actors).collect::<Result<Vec<_>, _>>()?;
+        let states = clears.into_iter().map(|clear| (clear.db, clear.key, clear.state));
+        let states: Vec<_> = states.chain(known.state.map(|state| (db, key, state))).collect();
+        if states.iter().any(|(db, key, _)| !is_name(*db, key)) {
+            return Err(WireError);
+        }
+        if states.iter().any(|(.., state)| store.clock.observe(state.version.dot.hlc, now_ms).is_err()) {
+            self.refuse(Refusal::Skew);
+            return Ok(());
+        }
+        let rules = store.rules(now_ms);
+        let mut table = store.table(slot);
+        for (db, key, state) in states {
             let name = Name { db, key, hash: hash_name(db, key) };
-            let mut table = store.table(slot);
             if table.merge(name, state, now_ms, &rules, &store.actors) == Applied::Conflict {
                 self.metrics.count(Count::Conflicts, 1);
             }
-            self.resolve(resolves, slot, db, key);
-        } else {
-            let _locked = store.table(slot);
-            self.resolve(resolves, slot, db, key);
         }
+        self.resolve(resolves, slot, db, key);
         Ok(())
     }
 
@@ -343,7 +349,7 @@ impl Replica {
         }
     }
 
-    fn contradict(&mut self, name: KeyRef<'_>, held: Option<&State>, was_verify: bool) {
+    fn contradict(&mut self, name: KeyRef<'_>, known: &Known, was_verify: bool) {
         let number = self.received;
         self.unresolved.insert(number);
         let actors = &self.store.actors;
@@ -351,10 +357,7 @@ impl Replica {
             put_u64(out, number);
             out.push(u8::from(was_verify));
             name.put(out);
-            out.push(u8::from(held.is_some()));
-            if let Some(state) = held {
-                state.encode(out, actors);
-            }
+            known.put(out, actors);
         });
     }
 
@@ -470,10 +473,8 @@ mod tests {
         let mut body = Vec::new();
         put_u64(&mut body, resolves);
         KeyRef { slot, db: 0, key: b"k" }.put(&mut body);
-        body.push(1);
-        let table = sender.table(slot);
-        let entry = table.find(Name { db: 0, key: b"k", hash: hash_name(0, b"k") }).expect("written before");
-        State::of(entry, NOW_MS).encode(&mut body, &sender.actors);
+        let name = Name { db: 0, key: b"k", hash: hash_name(0, b"k") };
+        Known::of(&sender.table(slot), slot, name, NOW_MS, &sender.actors).put(&mut body, &sender.actors);
         body
     }
 

@@ -57,6 +57,14 @@ impl Coordinator {
         ballot::window(view.replicas, leases)
     }
 
+    /// Whether a strict command may clear a slot that this node coordinates; while it may not, promises are asked for. The slot
+    /// need not be settled: a clear takes away what was written before it, known here or not, and that is all that a holder
+    /// before this one has acknowledged.
+    pub fn may_clear(&self, view: &View, slot: Slot, now_ms: u64) -> bool {
+        self.ballots.want(now_ms);
+        self.window(view, slot).is_some_and(|max| max > self.store.clock.latest(now_ms))
+    }
+
     /// As [`Coordinator::replicate`], for a strict write.
     pub(super) fn replicate_strict(
         &self,

@@ -383,6 +383,11 @@ impl Clients {
         self.pause.until_ms.load(RELAXED) > now_ms
     }
 
+    /// When the pause ends or has ended, in milliseconds since 1970; 0 for none.
+    pub fn pause_ends_ms(&self) -> u64 {
+        self.pause.until_ms.load(RELAXED)
+    }
+
     /// How many wait, here because of a pause.
     pub fn count_blocked(&self) -> usize {
         self.list.lock().values().filter(|client| client.is_in(state::BLOCKED)).count()

@@ -14,7 +14,7 @@ use crate::commands::{CommandError, subcommands};
 use crate::protocol::{Args, Proto, Reply};
 use crate::replication::coordinator::View;
 use crate::replication::routing::Quorum;
-use crate::server::batch::{Batch, Target, UNKNOWN_OUTCOME};
+use crate::server::batch::{Batch, Pending, Target, UNKNOWN_OUTCOME};
 use crate::server::clients::{Client, state};
 use crate::server::commands;
 use crate::server::commands::connection::Session;
@@ -284,7 +284,12 @@ impl<'r> Run<'r> {
         };
         let mut out = Reply::new(&mut self.batch.out, self.session.proto);
         match share.answer(node, args, &mut out, &mut self.batch.waits) {
-            Ok(true) => Step::Done,
+            Ok(true) => {
+                let reply = self.batch.place(from);
+                let waits = 0..self.batch.waits.len();
+                self.batch.pending.extend(waits.map(|wait| Pending { reply, wait, read: None }));
+                Step::Done
+            }
             Ok(false) => Step::Wait,
             Err(error) => {
                 self.batch.out.truncate(from);

@@ -342,9 +342,13 @@ impl Run<'_> {
 
 fn is_unchanged(keys: &mut Keyspace<'_>, watched: &Watched) -> bool {
     keys.select(watched.db);
-    let (seen, is_live) = keys.seen(&watched.key);
+    let is_live = keys.exists(&watched.key);
     // A key that has expired since counts as unchanged when it was there, as in Redis, only if nobody noticed: it is gone.
-    (seen, is_live) == (watched.seen, watched.was_live) || !is_live && !watched.was_live
+    match (watched.was_live, is_live) {
+        (true, false) => false,
+        (false, false) => true,
+        (_, true) => keys.is_as_seen(&watched.key, watched.seen),
+    }
 }
 
 /// Cuts queued requests apart.

@@ -1,14 +1,17 @@
 //! A node's share of commands about the whole keyspace: DBSIZE, KEYS, SCAN, RANDOMKEY, FLUSHALL, FLUSHDB.
 //!
 //! The share is the slots that this node coordinates at the moment, so the shares of all nodes are the whole, each key
-//! once. Only flushing has a second round, in which each node deletes what it still holds of any slot: nodes may differ for
-//! a moment on who coordinates, and a coordinator may lack a write that was made while it was away.
+//! once. Only flushing has a second round, in which each node clears the slots of which it still holds anything: nodes may
+//! differ for a moment on who coordinates, and a coordinator may have evicted what others hold. A slot is cleared by one
+//! versioned change (`store::clear`), whatever it holds; ASYNC and SYNC are alike, for memory is given back at once, slot by
+//! slot, while other slots are open to everybody.
 //!
 //! A cursor of SCAN is `[tag 8 bits][slot 14][layout generation 8][bucket 32]`: slots are walked in their order, whoever
 //! coordinates them. A bucket is a place in one process's table of the slot, which the tag names; any other process
 //! walks that slot from its start.
 
 use crate::base::ids::Slot;
+use crate::base::metrics::Count;
 use crate::commands::CommandError;
 use crate::commands::scan::{ScanOptions, cursor};
 use crate::commands::spec::NodeCommand;
@@ -16,12 +19,13 @@ use crate::protocol::{Args, Reply};
 use crate::replication::coordinator::{View, Waits};
 use crate::replication::routing::Quorum;
 use crate::server::acknowledged;
-use crate::server::confirm::by_slot;
 use crate::server::worker::Worker;
 use crate::store::Effects;
+use crate::store::clear::Scope;
 use crate::store::entry::Entry;
 use crate::store::keyspace::view;
-use crate::store::mutation::Mutation;
+
+const NOT_CLEARED: &str = "CLUSTERDOWN some hash slots could not be cleared: too few of their replicas are reachable";
 
 /// Bits of a cursor below the slot.
 const BUCKET_BITS: u32 = 40;
@@ -106,12 +110,12 @@ impl Share<'_> {
             NodeCommand::Scan => self.scan(args, out)?,
             NodeCommand::FlushAll => {
                 check_flush(args)?;
-                self.flush(None, waits);
+                self.flush(Scope::All, waits)?;
                 out.ok();
             }
             NodeCommand::FlushDb => {
                 check_flush(args)?;
-                self.flush(Some(self.db), waits);
+                self.flush(Scope::Database(self.db), waits)?;
                 out.ok();
             }
             NodeCommand::Wait => acknowledged::answer(self.view, args, out)?,
@@ -230,30 +234,62 @@ impl Share<'_> {
         mixed >> 56
     }
 
-    fn flush(&self, db: Option<u8>, waits: &mut Waits) {
-        let store = &self.worker.shared.node.store;
-        let mut effects = Effects::default();
-        for slot in self.slots() {
-            let names: Vec<(u8, Vec<u8>)> = {
-                let table = store.table(slot);
-                let wanted = table.iter().filter(|entry| db.is_none_or(|db| entry.db() == db) && !entry.is_tombstone());
-                wanted.map(|entry| (entry.db(), entry.key().to_vec())).collect()
-            };
-            if names.is_empty() {
+    /// Clears the slots of this share, each by one versioned change whatever it holds. Those that may not be written now are
+    /// left as they are, and the error says so: the share is to be asked for again.
+    fn flush(&self, scope: Scope, waits: &mut Waits) -> Result<(), CommandError> {
+        let is_strict = self.quorum.strict && !self.view.is_solo;
+        if is_strict && self.is_rest {
+            // Each slot has been cleared by its holder, whoever else still holds something of it.
+            return Ok(());
+        }
+        let (node, coordinator) = (&self.worker.shared.node, &self.worker.shared.coordinator);
+        let (mut effects, mut is_whole) = (Effects::default(), true);
+        for slot in self.slots().filter(|slot| self.must_clear(*slot, scope, is_strict)) {
+            if !self.view.is_solo && !self.is_rest && !self.may_clear(slot, is_strict) {
+                is_whole = false;
                 continue;
             }
-            let mut keys = store.lock(slot, self.db, self.now_ms, &mut effects);
-            for (db, key) in names {
-                keys.select(db);
-                keys.write(&key, Mutation::Delete);
+            let mut keys = node.store.lock(slot, self.db, self.now_ms, &mut effects);
+            if is_strict && !coordinator.window(self.view, slot).is_some_and(|max| keys.stamp_until(max)) {
+                is_whole = false;
+                continue;
             }
+            keys.clear(scope);
             let deltas = keys.take_deltas();
-            for (slot, part) in by_slot(&deltas) {
-                // Flushing asks no promise: all nodes do it, each for what it holds.
-                let quorum = Quorum { strict: false, ..self.quorum };
-                self.worker.shared.coordinator.replicate(self.view, slot, part, quorum, self.now_ms, waits);
+            if !deltas.is_empty() {
+                coordinator.replicate(self.view, slot, &deltas, self.quorum, self.now_ms, waits);
             }
+            keys.give_back_deltas(deltas);
         }
+        node.metrics.count(Count::KeyChanges, effects.writes);
+        if is_whole { Ok(()) } else { Err(CommandError::text(NOT_CLEARED)) }
+    }
+
+    /// Whether a slot has to be cleared: something is in it here, or may be where nobody can look.
+    fn must_clear(&self, slot: Slot, scope: Scope, is_strict: bool) -> bool {
+        let shared = &self.worker.shared;
+        let is_held = |entry: &Entry| !entry.is_tombstone() && scope.includes(entry.db());
+        let is_in_it = {
+            let table = shared.node.store.table(slot);
+            !table.is_empty() && table.iter().any(is_held)
+        };
+        if is_in_it || self.is_rest || self.view.is_solo {
+            return is_in_it;
+        }
+        // What nodes that are there hold of it and this one does not, having given it up or never got it, is their share of the
+        // second round, which there is none of in strict mode.
+        let group = self.view.roles.of(slot);
+        let is_alone_with_it = is_strict || group.is_some_and(|group| !group.missing.is_empty());
+        let may_lack =
+            shared.node.store.eviction.has_evicted() || shared.coordinator.ballots.unsettled_tenure(slot).is_some();
+        is_alone_with_it && may_lack
+    }
+
+    /// Whether a slot may be cleared now.
+    fn may_clear(&self, slot: Slot, is_strict: bool) -> bool {
+        let group = self.view.roles.of(slot);
+        group.is_some_and(|group| self.view.check(group, self.quorum, true).is_ok())
+            && (!is_strict || self.worker.shared.coordinator.may_clear(self.view, slot, self.now_ms))
     }
 }
 

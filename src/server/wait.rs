@@ -112,7 +112,7 @@ impl Job {
                 self.whole(command, request, out).await
             }
             Handler::Node(NodeCommand::FlushAll | NodeCommand::FlushDb) => {
-                self.shares(request, Origin::PeerForShare).await?;
+                self.flush_shares(request).await?;
                 self.whole(command, request, out).await
             }
             Handler::Node(NodeCommand::Watch) => self.watch(args, request, out).await,
@@ -202,6 +202,23 @@ impl Job {
                     batch.patch(one.reply, &self.whole_reply(&request).await);
                 }
                 (self.talk.session.db, self.talk.session.proto) = (db, proto);
+            }
+        }
+    }
+
+    /// The first round of flushing: every slot by its coordinator, asked again while some of them may not be written.
+    async fn flush_shares(&mut self, request: &[u8]) -> Result<(), CommandError> {
+        let began = Instant::now();
+        loop {
+            let shares = self.shares(request, Origin::PeerForShare).await?;
+            let refusal =
+                shares.iter().find_map(|share| if let Value::Error(text) = share { Some(text) } else { None });
+            match refusal {
+                None => return Ok(()),
+                Some(text) if !text.starts_with(b"CLUSTERDOWN") || began.elapsed() > PATIENCE => {
+                    return Err(CommandError::Text(String::from_utf8_lossy(text).into_owned().into()));
+                }
+                Some(_) => tokio::time::sleep(AGAIN_PAUSE).await,
             }
         }
     }

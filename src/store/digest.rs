@@ -21,6 +21,7 @@ use xxhash_rust::xxh3::xxh3_64_with_seed;
 use crate::base::ids::{ActorId, Slot};
 use crate::base::version::{Dot, Version};
 use crate::store::Store;
+use crate::store::clear::is_clear;
 use crate::store::entry::Entry;
 use crate::store::slot::{SlotTable, earlier};
 
@@ -50,6 +51,9 @@ pub struct Mark {
     pub version: u64,
     /// It is a tombstone, or expires before the horizon: that one side has it and the other does not is no difference.
     pub fades: bool,
+    /// It is a clear of the slot ([`clear`](crate::store::clear)). It fades, but where two replicas differ in anything else it
+    /// may be the cause, and both should have it.
+    pub clears: bool,
 }
 
 impl Mark {
@@ -61,6 +65,7 @@ impl Mark {
             key: fingerprint(entry.db(), entry.key(), measure.seed),
             version: version_fingerprint(&entry.version(), measure.seed, ids),
             fades: entry.is_tombstone() || expires,
+            clears: is_clear(entry.db()),
         }
     }
 
@@ -180,11 +185,11 @@ impl Store {
         digests
     }
 
-    /// Every key in the buckets of `slot` that `buckets` names, a bit each; what fades too.
+    /// Every key in the buckets of `slot` that `buckets` names, a bit each; what fades too, and clears in any bucket.
     pub fn slot_marks(&self, slot: Slot, measure: Measure, buckets: u64) -> Vec<Mark> {
         let mut marks = Vec::new();
         self.each_mark(slot, measure, |mark, _| {
-            if buckets >> mark.bucket() & 1 == 1 {
+            if buckets >> mark.bucket() & 1 == 1 || mark.clears {
                 marks.push(mark);
             }
         });

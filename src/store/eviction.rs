@@ -6,7 +6,7 @@
 //! To evict, a few random slots are asked for a few random entries each, and the best victim of all of them goes.
 //! Eviction is this node's own affair: it leaves no tombstone, and replicas do not repair it back.
 
-use std::sync::atomic::{AtomicU8, AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, Ordering};
 
 use crate::base::ids::{SLOT_COUNT, Slot};
 use crate::store::entry::Entry;
@@ -74,6 +74,8 @@ pub struct Eviction {
     pub log_factor: AtomicU32,
     /// `lfu-decay-time`, in minutes.
     pub decay_minutes: AtomicU32,
+    /// Some key was evicted: others may hold what this node does not.
+    has_evicted: AtomicBool,
 }
 
 impl Default for Eviction {
@@ -84,6 +86,7 @@ impl Default for Eviction {
             samples: AtomicU32::new(5),
             log_factor: AtomicU32::new(10),
             decay_minutes: AtomicU32::new(1),
+            has_evicted: AtomicBool::new(false),
         }
     }
 }
@@ -94,6 +97,11 @@ impl Eviction {
         let code = self.policy.load(Ordering::Relaxed);
         let found = Policy::ALL.iter().find(|(_, policy)| *policy as u8 == code);
         found.map_or(Policy::NoEviction, |(_, policy)| *policy)
+    }
+
+    /// True once a key was evicted: others may hold what this node does not.
+    pub fn has_evicted(&self) -> bool {
+        self.has_evicted.load(Ordering::Relaxed)
     }
 
     /// Changes the policy.
@@ -193,7 +201,8 @@ impl Store {
     pub fn evict(&self, now_ms: u64, keys_max: u64, mut gone: impl FnMut(u8, &[u8])) -> Evicted {
         let policy = self.eviction.policy();
         let mut evicted = 0;
-        while self.is_over_limit() {
+        // While clients are paused Redis evicts nothing either, and refuses nothing for that.
+        while self.is_over_limit() && !self.stands_still(now_ms) {
             if policy == Policy::NoEviction || evicted >= keys_max {
                 return Evicted::NotEnough(evicted);
             }
@@ -203,6 +212,7 @@ impl Store {
             let name = Name { db, key: &key, hash: hash_name(db, &key) };
             if self.table(slot).forget(name) {
                 evicted += 1;
+                self.eviction.has_evicted.store(true, Ordering::Relaxed);
                 gone(db, &key);
             }
         }

@@ -133,6 +133,12 @@ impl Index {
         self.groups.get_mut(place / WAYS)?.entries.get_mut(place % WAYS)?.as_mut()
     }
 
+    /// Has the memory fetched of the entries in the group of this place, for a walk that will come there.
+    #[inline]
+    pub fn prefetch_entries(&self, place: Place) {
+        self.groups.get(place / WAYS).into_iter().for_each(Group::prefetch_entries);
+    }
+
     /// Every entry.
     pub fn iter(&self) -> impl Iterator<Item = &Entry> {
         self.groups.iter().flat_map(|group| group.entries.iter().flatten())
@@ -172,24 +178,38 @@ impl Index {
         Some(entry)
     }
 
-    /// Gives memory back when few of many places are taken; true when entries have moved.
+    /// Gives memory back when few of many places are taken, and all of it when none is; true when the table was laid anew.
+    #[inline]
     pub fn shrink_if_sparse(&mut self, rehash: impl Fn(&Entry) -> u64) -> bool {
-        let is_sparse = self.groups.len() > SPARSE_GROUPS_MIN && self.len * 8 < self.places();
+        let is_sparse = self.len * 8 < self.places() && (self.groups.len() > 1 || self.len == 0);
         if is_sparse {
-            let mut groups = 1;
-            while room(groups) < self.len * 2 {
-                groups = grown(groups);
-            }
-            self.resize(groups, rehash);
+            self.resize(groups_for(self.len * 2), rehash);
         }
         is_sparse
+    }
+
+    /// Takes every entry out, and puts back what `keep` makes of it, if anything, in a table that is no larger than needed.
+    pub fn retain(&mut self, rehash: impl Fn(&Entry) -> u64, mut keep: impl FnMut(Entry) -> Option<Entry>) {
+        let old = std::mem::take(&mut self.groups);
+        let mut kept = Vec::new();
+        old.first().into_iter().for_each(Group::prefetch_entries);
+        let mut rest = old.into_iter().peekable();
+        while let Some(group) = rest.next() {
+            rest.peek().into_iter().for_each(Group::prefetch_entries);
+            kept.extend(group.entries.into_iter().flatten().filter_map(&mut keep));
+        }
+        self.groups = (0..groups_for(kept.len())).map(|_| Group::default()).collect();
+        self.len = 0;
+        for entry in kept {
+            self.place(rehash(&entry), entry);
+        }
     }
 
     fn resize(&mut self, groups: usize, rehash: impl Fn(&Entry) -> u64) {
         let fresh = (0..groups).map(|_| Group::default()).collect();
         let old = std::mem::replace(&mut self.groups, fresh);
         self.len = 0;
-        old.iter().flat_map(|group| group.entries.iter().flatten()).for_each(Entry::prefetch);
+        old.iter().for_each(Group::prefetch_entries);
         for group in old {
             for entry in group.entries.into_iter().flatten() {
                 self.place(rehash(&entry), entry);
@@ -222,6 +242,11 @@ impl Index {
 }
 
 impl Group {
+    #[inline]
+    fn prefetch_entries(&self) {
+        self.entries.iter().flatten().for_each(Entry::prefetch);
+    }
+
     /// The ways whose tag is this one.
     #[inline]
     fn ways_of(&self, tag: u8) -> impl Iterator<Item = usize> + use<> {
@@ -241,9 +266,6 @@ impl Group {
 const LOW_BITS: u64 = 0x0101_0101_0101_0101;
 const HIGH_BITS: u64 = 0x8080_8080_8080_8080;
 
-/// Tables of no more groups than this never shrink.
-const SPARSE_GROUPS_MIN: usize = 9;
-
 /// The group in which the search for a hash begins: the low half of the hash, scaled.
 #[inline]
 fn home(hash: u64, groups: usize) -> usize {
@@ -262,6 +284,15 @@ fn room(groups: usize) -> usize {
         0 | 1 => groups * WAYS,
         _ => groups * WAYS * 9 / 10,
     }
+}
+
+/// The smallest size that takes so many entries.
+fn groups_for(len: usize) -> usize {
+    let mut groups = 0;
+    while room(groups) < len {
+        groups = grown(groups);
+    }
+    groups
 }
 
 /// The next size: 1, 2, 3, 4, 6, 8, 12, 16, 24 ... groups. These are size classes of the allocator, so nothing is lost to
@@ -311,6 +342,11 @@ mod tests {
                         model.remove(&name);
                     }
                     (1, _) => drop(index.shrink_if_sparse(|entry| hash(entry.key()))),
+                    (2, _) if name < 10 => {
+                        let is_kept = |entry: &Entry| entry.key().first().is_some_and(|byte| byte % 3 != 0);
+                        index.retain(|entry| hash(entry.key()), |entry| Some(entry).filter(is_kept));
+                        model.retain(|name| (name % 256) % 3 != 0);
+                    }
                     (_, None) => {
                         index.insert(hash(&name.to_le_bytes()), entry(name), |entry| hash(entry.key()));
                         model.insert(name);

@@ -15,6 +15,7 @@ use smallvec::SmallVec;
 use crate::base::clock::Hlc;
 use crate::base::ids::{Slot, slot_of};
 use crate::base::version::{Actor, ActorTable, Dot, Version};
+use crate::store::clear::Scope;
 use crate::store::elements::Elements;
 use crate::store::entry::{Data, Entry, FLAG_RAW};
 use crate::store::eviction::Access;
@@ -137,7 +138,8 @@ pub struct Keyspace<'s> {
     store: &'s Store,
     tables: SmallVec<[(Slot, TableGuard<'s>); 1]>,
     effects: &'s mut Effects,
-    is_replicated: bool,
+    /// A key whose time is over is removed by whoever finds it.
+    removes_expired: bool,
     now_ms: u64,
     db: u8,
     known: KnownHash,
@@ -174,12 +176,13 @@ impl<'s> Keyspace<'s> {
         now_ms: u64,
         effects: &'s mut Effects,
     ) -> Keyspace<'s> {
-        let (is_replicated, known) = (store.is_replicated(), KnownHash::default());
+        let removes_expired = !store.is_replicated() && !store.stands_still(now_ms);
+        let known = KnownHash::default();
         Keyspace {
             store,
             tables,
             effects,
-            is_replicated,
+            removes_expired,
             now_ms,
             db,
             known,
@@ -265,15 +268,34 @@ impl<'s> Keyspace<'s> {
     }
 
     /// Makes one change, under a new stamp, and records it.
+    #[inline]
     pub fn write(&mut self, key: &[u8], mutation: Mutation<'_>) {
-        let name = self.name(key);
-        self.delete_if_expired(name);
-        let may_be_new = self.effects.notify && !self.exists(key);
-        self.stamp_and_apply(name, mutation);
+        self.delete_if_expired(self.name(key));
+        self.put(key, mutation);
         self.effects.writes += 1;
+    }
+
+    /// As [`write`](Keyspace::write), but it is not counted as a change, and WATCH does not notice.
+    pub fn write_unnoticed(&mut self, key: &[u8], mutation: Mutation<'_>) {
+        self.delete_if_expired(self.name(key));
+        let (before, _) = self.seen(key);
+        self.put(key, mutation);
+        self.store.unnoticed.note(self.db, key, before, self.effects.seen);
+    }
+
+    #[inline]
+    fn put(&mut self, key: &[u8], mutation: Mutation<'_>) {
+        let may_be_new = self.effects.notify && !self.exists(key);
+        self.stamp_and_apply(self.name(key), mutation);
         if may_be_new && self.exists(key) {
             self.notify(b'n', "new", key);
         }
+    }
+
+    /// Whether nothing has happened to `key` since its write `seen`, the zero dot for none, that WATCH should notice.
+    pub fn is_as_seen(&self, key: &[u8], seen: Dot) -> bool {
+        let (now, _) = self.seen(key);
+        now == seen || self.store.unnoticed.leads(self.db, key, seen, now)
     }
 
     /// Calls the string that `key` holds a raw one from now on. It is the same at the same version: nobody is told. False
@@ -295,6 +317,11 @@ impl<'s> Keyspace<'s> {
             self.delete_if_expired(self.name(key));
         }
         existed
+    }
+
+    /// Clears the locked slot, which is the only one: keys in these databases go without a trace but one.
+    pub fn clear(&mut self, scope: Scope) {
+        self.stamp_and_apply(scope.name(), Mutation::Clear);
     }
 
     /// A copy of what `key` holds, ready for `Mutation::Replace`, and its deadline. Not a use.
@@ -385,10 +412,10 @@ impl<'s> Keyspace<'s> {
         self.known.name(self.db, key)
     }
 
-    /// Removes a key whose time is over, where no replica has to be told.
+    /// Removes a key whose time is over, where no replica has to be told and clients are not paused.
     #[inline]
     fn forget_if_expired(&mut self, name: Name<'_>) {
-        if !self.is_replicated {
+        if self.removes_expired {
             self.delete_if_expired(name);
         }
     }
@@ -414,8 +441,11 @@ impl<'s> Keyspace<'s> {
         let found = self.tables.iter_mut().find(|(slot, _)| single || *slot == slot_of(name.key));
         let Some((slot, table)) = found else { return };
         let rules = self.store.rules(self.now_ms);
-        let base = rules.tombstones.then(|| table.find(name).map(Entry::version)).flatten();
+        let base = rules.tombstones.then(|| table.base_of(name, &mutation)).flatten();
         table.apply(name, dot, &mutation, &rules);
+        if let Some(scope) = Scope::of(name) {
+            self.effects.writes += table.sweep_cleared(scope, dot, &self.store.actors) as u64;
+        }
         self.effects.seen = dot;
         if rules.tombstones {
             let version = base.as_ref().map_or_else(|| Version::first(dot), |base| base.advanced(dot));

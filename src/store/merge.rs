@@ -46,7 +46,8 @@ pub fn merge(ours: &State, theirs: &State, actors: &ActorTable) -> Merged {
     }
 }
 
-fn settle(a: &State, b: &State, actors: &ActorTable) -> State {
+/// What two states are together, as if neither had seen the other.
+pub(super) fn settle(a: &State, b: &State, actors: &ActorTable) -> State {
     let content = settle_sets(a, b, actors).or_else(|| settle_hashes(a, b, actors));
     let (winner, content) = match content {
         Some(content) => (later(a, b, actors), content),

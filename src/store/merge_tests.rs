@@ -12,10 +12,11 @@ use crate::base::ids::{ActorId, slot_of};
 use crate::base::version::{ActorTable, Dot};
 use crate::base::wire::Reader;
 use crate::store::hash;
+use crate::store::incoming::Applied;
 use crate::store::merge::{Merged, merge};
 use crate::store::mutation::{Delta, Mutation};
 use crate::store::siblings;
-use crate::store::slot::{Applied, Name};
+use crate::store::slot::Name;
 use crate::store::state::{Content, State};
 use crate::store::value::Value;
 use crate::store::{Effects, Store, View, hash_name};
@@ -30,7 +31,7 @@ type Named = (u64, u64);
 
 /// A state in a form that is the same on every replica.
 #[derive(PartialEq, Eq, Debug)]
-struct Shown {
+pub(super) struct Shown {
     dot: Named,
     seen: BTreeSet<Named>,
     deadline_ms: u64,
@@ -45,7 +46,7 @@ enum Shape {
     Elements(BTreeMap<Vec<u8>, (Vec<u8>, BTreeSet<Named>)>),
 }
 
-fn show(state: &State, actors: &ActorTable) -> Shown {
+pub(super) fn show(state: &State, actors: &ActorTable) -> Shown {
     let named = |dot: Dot| match dot == Dot::default() {
         true => (0, 0),
         false => (dot.hlc.0, actors.id(dot.actor).node),
@@ -150,7 +151,7 @@ impl Replica {
             let delta = Delta::decode(&mut Reader::new(body), sender, &self.store.actors).expect("a delta");
             self.store.clock.observe(delta.version.dot.hlc, 2_000).expect("not ahead");
             let rules = self.store.rules(1_000);
-            let applied = self.store.table(slot_of(KEY)).apply_delta(name(), &delta, &rules);
+            let applied = self.store.table(slot_of(KEY)).apply_delta(name(), &delta, &rules, &self.store.actors);
             if applied == Applied::NeedsState {
                 self.receive(from.sent());
             }

@@ -8,6 +8,7 @@
 //! |---|---|
 //! | `keyspace` | locked slots as a command sees them: read, write, and the record of what was written |
 //! | `slot` | one slot's table and the one function that changes it |
+//! | `incoming` | what other replicas send: deltas and whole states |
 //! | `mutation` | the primitives that change a key, and their form on the wire |
 //! | `merge`, `siblings`, `state` | two replicas' states of a key become one |
 //! | `entry` | one key in memory |
@@ -17,7 +18,9 @@
 //! | `census` | how many keys there are |
 //! | `expiry`, `eviction` | how keys leave on their own |
 //! | `digest` | what a slot holds, as numbers that replicas compare |
+//! | `clear` | whole slots emptied at once: FLUSHALL, FLUSHDB |
 //! | `tombstones` | how deletions are forgotten |
+//! | `unnoticed` | changes that WATCH does not tell of |
 
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, AtomicUsize, Ordering};
@@ -33,6 +36,7 @@ use crate::store::prefetch::prefetch;
 use crate::store::slot::{Rules, SlotTable};
 
 pub mod census;
+pub mod clear;
 pub mod counter;
 pub mod digest;
 pub mod elements;
@@ -40,6 +44,7 @@ pub mod entry;
 pub mod eviction;
 pub mod expiry;
 pub mod hash;
+pub mod incoming;
 pub mod index;
 pub mod keyspace;
 pub mod merge;
@@ -49,9 +54,12 @@ pub mod siblings;
 pub mod slot;
 pub mod state;
 pub mod tombstones;
+pub mod unnoticed;
 pub mod value;
 pub mod whole;
 
+#[cfg(test)]
+mod clear_tests;
 #[cfg(test)]
 mod entry_tests;
 #[cfg(test)]
@@ -121,6 +129,8 @@ pub struct Store {
     pub eviction: eviction::Eviction,
     used_bytes: AtomicI64,
     replicated: AtomicBool,
+    still_until_ms: AtomicU64,
+    unnoticed: unnoticed::Unnoticed,
     digests: digest::Digests,
 }
 
@@ -139,6 +149,8 @@ impl Store {
             eviction: eviction::Eviction::default(),
             used_bytes: AtomicI64::new(0),
             replicated: AtomicBool::new(false),
+            still_until_ms: AtomicU64::new(0),
+            unnoticed: unnoticed::Unnoticed::default(),
             digests: digest::Digests::default(),
         }
     }
@@ -151,6 +163,17 @@ impl Store {
     /// Sets whether keys have replicas elsewhere.
     pub fn set_replicated(&self, replicated: bool) {
         self.replicated.store(replicated, Ordering::Relaxed);
+    }
+
+    /// Has nothing leave on its own until this time, in milliseconds since 1970: while clients are paused, expired keys are not
+    /// seen but stay, and none is evicted, as in Redis.
+    pub fn stand_still_until(&self, until_ms: u64) {
+        self.still_until_ms.store(until_ms, Ordering::Relaxed);
+    }
+
+    /// True while nothing leaves on its own.
+    pub fn stands_still(&self, now_ms: u64) -> bool {
+        now_ms < self.still_until_ms.load(Ordering::Relaxed)
     }
 
     /// Bytes that all entries and tables take, as this store counts them.

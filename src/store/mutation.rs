@@ -14,7 +14,7 @@ use crate::base::clock::Hlc;
 use crate::base::ids::{ActorId, Slot};
 use crate::base::version::{Actor, ActorTable, Context, Dot, Version};
 use crate::base::wire::{Reader, WireError, put_bytes, put_u16, put_u64, put_varint};
-use crate::store::whole;
+use crate::store::{clear, whole};
 
 /// One change of one key.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -41,6 +41,8 @@ pub enum Mutation<'m> {
     Expire { deadline_ms: u64 },
     /// The key goes.
     Delete,
+    /// What the slot holds goes; the name says of which databases (see [`clear`](crate::store::clear)).
+    Clear,
 }
 
 /// A mutation with where, when and on what it was made.
@@ -60,19 +62,28 @@ pub struct Delta<'m> {
     pub mutation: Mutation<'m>,
 }
 
-const DB_MASK: u8 = 0x0f;
-const HAS_BASE: u8 = 0x10;
-const HAS_CONTEXT: u8 = 0x20;
+const DB_MASK: u8 = 0x3f;
+const HAS_BASE: u8 = 0x40;
+const HAS_CONTEXT: u8 = 0x80;
 
 impl Mutation<'_> {
     /// True when the result does not depend on what was there before.
     pub fn stands_alone(&self) -> bool {
-        matches!(self, Mutation::Assign { .. } | Mutation::Replace { .. } | Mutation::Delete)
+        use Mutation::{Assign, Clear, Delete, Replace};
+        matches!(self, Assign { .. } | Replace { .. } | Delete | Clear)
+    }
+
+    /// True when it changes part of a value, and makes one where there is none.
+    #[inline]
+    pub fn may_create_in_part(&self) -> bool {
+        use Mutation::{Add, AddField, AddMember, Patch, PutField};
+        matches!(self, Add { .. } | AddField { .. } | AddMember { .. } | Patch { .. } | PutField { .. })
     }
 
     /// True when it can only make a key less: done last, it loses nothing that was to be put elsewhere first.
     pub fn takes_away(&self) -> bool {
-        matches!(self, Mutation::RemoveField { .. } | Mutation::RemoveMember { .. } | Mutation::Delete)
+        use Mutation::{Clear, Delete, RemoveField, RemoveMember};
+        matches!(self, RemoveField { .. } | RemoveMember { .. } | Delete | Clear)
     }
 
     fn tag(&self) -> u8 {
@@ -88,6 +99,7 @@ impl Mutation<'_> {
             Mutation::Expire { .. } => 8,
             Mutation::Delete => 9,
             Mutation::Replace { .. } => 10,
+            Mutation::Clear => 11,
         }
     }
 
@@ -116,7 +128,7 @@ impl Mutation<'_> {
             | Mutation::AddMember { member: name }
             | Mutation::RemoveMember { member: name } => put_bytes(out, name),
             Mutation::Expire { deadline_ms } => put_varint(out, deadline_ms),
-            Mutation::Delete => {}
+            Mutation::Delete | Mutation::Clear => {}
         }
     }
 
@@ -146,6 +158,7 @@ impl Mutation<'_> {
             7 => Mutation::RemoveMember { member: reader.bytes()? },
             8 => Mutation::Expire { deadline_ms: reader.varint()? },
             9 => Mutation::Delete,
+            11 => Mutation::Clear,
             10 => {
                 let deadline_ms = reader.varint()?;
                 let whole = reader.bytes()?;
@@ -187,7 +200,10 @@ impl Delta<'_> {
         let dot = read_dot(reader, sender, actors)?;
         let base_dot = if flags & HAS_BASE != 0 { Some(read_dot(reader, sender, actors)?) } else { None };
         let context = if flags & HAS_CONTEXT != 0 { read_context(reader, sender, actors)? } else { Context::new() };
-        let mutation = Mutation::decode(reader)?;
+        let (db, mutation) = (flags & DB_MASK, Mutation::decode(reader)?);
+        if !clear::is_name(db, key) || clear::is_clear(db) != (mutation == Mutation::Clear) {
+            return Err(WireError);
+        }
         let (base, version) = match base_dot {
             Some(base_dot) => {
                 let base = Version { dot: base_dot, context };
@@ -196,7 +212,7 @@ impl Delta<'_> {
             }
             None => (None, Version { dot, context }),
         };
-        Ok(Delta { slot, db: flags & DB_MASK, key, base, version, mutation })
+        Ok(Delta { slot, db, key, base, version, mutation })
     }
 }
 
@@ -266,7 +282,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn a_delta_means_the_same_on_the_other_side(key: Vec<u8>, value: Vec<u8>, by: i64, at: u64, which in 0u8..11, seen: bool) {
+        fn a_delta_means_the_same_on_the_other_side(key: Vec<u8>, value: Vec<u8>, by: i64, at: u64, which in 0u8..12, seen: bool) {
             let whole = whole::string(&value, None);
             let mutation = match which {
                 0 => Mutation::Assign { value: &value, deadline_ms: at },
@@ -279,6 +295,7 @@ mod tests {
                 7 => Mutation::RemoveMember { member: &key },
                 8 => Mutation::Expire { deadline_ms: at },
                 9 => Mutation::Replace { whole: &whole, deadline_ms: at },
+                10 => Mutation::Clear,
                 _ => Mutation::Delete,
             };
             let (here, there) = (ActorTable::new(HERE), ActorTable::new(THERE));
@@ -288,12 +305,13 @@ mod tests {
             let base = seen.then(|| version.clone());
             version = if seen { version.advanced(dot) } else { Version::first(dot) };
             let slot = Slot::new(7).expect("a slot");
-            let delta = Delta { slot, db: 3, key: &key, base, version, mutation };
+            let (db, name) = if mutation == Mutation::Clear { (16, &[][..]) } else { (3, &key[..]) };
+            let delta = Delta { slot, db, key: name, base, version, mutation };
             let mut out = Vec::new();
             delta.encode(&mut out, &here);
             let sender = there.intern(HERE).expect("room");
             let read = Delta::decode(&mut Reader::new(&out), sender, &there).expect("own bytes");
-            prop_assert_eq!((read.slot, read.db, read.key, &read.mutation), (slot, 3, &key[..], &mutation));
+            prop_assert_eq!((read.slot, read.db, read.key, &read.mutation), (slot, db, name, &mutation));
             prop_assert_eq!(there.id(read.version.dot.actor), HERE);
             prop_assert_eq!(read.version.context.len(), usize::from(seen));
             prop_assert_eq!(read.base.is_some(), seen && !mutation.stands_alone());

@@ -1,7 +1,7 @@
 //! One hash slot: a table of entries, and the one function that changes them.
 //!
 //! [`SlotTable::apply`] gives a [`Mutation`] its meaning. It runs for a client's command at the coordinator and for
-//! the same command's delta at a replica; [`SlotTable::merge`] runs for whole states. Nothing else writes.
+//! the same command's delta at a replica; what comes from there, whole states too, is let in by `incoming`. Nothing else writes.
 //!
 //! Invariants:
 //! - the dot of an entry never goes back: `apply` is given a later stamp, and `merge` keeps what has seen the other;
@@ -11,15 +11,15 @@
 //!
 //! Knows no lock (its owner holds one), no clock and no option beyond [`Rules`].
 
-use crate::base::version::{ActorTable, Dot, Relation, Version};
+use crate::base::clock::Hlc;
+use crate::base::version::{Dot, Version};
 use crate::store::census::Census;
+use crate::store::clear::is_clear;
 use crate::store::counter::Counter;
 use crate::store::elements::{Elements, PackLimits};
 use crate::store::entry::{Data, Entry, FLAG_RAW, Meta, Payload};
 use crate::store::index::{Index, Place, Whereabouts};
-use crate::store::merge::{Merged, merge};
-use crate::store::mutation::{Delta, Mutation};
-use crate::store::state::{Content, State};
+use crate::store::mutation::Mutation;
 use crate::store::value::{Set, Value};
 use crate::store::whole::{self, Built};
 
@@ -49,19 +49,6 @@ pub struct Name<'k> {
     pub hash: u64,
 }
 
-/// What came of a peer's delta.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Applied {
-    /// This replica now holds the delta's version.
-    Yes,
-    /// It already held that version or one that has seen it.
-    Already,
-    /// A conflict was found and settled; the result may differ from the sender's.
-    Conflict,
-    /// The delta builds on a version that this replica does not hold: it needs the key's whole state.
-    NeedsState,
-}
-
 /// A slot's entries; see the head of the file.
 #[derive(Debug, Default)]
 pub struct SlotTable {
@@ -74,6 +61,8 @@ pub struct SlotTable {
     pub(super) census: Census,
     /// Moves with every change of an entry's version or presence: what was computed of the table is stale then.
     pub(super) changes: u32,
+    /// The latest stamp of a clear that the table holds; 0 for none.
+    pub(super) cleared_at: Hlc,
 }
 
 impl SlotTable {
@@ -165,11 +154,15 @@ impl SlotTable {
     /// Makes the change that `mutation` stands for, under the stamp `dot`.
     pub fn apply(&mut self, name: Name<'_>, dot: Dot, mutation: &Mutation<'_>, rules: &Rules) {
         self.note_change();
+        if mutation.may_create_in_part() {
+            self.bury_absent(name);
+        }
         match *mutation {
             Mutation::Assign { value, deadline_ms } => self.assign(name, dot, value, deadline_ms, rules),
             Mutation::Replace { whole, deadline_ms } => self.replace(name, dot, whole, deadline_ms, rules),
             Mutation::Patch { offset, bytes } => self.patch(name, dot, offset as usize, bytes, rules),
-            Mutation::Delete => self.bury(name, dot, rules),
+            // Who applies a clear also sweeps the table.
+            Mutation::Delete | Mutation::Clear => self.bury(name, dot, rules),
             Mutation::Expire { deadline_ms } => self.change(name, dot, |entry| entry.set_deadline_ms(deadline_ms)),
             Mutation::Add { by } => {
                 self.ensure(name, dot, rules, |old| Value::Counter(counter_from(old)));
@@ -211,58 +204,6 @@ impl SlotTable {
         }
     }
 
-    /// Applies a peer's delta if this replica holds what it builds on.
-    pub fn apply_delta(&mut self, name: Name<'_>, delta: &Delta<'_>, rules: &Rules) -> Applied {
-        let (dot, version) = (delta.version.dot, &delta.version);
-        let Some(entry) = self.find(name) else {
-            if delta.base.is_some() {
-                return Applied::NeedsState;
-            }
-            self.apply(name, dot, &delta.mutation, rules);
-            self.set_version(name, version);
-            return Applied::Yes;
-        };
-        if delta.mutation.stands_alone() {
-            return match entry.version().relation(version) {
-                Relation::Equal | Relation::Newer => Applied::Already,
-                Relation::Older => {
-                    self.apply(name, dot, &delta.mutation, rules);
-                    self.set_version(name, version);
-                    Applied::Yes
-                }
-                Relation::Concurrent => Applied::NeedsState,
-            };
-        }
-        if delta.base.as_ref().is_some_and(|base| base.dot == entry.dot() && *base == entry.version()) {
-            self.apply(name, dot, &delta.mutation, rules);
-            self.set_version(name, version);
-            return Applied::Yes;
-        }
-        match entry.version().relation(version) {
-            Relation::Equal | Relation::Newer => Applied::Already,
-            Relation::Older | Relation::Concurrent => Applied::NeedsState,
-        }
-    }
-
-    /// Merges a peer's whole state of a key into ours.
-    pub fn merge(&mut self, name: Name<'_>, theirs: State, now_ms: u64, rules: &Rules, actors: &ActorTable) -> Applied {
-        let Some(entry) = self.find(name) else {
-            self.put_state(name, theirs, rules);
-            return Applied::Yes;
-        };
-        match merge(&State::of(entry, now_ms), &theirs, actors) {
-            Merged::Ours => Applied::Already,
-            Merged::Theirs => {
-                self.put_state(name, theirs, rules);
-                Applied::Yes
-            }
-            Merged::Both(state) => {
-                self.put_state(name, *state, rules);
-                Applied::Conflict
-            }
-        }
-    }
-
     /// Gives what a conflict was settled to a dot of its own. The merged version may share its dot with one side, and
     /// who is asked for a dot would not tell them apart. For the key's coordinator only: two that did it would conflict.
     pub fn restamp(&mut self, name: Name<'_>, dot: Dot) {
@@ -277,19 +218,11 @@ impl SlotTable {
         self.bytes -= entry.memory_bytes();
         self.census -= Census::of(&entry);
         self.note_change();
-        true
-    }
-
-    fn put_state(&mut self, name: Name<'_>, state: State, rules: &Rules) {
-        if state.content == Content::Tombstone && !rules.tombstones {
-            self.forget(name);
-            return;
+        if is_clear(name.db) {
+            self.note_clears();
         }
-        self.note_change();
-        let deadline_ms = state.deadline_ms;
-        let access = self.find(name).map_or(0, Entry::access);
-        self.put_entry(name, state.into_entry(name.db, name.key, access));
-        self.note_deadline(deadline_ms);
+        self.shrink_if_sparse();
+        true
     }
 
     fn assign(&mut self, name: Name<'_>, dot: Dot, value: &[u8], deadline_ms: u64, rules: &Rules) {
@@ -437,7 +370,7 @@ impl SlotTable {
     }
 
     /// Gives an entry exactly this version: what a delta's context says, the sender knows best.
-    fn set_version(&mut self, name: Name<'_>, version: &Version) {
+    pub(super) fn set_version(&mut self, name: Name<'_>, version: &Version) {
         let Some(entry) = self.find_mut(name) else { return };
         let plain = entry.context_is_empty() && version.context.is_empty();
         if entry.dot() == version.dot && (plain || entry.version() == *version) {
@@ -451,7 +384,10 @@ impl SlotTable {
         self.bytes = self.bytes + after - before;
     }
 
-    fn put_entry(&mut self, name: Name<'_>, entry: Entry) {
+    pub(super) fn put_entry(&mut self, name: Name<'_>, entry: Entry) {
+        if is_clear(name.db) {
+            self.cleared_at = self.cleared_at.max(entry.dot().hlc);
+        }
         self.bytes += entry.memory_bytes();
         self.census += Census::of(&entry);
         if let Some(place) = self.find_mut(name) {
@@ -466,7 +402,7 @@ impl SlotTable {
         self.index.insert(name.hash, entry, hash_of);
     }
 
-    fn note_deadline(&mut self, deadline_ms: u64) {
+    pub(super) fn note_deadline(&mut self, deadline_ms: u64) {
         self.deadline_min_ms = earlier(self.deadline_min_ms, deadline_ms);
         self.deadline_noted_ms = earlier(self.deadline_noted_ms, deadline_ms);
     }

@@ -33,6 +33,7 @@ impl SlotTable {
         }
         if collected > 0 {
             self.note_change();
+            self.note_clears();
         }
         if to < self.index.places() {
             return (collected, Some(to));

@@ -61,6 +61,7 @@ pub fn run(
         NodeCommand::Client => {
             let (clients, this, now_ms) = (&*node.clients, cx.client, cx.now_ms());
             client::run(row, client::Cx { args, clients, this, now_ms }, out)?;
+            node.store.stand_still_until(clients.pause_ends_ms());
         }
         NodeCommand::Cluster => run_cluster(row, cx, out)?,
         NodeCommand::Command => introspection::run(row, args, out)?,

@@ -1,0 +1,66 @@
+//! What the coordinator does when a replica contradicts it: takes in what that one knows of the key, the clears that its slot
+//! has been through first, and sends back what the key then is.
+
+use crate::base::metrics::Count;
+use crate::base::version::{Actor, Dot};
+use crate::base::wire::{WireError, put_u64};
+use crate::peer::entries::{KeyState, Known};
+use crate::peer::frame::{KeyRef, Kind};
+use crate::peer::registry::Peer;
+use crate::replication::coordinator::Coordinator;
+use crate::store::clear::is_name;
+use crate::store::hash_name;
+use crate::store::incoming::Applied;
+use crate::store::slot::Name;
+use crate::store::state::State;
+
+impl Coordinator {
+    /// Sends a key's whole state, as it is here now, to one peer, in answer to frame `resolves` of its lane.
+    pub(super) fn send_state(&self, peer: &Peer, lane: usize, resolves: u64, name: KeyRef<'_>, now_ms: u64) {
+        let Some(lane) = peer.lanes.get(lane) else { return };
+        // Under the slot's lock, so that the state covers every delta that stands before it on the lane.
+        let table = self.store.table(name.slot);
+        let named = Name { db: name.db, key: name.key, hash: hash_name(name.db, name.key) };
+        let known = Known::of(&table, name.slot, named, now_ms, &self.store.actors);
+        lane.append(Kind::State, |out| {
+            put_u64(out, resolves);
+            name.put(out);
+            known.put(out, &self.store.actors);
+        });
+        drop(table);
+        lane.flush();
+    }
+
+    /// Takes in what a replica knows of a key.
+    pub(super) fn merge_known(&self, name: KeyRef<'_>, known: Known, now_ms: u64) -> Result<(), WireError> {
+        for clear in known.clears.iter(&self.store.actors) {
+            let KeyState { slot, db, key, state } = clear?;
+            self.merge(KeyRef { slot, db, key }, state, now_ms)?;
+        }
+        known.state.map_or(Ok(()), |state| self.merge(name, state, now_ms))
+    }
+
+    /// Takes in what a replica holds of a key, or a clear of a slot.
+    fn merge(&self, name: KeyRef<'_>, state: State, now_ms: u64) -> Result<(), WireError> {
+        if !is_name(name.db, name.key) {
+            return Err(WireError);
+        }
+        if self.store.clock.observe(state.version.dot.hlc, now_ms).is_err() {
+            self.metrics.count(Count::ClockRefusals, 1);
+            return Ok(());
+        }
+        let mut table = self.store.table(name.slot);
+        let named = Name { db: name.db, key: name.key, hash: hash_name(name.db, name.key) };
+        let rules = self.store.rules(now_ms);
+        let applied = table.merge(named, state, now_ms, &rules, &self.store.actors);
+        // Where strict writes are made, none but a holder's may bear a late stamp.
+        if applied == Applied::Conflict && self.ballots.is_free(name.slot) {
+            let dot = Dot { hlc: self.store.clock.tick(now_ms), actor: Actor::SELF };
+            table.restamp(named, dot);
+        }
+        if applied == Applied::Conflict {
+            self.metrics.count(Count::Conflicts, 1);
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,230 @@
+//! A slot cleared at once: what FLUSHALL and FLUSHDB leave behind instead of a tombstone for each key.
+//!
+//! A clear is an entry of the slot's table, a tombstone under a name that no key has ([`Scope::name`]): so it is replicated,
+//! handed over, compared, merged and in the end forgotten as any deleted key is, and takes as much room. A slot has one for
+//! all databases and one for each database at most.
+//!
+//! It is a cut in time: what was written in its databases at or before its stamp is gone, on whatever replica and whoever
+//! knew of it. Strings and counters go by their last write, fields and members each by its own, so that an element which
+//! somebody put later, not knowing of the clear, survives alone ([`without`]). To merge with a clear is to merge with a
+//! deletion that has seen every write up to its stamp: one rule (`merge::settle`) for both.
+//!
+//! Invariant: in a table that holds a clear nothing is left that it takes away. `SlotTable` keeps it at its three doors: a
+//! clear that comes sweeps the table, states and deltas that come are cut before.
+//!
+//! A key that is not there counts, in a cleared slot, as deleted by the clear: a counter that begins anew is based on that
+//! deletion ([`SlotTable::base_of`]), so that no tombstone from before the clear can win over it.
+
+use crate::base::clock::Hlc;
+use crate::base::version::{ActorTable, Context, Dot, Version};
+use crate::store::census::Census;
+use crate::store::elements::Elements;
+use crate::store::entry::{Data, Entry, Meta, Payload};
+use crate::store::hash_name;
+use crate::store::merge::settle;
+use crate::store::mutation::Mutation;
+use crate::store::siblings;
+use crate::store::slot::{Name, SlotTable, hash_of};
+use crate::store::state::{Content, State};
+use crate::store::value::Value;
+
+/// Databases that hold keys are numbered below this; higher numbers name clears.
+const DATABASES: u8 = 16;
+
+/// Which databases are cleared.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Scope {
+    /// All of them.
+    All,
+    /// This one.
+    Database(u8),
+}
+
+impl Scope {
+    /// The name under which a clear of this scope is kept.
+    pub fn name(self) -> Name<'static> {
+        let db = match self {
+            Scope::All => DATABASES,
+            Scope::Database(db) => DATABASES + 1 + db % DATABASES,
+        };
+        Name { db, key: b"", hash: hash_name(db, b"") }
+    }
+
+    /// The scope of the clear that is called so; `None` for the name of a key.
+    pub fn of(name: Name<'_>) -> Option<Scope> {
+        match name.db.checked_sub(DATABASES)? {
+            _ if !name.key.is_empty() => None,
+            0 => Some(Scope::All),
+            number if number <= DATABASES => Some(Scope::Database(number - 1)),
+            _ => None,
+        }
+    }
+
+    /// Whether entries of this database are taken away. A clear of all databases makes those of single ones needless.
+    pub fn includes(self, db: u8) -> bool {
+        match self {
+            Scope::All => db != DATABASES,
+            Scope::Database(number) => db == number,
+        }
+    }
+}
+
+/// Whether this is the database number of a clear's name and not of a key's.
+#[inline]
+pub fn is_clear(db: u8) -> bool {
+    db >= DATABASES
+}
+
+/// Whether a name that another node gave can be one, of a key or of a clear.
+pub fn is_name(db: u8, key: &[u8]) -> bool {
+    !is_clear(db) || Scope::of(Name { db, key, hash: 0 }).is_some()
+}
+
+impl SlotTable {
+    /// The latest clear that this database has been through, as far as it is remembered.
+    #[inline]
+    pub fn cleared(&self, db: u8) -> Option<Dot> {
+        if self.cleared_at == Hlc(0) {
+            return None;
+        }
+        self.clears_of(db).map(Entry::dot).max_by_key(|dot| dot.hlc)
+    }
+
+    /// The clears that concern this database: for whoever may not have heard of them.
+    pub fn clears_of(&self, db: u8) -> impl Iterator<Item = &Entry> {
+        let scopes = [Scope::All, Scope::Database(db)];
+        let is_any = self.cleared_at != Hlc(0) && db < DATABASES;
+        scopes.into_iter().filter(move |_| is_any).filter_map(|scope| self.find(scope.name()))
+    }
+
+    /// The version that a mutation builds on: that of its key's entry, or, where there is none and only part of a value is
+    /// made, that of the clear.
+    #[inline]
+    pub(super) fn base_of(&self, name: Name<'_>, mutation: &Mutation<'_>) -> Option<Version> {
+        match self.find(name) {
+            Some(entry) => Some(entry.version()),
+            None if mutation.may_create_in_part() => self.cleared(name.db).map(Version::first),
+            None => None,
+        }
+    }
+
+    /// Puts the deletion that a clear stands for where a key that is not there is about to be changed in part.
+    pub(super) fn bury_absent(&mut self, name: Name<'_>) {
+        if self.cleared_at == Hlc(0) || self.find(name).is_some() {
+            return;
+        }
+        if let Some(dot) = self.cleared(name.db) {
+            let version = Version::first(dot);
+            self.put_entry(name, Entry::new(name.db, name.key, Payload::Tombstone, &version, Meta::default()));
+        }
+    }
+
+    /// Whether a write with this stamp is taken away by a clear that this table holds.
+    #[inline]
+    pub(super) fn is_cleared(&self, db: u8, stamp: Hlc) -> bool {
+        stamp <= self.cleared_at && self.clear_over(db).is_some_and(|dot| stamp <= dot.hlc)
+    }
+
+    /// What the clears of this table leave of a state that comes in.
+    pub(super) fn cut(&self, db: u8, state: State, actors: &ActorTable) -> Option<State> {
+        match self.clear_over(db) {
+            Some(dot) if is_touched(&state.version, elements_of(&state.content), dot.hlc) => {
+                without(state, dot, actors)
+            }
+            _ => Some(state),
+        }
+    }
+
+    /// The clear that entries under this number are subject to: those of one database's clear to that of all of them.
+    fn clear_over(&self, db: u8) -> Option<Dot> {
+        match Scope::All.name() {
+            _ if !is_clear(db) => self.cleared(db),
+            of_all => self.find(of_all).filter(|_| db != of_all.db).map(Entry::dot),
+        }
+    }
+
+    /// Takes away what a clear of this scope stamped `dot` does, and gives back its memory; gives how many keys are gone.
+    pub fn sweep_cleared(&mut self, scope: Scope, dot: Dot, actors: &ActorTable) -> usize {
+        let len = self.len();
+        let (mut bytes, mut census, mut cleared_at) = (0, Census::default(), Hlc(0));
+        self.index.retain(hash_of, |entry| {
+            let kept = if scope.includes(entry.db()) { left_of(entry, dot, actors)? } else { entry };
+            bytes += kept.memory_bytes();
+            census += Census::of(&kept);
+            if is_clear(kept.db()) {
+                cleared_at = cleared_at.max(kept.dot().hlc);
+            }
+            Some(kept)
+        });
+        (self.bytes, self.census, self.cleared_at) = (bytes, census, cleared_at);
+        self.generation = self.generation.wrapping_add(1);
+        self.note_change();
+        len - self.len()
+    }
+
+    /// To be called when a clear may have been forgotten.
+    pub(super) fn note_clears(&mut self) {
+        if self.cleared_at != Hlc(0) {
+            let scopes = (0..DATABASES).map(Scope::Database).chain([Scope::All]);
+            let stamps = scopes.filter_map(|scope| self.find(scope.name())).map(|entry| entry.dot().hlc);
+            self.cleared_at = stamps.max().unwrap_or_default();
+        }
+    }
+}
+
+/// What a clear leaves of an entry.
+fn left_of(entry: Entry, clear: Dot, actors: &ActorTable) -> Option<Entry> {
+    let elements = match entry.data() {
+        Data::Value(value) => elements_in(value),
+        Data::String(_) | Data::Tombstone => None,
+    };
+    if entry.dot().hlc <= clear.hlc && entry.context_is_empty() {
+        return None;
+    }
+    if !is_touched(&entry.version(), elements, clear.hlc) {
+        return Some(entry);
+    }
+    let state = without(State::of(&entry, 0), clear, actors)?;
+    Some(state.into_entry(entry.db(), entry.key(), entry.access()))
+}
+
+/// Whether something in a value of this version was written at or before a clear's stamp.
+fn is_touched(version: &Version, elements: Option<&Elements>, clear: Hlc) -> bool {
+    match elements {
+        None => version.dot.hlc <= clear,
+        Some(elements) => elements.iter().any(|element| {
+            element.dot.hlc <= clear || siblings::writes(element).iter().any(|(dot, _)| dot.hlc <= clear)
+        }),
+    }
+}
+
+/// What a clear leaves of a state: the state merged with a deletion that has seen all that is not later. `None` when nothing is
+/// left to be remembered.
+fn without(state: State, clear: Dot, actors: &ActorTable) -> Option<State> {
+    let seen = || [state.version.dot].into_iter().chain(state.version.context.iter().copied());
+    if seen().all(|dot| dot.hlc <= clear.hlc) {
+        return None;
+    }
+    let authors = seen().map(|dot| dot.actor).filter(|actor| *actor != clear.actor);
+    let mut context: Context = authors.map(|actor| Dot { hlc: clear.hlc, actor }).collect();
+    context.sort_unstable_by_key(|dot| dot.actor);
+    let version = Version { dot: clear, context };
+    let deletion = State { version, deadline_ms: 0, created_s: state.created_s, content: Content::Tombstone };
+    // Whatever the versions say: a state may have seen the clear from one that was cut, and elements from one that was not.
+    Some(settle(&state, &deletion, actors))
+}
+
+fn elements_of(content: &Content) -> Option<&Elements> {
+    match content {
+        Content::Value(value) => elements_in(value),
+        Content::String(_) | Content::Tombstone => None,
+    }
+}
+
+fn elements_in(value: &Value) -> Option<&Elements> {
+    match value {
+        Value::Hash(fields) => Some(fields),
+        Value::Set(set) => Some(&set.members),
+        Value::Counter(_) => None,
+    }
+}
