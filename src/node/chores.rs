@@ -8,16 +8,14 @@ use crate::base::ids::{Slot, slot_of};
 use crate::base::metrics::Count;
 use crate::node::{Node, picture};
 use crate::peer::registry::Peer;
-use crate::store::Event;
 use crate::store::eviction::{Evicted, Policy};
 use crate::store::expiry::{GRACE_MS, Sweep, SweepRules};
+use crate::store::{Event, due};
 
 /// How often expired keys are looked for.
 const SWEEP_PERIOD: Duration = Duration::from_millis(100);
 /// How long the sweeper works before it lets others run.
 const SWEEP_TURN: Duration = Duration::from_millis(1);
-/// After how many slots it looks at the clock.
-const SWEEP_SLOTS_PER_LOOK: usize = 64;
 /// How often a node looks whether it holds too much.
 const EVICT_PERIOD: Duration = Duration::from_millis(20);
 /// Keys evicted before others get their turn.
@@ -63,12 +61,15 @@ async fn sweep(node: Arc<Node>) {
     loop {
         tick.tick().await;
         let (mut turn, mut rules) = (Instant::now(), sweep_rules(&node));
-        for (at, slot) in Slot::all().enumerate() {
+        for group in 0..due::GROUPS {
             let store = &node.shared.node.store;
-            if store.is_sweep_due(slot, rules.before_ms) && !store.stands_still(store.clock.now_ms()) {
+            if store.stands_still(store.clock.now_ms()) {
+                break;
+            }
+            for slot in store.sweep_due(group, rules.before_ms) {
                 sweep_slot(&node, slot, &mut turn, rules).await;
             }
-            if at % SWEEP_SLOTS_PER_LOOK == 0 && turn.elapsed() > SWEEP_TURN {
+            if turn.elapsed() > SWEEP_TURN {
                 rest(&node).await;
                 (turn, rules) = (Instant::now(), sweep_rules(&node));
             }

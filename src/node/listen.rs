@@ -149,7 +149,7 @@ async fn meet(node: Arc<Node>, mut stream: TcpStream) {
             let Ok(stream) = stream.into_std() else { return };
             let now_ms = node.shared.node.store.clock.now_ms();
             let registration = node.peer_clients.register(addr, laddr, now_ms);
-            node.workers.give(node.workers.least_loaded(), Work::Forward { stream, registration });
+            node.workers.give(node.workers.least_loaded(), Work::Forward { stream, hello, registration });
         }
     }
 }

@@ -30,7 +30,7 @@ pub enum Work {
     /// A peer's replica lane.
     Replica { stream: TcpStream, hello: Hello, host: Arc<dyn Host> },
     /// A peer's forward link.
-    Forward { stream: TcpStream, registration: Registration },
+    Forward { stream: TcpStream, hello: Hello, registration: Registration },
     /// A lane of ours to keep open.
     Lane { peer: Arc<Peer>, index: usize },
     /// The picture has changed: open links that are missing.
@@ -111,10 +111,10 @@ async fn serve(worker: Rc<Worker>, mut receiver: UnboundedReceiver<Work>, load: 
                     tracing::debug!(node = %hello.node, %reason, "a peer's lane ended");
                 });
             }
-            Work::Forward { stream, registration } => {
+            Work::Forward { stream, hello, registration } => {
                 let Ok(stream) = tokio::net::TcpStream::from_std(stream) else { continue };
                 let client = registration.client.clone();
-                let forwarded = Forwarded::new(worker.clone(), client, stream);
+                let Ok(forwarded) = Forwarded::new(worker.clone(), client, stream, &hello) else { continue };
                 tokio::task::spawn_local(async move {
                     let _registration = registration;
                     let reason = forwarded.serve().await;

@@ -121,23 +121,19 @@ impl KeyRef<'_> {
     }
 }
 
-/// A verify: the version that the coordinator is about to answer with.
+/// What a node has seen of a key, for another to compare with what it holds.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub struct Verify<'a> {
-    /// The key.
-    pub name: KeyRef<'a>,
-    /// The version that the coordinator holds; `None` when it holds nothing of the key.
+pub struct Seen {
+    /// The version; `None` when there was nothing of the key.
     pub version: Option<Version>,
-    /// The coordinator holds no live value: nothing, a tombstone, or something expired. A replica that holds nothing
-    /// agrees with that.
+    /// There was no live value: nothing, a tombstone, or something expired. A node that holds nothing agrees with that.
     pub dead: bool,
 }
 
-impl Verify<'_> {
-    /// Appends the verify's body.
+impl Seen {
+    /// Appends it.
     #[inline]
     pub fn put(&self, out: &mut Vec<u8>, actors: &ActorTable) {
-        self.name.put(out);
         let has_context = self.version.as_ref().is_some_and(|version| !version.context.is_empty());
         out.push(u8::from(self.version.is_some()) | u8::from(self.dead) << 1 | u8::from(has_context) << 2);
         if let Some(version) = &self.version {
@@ -148,21 +144,44 @@ impl Verify<'_> {
         }
     }
 
+    /// Reads what `sender` wrote.
+    #[inline]
+    pub fn read(reader: &mut Reader<'_>, sender: Actor, actors: &ActorTable) -> Result<Seen, WireError> {
+        let flags = reader.u8()?;
+        let mut version = None;
+        if flags & 1 != 0 {
+            let mut held = Version::first(read_dot(reader, sender, actors)?);
+            if flags & 4 != 0 {
+                held.context = read_context(reader, sender, actors)?;
+            }
+            version = Some(held);
+        }
+        Ok(Seen { version, dead: flags & 2 != 0 })
+    }
+}
+
+/// A verify: what the coordinator is about to answer with.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Verify<'a> {
+    /// The key.
+    pub name: KeyRef<'a>,
+    /// What the coordinator holds of it.
+    pub seen: Seen,
+}
+
+impl Verify<'_> {
+    /// Appends the verify's body.
+    #[inline]
+    pub fn put(&self, out: &mut Vec<u8>, actors: &ActorTable) {
+        self.name.put(out);
+        self.seen.put(out, actors);
+    }
+
     /// Reads a verify that `sender` wrote.
     #[inline]
     pub fn read<'a>(body: &'a [u8], sender: Actor, actors: &ActorTable) -> Result<Verify<'a>, WireError> {
         let mut reader = Reader::new(body);
-        let name = KeyRef::read(&mut reader)?;
-        let flags = reader.u8()?;
-        let mut version = None;
-        if flags & 1 != 0 {
-            let mut held = Version::first(read_dot(&mut reader, sender, actors)?);
-            if flags & 4 != 0 {
-                held.context = read_context(&mut reader, sender, actors)?;
-            }
-            version = Some(held);
-        }
-        Ok(Verify { name, version, dead: flags & 2 != 0 })
+        Ok(Verify { name: KeyRef::read(&mut reader)?, seen: Seen::read(&mut reader, sender, actors)? })
     }
 }
 

@@ -21,7 +21,7 @@ use crate::base::version::{Actor, ActorTable, Dot, Version};
 use crate::base::wire::{Reader, WireError};
 use crate::peer::ballot::{Declined, PromiseAnswer};
 use crate::peer::entries::Known;
-use crate::peer::frame::{Frame, KeyRef, Kind, Verify, read_refused};
+use crate::peer::frame::{Frame, KeyRef, Kind, Seen, Verify, read_refused};
 use crate::peer::handshake::Hello;
 use crate::peer::lane::{Fate, Lane};
 use crate::peer::link::LaneEvents;
@@ -453,8 +453,7 @@ fn place_of_confirmer(waits: &mut Waits, group: u16, slot: Slot, peer: &Arc<Peer
     })
 }
 
-/// The version that a read has seen, as a verify says it; the default version stands for none.
-pub fn verify_of(slot: Slot, db: u8, key: &[u8], seen: Version, is_live: bool) -> Verify<'_> {
-    let version = (seen.dot != Dot::default()).then_some(seen);
-    Verify { name: KeyRef { slot, db, key }, version, dead: !is_live }
+/// What a read has seen, as a verify says it; the default version stands for none.
+pub fn seen_of(version: Version, is_live: bool) -> Seen {
+    Seen { version: (version.dot != Dot::default()).then_some(version), dead: !is_live }
 }

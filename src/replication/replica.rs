@@ -25,13 +25,14 @@ use crate::base::version::Actor;
 use crate::base::wire::{Reader, WireError, put_u64};
 use crate::peer::ballot::{Declined, DigestRequest, PromiseAnswer, PromiseRequest};
 use crate::peer::entries::Known;
-use crate::peer::frame::{Frame, KeyRef, Kind, Refusal, Verify, next_frame, put_ack, put_frame, put_refused};
+use crate::peer::frame::{Frame, KeyRef, Kind, Refusal, Seen, Verify, next_frame, put_ack, put_frame, put_refused};
 use crate::peer::handshake::{Hello, LinkKind};
 use crate::peer::link::{invalid, read_more};
 use crate::replication::ballot::Holder;
 use crate::replication::ballots::Ballots;
 use crate::replication::settle::slot_digest;
 use crate::store::clear::is_name;
+use crate::store::entry::Entry;
 use crate::store::incoming::Applied;
 use crate::store::mutation::Delta;
 use crate::store::slot::Name;
@@ -292,17 +293,7 @@ impl Replica {
             return Ok(());
         }
         let name = Name { db, key, hash: in_database(db, spot.hash) };
-        let entry = table.find(name);
-        let agrees = match (entry, &verify.version) {
-            (Some(entry), Some(version)) => {
-                let is_same = entry.dot() == version.dot
-                    && (entry.context_is_empty() && version.context.is_empty() || entry.version() == *version);
-                is_same || verify.dead && entry.is_tombstone() && entry.version().covers(version.dot)
-            }
-            (Some(entry), None) => entry.is_tombstone() || entry.is_expired(now_ms),
-            (None, _) => verify.dead,
-        };
-        if !agrees {
+        if !confirms(table.find(name), &verify.seen, now_ms) {
             let known = Known::of(&table, slot, name, now_ms, &store.actors);
             drop(table);
             self.contradict(verify.name, &known, true);
@@ -376,6 +367,20 @@ impl Replica {
             self.acked = up_to;
             put_ack(&mut self.out, up_to);
         }
+    }
+}
+
+/// Whether a node that holds this entry of a key, or none, agrees with what another has seen of it.
+#[inline]
+pub fn confirms(entry: Option<&Entry>, seen: &Seen, now_ms: u64) -> bool {
+    match (entry, &seen.version) {
+        (Some(entry), Some(version)) => {
+            let is_same = entry.dot() == version.dot
+                && (entry.context_is_empty() && version.context.is_empty() || entry.version() == *version);
+            is_same || seen.dead && entry.is_tombstone() && entry.version().covers(version.dot)
+        }
+        (Some(entry), None) => entry.is_tombstone() || entry.is_expired(now_ms),
+        (None, _) => seen.dead,
     }
 }
 

@@ -12,6 +12,7 @@ use std::collections::HashMap;
 
 use crate::base::ids::{SLOT_COUNT, Slot};
 use crate::ring::Ring;
+use crate::store::prefetch::prefetch;
 
 /// What is known of a member of the ring.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -117,6 +118,12 @@ impl Roles {
     #[inline]
     pub fn number_of(&self, slot: Slot) -> u16 {
         self.of_slot.get(slot.index()).copied().unwrap_or_default()
+    }
+
+    /// Has memory fetched that [`Roles::of`] will need. The table is as large as the innermost cache.
+    #[inline]
+    pub fn prefetch(&self, slot: Slot) {
+        prefetch(self.of_slot.as_ptr().wrapping_add(slot.index()));
     }
 
     /// A slot's roles; `None` only when no plan was made.

@@ -17,12 +17,12 @@ use smallvec::SmallVec;
 
 use crate::base::ids::{NodeId, Slot, slot_of};
 use crate::peer::ballot::DigestRequest;
-use crate::peer::frame::{Kind, Verify};
+use crate::peer::frame::{KeyRef, Kind, Verify};
 use crate::peer::lane::Fate;
 use crate::peer::registry::Peer;
 use crate::replication::ballot;
 use crate::replication::ballots::{CONFIRMS_MAX, Confirm};
-use crate::replication::coordinator::{Coordinator, View, verify_of};
+use crate::replication::coordinator::{Coordinator, View, seen_of};
 use crate::replication::routing::Quorum;
 use crate::store::digest::{Mark, Measure};
 use crate::store::slot::{Name, SlotTable};
@@ -164,7 +164,7 @@ impl Coordinator {
         let entry = table.find(Name { db, key, hash: hash_name(db, key) });
         let is_live = entry.is_some_and(|entry| !entry.is_tombstone() && !entry.is_expired(now_ms));
         let seen = entry.map(|entry| entry.version()).unwrap_or_default();
-        let verify: Verify<'_> = verify_of(slot, db, key, seen, is_live);
+        let verify = Verify { name: KeyRef { slot, db, key }, seen: seen_of(seen, is_live) };
         let peers = homes.iter().filter_map(|at| view.peer(*at)).filter(|peer| !strict || peer.granted.has(slot));
         let mut asked = Asked::new();
         for peer in peers {

@@ -12,7 +12,8 @@ use std::time::{Duration, Instant};
 
 use crate::protocol::Proto;
 use crate::replication::coordinator::{Outcome, Waits};
-use crate::server::forward::{Call, Fate, Manner, parts};
+use crate::server::forward::{Call, Fate, Manner, Part, ask as flags, parts};
+use crate::server::own_copy::put_all;
 
 /// What a client reads when a write reached its coordinator and may or may not have reached enough replicas.
 pub const UNKNOWN_OUTCOME: &str =
@@ -87,6 +88,9 @@ struct Hole {
     reply: Place,
     /// The request.
     ask: Ask,
+    /// What was seen of its key, in [`Batch::requests`], if the reply is there already, on condition that the other node
+    /// has seen the same.
+    seen: Option<Span>,
     /// Whether asking twice does no harm.
     is_idempotent: bool,
     /// Its client does not want the reply.
@@ -154,18 +158,28 @@ impl Batch {
         }
     }
 
-    /// Nothing of it but the memory in which replies and requests were.
-    pub fn emptied(self) -> Batch {
-        let Batch { mut out, mut pending, mut requests, started, .. } = self;
+    /// Forgets everything but the memory that it was in.
+    pub fn clear(&mut self) {
+        let Batch { out, waits, pending, questions, requests, patches, patched, .. } = self;
         out.clear();
+        waits.clear();
         pending.clear();
+        questions.clear();
         requests.clear();
-        Batch { out, pending, requests, ..Batch::new(started) }
+        patches.clear();
+        patched.clear();
+        (self.places, self.forwarded, self.largest_answer) = (0, 0, 0);
+        (self.answered, self.forward_failures, self.unknown_outcomes) = ([0; 3], 0, 0);
     }
 
     /// Bytes of memory that it holds for the next one.
     pub fn spare_bytes(&self) -> usize {
-        self.out.capacity() + self.requests.capacity() + self.pending.capacity() * size_of::<Pending>()
+        self.out.capacity()
+            + self.requests.capacity()
+            + self.patched.capacity()
+            + self.pending.capacity() * size_of::<Pending>()
+            + self.patches.capacity() * size_of::<(Place, Span)>()
+            + self.questions.capacity() * size_of::<Question>()
     }
 
     /// True when the replies may go out as they are.
@@ -178,6 +192,13 @@ impl Batch {
         let from = self.requests.len() as u32;
         self.requests.extend_from_slice(request);
         Ask { request: Span { from, to: self.requests.len() as u32 }, db, proto }
+    }
+
+    /// Keeps what was seen of a request's key, which `write` appends.
+    pub fn keep_seen(&mut self, write: impl FnOnce(&mut Vec<u8>)) -> Span {
+        let from = self.requests.len() as u32;
+        write(&mut self.requests);
+        Span { from, to: self.requests.len() as u32 }
     }
 
     /// A place for the reply that begins at `from` and ends at the end of what is written.
@@ -194,7 +215,7 @@ impl Batch {
 
     /// Waits for a reply that something on this node will give.
     pub fn wait_for(&mut self, reply: Place, ask: Ask, call: Rc<Call>) {
-        let hole = Hole { reply, ask, is_idempotent: false, is_silent: false };
+        let hole = Hole { reply, ask, seen: None, is_idempotent: false, is_silent: false };
         self.questions.push(Question { target: None, call: Some(call), holes: vec![hole] });
     }
 
@@ -208,9 +229,19 @@ impl Batch {
     /// Leaves a place for a reply that `target` will give. Requests for one target go together; those for one node stay
     /// in their order.
     pub fn leave_hole(&mut self, target: Option<Target>, ask: Ask, is_idempotent: bool) {
-        self.forwarded += 1;
         let reply = self.place(self.out.len());
-        let hole = Hole { reply, ask, is_idempotent, is_silent: false };
+        self.leave(target, Hole { reply, ask, seen: None, is_idempotent, is_silent: false });
+    }
+
+    /// Leaves a reply that begins at `from`, to a read that does no harm twice, to be confirmed or replaced by `target`;
+    /// `seen` is what [`Batch::keep_seen`] gave.
+    pub fn leave_reply(&mut self, target: Target, ask: Ask, from: usize, seen: Span) {
+        let reply = self.place(from);
+        self.leave(Some(target), Hole { reply, ask, seen: Some(seen), is_idempotent: true, is_silent: false });
+    }
+
+    fn leave(&mut self, target: Option<Target>, hole: Hole) {
+        self.forwarded += 1;
         let peer = |target: Option<Target>| target.map(|target| target.peer);
         let last = self.questions.iter_mut().rev().find(|question| peer(question.target) == peer(target));
         match last.filter(|question| question.target == target && question.call.is_none()) {
@@ -222,12 +253,18 @@ impl Batch {
     /// Has every question asked that was not asked yet. `ask` is given who to ask and what appends the requests.
     pub fn ask(&mut self, ask: impl Fn(Target, &mut dyn FnMut(&mut Vec<u8>)) -> Rc<Call>) {
         for question in self.questions.iter_mut().filter(|question| question.call.is_none()) {
-            let Some(target) = question.target else { continue };
+            let Some(mut target) = question.target else { continue };
             let holes = &question.holes;
+            let kept = |Span { from, to }: Span| self.requests.get(from as usize..to as usize).unwrap_or_default();
+            let has_seen = holes.iter().any(|hole| hole.seen.is_some());
+            if has_seen {
+                target.manner.flags |= flags::SEEN;
+            }
             let mut write = |out: &mut Vec<u8>| {
-                for Span { from, to } in holes.iter().map(|hole| hole.ask.request) {
-                    out.extend_from_slice(self.requests.get(from as usize..to as usize).unwrap_or_default());
+                if has_seen {
+                    put_all(out, holes.iter().map(|hole| hole.seen.map(kept)));
                 }
+                holes.iter().for_each(|hole| out.extend_from_slice(kept(hole.ask.request)));
             };
             question.call = Some(ask(target, &mut write));
         }
@@ -296,12 +333,13 @@ impl Batch {
             for part in parts(&answer) {
                 let Some(hole) = holes.next() else { break };
                 match part {
-                    Some(span) => {
+                    Part::Reply(span) => {
                         self.largest_answer = self.largest_answer.max(span.len());
                         let span = Span { from: base + span.start as u32, to: base + span.end as u32 };
                         self.patches.extend((!hole.is_silent).then_some((hole.reply, span)));
                     }
-                    None => again.extend(hole.again()),
+                    Part::AsSeen if hole.seen.is_some() => {}
+                    Part::AsSeen | Part::NotRun => again.extend(hole.again()),
                 }
             }
             match base {
@@ -411,4 +449,84 @@ fn wake_later(waker: Waker) {
         tokio::time::sleep(CATCH_UP_LOOK).await;
         waker.wake();
     });
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::base::wire::put_u32;
+    use crate::server::forward::{AS_SEEN, NOT_RUN, answer_of};
+
+    /// A batch with a reply of its own between two that another node has to confirm, and the call that asks it.
+    fn asked() -> (Batch, Rc<Call>) {
+        let (mut batch, call) = (Batch::new(Instant::now()), Call::of_our_own());
+        let target = Target { peer: 1, manner: Manner::default() };
+        for (request, reply) in [("GET a", "$1\r\na\r\n"), ("PING", "+PONG\r\n"), ("GET b", "$-1\r\n")] {
+            let from = batch.out.len();
+            batch.out.extend_from_slice(reply.as_bytes());
+            if request != "PING" {
+                let ask = batch.keep(request.as_bytes(), 0, Proto::Resp2);
+                let seen = batch.keep_seen(|out| out.push(b'v'));
+                batch.leave_reply(target, ask, from, seen);
+            }
+        }
+        batch.ask(|target, write| {
+            let mut question = Vec::new();
+            write(&mut question);
+            assert_eq!(target.manner.flags, flags::SEEN);
+            assert_eq!(question, b"\x04\0\0\0\x01v\x01vGET aGET b");
+            call.clone()
+        });
+        (batch, call)
+    }
+
+    fn outcome(batch: &mut Batch) -> (bool, usize, String) {
+        let mut again = Vec::new();
+        let is_over = batch.poll(&Context::from_waker(Waker::noop()), &mut again);
+        let mut replies = Vec::new();
+        batch.finish(&mut replies);
+        (is_over, again.len(), String::from_utf8_lossy(&replies).into_owned())
+    }
+
+    #[test]
+    fn a_reply_that_is_confirmed_stays_and_one_that_is_not_gives_way() {
+        let (mut batch, call) = asked();
+        assert!(!batch.poll(&Context::from_waker(Waker::noop()), &mut Vec::new()), "not sent on hope");
+        let mut answer = AS_SEEN.to_le_bytes().to_vec();
+        answer.extend(answer_of(b"$1\r\nB\r\n"));
+        call.settle(Fate::Replied(answer));
+        assert_eq!(outcome(&mut batch), (true, 0, "$1\r\na\r\n+PONG\r\n$1\r\nB\r\n".into()));
+    }
+
+    #[test]
+    fn a_read_that_nobody_confirms_is_run_again() {
+        for fate in [Fate::NotRun, Fate::Unknown] {
+            let (mut batch, call) = asked();
+            call.settle(fate);
+            let mut again = Vec::new();
+            assert!(!batch.poll(&Context::from_waker(Waker::noop()), &mut again));
+            assert_eq!(again.len(), 2);
+            batch.patch(again[0].reply, b"+A\r\n");
+            batch.patch(again[1].reply, b"+B\r\n");
+            assert_eq!(outcome(&mut batch), (true, 0, "+A\r\n+PONG\r\n+B\r\n".into()));
+        }
+        let (mut batch, call) = asked();
+        let mut answer = Vec::new();
+        [NOT_RUN, AS_SEEN].into_iter().for_each(|word| put_u32(&mut answer, word));
+        call.settle(Fate::Replied(answer));
+        let mut again = Vec::new();
+        assert!(!batch.poll(&Context::from_waker(Waker::noop()), &mut again));
+        assert_eq!(again.len(), 1);
+    }
+
+    #[test]
+    fn a_batch_that_is_used_again_holds_nothing_of_the_one_before() {
+        let (mut batch, call) = asked();
+        call.settle(Fate::Replied(Vec::new()));
+        outcome(&mut batch);
+        batch.clear();
+        assert!(batch.is_settled() && batch.forwarded == 0 && batch.unknown_outcomes == 0);
+        batch.out.extend_from_slice(b"+OK\r\n");
+        assert_eq!(outcome(&mut batch), (true, 0, "+OK\r\n".into()));
+    }
 }

@@ -8,7 +8,8 @@ use smallvec::SmallVec;
 use crate::base::ids::{Slot, slot_of};
 use crate::base::version::Version;
 use crate::commands::spec::Command;
-use crate::replication::coordinator::{QuorumError, verify_of};
+use crate::peer::frame::{KeyRef, Seen, Verify};
+use crate::replication::coordinator::{QuorumError, seen_of};
 use crate::server::batch::Pending;
 use crate::server::dispatch::Run;
 use crate::server::window::Request;
@@ -39,21 +40,18 @@ impl Run<'_> {
         command: &'static Command,
         request: &Request<'_>,
         keys: &Keyspace<'_>,
-        (hits, misses): (u64, u64),
+        before: (u64, u64),
         from: usize,
     ) -> Result<(), QuorumError> {
         let mut kept = None;
         let reply = self.batch.place(from);
         for key in command.key_positions(request.args).filter_map(|at| request.args.get(at)) {
-            let effects = keys.effects();
-            let one_lookup = request.spot.is_some() && effects.hits + effects.misses == hits + misses + 1;
-            let (seen, is_live) = if one_lookup && effects.seen_is_plain {
-                (Version::first(effects.seen), effects.hits > hits)
-            } else {
-                keys.version_of(key)
+            let seen = match request.spot {
+                Some(_) => seen_by_one(keys, key, before),
+                None => seen_now(keys, key),
             };
             let slot = request.slot().unwrap_or_else(|| slot_of(key));
-            let verify = verify_of(slot, self.session.db, key, seen, is_live);
+            let verify = Verify { name: KeyRef { slot, db: self.session.db, key }, seen };
             let (coordinator, draw) = (&self.worker.shared.coordinator, self.worker.draw());
             let asked = coordinator.verify(self.view, &verify, self.quorum, draw, &mut self.batch.waits)?;
             if let Some((wait, number)) = asked {
@@ -64,6 +62,21 @@ impl Run<'_> {
         }
         Ok(())
     }
+}
+
+/// What a command has seen of its only key, given the lookups before it ran.
+#[inline]
+pub fn seen_by_one(keys: &Keyspace<'_>, key: &[u8], (hits, misses): (u64, u64)) -> Seen {
+    let effects = keys.effects();
+    if effects.seen_is_plain && effects.hits + effects.misses == hits + misses + 1 {
+        return seen_of(Version::first(effects.seen), effects.hits > hits);
+    }
+    seen_now(keys, key)
+}
+
+fn seen_now(keys: &Keyspace<'_>, key: &[u8]) -> Seen {
+    let (version, is_live) = keys.version_of(key);
+    seen_of(version, is_live)
 }
 
 /// Cuts recorded deltas, each behind its length, into stretches of one slot.

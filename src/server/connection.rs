@@ -76,7 +76,7 @@ pub struct Connection {
     output: Vec<u8>,
     written: usize,
     excess: Excess,
-    held: VecDeque<Batch>,
+    held: VecDeque<Box<Batch>>,
     /// Replies of the front batch that are to be run again, and when.
     again: Vec<Again>,
     pause: Option<Pin<Box<tokio::time::Sleep>>>,
@@ -270,9 +270,10 @@ impl Connection {
         }
         worker.send_off(&view, &mut batch);
         self.client.input_bytes.store(self.input.len(), std::sync::atomic::Ordering::Relaxed);
-        end_turn(&worker, input, batch.started, &self.client);
+        let took = batch.started.elapsed();
+        end_turn(&worker, input, took, &self.client);
         if batch.is_settled() && self.held.is_empty() {
-            note_answered(&worker, &batch);
+            note_answered(&worker, &batch, took);
             batch.finish(&mut self.output);
             worker.retire(batch);
         } else {
@@ -293,7 +294,8 @@ impl Connection {
             let most = if is_known { window::REQUESTS_MAX } else { 1 };
             let limits = scan_limits(&worker.shared.node.config.settings(), is_known);
             let rest = input.get(used..).unwrap_or_default();
-            let ending = window.fill(&mut self.scanner, rest, &limits, most, &worker.shared.node.store);
+            let places = (&*worker.shared.node.store, &view.roles);
+            let ending = window.fill(&mut self.scanner, rest, &limits, most, places);
             let Talk { session, transaction, consistency } = &mut self.talk;
             let mut run =
                 Run::new(&worker, view, &self.client, (session, transaction), *consistency, batch, Origin::Client);
@@ -366,7 +368,7 @@ impl Connection {
                 break;
             }
             if let Some(mut batch) = self.held.pop_front() {
-                note_answered(&self.worker, &batch);
+                note_answered(&self.worker, &batch, batch.started.elapsed());
                 if batch.forwarded > 0 {
                     self.answer_bytes = batch.largest_answer.max(self.answer_bytes / 2);
                 }
@@ -464,8 +466,8 @@ fn run_one(worker: &Worker, view: &View, client: &Client, talk: &mut Talk, reque
 }
 
 /// Notes how long a batch's commands took from their arrival to their replies.
-fn note_answered(worker: &Worker, batch: &Batch) {
-    let us = batch.started.elapsed().as_micros() as u64;
+fn note_answered(worker: &Worker, batch: &Batch, took: Duration) {
+    let us = took.as_micros() as u64;
     for (class, count) in Class::ALL.into_iter().zip(batch.answered) {
         if count != 0 {
             worker.metrics.answered(class, us, count);

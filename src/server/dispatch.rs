@@ -6,30 +6,29 @@
 //!
 //! Nothing in this file waits.
 
-use crate::base::ids::{Slot, slot_of};
+use crate::base::ids::Slot;
 use crate::base::metrics::{Class, Count};
 use crate::commands::spec::{Command, CommandLimits, Cx, Handler, NodeCommand, flag, slots_of};
 use crate::commands::table::CommandIndex;
 use crate::commands::{CommandError, subcommands};
 use crate::protocol::{Args, Proto, Reply};
 use crate::replication::coordinator::View;
-use crate::replication::routing::Quorum;
+use crate::replication::routing::{Group, Quorum};
 use crate::server::batch::{Batch, Pending, Target, UNKNOWN_OUTCOME};
 use crate::server::clients::{Client, state};
 use crate::server::commands;
 use crate::server::commands::connection::Session;
 use crate::server::events::{sets_events, tells_of_misses};
 use crate::server::forward::{Manner, ask};
+use crate::server::own_copy::PeerSeen;
 use crate::server::settings::{Consistency, command_limits, quorum_of, wall_us};
 use crate::server::share::{self, Share};
-use crate::server::transaction::{OUT_OF_MEMORY, Transaction};
+use crate::server::transaction::Transaction;
 use crate::server::window::Request;
 use crate::server::worker::Worker;
-use crate::store::Event;
-use crate::store::eviction::Evicted;
 
 /// What runs a command on its locked keys.
-type KeysFunction = fn(&mut Cx<'_, '_>) -> Result<(), CommandError>;
+pub(super) type KeysFunction = fn(&mut Cx<'_, '_>) -> Result<(), CommandError>;
 
 /// How a request was dealt with.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -92,6 +91,10 @@ pub struct Run<'r> {
     pub is_monitored: bool,
     /// Set when a peer's request was not run because this node does not coordinate its key.
     pub not_run: bool,
+    /// What the peer that asks has seen of the request's key.
+    pub peer_seen: Option<PeerSeen>,
+    /// Set when that is what there is to see, and the request was not run therefore.
+    pub is_as_seen: bool,
 }
 
 impl<'r> Run<'r> {
@@ -109,7 +112,7 @@ impl<'r> Run<'r> {
         let (quorum, limits) = (quorum_of(&settings, wish, view), command_limits(&settings));
         let now_us = wall_us();
         let is_monitored = origin == Origin::Client && worker.shared.node.monitors.is_watched();
-        let not_run = false;
+        let (not_run, peer_seen, is_as_seen) = (false, None, false);
         Run {
             worker,
             view,
@@ -124,6 +127,8 @@ impl<'r> Run<'r> {
             now_us,
             is_monitored,
             not_run,
+            peer_seen,
+            is_as_seen,
         }
     }
 
@@ -184,30 +189,6 @@ impl<'r> Run<'r> {
             self.make_room()?;
         }
         Ok(())
-    }
-
-    /// Whether what needs memory has to be refused: the node is over its limit, and evicting does not help.
-    pub fn has_no_room(&self) -> bool {
-        self.worker.shared.node.store.is_over_limit() && self.make_room().is_err()
-    }
-
-    /// Evicts until there is room, or refuses.
-    fn make_room(&self) -> Result<(), CommandError> {
-        let store = &self.worker.shared.node.store;
-        let hub = &self.worker.shared.node.pubsub;
-        let mut events = Vec::new();
-        let evicted = store.evict(self.now_us / 1_000, 10_000, |db, key| {
-            if hub.wants_events() && self.view.is_coordinator(slot_of(key)) {
-                events.push(Event { class: b'e', name: "evicted", db, key: key.into() });
-            }
-        });
-        hub.publish_events(&events);
-        let (Evicted::Enough(keys) | Evicted::NotEnough(keys)) = evicted;
-        self.worker.metrics.count(Count::EvictedKeys, keys);
-        match evicted {
-            Evicted::Enough(_) => Ok(()),
-            Evicted::NotEnough(_) => Err(CommandError::text(OUT_OF_MEMORY)),
-        }
     }
 
     #[inline]
@@ -334,7 +315,7 @@ impl<'r> Run<'r> {
                 return Step::Wait;
             }
             if group.coordinator != Some(self.view.me) {
-                self.send_on(group.coordinator, slot, command, request);
+                self.send_on((group, slot), (command, run), request);
                 return Step::Done;
             }
             if let Err(error) = self.view.check(group, self.quorum, command.has(flag::WRITE)) {
@@ -342,6 +323,7 @@ impl<'r> Run<'r> {
                 self.put_off(request.bytes);
                 return Step::Done;
             }
+            self.peer_seen = self.peer_seen.take().filter(|seen| self.believes(seen, group, command));
             if self.may_lack()
                 && !self.is_ready(command.key_positions(request.args).filter_map(|at| request.args.get(at)))
             {
@@ -384,12 +366,16 @@ impl<'r> Run<'r> {
                 self.put_off(request.bytes);
                 return;
             }
+            self.is_as_seen = self.agrees_with_peer(&mut keys, request.key());
             let out = Reply::new(&mut self.batch.out, self.session.proto);
-            result = run(&mut Cx { args: request.args, keys: &mut keys, out, limits: self.limits });
+            result = match self.is_as_seen {
+                true => Ok(()),
+                false => run(&mut Cx { args: request.args, keys: &mut keys, out, limits: self.limits }),
+            };
             if !self.view.is_solo {
                 let must_verify = self.must_verify(command, &keys);
                 self.replicate(&mut keys, from, now_ms);
-                if result.is_ok() && must_verify {
+                if result.is_ok() && must_verify && !self.is_as_seen {
                     verified = self.verify(command, request, &keys, before, from);
                 }
             }
@@ -428,12 +414,18 @@ impl<'r> Run<'r> {
     }
 
     /// Asks the coordinator of a slot, or tells a smart client where it is.
-    fn send_on(&mut self, at: Option<u16>, slot: Slot, command: &'static Command, request: &Request<'_>) {
+    fn send_on(
+        &mut self,
+        (group, slot): (&Group, Slot),
+        (command, run): (&'static Command, KeysFunction),
+        request: &Request<'_>,
+    ) {
         if !self.origin.is_here() {
             // One hop at most: whoever asked looks again.
             self.not_run = true;
             return;
         }
+        let at = group.coordinator;
         let peer = at.and_then(|at| self.view.peers.get(usize::from(at))).and_then(Option::as_ref);
         if self.session.cluster_face {
             let addr = peer.and_then(|peer| self.worker.cluster_addr(&peer.id));
@@ -452,7 +444,9 @@ impl<'r> Run<'r> {
         };
         let target = at.filter(|_| peer.is_some()).map(|peer| Target { peer, manner });
         self.worker.metrics.count(Count::Forwarded, 1);
-        self.leave_hole(target, is_repeatable, request.bytes);
+        if !target.is_some_and(|target| self.read_own_copy((target, group), (command, run), request)) {
+            self.leave_hole(target, is_repeatable, request.bytes);
+        }
     }
 
     /// Writes an error reply and counts it.

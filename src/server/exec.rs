@@ -194,7 +194,7 @@ fn next_group(view: &View, requests: &[&[u8]], watched: &[Watched]) -> Result<Op
 }
 
 /// Where a member stands in the picture.
-fn position(view: &View, id: Option<NodeId>) -> Option<u16> {
+pub(super) fn position(view: &View, id: Option<NodeId>) -> Option<u16> {
     let at = view.peers.iter().position(|peer| peer.as_ref().map(|peer| peer.id) == id)?;
     u16::try_from(at).ok()
 }
@@ -333,6 +333,8 @@ impl Run<'_> {
             now_us: self.now_us,
             is_monitored: false,
             not_run: false,
+            peer_seen: None,
+            is_as_seen: false,
         };
         if run.request(&Request::new(scanner.args(request), request)) != Step::Done {
             run.fail("ERR this command is not allowed inside a transaction over several nodes");

@@ -1,8 +1,10 @@
 //! Asking another node: requests whose key is coordinated over there, and parts of requests about the whole cluster.
 //!
 //! One link a worker and peer. A question is a frame: `[length u32][flags u8][db u8][consistency 3 bytes][sent u64]
-//! [requests in RESP]`: all requests of a client's batch for that peer. An answer is a frame too, in the order of the questions: `[length u32]`
-//! and for each request `[length u32][reply in RESP]`, the length [`NOT_RUN`] for one that was not run. `sent` is the
+//! [requests in RESP]`: all requests of a client's batch for that peer; with [`ask::SEEN`], what was seen of their keys
+//! stands before them (`own_copy`). An answer is a frame too, in the order of the questions: `[length u32]`
+//! and for each request `[length u32][reply in RESP]`, the length [`NOT_RUN`] for one that was not run, and [`AS_SEEN`] for
+//! one whose asker has seen what there is to see. `sent` is the
 //! asker's monotonic clock: the other side refuses what lay about for longer than [`STALE_MS_MAX`], so that it cannot run
 //! what its asker has given up on meanwhile.
 //!
@@ -62,6 +64,8 @@ pub mod ask {
     pub const WATCHED: u8 = 32;
     /// Running it twice does no harm.
     pub const REPEATABLE: u8 = 64;
+    /// What the asker has seen of the requests' keys stands before them.
+    pub const SEEN: u8 = 128;
 }
 
 /// How a question is to be run.
@@ -86,20 +90,35 @@ impl Manner {
 /// late.
 pub const NOT_RUN: u32 = u32::MAX;
 
-/// The replies in an answer, as stretches of it: `None` for a request that was not run. Ends early when the answer is
-/// malformed.
-pub fn parts(answer: &[u8]) -> impl Iterator<Item = Option<Range<usize>>> {
+/// In the place of a reply's length: the reply is what follows from what the asker has seen of the key.
+pub const AS_SEEN: u32 = u32::MAX - 1;
+
+/// What came of one request of a question.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Part {
+    /// It ran; where its reply is.
+    Reply(Range<usize>),
+    /// [`AS_SEEN`].
+    AsSeen,
+    /// [`NOT_RUN`].
+    NotRun,
+}
+
+/// The parts of an answer; replies are stretches of it. Ends early when the answer is malformed.
+pub fn parts(answer: &[u8]) -> impl Iterator<Item = Part> {
     let mut at = 0;
     std::iter::from_fn(move || {
         let (head, rest) = answer.get(at..)?.split_first_chunk::<4>()?;
         at += 4;
         let len = u32::from_le_bytes(*head);
-        if len == NOT_RUN {
-            return Some(None);
+        match len {
+            NOT_RUN => return Some(Part::NotRun),
+            AS_SEEN => return Some(Part::AsSeen),
+            _ => {}
         }
         let part = at..at + rest.get(..len as usize)?.len();
         at = part.end;
-        Some(Some(part))
+        Some(Part::Reply(part))
     })
 }
 
@@ -169,9 +188,9 @@ impl Call {
             fate => std::task::Poll::Ready(fate),
         });
         match fate.await {
-            Fate::Replied(answer) => match parts(&answer).next().flatten() {
-                Some(part) => Fate::Replied(answer.get(part).unwrap_or_default().to_vec()),
-                None => Fate::NotRun,
+            Fate::Replied(answer) => match parts(&answer).next() {
+                Some(Part::Reply(part)) => Fate::Replied(answer.get(part).unwrap_or_default().to_vec()),
+                _ => Fate::NotRun,
             },
             fate => fate,
         }

@@ -6,7 +6,6 @@
 //! waiting time. So a node that was stopped does not run what its asker has given up on, whatever the clocks say.
 
 use std::collections::VecDeque;
-use std::ops::Range;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::task::{Context, Poll};
@@ -14,16 +13,21 @@ use std::time::Instant;
 
 use tokio::net::TcpStream;
 
+use crate::base::ids::NodeId;
+use crate::base::version::{Actor, ActorTableFull};
 use crate::base::wire::{Reader, WireError, put_u32};
+use crate::peer::handshake::Hello;
+use crate::peer::link::invalid;
 use crate::protocol::{Limits, Scanner};
 use crate::server::batch::{Again, Batch};
 use crate::server::clients::Client;
 use crate::server::commands::connection::Session;
 use crate::server::connection::poll_read;
 use crate::server::dispatch::{Origin, Run, Step};
-use crate::server::exec::cut;
-use crate::server::forward::{Manner, NOT_RUN, STALE_MS_MAX, ask, set_length};
+use crate::server::exec::{cut, position};
+use crate::server::forward::{AS_SEEN, Manner, NOT_RUN, Part, STALE_MS_MAX, ask, set_length};
 use crate::server::held::read_watched;
+use crate::server::own_copy::SeenList;
 use crate::server::settings::Consistency;
 use crate::server::transaction::Transaction;
 use crate::server::wait::scanned;
@@ -40,6 +44,9 @@ pub struct Forwarded {
     worker: Rc<Worker>,
     client: Arc<Client>,
     stream: TcpStream,
+    /// The asker, and the name under which its writes are known here.
+    peer: NodeId,
+    actor: Actor,
     input: Vec<u8>,
     output: Vec<u8>,
     held: VecDeque<Held>,
@@ -49,22 +56,31 @@ pub struct Forwarded {
 
 /// The replies to a question, and what they wait for.
 struct Held {
-    batch: Batch,
-    /// Where each request's reply is in the batch; `None` for one that was not run.
-    replies: Vec<Option<Range<usize>>>,
+    batch: Box<Batch>,
+    /// What came of each request; replies are stretches of the batch.
+    replies: Vec<Part>,
 }
 
 struct Question<'a> {
     manner: Manner,
     sent_ms: u64,
+    /// What was seen of the requests' keys; empty for nothing.
+    seen: &'a [u8],
     requests: &'a [u8],
 }
 
 impl Forwarded {
-    /// A link whose handshake is done; `client` stands for the peer in CLIENT LIST's place.
-    pub fn new(worker: Rc<Worker>, client: Arc<Client>, stream: TcpStream) -> Forwarded {
+    /// A link of the peer that said `hello`; `client` stands for it in CLIENT LIST's place. Fails when no more nodes can be
+    /// known.
+    pub fn new(
+        worker: Rc<Worker>,
+        client: Arc<Client>,
+        stream: TcpStream,
+        hello: &Hello,
+    ) -> Result<Forwarded, ActorTableFull> {
+        let (peer, actor) = (hello.node, worker.shared.node.store.actors.intern(hello.actor())?);
         let (input, output, held) = (Vec::new(), Vec::new(), VecDeque::new());
-        Forwarded { worker, client, stream, input, output, held, offset_ms: i64::MAX }
+        Ok(Forwarded { worker, client, stream, peer, actor, input, output, held, offset_ms: i64::MAX })
     }
 
     /// Serves the peer until the link ends.
@@ -158,9 +174,10 @@ impl Forwarded {
         let mut run = Run::new(&worker, &view, &self.client, state, wish, &mut batch, origin);
         if flags & (ask::WATCHED | ask::TOGETHER | ask::HELD) != 0 {
             let ran = !is_late && run_as_one(&mut run, question);
-            replies.push(ran.then_some(0..run.batch.out.len()));
+            replies.push(if ran { Part::Reply(0..run.batch.out.len()) } else { Part::NotRun });
         } else {
-            run_each(&mut run, question.requests, is_late, &mut replies);
+            let seen = SeenList::new(question.seen, position(&view, Some(self.peer)), self.actor);
+            run_each(&mut run, question.requests, is_late, seen, &mut replies);
         }
         worker.send_off(&view, &mut batch);
         self.held.push_back(Held { batch, replies });
@@ -175,9 +192,10 @@ impl Forwarded {
             }
             // Contradicted reads: the asker asks again, the repair is under way.
             for Again { reply, .. } in again.drain(..) {
-                let is_it = |at: &Range<usize>| at.contains(&(reply.span.from as usize));
-                if let Some(place) = held.replies.iter_mut().find(|place| place.as_ref().is_some_and(is_it)) {
-                    *place = None;
+                let is_it =
+                    |part: &&mut Part| matches!(part, Part::Reply(at) if at.contains(&(reply.span.from as usize)));
+                if let Some(part) = held.replies.iter_mut().find(is_it) {
+                    *part = Part::NotRun;
                 }
             }
             let Some(mut held) = self.held.pop_front() else { break };
@@ -194,33 +212,41 @@ impl Held {
         self.batch.sort_patches();
         let at = to.len();
         put_u32(to, 0);
-        for place in &self.replies {
-            let Some(place) = place else {
-                put_u32(to, NOT_RUN);
-                continue;
-            };
-            let at = to.len();
-            put_u32(to, 0);
-            self.batch.write(place.clone(), to);
-            set_length(to, at);
+        for part in &self.replies {
+            match part {
+                Part::NotRun => put_u32(to, NOT_RUN),
+                Part::AsSeen => put_u32(to, AS_SEEN),
+                Part::Reply(place) => {
+                    let at = to.len();
+                    put_u32(to, 0);
+                    self.batch.write(place.clone(), to);
+                    set_length(to, at);
+                }
+            }
         }
         set_length(to, at);
     }
 }
 
 /// Runs requests one after the other, and notes where their replies are.
-fn run_each(run: &mut Run<'_>, requests: &[u8], is_late: bool, replies: &mut Vec<Option<Range<usize>>>) {
+fn run_each(run: &mut Run<'_>, requests: &[u8], is_late: bool, mut seen: SeenList<'_>, replies: &mut Vec<Part>) {
     let worker = run.worker;
     let mut window = worker.window.borrow_mut();
     let (mut scanner, mut rest) = (Scanner::new(), requests);
     let limits = Limits { request_bytes_max: usize::MAX, ..Limits::default() };
     while !rest.is_empty() {
-        let ending = window.fill(&mut scanner, rest, &limits, REQUESTS_MAX, &worker.shared.node.store);
+        let places = (&*worker.shared.node.store, &run.view.roles);
+        let ending = window.fill(&mut scanner, rest, &limits, REQUESTS_MAX, places);
         for (request, _) in window.requests(&scanner, rest) {
             let from = run.batch.out.len();
-            run.not_run = is_late;
+            (run.not_run, run.is_as_seen) = (is_late, false);
+            run.peer_seen = seen.next(&worker.shared.node.store.actors);
             let ran = !is_late && run.request(&request) == Step::Done && !run.not_run;
-            replies.push(ran.then_some(from..run.batch.out.len()));
+            replies.push(match ran {
+                true if run.is_as_seen => Part::AsSeen,
+                true => Part::Reply(from..run.batch.out.len()),
+                false => Part::NotRun,
+            });
         }
         rest = rest.get(window.end()..).unwrap_or_default();
         if ending != Ending::Full {
@@ -254,11 +280,14 @@ fn next_question(input: &[u8]) -> std::io::Result<Option<(Question<'_>, usize)>>
     }
     let Some(body) = rest.get(..len) else { return Ok(None) };
     let mut reader = Reader::new(body);
-    let (manner, sent_ms) = read_head(&mut reader).map_err(|_| malformed())?;
-    Ok(Some((Question { manner, sent_ms, requests: reader.rest() }, 4 + len)))
+    let question = read_question(&mut reader).map_err(invalid)?;
+    Ok(Some((question, 4 + len)))
 }
 
-fn read_head(reader: &mut Reader<'_>) -> Result<(Manner, u64), WireError> {
+fn read_question<'a>(reader: &mut Reader<'a>) -> Result<Question<'a>, WireError> {
     let (flags, db, wish) = (reader.u8()?, reader.u8()?, Consistency::read(reader)?);
-    Ok((Manner { flags, db, wish }, reader.u64()?))
+    let sent_ms = reader.u64()?;
+    let seen_bytes = if flags & ask::SEEN != 0 { reader.u32()? as usize } else { 0 };
+    let seen = reader.take(seen_bytes)?;
+    Ok(Question { manner: Manner { flags, db, wish }, sent_ms, seen, requests: reader.rest() })
 }

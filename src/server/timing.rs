@@ -37,10 +37,10 @@ impl Run<'_> {
     }
 }
 
-/// Counts a batch of requests that began at `began`. If those that were not timed apart took long together, the first of
+/// Counts a batch of requests that `took` so long. If those that were not timed apart took long together, the first of
 /// them is noted, and how many more there were.
-pub fn end_turn(worker: &Worker, input: &[u8], began: Instant, client: &Client) {
-    let (share, log) = (worker.count_turn(began.elapsed()), &worker.shared.node.slow_log);
+pub fn end_turn(worker: &Worker, input: &[u8], took: Duration, client: &Client) {
+    let (share, log) = (worker.count_turn(took), &worker.shared.node.slow_log);
     if share.commands != 0
         && log.is_slow(share.us)
         && let Ok(scanner) = scanned(input)

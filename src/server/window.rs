@@ -12,12 +12,16 @@ use crate::base::ids::Slot;
 use crate::commands::spec::Command;
 use crate::commands::table::{self, CommandIndex};
 use crate::protocol::{Args, Limits, ProtocolError, Range, Scan, Scanner};
+use crate::replication::routing::Roles;
 use crate::store::{Spot, Store};
 
 /// Most requests in a window: what they touch fits the innermost cache beside everything else.
 pub const REQUESTS_MAX: usize = 32;
 /// Memory kept for the next window; what a larger one needed is given back.
 const RANGES_KEPT_MAX: usize = 4_096;
+
+/// What requests go to: the data, and who does what for its slots.
+pub type Places<'p> = (&'p Store, &'p Roles);
 
 /// A request that is about to run.
 #[derive(Clone, Copy, Debug)]
@@ -82,22 +86,30 @@ struct Scanned {
 }
 
 impl Window {
-    /// Scans up to `most` requests at the start of `input`.
-    pub fn fill(&mut self, scanner: &mut Scanner, input: &[u8], limits: &Limits, most: usize, store: &Store) -> Ending {
+    /// Scans up to `most` requests at the start of `input`, and has the memory fetched that they will need.
+    pub fn fill(
+        &mut self,
+        scanner: &mut Scanner,
+        input: &[u8],
+        limits: &Limits,
+        most: usize,
+        to: Places<'_>,
+    ) -> Ending {
         self.scanned.clear();
         self.ranges.clear();
         self.ranges.shrink_to(RANGES_KEPT_MAX);
         self.end = 0;
-        let ending = self.scan(scanner, input, limits, most, store);
+        let ending = self.scan(scanner, input, limits, most, to);
         if self.scanned.len() > 1 {
             let spots = || self.scanned.iter().filter_map(|scanned| scanned.spot);
-            spots().for_each(|spot| store.prefetch_index(spot));
-            spots().for_each(|spot| store.prefetch_entry(spot));
+            spots().for_each(|spot| to.0.prefetch_index(spot));
+            spots().for_each(|spot| to.0.prefetch_entry(spot));
         }
         ending
     }
 
-    fn scan(&mut self, scanner: &mut Scanner, input: &[u8], limits: &Limits, most: usize, store: &Store) -> Ending {
+    fn scan(&mut self, scanner: &mut Scanner, input: &[u8], limits: &Limits, most: usize, to: Places<'_>) -> Ending {
+        let (store, roles) = to;
         while self.scanned.len() < most {
             let Some(rest) = input.get(self.end..).filter(|rest| !rest.is_empty()) else { return Ending::Dry };
             let from = self.end;
@@ -110,6 +122,7 @@ impl Window {
                     let (row, spot) = looked_up(args);
                     if let Some(spot) = spot {
                         store.prefetch_slot(spot);
+                        roles.prefetch(spot.slot);
                     }
                     let first = self.ranges.len();
                     let is_inline = scanner.is_inline();
@@ -165,7 +178,7 @@ mod tests {
 
     fn fill(window: &mut Window, scanner: &mut Scanner, input: &[u8], most: usize) -> Ending {
         let store = Store::new(ActorId { node: 1, boot: 1 });
-        window.fill(scanner, input, &Limits::default(), most, &store)
+        window.fill(scanner, input, &Limits::default(), most, (&store, &Roles::default()))
     }
 
     fn names(window: &Window, scanner: &Scanner, input: &[u8]) -> Vec<String> {

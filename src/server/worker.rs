@@ -70,7 +70,8 @@ pub struct Worker {
     /// Where commands run whose keys have several coordinators.
     pub scratch: Scratch,
     forwards: RefCell<HashMap<NodeId, Rc<ForwardLink>>>,
-    spares: RefCell<Vec<Batch>>,
+    #[expect(clippy::vec_box, reason = "a batch is some hundred bytes, which would be copied several times a request")]
+    spares: RefCell<Vec<Box<Batch>>>,
     draw: std::cell::Cell<u64>,
 }
 
@@ -101,17 +102,18 @@ impl Worker {
     }
 
     /// An empty batch.
-    pub fn batch(&self, started: Instant) -> Batch {
-        let mut batch = self.spares.borrow_mut().pop().unwrap_or_else(|| Batch::new(started));
+    pub fn batch(&self, started: Instant) -> Box<Batch> {
+        let mut batch = self.spares.borrow_mut().pop().unwrap_or_else(|| Box::new(Batch::new(started)));
         batch.started = started;
         batch
     }
 
     /// Takes a batch that is over, for the sake of its memory.
-    pub fn retire(&self, batch: Batch) {
+    pub fn retire(&self, mut batch: Box<Batch>) {
         let mut spares = self.spares.borrow_mut();
         if spares.len() < SPARES_MAX && batch.spare_bytes() <= SPARE_BYTES_MAX {
-            spares.push(batch.emptied());
+            batch.clear();
+            spares.push(batch);
         }
     }
 

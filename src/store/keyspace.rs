@@ -401,8 +401,8 @@ impl<'s> Keyspace<'s> {
         self.tables.iter().map(|(slot, table)| (*slot, table))
     }
 
-    /// The entry called `key`, whatever it is.
-    fn entry(&self, key: &[u8]) -> Option<&Entry> {
+    /// The entry called `key`, whatever it is. Not a use.
+    pub fn entry(&self, key: &[u8]) -> Option<&Entry> {
         let table = self.tables.iter().find(|(slot, _)| self.tables.len() == 1 || *slot == slot_of(key));
         table.and_then(|(_, table)| table.find(self.name(key)))
     }

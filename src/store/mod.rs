@@ -16,7 +16,7 @@
 //! | `value`, `counter`, `hash`, `elements` | the types |
 //! | `whole` | a value apart from any key, for RENAME, COPY and what stores its result |
 //! | `census` | how many keys there are |
-//! | `expiry`, `eviction` | how keys leave on their own |
+//! | `expiry`, `due`, `eviction` | how keys leave on their own |
 //! | `digest` | what a slot holds, as numbers that replicas compare |
 //! | `clear` | whole slots emptied at once: FLUSHALL, FLUSHDB |
 //! | `tombstones` | how deletions are forgotten |
@@ -39,6 +39,7 @@ pub mod census;
 pub mod clear;
 pub mod counter;
 pub mod digest;
+pub mod due;
 pub mod elements;
 pub mod entry;
 pub mod eviction;
@@ -93,7 +94,7 @@ impl Tuning {
 #[repr(C, align(64))]
 struct SlotCell {
     index_at: Whereabouts,
-    /// The table's earliest deadline, for the sweeper, which looks at every slot.
+    /// The table's earliest deadline, for the sweeper.
     deadline_min_ms: AtomicU64,
     table: Mutex<SlotTable>,
 }
@@ -132,6 +133,7 @@ pub struct Store {
     still_until_ms: AtomicU64,
     unnoticed: unnoticed::Unnoticed,
     digests: digest::Digests,
+    due: due::Due,
 }
 
 impl Store {
@@ -152,6 +154,7 @@ impl Store {
             still_until_ms: AtomicU64::new(0),
             unnoticed: unnoticed::Unnoticed::default(),
             digests: digest::Digests::default(),
+            due: due::Due::default(),
         }
     }
 
@@ -213,12 +216,18 @@ impl Store {
     pub fn table(&self, slot: Slot) -> TableGuard<'_> {
         let cell = self.cell(slot);
         let table = cell.table.lock();
-        TableGuard { bytes_before: table.footprint_bytes(), table, cell, used_bytes: &self.used_bytes }
+        TableGuard { bytes_before: table.footprint_bytes(), table, cell, store: self, slot }
     }
 
-    /// What [`SlotTable::is_sweep_due`] said when the slot was last unlocked. Takes no lock.
-    pub fn is_sweep_due(&self, slot: Slot, before_ms: u64) -> bool {
-        (1..=before_ms).contains(&self.cell(slot).deadline_min_ms.load(Ordering::Relaxed))
+    /// The slots of a group, of [`due::GROUPS`], for which [`SlotTable::is_sweep_due`] was true when they were last unlocked.
+    /// Takes no lock.
+    pub fn sweep_due(&self, group: usize, before_ms: u64) -> Vec<Slot> {
+        let is_due = |slot: &Slot| {
+            let deadline_ms = self.cell(*slot).deadline_min_ms.load(Ordering::Relaxed);
+            self.due.note(*slot, deadline_ms);
+            (1..=before_ms).contains(&deadline_ms)
+        };
+        self.due.take(group, before_ms).filter(is_due).collect()
     }
 
     /// First of three steps that have a key's memory fetched while other keys are being worked on: the slot itself.
@@ -274,8 +283,9 @@ impl Store {
 pub struct TableGuard<'s> {
     table: MutexGuard<'s, SlotTable>,
     cell: &'s SlotCell,
+    store: &'s Store,
+    slot: Slot,
     bytes_before: usize,
-    used_bytes: &'s AtomicI64,
 }
 
 impl std::ops::Deref for TableGuard<'_> {
@@ -300,10 +310,11 @@ impl Drop for TableGuard<'_> {
         self.table.note_whereabouts(&self.cell.index_at);
         if self.cell.deadline_min_ms.load(Ordering::Relaxed) != self.table.deadline_min_ms {
             self.cell.deadline_min_ms.store(self.table.deadline_min_ms, Ordering::Relaxed);
+            self.store.due.note(self.slot, self.table.deadline_min_ms);
         }
         let grown = self.table.footprint_bytes() as i64 - self.bytes_before as i64;
         if grown != 0 {
-            self.used_bytes.fetch_add(grown, Ordering::Relaxed);
+            self.store.used_bytes.fetch_add(grown, Ordering::Relaxed);
         }
     }
 }
