@@ -56,7 +56,7 @@ def scales_of(runs):
     times = [interval["p99_9_ms"] for interval in intervals if interval["answered"]] or [1]
     low = max([mark for mark in LATENCY_MS if mark <= min(times)] or LATENCY_MS[:1])
     high = min([mark for mark in LATENCY_MS if mark >= max(times)] or LATENCY_MS[-1:])
-    return seconds, round_up(rate), low, max(high, low * 10)
+    return seconds, round_up(rate * 1.1), low, max(high, low * 10)
 
 
 def round_up(rate):
