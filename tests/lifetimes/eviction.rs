@@ -111,6 +111,27 @@ fn random_stays_within_the_limit() {
     within_limit(&cluster.nodes[0]);
     let left = survivors(&mut client, "cold", COLD);
     assert!(left > COLD / 5 && left < COLD * 2 / 3, "{left}");
+    // Age does not decide, as it would by the last use: some of the first stay, and some of the last go.
+    let first = survivors(&mut client, "cold", COLD / 4);
+    assert!(first > COLD / 100, "{first} of the first quarter");
+    let last = left - survivors(&mut client, "cold", COLD * 3 / 4);
+    assert!(last < COLD / 4 - COLD / 100, "{last} of the last quarter");
+}
+
+#[test]
+fn the_soonest_deadlines_go_first_only_by_their_own_policy() {
+    let _alone = alone();
+    for (policy, spares_late) in [("volatile-ttl", true), ("volatile-random", false)] {
+        let cluster = node_with(policy);
+        let mut client = cluster.nodes[0].client();
+        // The first written are the last to expire.
+        let deadline = |n: usize| format!("EX {}", 1_000_000 - n);
+        assert_eq!(each(&mut client, 0..COLD, |n| set("goes", n, &deadline(n))), 0, "{policy}");
+        within_limit(&cluster.nodes[0]);
+        let late = survivors(&mut client, "goes", COLD / 10);
+        println!("{policy}: {late} of the {} latest deadlines are left", COLD / 10);
+        assert_eq!(late > COLD / 10 * 9 / 10, spares_late, "{policy}: {late}");
+    }
 }
 
 #[test]

@@ -1,12 +1,17 @@
 //! What the node says that keys and values take, beside what the process really grew by.
 
 use crate::support::cluster::{Cluster, Node};
-use crate::{alone, each, metric, words};
+use crate::{alone, each, metric, must, words};
 
 /// What all keys of one shape take together, so that the process's own needs do not count.
 const BYTES: usize = 48 << 20;
 /// How far the count may be from the growth, either way.
 const TOLERANCE: f64 = 0.15;
+
+/// Shapes that are looked at on three nodes.
+const REPLICATED: &[&str] = &["strings of 100 bytes with a TTL", "hashes of 5 fields"];
+/// Comparisons one after the other, so that deletions are soon forgotten.
+const EAGER: &[&str] = &["--anti-entropy-interval-ms", "100", "--tombstone-age-min-ms", "500"];
 
 struct Shape {
     name: &'static str,
@@ -50,29 +55,95 @@ const SHAPES: &[Shape] = &[
     },
 ];
 
+/// The count and the process's size, as they were.
+struct Before<'c> {
+    node: &'c Node,
+    counted: f64,
+    resident: f64,
+}
+
+impl Before<'_> {
+    fn of(node: &Node) -> Before<'_> {
+        Before { node, counted: metric(node, "rondo_memory_used_bytes "), resident: resident_bytes(node) }
+    }
+
+    /// What is wrong with the count after some growth.
+    fn complaint(&self, what: &str) -> Option<String> {
+        let counted = metric(self.node, "rondo_memory_used_bytes ") - self.counted;
+        let grown = resident_bytes(self.node) - self.resident;
+        let ratio = counted / grown;
+        println!(
+            "{what}, {}: {:.1} MB counted, {:.1} MB grown, ratio {ratio:.3}",
+            self.node.name,
+            counted / 1e6,
+            grown / 1e6
+        );
+        ((ratio - 1.0).abs() > TOLERANCE).then(|| format!("{what}, {}: {ratio:.3}", self.node.name))
+    }
+}
+
+fn fill(cluster: &Cluster, shape: &Shape) {
+    let mut client = cluster.nodes[0].client();
+    assert_eq!(each(&mut client, 0..shape.keys, |n| words(&(shape.request)(n))), 0, "{}", shape.name);
+    for node in &cluster.nodes {
+        must("every node holds its copies", || metric(node, "rondo_keys{") == shape.keys as f64);
+    }
+}
+
 #[test]
 fn the_count_of_bytes_follows_what_the_process_takes() {
     let _alone = alone();
     let mut complaints = Vec::new();
     for shape in SHAPES {
         let cluster = Cluster::start(1, &[]);
-        let node = &cluster.nodes[0];
-        let mut client = node.client();
-        let before = (metric(node, "rondo_memory_used_bytes "), resident_bytes(node));
-        assert_eq!(each(&mut client, 0..shape.keys, |n| words(&(shape.request)(n))), 0);
-        let counted = metric(node, "rondo_memory_used_bytes ") - before.0;
-        let grown = resident_bytes(node) - before.1;
-        let ratio = counted / grown;
-        println!(
-            "{}: {} keys, {:.1} MB counted, {:.1} MB grown, ratio {ratio:.3}",
-            shape.name,
-            shape.keys,
-            counted / 1e6,
-            grown / 1e6
-        );
-        if (ratio - 1.0).abs() > TOLERANCE {
-            complaints.push(format!("{}: {ratio:.3}", shape.name));
-        }
+        let before = Before::of(&cluster.nodes[0]);
+        fill(&cluster, shape);
+        complaints.extend(before.complaint(shape.name));
     }
     assert!(complaints.is_empty(), "{complaints:#?}");
+}
+
+#[test]
+fn it_does_so_on_every_replica_too() {
+    let _alone = alone();
+    let mut complaints = Vec::new();
+    for shape in SHAPES.iter().filter(|shape| REPLICATED.contains(&shape.name)) {
+        let cluster = Cluster::start(3, &[]);
+        let before: Vec<Before<'_>> = cluster.nodes.iter().map(Before::of).collect();
+        fill(&cluster, shape);
+        complaints.extend(before.iter().filter_map(|before| before.complaint(shape.name)));
+    }
+    assert!(complaints.is_empty(), "{complaints:#?}");
+}
+
+/// What keys took that were deleted, have expired, or were flushed is counted no longer, and serves for those that come.
+#[test]
+fn what_has_left_is_not_counted_and_its_memory_serves_again() {
+    let _alone = alone();
+    let shape = &SHAPES[3];
+    for nodes in [1, 3] {
+        let cluster = Cluster::start(nodes, EAGER);
+        let before: Vec<Before<'_>> = cluster.nodes.iter().map(Before::of).collect();
+        let mut client = cluster.nodes[0].client();
+        for way in ["deleted", "expired", "flushed"] {
+            fill(&cluster, shape);
+            match way {
+                "deleted" => assert_eq!(each(&mut client, 0..shape.keys, |n| words(&format!("DEL key:{n:0>12}"))), 0),
+                "expired" => {
+                    assert_eq!(each(&mut client, 0..shape.keys, |n| words(&format!("PEXPIRE key:{n:0>12} 1"))), 0);
+                }
+                _ => assert_eq!(client.run("FLUSHALL").text().as_deref(), Some("OK")),
+            }
+            for before in &before {
+                let kept = || metric(before.node, "rondo_memory_used_bytes ") - before.counted;
+                must("all are gone", || metric(before.node, "rondo_keys{") == 0.0);
+                must("deletions are forgotten", || metric(before.node, "rondo_tombstones ") == 0.0);
+                assert!(kept() < 1e6, "{way}, {}: {} bytes are left", before.node.name, kept());
+                println!("{way}, {}: {:.1} MB resident", before.node.name, resident_bytes(before.node) / 1e6);
+            }
+        }
+        fill(&cluster, shape);
+        let complaints: Vec<String> = before.iter().filter_map(|before| before.complaint("filled again")).collect();
+        assert!(complaints.is_empty(), "{complaints:#?}");
+    }
 }
