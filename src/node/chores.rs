@@ -1,21 +1,16 @@
-//! Background work of the main thread: expired keys, eviction, hinted handoff, rates.
+//! Background work of the main thread: eviction, hinted handoff, rates, idle clients. Expired keys are the `sweeper`'s.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use crate::base::ids::{Slot, slot_of};
+use crate::base::ids::slot_of;
 use crate::base::metrics::Count;
-use crate::node::{Node, picture};
+use crate::node::{Node, picture, sweeper};
 use crate::peer::registry::Peer;
+use crate::store::Event;
 use crate::store::eviction::{Evicted, Policy};
-use crate::store::expiry::{GRACE_MS, Sweep, SweepRules};
-use crate::store::{Event, due};
 
-/// How often expired keys are looked for.
-const SWEEP_PERIOD: Duration = Duration::from_millis(100);
-/// How long the sweeper works before it lets others run.
-const SWEEP_TURN: Duration = Duration::from_millis(1);
 /// How often a node looks whether it holds too much.
 const EVICT_PERIOD: Duration = Duration::from_millis(20);
 /// Keys evicted before others get their turn.
@@ -28,7 +23,7 @@ const SAMPLE_PERIOD: Duration = Duration::from_millis(100);
 
 /// Starts all of it.
 pub fn start(node: &Arc<Node>) {
-    tokio::task::spawn_local(sweep(node.clone()));
+    tokio::task::spawn_local(sweeper::sweep(node.clone()));
     tokio::task::spawn_local(evict(node.clone()));
     tokio::task::spawn_local(hand_off(node.clone()));
     tokio::task::spawn_local(sample(node.clone()));
@@ -55,28 +50,6 @@ async fn close_idle(node: Arc<Node>) {
     }
 }
 
-/// Removes expired keys, slot by slot, a bounded piece under each lock and in each turn.
-async fn sweep(node: Arc<Node>) {
-    let mut tick = tokio::time::interval(SWEEP_PERIOD);
-    loop {
-        tick.tick().await;
-        let (mut turn, mut rules) = (Instant::now(), sweep_rules(&node));
-        for group in 0..due::GROUPS {
-            let store = &node.shared.node.store;
-            if store.stands_still(store.clock.now_ms()) {
-                break;
-            }
-            for slot in store.sweep_due(group, rules.before_ms) {
-                sweep_slot(&node, slot, &mut turn, rules).await;
-            }
-            if turn.elapsed() > SWEEP_TURN {
-                rest(&node).await;
-                (turn, rules) = (Instant::now(), sweep_rules(&node));
-            }
-        }
-    }
-}
-
 /// Evicts where no command does: a replica grows by what others coordinate.
 async fn evict(node: Arc<Node>) {
     let (store, hub) = (&node.shared.node.store, &node.shared.node.pubsub);
@@ -97,45 +70,6 @@ async fn evict(node: Arc<Node>) {
             if keys == 0 {
                 break;
             }
-        }
-    }
-}
-
-/// Ends a turn of sweeping. Where keys are replicated the same ones expire on all their nodes at the same time, and nodes may
-/// share a machine: a pause leaves workers their processors, or peers would take them for stopped.
-async fn rest(node: &Node) {
-    match node.shared.node.store.is_replicated() {
-        true => tokio::time::sleep(SWEEP_TURN).await,
-        false => tokio::task::yield_now().await,
-    }
-}
-
-fn sweep_rules(node: &Node) -> SweepRules {
-    let store = &node.shared.node.store;
-    let grace_ms = if store.is_replicated() { GRACE_MS } else { 0 };
-    let keep_tombstones = node.peers.all().iter().any(|peer| !peer.missed.is_empty());
-    SweepRules { before_ms: store.clock.now_ms().saturating_sub(grace_ms), keep_tombstones }
-}
-
-async fn sweep_slot(node: &Node, slot: Slot, turn: &mut Instant, rules: SweepRules) {
-    let hub = &node.shared.node.pubsub;
-    let is_told = hub.wants_events() && node.shared.view.load().is_coordinator(slot);
-    let mut walk = Sweep::default();
-    loop {
-        let mut events = Vec::new();
-        walk = node.shared.node.store.table(slot).sweep(walk, rules, |entry| {
-            if is_told {
-                events.push(Event { class: b'x', name: "expired", db: entry.db(), key: entry.key().into() });
-            }
-        });
-        hub.publish_events(&events);
-        node.shared.node.metrics.count(Count::ExpiredKeys, walk.removed as u64);
-        if turn.elapsed() > SWEEP_TURN {
-            rest(node).await;
-            *turn = Instant::now();
-        }
-        if walk.next_place.is_none() {
-            return;
         }
     }
 }

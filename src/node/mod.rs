@@ -1,7 +1,7 @@
 //! The composition root: builds every part, owns the order of start and stop. Nothing imports it but the command line.
 //!
 //! Start: bind every port, so that a taken one is an error before anything runs; make the store; start the workers; then,
-//! on the main thread, membership, the cluster, the picture for the workers (`picture`), background work (`chores`) and
+//! on the main thread, membership, the cluster, the picture for the workers (`picture`), background work (`chores`, `sweeper`) and
 //! the accepting of connections (`listen`). Stop: SIGTERM or SIGINT; the node leaves the cluster if others can take over,
 //! within `shutdown-timeout`, and the process ends.
 
@@ -10,6 +10,7 @@ mod gauges;
 mod listen;
 mod picture;
 mod settle;
+mod sweeper;
 mod workers;
 
 use std::collections::BTreeSet;

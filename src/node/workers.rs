@@ -22,6 +22,7 @@ use crate::server::connection::Connection;
 use crate::server::forwarded::Forwarded;
 use crate::server::pulse::Pulse;
 use crate::server::worker::{Shared, Worker};
+use crate::store::entry::{Entry, set_maker};
 
 /// What a worker may be given.
 pub enum Work {
@@ -35,6 +36,8 @@ pub enum Work {
     Lane { peer: Arc<Peer>, index: usize },
     /// The picture has changed: open links that are missing.
     View,
+    /// Entries that have left the store: their memory is to be given back.
+    Free(Vec<Entry>),
 }
 
 /// The way to all workers.
@@ -78,6 +81,7 @@ pub fn start(count: usize, shared: &Arc<Shared>, pulse: &Arc<Pulse>) -> std::io:
                 Err(error) => return drop(report.send(Err(error))),
             };
             drop(report.send(Ok(())));
+            set_maker(maker_of(index));
             runtime.block_on(async move {
                 let worker = Rc::new(Worker::new(index, shared));
                 tokio::task::spawn_local(async move { pulse.beat(index).await });
@@ -88,6 +92,11 @@ pub fn start(count: usize, shared: &Arc<Shared>, pulse: &Arc<Pulse>) -> std::io:
         senders.push((sender, load));
     }
     Ok(Workers { senders })
+}
+
+/// The number that entries bear which a worker has made; 0 for those of workers beyond what a byte holds.
+pub fn maker_of(worker: usize) -> u8 {
+    u8::try_from(worker + 1).unwrap_or_default()
 }
 
 async fn serve(worker: Rc<Worker>, mut receiver: UnboundedReceiver<Work>, load: Arc<AtomicUsize>) {
@@ -127,6 +136,11 @@ async fn serve(worker: Rc<Worker>, mut receiver: UnboundedReceiver<Work>, load: 
                 tokio::task::spawn_local(link::keep(peer, index, hello, secret, shared.coordinator.clone()));
             }
             Work::View => worker.open_links(&worker.shared.view.load()),
+            Work::Free(entries) => {
+                drop(entries);
+                // However many there are, clients come between them.
+                tokio::task::yield_now().await;
+            }
         }
     }
 }

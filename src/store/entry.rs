@@ -18,6 +18,7 @@
 //! Knows nothing of locks, tables or merging.
 
 use std::alloc::{Layout, alloc, dealloc, handle_alloc_error};
+use std::cell::Cell;
 use std::ptr::NonNull;
 
 use crate::base::clock::Hlc;
@@ -56,6 +57,16 @@ struct Header {
     kind: u8,
     db: u8,
     flags: u8,
+    maker: u8,
+}
+
+thread_local! {
+    static MAKER: Cell<u8> = const { Cell::new(0) };
+}
+
+/// Has the entries that this thread makes from now on bear this number; 0, as at first, for no one in particular.
+pub fn set_maker(number: u8) {
+    MAKER.set(number);
 }
 
 /// What an entry is made from.
@@ -135,6 +146,7 @@ impl Entry {
             kind,
             db,
             flags: meta.flags,
+            maker: MAKER.get(),
         };
         let block = allocate(layout(version.context.len(), key.len(), value.len()));
         // SAFETY: `block` is fresh, aligned for Header, and as long as the three parts written behind it.
@@ -308,6 +320,12 @@ impl Entry {
     #[inline]
     pub fn set_flags(&mut self, flags: u8) {
         self.header_mut().flags = flags;
+    }
+
+    /// The number of the thread that made it, see [`set_maker`]. Memory is best given back where it came from: the allocator
+    /// has its owner look through all that others have given back, in one go.
+    pub fn maker(&self) -> u8 {
+        self.header().maker
     }
 
     /// True for a deleted key that is only remembered.

@@ -57,8 +57,8 @@ impl SlotTable {
         (1..=before_ms).contains(&self.deadline_min_ms)
     }
 
-    /// Removes expired keys from one piece of the table, calling `gone` for each.
-    pub fn sweep(&mut self, so_far: Sweep, rules: SweepRules, mut gone: impl FnMut(&Entry)) -> Sweep {
+    /// Removes expired keys from one piece of the table, and gives each to `gone`.
+    pub fn sweep(&mut self, so_far: Sweep, rules: SweepRules, mut gone: impl FnMut(Entry)) -> Sweep {
         let so_far = match so_far.next_place {
             Some(_) if so_far.generation == self.generation => so_far,
             _ => {
@@ -81,8 +81,7 @@ impl SlotTable {
                 continue;
             }
             if deadline_ms <= rules.before_ms {
-                gone(entry);
-                self.expire_place(place, rules.keep_tombstones);
+                self.expire_place(place, rules.keep_tombstones).into_iter().for_each(&mut gone);
                 sweep.removed += 1;
             } else {
                 sweep.deadline_min_ms = earlier(sweep.deadline_min_ms, deadline_ms);
@@ -97,20 +96,20 @@ impl SlotTable {
         sweep
     }
 
-    fn expire_place(&mut self, place: usize, keep_tombstone: bool) {
-        let Some(entry) = self.index.get_mut(place) else { return };
+    fn expire_place(&mut self, place: usize, keep_tombstone: bool) -> Option<Entry> {
+        let entry = self.index.get_mut(place)?;
         self.bytes -= entry.memory_bytes();
         self.census -= Census::of(entry);
         if keep_tombstone {
             let version = entry.version();
-            *entry = Entry::new(entry.db(), entry.key(), Payload::Tombstone, &version, Meta::default());
-            self.bytes += entry.memory_bytes();
-            self.census += Census::of(entry);
-            return;
+            let tombstone = Entry::new(entry.db(), entry.key(), Payload::Tombstone, &version, Meta::default());
+            self.bytes += tombstone.memory_bytes();
+            self.census += Census::of(&tombstone);
+            return Some(std::mem::replace(entry, tombstone));
         }
         let hash = hash_of(entry);
-        self.index.remove(place, hash);
         self.note_change();
+        self.index.remove(place, hash)
     }
 
     fn finish_sweep(&mut self, sweep: &Sweep, before_ms: u64) {

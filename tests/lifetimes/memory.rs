@@ -7,6 +7,8 @@ use crate::{alone, each, metric, must, words};
 const BYTES: usize = 48 << 20;
 /// How far the count may be from the growth, either way.
 const TOLERANCE: f64 = 0.15;
+/// The same once all keys have come and gone three times: pages are no longer full, and buffers have grown.
+const TOLERANCE_WORN: f64 = 0.25;
 
 /// Shapes that are looked at on three nodes.
 const REPLICATED: &[&str] = &["strings of 100 bytes with a TTL", "hashes of 5 fields"];
@@ -68,7 +70,7 @@ impl Before<'_> {
     }
 
     /// What is wrong with the count after some growth.
-    fn complaint(&self, what: &str) -> Option<String> {
+    fn complaint(&self, what: &str, tolerance: f64) -> Option<String> {
         let counted = metric(self.node, "rondo_memory_used_bytes ") - self.counted;
         let grown = resident_bytes(self.node) - self.resident;
         let ratio = counted / grown;
@@ -78,7 +80,7 @@ impl Before<'_> {
             counted / 1e6,
             grown / 1e6
         );
-        ((ratio - 1.0).abs() > TOLERANCE).then(|| format!("{what}, {}: {ratio:.3}", self.node.name))
+        ((ratio - 1.0).abs() > tolerance).then(|| format!("{what}, {}: {ratio:.3}", self.node.name))
     }
 }
 
@@ -98,7 +100,7 @@ fn the_count_of_bytes_follows_what_the_process_takes() {
         let cluster = Cluster::start(1, &[]);
         let before = Before::of(&cluster.nodes[0]);
         fill(&cluster, shape);
-        complaints.extend(before.complaint(shape.name));
+        complaints.extend(before.complaint(shape.name, TOLERANCE));
     }
     assert!(complaints.is_empty(), "{complaints:#?}");
 }
@@ -111,7 +113,7 @@ fn it_does_so_on_every_replica_too() {
         let cluster = Cluster::start(3, &[]);
         let before: Vec<Before<'_>> = cluster.nodes.iter().map(Before::of).collect();
         fill(&cluster, shape);
-        complaints.extend(before.iter().filter_map(|before| before.complaint(shape.name)));
+        complaints.extend(before.iter().filter_map(|before| before.complaint(shape.name, TOLERANCE)));
     }
     assert!(complaints.is_empty(), "{complaints:#?}");
 }
@@ -143,7 +145,8 @@ fn what_has_left_is_not_counted_and_its_memory_serves_again() {
             }
         }
         fill(&cluster, shape);
-        let complaints: Vec<String> = before.iter().filter_map(|before| before.complaint("filled again")).collect();
+        let complain = |before: &Before<'_>| before.complaint("filled again", TOLERANCE_WORN);
+        let complaints: Vec<String> = before.iter().filter_map(complain).collect();
         assert!(complaints.is_empty(), "{complaints:#?}");
     }
 }
