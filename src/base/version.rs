@@ -92,6 +92,18 @@ impl Version {
         }
     }
 
+    /// True when this version has seen `other`, if there was any, and nothing beyond it but writes of `actor`.
+    pub fn only_adds_of(&self, actor: Actor, other: Option<&Version>) -> bool {
+        let is_known = |dot: &Dot| dot.actor == actor || other.is_some_and(|other| other.covers(*dot));
+        other.is_none_or(|other| self.covers_all(other)) && self.context.iter().chain([&self.dot]).all(is_known)
+    }
+
+    /// The latest write of `actor` that this version has seen; zero for none.
+    pub fn latest_of(&self, actor: Actor) -> Hlc {
+        let dots = self.context.iter().chain([&self.dot]);
+        dots.filter(|dot| dot.actor == actor).map(|dot| dot.hlc).max().unwrap_or_default()
+    }
+
     fn covers_all(&self, other: &Version) -> bool {
         self.covers(other.dot) && other.context.iter().all(|dot| self.covers(*dot))
     }

@@ -27,6 +27,7 @@ pub mod long_double;
 mod memory;
 pub mod node_rows;
 pub mod random;
+pub mod repeat;
 pub mod scan;
 pub mod scratch;
 pub mod set;

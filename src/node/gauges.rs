@@ -10,16 +10,16 @@ use crate::node::{Node, Ready, node_name};
 use crate::ring::RowState;
 use crate::server::admin::Health;
 use crate::server::process;
-use crate::server::pulse::{Pulse, SILENCE_MAX};
+use crate::server::pulse::SILENCE_MAX;
 
 /// Registers the node as a source. The registry is the node's own: it must not keep the node.
-pub fn add(node: &Arc<Node>, pulse: &Arc<Pulse>) {
-    let (node, pulse, started) = (Arc::downgrade(node), pulse.clone(), Instant::now());
+pub fn add(node: &Arc<Node>) {
+    let (node, started) = (Arc::downgrade(node), Instant::now());
     let metrics = node.upgrade().map(|node| node.shared.node.metrics.clone());
     let source = move |gauges: &mut Gauges| {
         let Some(node) = node.upgrade() else { return };
         gauges.set(Gauge::Uptime, started.elapsed().as_secs_f64());
-        gauges.set(Gauge::WorkersStuck, pulse.stalled(SILENCE_MAX).len() as f64);
+        gauges.set(Gauge::WorkersStuck, node.shared.pulse.stalled(SILENCE_MAX).len() as f64);
         of_process(&node, gauges);
         of_data(&node, gauges);
         of_ring(&node, gauges);

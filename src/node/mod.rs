@@ -111,11 +111,11 @@ pub fn run(config: Arc<Config>) -> Result<(), NodeError> {
         hello,
         secret: settings.cluster_secret.as_bytes().into(),
         epoch: Instant::now(),
+        pulse: Pulse::new(settings.workers),
     });
-    let pulse = Arc::new(Pulse::new(settings.workers));
-    let workers = workers::start(settings.workers, &shared, &pulse)?;
+    let workers = workers::start(settings.workers, &shared)?;
     let health: Arc<dyn Health> = Arc::new(Ready(shared.clone()));
-    let _admin = admin::spawn(listeners.admin, Admin { shared: shared.clone(), pulse: pulse.clone(), health })?;
+    let _admin = admin::spawn(listeners.admin, Admin { shared: shared.clone(), health })?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let local = tokio::task::LocalSet::new();
     let (cluster_listeners, config) = ((listeners.standalone, listeners.cluster, listeners.peer), config.clone());
@@ -137,7 +137,7 @@ pub fn run(config: Arc<Config>) -> Result<(), NodeError> {
         let cluster = Cluster::new(config.clone(), identity, store, membership, metrics, peers.clone());
         _ = shared.node.cluster.set(cluster.clone());
         let node = Arc::new(Node { config, shared, peers, cluster, workers, peer_clients: Arc::default() });
-        gauges::add(&node, &pulse);
+        gauges::add(&node);
         tokio::task::spawn_local(node.cluster.clone().run());
         tokio::task::spawn_local(picture::keep(node.clone()));
         chores::start(&node);

@@ -20,8 +20,6 @@ const SLOTS_PER_TURN: usize = 64;
 /// How long a comparison may take.
 const COMPARE_PATIENCE: Duration = Duration::from_millis(400);
 const LOOK_PERIOD: Duration = Duration::from_millis(2);
-/// A pause of this process after which others may have taken over what it coordinates.
-const OVERSLEPT: Duration = Duration::from_millis(500);
 
 /// Starts both.
 pub fn start(node: &Arc<Node>) {
@@ -33,13 +31,8 @@ async fn campaign(node: Arc<Node>) {
     let coordinator = &node.shared.coordinator;
     let mut tick = tokio::time::interval(CAMPAIGN_PERIOD);
     tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-    let mut looked = Instant::now();
     loop {
         tick.tick().await;
-        if looked.elapsed() > OVERSLEPT {
-            coordinator.overslept(&node.shared.view.load());
-        }
-        looked = Instant::now();
         if coordinator.ballots.is_wanted(node.shared.node.store.clock.now_ms()) {
             coordinator.campaign(&node.shared.view.load(), &|slot| node.cluster.is_whole(slot));
         }

@@ -20,7 +20,6 @@ use crate::server::clients::Registration;
 use crate::server::commands::connection::Session;
 use crate::server::connection::Connection;
 use crate::server::forwarded::Forwarded;
-use crate::server::pulse::Pulse;
 use crate::server::worker::{Shared, Worker};
 use crate::store::entry::{Entry, set_maker};
 
@@ -67,12 +66,12 @@ impl Workers {
 }
 
 /// Starts the threads.
-pub fn start(count: usize, shared: &Arc<Shared>, pulse: &Arc<Pulse>) -> std::io::Result<Workers> {
+pub fn start(count: usize, shared: &Arc<Shared>) -> std::io::Result<Workers> {
     let mut senders = Vec::new();
     for index in 0..count {
         let (sender, receiver) = unbounded_channel();
         let load = Arc::new(AtomicUsize::new(0));
-        let (shared, pulse, own_load) = (shared.clone(), pulse.clone(), load.clone());
+        let (shared, own_load) = (shared.clone(), load.clone());
         let (report, built) = sync_channel(1);
         std::thread::Builder::new().name(format!("worker-{index}")).spawn(move || {
             // A runtime of tasks that never leave their thread, which is where it has to be made.
@@ -83,8 +82,8 @@ pub fn start(count: usize, shared: &Arc<Shared>, pulse: &Arc<Pulse>) -> std::io:
             drop(report.send(Ok(())));
             set_maker(maker_of(index));
             runtime.block_on(async move {
-                let worker = Rc::new(Worker::new(index, shared));
-                tokio::task::spawn_local(async move { pulse.beat(index).await });
+                let worker = Rc::new(Worker::new(index, shared.clone()));
+                tokio::task::spawn_local(async move { shared.pulse.beat(index).await });
                 serve(worker, receiver, own_load).await;
             });
         })?;

@@ -167,6 +167,8 @@ pub struct Verify<'a> {
     pub name: KeyRef<'a>,
     /// What the coordinator holds of it.
     pub seen: Seen,
+    /// It was read some time ago: what the coordinator has written since does not contradict it.
+    pub is_repeated: bool,
 }
 
 impl Verify<'_> {
@@ -175,13 +177,39 @@ impl Verify<'_> {
     pub fn put(&self, out: &mut Vec<u8>, actors: &ActorTable) {
         self.name.put(out);
         self.seen.put(out, actors);
+        out.push(u8::from(self.is_repeated));
     }
 
     /// Reads a verify that `sender` wrote.
     #[inline]
     pub fn read<'a>(body: &'a [u8], sender: Actor, actors: &ActorTable) -> Result<Verify<'a>, WireError> {
         let mut reader = Reader::new(body);
-        Ok(Verify { name: KeyRef::read(&mut reader)?, seen: Seen::read(&mut reader, sender, actors)? })
+        let (name, seen) = (KeyRef::read(&mut reader)?, Seen::read(&mut reader, sender, actors)?);
+        Ok(Verify { name, seen, is_repeated: reader.u8()? != 0 })
+    }
+}
+
+/// What a replica could not follow, and so asks for the state of a key.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[repr(u8)]
+pub enum Doubt {
+    /// A delta builds on what it does not hold.
+    Delta = 0,
+    /// It holds what a verify has not seen.
+    Verify = 1,
+    /// It lacks what a verify has seen, and holds nothing else.
+    Behind = 2,
+}
+
+impl Doubt {
+    /// Reads what a [`Kind::Mismatch`] says.
+    pub fn read(reader: &mut Reader<'_>) -> Result<Doubt, WireError> {
+        match reader.u8()? {
+            0 => Ok(Doubt::Delta),
+            1 => Ok(Doubt::Verify),
+            2 => Ok(Doubt::Behind),
+            _ => Err(WireError),
+        }
     }
 }
 

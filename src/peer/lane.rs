@@ -28,6 +28,8 @@ use crate::peer::frame::{Frame, Kind, next_frame, put_frame};
 const LOST_STRETCHES_MAX: usize = 64;
 /// How many declined frames are remembered: more than all batches together wait for.
 const DECLINED_MAX: usize = 1 << 16;
+/// How many contradictions are remembered.
+const MISMATCHED_MAX: usize = 1 << 12;
 
 /// What became of a frame.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -216,6 +218,10 @@ impl Lane {
     /// Notes that the replica did not confirm the read verified by frame `number`.
     pub fn note_mismatch(&self, number: u64) {
         let mut state = self.state.lock();
+        if state.mismatched.len() >= MISMATCHED_MAX {
+            // Left by connections that have ended.
+            state.mismatched.remove(0);
+        }
         state.mismatched.push(number);
         self.mismatches.store(state.mismatched.len(), Ordering::Release);
     }
@@ -284,8 +290,6 @@ impl Lane {
         let done = std::mem::take(&mut state.done);
         state.written = 0;
         let waiters = std::mem::take(&mut state.waiters);
-        state.mismatched.clear();
-        self.mismatches.store(0, Ordering::Release);
         drop(state);
         waiters.into_iter().for_each(|(_, waker)| waker.wake());
         let mut rest = buf.get(done..).unwrap_or_default();

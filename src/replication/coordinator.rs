@@ -21,7 +21,7 @@ use crate::base::version::{Actor, ActorTable, Dot, Version};
 use crate::base::wire::{Reader, WireError};
 use crate::peer::ballot::{Declined, PromiseAnswer};
 use crate::peer::entries::Known;
-use crate::peer::frame::{Frame, KeyRef, Kind, Seen, Verify, read_refused};
+use crate::peer::frame::{Doubt, Frame, KeyRef, Kind, Seen, Verify, read_refused};
 use crate::peer::handshake::Hello;
 use crate::peer::lane::{Fate, Lane};
 use crate::peer::link::LaneEvents;
@@ -303,7 +303,8 @@ impl LaneEvents for Arc<Coordinator> {
         match frame.kind {
             Kind::Mismatch => {
                 let mut reader = Reader::new(frame.body);
-                let Ok((number, was_verify)) = reader.u64().and_then(|number| Ok((number, reader.u8()?))) else {
+                let Ok((number, doubt)) = reader.u64().and_then(|number| Ok((number, Doubt::read(&mut reader)?)))
+                else {
                     return own.fail();
                 };
                 let Ok(name) = KeyRef::read(&mut reader) else { return own.fail() };
@@ -311,8 +312,10 @@ impl LaneEvents for Arc<Coordinator> {
                 if known.and_then(|known| self.merge_known(name, known, now_ms)).is_err() {
                     return own.fail();
                 }
-                if was_verify != 0 {
+                if doubt == Doubt::Verify {
                     own.note_mismatch(base + number);
+                }
+                if doubt != Doubt::Delta {
                     self.metrics.count(Count::ReadRepairs, 1);
                 }
                 self.send_state(peer, lane, number, name, now_ms);

@@ -21,11 +21,13 @@ use tokio::net::tcp::WriteHalf;
 use crate::base::clock::{Hlc, SKEW_MS_MAX};
 use crate::base::ids::{NodeId, Slot};
 use crate::base::metrics::{Count, Registry};
-use crate::base::version::Actor;
+use crate::base::version::{Actor, Relation, Version};
 use crate::base::wire::{Reader, WireError, put_u64};
 use crate::peer::ballot::{Declined, DigestRequest, PromiseAnswer, PromiseRequest};
 use crate::peer::entries::Known;
-use crate::peer::frame::{Frame, KeyRef, Kind, Refusal, Seen, Verify, next_frame, put_ack, put_frame, put_refused};
+use crate::peer::frame::{
+    Doubt, Frame, KeyRef, Kind, Refusal, Seen, Verify, next_frame, put_ack, put_frame, put_refused,
+};
 use crate::peer::handshake::{Hello, LinkKind};
 use crate::peer::link::{invalid, read_more};
 use crate::replication::ballot::Holder;
@@ -36,6 +38,7 @@ use crate::store::entry::Entry;
 use crate::store::incoming::Applied;
 use crate::store::mutation::Delta;
 use crate::store::slot::Name;
+use crate::store::state::State;
 use crate::store::{Spot, Store, hash_name, in_database};
 
 /// Most bytes of answers that a peer may leave unread.
@@ -280,7 +283,7 @@ impl Replica {
             }
             let known = Known::of(&table, delta.slot, name, now_ms, &store.actors);
             drop(table);
-            self.contradict(KeyRef { slot: delta.slot, db: delta.db, key: delta.key }, &known, false);
+            self.contradict(KeyRef { slot: delta.slot, db: delta.db, key: delta.key }, &known, Doubt::Delta);
         }
         Ok(())
     }
@@ -293,10 +296,15 @@ impl Replica {
             return Ok(());
         }
         let name = Name { db, key, hash: in_database(db, spot.hash) };
-        if !confirms(table.find(name), &verify.seen, now_ms) {
+        let entry = table.find(name);
+        // The coordinator may have written since it read what it asks about once more.
+        let is_known = |entry: &Entry| entry.version().only_adds_of(self.sender, verify.seen.version.as_ref());
+        let agrees = confirms(entry, &verify.seen, now_ms) || verify.is_repeated && entry.is_some_and(is_known);
+        if !agrees {
             let known = Known::of(&table, slot, name, now_ms, &store.actors);
             drop(table);
-            self.contradict(verify.name, &known, true);
+            let doubt = if is_behind(&known, verify.seen.version.as_ref()) { Doubt::Behind } else { Doubt::Verify };
+            self.contradict(verify.name, &known, doubt);
         }
         Ok(())
     }
@@ -340,13 +348,13 @@ impl Replica {
         }
     }
 
-    fn contradict(&mut self, name: KeyRef<'_>, known: &Known, was_verify: bool) {
+    fn contradict(&mut self, name: KeyRef<'_>, known: &Known, doubt: Doubt) {
         let number = self.received;
         self.unresolved.insert(number);
         let actors = &self.store.actors;
         put_frame(&mut self.out, Kind::Mismatch, |out| {
             put_u64(out, number);
-            out.push(u8::from(was_verify));
+            out.push(doubt as u8);
             name.put(out);
             known.put(out, actors);
         });
@@ -368,6 +376,12 @@ impl Replica {
             put_ack(&mut self.out, up_to);
         }
     }
+}
+
+/// True when what is known of a key here is nothing, or older than `version`.
+fn is_behind(known: &Known, version: Option<&Version>) -> bool {
+    let is_older = |held: &State| version.is_some_and(|version| held.version.relation(version) == Relation::Older);
+    known.clears.is_empty() && known.state.as_ref().is_none_or(is_older)
 }
 
 /// Whether a node that holds this entry of a key, or none, agrees with what another has seen of it.

@@ -10,9 +10,13 @@ use std::rc::Rc;
 use std::task::{Context, Waker};
 use std::time::{Duration, Instant};
 
+use crate::base::clock::Hlc;
+use crate::base::ids::Slot;
 use crate::protocol::Proto;
 use crate::replication::coordinator::{Outcome, Waits};
+use crate::server::ask::{Again, Ask, Pending, Place, Reading, Span, Why};
 use crate::server::forward::{Call, Fate, Manner, Part, ask as flags, parts};
+use crate::server::order::Order;
 use crate::server::own_copy::put_all;
 
 /// What a client reads when a write reached its coordinator and may or may not have reached enough replicas.
@@ -23,46 +27,6 @@ pub const UNKNOWN_OUTCOME: &str =
 const CATCH_UP_MAX: Duration = Duration::from_secs(2);
 const CATCH_UP_LOOK: Duration = Duration::from_millis(5);
 
-/// A stretch of bytes.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
-pub struct Span {
-    /// First byte.
-    pub from: u32,
-    /// Behind the last byte.
-    pub to: u32,
-}
-
-/// What a request was sent with, to be able to run it again.
-#[derive(Clone, Copy, Debug)]
-pub struct Ask {
-    /// Where its bytes are in [`Batch::requests`].
-    pub request: Span,
-    /// Its database.
-    pub db: u8,
-    /// The protocol of its reply.
-    pub proto: Proto,
-}
-
-/// A reply that replicas have to confirm.
-#[derive(Debug)]
-pub struct Pending {
-    /// Where the reply is.
-    pub reply: Place,
-    /// The place in `waits` that it depends on.
-    pub wait: usize,
-    /// For a read: the number of its verify, and how to run it again.
-    pub read: Option<(u64, Ask)>,
-}
-
-/// A reply's place in the batch: stays the same however often it is asked for again.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
-pub struct Place {
-    /// The stretch of `out` that it takes the place of; empty when another node gives it.
-    pub span: Span,
-    /// Tells replies apart that belong to the same empty stretch, in the order of their requests.
-    pub number: u32,
-}
-
 /// Who is asked, and how.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Target {
@@ -70,6 +34,8 @@ pub struct Target {
     pub peer: u16,
     /// How its requests are to be run.
     pub manner: Manner,
+    /// As [`Ask::since`].
+    pub since: Option<Hlc>,
 }
 
 /// Requests that one other node is asked to run, in one frame, in their order.
@@ -91,8 +57,10 @@ struct Hole {
     /// What was seen of its key, in [`Batch::requests`], if the reply is there already, on condition that the other node
     /// has seen the same.
     seen: Option<Span>,
-    /// Whether asking twice does no harm.
-    is_idempotent: bool,
+    /// May be asked for again when nobody knows whether it ran (`commands::repeat`).
+    is_repeatable: bool,
+    /// May change something.
+    writes: bool,
     /// Its client does not want the reply.
     is_silent: bool,
 }
@@ -114,6 +82,10 @@ pub struct Batch {
     patches: Vec<(Place, Span)>,
     patched: Vec<u8>,
     places: u32,
+    /// What may not be overtaken.
+    pub order: Order,
+    /// The slots that were written here, one bit for every 64th.
+    written: u64,
     /// Requests left to other nodes.
     pub forwarded: usize,
     /// The bytes of the largest reply that another node has given.
@@ -128,15 +100,6 @@ pub struct Batch {
     pub unknown_outcomes: u64,
 }
 
-/// What is to be run again.
-#[derive(Clone, Copy, Debug)]
-pub struct Again {
-    /// Where the reply belongs.
-    pub reply: Place,
-    /// The request.
-    pub ask: Ask,
-}
-
 impl Batch {
     /// An empty batch that starts now.
     pub fn new(started: Instant) -> Batch {
@@ -149,6 +112,8 @@ impl Batch {
             patches: Vec::new(),
             patched: Vec::new(),
             places: 0,
+            order: Order::default(),
+            written: 0,
             forwarded: 0,
             largest_answer: 0,
             started,
@@ -160,7 +125,7 @@ impl Batch {
 
     /// Forgets everything but the memory that it was in.
     pub fn clear(&mut self) {
-        let Batch { out, waits, pending, questions, requests, patches, patched, .. } = self;
+        let Batch { out, waits, pending, questions, requests, patches, patched, order, .. } = self;
         out.clear();
         waits.clear();
         pending.clear();
@@ -168,7 +133,8 @@ impl Batch {
         requests.clear();
         patches.clear();
         patched.clear();
-        (self.places, self.forwarded, self.largest_answer) = (0, 0, 0);
+        order.clear();
+        (self.places, self.written, self.forwarded, self.largest_answer) = (0, 0, 0, 0);
         (self.answered, self.forward_failures, self.unknown_outcomes) = ([0; 3], 0, 0);
     }
 
@@ -187,11 +153,31 @@ impl Batch {
         self.waits.is_empty() && self.questions.is_empty()
     }
 
+    /// Notes that a request of the batch has written to a slot here.
+    pub fn note_written(&mut self, slot: Slot) {
+        self.written |= 1 << (slot.index() % 64);
+    }
+
+    /// Whether a request of the batch may have written to a slot here.
+    pub fn may_have_written(&self, slot: Slot) -> bool {
+        self.written & 1 << (slot.index() % 64) != 0
+    }
+
+    /// The bytes of a request that was kept.
+    pub fn kept(&self, span: Span) -> &[u8] {
+        self.requests.get(span.from as usize..span.to as usize).unwrap_or_default()
+    }
+
+    /// True while other nodes have been asked and have not answered.
+    pub fn asks_others(&self) -> bool {
+        !self.questions.is_empty()
+    }
+
     /// Keeps a request's bytes in case it has to be run again.
     pub fn keep(&mut self, request: &[u8], db: u8, proto: Proto) -> Ask {
         let from = self.requests.len() as u32;
         self.requests.extend_from_slice(request);
-        Ask { request: Span { from, to: self.requests.len() as u32 }, db, proto }
+        Ask { request: Span { from, to: self.requests.len() as u32 }, db, proto, since: None }
     }
 
     /// Keeps what was seen of a request's key, which `write` appends.
@@ -210,12 +196,12 @@ impl Batch {
     /// Leaves a hole for a request that nobody has run, so that it will be asked for again.
     pub fn ask_again(&mut self, request: &[u8], db: u8, proto: Proto) {
         let ask = self.keep(request, db, proto);
-        self.leave_hole(None, ask, true);
+        self.leave_hole(None, ask, true, true);
     }
 
     /// Waits for a reply that something on this node will give.
     pub fn wait_for(&mut self, reply: Place, ask: Ask, call: Rc<Call>) {
-        let hole = Hole { reply, ask, seen: None, is_idempotent: false, is_silent: false };
+        let hole = Hole { reply, ask, seen: None, is_repeatable: false, writes: true, is_silent: false };
         self.questions.push(Question { target: None, call: Some(call), holes: vec![hole] });
     }
 
@@ -227,31 +213,35 @@ impl Batch {
     }
 
     /// Leaves a place for a reply that `target` will give. Requests for one target go together; those for one node stay
-    /// in their order.
-    pub fn leave_hole(&mut self, target: Option<Target>, ask: Ask, is_idempotent: bool) {
+    /// in their order. Without a target the request was put off, and will be asked for again.
+    pub fn leave_hole(&mut self, target: Option<Target>, ask: Ask, is_repeatable: bool, writes: bool) {
         let reply = self.place(self.out.len());
-        self.leave(target, Hole { reply, ask, seen: None, is_idempotent, is_silent: false });
+        self.leave(target, Hole { reply, ask, seen: None, is_repeatable, writes, is_silent: false });
     }
 
-    /// Leaves a reply that begins at `from`, to a read that does no harm twice, to be confirmed or replaced by `target`;
-    /// `seen` is what [`Batch::keep_seen`] gave.
+    /// Leaves a reply that begins at `from`, to a read, to be confirmed or replaced by `target`; `seen` is what
+    /// [`Batch::keep_seen`] gave.
     pub fn leave_reply(&mut self, target: Target, ask: Ask, from: usize, seen: Span) {
-        let reply = self.place(from);
-        self.leave(Some(target), Hole { reply, ask, seen: Some(seen), is_idempotent: true, is_silent: false });
+        let (reply, seen) = (self.place(from), Some(seen));
+        self.leave(Some(target), Hole { reply, ask, seen, is_repeatable: true, writes: false, is_silent: false });
     }
 
     fn leave(&mut self, target: Option<Target>, hole: Hole) {
         self.forwarded += 1;
         let peer = |target: Option<Target>| target.map(|target| target.peer);
         let last = self.questions.iter_mut().rev().find(|question| peer(question.target) == peer(target));
+        if target.is_none() || last.as_ref().is_some_and(|question| question.target != target) {
+            self.order.part();
+        }
         match last.filter(|question| question.target == target && question.call.is_none()) {
             Some(question) => question.holes.push(hole),
             None => self.questions.push(Question { target, call: None, holes: vec![hole] }),
         }
     }
 
-    /// Has every question asked that was not asked yet. `ask` is given who to ask and what appends the requests.
-    pub fn ask(&mut self, ask: impl Fn(Target, &mut dyn FnMut(&mut Vec<u8>)) -> Rc<Call>) {
+    /// Has every question asked that was not asked yet. `ask` is given who to ask, whether all of it may be asked again
+    /// elsewhere, and what appends the requests.
+    pub fn ask(&mut self, ask: impl Fn(Target, bool, &mut dyn FnMut(&mut Vec<u8>)) -> Rc<Call>) {
         for question in self.questions.iter_mut().filter(|question| question.call.is_none()) {
             let Some(mut target) = question.target else { continue };
             let holes = &question.holes;
@@ -266,7 +256,8 @@ impl Batch {
                 }
                 holes.iter().for_each(|hole| out.extend_from_slice(kept(hole.ask.request)));
             };
-            question.call = Some(ask(target, &mut write));
+            let is_repeatable = holes.iter().all(|hole| hole.is_repeatable);
+            question.call = Some(ask(target, is_repeatable, &mut write));
         }
     }
 
@@ -316,47 +307,55 @@ impl Batch {
             match question.call.as_ref().map_or(Fate::NotRun, |call| call.poll(cx)) {
                 Fate::Waiting => at += 1,
                 fate => {
-                    let holes = self.questions.remove(at).holes;
-                    self.fill(holes, fate, again);
+                    let Question { holes, call, .. } = self.questions.remove(at);
+                    self.fill(holes, fate, call.map(|call| call.asked_at), again);
                 }
             }
         }
         self.questions.is_empty()
     }
 
-    /// Puts the answer to a question where it belongs.
-    fn fill(&mut self, holes: Vec<Hole>, fate: Fate, again: &mut Vec<Again>) {
-        let mut holes = holes.into_iter();
-        let mut nobody_ran = fate == Fate::NotRun;
-        if let Fate::Replied(answer) = fate {
-            let base = self.patched.len() as u32;
-            for part in parts(&answer) {
-                let Some(hole) = holes.next() else { break };
-                match part {
-                    Part::Reply(span) => {
-                        self.largest_answer = self.largest_answer.max(span.len());
-                        let span = Span { from: base + span.start as u32, to: base + span.end as u32 };
-                        self.patches.extend((!hole.is_silent).then_some((hole.reply, span)));
-                    }
-                    Part::AsSeen if hole.seen.is_some() => {}
-                    Part::AsSeen | Part::NotRun => again.extend(hole.again()),
-                }
-            }
-            match base {
-                0 => self.patched = answer,
-                _ => self.patched.extend_from_slice(&answer),
-            }
-            nobody_ran = false;
-        }
-        for hole in holes {
+    /// Puts the answer to a question that was asked at this time where it belongs.
+    fn fill(&mut self, mut holes: Vec<Hole>, fate: Fate, asked_at: Option<Hlc>, again: &mut Vec<Again>) {
+        let nobody_ran = fate == Fate::NotRun;
+        let filled = if let Fate::Replied(answer) = fate { self.fill_from(&holes, answer, again) } else { 0 };
+        let last_write = holes.iter().rposition(|hole| hole.writes);
+        for (at, mut hole) in holes.drain(..).enumerate().skip(filled) {
             self.forward_failures += u64::from(!nobody_ran);
-            if nobody_ran || hole.is_idempotent {
+            if nobody_ran || hole.is_repeatable {
+                // What reads may see any later state, unless a request behind it may have made that.
+                if !nobody_ran && last_write.is_some_and(|last| at <= last) {
+                    hole.ask.since = hole.ask.since.or(asked_at);
+                }
                 again.extend(hole.again());
             } else if !hole.is_silent {
                 self.unknown_outcomes += 1;
                 self.patch(hole.reply, format!("-{UNKNOWN_OUTCOME}\r\n").as_bytes());
             }
         }
+    }
+
+    /// Puts replies where they belong; gives how many requests have had theirs, or will be asked for again.
+    fn fill_from(&mut self, holes: &[Hole], answer: Vec<u8>, again: &mut Vec<Again>) -> usize {
+        let base = self.patched.len() as u32;
+        let mut filled = 0;
+        for (hole, part) in holes.iter().zip(parts(&answer)) {
+            filled += 1;
+            match part {
+                Part::Reply(span) => {
+                    self.largest_answer = self.largest_answer.max(span.len());
+                    let span = Span { from: base + span.start as u32, to: base + span.end as u32 };
+                    self.patches.extend((!hole.is_silent).then_some((hole.reply, span)));
+                }
+                Part::AsSeen if hole.seen.is_some() => {}
+                Part::AsSeen | Part::NotRun => again.extend(hole.again()),
+            }
+        }
+        match base {
+            0 => self.patched = answer,
+            _ => self.patched.extend_from_slice(&answer),
+        }
+        filled
     }
 
     /// All waits are over: turns what they mean into replies.
@@ -367,10 +366,12 @@ impl Batch {
         let mut all = std::mem::take(&mut self.pending);
         for pending in all.drain(..) {
             match pending.read {
-                Some((number, ask)) => {
+                Some(read) => {
                     let wait = waits.get(pending.wait);
-                    if wait.is_some_and(|wait| wait.was_contradicted(number)) || any_unknown && unknown(pending.wait) {
-                        again.push(Again { reply: pending.reply, ask });
+                    if wait.is_some_and(|wait| wait.was_contradicted(read.number)) {
+                        again.push(Again { reply: pending.reply, ask: read.ask, why: Why::Contradicted(read) });
+                    } else if any_unknown && unknown(pending.wait) {
+                        again.push(Again { reply: pending.reply, ask: read.ask, why: Why::Unconfirmed(read) });
                     }
                 }
                 None if any_unknown && unknown(pending.wait) => {
@@ -417,14 +418,12 @@ impl Batch {
     /// Takes over what a request that was run again waits for, as the reply at `reply`.
     pub fn adopt(&mut self, reply: Place, mut again: Batch) {
         let (base, kept) = (self.waits.len(), self.requests.len() as u32);
-        let moved = |ask: Ask| {
-            let Span { from, to } = ask.request;
-            Ask { request: Span { from: from + kept, to: to + kept }, ..ask }
-        };
+        let moved_span = |Span { from, to }| Span { from: from + kept, to: to + kept };
+        let moved = |ask: Ask| Ask { request: moved_span(ask.request), ..ask };
         self.requests.append(&mut again.requests);
         self.waits.append(&mut again.waits);
         for pending in again.pending {
-            let read = pending.read.map(|(number, ask)| (number, moved(ask)));
+            let read = pending.read.map(|read| Reading { ask: moved(read.ask), key: moved_span(read.key), ..read });
             self.pending.push(Pending { reply, wait: pending.wait + base, read });
         }
         if again.questions.is_empty() {
@@ -438,8 +437,8 @@ impl Batch {
 }
 
 impl Hole {
-    fn again(self) -> Option<Again> {
-        (!self.is_silent).then_some(Again { reply: self.reply, ask: self.ask })
+    fn again(&self) -> Option<Again> {
+        (!self.is_silent).then_some(Again { reply: self.reply, ask: self.ask, why: Why::NotRun })
     }
 }
 
@@ -460,7 +459,7 @@ mod tests {
     /// A batch with a reply of its own between two that another node has to confirm, and the call that asks it.
     fn asked() -> (Batch, Rc<Call>) {
         let (mut batch, call) = (Batch::new(Instant::now()), Call::of_our_own());
-        let target = Target { peer: 1, manner: Manner::default() };
+        let target = Target { peer: 1, manner: Manner::default(), since: None };
         for (request, reply) in [("GET a", "$1\r\na\r\n"), ("PING", "+PONG\r\n"), ("GET b", "$-1\r\n")] {
             let from = batch.out.len();
             batch.out.extend_from_slice(reply.as_bytes());
@@ -470,7 +469,7 @@ mod tests {
                 batch.leave_reply(target, ask, from, seen);
             }
         }
-        batch.ask(|target, write| {
+        batch.ask(|target, _, write| {
             let mut question = Vec::new();
             write(&mut question);
             assert_eq!(target.manner.flags, flags::SEEN);

@@ -6,14 +6,18 @@
 use smallvec::SmallVec;
 
 use crate::base::ids::{Slot, slot_of};
-use crate::base::version::Version;
+use crate::base::version::{Actor, Version};
 use crate::commands::spec::Command;
 use crate::peer::frame::{KeyRef, Seen, Verify};
-use crate::replication::coordinator::{QuorumError, seen_of};
-use crate::server::batch::Pending;
+use crate::replication::coordinator::{QuorumError, View, seen_of};
+use crate::replication::routing::Quorum;
+use crate::server::ask::{Ask, Pending, Place, Reading, Span};
+use crate::server::batch::Batch;
 use crate::server::dispatch::Run;
 use crate::server::window::Request;
-use crate::store::Keyspace;
+use crate::server::worker::Worker;
+use crate::store::slot::Name;
+use crate::store::{Keyspace, hash_name};
 
 impl Run<'_> {
     /// Puts the deltas of a command on their lanes, slot by slot.
@@ -24,6 +28,7 @@ impl Run<'_> {
         }
         let mut depends_on: SmallVec<[usize; 2]> = SmallVec::new();
         for (slot, part) in by_slot(&deltas) {
+            self.batch.note_written(slot);
             let coordinator = &self.worker.shared.coordinator;
             let wait = coordinator.replicate(self.view, slot, part, self.quorum, now_ms, &mut self.batch.waits);
             depends_on.extend(wait.filter(|wait| !depends_on.contains(wait)));
@@ -51,13 +56,16 @@ impl Run<'_> {
                 None => seen_now(keys, key),
             };
             let slot = request.slot().unwrap_or_else(|| slot_of(key));
-            let verify = Verify { name: KeyRef { slot, db: self.session.db, key }, seen };
+            let name = KeyRef { slot, db: self.session.db, key };
+            let verify = Verify { name, seen: seen.clone(), is_repeated: false };
             let (coordinator, draw) = (&self.worker.shared.coordinator, self.worker.draw());
             let asked = coordinator.verify(self.view, &verify, self.quorum, draw, &mut self.batch.waits)?;
             if let Some((wait, number)) = asked {
-                let (db, proto) = (self.session.db, self.session.proto);
-                let ask = *kept.get_or_insert_with(|| self.batch.keep(request.bytes, db, proto));
-                self.batch.pending.push(Pending { reply, wait, read: Some((number, ask)) });
+                let (db, proto, since) = (self.session.db, self.session.proto, self.since);
+                let ask = *kept.get_or_insert_with(|| Ask { since, ..self.batch.keep(request.bytes, db, proto) });
+                let key = span_within(request.bytes, key, ask.request);
+                let read = Reading { number, ask, key, seen };
+                self.batch.pending.push(Pending { reply, wait, read: Some(read) });
             }
         }
         Ok(())
@@ -77,6 +85,52 @@ pub fn seen_by_one(keys: &Keyspace<'_>, key: &[u8], (hits, misses): (u64, u64)) 
 fn seen_now(keys: &Keyspace<'_>, key: &[u8]) -> Seen {
     let (version, is_live) = keys.version_of(key);
     seen_of(version, is_live)
+}
+
+/// Where `part`, which lies in `whole`, is in a copy of `whole` that lies at `copy`.
+fn span_within(whole: &[u8], part: &[u8], copy: Span) -> Span {
+    let offset = (part.as_ptr() as usize).saturating_sub(whole.as_ptr() as usize) as u32;
+    let from = (copy.from + offset).min(copy.to);
+    Span { from, to: (from + part.len() as u32).min(copy.to) }
+}
+
+impl Worker {
+    /// Asks another replica to confirm what was read for `reply`, as it was read then. An error when there is none.
+    pub fn confirm_elsewhere(
+        &self,
+        view: &View,
+        batch: &mut Batch,
+        quorum: Quorum,
+        reply: Place,
+        read: Reading,
+    ) -> Result<(), QuorumError> {
+        // Not by `kept`: the batch's waits are written to meanwhile.
+        let key = batch.requests.get(read.key.from as usize..read.key.to as usize).unwrap_or_default();
+        let name = KeyRef { slot: slot_of(key), db: read.ask.db, key };
+        let verify = Verify { name, seen: read.seen.clone(), is_repeated: true };
+        let coordinator = &self.shared.coordinator;
+        if let Some((wait, number)) = coordinator.verify(view, &verify, quorum, self.draw(), &mut batch.waits)? {
+            batch.pending.push(Pending { reply, wait, read: Some(Reading { number, ..read }) });
+        }
+        Ok(())
+    }
+
+    /// Whether this node has written a key since it was read for `read`, maybe by a request of these batches, the first of
+    /// which holds the read. Then running the read again would show it what was written behind it.
+    pub fn is_read_overtaken<'b>(
+        &self,
+        read: &Reading,
+        batch: &Batch,
+        mut later: impl Iterator<Item = &'b Batch>,
+    ) -> bool {
+        let (store, key, db) = (&self.shared.node.store, batch.kept(read.key), read.ask.db);
+        let slot = slot_of(key);
+        let may_be = batch.may_have_written(slot) || later.any(|batch| batch.may_have_written(slot));
+        let name = Name { db, key, hash: hash_name(db, key) };
+        let latest = || store.table(slot).find(name).map(|entry| entry.version().latest_of(Actor::SELF));
+        let seen = read.seen.version.as_ref().map(|version| version.latest_of(Actor::SELF)).unwrap_or_default();
+        may_be && latest().is_some_and(|latest| latest > seen)
+    }
 }
 
 /// Cuts recorded deltas, each behind its length, into stretches of one slot.

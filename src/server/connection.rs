@@ -21,19 +21,21 @@ use tokio::io::{AsyncRead, ReadBuf};
 use tokio::net::TcpStream;
 
 use crate::base::metrics::{Class, Count};
-use crate::protocol::{ProtocolError, Reply, Scan, Scanner};
+use crate::protocol::{ProtocolError, Reply, Scanner};
 use crate::replication::coordinator::View;
-use crate::server::batch::{Again, Batch};
+use crate::server::ask::Again;
+use crate::server::batch::Batch;
 use crate::server::clients::{Client, ReplyMode, state};
 use crate::server::commands::connection::Session;
 use crate::server::dispatch::{Origin, Run, Step};
 use crate::server::excess::Excess;
+use crate::server::order::Order;
 use crate::server::pubsub::mailbox::Found;
 use crate::server::settings::{Consistency, scan_limits, wall_us};
 use crate::server::timing::end_turn;
 use crate::server::transaction::Transaction;
 use crate::server::wait::{self, Waiting};
-use crate::server::window::{self, Ending, Request};
+use crate::server::window::{self, Ending};
 use crate::server::worker::Worker;
 
 /// Most batches that may be held for replicas before the connection stops reading.
@@ -48,7 +50,7 @@ const FORWARDED_MAX: usize = 256;
 /// in each next batch.
 const FIRST_ANSWER_BYTES: usize = 256 << 10;
 /// How long a request may be asked for again before its client is told.
-const AGAIN_MAX: Duration = Duration::from_secs(2);
+pub(super) const AGAIN_MAX: Duration = Duration::from_secs(2);
 /// What a client reads when that time is over.
 pub const NOBODY_IN_TIME: &str = "CLUSTERDOWN too few replicas of this hash slot answered in time";
 /// How long to wait before asking again.
@@ -67,23 +69,25 @@ pub struct Talk {
 
 /// See the head of the file.
 pub struct Connection {
-    worker: Rc<Worker>,
-    client: Arc<Client>,
+    pub(super) worker: Rc<Worker>,
+    pub(super) client: Arc<Client>,
     stream: TcpStream,
-    talk: Talk,
+    pub(super) talk: Talk,
     scanner: Scanner,
     input: Vec<u8>,
     output: Vec<u8>,
     written: usize,
     excess: Excess,
-    held: VecDeque<Box<Batch>>,
+    pub(super) held: VecDeque<Box<Batch>>,
     /// Replies of the front batch that are to be run again, and when.
-    again: Vec<Again>,
+    pub(super) again: Vec<Again>,
     pause: Option<Pin<Box<tokio::time::Sleep>>>,
     /// A request that waits for its turn to be alone.
     alone: Option<Vec<u8>>,
     waiting: Option<Pin<Box<Waiting>>>,
     is_eof: bool,
+    /// The next request has to wait until batches before it are over (`order`).
+    is_behind: bool,
     /// The bytes of the largest reply that another node has given of late.
     answer_bytes: usize,
 }
@@ -114,6 +118,7 @@ impl Connection {
             alone: None,
             waiting: None,
             is_eof: false,
+            is_behind: false,
             answer_bytes: FIRST_ANSWER_BYTES,
         }
     }
@@ -166,7 +171,8 @@ impl Connection {
     }
 
     fn may_read(&self) -> bool {
-        let blocked = self.alone.is_some() || self.waiting.is_some() || self.talk.session.closing || self.is_eof;
+        let waits = self.alone.is_some() || self.waiting.is_some() || self.is_behind;
+        let blocked = waits || self.talk.session.closing || self.is_eof;
         let unsent_bytes = || self.output.len() + self.held.iter().map(|batch| batch.out.len()).sum::<usize>();
         !blocked && self.held.len() < HELD_MAX && unsent_bytes() < OUTPUT_PAUSE_BYTES && self.forwards_left() > 0
     }
@@ -237,7 +243,7 @@ impl Connection {
             let input = std::mem::take(&mut self.input);
             let before = input.len();
             self.run_input(&input);
-            if self.input.len() < before || self.alone.is_some() {
+            if self.input.len() < before || self.alone.is_some() || self.is_behind {
                 return Ok(true);
             }
         }
@@ -262,8 +268,11 @@ impl Connection {
     /// what comes behind [`OUTPUT_PAUSE_BYTES`] of replies or as many requests as other nodes may be asked.
     fn run_input(&mut self, input: &[u8]) {
         let worker = self.worker.clone();
-        let view = worker.shared.view.load();
+        let view = worker.view();
         let mut batch = worker.batch(Instant::now());
+        if !self.held.is_empty() {
+            batch.order = Order::behind(self.held.iter().map(|batch| &batch.order));
+        }
         let used = self.run_requests(input, &view, &mut batch);
         if let Some(rest) = input.get(used..).filter(|rest| !rest.is_empty()) {
             self.input.extend_from_slice(rest);
@@ -293,6 +302,7 @@ impl Connection {
             // What a request may be depends on whether the one before it was the right AUTH.
             let most = if is_known { window::REQUESTS_MAX } else { 1 };
             let limits = scan_limits(&worker.shared.node.config.settings(), is_known);
+            worker.look_at_pulse(view);
             let rest = input.get(used..).unwrap_or_default();
             let places = (&*worker.shared.node.store, &view.roles);
             let ending = window.fill(&mut self.scanner, rest, &limits, most, places);
@@ -307,7 +317,13 @@ impl Connection {
                     return input.len();
                 }
                 let (mode, from) = (self.client.reply_mode(), run.batch.out.len());
-                if run.request(&request) != Step::Done {
+                let step = run.request(&request);
+                if step == Step::Behind {
+                    self.is_behind = true;
+                    stopped_at = Some(end - request.bytes.len());
+                    break;
+                }
+                if step != Step::Done {
                     self.alone = Some(request.bytes.to_vec());
                     stopped_at = Some(end);
                     break;
@@ -324,7 +340,7 @@ impl Connection {
             if let Some(end) = stopped_at {
                 self.scanner.restart();
                 used += end;
-                if self.alone.is_some() || is_full(batch) {
+                if self.alone.is_some() || self.is_behind || is_full(batch) {
                     return used;
                 }
                 continue;
@@ -361,7 +377,8 @@ impl Connection {
                 continue;
             }
             if !batch.poll(cx, &mut self.again) {
-                if !self.again.is_empty() {
+                // In order: those that are still with other nodes may have to come before them.
+                if !self.again.is_empty() && !batch.asks_others() {
                     self.pause = Some(Box::pin(tokio::time::sleep(AGAIN_PAUSE)));
                     continue;
                 }
@@ -374,36 +391,11 @@ impl Connection {
                 }
                 batch.finish(&mut self.output);
                 self.worker.retire(batch);
+                self.is_behind = false;
                 progress = true;
             }
         }
         progress
-    }
-
-    /// Runs those replies of the front batch again whose time has come.
-    fn run_again(&mut self) {
-        let worker = self.worker.clone();
-        let (view, began) = (worker.shared.view.load(), Instant::now());
-        let Some(mut batch) = self.held.pop_front() else { return };
-        for again in std::mem::take(&mut self.again) {
-            let span = again.ask.request;
-            let request = batch.requests.get(span.from as usize..span.to as usize).unwrap_or_default().to_vec();
-            if batch.started.elapsed() > AGAIN_MAX {
-                batch.patch(again.reply, worker.refusal(&request).as_bytes());
-                continue;
-            }
-            let session = Session { db: again.ask.db, proto: again.ask.proto, ..self.talk.session.clone() };
-            let mut talk = Talk { session, transaction: Transaction::default(), consistency: self.talk.consistency };
-            match run_one(&worker, &view, &self.client, &mut talk, &request) {
-                Some(one) => batch.adopt(again.reply, one),
-                None => {
-                    let call = wait::later(worker.clone(), self.client.clone(), talk, request);
-                    batch.wait_for(again.reply, again.ask, call);
-                }
-            }
-        }
-        worker.count_turn(began.elapsed());
-        self.held.push_front(batch);
     }
 
     /// Runs the request that must be alone, once all before it are answered; true when it made a step.
@@ -447,22 +439,6 @@ fn mute(client: &Client, before: ReplyMode, from: usize, batch: &mut Batch) {
 pub fn poll_read(stream: &mut TcpStream, cx: &mut Context<'_>, buf: &mut [u8]) -> Poll<std::io::Result<usize>> {
     let mut buf = ReadBuf::new(buf);
     Pin::new(stream).poll_read(cx, &mut buf).map_ok(|()| buf.filled().len())
-}
-
-/// Runs one request again, on its own; `None`, with nothing done, when it has to be alone by now.
-fn run_one(worker: &Worker, view: &View, client: &Client, talk: &mut Talk, request: &[u8]) -> Option<Batch> {
-    let mut batch = Batch::new(Instant::now());
-    let limits = scan_limits(&worker.shared.node.config.settings(), true);
-    let mut scanner = Scanner::new();
-    if let Ok(Scan::Request { .. }) = scanner.scan(request, &limits) {
-        let state = (&mut talk.session, &mut talk.transaction);
-        let mut run = Run::new(worker, view, client, state, talk.consistency, &mut batch, Origin::Part);
-        if run.request(&Request::new(scanner.args(request), request)) != Step::Done {
-            return None;
-        }
-    }
-    worker.send_off(view, &mut batch);
-    Some(batch)
 }
 
 /// Notes how long a batch's commands took from their arrival to their replies.

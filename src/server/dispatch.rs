@@ -6,6 +6,7 @@
 //!
 //! Nothing in this file waits.
 
+use crate::base::clock::Hlc;
 use crate::base::ids::Slot;
 use crate::base::metrics::{Class, Count};
 use crate::commands::spec::{Command, CommandLimits, Cx, Handler, NodeCommand, flag, slots_of};
@@ -14,7 +15,8 @@ use crate::commands::{CommandError, subcommands};
 use crate::protocol::{Args, Proto, Reply};
 use crate::replication::coordinator::View;
 use crate::replication::routing::{Group, Quorum};
-use crate::server::batch::{Batch, Pending, Target, UNKNOWN_OUTCOME};
+use crate::server::ask::{Ask, Pending};
+use crate::server::batch::{Batch, Target, UNKNOWN_OUTCOME};
 use crate::server::clients::{Client, state};
 use crate::server::commands;
 use crate::server::commands::connection::Session;
@@ -37,6 +39,8 @@ pub enum Step {
     Done,
     /// It must be alone and may wait: nothing was done.
     Wait,
+    /// A request before it on one of its slots may have to run first (`order`): nothing was done.
+    Behind,
     /// Clients are paused until this time, in milliseconds since 1970: nothing was done.
     Paused,
 }
@@ -95,6 +99,8 @@ pub struct Run<'r> {
     pub peer_seen: Option<PeerSeen>,
     /// Set when that is what there is to see, and the request was not run therefore.
     pub is_as_seen: bool,
+    /// Set when a request may have run before: then it runs only if its keys have not been written since.
+    pub since: Option<Hlc>,
 }
 
 impl<'r> Run<'r> {
@@ -112,7 +118,7 @@ impl<'r> Run<'r> {
         let (quorum, limits) = (quorum_of(&settings, wish, view), command_limits(&settings));
         let now_us = wall_us();
         let is_monitored = origin == Origin::Client && worker.shared.node.monitors.is_watched();
-        let (not_run, peer_seen, is_as_seen) = (false, None, false);
+        let (not_run, peer_seen, is_as_seen, since) = (false, None, false, None);
         Run {
             worker,
             view,
@@ -129,6 +135,7 @@ impl<'r> Run<'r> {
             not_run,
             peer_seen,
             is_as_seen,
+            since,
         }
     }
 
@@ -314,20 +321,23 @@ impl<'r> Run<'r> {
             if is_spread && slots.iter().any(|other| coordinator(*other) != group.coordinator) {
                 return Step::Wait;
             }
+            if self.batch.order.blocks(slots, command.has(flag::WRITE)) {
+                return Step::Behind;
+            }
             if group.coordinator != Some(self.view.me) {
-                self.send_on((group, slot), (command, run), request);
+                self.send_on((group, slots), (command, run), request);
                 return Step::Done;
             }
             if let Err(error) = self.view.check(group, self.quorum, command.has(flag::WRITE)) {
                 tracing::debug!(%error, %slot, "put off");
-                self.put_off(request.bytes);
+                self.put_off(command, request, slots);
                 return Step::Done;
             }
             self.peer_seen = self.peer_seen.take().filter(|seen| self.believes(seen, group, command));
             if self.may_lack()
                 && !self.is_ready(command.key_positions(request.args).filter_map(|at| request.args.get(at)))
             {
-                self.put_off(request.bytes);
+                self.put_off(command, request, slots);
                 return Step::Done;
             }
         }
@@ -352,7 +362,6 @@ impl<'r> Run<'r> {
         effects.notify_misses = effects.notify && tells_of_misses(command);
         let from = self.batch.out.len();
         let before = effects.lookups();
-        let result;
         let mut verified = Ok(());
         {
             let mut keys = match request.spot {
@@ -363,52 +372,57 @@ impl<'r> Run<'r> {
             if self.quorum.strict && self.origin != Origin::PeerForShare && !self.may_run_strictly(&mut keys, names()) {
                 drop(keys);
                 drop(effects);
-                self.put_off(request.bytes);
+                self.put_off(command, request, slots);
                 return;
+            }
+            if let Some(text) = self.is_overtaken(command, request, &keys) {
+                drop(keys);
+                drop(effects);
+                return self.fail(text);
             }
             self.is_as_seen = self.agrees_with_peer(&mut keys, request.key());
             let out = Reply::new(&mut self.batch.out, self.session.proto);
-            result = match self.is_as_seen {
-                true => Ok(()),
-                false => run(&mut Cx { args: request.args, keys: &mut keys, out, limits: self.limits }),
-            };
+            if !self.is_as_seen
+                && let Err(error) = run(&mut Cx { args: request.args, keys: &mut keys, out, limits: self.limits })
+            {
+                self.batch.out.truncate(from);
+                worker.metrics.failed(index);
+                self.fail(&error.to_string());
+            }
             if !self.view.is_solo {
-                let must_verify = self.must_verify(command, &keys);
+                let must_verify = self.must_verify(&keys);
                 self.replicate(&mut keys, from, now_ms);
-                if result.is_ok() && must_verify && !self.is_as_seen {
+                if must_verify && !self.is_as_seen {
                     verified = self.verify(command, request, &keys, before, from);
                 }
             }
         }
         self.count_effects(&mut effects);
         drop(effects);
-        if let Err(error) = result {
-            self.batch.out.truncate(from);
-            worker.metrics.failed(index);
-            self.fail(&error.to_string());
-        } else if verified.is_err() {
+        if verified.is_err() {
             self.batch.forget_from(from);
-            self.put_off(request.bytes);
+            self.put_off(command, request, slots);
         }
     }
 
     /// Leaves a request that was not run, or only read, for a moment later, when the replicas may be there again.
-    fn put_off(&mut self, bytes: &[u8]) {
+    fn put_off(&mut self, command: &Command, request: &Request<'_>, slots: &[Slot]) {
         if self.origin.is_here() {
-            self.leave_hole(None, true, bytes);
+            self.leave_hole(None, command, request, slots);
         } else {
             self.not_run = true;
         }
     }
 
     /// Leaves a place for a reply that `target` will give, or, if there is none, that is to be asked for again.
-    fn leave_hole(&mut self, target: Option<Target>, is_repeatable: bool, bytes: &[u8]) {
-        let ask = self.batch.keep(bytes, self.session.db, self.session.proto);
-        self.batch.leave_hole(target, ask, is_repeatable);
+    fn leave_hole(&mut self, target: Option<Target>, command: &Command, request: &Request<'_>, slots: &[Slot]) {
+        let ask = Ask { since: self.since, ..self.batch.keep(request.bytes, self.session.db, self.session.proto) };
+        let (is_repeatable, writes) = (self.may_repeat(command, request.args), command.has(flag::WRITE));
+        self.batch.leave_hole(target, ask, is_repeatable, writes);
+        self.batch.order.leave_open(slots, writes);
     }
 
-    /// Whether a request whose fate is unknown may be asked again. A strict write may not: run twice, with somebody else's
-    /// write in between, it would bring back what was overwritten.
+    /// Whether a request whose fate is unknown may be asked again. A strict write may not.
     fn may_repeat(&self, command: &Command, args: Args<'_>) -> bool {
         command.has(flag::READONLY) || !self.quorum.strict && command.is_repeatable(args)
     }
@@ -416,7 +430,7 @@ impl<'r> Run<'r> {
     /// Asks the coordinator of a slot, or tells a smart client where it is.
     fn send_on(
         &mut self,
-        (group, slot): (&Group, Slot),
+        (group, slots): (&Group, &[Slot]),
         (command, run): (&'static Command, KeysFunction),
         request: &Request<'_>,
     ) {
@@ -429,23 +443,19 @@ impl<'r> Run<'r> {
         let peer = at.and_then(|at| self.view.peers.get(usize::from(at))).and_then(Option::as_ref);
         if self.session.cluster_face {
             let addr = peer.and_then(|peer| self.worker.cluster_addr(&peer.id));
-            match addr {
-                Some(addr) => self.fail(&format!("MOVED {slot} {addr}")),
-                None => self.fail("CLUSTERDOWN Hash slot not served"),
+            match (addr, slots) {
+                (Some(addr), [slot, ..]) => self.fail(&format!("MOVED {slot} {addr}")),
+                _ => self.fail("CLUSTERDOWN Hash slot not served"),
             }
             return;
         }
         let proto = if self.session.proto == Proto::Resp3 { ask::RESP3 } else { 0 };
-        let is_repeatable = self.may_repeat(command, request.args);
-        let manner = Manner {
-            flags: proto | if is_repeatable { ask::REPEATABLE } else { 0 },
-            db: self.session.db,
-            wish: self.wish,
-        };
-        let target = at.filter(|_| peer.is_some()).map(|peer| Target { peer, manner });
+        let (manner, since) = (Manner { flags: proto, db: self.session.db, wish: self.wish }, self.since);
+        let target = at.filter(|_| peer.is_some()).map(|peer| Target { peer, manner, since });
         self.worker.metrics.count(Count::Forwarded, 1);
-        if !target.is_some_and(|target| self.read_own_copy((target, group), (command, run), request)) {
-            self.leave_hole(target, is_repeatable, request.bytes);
+        match target.is_some_and(|target| self.read_own_copy((target, group), (command, run), request)) {
+            true => self.batch.order.leave_open(slots, false),
+            false => self.leave_hole(target, command, request, slots),
         }
     }
 

@@ -153,7 +153,7 @@ impl Job {
 
     fn together(&mut self, requests: &[&[u8]], watched: &[Watched], batch: &mut Batch) -> Option<bool> {
         let worker = self.worker.clone();
-        let view = worker.shared.view.load();
+        let view = worker.view();
         let state = (&mut self.talk.session, &mut Transaction::default());
         let mut run = Run::new(&worker, &view, &self.client, state, self.talk.consistency, batch, Origin::Part);
         let began = Instant::now();
@@ -291,17 +291,17 @@ impl Run<'_> {
         let out = Reply::new(&mut self.batch.out, self.session.proto);
         let result = run(&mut Cx { args, keys, out, limits: self.limits });
         self.count_run(index, command, args, Some(began));
-        let must_verify = self.must_verify(command, keys);
+        let must_verify = self.must_verify(keys);
         if !self.view.is_solo {
             self.replicate(keys, from, now_ms);
         }
-        let verified = match result.is_ok() && must_verify {
-            true => self.verify(command, &whole, keys, before, from).map_err(|error| error.to_string()),
-            false => result.map_err(|error| error.to_string()),
-        };
-        if let Err(text) = verified {
+        if let Err(error) = result {
             self.batch.out.truncate(from);
-            self.fail(&text);
+            self.fail(&error.to_string());
+        }
+        if must_verify && let Err(error) = self.verify(command, &whole, keys, before, from) {
+            self.batch.forget_from(from);
+            self.fail(&error.to_string());
         }
         true
     }
@@ -335,6 +335,7 @@ impl Run<'_> {
             not_run: false,
             peer_seen: None,
             is_as_seen: false,
+            since: None,
         };
         if run.request(&Request::new(scanner.args(request), request)) != Step::Done {
             run.fail("ERR this command is not allowed inside a transaction over several nodes");

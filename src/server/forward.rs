@@ -1,16 +1,18 @@
 //! Asking another node: requests whose key is coordinated over there, and parts of requests about the whole cluster.
 //!
-//! One link a worker and peer. A question is a frame: `[length u32][flags u8][db u8][consistency 3 bytes][sent u64]
+//! One link a worker and peer. A question is a frame: `[length u32][flags u8][db u8][consistency 3 bytes][sent u64][stamp u64]
 //! [requests in RESP]`: all requests of a client's batch for that peer; with [`ask::SEEN`], what was seen of their keys
 //! stands before them (`own_copy`). An answer is a frame too, in the order of the questions: `[length u32]`
 //! and for each request `[length u32][reply in RESP]`, the length [`NOT_RUN`] for one that was not run, and [`AS_SEEN`] for
 //! one whose asker has seen what there is to see. `sent` is the
 //! asker's monotonic clock: the other side refuses what lay about for longer than [`STALE_MS_MAX`], so that it cannot run
-//! what its asker has given up on meanwhile.
+//! what its asker has given up on meanwhile. `stamp` is the asker's hybrid logical clock: what the other side writes for the
+//! question is later.
 //!
 //! A question that was not run may be asked again. One whose link broke after it was sent has an unknown fate, and so has
 //! one that was given up: a peer that is stalled is not waited for if asking elsewhere does no harm, and nothing is
-//! waited for beyond its deadline. Answers to questions that were given up are dropped.
+//! waited for beyond its deadline. Answers to questions that were given up are dropped. What may have run is asked again
+//! only with [`ask::SINCE`], which keeps it from being done twice (`commands::repeat`).
 
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
@@ -24,6 +26,7 @@ use tokio::net::TcpStream;
 use tokio::net::tcp::WriteHalf;
 use tokio::sync::Notify;
 
+use crate::base::clock::Hlc;
 use crate::base::wire::{put_u32, put_u64};
 use crate::peer::handshake::{Hello, LinkKind};
 use crate::peer::link::{connect, read_more};
@@ -62,8 +65,8 @@ pub mod ask {
     pub const HELD: u8 = 16;
     /// With TOGETHER: watched keys stand before the requests, and the answer begins with 1, or is 0 when one has changed.
     pub const WATCHED: u8 = 32;
-    /// Running it twice does no harm.
-    pub const REPEATABLE: u8 = 64;
+    /// It may have run before: it is to run only if its keys have not been written since its stamp.
+    pub const SINCE: u8 = 64;
     /// What the asker has seen of the requests' keys stands before them.
     pub const SEEN: u8 = 128;
 }
@@ -143,32 +146,54 @@ pub enum Fate {
     Unknown,
 }
 
+/// How a question is asked.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct About {
+    /// How it is to be run.
+    pub manner: Manner,
+    /// The asker's clock; with [`ask::SINCE`] as it was when it was first asked.
+    pub stamp: Hlc,
+    /// Whether all of it may be asked again while it may still run.
+    pub is_repeatable: bool,
+}
+
 /// A question on its way.
 #[derive(Debug)]
 pub struct Call {
     fate: RefCell<Fate>,
     waker: RefCell<Option<Waker>>,
+    /// The stamp that it was first asked with.
+    pub asked_at: Hlc,
     sent_at: Instant,
-    flags: u8,
+    is_repeatable: bool,
+    is_patient: bool,
     is_settled: Cell<bool>,
 }
 
 impl Call {
-    fn new(flags: u8, sent_at: Instant) -> Call {
-        let (fate, waker) = (RefCell::new(Fate::Waiting), RefCell::default());
-        Call { fate, waker, sent_at, flags, is_settled: Cell::new(false) }
+    fn new(about: About, sent_at: Instant) -> Call {
+        let About { manner, stamp: asked_at, is_repeatable } = about;
+        Call {
+            fate: RefCell::new(Fate::Waiting),
+            waker: RefCell::default(),
+            asked_at,
+            sent_at,
+            is_repeatable,
+            is_patient: manner.flags & (ask::LOCAL | ask::TOGETHER) != 0,
+            is_settled: Cell::new(false),
+        }
     }
 
     /// A question that nobody could be asked.
     pub fn not_run() -> Rc<Call> {
-        let call = Call::new(0, Instant::now());
+        let call = Call::new(About::default(), Instant::now());
         call.fate.replace(Fate::NotRun);
         Rc::new(call)
     }
 
     /// A question that something on this node will answer with [`Call::settle`].
     pub fn of_our_own() -> Rc<Call> {
-        Rc::new(Call::new(0, Instant::now()))
+        Rc::new(Call::new(About::default(), Instant::now()))
     }
 
     /// Takes the answer, to be cut into [`parts`]; `cx` is woken when there is one.
@@ -209,11 +234,10 @@ impl Call {
 
     /// Whether to wait no longer.
     fn is_overdue(&self, is_stalled: bool) -> bool {
-        let is_patient = self.flags & (ask::LOCAL | ask::TOGETHER) != 0;
         let limit_ms = match is_stalled {
-            true if self.flags & ask::REPEATABLE != 0 => GIVEN_UP_MS,
+            true if self.is_repeatable => GIVEN_UP_MS,
             true => STALLED_MS_MAX,
-            false if is_patient => PATIENCE_MS_MAX,
+            false if self.is_patient => PATIENCE_MS_MAX,
             false => ANSWER_MS_MAX,
         };
         self.sent_at.elapsed() > Duration::from_millis(limit_ms)
@@ -244,20 +268,21 @@ impl ForwardLink {
     }
 
     /// Asks what `write` appends, in RESP; the question leaves when the worker has run everybody who can run.
-    pub fn ask(&self, manner: Manner, mut write: impl FnMut(&mut Vec<u8>)) -> Rc<Call> {
+    pub fn ask(&self, about: About, mut write: impl FnMut(&mut Vec<u8>)) -> Rc<Call> {
         let mut out = self.out.borrow_mut();
         if !self.is_open.get() || out.len() > QUESTION_BYTES_MAX {
             return Call::not_run();
         }
         let at = out.len();
         put_u32(&mut out, 0);
-        out.extend_from_slice(&[manner.flags, manner.db]);
-        manner.wish.put(&mut out);
+        out.extend_from_slice(&[about.manner.flags, about.manner.db]);
+        about.manner.wish.put(&mut out);
         let now = Instant::now();
         put_u64(&mut out, now.duration_since(self.epoch).as_millis() as u64);
+        put_u64(&mut out, about.stamp.0);
         write(&mut out);
         set_length(&mut out, at);
-        let call = Rc::new(Call::new(manner.flags, now));
+        let call = Rc::new(Call::new(about, now));
         self.waiting.borrow_mut().push_back(call.clone());
         self.writer.notify_one();
         call

@@ -13,13 +13,18 @@ use std::time::Instant;
 
 use tokio::net::TcpStream;
 
+use crate::base::clock::Hlc;
 use crate::base::ids::NodeId;
 use crate::base::version::{Actor, ActorTableFull};
 use crate::base::wire::{Reader, WireError, put_u32};
+use crate::commands::spec::{flag, slots_of};
 use crate::peer::handshake::Hello;
 use crate::peer::link::invalid;
 use crate::protocol::{Limits, Scanner};
-use crate::server::batch::{Again, Batch};
+use crate::replication::coordinator::View;
+use crate::replication::routing::Quorum;
+use crate::server::ask::{Again, Why};
+use crate::server::batch::Batch;
 use crate::server::clients::Client;
 use crate::server::commands::connection::Session;
 use crate::server::connection::poll_read;
@@ -50,6 +55,12 @@ pub struct Forwarded {
     input: Vec<u8>,
     output: Vec<u8>,
     held: VecDeque<Held>,
+    ages: Ages,
+}
+
+/// How old questions are.
+struct Ages {
+    epoch: Instant,
     /// The smallest difference seen between our clock and the asker's, in milliseconds.
     offset_ms: i64,
 }
@@ -59,6 +70,9 @@ struct Held {
     batch: Box<Batch>,
     /// What came of each request; replies are stretches of the batch.
     replies: Vec<Part>,
+    quorum: Quorum,
+    /// Reads whose replicas took too long have been confirmed by others, or are about to be.
+    is_confirmed_anew: bool,
 }
 
 struct Question<'a> {
@@ -66,6 +80,7 @@ struct Question<'a> {
     sent_ms: u64,
     /// What was seen of the requests' keys; empty for nothing.
     seen: &'a [u8],
+    stamp: Hlc,
     requests: &'a [u8],
 }
 
@@ -80,7 +95,8 @@ impl Forwarded {
     ) -> Result<Forwarded, ActorTableFull> {
         let (peer, actor) = (hello.node, worker.shared.node.store.actors.intern(hello.actor())?);
         let (input, output, held) = (Vec::new(), Vec::new(), VecDeque::new());
-        Ok(Forwarded { worker, client, stream, peer, actor, input, output, held, offset_ms: i64::MAX })
+        let ages = Ages { epoch: worker.shared.epoch, offset_ms: i64::MAX };
+        Ok(Forwarded { worker, client, stream, peer, actor, input, output, held, ages })
     }
 
     /// Serves the peer until the link ends.
@@ -148,20 +164,14 @@ impl Forwarded {
         Ok(true)
     }
 
-    /// Whether a question that was sent at this time by the asker's clock has waited for too long.
-    fn is_late(&mut self, sent_ms: i64) -> bool {
-        let difference_ms = self.worker.shared.epoch.elapsed().as_millis() as i64 - sent_ms;
-        self.offset_ms = self.offset_ms.min(difference_ms);
-        difference_ms - self.offset_ms > STALE_MS_MAX as i64
-    }
-
     fn take(&mut self, question: &Question<'_>, began: Instant) {
         let Manner { flags, db, wish } = question.manner;
-        let is_late = self.is_late(question.sent_ms as i64) && flags & ask::LOCAL == 0;
+        let ages = &mut self.ages;
+        let mut is_late = || flags & ask::LOCAL == 0 && ages.is_late(question.sent_ms as i64);
         let mut batch = self.worker.batch(began);
         let mut replies = Vec::new();
         let worker = self.worker.clone();
-        let view = worker.shared.view.load();
+        let view = worker.view();
         let mut session = Session::new(false, "");
         session.db = db;
         session.proto = question.manner.proto();
@@ -170,17 +180,21 @@ impl Forwarded {
             (true, false) => Origin::PeerForShare,
             (false, _) => Origin::Peer,
         };
+        // Refused only if the asker's clock is far ahead, and then so is all that it writes.
+        let _ = worker.shared.node.store.clock.observe(question.stamp, worker.shared.node.store.clock.now_ms());
         let state = (&mut session, &mut Transaction::default());
         let mut run = Run::new(&worker, &view, &self.client, state, wish, &mut batch, origin);
+        run.since = (flags & ask::SINCE != 0).then_some(question.stamp);
         if flags & (ask::WATCHED | ask::TOGETHER | ask::HELD) != 0 {
-            let ran = !is_late && run_as_one(&mut run, question);
+            let ran = !is_late() && run_as_one(&mut run, question);
             replies.push(if ran { Part::Reply(0..run.batch.out.len()) } else { Part::NotRun });
         } else {
             let seen = SeenList::new(question.seen, position(&view, Some(self.peer)), self.actor);
             run_each(&mut run, question.requests, is_late, seen, &mut replies);
         }
+        let quorum = run.quorum;
         worker.send_off(&view, &mut batch);
-        self.held.push_back(Held { batch, replies });
+        self.held.push_back(Held { batch, replies, quorum, is_confirmed_anew: false });
     }
 
     fn poll_held(&mut self, cx: &mut Context<'_>) -> bool {
@@ -190,13 +204,12 @@ impl Forwarded {
             if !held.batch.poll(cx, &mut again) && again.is_empty() {
                 break;
             }
-            // Contradicted reads: the asker asks again, the repair is under way.
-            for Again { reply, .. } in again.drain(..) {
-                let is_it =
-                    |part: &&mut Part| matches!(part, Part::Reply(at) if at.contains(&(reply.span.from as usize)));
-                if let Some(part) = held.replies.iter_mut().find(is_it) {
-                    *part = Part::NotRun;
-                }
+            let view = self.worker.shared.view.load();
+            again.drain(..).for_each(|one| held.confirm_or_give_up(one, &self.worker, &view));
+            held.is_confirmed_anew = true;
+            if !held.batch.is_settled() {
+                self.worker.send_off(&view, &mut held.batch);
+                continue;
             }
             let Some(mut held) = self.held.pop_front() else { break };
             held.answer(&mut self.output);
@@ -207,7 +220,36 @@ impl Forwarded {
     }
 }
 
+impl Ages {
+    /// Whether a question that was sent at this time by the asker's clock has waited for too long.
+    fn is_late(&mut self, sent_ms: i64) -> bool {
+        let difference_ms = self.epoch.elapsed().as_millis() as i64 - sent_ms;
+        self.offset_ms = self.offset_ms.min(difference_ms);
+        difference_ms - self.offset_ms > STALE_MS_MAX as i64
+    }
+}
+
 impl Held {
+    /// Has a read confirmed by somebody else, once. A contradicted one the asker asks for again: the repair is under way.
+    fn confirm_or_give_up(&mut self, again: Again, worker: &Worker, view: &View) {
+        let Again { reply, ask, why } = again;
+        let is_settled = match why {
+            Why::Unconfirmed(read) if !self.is_confirmed_anew => {
+                worker.confirm_elsewhere(view, &mut self.batch, self.quorum, reply, read).is_ok()
+            }
+            Why::Contradicted(read) if worker.is_read_overtaken(&read, &self.batch, std::iter::empty()) => {
+                let refusal = worker.refusal(self.batch.kept(ask.request));
+                self.batch.patch(reply, refusal.as_bytes());
+                true
+            }
+            _ => false,
+        };
+        let is_it = |part: &&mut Part| matches!(part, Part::Reply(at) if at.contains(&(reply.span.from as usize)));
+        if !is_settled && let Some(part) = self.replies.iter_mut().find(is_it) {
+            *part = Part::NotRun;
+        }
+    }
+
     fn answer(&mut self, to: &mut Vec<u8>) {
         self.batch.sort_patches();
         let at = to.len();
@@ -228,8 +270,15 @@ impl Held {
     }
 }
 
-/// Runs requests one after the other, and notes where their replies are.
-fn run_each(run: &mut Run<'_>, requests: &[u8], is_late: bool, mut seen: SeenList<'_>, replies: &mut Vec<Part>) {
+/// Runs requests one after the other, and notes where their replies are. One that is not run keeps those behind it from
+/// overtaking it.
+fn run_each(
+    run: &mut Run<'_>,
+    requests: &[u8],
+    mut is_late: impl FnMut() -> bool,
+    mut seen: SeenList<'_>,
+    replies: &mut Vec<Part>,
+) {
     let worker = run.worker;
     let mut window = worker.window.borrow_mut();
     let (mut scanner, mut rest) = (Scanner::new(), requests);
@@ -237,11 +286,18 @@ fn run_each(run: &mut Run<'_>, requests: &[u8], is_late: bool, mut seen: SeenLis
     while !rest.is_empty() {
         let places = (&*worker.shared.node.store, &run.view.roles);
         let ending = window.fill(&mut scanner, rest, &limits, REQUESTS_MAX, places);
+        // Asked anew for each window: the process may have been stopped in the middle.
+        let is_late = is_late();
+        worker.look_at_pulse(run.view);
         for (request, _) in window.requests(&scanner, rest) {
             let from = run.batch.out.len();
             (run.not_run, run.is_as_seen) = (is_late, false);
             run.peer_seen = seen.next(&worker.shared.node.store.actors);
             let ran = !is_late && run.request(&request) == Step::Done && !run.not_run;
+            if !ran && let Some((_, command)) = request.row {
+                run.batch.order.part();
+                run.batch.order.leave_open(&slots_of(command, request.args), command.has(flag::WRITE));
+            }
             replies.push(match ran {
                 true if run.is_as_seen => Part::AsSeen,
                 true => Part::Reply(from..run.batch.out.len()),
@@ -286,8 +342,8 @@ fn next_question(input: &[u8]) -> std::io::Result<Option<(Question<'_>, usize)>>
 
 fn read_question<'a>(reader: &mut Reader<'a>) -> Result<Question<'a>, WireError> {
     let (flags, db, wish) = (reader.u8()?, reader.u8()?, Consistency::read(reader)?);
-    let sent_ms = reader.u64()?;
+    let (sent_ms, stamp) = (reader.u64()?, Hlc(reader.u64()?));
     let seen_bytes = if flags & ask::SEEN != 0 { reader.u32()? as usize } else { 0 };
     let seen = reader.take(seen_bytes)?;
-    Ok(Question { manner: Manner { flags, db, wish }, sent_ms, seen, requests: reader.rest() })
+    Ok(Question { manner: Manner { flags, db, wish }, sent_ms, stamp, seen, requests: reader.rest() })
 }

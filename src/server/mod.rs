@@ -3,6 +3,8 @@
 pub mod acknowledged;
 pub mod across;
 pub mod admin;
+pub mod again;
+pub mod ask;
 pub mod batch;
 pub mod clients;
 pub mod confirm;
@@ -19,6 +21,7 @@ pub mod gather;
 pub mod held;
 pub mod meta;
 pub mod monitor;
+pub mod order;
 pub mod own_copy;
 pub mod pause;
 pub mod process;

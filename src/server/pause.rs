@@ -25,9 +25,9 @@ impl Job {
         loop {
             self.wait_for_pause(request).await;
             let mut batch = Batch::new(Instant::now());
-            match self.dispatch(request, Origin::Client, &mut batch) {
+            match self.dispatch(request, Origin::Client, None, &mut batch) {
                 Step::Paused => {}
-                Step::Wait => return None,
+                Step::Wait | Step::Behind => return None,
                 Step::Done => {
                     self.settle(&mut batch).await;
                     let mut reply = Vec::new();

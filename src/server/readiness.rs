@@ -2,9 +2,14 @@
 //! mode (`replication::settle`, `replication::ballot`).
 
 use crate::base::ids::slot_of;
-use crate::commands::spec::{Command, flag};
+use crate::commands::repeat::{Repeat, repeat_of};
+use crate::commands::spec::Command;
+use crate::server::batch::UNKNOWN_OUTCOME;
+use crate::server::connection::NOBODY_IN_TIME;
 use crate::server::dispatch::Run;
+use crate::server::window::Request;
 use crate::store::Keyspace;
+use crate::store::keyspace::view;
 
 impl Run<'_> {
     /// Whether this node has to ask [`Run::is_ready`] before it runs a command. A cheap look.
@@ -36,11 +41,29 @@ impl Run<'_> {
                 .is_none_or(|max| locked.stamp_until(max))
     }
 
-    /// Whether other replicas have to confirm what a command has read: after a strict one that might have written and did
-    /// not, too, for its reply says what it found. Ask before its writes are replicated.
+    /// What to answer instead of running a request that may have run before, when its keys were written later than it was
+    /// first sent: running it now would undo that, or tell of it (`commands::repeat`).
+    pub fn is_overtaken(&self, command: &Command, request: &Request<'_>, keys: &Keyspace<'_>) -> Option<&'static str> {
+        let since = self.since?;
+        let is_later = |key: &[u8]| keys.version_of(key).0.dot.hlc > since;
+        let holds = |key: &[u8], value: &[u8]| {
+            keys.peek(key).and_then(view).and_then(|held| held.text()).is_some_and(|held| *held == *value)
+        };
+        let mut names = command.key_positions(request.args).filter_map(|at| request.args.get(at));
+        match repeat_of(command, request.args) {
+            Repeat::Writes(pairs) => {
+                let is_held = |key: &[u8]| pairs.iter().any(|(name, value)| *name == key && holds(key, value));
+                names.any(|key| is_later(key) && !is_held(key)).then_some(UNKNOWN_OUTCOME)
+            }
+            Repeat::Reads => names.any(is_later).then_some(NOBODY_IN_TIME),
+            Repeat::Never => Some(UNKNOWN_OUTCOME),
+        }
+    }
+
+    /// Whether other replicas have to confirm what a command has read: if it has written nothing, for then its reply, be it
+    /// an error, says what it found. Ask before its writes are replicated.
     #[inline]
-    pub fn must_verify(&self, command: &Command, keys: &Keyspace<'_>) -> bool {
-        let has_read = command.has(flag::READONLY) || self.quorum.strict && keys.effects().deltas.is_empty();
-        !self.view.is_solo && has_read && self.quorum.read > 1
+    pub fn must_verify(&self, keys: &Keyspace<'_>) -> bool {
+        !self.view.is_solo && keys.effects().deltas.is_empty() && self.quorum.read > 1
     }
 }

@@ -9,13 +9,15 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use crate::base::clock::Hlc;
 use crate::commands::spec::{Command, Handler, NodeCommand};
 use crate::commands::{CommandError, subcommands, table};
 use crate::peer::registry::Peer;
 use crate::protocol::client::{ReplyDecoder, ReplyLimits, Value};
 use crate::protocol::{Args, Limits, Proto, Reply, Scan, Scanner, parse_i64};
 use crate::replication::coordinator::View;
-use crate::server::batch::Batch;
+use crate::server::ask::Why;
+use crate::server::batch::{Batch, UNKNOWN_OUTCOME};
 use crate::server::clients::Client;
 use crate::server::connection::{AGAIN_PAUSE, Talk};
 use crate::server::dispatch::{Origin, Run, Step};
@@ -136,7 +138,7 @@ impl Job {
     /// A command on keys: in parts, across coordinators, or, when the keys have one coordinator by now, as any other.
     async fn on_keys(&mut self, command: &Command, request: &[u8], out: &mut Vec<u8>) -> Result<(), CommandError> {
         let mut batch = Batch::new(Instant::now());
-        if self.dispatch(request, Origin::Part, &mut batch) == Step::Done {
+        if self.dispatch(request, Origin::Part, None, &mut batch) == Step::Done {
             self.settle(&mut batch).await;
             batch.finish(out);
             return Ok(());
@@ -152,18 +154,20 @@ impl Job {
 
     /// Runs a part of a request, or leaves it to be run when [`Job::settle`] asks again.
     pub(super) fn dispatch_part(&mut self, request: &[u8], batch: &mut Batch) {
-        if self.dispatch(request, Origin::Part, batch) != Step::Done {
+        if self.dispatch(request, Origin::Part, None, batch) != Step::Done {
             let session = &self.talk.session;
             batch.ask_again(request, session.db, session.proto);
         }
     }
 
-    pub(super) fn dispatch(&mut self, request: &[u8], origin: Origin, batch: &mut Batch) -> Step {
+    /// Deals with a request; `since` as in [`Run::since`].
+    pub(super) fn dispatch(&mut self, request: &[u8], origin: Origin, since: Option<Hlc>, batch: &mut Batch) -> Step {
         let worker = self.worker.clone();
-        let view = worker.shared.view.load();
+        let view = worker.view();
         let Ok(scanner) = scanned(request) else { return Step::Done };
         let state = (&mut self.talk.session, &mut self.talk.transaction);
         let mut run = Run::new(&worker, &view, &self.client, state, self.talk.consistency, batch, origin);
+        run.since = since;
         let began = Instant::now();
         let step = run.request(&Request::new(scanner.args(request), request));
         worker.count_turn(began.elapsed());
@@ -173,9 +177,9 @@ impl Job {
     /// Waits for everything that a batch needs, running again what nobody took.
     pub(super) async fn settle(&mut self, batch: &mut Batch) {
         let began = Instant::now();
+        let mut again = Vec::new();
         loop {
             self.worker.send_off(&self.worker.shared.view.load(), batch);
-            let mut again = Vec::new();
             std::future::poll_fn(|cx| match batch.poll(cx, &mut again) || !again.is_empty() {
                 true => std::task::Poll::Ready(()),
                 false => std::task::Poll::Pending,
@@ -185,9 +189,18 @@ impl Job {
                 return;
             }
             tokio::time::sleep(AGAIN_PAUSE).await;
-            for one in again {
-                let span = one.ask.request;
-                let request = batch.requests.get(span.from as usize..span.to as usize).unwrap_or_default().to_vec();
+            for one in std::mem::take(&mut again) {
+                if let Why::Unconfirmed(read) = &one.why
+                    && began.elapsed() <= PATIENCE
+                {
+                    let view = self.worker.view();
+                    let quorum = quorum_of(&self.worker.shared.node.config.settings(), self.talk.consistency, &view);
+                    if self.worker.confirm_elsewhere(&view, batch, quorum, one.reply, read.clone()).is_err() {
+                        again.push(one);
+                    }
+                    continue;
+                }
+                let request = batch.kept(one.ask.request).to_vec();
                 if began.elapsed() > PATIENCE {
                     batch.patch(one.reply, self.worker.refusal(&request).as_bytes());
                     continue;
@@ -195,8 +208,10 @@ impl Job {
                 let (db, proto) = (self.talk.session.db, self.talk.session.proto);
                 (self.talk.session.db, self.talk.session.proto) = (one.ask.db, one.ask.proto);
                 let mut anew = Batch::new(Instant::now());
-                if self.dispatch(&request, Origin::Part, &mut anew) == Step::Done {
+                if self.dispatch(&request, Origin::Part, one.ask.since, &mut anew) == Step::Done {
                     batch.adopt(one.reply, anew);
+                } else if one.ask.since.is_some() {
+                    batch.patch(one.reply, format!("-{UNKNOWN_OUTCOME}\r\n").as_bytes());
                 } else {
                     // Its keys have several coordinators by now.
                     batch.patch(one.reply, &self.whole_reply(&request).await);
@@ -305,7 +320,7 @@ impl Job {
     pub(super) async fn own_share(&mut self, request: &[u8], origin: Origin) -> Vec<u8> {
         let mut batch = Batch::new(Instant::now());
         let proto = std::mem::replace(&mut self.talk.session.proto, Proto::Resp2);
-        self.dispatch(request, origin, &mut batch);
+        self.dispatch(request, origin, None, &mut batch);
         self.talk.session.proto = proto;
         self.settle(&mut batch).await;
         let mut reply = Vec::new();

@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
 
+use crate::base::clock::Hlc;
 use crate::base::ids::NodeId;
 use crate::base::metrics;
 use crate::commands::scratch::Scratch;
@@ -21,7 +22,8 @@ use crate::peer::registry::Peer;
 use crate::replication::coordinator::{Coordinator, View};
 use crate::server::batch::{Batch, UNKNOWN_OUTCOME};
 use crate::server::connection::NOBODY_IN_TIME;
-use crate::server::forward::{Call, ForwardLink, Manner};
+use crate::server::forward::{About, Call, ForwardLink, Manner, ask};
+use crate::server::pulse::Pulse;
 use crate::server::state::NodeState;
 use crate::server::tally::{Share, Tally};
 use crate::server::wait::scanned;
@@ -49,6 +51,8 @@ pub struct Shared {
     pub secret: Arc<[u8]>,
     /// When the process began, for clocks that only measure.
     pub epoch: Instant,
+    /// Whether the workers turn.
+    pub pulse: Pulse,
 }
 
 /// See the head of the file.
@@ -119,7 +123,8 @@ impl Worker {
 
     /// Asks a peer, over this worker's link to it, which is opened at the first question.
     pub fn ask(&self, peer: &Arc<Peer>, manner: Manner, requests: &[u8]) -> Rc<Call> {
-        self.link_to(peer).ask(manner, |out| out.extend_from_slice(requests))
+        let about = About { manner, stamp: self.stamp(), is_repeatable: false };
+        self.link_to(peer).ask(about, |out| out.extend_from_slice(requests))
     }
 
     /// Where a node's cluster face is, as smart clients reach it.
@@ -144,6 +149,28 @@ impl Worker {
         tokio::task::spawn_local(link.clone().keep(self.shared.hello.clone(), self.shared.secret.clone()));
         forwards.insert(peer.id, link.clone());
         link
+    }
+
+    /// The picture to run a batch with.
+    pub fn view(&self) -> arc_swap::Guard<Arc<View>> {
+        let view = self.shared.view.load();
+        self.look_at_pulse(&view);
+        view
+    }
+
+    /// When this node stood still for so long that others may have taken its slots over, makes it confirm what it holds
+    /// before it builds on it.
+    #[inline]
+    pub fn look_at_pulse(&self, view: &View) {
+        if !view.is_solo && self.shared.pulse.was_late() {
+            self.shared.coordinator.overslept(view);
+        }
+    }
+
+    /// What others write from now on at this node's word is later than this, and what this node knows of is not.
+    fn stamp(&self) -> Hlc {
+        let clock = &self.shared.node.store.clock;
+        clock.latest(clock.now_ms())
     }
 
     /// Counts what a batch did not learn: requests without an answer, and writes whose clients were told so.
@@ -187,9 +214,12 @@ impl Worker {
         if view.is_solo {
             return;
         }
-        batch.ask(|target, write| match view.peers.get(usize::from(target.peer)) {
-            Some(Some(peer)) => self.link_to(peer).ask(target.manner, write),
-            _ => Call::not_run(),
+        batch.ask(|target, is_repeatable, write| {
+            let Some(Some(peer)) = view.peers.get(usize::from(target.peer)) else { return Call::not_run() };
+            let mut manner = target.manner;
+            manner.flags |= if target.since.is_some() { ask::SINCE } else { 0 };
+            let stamp = target.since.unwrap_or_else(|| self.stamp());
+            self.link_to(peer).ask(About { manner, stamp, is_repeatable }, write)
         });
         for peer in view.peers.iter().flatten() {
             peer.lanes.iter().for_each(crate::peer::lane::Lane::flush);

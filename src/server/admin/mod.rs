@@ -14,7 +14,7 @@ pub mod fetch;
 mod page;
 pub mod status;
 
-use super::pulse::{Pulse, SILENCE_MAX};
+use super::pulse::SILENCE_MAX;
 use super::worker::Shared;
 use axum::extract::State;
 use axum::http::StatusCode;
@@ -53,8 +53,6 @@ pub trait Health: Send + Sync + 'static {
 pub struct Admin {
     /// The node.
     pub shared: Arc<Shared>,
-    /// The workers' loops.
-    pub pulse: Arc<Pulse>,
     /// Readiness.
     pub health: Arc<dyn Health>,
 }
@@ -149,7 +147,7 @@ async fn metrics(State(pages): State<Arc<Pages>>) -> Response {
 }
 
 async fn livez(State(pages): State<Arc<Pages>>) -> (StatusCode, String) {
-    let stalled = pages.admin.pulse.stalled(SILENCE_MAX);
+    let stalled = pages.admin.shared.pulse.stalled(SILENCE_MAX);
     if stalled.is_empty() {
         return (StatusCode::OK, "live\n".into());
     }

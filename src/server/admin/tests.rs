@@ -7,6 +7,7 @@ use crate::base::ids::{ActorId, SLOT_COUNT};
 use crate::base::metrics::Count;
 use crate::peer::handshake::{Hello, LinkKind};
 use crate::replication::coordinator::{Coordinator, View};
+use crate::server::pulse::Pulse;
 use crate::server::state::NodeState;
 use crate::server::topology::tests::picture;
 use crate::store::Store;
@@ -25,7 +26,7 @@ impl Health for Arc<Switch> {
 }
 
 /// The node of a cluster of three, of which it sees only itself.
-fn shared() -> Arc<Shared> {
+fn shared(workers: usize) -> Arc<Shared> {
     let loaded = load(&Sources::default(), &|_| unreachable!("no file is given")).unwrap();
     let config = Arc::new(Config::new(loaded).unwrap());
     let store = Arc::new(Store::new(ActorId { node: 1, boot: 1 }));
@@ -35,12 +36,20 @@ fn shared() -> Arc<Shared> {
     let ballots = Arc::new(crate::replication::ballots::Ballots::new(crate::base::clock::Hlc(0)));
     let coordinator = Arc::new(Coordinator { store, metrics: node.metrics.clone(), ballots });
     let view = ArcSwap::from_pointee(View::default());
-    Arc::new(Shared { node, coordinator, view, hello, secret: Arc::new([]), epoch: Instant::now() })
+    Arc::new(Shared {
+        node,
+        coordinator,
+        view,
+        hello,
+        secret: Arc::new([]),
+        epoch: Instant::now(),
+        pulse: Pulse::new(workers),
+    })
 }
 
 fn start(workers: usize) -> (AdminThread, SocketAddr, Arc<Switch>) {
     let switch = Arc::new(Switch(AtomicBool::new(true)));
-    let admin = Admin { shared: shared(), pulse: Arc::new(Pulse::new(workers)), health: Arc::new(switch.clone()) };
+    let admin = Admin { shared: shared(workers), health: Arc::new(switch.clone()) };
     let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap();
     (spawn(vec![listener], admin).unwrap(), address, switch)

@@ -80,7 +80,7 @@ pub fn figures(admin: &Admin) -> NodeFigures {
         ready: ready.is_ok(),
         not_ready: ready.err(),
         workers: settings.workers,
-        workers_stuck: admin.pulse.stalled(SILENCE_MAX).len(),
+        workers_stuck: admin.shared.pulse.stalled(SILENCE_MAX).len(),
         ring_digest: digest(topology.figures.digest),
         keys: gauges.get(Gauge::Keys) as u64,
         keys_expiring: gauges.get(Gauge::KeysExpiring) as u64,

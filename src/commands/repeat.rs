@@ -1,0 +1,92 @@
+//! What may be asked for again when nobody knows whether it has run: a node was asked, and died or fell silent.
+//!
+//! What only reads may. Of what writes, a command may that, run twice in a row, leaves and answers what it does when it is
+//! run once ([`Command::is_repeatable`]). But others may have written in between. If a key has not been written since the
+//! command was first sent, it has not run, and may. If the key holds the very value that the command gives it, running it
+//! now changes nothing that anybody could see. Otherwise it would undo what was written later, and is not repeated.
+
+use smallvec::SmallVec;
+
+use crate::commands::spec::{Command, flag};
+use crate::protocol::Args;
+
+/// Whether a request may be asked for again.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Repeat<'a> {
+    /// It changes nothing.
+    Reads,
+    /// If its keys have not been written since. The keys that it gives a value whatever they held, with these values, may
+    /// also hold those already.
+    Writes(SmallVec<[(&'a [u8], &'a [u8]); 1]>),
+    /// What it does, or says, depends on whether it has run before.
+    Never,
+}
+
+/// Whether this request of `command` may be asked for again.
+pub fn repeat_of<'a>(command: &Command, args: Args<'a>) -> Repeat<'a> {
+    if command.has(flag::READONLY) {
+        return Repeat::Reads;
+    }
+    if !command.is_repeatable(args) {
+        return Repeat::Never;
+    }
+    // Where keys with a value stand, and how far behind each its value is.
+    let (keys, value) = match command.name {
+        "set" => (1..2, 1),
+        "setex" | "psetex" => (1..2, 2),
+        "mset" => (1..args.len(), 1),
+        _ => (0..0, 0),
+    };
+    let pairs = keys.step_by(2).filter_map(|at| Some((args.get(at)?, args.get(at + value)?)));
+    Repeat::Writes(pairs.collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::commands::table::find;
+    use crate::protocol::{Limits, Scan, Scanner};
+
+    fn repeat(line: &str) -> String {
+        let mut scanner = Scanner::new();
+        let input = format!("{line}\r\n");
+        assert!(matches!(scanner.scan(input.as_bytes(), &Limits::default()), Ok(Scan::Request { .. })), "{line}");
+        let args = scanner.args(input.as_bytes());
+        let (_, command) = find(args.name()).expect("a command");
+        match repeat_of(command, args) {
+            Repeat::Reads => "reads".into(),
+            Repeat::Never => "never".into(),
+            Repeat::Writes(pairs) => {
+                let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+                pairs.iter().map(|(key, value)| format!("{}={}", text(key), text(value))).collect::<Vec<_>>().join(" ")
+            }
+        }
+    }
+
+    #[test]
+    fn only_what_does_not_depend_on_what_was_there_may_be_repeated() {
+        for (line, expected) in [
+            ("GET k", "reads"),
+            ("SET k v", "k=v"),
+            ("SET k v EX 10", "k=v"),
+            ("SET k v NX", "never"),
+            ("set k v px 5 xx", "never"),
+            ("SET k v GET", "never"),
+            ("SET k v KeepTTL", "k=v"),
+            ("SETEX k 9 v", "k=v"),
+            ("PSETEX k 9 v", "k=v"),
+            ("MSET a 1 b 2", "a=1 b=2"),
+            ("MSETNX a 1", "never"),
+            ("SETNX k v", "never"),
+            ("HSET h f v", "never"),
+            ("HMSET h f v", ""),
+            ("GETEX k PERSIST", "never"),
+            ("EXPIREAT k 5", "never"),
+            ("INCR k", "never"),
+            ("DEL k", "never"),
+            ("FLUSHALL", "never"),
+        ] {
+            assert_eq!(repeat(line), expected, "{line}");
+        }
+    }
+}

@@ -1,0 +1,87 @@
+//! What a batch remembers of a request: where its bytes and its reply are, what the reply waits for, and why the request
+//! is to be run again.
+//!
+//! Plain values; `batch` keeps them, `again` acts on them. Stretches of bytes mean something only together with the batch
+//! that they were made in.
+
+use crate::base::clock::Hlc;
+use crate::peer::frame::Seen;
+use crate::protocol::Proto;
+
+/// A stretch of bytes.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub struct Span {
+    /// First byte.
+    pub from: u32,
+    /// Behind the last byte.
+    pub to: u32,
+}
+
+/// What a request was sent with, to be able to run it again.
+#[derive(Clone, Copy, Debug)]
+pub struct Ask {
+    /// Where its bytes are in `Batch::requests`.
+    pub request: Span,
+    /// Its database.
+    pub db: u8,
+    /// The protocol of its reply.
+    pub proto: Proto,
+    /// Set when it may have run: then it runs only if its keys have not been written later than this.
+    pub since: Option<Hlc>,
+}
+
+/// A reply that replicas have to confirm.
+#[derive(Debug)]
+pub struct Pending {
+    /// Where the reply is.
+    pub reply: Place,
+    /// The place in `waits` that it depends on.
+    pub wait: usize,
+    /// Set for a read.
+    pub read: Option<Reading>,
+}
+
+/// A read that another replica has to confirm.
+#[derive(Clone, Debug)]
+pub struct Reading {
+    /// The number of its verify.
+    pub number: u64,
+    /// How to run it again.
+    pub ask: Ask,
+    /// Where its key is in `Batch::requests`.
+    pub key: Span,
+    /// What it has seen.
+    pub seen: Seen,
+}
+
+/// A reply's place in the batch: stays the same however often it is asked for again.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub struct Place {
+    /// The stretch of `out` that it takes the place of; empty when another node gives it.
+    pub span: Span,
+    /// Tells replies apart that belong to the same empty stretch, in the order of their requests.
+    pub number: u32,
+}
+
+/// What is to be run again, or confirmed by somebody else.
+#[derive(Clone, Debug)]
+pub struct Again {
+    /// Where the reply belongs.
+    pub reply: Place,
+    /// The request.
+    pub ask: Ask,
+    /// What was wrong.
+    pub why: Why,
+}
+
+/// Why something is to be run again.
+#[derive(Clone, Debug)]
+pub enum Why {
+    /// Nobody has run it, or nobody knows.
+    NotRun,
+    /// A replica holds what it had not seen.
+    Contradicted(Reading),
+    /// Nobody contradicts it, but who was to confirm it takes too long: somebody else is to be asked. Running it again
+    /// would show it what its own connection has written since.
+    Unconfirmed(Reading),
+}
