@@ -1,9 +1,10 @@
 //! A node's way through a cluster, in order: find or found it, fill up, own slots, fill up again if it has to, leave.
 //!
 //! Before a step that others must know of takes effect, every live node confirms that it acts on our row ([`Cluster`]'s
-//! `barrier`): writes reach a joining node before it fetches, and its new owner before a leaving one hands over, so
-//! no write falls between. Every step may be cut off at any point: the row says how far it got, and the next life of
-//! this node starts from there.
+//! `barrier`): writes reach a joining node before it fetches, and the new owners before a leaving one goes, so no write
+//! falls between. Those who do not answer are not waited for beyond some patience, but never may they be a majority of
+//! some slot's home replicas (`ring::steps`): then the step waits for them, or for an operator to give them up. Every
+//! step may be cut off at any point: the row says how far it got, and the next life of this node starts from there.
 
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
@@ -15,14 +16,14 @@ use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep, timeout};
 use tracing::{debug, error, info, warn};
 
-use crate::base::clock::Hlc;
 use crate::base::ids::{NodeId, Slot};
 use crate::cluster::gossip::ROWS_TIMEOUT;
-use crate::cluster::rules::{self, Answer, Entry, Start};
+use crate::cluster::rules::{self, Answer, Entry, Start, Taken};
 use crate::cluster::{Cluster, Topology};
+use crate::membership::Liveness;
 use crate::peer::control::{ControlError, Request, Response};
 use crate::peer::handshake::HandshakeError;
-use crate::ring::{Row, RowState, Rows, transfer};
+use crate::ring::{Row, RowState, Rows, steps};
 
 /// Between two rounds of asking who is there.
 const ASK_INTERVAL: Duration = Duration::from_millis(50);
@@ -33,14 +34,16 @@ const LOOK_INTERVAL: Duration = Duration::from_millis(500);
 const ASK_TIMEOUT: Duration = Duration::from_millis(500);
 /// Between two complaints that nobody is there.
 const TELL_INTERVAL: Duration = Duration::from_secs(10);
+/// How long a node may take to go by other rows, and to say so.
+const ADOPT_TIMEOUT: Duration = Duration::from_secs(3);
 /// Between two attempts to get a confirmation.
 const CONFIRM_INTERVAL: Duration = Duration::from_millis(20);
 /// How long a node that comes waits for confirmations of nodes that seem alive and do not answer.
 pub(super) const COMING_PATIENCE: Duration = Duration::from_secs(15);
 /// The same for a node that goes: somebody is waiting for it to end.
-const LEAVING_PATIENCE: Duration = Duration::from_secs(1);
-/// How often a leaving node tries to give one node its slots.
-const HAND_OVER_ATTEMPTS: usize = 3;
+pub(super) const LEAVING_PATIENCE: Duration = Duration::from_secs(1);
+/// Between two looks at whether others have taken over what a leaving node holds.
+const TAKEN_INTERVAL: Duration = Duration::from_millis(20);
 
 impl Cluster {
     /// Brings this node in and keeps it there: everything that goes on in the background. Ends only by being dropped.
@@ -57,8 +60,8 @@ impl Cluster {
         );
     }
 
-    /// Hands this node's slots over and says goodbye. May be dropped at a deadline: the node then counts as dead, and what
-    /// has not been handed over is held by the other replicas alone.
+    /// Lets others take this node's slots over and says goodbye. May be dropped at a deadline: the node then counts as dead,
+    /// and what nobody has taken over is held by the other replicas alone.
     pub async fn leave(self: &Arc<Self>) {
         self.book.lock().leaving = true;
         if self.topology().is_formed() && self.topology().others().next().is_some() {
@@ -66,10 +69,10 @@ impl Cluster {
             if self.is_warm() {
                 self.set_own_row(RowState::Leaving, true);
                 self.barrier(&self.identity.id, LEAVING_PATIENCE).await;
-                self.hand_over().await;
+                self.be_taken_over().await;
             }
             self.set_own_row(RowState::Left, self.is_warm());
-            self.barrier(&self.identity.id, LEAVING_PATIENCE).await;
+            self.spread(&self.identity.id, LEAVING_PATIENCE).await;
         }
         let membership = self.membership.lock().take();
         if let Some(membership) = membership {
@@ -113,7 +116,10 @@ impl Cluster {
                 info!(node = %self.identity.id, "founded the cluster");
             }
             Some(rows) => {
+                let (rows, has_heard_enough) = self.ask_members(rows).await;
                 let entry = rules::entry(&rows, &self.identity.id);
+                let was_joining = rows.get(&self.identity.id).is_some_and(|row| row.state == RowState::Joining);
+                self.joined_before.store(was_joining || !has_heard_enough, Ordering::Relaxed);
                 self.update(|book| {
                     let known = rows.get(&self.identity.id).map_or(0, |row| row.generation);
                     book.generation = book.generation.max(known.saturating_add(1));
@@ -157,6 +163,26 @@ impl Cluster {
         }
     }
 
+    /// What all members know, before they hear of this life; and whether so many have answered that somebody would have told of
+    /// an earlier one that took part.
+    async fn ask_members(self: &Arc<Self>, mut rows: Rows) -> (Rows, bool) {
+        let mut asked = JoinSet::new();
+        for row in rows.iter().filter(|row| row.id != self.identity.id && row.state.is_member()) {
+            let (cluster, id, addr) = (self.clone(), row.id, row.peer_addr);
+            asked.spawn(async move { (id, cluster.ask_to_enter(Some(addr)).await) });
+        }
+        let mut unheard = BTreeSet::new();
+        for (id, answer) in asked.join_all().await {
+            match answer {
+                Answer::Formed(theirs) => drop(rows.merge_all(&theirs)),
+                _ => drop(unheard.insert(id)),
+            }
+        }
+        let replicas = self.config.settings().replicas;
+        let topology = Topology::new(rows, self.identity.id, replicas, None, |_| Liveness::Down);
+        (topology.rows, steps::is_adopted(&topology.possible_rings, &unheard))
+    }
+
     /// Asks every address to join, all at once; the answers stand as the addresses do.
     async fn ask_round(self: &Arc<Self>) -> Vec<Answer> {
         let addrs = self.join_addrs().await;
@@ -190,65 +216,112 @@ impl Cluster {
     async fn join(self: &Arc<Self>) {
         let began = Instant::now();
         self.whole.clear();
-        self.barrier(&self.identity.id, COMING_PATIENCE).await;
-        self.fill_own().await;
+        loop {
+            let unconfirmed = self.barrier(&self.identity.id, COMING_PATIENCE).await;
+            let taken = self.fill_own(&unconfirmed).await;
+            self.note_whole(&taken, &unconfirmed);
+            let slots = self.lacking_slots();
+            if slots == 0 {
+                break;
+            }
+            warn!(slots, "too few of those who act on this node's coming could give it these slots: asking again");
+            sleep(ASK_INTERVAL_LATE).await;
+        }
         self.set_own_row(RowState::Normal, true);
-        self.barrier(&self.identity.id, COMING_PATIENCE).await;
+        self.spread(&self.identity.id, COMING_PATIENCE).await;
         info!(slots = self.warm_slots(), ms = began.elapsed().as_millis() as u64, "joined the cluster");
     }
 
-    async fn fill_own(self: &Arc<Self>) {
-        self.fill(Topology::own_slots, |filled| self.filled_slots.store(filled, Ordering::Relaxed)).await;
+    async fn fill_own(self: &Arc<Self>, not_from: &BTreeSet<NodeId>) -> Taken {
+        let progress = |filled| self.filled_slots.store(filled, Ordering::Relaxed);
+        self.fill(Topology::own_slots, not_from, progress).await.1
     }
 
     async fn refill(self: &Arc<Self>) {
         let began = Instant::now();
         self.whole.clear();
-        self.barrier(&self.identity.id, COMING_PATIENCE).await;
-        self.fill_own().await;
+        let unconfirmed = self.spread(&self.identity.id, COMING_PATIENCE).await;
+        let taken = self.fill_own(&BTreeSet::new()).await;
+        let topology = self.topology();
+        let stands_still = Arc::ptr_eq(&topology.ring, &topology.next_ring);
+        if stands_still || steps::is_adopted(&topology.possible_rings, &unconfirmed) {
+            self.note_whole(&taken, &unconfirmed);
+        }
+        drop(topology);
         self.set_own_row(RowState::Normal, true);
         info!(slots = self.warm_slots(), ms = began.elapsed().as_millis() as u64, "filled up");
     }
 
-    /// Gives every node the slots that it gains by our going.
-    async fn hand_over(&self) {
-        let (ring, next_ring) = {
+    /// Returns when others hold what this node leaves to them (`remove`'s `take_over`). One that is down is not waited for where
+    /// enough other home replicas stay.
+    async fn be_taken_over(&self) {
+        let (began, me) = (Instant::now(), self.identity.id);
+        let mut have_taken = BTreeSet::new();
+        loop {
             let topology = self.topology();
-            (topology.ring.clone(), topology.next_ring.clone())
-        };
-        let Some(index) = ring.index_of(&self.identity.id) else { return };
-        for (peer, change) in transfer::plan(&ring, &next_ring) {
-            let is_ours = |slot: &Slot| ring.homes(*slot).contains(&index);
-            let mut slots: Vec<Slot> = change.gains.into_iter().filter(is_ours).collect();
-            let count = slots.len();
-            for attempt in 1..=HAND_OVER_ATTEMPTS {
-                match self.push_slots(peer, &mut slots, Hlc(0)).await {
-                    Ok(keys) => {
-                        info!(%peer, slots = count, keys, "handed over");
-                        break;
-                    }
-                    Err(error) => warn!(%peer, slots = count, attempt, %error, "cannot hand over"),
+            let is_awaited = |row: &&Row| !have_taken.contains(&row.id) && self.may_live(&row.id);
+            let waiting: Vec<Row> = topology.others().filter(is_awaited).cloned().collect();
+            if waiting.is_empty() && steps::may_go(&topology.possible_rings, &have_taken) {
+                info!(nodes = have_taken.len(), ms = began.elapsed().as_millis() as u64, "handed over");
+                return;
+            }
+            drop(topology);
+            let question = Request::TakenOver { node: me, generation: self.book.lock().generation };
+            for row in waiting {
+                match self.link(&row).ask(&question, ROWS_TIMEOUT).await {
+                    Ok(Response::Adopted(true)) => drop(have_taken.insert(row.id)),
+                    Ok(_) => {}
+                    Err(error) => debug!(peer = %row.id, %error, "does not say what it has taken over"),
                 }
             }
+            sleep(TAKEN_INTERVAL).await;
         }
     }
 
-    /// Returns when every node that lives acts on the row of `about` as it now is, and has finished what it began before.
+    /// As [`Cluster::spread`], and returns only when those who have not confirmed are too few to matter.
+    async fn barrier(self: &Arc<Self>, about: &NodeId, patience: Duration) -> BTreeSet<NodeId> {
+        let began = Instant::now();
+        let mut told = began;
+        loop {
+            let unconfirmed = self.spread(about, patience).await;
+            if steps::is_adopted(&self.topology().possible_rings, &unconfirmed) {
+                return unconfirmed;
+            }
+            if told.elapsed() > TELL_INTERVAL || told == began {
+                let nodes: Vec<String> = unconfirmed.iter().map(ToString::to_string).collect();
+                let nodes = nodes.join(",");
+                warn!(
+                    nodes,
+                    "waiting for these nodes: too many are away to come or go safely (RONDO.FORGET gives one up)"
+                );
+                told = Instant::now();
+            }
+            sleep(CONFIRM_INTERVAL).await;
+        }
+    }
+
+    /// Returns when every node that lives acts on the row of `about` as it now is, and has finished what it began before;
+    /// gives the members that have not said so, dead ones too.
     ///
     /// A node that neither answers nor is believed dead is waited for until `patience` is over.
-    pub(super) async fn barrier(self: &Arc<Self>, about: &NodeId, patience: Duration) {
+    pub(super) async fn spread(self: &Arc<Self>, about: &NodeId, patience: Duration) -> BTreeSet<NodeId> {
         let until = Instant::now() + patience;
         let mut confirmed = BTreeSet::new();
         loop {
-            let open = |row: &&Row| row.id != *about && !confirmed.contains(&row.id) && self.may_live(&row.id);
-            let waiting: Vec<Row> = self.topology().others().filter(open).cloned().collect();
-            if waiting.is_empty() {
-                return;
-            }
-            if Instant::now() >= until {
+            let open: Vec<Row> = self
+                .topology()
+                .others()
+                .filter(|row| row.id != *about && !confirmed.contains(&row.id))
+                .cloned()
+                .collect();
+            let waiting: Vec<Row> = open.iter().filter(|row| self.may_live(&row.id)).cloned().collect();
+            let is_over = Instant::now() >= until;
+            if is_over && !waiting.is_empty() {
                 let nodes: Vec<String> = waiting.iter().map(|row| row.id.to_string()).collect();
-                warn!(nodes = nodes.join(","), "going on without the confirmation of these nodes");
-                return;
+                warn!(nodes = nodes.join(","), "not confirmed by these nodes");
+            }
+            if waiting.is_empty() && self.settle().await || is_over {
+                return open.into_iter().map(|row| row.id).collect();
             }
             let mut asked = JoinSet::new();
             for row in waiting {
@@ -272,7 +345,7 @@ impl Cluster {
         if self.exchange_rows(&link, &rows).await.is_err() {
             return false;
         }
-        let adopted = matches!(link.ask(&adopt, ROWS_TIMEOUT).await, Ok(Response::Adopted(true)));
+        let adopted = matches!(link.ask(&adopt, ADOPT_TIMEOUT).await, Ok(Response::Adopted(true)));
         if adopted {
             self.note_contact(peer.id);
         }

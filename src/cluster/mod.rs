@@ -47,8 +47,9 @@ mod testing;
 #[cfg(test)]
 mod tests;
 
+use std::any::Any;
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
@@ -79,6 +80,9 @@ pub use transfer::TransferError;
 const CONTACT_GRACE: Duration = Duration::from_secs(3);
 /// Requests that began under an earlier topology are done after this, also when somebody still holds it.
 const SETTLE_TIMEOUT: Duration = Duration::from_millis(100);
+/// How much longer whoever asks waits for this node to go by the present topology at all.
+const ACT_TIMEOUT: Duration = Duration::from_secs(2);
+const SETTLE_LOOK: Duration = Duration::from_millis(2);
 
 /// This node's part in the cluster; see the head of the file.
 pub struct Cluster {
@@ -104,10 +108,22 @@ pub struct Cluster {
     /// Members that have been down for so long that nobody waits for them; see `graves`.
     left_out: Mutex<BTreeSet<NodeId>>,
     /// The change of the ring for which this node holds what dead nodes leave to it; see `remove`.
-    taken_over: Mutex<Option<(u64, u64)>>,
+    taken_over: Mutex<Option<u64>>,
     /// When this node last saw a majority of the members; see `absence`.
     majority_at: Mutex<Instant>,
     whole: whole::Whole,
+    acted: Mutex<Acted>,
+    /// An earlier life was joining, too.
+    joined_before: AtomicBool,
+}
+
+/// How far those who use topologies have come.
+#[derive(Debug, Default)]
+struct Acted {
+    /// The last change that is acted on; `None` when nobody uses them.
+    change: Option<u64>,
+    /// What was made of earlier topologies and may still be in use.
+    retired: Vec<Weak<dyn Any + Send + Sync>>,
 }
 
 /// Keys that travelled whole.
@@ -176,6 +192,8 @@ impl Cluster {
             taken_over: Mutex::default(),
             majority_at: Mutex::new(Instant::now()),
             whole: whole::Whole::default(),
+            acted: Mutex::default(),
+            joined_before: AtomicBool::new(false),
             config,
         })
     }
@@ -188,6 +206,15 @@ impl Cluster {
     /// A number that moves whenever the topology is another.
     pub fn changes(&self) -> watch::Receiver<u64> {
         self.changes.subscribe()
+    }
+
+    /// Notes that everybody on this node goes by the topology of this change from now on, but who still holds `before`, which
+    /// was made of an earlier one.
+    pub fn acts_on(&self, change: u64, before: Weak<dyn Any + Send + Sync>) {
+        let mut acted = self.acted.lock();
+        acted.change = Some(change);
+        acted.retired.retain(|retired| retired.strong_count() > 0);
+        acted.retired.push(before);
     }
 
     /// True when this node may answer reads and be a source for others.
@@ -322,6 +349,12 @@ impl Cluster {
         let liveness = |id: &NodeId| self.liveness(id);
         let topology = Topology::new(book.rows.clone(), self.identity.id, replicas, Some(&before), liveness);
         // With a second node about, deletions must leave tombstones: its copies are older or younger than ours.
+        if topology.missed_an_owner(&before) {
+            self.whole.clear();
+        }
+        if !Arc::ptr_eq(&topology.ring, &before.ring) || !Arc::ptr_eq(&topology.next_ring, &before.next_ring) {
+            self.forget_strangers(&topology);
+        }
         let owners = topology.ring.members().len().max(topology.next_ring.members().len());
         self.store.set_replicated(owners > 1);
         self.topology.store(Arc::new(topology));
@@ -331,13 +364,23 @@ impl Cluster {
         self.changes.send_modify(|count| *count += 1);
     }
 
-    /// Returns when no request works under an earlier topology any more.
-    async fn settle(&self) {
+    /// Returns when no request works under an earlier topology any more, as far as can be told in a short time; false when
+    /// this node does not go by the present one yet.
+    async fn settle(&self) -> bool {
         let until = Instant::now() + SETTLE_TIMEOUT;
-        let retired: Vec<Weak<Topology>> = self.book.lock().retired.clone();
-        while retired.iter().any(|topology| topology.strong_count() > 0) && Instant::now() < until {
-            tokio::time::sleep(Duration::from_millis(2)).await;
+        let (change, retired) = (*self.changes.borrow(), self.book.lock().retired.clone());
+        let acts = || self.acted.lock().change.is_none_or(|acted| acted >= change);
+        let is_done = || {
+            let nobody_holds =
+                |views: &[Weak<dyn Any + Send + Sync>]| views.iter().all(|view| view.strong_count() == 0);
+            acts()
+                && retired.iter().all(|topology| topology.strong_count() == 0)
+                && nobody_holds(&self.acted.lock().retired)
+        };
+        while !is_done() && (Instant::now() < until || !acts() && Instant::now() < until + ACT_TIMEOUT) {
+            tokio::time::sleep(SETTLE_LOOK).await;
         }
+        acts()
     }
 
     /// What is believed of another node: membership's word, or for one it has not heard of, whether it spoke lately.

@@ -2,13 +2,15 @@
 //!
 //! The node that is told to marks the dead one's row `Leaving`. From then on everything goes as when a node leaves, but for
 //! the dead one's own part: coordinators write to the nodes that gain its slots, and each of these, when all others act on
-//! the row, fetches what it gains from the home replicas that are left ([`Cluster::take_over`]). When every member has said
+//! the row, fetches what it gains from the home replicas that are left ([`Cluster::take_over`], which is what it does for
+//! a living one that leaves, too). When every member has said
 //! that it holds what it gains, the node that was told to writes `Gone` and the ring changes. So no read ever asks a node
 //! that does not hold the slot yet.
 //!
 //! Should the dead node come back before that, it stays. Should the node that was told to die, the operator says it again
 //! to another one: nothing is lost, only unfinished.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -17,11 +19,11 @@ use tracing::{info, warn};
 
 use crate::base::ids::{NodeId, Slot};
 use crate::cluster::gossip::ROWS_TIMEOUT;
-use crate::cluster::lifecycle::COMING_PATIENCE;
+use crate::cluster::lifecycle::{COMING_PATIENCE, LEAVING_PATIENCE};
 use crate::cluster::{Cluster, Topology};
 use crate::membership::Liveness;
 use crate::peer::control::{Request, Response};
-use crate::ring::{Row, RowState, transfer};
+use crate::ring::{Row, RowState, steps};
 
 /// Between two looks at how far everybody has come.
 const LOOK_INTERVAL: Duration = Duration::from_millis(200);
@@ -74,34 +76,47 @@ impl Cluster {
         }
     }
 
-    /// True when a node that is dead and leaving has nothing any more that this node is to hold.
+    /// True when a node that is leaving has nothing any more that this node is to hold. A living one is told so only when this
+    /// node holds all that it should: what a dead one held is gone anyway.
     pub(super) fn has_taken_over(&self, node: &NodeId, generation: u64) -> bool {
         let topology = self.topology();
         let is_that = |row: &Row| row.state == RowState::Leaving && row.generation == generation;
-        let gains_nothing = || gains(&topology).is_empty();
-        topology.rows.get(node).is_some_and(is_that)
-            && (*self.taken_over.lock() == Some(change_of(&topology)) || gains_nothing())
+        if !topology.rows.get(node).is_some_and(is_that) {
+            return false;
+        }
+        let slots = takes(&topology);
+        let is_done = slots.is_empty() || *self.taken_over.lock() == Some(topology.rows.configuration());
+        let is_whole = || Slot::all().all(|slot| !topology.is_home(slot) || self.is_whole(slot));
+        is_done && (topology.liveness(node) == Liveness::Down || is_whole())
     }
 
-    /// Fetches what this node gains by the going of dead nodes, once a change of the ring.
+    /// Fetches what this node gains by the going of others, once a change of the ring.
     async fn take_over(self: &Arc<Self>) {
-        let (dead, change) = {
+        let (leaving, patience, change) = {
             let topology = self.topology();
-            let is_dead = |row: &&Row| row.state == RowState::Leaving && topology.liveness(&row.id) == Liveness::Down;
-            let dead: Vec<NodeId> = topology.others().filter(is_dead).map(|row| row.id).collect();
-            (dead, change_of(&topology))
+            let leaving = topology.others().filter(|row| row.state == RowState::Leaving).map(|row| row.id);
+            let leaving: Vec<NodeId> = leaving.collect();
+            let is_awaited = leaving.iter().any(|id| topology.liveness(id) != Liveness::Down);
+            let patience = if is_awaited { LEAVING_PATIENCE } else { COMING_PATIENCE };
+            (leaving, patience, topology.rows.configuration())
         };
-        if dead.is_empty() || !self.is_warm() || *self.taken_over.lock() == Some(change) {
+        if leaving.is_empty() || !self.is_warm() || *self.taken_over.lock() == Some(change) {
             return;
         }
-        for id in &dead {
-            self.barrier(id, COMING_PATIENCE).await;
+        let mut unconfirmed = BTreeSet::new();
+        for id in &leaving {
+            unconfirmed.extend(self.spread(id, patience).await);
         }
-        let slots = self.fill(gains, |_| {}).await;
-        let now = change_of(&self.topology());
-        if now == change {
+        let is_adopted = |topology: &Topology| steps::is_adopted(&topology.possible_rings, &unconfirmed);
+        let not_from = if is_adopted(&self.topology()) { unconfirmed.clone() } else { BTreeSet::new() };
+        let (slots, taken) = self.fill(takes, &not_from, |_| {}).await;
+        let topology = self.topology();
+        if topology.rows.configuration() == change {
+            if is_adopted(&topology) {
+                self.note_whole(&taken, &unconfirmed);
+            }
             *self.taken_over.lock() = Some(change);
-            info!(slots, "hold what dead nodes leave to this one");
+            info!(slots, "hold what nodes that leave have left to this one");
         }
     }
 
@@ -142,13 +157,7 @@ impl Cluster {
     }
 }
 
-/// Between which rings the cluster moves.
-fn change_of(topology: &Topology) -> (u64, u64) {
-    (topology.ring.digest(), topology.next_ring.digest())
-}
-
-/// The slots that this node is to hold and does not hold today.
-fn gains(topology: &Topology) -> Vec<Slot> {
-    let mut plan = transfer::plan(&topology.ring, &topology.next_ring);
-    plan.remove(&topology.me).map_or_else(Vec::new, |change| change.gains)
+/// The slots that this node has to fetch before those who leave may go.
+fn takes(topology: &Topology) -> Vec<Slot> {
+    steps::to_take(&topology.possible_rings, &topology.me)
 }

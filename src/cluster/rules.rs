@@ -95,14 +95,15 @@ pub fn sources_needed(replicas: usize) -> usize {
 /// What the node `me` still has to fetch of `slots`.
 ///
 /// A write that was acknowledged is held by W of N home replicas, so any N-W+1 of them hold it between them. Of the
-/// sources that there are, those first in the preference list are taken: the coordinator, which holds every write
-/// that it has begun, is the first of them.
+/// sources that there are, those that `goes` says are leaving are taken, because what only they hold goes with them, and
+/// then those first in the preference list: the coordinator, which holds every write that it has begun, is the first.
 pub fn pulls(
     slots: &[Slot],
     ring: &Ring,
     me: &NodeId,
     write_quorum: usize,
     is_source: impl Fn(&NodeId) -> bool,
+    goes: impl Fn(&NodeId) -> bool,
     taken: &Taken,
 ) -> Pulls {
     let sources: Vec<bool> = ring.members().iter().map(|member| member.id != *me && is_source(&member.id)).collect();
@@ -116,7 +117,9 @@ pub fn pulls(
         let have = taken.get(slot).map_or(&[][..], Vec::as_slice);
         let is_open = |index: &&u16| sources.get(usize::from(**index)) == Some(&true);
         let open = homes.iter().filter(is_open).filter_map(id_of).filter(|id| !have.contains(id));
-        let next: Vec<NodeId> = open.take(wanted.saturating_sub(have.len())).collect();
+        let (mut next, others): (Vec<NodeId>, Vec<NodeId>) = open.partition(&goes);
+        next.extend(others);
+        next.truncate(wanted.saturating_sub(have.len()));
         match (next.is_empty(), have.is_empty() && wanted > 0) {
             (false, _) => next.into_iter().for_each(|id| pulls.from.entry(id).or_default().push(*slot)),
             (true, true) => pulls.stuck += 1,
@@ -172,15 +175,19 @@ mod tests {
         let ring = map.ring(3);
         let newcomer = row(9, RowState::Joining).id;
         let mut taken = Taken::new();
-        let plan = pulls(&all, &ring, &newcomer, 2, |_| true, &taken);
+        let plan = pulls(&all, &ring, &newcomer, 2, |_| true, |_| false, &taken);
         assert_eq!(plan.from.values().map(Vec::len).sum::<usize>(), 2 * all.len());
         for (source, slots) in &plan.from {
             let index = ring.index_of(source).expect("a member");
             assert!(slots.iter().all(|slot| ring.homes(*slot)[..2].contains(&index)));
             slots.iter().for_each(|slot| taken.entry(*slot).or_default().push(*source));
         }
-        let done = pulls(&all, &ring, &newcomer, 2, |_| true, &taken);
+        let done = pulls(&all, &ring, &newcomer, 2, |_| true, |_| false, &taken);
         assert_eq!((done.filled, done.from.len(), done.stuck), (all.len(), 0, 0));
+        let goes = row(2, RowState::Leaving).id;
+        let plan = pulls(&all, &ring, &newcomer, 2, |_| true, |id| *id == goes, &Taken::new());
+        let of_goes = all.iter().filter(|slot| ring.homes(**slot).contains(&1)).count();
+        assert_eq!(plan.from.get(&goes).map(Vec::len), Some(of_goes), "whatever only it holds");
     }
 
     #[test]
@@ -188,7 +195,9 @@ mod tests {
         let all: Vec<Slot> = Slot::all().collect();
         let map = rows(&[RowState::Normal; 3]);
         let (ring, ids) = (map.ring(3), map.iter().map(|row: &Row| row.id).collect::<Vec<_>>());
-        let plan = |sources: &[NodeId], taken: &Taken| pulls(&all, &ring, &ids[0], 2, |id| sources.contains(id), taken);
+        let plan = |sources: &[NodeId], taken: &Taken| {
+            pulls(&all, &ring, &ids[0], 2, |id| sources.contains(id), |_| false, taken)
+        };
         let both = plan(&ids, &Taken::new());
         assert_eq!(both.from.keys().copied().collect::<Vec<_>>(), ids[1..]);
         assert_eq!(plan(&[], &Taken::new()).stuck, all.len());
@@ -198,6 +207,6 @@ mod tests {
         assert_eq!(plan(&ids[1..2], &taken).filled, all.len());
         assert_eq!(plan(&ids, &taken).from.keys().copied().collect::<Vec<_>>(), ids[2..]);
         let alone = rows(&[RowState::Normal]);
-        assert_eq!(pulls(&all, &alone.ring(3), &ids[0], 2, |_| true, &Taken::new()).filled, all.len());
+        assert_eq!(pulls(&all, &alone.ring(3), &ids[0], 2, |_| true, |_| false, &Taken::new()).filled, all.len());
     }
 }

@@ -46,11 +46,8 @@ impl Cluster {
             }
             Request::Adopt { node, generation, version } => {
                 let row = self.topology().rows.get(&node).map(|row| (row.generation, row.version));
-                let adopted = row.is_some_and(|known| known >= (generation, version));
-                if adopted {
-                    self.settle().await;
-                }
-                Response::Adopted(adopted)
+                let is_known = row.is_some_and(|known| known >= (generation, version));
+                Response::Adopted(is_known && self.settle().await)
             }
             Request::GetSlots { slots, cursor } if self.is_warm() => self.read_piece(&slots, cursor).await,
             Request::GetSlots { .. } => Response::Refused(Refusal::NotWarm),

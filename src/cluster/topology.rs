@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use crate::base::ids::{NodeId, Slot};
 use crate::membership::Liveness;
-use crate::ring::{Ring, Row, RowState, Rows};
+use crate::ring::{Ring, Row, RowState, Rows, steps};
 
 /// What a node believes of the cluster at one moment.
 #[derive(Clone, Debug)]
@@ -20,6 +20,8 @@ pub struct Topology {
     pub ring: Arc<Ring>,
     /// The owners once everybody has joined or left who is about to; the same as `ring` when nobody is.
     pub next_ring: Arc<Ring>,
+    /// Every ring that somebody may go by (`ring::steps`): `ring` first.
+    pub possible_rings: Vec<Arc<Ring>>,
     /// What is believed of each node that takes part.
     pub alive: BTreeMap<NodeId, Liveness>,
     /// What a request needs to know of the members, in the order of `ring.members()`.
@@ -57,8 +59,8 @@ impl Topology {
         liveness: impl Fn(&NodeId) -> Liveness,
     ) -> Topology {
         let same = before.filter(|before| same_owners(&before.rows, &rows) && before.ring.replicas() == replicas);
-        let (ring, next_ring) = match same {
-            Some(before) => (before.ring.clone(), before.next_ring.clone()),
+        let (ring, next_ring, possible_rings) = match same {
+            Some(before) => (before.ring.clone(), before.next_ring.clone(), before.possible_rings.clone()),
             None => rings(&rows, replicas),
         };
         let believed = |id: &NodeId| if *id == me { Liveness::Alive } else { liveness(id) };
@@ -66,7 +68,7 @@ impl Topology {
         let alive: BTreeMap<NodeId, Liveness> = taking_part.map(|row| (row.id, believed(&row.id))).collect();
         let (members, next_members) = (standings(&ring, &rows, &alive), standings(&next_ring, &rows, &alive));
         let digest = rows.digest();
-        Topology { rows, ring, next_ring, alive, members, next_members, me, digest }
+        Topology { rows, ring, next_ring, possible_rings, alive, members, next_members, me, digest }
     }
 
     /// What is believed of this node; one that takes no part is down.
@@ -98,10 +100,23 @@ impl Topology {
         Slot::all().filter(|slot| self.next_ring.homes(*slot).contains(&index)).collect()
     }
 
-    /// True when this node is a home replica of `slot`, today or soon.
+    /// True when this node is a home replica of `slot`, today or maybe soon.
     pub fn is_home(&self, slot: Slot) -> bool {
         let is_home = |ring: &Ring| ring.index_of(&self.me).is_some_and(|index| ring.homes(slot).contains(&index));
-        !self.ring.members().is_empty() && (is_home(&self.ring) || is_home(&self.next_ring))
+        let may_be_home = || self.possible_rings.iter().any(|ring| is_home(ring));
+        !self.ring.members().is_empty() && (is_home(&self.ring) || is_home(&self.next_ring) || may_be_home())
+    }
+
+    /// True when somebody owned slots and gave them up again while this node, whose topology was `before`, heard nothing of
+    /// it: then it does not know of which slots it was no home replica for a while.
+    pub fn missed_an_owner(&self, before: &Topology) -> bool {
+        let has_owned = |row: &&Row| matches!(row.state, RowState::Left | RowState::Gone) && row.warm;
+        let is_owner = |state| matches!(state, RowState::Normal | RowState::Leaving);
+        let was_seen = |row: &Row| {
+            let is_same = |known: &Row| known.generation == row.generation && known.state != RowState::Joining;
+            before.rows.get(&row.id).is_some_and(|known| is_owner(known.state) || is_same(known))
+        };
+        before.is_formed() && self.rows.iter().filter(has_owned).any(|row| !was_seen(row))
     }
 
     /// The other nodes that take part.
@@ -110,11 +125,12 @@ impl Topology {
     }
 }
 
-fn rings(rows: &Rows, replicas: usize) -> (Arc<Ring>, Arc<Ring>) {
+fn rings(rows: &Rows, replicas: usize) -> (Arc<Ring>, Arc<Ring>, Vec<Arc<Ring>>) {
     let ring = Arc::new(rows.ring(replicas));
     let settled = rows.iter().all(|row| !matches!(row.state, RowState::Joining | RowState::Leaving));
     let next_ring = if settled { ring.clone() } else { Arc::new(rows.next_ring(replicas)) };
-    (ring, next_ring)
+    let possible = steps::possible_rings(rows, &ring, &next_ring);
+    (ring, next_ring, possible)
 }
 
 /// True when both maps give the same rings.
@@ -161,5 +177,26 @@ mod tests {
         rows.merge(row(3, RowState::Joining));
         let next = Topology::new(rows, me, 3, Some(&cold), down);
         assert_eq!((next.ring.members().len(), next.next_ring.members().len()), (2, 3));
+        assert_eq!(next.possible_rings.len(), 2);
+    }
+
+    #[test]
+    fn who_slept_through_an_owners_coming_and_going_knows_it() {
+        let me = row(1, RowState::Normal).id;
+        let of = |second: &[Row]| {
+            let mut rows = Rows::new();
+            rows.merge(row(1, RowState::Normal));
+            second.iter().for_each(|row| assert!(rows.merge(row.clone())));
+            Topology::new(rows, me, 3, None, |_| Liveness::Alive)
+        };
+        let at = |state, generation| Row { generation, ..row(2, state) };
+        let left = at(RowState::Left, 2);
+        let missed = |before: &[Row], after: &Row| of(std::slice::from_ref(after)).missed_an_owner(&of(before));
+        assert!(
+            missed(&[], &left) && missed(&[at(RowState::Left, 1)], &left) && missed(&[at(RowState::Joining, 2)], &left)
+        );
+        assert!(!missed(&[at(RowState::Normal, 1)], &left) && !missed(&[at(RowState::Leaving, 2)], &left));
+        assert!(!missed(std::slice::from_ref(&left), &at(RowState::Gone, 2)));
+        assert!(!missed(&[at(RowState::Joining, 2)], &Row { warm: false, ..left }), "it never owned anything");
     }
 }

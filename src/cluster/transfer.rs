@@ -4,7 +4,7 @@
 //! hundred entries at a time and never across a wait, so clients hardly notice. A key that changes while it
 //! travels is also written by its coordinator to the new owner; merging makes the order irrelevant.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -21,7 +21,7 @@ use crate::cluster::rules::{self, Pulls, Taken};
 use crate::cluster::{Cluster, Topology};
 use crate::peer::control::{ControlError, ControlLink, Refusal, Request, Response};
 use crate::peer::entries::Entries;
-use crate::ring::Row;
+use crate::ring::{Row, RowState};
 use crate::store::clear::{is_clear, is_name};
 use crate::store::entry::Entry;
 use crate::store::hash_name;
@@ -115,29 +115,28 @@ impl Cluster {
         Ok(count)
     }
 
-    /// Fetches what these slots hold elsewhere until it has enough of every one, and says how many they were; see
-    /// [`rules::pulls`]. `progress` is told how many are filled.
+    /// Fetches what these slots hold elsewhere until it has enough of every one, and says how many they were and from whom
+    /// they came; see [`rules::pulls`]. Nobody of `not_from` is asked. `progress` is told how many are filled.
     pub(super) async fn fill(
         self: &Arc<Self>,
         slots_of: impl Fn(&Topology) -> Vec<Slot>,
+        not_from: &BTreeSet<NodeId>,
         progress: impl Fn(usize),
-    ) -> usize {
+    ) -> (usize, Taken) {
         let mut taken = Taken::new();
         let mut stuck_since: Option<Instant> = None;
         let mut pause = RETRY_PAUSE;
         loop {
-            let plan = self.plan_pulls(&slots_of, &taken);
+            let plan = self.plan_pulls(&slots_of, not_from, &taken);
             progress(plan.filled);
             if plan.from.is_empty() && plan.stuck == 0 {
-                self.note_whole(&taken);
-                return plan.filled;
+                return (plan.filled, taken);
             }
             if plan.from.is_empty() {
                 let since = *stuck_since.get_or_insert_with(Instant::now);
                 if since.elapsed() >= STUCK_PATIENCE {
                     warn!(slots = plan.stuck, "nobody is left who holds these slots: they start empty");
-                    self.note_whole(&taken);
-                    return plan.filled;
+                    return (plan.filled, taken);
                 }
                 tokio::time::sleep(RETRY_PAUSE).await;
                 continue;
@@ -152,11 +151,18 @@ impl Cluster {
         }
     }
 
-    pub(super) fn plan_pulls(&self, slots_of: impl Fn(&Topology) -> Vec<Slot>, taken: &Taken) -> Pulls {
+    pub(super) fn plan_pulls(
+        &self,
+        slots_of: impl Fn(&Topology) -> Vec<Slot>,
+        not_from: &BTreeSet<NodeId>,
+        taken: &Taken,
+    ) -> Pulls {
         let topology = self.topology();
-        let is_source = |id: &NodeId| topology.rows.get(id).is_some_and(|row| row.warm) && self.may_live(id);
+        let is_warm = |id: &NodeId| topology.rows.get(id).is_some_and(|row| row.warm);
+        let is_source = |id: &NodeId| is_warm(id) && self.may_live(id) && !not_from.contains(id);
         let (slots, quorum) = (slots_of(&topology), self.config.settings().write_quorum);
-        rules::pulls(&slots, &topology.ring, &topology.me, quorum, is_source, taken)
+        let goes = |id: &NodeId| topology.rows.get(id).is_some_and(|row| row.state == RowState::Leaving);
+        rules::pulls(&slots, &topology.ring, &topology.me, quorum, is_source, goes, taken)
     }
 
     /// Pulls from each source of the plan, a few at a time. False when one of them failed.

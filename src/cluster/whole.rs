@@ -2,19 +2,23 @@
 //! ([`rules::sources_needed`]).
 //!
 //! A node that lost its memory must not promise a slot to anybody before that: what an earlier life had accepted could
-//! be overlooked by a majority that counts on it. Filling up nearly always fetches that much at once. When home
-//! replicas were down it does not, and neither does a node that gains a slot because another leaves; then the rest is
-//! fetched here, as soon as the others are there.
+//! be overlooked by a majority that counts on it. Nor must one that gained the slot and does not hold what a majority of
+//! the earlier home replicas held. Filling up and taking over nearly always fetch that much at once, and count when enough
+//! others acted on the change of the ring before (`ring::steps`). Else the rest is fetched here, as soon as the ring
+//! stands still and the others are there.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use tokio::time::{Instant, sleep};
 
-use crate::base::ids::{SLOT_COUNT, Slot};
-use crate::cluster::Cluster;
+use crate::base::ids::{NodeId, SLOT_COUNT, Slot};
+use crate::cluster::lifecycle::COMING_PATIENCE;
 use crate::cluster::rules::{self, Taken};
+use crate::cluster::{Cluster, Topology};
+use crate::ring::steps::{enough_stay, majority};
 
 /// Between two looks at what is missing.
 const LOOK_INTERVAL: Duration = Duration::from_secs(1);
@@ -61,18 +65,47 @@ impl Whole {
 }
 
 impl Cluster {
-    /// Notes the slots that were taken from enough others.
-    pub(super) fn note_whole(&self, taken: &Taken) {
+    /// Forgets the slots that this node is no home replica of, today or soon.
+    pub(super) fn forget_strangers(&self, topology: &Topology) {
+        Slot::all().filter(|slot| !topology.is_home(*slot)).for_each(|slot| self.whole.forget(slot));
+    }
+
+    /// Notes the slots that were taken from enough others, those not counted that had not confirmed that they act on this
+    /// node's row. Who gains a slot needs those that every majority meets; who had it before needs all, because a write that
+    /// it accepted may be on its way to the others still.
+    pub(super) fn note_whole(&self, taken: &Taken, unconfirmed: &BTreeSet<NodeId>) {
         let topology = self.topology();
         let me = topology.ring.index_of(&topology.me);
-        for slot in topology.own_slots() {
+        for slot in Slot::all().filter(|slot| topology.is_home(*slot)) {
             let homes = if topology.ring.members().is_empty() { &[][..] } else { topology.ring.homes(slot) };
             let others = homes.iter().filter(|home| Some(**home) != me).count();
-            let have = taken.get(&slot).map_or(0, Vec::len);
-            if have >= rules::sources_needed(homes.len()).min(others) {
+            let counts = |id: &&NodeId| !unconfirmed.contains(*id);
+            let have = taken.get(&slot).map_or(0, |from| from.iter().filter(counts).count());
+            let needed = match others == homes.len() && !self.has_joined_before() {
+                true => homes.len() + 1 - majority(homes.len()).min(homes.len()),
+                false => rules::sources_needed(homes.len() + usize::from(others == homes.len())).min(others),
+            };
+            if have >= needed {
                 self.whole.note(slot);
             }
         }
+    }
+
+    /// True when an earlier life of this node was joining, too: it may have come further than was heard of, and have accepted
+    /// what this one does not know.
+    pub fn has_joined_before(&self) -> bool {
+        self.joined_before.load(Ordering::Relaxed)
+    }
+
+    /// How many slots this node has to hold whole before it may own them, and does not.
+    pub(super) fn lacking_slots(&self) -> usize {
+        let topology = self.topology();
+        let may_come_later = |slot: &Slot| {
+            self.has_joined_before()
+                && topology.possible_rings.iter().all(|ring| enough_stay(&topology.ring, ring, *slot))
+        };
+        let lacking = topology.own_slots().into_iter().filter(|slot| !self.whole.has(*slot));
+        lacking.filter(|slot| !may_come_later(slot)).count()
     }
 
     /// Fetches what is missing, for ever.
@@ -85,9 +118,9 @@ impl Cluster {
             if !Arc::ptr_eq(&ring, &topology.next_ring) {
                 (ring, since) = (topology.next_ring.clone(), Instant::now());
                 taken.clear();
-                Slot::all().filter(|slot| !topology.is_home(*slot)).for_each(|slot| self.whole.forget(slot));
             }
-            if !topology.is_warm() || since.elapsed() < CHANGE_DELAY {
+            let stands_still = Arc::ptr_eq(&topology.ring, &topology.next_ring);
+            if !topology.is_warm() || !stands_still || since.elapsed() < CHANGE_DELAY {
                 continue;
             }
             let missing: Vec<Slot> = topology.own_slots().into_iter().filter(|slot| !self.whole.has(*slot)).collect();
@@ -95,11 +128,12 @@ impl Cluster {
             if missing.is_empty() {
                 continue;
             }
-            let plan = self.plan_pulls(|_| missing.clone(), &taken);
+            let unconfirmed = self.spread(&self.identity.id, COMING_PATIENCE).await;
+            let plan = self.plan_pulls(|_| missing.clone(), &unconfirmed, &taken);
             if !plan.from.is_empty() {
                 self.pull_round(plan, &mut taken).await;
             }
-            self.note_whole(&taken);
+            self.note_whole(&taken, &unconfirmed);
         }
     }
 }

@@ -109,12 +109,14 @@ impl Host for ReplicaHost {
 
     fn may_promise(&self, node: &NodeId, slot: Slot, ring: u64) -> bool {
         let view = self.shared.view.load();
-        let coordinator = view.roles.of(slot).filter(|group| group.is_home).and_then(|group| group.coordinator);
-        let peer = coordinator.and_then(|at| view.peers.get(usize::from(at))?.as_ref());
+        let Some(group) = view.roles.of(slot) else { return false };
+        let peer = group.coordinator.and_then(|at| view.peers.get(usize::from(at))?.as_ref());
+        let is_voter = group.electorates.iter().any(|electorate| electorate.has_me);
         view.ring_digest == ring
+            && is_voter
             && peer.is_some_and(|peer| peer.id == *node)
-            && self.cluster.is_warm()
-            && self.cluster.is_whole(slot)
+            && (!group.is_home && !self.cluster.has_joined_before()
+                || self.cluster.is_warm() && self.cluster.is_whole(slot))
     }
 }
 

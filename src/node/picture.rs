@@ -12,7 +12,7 @@ use crate::node::workers::Work;
 use crate::node::{Node, node_name};
 use crate::peer::registry::Peer;
 use crate::replication::coordinator::View;
-use crate::replication::routing::{Roles, Standing};
+use crate::replication::routing::{Rings, Roles, Standing};
 use crate::server::pubsub;
 use crate::server::topology::Topology;
 
@@ -30,6 +30,7 @@ pub async fn keep(node: Arc<Node>) {
 
 /// Makes the picture.
 pub fn refresh(node: &Node) {
+    let change = *node.cluster.changes().borrow();
     let topology = node.cluster.topology();
     let me = topology.me;
     let members = topology.ring.members().iter().map(|member| member.id);
@@ -58,13 +59,20 @@ pub fn refresh(node: &Node) {
     let is_solo = ids.len() == 1 && member_count == 1 && place_of(&me) == Some(0);
     let strict = settings.quorum_mode == QuorumMode::Strict;
     let own = place_of(&me).unwrap_or(u16::MAX);
-    let roles = Roles::plan(&topology.ring, &topology.next_ring, place_of, own, &standing, strict);
+    let rings = Rings { ring: &topology.ring, next: &topology.next_ring, possible: &topology.possible_rings };
+    let roles = Roles::plan(rings, place_of, own, &standing, strict);
     node.shared.node.store.set_replicated(!is_solo);
     let replicas = settings.replicas.min(member_count);
-    let ring_digest = topology.ring.digest() ^ topology.next_ring.digest().rotate_left(1);
-    let view = View { roles, peers, me: own, members: member_count, replicas, is_solo, ring_digest };
+    let configuration = topology.rows.configuration();
+    let ring_digest = configuration ^ topology.ring.digest() ^ topology.next_ring.digest().rotate_left(1);
+    let is_moving = !Arc::ptr_eq(&topology.ring, &topology.next_ring);
+    let life = |id: &NodeId| topology.rows.get(id).map_or(0, |row| row.generation);
+    let lives = ids.iter().map(|id| (*id, life(id))).collect();
+    let members = member_count;
+    let view = View { roles, peers, me: own, members, replicas, is_solo, ring_digest, is_moving, ids: lives };
     node.shared.coordinator.turn_to(&node.shared.view.load(), &view);
-    node.shared.view.store(Arc::new(view));
+    let before = Arc::downgrade(&node.shared.view.swap(Arc::new(view)));
+    node.cluster.acts_on(change, before);
     let alive: BTreeSet<NodeId> =
         ids.iter().zip(&standing).filter(|(_, it)| it.usable && it.warm).map(|(id, _)| *id).collect();
     let name = node_name(&settings);

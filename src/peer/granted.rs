@@ -18,6 +18,8 @@ const WORDS: usize = SLOT_COUNT / 64;
 pub struct Question {
     /// The stamp up to which it asks to be allowed to write.
     pub until: Hlc,
+    /// The rings that it goes by.
+    pub ring: u64,
     /// The slots that it asks for; none when only the stamp is to move.
     pub slots: Vec<Slot>,
 }
@@ -123,7 +125,7 @@ mod tests {
     fn what_is_granted_belongs_to_a_lane_and_its_connection() {
         let granted = Granted::new(2);
         let mut fresh = Vec::new();
-        let question = |slots| Question { until: Hlc(50), slots };
+        let question = |slots| Question { until: Hlc(50), ring: 1, slots };
         granted.ask(1, question(vec![slot(3)]), |_, is_fresh| {
             fresh.push(is_fresh);
             Some(7)

@@ -28,9 +28,20 @@
 //! A replica that has lost its memory promises nothing before it has fetched its slots from all its other home replicas
 //! (`cluster::whole`): whoever counts on what it accepted is among them.
 //!
+//! *While the ring changes* a slot has several [`Electorate`]s: its home replicas under each ring that somebody may go by
+//! (`ring::steps`). A coordinator needs the promise of a majority of each, and what it writes is acknowledged when a majority
+//! of each holds it. A replica promises only to who goes by the same rows (`Rows::configuration`), and when it goes by others
+//! it withdraws its promises, before it tells anybody that it does. So of two strict writes one of which was made under an
+//! earlier ring, what is said above holds with q and q' taken from a ring that both authors thought possible; and it is
+//! enough that a coordinator settles with a majority of today's ring, because every earlier author thought that one possible,
+//! too. Who is only about to be a home replica may promise before it holds what was written: nobody settles with it, and
+//! it does not become one before it has fetched what a majority of the earlier ones held after they had withdrawn their
+//! promises. Should it lose its memory before, all withdraw theirs once more, because it has another life.
+//!
 //! Knows no lock, no clock and no lane: `ballots` keeps these, `campaign` asks for them.
 
 use crate::base::clock::Hlc;
+use crate::ring::steps::majority;
 
 /// Whom a replica may promise a slot: nobody, itself, or one lane of a peer's present life.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default)]
@@ -41,6 +52,8 @@ impl Holder {
     pub const NOBODY: Holder = Holder(0);
     /// The replica itself.
     pub const SELF: Holder = Holder(1);
+    /// Nobody any more: what was promised was withdrawn.
+    pub const WITHDRAWN: Holder = Holder(u16::MAX);
 }
 
 /// What one replica has promised of one slot.
@@ -97,18 +110,33 @@ impl Lease {
     }
 }
 
-/// How many of `replicas` are a majority.
-pub fn majority(replicas: usize) -> usize {
-    replicas / 2 + 1
+/// A slot's home replicas under one ring, seen from one of the nodes.
+#[derive(Clone, PartialEq, Eq, Hash, Debug, Default)]
+pub struct Electorate {
+    /// Those other than this node, by their places in the view.
+    pub others: Vec<u16>,
+    /// This node is one, too.
+    pub has_me: bool,
 }
 
-/// The latest stamp that a holder may use for a strict write, given the leases of the other home replicas whose promise
-/// it has; `None` when it and they are no majority.
-pub fn window(replicas: usize, leases: impl IntoIterator<Item = Hlc>) -> Option<Hlc> {
-    let needed = majority(replicas) - 1;
-    let mut leases: smallvec::SmallVec<[Hlc; 8]> = leases.into_iter().collect();
+impl Electorate {
+    /// How many others are needed beside this node: to be `quorum`, as far as there are so many, and a majority at least.
+    pub fn needed(&self, quorum: usize) -> usize {
+        let size = self.others.len() + usize::from(self.has_me);
+        quorum.min(size).max(majority(size)) - usize::from(self.has_me)
+    }
+}
+
+/// The latest stamp that a holder may use for a strict write, given the leases of those whose promise it has; `None` when
+/// it and they are no majority of each electorate, or there is none.
+pub fn window(electorates: &[Electorate], lease: impl Fn(u16) -> Option<Hlc>) -> Option<Hlc> {
+    electorates.iter().map(|electorate| window_of(electorate, &lease)).min().flatten()
+}
+
+fn window_of(electorate: &Electorate, lease: impl Fn(u16) -> Option<Hlc>) -> Option<Hlc> {
+    let mut leases: smallvec::SmallVec<[Hlc; 8]> = electorate.others.iter().filter_map(|at| lease(*at)).collect();
     leases.sort_unstable_by(|a, b| b.cmp(a));
-    match needed.checked_sub(1) {
+    match electorate.needed(1).checked_sub(1) {
         Some(last) => leases.get(last).copied(),
         None => Some(Hlc(u64::MAX)),
     }
@@ -135,11 +163,29 @@ mod tests {
 
     #[test]
     fn a_window_is_what_a_majority_allows() {
-        assert_eq!(window(1, []), Some(Hlc(u64::MAX)));
-        assert_eq!(window(2, []), None);
-        assert_eq!(window(3, [Hlc(7)]), Some(Hlc(7)));
-        assert_eq!(window(3, [Hlc(7), Hlc(9)]), Some(Hlc(9)));
-        assert_eq!(window(5, [Hlc(7)]), None);
-        assert_eq!(window(5, [Hlc(7), Hlc(9), Hlc(8)]), Some(Hlc(8)));
+        let with_me = |others: u16| Electorate { others: (0..others).collect(), has_me: true };
+        let window_of = |others, leases: &[u64]| {
+            window(&[with_me(others)], |at| leases.get(usize::from(at)).map(|lease| Hlc(*lease)))
+        };
+        assert_eq!(window_of(0, &[]), Some(Hlc(u64::MAX)));
+        assert_eq!(window_of(1, &[]), None);
+        assert_eq!(window_of(2, &[7]), Some(Hlc(7)));
+        assert_eq!(window_of(2, &[7, 9]), Some(Hlc(9)));
+        assert_eq!(window_of(4, &[7]), None);
+        assert_eq!(window_of(4, &[7, 9, 8]), Some(Hlc(8)));
+    }
+
+    #[test]
+    fn while_the_ring_changes_a_majority_of_each_electorate_is_needed() {
+        let old = Electorate { others: vec![1, 2], has_me: true };
+        let new = Electorate { others: vec![2, 3, 4], has_me: false };
+        let promised = |by: &'static [u16]| move |at: u16| by.contains(&at).then(|| Hlc(10 * u64::from(at)));
+        let both = [old, new];
+        assert_eq!(window(&both, promised(&[1])), None, "no majority of those to come");
+        assert_eq!(window(&both, promised(&[3, 4])), None, "no majority of today's");
+        assert_eq!(window(&both, promised(&[2, 3])), Some(Hlc(20)));
+        assert_eq!(window(&both, promised(&[1, 3, 4])), Some(Hlc(10)));
+        assert_eq!(window(&[], promised(&[1, 2, 3, 4])), None);
+        assert_eq!((both[0].needed(3), both[1].needed(1), both[1].needed(9)), (2, 2, 3));
     }
 }

@@ -63,6 +63,8 @@ pub struct Ballots {
     unsettled: AtomicUsize,
     confirms: Mutex<HashMap<ConfirmKey, Confirm>>,
     wanted_ms: AtomicU64,
+    /// What promises are given under (`View::ring_digest`).
+    configuration: AtomicU64,
 }
 
 impl Ballots {
@@ -77,6 +79,7 @@ impl Ballots {
             unsettled: AtomicUsize::new(0),
             confirms: Mutex::default(),
             wanted_ms: AtomicU64::new(0),
+            configuration: AtomicU64::new(0),
         }
     }
 
@@ -110,6 +113,24 @@ impl Ballots {
     /// Promises a slot, and gives the stamp that the holder's writes have to exceed. Call it under the slot's lock.
     pub fn promise(&self, slot: Slot, to: Holder, now: Hlc) -> Hlc {
         self.with_lease(slot, |promise, lease| promise.give(to, lease, now))
+    }
+
+    /// From now on promises are given, and own ones relied on, under this configuration alone.
+    pub fn go_by(&self, configuration: u64) {
+        self.configuration.store(configuration, Ordering::Release);
+    }
+
+    /// True while promises are given under this configuration. Holds for as long as a slot is locked that has been promised
+    /// under it.
+    pub fn goes_by(&self, configuration: u64) -> bool {
+        self.configuration.load(Ordering::Acquire) == configuration
+    }
+
+    /// Takes back what was promised of a slot. Call it under the slot's lock.
+    pub fn withdraw(&self, slot: Slot, now: Hlc) {
+        if !self.is_free(slot) {
+            self.promise(slot, Holder::WITHDRAWN, now);
+        }
     }
 
     /// The stamp that writes of the next holder will have to exceed.

@@ -1,6 +1,6 @@
 //! Asking for promises: what a coordinator does, again and again, while strict requests come.
 //!
-//! First it promises its slots to itself, then it asks the other home replicas: all slots of a lane in one question, and
+//! First it promises its slots to itself, then it asks the other home replicas, those to come included: all slots of a lane in one question, and
 //! one question a lane at a time. A question also prolongs the lease, so it is asked every few moments even when nothing
 //! is left to gain. A replica that has fenced this node makes it begin afresh.
 //!
@@ -35,7 +35,7 @@ impl Coordinator {
         let mine: Vec<Slot> = Slot::all().filter(is_mine).collect();
         for slot in &mine {
             if !self.ballots.is_own(*slot) && is_whole(*slot) {
-                self.promise_to_self(*slot, now_ms);
+                self.promise_to_self(view, *slot, now_ms);
             }
         }
         let own: Vec<Slot> = mine.into_iter().filter(|slot| self.ballots.is_own(*slot)).collect();
@@ -43,7 +43,7 @@ impl Coordinator {
             let Some(peer) = peer else { continue };
             let concerns = |slot: &Slot| {
                 let group = view.roles.of(*slot);
-                group.is_some_and(|it| it.homes().iter().any(|place| usize::from(*place) == at))
+                group.is_some_and(|it| it.voters.iter().any(|place| usize::from(*place) == at))
             };
             let wanted: Vec<Slot> = own.iter().copied().filter(concerns).collect();
             if !wanted.is_empty() {
@@ -52,10 +52,12 @@ impl Coordinator {
         }
     }
 
-    fn promise_to_self(&self, slot: Slot, now_ms: u64) {
+    fn promise_to_self(&self, view: &View, slot: Slot, now_ms: u64) {
         let _locked = self.store.table(slot);
         let now = self.store.clock.latest(now_ms);
-        if self.store.clock.observe(self.ballots.floor(slot, now), now_ms).is_ok() {
+        if self.ballots.goes_by(view.ring_digest)
+            && self.store.clock.observe(self.ballots.floor(slot, now), now_ms).is_ok()
+        {
             self.ballots.promise(slot, Holder::SELF, now);
             self.ballots.unsettle(slot);
             self.metrics.count(Count::PromisesGiven, 1);
@@ -69,9 +71,10 @@ impl Coordinator {
         for (at, lane) in peer.lanes.iter().enumerate().filter(|(_, lane)| lane.is_open()) {
             let lacking = |slot: &Slot| slot.index() % count == at && !peer.granted.has(*slot);
             let slots: Vec<Slot> = wanted.iter().copied().filter(lacking).collect();
-            peer.granted.ask(at, Question { until, slots }, |question, is_fresh| {
+            let ring = view.ring_digest;
+            peer.granted.ask(at, Question { until, ring, slots }, |question, is_fresh| {
                 let slots = question.slots.clone();
-                let request = PromiseRequest { is_fresh, until, ring: view.ring_digest, slots };
+                let request = PromiseRequest { is_fresh, until, ring, slots };
                 lane.append(Kind::Promise, |out| request.put(out))
             });
             lane.flush();
@@ -98,6 +101,9 @@ impl Coordinator {
                 continue;
             }
             let _locked = self.store.table(slot);
+            if !self.ballots.goes_by(question.ring) {
+                return;
+            }
             peer.granted.note(slot);
             self.ballots.unsettle(slot);
         }

@@ -15,7 +15,7 @@ use std::task::Waker;
 use smallvec::SmallVec;
 
 use crate::base::clock::Hlc;
-use crate::base::ids::Slot;
+use crate::base::ids::{NodeId, Slot};
 use crate::base::metrics::{Count, Registry};
 use crate::base::version::{Actor, ActorTable, Dot, Version};
 use crate::base::wire::{Reader, WireError};
@@ -47,8 +47,13 @@ pub struct View {
     pub replicas: usize,
     /// This node is the only member: nothing is replicated, forwarded or verified.
     pub is_solo: bool,
-    /// Differs when the rings do, those to come included.
+    /// Differs when the rings do, those to come included, and otherwise whenever votes mean something else
+    /// (`Rows::configuration`).
     pub ring_digest: u64,
+    /// Nodes are on their way in or out.
+    pub is_moving: bool,
+    /// Who has which place, and in which life (`Row::generation`).
+    pub ids: Vec<(NodeId, u64)>,
 }
 
 /// Why a command cannot be run now. Nothing was changed; it may be retried.
@@ -107,7 +112,7 @@ pub struct Wait {
     writes: bool,
     /// How many of `frames` must be held.
     need: usize,
-    /// A strict write: what is lost stays lost, and `pending` too must be held.
+    /// A strict write: what is lost stays lost.
     strict: bool,
     /// The last frame on each peer's lane.
     pub(super) frames: SmallVec<[(Arc<Peer>, u64); 2]>,
@@ -143,12 +148,7 @@ impl Wait {
                 Fate::Lost => {}
             }
         }
-        let is_lost = |(peer, number): &(Arc<Peer>, u64)| self.fate(peer, *number) == Fate::Lost;
-        if self.strict && self.pending.iter().any(is_lost) {
-            return Outcome::Broken;
-        }
-        let may_skip = |peer: &Peer| !self.strict && !self.is_worth_waiting(peer);
-        let is_open = |peer: &Peer, number| self.fate(peer, number) == Fate::Pending && !may_skip(peer);
+        let is_open = |peer: &Peer, number| self.fate(peer, number) == Fate::Pending && self.is_worth_waiting(peer);
         let pending = self.pending.iter().any(|(peer, number)| is_open(peer, *number));
         match (held >= self.need, held + open >= self.need) {
             (true, _) if !pending => Outcome::Met,
@@ -165,7 +165,7 @@ impl Wait {
     /// What a strict write waits for; it shares that with no other, because each may be declined.
     pub(super) fn of_strict_write(view: &View, slot: Slot, need: usize) -> Wait {
         let group = view.roles.number_of(slot);
-        let (lane, frames, pending) = (lane_number(slot, view, group), SmallVec::new(), SmallVec::new());
+        let (lane, frames, pending) = (lane_number(slot, view), SmallVec::new(), SmallVec::new());
         Wait { group, lane, writes: true, need, strict: true, frames, has_spare: false, pending }
     }
 
@@ -200,6 +200,9 @@ impl Wait {
 /// All that a batch waits for.
 pub type Waits = SmallVec<[Wait; 2]>;
 
+/// Places in [`Waits`].
+pub type Places = SmallVec<[usize; 2]>;
+
 /// What the coordinator works with.
 pub struct Coordinator {
     /// The data.
@@ -212,7 +215,7 @@ pub struct Coordinator {
 
 impl Coordinator {
     /// Sends a command's deltas, each behind its length, to the slot's other active nodes. Call it under the slot's lock.
-    /// Gives the place in `waits` that the reply depends on.
+    /// Gives the places in `waits` that the reply depends on.
     pub fn replicate(
         &self,
         view: &View,
@@ -221,8 +224,8 @@ impl Coordinator {
         quorum: Quorum,
         now_ms: u64,
         waits: &mut Waits,
-    ) -> Option<usize> {
-        let group = view.roles.of(slot)?;
+    ) -> Places {
+        let Some(group) = view.roles.of(slot) else { return Places::new() };
         for at in &group.missing {
             let Some(peer) = view.peer(*at) else { continue };
             // Whoever is only stalled finds its deltas on its lane when it goes on, but nobody waits for it.
@@ -234,23 +237,24 @@ impl Coordinator {
             }
         }
         if quorum.strict {
-            return self.replicate_strict(view, slot, deltas, quorum, now_ms, waits);
+            return self.replicate_strict(view, (group, slot), deltas, quorum, now_ms, waits);
         }
         let need = quorum.write.saturating_sub(usize::from(group.is_active));
         let number = view.roles.number_of(slot);
         let place = place_for(waits, number, slot, view, true, need);
-        let wait = waits.get_mut(place)?;
-        for at in &group.targets {
-            send(view, *at, slot, deltas, Kind::Delta, now_ms, &mut wait.frames);
+        if let Some(wait) = waits.get_mut(place) {
+            for at in &group.targets {
+                send(view, *at, slot, deltas, Kind::Delta, now_ms, &mut wait.frames);
+            }
+            for at in &group.pending {
+                send(view, *at, slot, deltas, Kind::Delta, now_ms, &mut wait.pending);
+            }
         }
-        for at in &group.pending {
-            send(view, *at, slot, deltas, Kind::Delta, now_ms, &mut wait.pending);
-        }
-        Some(place)
+        Places::from_slice(&[place])
     }
 
-    /// Asks one of the slot's active nodes whether it holds the version that a read has seen. Gives the place in `waits`
-    /// and the frame's number; `None` when no confirmation is needed. `draw` is random: it picks the node.
+    /// Asks some of the slot's active nodes whether they hold the version that a read has seen. Gives for each the place in
+    /// `waits` and the frame's number; nothing when no confirmation is needed. `draw` is random: it picks the nodes.
     pub fn verify(
         &self,
         view: &View,
@@ -258,16 +262,16 @@ impl Coordinator {
         quorum: Quorum,
         draw: usize,
         waits: &mut Waits,
-    ) -> Result<Option<(usize, u64)>, QuorumError> {
+    ) -> Result<SmallVec<[(usize, u64); 2]>, QuorumError> {
         let slot = verify.name.slot;
         let group = view.roles.of(slot).ok_or(QuorumError::Read)?;
         let need = quorum.read.saturating_sub(usize::from(group.is_active));
+        let mut asked = SmallVec::new();
         if need == 0 {
-            return Ok(None);
+            return Ok(asked);
         }
-        let mut last = None;
         let (kind, (chosen, has_spare)) = match quorum.strict {
-            true => (Kind::StrictVerify, view.pick_promised(slot, need, draw)),
+            true => (Kind::StrictVerify, view.pick_promised(group, slot, need, draw).ok_or(QuorumError::Read)?),
             false => (Kind::Verify, pick_confirmers(view, group, slot, need, draw)),
         };
         if chosen.len() < need {
@@ -284,9 +288,9 @@ impl Coordinator {
             if let Some(wait) = waits.get_mut(place) {
                 note_frame(&mut wait.frames, peer, number);
             }
-            last = Some((place, number));
+            asked.push((place, number));
         }
-        Ok(last)
+        Ok(asked)
     }
 }
 
@@ -394,22 +398,25 @@ pub(super) fn send(
     all_kept
 }
 
-fn note_frame(frames: &mut SmallVec<impl smallvec::Array<Item = (Arc<Peer>, u64)>>, peer: &Arc<Peer>, number: u64) {
+pub(super) fn note_frame(
+    frames: &mut SmallVec<impl smallvec::Array<Item = (Arc<Peer>, u64)>>,
+    peer: &Arc<Peer>,
+    number: u64,
+) {
     match frames.iter_mut().find(|(known, _)| Arc::ptr_eq(known, peer)) {
         Some((_, last)) => *last = (*last).max(number),
         None => frames.push((peer.clone(), number)),
     }
 }
 
-fn lane_number(slot: Slot, view: &View, waits_of: u16) -> u16 {
-    let group = view.roles.groups.get(usize::from(waits_of));
-    let peer = group.and_then(|group| group.targets.first()).and_then(|at| view.peer(*at));
-    let lanes = peer.map_or(1, |peer| peer.lanes.len().max(1));
+/// The lane of a slot: the same one to every peer.
+fn lane_number(slot: Slot, view: &View) -> u16 {
+    let lanes = view.peers.iter().flatten().next().map_or(1, |peer| peer.lanes.len().max(1));
     (slot.index() % lanes) as u16
 }
 
 fn place_for(waits: &mut Waits, group: u16, slot: Slot, view: &View, writes: bool, need: usize) -> usize {
-    let lane = lane_number(slot, view, group);
+    let lane = lane_number(slot, view);
     let same = |wait: &Wait| {
         wait.group == group && wait.lane == lane && wait.writes == writes && wait.need == need && !wait.strict
     };

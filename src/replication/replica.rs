@@ -51,8 +51,8 @@ const WINDOW_FRAMES_MAX: usize = 32;
 pub trait Host: Send + Sync {
     /// True when it may confirm what it holds.
     fn is_warm(&self) -> bool;
-    /// True when it may promise a slot to `node`: it takes that one for the coordinator by these rings, and has not
-    /// forgotten what it once promised.
+    /// True when it may promise a slot to `node`: it takes that one for the coordinator by these rings, and holds what it
+    /// ever accepted, if it is a home replica by today's.
     fn may_promise(&self, node: &NodeId, slot: Slot, ring: u64) -> bool;
 }
 
@@ -197,8 +197,14 @@ impl Replica {
         self.received += 1;
         match (frame.kind, spot) {
             (Kind::Delta | Kind::StrictDelta, Some(spot)) => self.delta(store, frame, spot, now_ms),
-            (Kind::Verify | Kind::StrictVerify, Some(_)) if !is_warm => {
+            (Kind::Verify, Some(_)) if !is_warm => {
                 self.refuse(Refusal::Warming);
+                Ok(())
+            }
+            (Kind::StrictVerify, Some(spot)) if !is_warm => {
+                // Of a node that is about to be a home replica only its promise is asked for.
+                let _locked = store.table(spot.slot);
+                self.declines(frame.kind, spot.slot);
                 Ok(())
             }
             (Kind::Verify | Kind::StrictVerify, Some(spot)) => self.verify(store, frame, spot, now_ms),
@@ -222,6 +228,10 @@ impl Replica {
                 continue;
             }
             let _locked = self.store.table(slot);
+            if !self.ballots.goes_by(request.ring) {
+                answer.refused.push(slot);
+                continue;
+            }
             answer.floor = answer.floor.max(self.ballots.promise(slot, self.holder, clock.latest(now_ms)));
             self.metrics.count(Count::PromisesGiven, 1);
         }
@@ -429,6 +439,7 @@ mod tests {
         sender.set_replicated(true);
         let metrics = Arc::new(Registry::new(Vec::new()));
         let ballots = Arc::new(Ballots::new(Hlc(0)));
+        ballots.go_by(RING);
         let replica =
             Replica::new(Arc::new(receiver), metrics, ballots, &hello, Arc::new(Willing)).expect("a new actor");
         (sender, replica)

@@ -9,8 +9,10 @@
 //! Knows no socket: whether a node is usable is told by who calls.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 
-use crate::base::ids::{SLOT_COUNT, Slot};
+use crate::base::ids::{NodeId, SLOT_COUNT, Slot};
+use crate::replication::ballot::Electorate;
 use crate::ring::Ring;
 use crate::store::prefetch::prefetch;
 
@@ -55,6 +57,21 @@ pub struct Group {
     pub home_confirmers: usize,
     /// This node is a home replica.
     pub is_home: bool,
+    /// The home replicas under each ring that somebody may go by; today's first.
+    pub electorates: Vec<Electorate>,
+    /// All others in `electorates` that answer.
+    pub voters: Vec<u16>,
+}
+
+/// The rings that roles are made of.
+#[derive(Clone, Copy)]
+pub struct Rings<'a> {
+    /// Today's.
+    pub ring: &'a Ring,
+    /// The one that is being moved to.
+    pub next: &'a Ring,
+    /// Every one that somebody may go by (`ring::steps`).
+    pub possible: &'a [Arc<Ring>],
 }
 
 impl Group {
@@ -78,31 +95,44 @@ pub struct Roles {
 }
 
 impl Roles {
-    /// The roles of all slots, seen from member `me` of `ring`. `next` is the ring that is being moved to: its nodes that
-    /// are not in `ring` are named by their place behind the members of `ring` by `place_of`.
+    /// The roles of all slots, seen from member `me` of today's ring. Nodes that are only in others are named by their place
+    /// behind its members by `place_of`.
     pub fn plan(
-        ring: &Ring,
-        next: &Ring,
-        place_of: impl Fn(&crate::base::ids::NodeId) -> Option<u16>,
+        rings: Rings<'_>,
+        place_of: impl Fn(&NodeId) -> Option<u16>,
         me: u16,
         standing: &[Standing],
         strict: bool,
     ) -> Roles {
+        let Rings { ring, next, possible } = rings;
         let mut roles = Roles { groups: Vec::new(), of_slot: Vec::with_capacity(SLOT_COUNT) };
         let mut known: HashMap<Group, u16> = HashMap::new();
         // Most slots share their lists with others: what was made of a list is remembered.
-        let mut of_lists: HashMap<(&[u16], &[u16]), u16, ahash::RandomState> = HashMap::default();
+        let mut of_lists: HashMap<(&[u16], Lists<'_>), u16, ahash::RandomState> = HashMap::default();
         let is_moving = ring.digest() != next.digest();
+        let places = |ring: &Ring, homes: &[u16]| -> Vec<u16> {
+            let members = homes.iter().filter_map(|at| ring.members().get(usize::from(*at)));
+            // Nobody has the last place; it counts, and never votes.
+            members.map(|member| place_of(&member.id).unwrap_or(u16::MAX)).collect()
+        };
         for slot in Slot::all() {
-            let lists = (ring.preference(slot), if is_moving { next.homes(slot) } else { &[] });
-            let number = *of_lists.entry(lists).or_insert_with(|| {
+            let mut others = Lists::new();
+            if is_moving {
+                others.push(next.homes(slot));
+                others.extend(possible.iter().skip(1).map(|ring| ring.homes(slot)));
+            }
+            let lists = (ring.preference(slot), others);
+            let number = *of_lists.entry(lists).or_insert_with_key(|lists| {
                 let homes = ring.homes(slot);
                 let mut group = group_of(lists.0, homes.len(), me, standing, strict);
-                let joining = lists.1.iter().filter_map(|at| next.members().get(usize::from(*at)));
-                group.pending = joining
-                    .filter_map(|member| place_of(&member.id))
-                    .filter(|at| *at != me && !homes.contains(at) && is_usable(standing, *at))
-                    .collect();
+                let is_other = |at: &u16| *at != me && is_usable(standing, *at);
+                let joining = lists.1.first().map(|homes| places(next, homes)).unwrap_or_default();
+                group.pending = joining.into_iter().filter(|at| is_other(at) && !homes.contains(at)).collect();
+                let of_rings = possible.iter().map(|ring| places(ring, ring.homes(slot)));
+                group.electorates = electorates(of_rings, me);
+                group.voters = group.electorates.iter().flat_map(|it| &it.others).copied().filter(is_other).collect();
+                group.voters.sort_unstable();
+                group.voters.dedup();
                 let count = known.len() as u16;
                 *known.entry(group).or_insert_with_key(|group| {
                     roles.groups.push(group.clone());
@@ -133,6 +163,24 @@ impl Roles {
     }
 }
 
+/// The home replicas of a slot under several rings.
+type Lists<'a> = smallvec::SmallVec<[&'a [u16]; 4]>;
+
+/// Distinct electorates made of lists of places, in their order.
+fn electorates(lists: impl Iterator<Item = Vec<u16>>, me: u16) -> Vec<Electorate> {
+    let mut electorates = Vec::new();
+    for mut others in lists {
+        let has_me = others.contains(&me);
+        others.retain(|at| *at != me);
+        others.sort_unstable();
+        let electorate = Electorate { others, has_me };
+        if !electorates.contains(&electorate) {
+            electorates.push(electorate);
+        }
+    }
+    electorates
+}
+
 fn is_usable(standing: &[Standing], at: u16) -> bool {
     standing.get(usize::from(at)).is_some_and(|it| it.usable)
 }
@@ -158,6 +206,8 @@ fn group_of(preference: &[u16], replicas: usize, me: u16, standing: &[Standing],
         missing: homes.iter().filter(|at| !is_usable(standing, **at) && **at != me).copied().collect(),
         confirmers: others().filter(warm).copied().collect(),
         is_active: active.contains(&me),
+        electorates: Vec::new(),
+        voters: Vec::new(),
     }
 }
 
@@ -192,6 +242,14 @@ mod tests {
         let group = group_of(&[2, 0, 1], 3, 0, &[UP, UP, COLD], false);
         assert_eq!((group.homes(), group.confirming_homes()), (&[2, 1][..], &[1][..]));
         assert_eq!((group.coordinator, group.targets, group.confirmers), (Some(0), vec![2, 1], vec![1]));
+    }
+
+    #[test]
+    fn equal_home_replicas_are_one_electorate() {
+        let lists = [vec![2, 0, 1], vec![1, 2, 0], vec![1, 3, 2], vec![u16::MAX, 1, 2]];
+        let found = electorates(lists.into_iter(), 0);
+        let of = |others: &[u16], has_me| Electorate { others: others.to_vec(), has_me };
+        assert_eq!(found, [of(&[1, 2], true), of(&[1, 2, 3], false), of(&[1, 2, u16::MAX], false)]);
     }
 
     #[test]

@@ -15,15 +15,15 @@ use std::sync::Arc;
 
 use smallvec::SmallVec;
 
-use crate::base::ids::{NodeId, Slot, slot_of};
+use crate::base::ids::{Slot, slot_of};
 use crate::peer::ballot::DigestRequest;
 use crate::peer::frame::{KeyRef, Kind, Verify};
 use crate::peer::lane::Fate;
 use crate::peer::registry::Peer;
-use crate::replication::ballot;
 use crate::replication::ballots::{CONFIRMS_MAX, Confirm};
 use crate::replication::coordinator::{Coordinator, View, seen_of};
 use crate::replication::routing::Quorum;
+use crate::ring::steps::majority;
 use crate::store::digest::{Mark, Measure};
 use crate::store::slot::{Name, SlotTable};
 use crate::store::{Store, hash_name};
@@ -181,33 +181,6 @@ impl Coordinator {
         Confirm { tenure, strict, need, asked }
     }
 
-    /// Prepares for a new picture, before anybody goes by it: what this node begins to coordinate is not settled, and
-    /// neither is what it coordinates together with somebody who is back and may have coordinated it meanwhile.
-    pub fn turn_to(&self, before: &View, view: &View) {
-        if before.ring_digest != view.ring_digest {
-            // Promises were given under other rings.
-            let peers = view.peers.iter().chain(&before.peers).flatten();
-            peers.for_each(|peer| (0..peer.lanes.len()).for_each(|lane| peer.granted.reset(lane)));
-        }
-        let missing = |view: &View| -> Vec<NodeId> {
-            let places = view.roles.groups.iter().flat_map(|group| &group.missing);
-            places.filter_map(|at| view.peer(*at)).map(|peer| peer.id).collect()
-        };
-        let (gone_before, gone) = (missing(before), missing(view));
-        let is_back =
-            |at: &u16| view.peer(*at).is_some_and(|peer| gone_before.contains(&peer.id) && !gone.contains(&peer.id));
-        for slot in Slot::all() {
-            let group = view.roles.of(slot).filter(|_| !view.is_solo && view.is_coordinator(slot));
-            match (group, self.ballots.unsettled_tenure(slot)) {
-                (Some(group), _) if !before.is_coordinator(slot) || group.homes().iter().any(is_back) => {
-                    self.ballots.unsettle(slot);
-                }
-                (None, Some(tenure)) => drop(self.ballots.settle(slot, tenure)),
-                _ => {}
-            }
-        }
-    }
-
     /// This process has slept for so long that others may have coordinated its slots.
     pub fn overslept(&self, view: &View) {
         Slot::all()
@@ -218,7 +191,7 @@ impl Coordinator {
     /// Begins to compare a slot that is not settled with its other home replicas; `None` when too few are there.
     pub fn compare(&self, view: &View, slot: Slot, tenure: u32, read_quorum: usize, now_ms: u64) -> Option<Comparison> {
         let group = view.roles.of(slot)?;
-        let majority = ballot::majority(view.replicas);
+        let majority = majority(view.replicas);
         let strict = self.ballots.is_own(slot) && view.promised(slot, group.confirming_homes()).count() + 1 >= majority;
         let least = if strict { read_quorum.max(majority) } else { read_quorum };
         let need = least.min(view.replicas).saturating_sub(1);

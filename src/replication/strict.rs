@@ -1,7 +1,7 @@
 //! Strict commands at the coordinator: what lets them in, and what their frames wait for.
 //!
-//! Only home replicas count, and of them only those whose promise was there when the command was let in; the rules and
-//! their proof are in `ballot`. What a strict write misses is not made good by handing it over later: its client then
+//! Only home replicas count, and of them only those whose promise was there when the command was let in; while the ring
+//! changes, those of every ring that somebody may go by. The rules and their proof are in `ballot`. What a strict write misses is not made good by handing it over later: its client then
 //! reads that the outcome is unknown.
 
 use std::sync::Arc;
@@ -13,13 +13,14 @@ use crate::base::ids::Slot;
 use crate::peer::frame::Kind;
 use crate::peer::registry::Peer;
 use crate::replication::ballot;
-use crate::replication::coordinator::{Coordinator, View, Wait, Waits, send};
-use crate::replication::routing::Quorum;
+use crate::replication::coordinator::{Coordinator, Places, View, Wait, Waits, note_frame, send};
+use crate::replication::routing::{Group, Quorum};
+use crate::ring::steps::majority;
 
 impl Quorum {
     /// The quorum of strict commands among so many replicas: W and R are raised to a majority.
     pub fn strict(self, replicas: usize) -> Quorum {
-        let least = ballot::majority(replicas);
+        let least = majority(replicas);
         Quorum { write: self.write.max(least), read: self.read.max(least), strict: true }
     }
 }
@@ -30,17 +31,36 @@ impl View {
         of.iter().filter_map(|at| self.peer(*at)).filter(move |peer| peer.granted.has(slot))
     }
 
-    /// As `pick_confirmers`, of those that have promised.
-    pub(super) fn pick_promised(&self, slot: Slot, need: usize, draw: usize) -> (SmallVec<[u16; 4]>, bool) {
-        let homes = self.roles.of(slot).map_or(&[][..], |group| group.confirming_homes());
+    /// As `pick_confirmers`, of those that have promised; and as many more as say, with the others, for a majority of every
+    /// electorate that the promise still holds. `None` when too few have promised.
+    pub(super) fn pick_promised(
+        &self,
+        group: &Group,
+        slot: Slot,
+        need: usize,
+        draw: usize,
+    ) -> Option<(SmallVec<[u16; 4]>, bool)> {
         let has_promised = |at: &&u16| self.peer(**at).is_some_and(|peer| peer.granted.has(slot));
-        let mut promised: SmallVec<[u16; 4]> = homes.iter().filter(has_promised).copied().collect();
-        let has_spare = promised.len() > need;
-        if let Some(first) = draw.checked_rem(promised.len()) {
-            promised.rotate_left(first);
+        let mut chosen: SmallVec<[u16; 4]> = group.confirming_homes().iter().filter(has_promised).copied().collect();
+        let has_spare = chosen.len() > need;
+        if let Some(first) = draw.checked_rem(chosen.len()) {
+            chosen.rotate_left(first);
         }
-        promised.truncate(need);
-        (promised, has_spare)
+        if chosen.len() < need {
+            return None;
+        }
+        chosen.truncate(need);
+        for electorate in group.electorates.iter().skip(1) {
+            let have = electorate.others.iter().filter(|at| chosen.contains(at)).count();
+            let lacking = electorate.needed(1).saturating_sub(have);
+            let more = electorate.others.iter().filter(|at| !chosen.contains(at)).filter(has_promised);
+            let more: SmallVec<[u16; 4]> = more.take(lacking).copied().collect();
+            if more.len() < lacking {
+                return None;
+            }
+            chosen.extend(more);
+        }
+        Some((chosen, has_spare))
     }
 }
 
@@ -50,11 +70,10 @@ impl Coordinator {
     /// To be relied on it has to be asked under the slot's lock.
     pub fn window(&self, view: &View, slot: Slot) -> Option<Hlc> {
         let group = view.roles.of(slot).filter(|group| group.is_home && view.is_coordinator(slot))?;
-        if !self.ballots.is_own(slot) {
+        if !self.ballots.is_own(slot) || !self.ballots.goes_by(view.ring_digest) {
             return None;
         }
-        let leases = group.homes().iter().filter_map(|at| view.peer(*at)).filter_map(|peer| peer.granted.until(slot));
-        ballot::window(view.replicas, leases)
+        ballot::window(&group.electorates, |at| view.peer(at).and_then(|peer| peer.granted.until(slot)))
     }
 
     /// Whether a strict command may clear a slot that this node coordinates; while it may not, promises are asked for. The slot
@@ -65,31 +84,32 @@ impl Coordinator {
         self.window(view, slot).is_some_and(|max| max > self.store.clock.latest(now_ms))
     }
 
-    /// As [`Coordinator::replicate`], for a strict write.
+    /// As [`Coordinator::replicate`], for a strict write: one wait an electorate. Who has not promised gets the write too,
+    /// but is not counted: it may be filling up.
     pub(super) fn replicate_strict(
         &self,
         view: &View,
-        slot: Slot,
+        (group, slot): (&Group, Slot),
         deltas: &[u8],
         quorum: Quorum,
         now_ms: u64,
         waits: &mut Waits,
-    ) -> Option<usize> {
-        let group = view.roles.of(slot)?;
-        let need = quorum.write.saturating_sub(usize::from(group.is_home));
-        let mut wait = Wait::of_strict_write(view, slot, need);
-        let mut uncounted: SmallVec<[(Arc<Peer>, u64); 2]> = SmallVec::new();
-        for at in group.homes() {
-            // Who has not promised gets the write too, but is not counted: it may be filling up.
-            match view.peer(*at).is_some_and(|peer| peer.granted.has(slot)) {
-                true => send(view, *at, slot, deltas, Kind::StrictDelta, now_ms, &mut wait.frames),
-                false => send(view, *at, slot, deltas, Kind::Delta, now_ms, &mut uncounted),
-            };
+    ) -> Places {
+        let first = waits.len();
+        let needed = group.electorates.iter().map(|electorate| electorate.needed(quorum.write));
+        waits.extend(needed.map(|need| Wait::of_strict_write(view, slot, need)));
+        for at in &group.voters {
+            let mut frames: SmallVec<[(Arc<Peer>, u64); 1]> = SmallVec::new();
+            if !view.peer(*at).is_some_and(|peer| peer.granted.has(slot)) {
+                send(view, *at, slot, deltas, Kind::Delta, now_ms, &mut frames);
+                continue;
+            }
+            send(view, *at, slot, deltas, Kind::StrictDelta, now_ms, &mut frames);
+            for (electorate, wait) in group.electorates.iter().zip(waits.iter_mut().skip(first)) {
+                let counts = electorate.others.contains(at);
+                frames.iter().filter(|_| counts).for_each(|(peer, number)| note_frame(&mut wait.frames, peer, *number));
+            }
         }
-        for at in &group.pending {
-            send(view, *at, slot, deltas, Kind::Delta, now_ms, &mut wait.pending);
-        }
-        waits.push(wait);
-        Some(waits.len() - 1)
+        (first..waits.len()).collect()
     }
 }

@@ -3,7 +3,7 @@
 //! - [`Ring`]: a set of [`Member`]s and a replica count in, a preference list for each of the 16,384 slots out.
 //! - [`Rows`]: the replicated map {node id -> [`Row`]} that rings are computed from. A node writes only its own row;
 //!   two copies of the map merge into the same one whatever arrives first.
-//! - [`transfer`]: who gains and who loses which slots between two rings.
+//! - [`steps`]: which rings are possible while nodes come and go, and when one may take its next step.
 //!
 //! Invariants: equal member sets give equal rings on every machine, in every order, in every build (`tests/vectors.txt`
 //! holds published ones); merging rows is commutative, associative and idempotent.
@@ -16,7 +16,7 @@ mod placement;
 mod rates;
 mod rows;
 mod share;
-pub mod transfer;
+pub mod steps;
 mod walk;
 
 #[cfg(test)]

@@ -185,6 +185,17 @@ impl Rows {
         self.ring_of(replicas, |state| matches!(state, RowState::Normal | RowState::Joining))
     }
 
+    /// Equal for maps under which votes of a majority mean the same: who takes part, where each stands, and which life of a
+    /// node that does not simply own its slots; of all nodes while one is on its way. A node that went by other rows than
+    /// these, however long ago, has another.
+    pub fn configuration(&self) -> u64 {
+        let is_moving = self.rows.values().any(|row| matches!(row.state, RowState::Joining | RowState::Leaving));
+        let life = |row: &Row| if is_moving || row.state != RowState::Normal { row.generation } else { 0 };
+        let of_row = |row: &Row| (row.id, row.state, life(row), row.zone.clone(), row.weight.to_bits());
+        let all: Vec<_> = self.rows.values().map(of_row).collect();
+        xxh3_64_with_seed(&postcard::to_extend(&all, Vec::new()).unwrap_or_default(), DIGEST_SEED)
+    }
+
     fn ring_of(&self, replicas: usize, owns: impl Fn(RowState) -> bool) -> Ring {
         let rows = self.rows.values().filter(|row| owns(row.state));
         let members: Vec<Member> =
@@ -262,11 +273,12 @@ impl Row {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    fn row(node: u8) -> Row {
+    /// A warm owner of this number.
+    pub fn row(node: u8) -> Row {
         Row {
             id: NodeId::from_bytes([node; 20]),
             state: RowState::Normal,
@@ -350,6 +362,23 @@ mod tests {
         assert!(rows.mark_gone(&row(1).id) && !rows.mark_gone(&row(1).id) && !rows.mark_gone(&row(9).id));
         assert!(!rows.merge(Row { generation: 99, ..row(1) }));
         assert_eq!(rows.ring(3).members().len(), 1);
+    }
+
+    #[test]
+    fn a_configuration_tells_steps_and_lives_apart() {
+        let leaving = Row { state: RowState::Leaving, ..row(2) };
+        let left = |generation| Row { state: RowState::Left, generation, ..row(2) };
+        let of = |rows: &[Row]| merged(rows).configuration();
+        assert_eq!(of(&[row(1)]), of(&[Row { generation: 9, version: 7, warm: false, ..row(1) }]));
+        let different = [
+            of(&[row(1)]),
+            of(&[row(1), row(2)]),
+            of(&[row(1), leaving.clone()]),
+            of(&[row(1), left(1)]),
+            of(&[row(1), left(2)]),
+            of(&[Row { generation: 9, ..row(1) }, leaving]),
+        ];
+        assert_eq!(different.iter().collect::<std::collections::BTreeSet<_>>().len(), different.len());
     }
 
     #[test]

@@ -85,3 +85,48 @@ pub enum Why {
     /// would show it what its own connection has written since.
     Unconfirmed(Reading),
 }
+
+impl Again {
+    /// Adds it to those that are noted: once for a read that several replicas had to confirm, which are told of one behind
+    /// the other. A contradiction says more than silence.
+    pub fn note(self, again: &mut Vec<Again>) {
+        let last = again.last_mut().filter(|last| last.reply == self.reply && last.key() == self.key());
+        match (last, &self.why) {
+            (Some(last), Why::Contradicted(_)) => *last = self,
+            (Some(_), _) => {}
+            (None, _) => again.push(self),
+        }
+    }
+
+    fn key(&self) -> Option<Span> {
+        match &self.why {
+            Why::NotRun => None,
+            Why::Contradicted(read) | Why::Unconfirmed(read) => Some(read.key),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::base::version::Version;
+    use crate::replication::coordinator::seen_of;
+
+    #[test]
+    fn a_read_that_several_did_not_confirm_is_asked_for_once() {
+        let span = |from| Span { from, to: from + 1 };
+        let ask = Ask { request: span(0), db: 0, proto: Proto::Resp2, since: None };
+        let reading = |key, number| Reading { number, ask, key: span(key), seen: seen_of(Version::default(), false) };
+        let one = |why| Again { reply: Place { span: span(0), number: 1 }, ask, why };
+        let mut again = Vec::new();
+        one(Why::Unconfirmed(reading(0, 1))).note(&mut again);
+        one(Why::Contradicted(reading(0, 2))).note(&mut again);
+        one(Why::Unconfirmed(reading(0, 3))).note(&mut again);
+        one(Why::Unconfirmed(reading(1, 4))).note(&mut again);
+        assert!(
+            matches!(&again[..], [Again { why: Why::Contradicted(_), .. }, Again { why: Why::Unconfirmed(other), .. }]
+                if other.number == 4),
+            "{again:?}"
+        );
+    }
+}

@@ -369,9 +369,9 @@ impl Batch {
                 Some(read) => {
                     let wait = waits.get(pending.wait);
                     if wait.is_some_and(|wait| wait.was_contradicted(read.number)) {
-                        again.push(Again { reply: pending.reply, ask: read.ask, why: Why::Contradicted(read) });
+                        Again { reply: pending.reply, ask: read.ask, why: Why::Contradicted(read) }.note(again);
                     } else if any_unknown && unknown(pending.wait) {
-                        again.push(Again { reply: pending.reply, ask: read.ask, why: Why::Unconfirmed(read) });
+                        Again { reply: pending.reply, ask: read.ask, why: Why::Unconfirmed(read) }.note(again);
                     }
                 }
                 None if any_unknown && unknown(pending.wait) => {

@@ -30,8 +30,11 @@ impl Run<'_> {
         for (slot, part) in by_slot(&deltas) {
             self.batch.note_written(slot);
             let coordinator = &self.worker.shared.coordinator;
-            let wait = coordinator.replicate(self.view, slot, part, self.quorum, now_ms, &mut self.batch.waits);
-            depends_on.extend(wait.filter(|wait| !depends_on.contains(wait)));
+            for wait in coordinator.replicate(self.view, slot, part, self.quorum, now_ms, &mut self.batch.waits) {
+                if !depends_on.contains(&wait) {
+                    depends_on.push(wait);
+                }
+            }
         }
         keys.give_back_deltas(deltas);
         let reply = self.batch.place(from);
@@ -60,11 +63,11 @@ impl Run<'_> {
             let verify = Verify { name, seen: seen.clone(), is_repeated: false };
             let (coordinator, draw) = (&self.worker.shared.coordinator, self.worker.draw());
             let asked = coordinator.verify(self.view, &verify, self.quorum, draw, &mut self.batch.waits)?;
-            if let Some((wait, number)) = asked {
+            for (wait, number) in asked {
                 let (db, proto, since) = (self.session.db, self.session.proto, self.since);
                 let ask = *kept.get_or_insert_with(|| Ask { since, ..self.batch.keep(request.bytes, db, proto) });
                 let key = span_within(request.bytes, key, ask.request);
-                let read = Reading { number, ask, key, seen };
+                let read = Reading { number, ask, key, seen: seen.clone() };
                 self.batch.pending.push(Pending { reply, wait, read: Some(read) });
             }
         }
@@ -95,7 +98,7 @@ fn span_within(whole: &[u8], part: &[u8], copy: Span) -> Span {
 }
 
 impl Worker {
-    /// Asks another replica to confirm what was read for `reply`, as it was read then. An error when there is none.
+    /// Asks other replicas to confirm what was read for `reply`, as it was read then. An error when there are too few.
     pub fn confirm_elsewhere(
         &self,
         view: &View,
@@ -109,8 +112,8 @@ impl Worker {
         let name = KeyRef { slot: slot_of(key), db: read.ask.db, key };
         let verify = Verify { name, seen: read.seen.clone(), is_repeated: true };
         let coordinator = &self.shared.coordinator;
-        if let Some((wait, number)) = coordinator.verify(view, &verify, quorum, self.draw(), &mut batch.waits)? {
-            batch.pending.push(Pending { reply, wait, read: Some(Reading { number, ..read }) });
+        for (wait, number) in coordinator.verify(view, &verify, quorum, self.draw(), &mut batch.waits)? {
+            batch.pending.push(Pending { reply, wait, read: Some(Reading { number, ..read.clone() }) });
         }
         Ok(())
     }

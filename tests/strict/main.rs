@@ -9,6 +9,7 @@
 //! `RONDO_STRICT_SEED`. The tests run one after another: each needs the machine for itself.
 
 mod carried;
+mod changes;
 mod checker;
 mod load;
 #[path = "../support/mod.rs"]

@@ -1,0 +1,79 @@
+//! Turning to a new picture: what it means for promises and for what is settled, before anybody goes by it.
+//!
+//! Promises belong to the rings that they were given under (`ballot`): a slot whose electorates are others now is promised
+//! to nobody any more, and what others have promised here is asked for again. When that is done the node goes by the new
+//! rings, and may say so.
+
+use std::collections::HashMap;
+
+use crate::base::ids::{NodeId, Slot};
+use crate::replication::coordinator::{Coordinator, View};
+use crate::replication::routing::Group;
+
+impl Coordinator {
+    /// Prepares for a new picture: withdraws promises given under other rings; what this node begins to coordinate is not
+    /// settled, and neither is what it coordinates together with somebody who is back and may have coordinated it meanwhile.
+    pub fn turn_to(&self, before: &View, view: &View) {
+        if before.ring_digest != view.ring_digest {
+            self.withdraw(before, view);
+        }
+        let missing = |view: &View| -> Vec<NodeId> {
+            let places = view.roles.groups.iter().flat_map(|group| &group.missing);
+            places.filter_map(|at| view.peer(*at)).map(|peer| peer.id).collect()
+        };
+        let (gone_before, gone) = (missing(before), missing(view));
+        let is_back =
+            |at: &u16| view.peer(*at).is_some_and(|peer| gone_before.contains(&peer.id) && !gone.contains(&peer.id));
+        for slot in Slot::all() {
+            let group = view.roles.of(slot).filter(|_| !view.is_solo && view.is_coordinator(slot));
+            match (group, self.ballots.unsettled_tenure(slot)) {
+                (Some(group), _) if !before.is_coordinator(slot) || group.homes().iter().any(is_back) => {
+                    self.ballots.unsettle(slot);
+                }
+                (None, Some(tenure)) => drop(self.ballots.settle(slot, tenure)),
+                _ => {}
+            }
+        }
+    }
+
+    fn withdraw(&self, before: &View, view: &View) {
+        // First: whoever promises a slot, or notes a promise, looks at this with the slot locked.
+        self.ballots.go_by(view.ring_digest);
+        let peers = || view.peers.iter().chain(&before.peers).flatten();
+        peers().for_each(|peer| (0..peer.lanes.len()).for_each(|lane| peer.granted.reset(lane)));
+        let now = self.store.clock.latest(self.store.clock.now_ms());
+        let all_live_on = !before.is_moving && !view.is_moving || live_on(before, view);
+        let mut known: HashMap<(u16, u16), bool> = HashMap::new();
+        for slot in Slot::all() {
+            let groups = (before.roles.number_of(slot), view.roles.number_of(slot));
+            let is_same = *known.entry(groups).or_insert_with(|| electorates(before, slot) == electorates(view, slot));
+            if !is_same || !all_live_on {
+                let _locked = self.store.table(slot);
+                self.ballots.withdraw(slot, now);
+                peers().for_each(|peer| peer.granted.forget(slot));
+            }
+        }
+    }
+}
+
+/// True when nobody of both pictures has begun another life.
+fn live_on(before: &View, view: &View) -> bool {
+    let is_other = |(id, life): &(NodeId, u64)| view.ids.iter().any(|(known, now)| known == id && now != life);
+    !before.ids.iter().any(is_other)
+}
+
+/// The electorates of a slot, whatever places their members have.
+fn electorates(view: &View, slot: Slot) -> Vec<Vec<Option<NodeId>>> {
+    let ids = |group: &Group| -> Vec<Vec<Option<NodeId>>> {
+        let with_me = |has_me: bool| has_me.then_some(view.me);
+        let members = group.electorates.iter().map(|it| it.others.iter().copied().chain(with_me(it.has_me)));
+        members
+            .map(|places| {
+                let mut ids: Vec<_> = places.map(|at| view.ids.get(usize::from(at)).map(|(id, _)| *id)).collect();
+                ids.sort_unstable();
+                ids
+            })
+            .collect()
+    };
+    view.roles.of(slot).map(ids).unwrap_or_default()
+}
