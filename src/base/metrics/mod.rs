@@ -22,7 +22,7 @@
 //! What it costs (2026-11-26, release build, callgrind on the worker's thread, with all counting compiled out against it):
 //! 14 of the 1,561 instructions of a GET in a pipeline of 64, 15 of the 2,109 of a SET, and some 200 of the 4,900 that a
 //! batch of a single GET takes outside the kernel. In 14 pairs of runs of a million commands the processor time differed by
-//! +3.8 % (GET) and -1.4 % (SET) in the median, and by 40 % either way within: nothing that can be told from noise. A scrape
+//! +3.8 % (GET) and -1.4 % (SET) in the median, and by up to 49 % either way within: nothing that can be told from noise. A scrape
 //! takes 2.5 ms of it with 10,000 connections (`scripts/scrape-cost`).
 //!
 //! Adding a metric: one row in `table.rs`, then count it, or give it in a source, and write `METRICS.md` anew (the test
