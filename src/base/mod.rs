@@ -1,4 +1,4 @@
-//! What every other part may use: ids, time, versions, limits, options and metric names.
+//! What every other part may use: ids, sets of slots, time, versions, limits, options and metric names.
 //!
 //! The lowest layer. It imports nothing of ours, opens no socket and starts no task.
 
@@ -7,5 +7,6 @@ pub mod config;
 pub mod glob;
 pub mod ids;
 pub mod metrics;
+pub mod slots;
 pub mod version;
 pub mod wire;

@@ -107,7 +107,7 @@ impl Cluster {
             None => {
                 let slots = crate::base::ids::SLOT_COUNT;
                 self.filled_slots.store(slots, Ordering::Relaxed);
-                Slot::all().for_each(|slot| self.whole.note(slot));
+                Slot::all().for_each(|slot| self.whole.insert(slot));
                 self.update(|book| {
                     book.founded = true;
                     let row = self.next_own_row(book, RowState::Normal, true);

@@ -63,6 +63,7 @@ use xxhash_rust::xxh3::xxh3_64_with_seed;
 use crate::base::config::{Config, Settings};
 use crate::base::ids::{NodeId, Slot};
 use crate::base::metrics::Registry;
+use crate::base::slots::AtomicSlots;
 use crate::membership::{Liveness, Membership, View};
 use crate::peer::control::ControlLink;
 use crate::peer::handshake::{Hello, LinkKind};
@@ -111,7 +112,8 @@ pub struct Cluster {
     taken_over: Mutex<Option<u64>>,
     /// When this node last saw a majority of the members; see `absence`.
     majority_at: Mutex<Instant>,
-    whole: whole::Whole,
+    /// Which slots this node holds whole; see `whole`.
+    whole: AtomicSlots,
     acted: Mutex<Acted>,
     /// An earlier life was joining, too.
     joined_before: AtomicBool,
@@ -191,7 +193,7 @@ impl Cluster {
             left_out: Mutex::default(),
             taken_over: Mutex::default(),
             majority_at: Mutex::new(Instant::now()),
-            whole: whole::Whole::default(),
+            whole: AtomicSlots::default(),
             acted: Mutex::default(),
             joined_before: AtomicBool::new(false),
             config,
@@ -240,7 +242,7 @@ impl Cluster {
 
     /// True when this node holds all that it may ever have confirmed of a slot: it may promise the slot to somebody.
     pub fn is_whole(&self, slot: Slot) -> bool {
-        self.whole.has(slot)
+        self.whole.contains(slot)
     }
 
     /// How this node introduces itself on control connections.

@@ -9,12 +9,12 @@
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use tokio::time::{Instant, sleep};
 
-use crate::base::ids::{NodeId, SLOT_COUNT, Slot};
+use crate::base::ids::{NodeId, Slot};
 use crate::cluster::lifecycle::COMING_PATIENCE;
 use crate::cluster::rules::{self, Taken};
 use crate::cluster::{Cluster, Topology};
@@ -25,49 +25,10 @@ const LOOK_INTERVAL: Duration = Duration::from_secs(1);
 /// After a change of the rings: by then coordinators send us what is written to our slots.
 const CHANGE_DELAY: Duration = Duration::from_secs(2);
 
-/// A bit a slot.
-#[derive(Debug)]
-pub(super) struct Whole {
-    words: Box<[AtomicU64]>,
-}
-
-impl Default for Whole {
-    fn default() -> Whole {
-        Whole { words: (0..SLOT_COUNT / 64).map(|_| AtomicU64::new(0)).collect() }
-    }
-}
-
-impl Whole {
-    /// True for a slot that is whole.
-    pub fn has(&self, slot: Slot) -> bool {
-        let word = self.words.get(slot.index() / 64);
-        word.is_some_and(|word| word.load(Ordering::Acquire) >> (slot.index() % 64) & 1 == 1)
-    }
-
-    /// Notes that a slot is whole.
-    pub fn note(&self, slot: Slot) {
-        if let Some(word) = self.words.get(slot.index() / 64) {
-            word.fetch_or(1 << (slot.index() % 64), Ordering::AcqRel);
-        }
-    }
-
-    /// Forgets a slot.
-    pub fn forget(&self, slot: Slot) {
-        if let Some(word) = self.words.get(slot.index() / 64) {
-            word.fetch_and(!(1 << (slot.index() % 64)), Ordering::AcqRel);
-        }
-    }
-
-    /// Forgets all.
-    pub fn clear(&self) {
-        self.words.iter().for_each(|word| word.store(0, Ordering::Release));
-    }
-}
-
 impl Cluster {
     /// Forgets the slots that this node is no home replica of, today or soon.
     pub(super) fn forget_strangers(&self, topology: &Topology) {
-        Slot::all().filter(|slot| !topology.is_home(*slot)).for_each(|slot| self.whole.forget(slot));
+        Slot::all().filter(|slot| !topology.is_home(*slot)).for_each(|slot| self.whole.remove(slot));
     }
 
     /// Notes the slots that were taken from enough others, those not counted that had not confirmed that they act on this
@@ -86,7 +47,7 @@ impl Cluster {
                 false => rules::sources_needed(homes.len() + usize::from(others == homes.len())).min(others),
             };
             if have >= needed {
-                self.whole.note(slot);
+                self.whole.insert(slot);
             }
         }
     }
@@ -104,7 +65,7 @@ impl Cluster {
             self.has_joined_before()
                 && topology.possible_rings.iter().all(|ring| enough_stay(&topology.ring, ring, *slot))
         };
-        let lacking = topology.own_slots().into_iter().filter(|slot| !self.whole.has(*slot));
+        let lacking = topology.own_slots().into_iter().filter(|slot| !self.whole.contains(*slot));
         lacking.filter(|slot| !may_come_later(slot)).count()
     }
 
@@ -123,7 +84,8 @@ impl Cluster {
             if !topology.is_warm() || !stands_still || since.elapsed() < CHANGE_DELAY {
                 continue;
             }
-            let missing: Vec<Slot> = topology.own_slots().into_iter().filter(|slot| !self.whole.has(*slot)).collect();
+            let missing: Vec<Slot> =
+                topology.own_slots().into_iter().filter(|slot| !self.whole.contains(*slot)).collect();
             drop(topology);
             if missing.is_empty() {
                 continue;
@@ -135,21 +97,5 @@ impl Cluster {
             }
             self.note_whole(&taken, &unconfirmed);
         }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn slots_are_noted_one_by_one_and_forgotten_together() {
-        let (whole, slots) = (Whole::default(), Slot::all().skip(60).take(9).collect::<Vec<_>>());
-        slots.iter().for_each(|slot| whole.note(*slot));
-        whole.forget(slots[4]);
-        assert_eq!(Slot::all().filter(|slot| whole.has(*slot)).count(), 8);
-        assert!(!whole.has(slots[4]) && whole.has(slots[5]));
-        whole.clear();
-        assert!(Slot::all().all(|slot| !whole.has(slot)));
     }
 }

@@ -9,9 +9,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use parking_lot::Mutex;
 
 use crate::base::clock::Hlc;
-use crate::base::ids::{SLOT_COUNT, Slot};
-
-const WORDS: usize = SLOT_COUNT / 64;
+use crate::base::ids::Slot;
+use crate::base::slots::AtomicSlots;
 
 /// A question for promises.
 #[derive(Clone, Debug, Default)]
@@ -34,7 +33,7 @@ struct LaneState {
 /// See the head of the file.
 #[derive(Debug)]
 pub struct Granted {
-    slots: Box<[AtomicU64]>,
+    slots: AtomicSlots,
     lanes: Vec<(Mutex<LaneState>, AtomicU64)>,
 }
 
@@ -42,17 +41,13 @@ impl Granted {
     /// Nothing is promised on any of so many lanes.
     pub fn new(lanes: usize) -> Granted {
         let lane = || (Mutex::new(LaneState { question: None, is_fresh: true }), AtomicU64::new(0));
-        Granted {
-            slots: (0..WORDS).map(|_| AtomicU64::new(0)).collect(),
-            lanes: (0..lanes.max(1)).map(|_| lane()).collect(),
-        }
+        Granted { slots: AtomicSlots::default(), lanes: (0..lanes.max(1)).map(|_| lane()).collect() }
     }
 
     /// True when the peer has promised the slot.
     #[inline]
     pub fn has(&self, slot: Slot) -> bool {
-        let word = self.slots.get(slot.index() / 64);
-        word.is_some_and(|word| word.load(Ordering::Acquire) >> (slot.index() % 64) & 1 == 1)
+        self.slots.contains(slot)
     }
 
     /// The latest stamp of strict writes to a slot that the peer allows; `None` when the slot is not promised.
@@ -63,16 +58,12 @@ impl Granted {
 
     /// Notes the promise of a slot. Call it under the slot's lock.
     pub fn note(&self, slot: Slot) {
-        if let Some(word) = self.slots.get(slot.index() / 64) {
-            word.fetch_or(1 << (slot.index() % 64), Ordering::AcqRel);
-        }
+        self.slots.insert(slot);
     }
 
     /// The peer says that it has not promised this slot.
     pub fn forget(&self, slot: Slot) {
-        if let Some(word) = self.slots.get(slot.index() / 64) {
-            word.fetch_and(!(1 << (slot.index() % 64)), Ordering::AcqRel);
-        }
+        self.slots.remove(slot);
     }
 
     /// Forgets everything on a lane: its connection is a new one, or the peer has promised some of it elsewhere.

@@ -15,7 +15,8 @@ use parking_lot::Mutex;
 use tokio::sync::Notify;
 
 use crate::base::clock::Hlc;
-use crate::base::ids::{NodeId, SLOT_COUNT, Slot};
+use crate::base::ids::{NodeId, Slot};
+use crate::base::slots::AtomicSlots;
 use crate::peer::granted::Granted;
 use crate::peer::lane::Lane;
 
@@ -96,7 +97,8 @@ impl Peer {
 /// Which slots were written while a peer could not be told.
 #[derive(Debug)]
 pub struct Missed {
-    slots: Mutex<Option<Box<[u64; SLOT_COUNT / 64]>>>,
+    /// Under a lock, because `since` belongs to them.
+    slots: Mutex<Option<AtomicSlots>>,
     since: AtomicU64,
     is_delivering: AtomicBool,
     /// Writes noted since the peer was last complete.
@@ -116,10 +118,7 @@ impl Missed {
     /// Notes a write of a slot that was stamped at this time or later.
     pub fn note(&self, slot: Slot, stamped_ms: u64) {
         let mut slots = self.slots.lock();
-        let bits = slots.get_or_insert_with(|| Box::new([0; SLOT_COUNT / 64]));
-        if let Some(word) = bits.get_mut(slot.index() / 64) {
-            *word |= 1 << (slot.index() % 64);
-        }
+        slots.get_or_insert_default().insert(slot);
         self.since.fetch_min(Hlc::at_ms(stamped_ms.saturating_sub(STAMP_MARGIN_MS)).0, Ordering::Relaxed);
         self.writes.fetch_add(1, Ordering::Relaxed);
     }
@@ -133,14 +132,12 @@ impl Missed {
     /// says so with [`Missed::delivered`], or puts it back with [`Missed::restore`].
     pub fn take(&self) -> Option<(Vec<Slot>, Hlc)> {
         let mut slots = self.slots.lock();
-        let bits = slots.take()?;
+        let missed = slots.take()?;
         self.is_delivering.store(true, Ordering::Release);
         // Under the lock: whatever is noted from here on belongs to the next time, its stamp too.
         let since = Hlc(self.since.swap(u64::MAX, Ordering::Relaxed));
         drop(slots);
-        let slots =
-            Slot::all().filter(|slot| bits.get(slot.index() / 64).is_some_and(|w| w >> (slot.index() % 64) & 1 == 1));
-        Some((slots.collect(), since))
+        Some((missed.iter().collect(), since))
     }
 
     /// What was taken has arrived.
