@@ -9,7 +9,7 @@ use std::process::ExitCode;
 use super::Failure;
 use super::ask::{ADDRESS, Address, Asker, argument};
 use super::units::{bytes, micros, number, percent, seconds};
-use crate::server::admin::status::{ClusterStatus, Condition, Member, NodeFigures};
+use crate::server::admin::status::{ClusterStatus, Member, NodeFigures};
 use clap::{Arg, ArgMatches, Command};
 use comfy_table::presets::UTF8_FULL_CONDENSED;
 use comfy_table::{CellAlignment, Table};
@@ -171,7 +171,11 @@ fn nodes(status: &ClusterStatus) -> String {
     let mut table = table(&header, 12);
     for member in &status.nodes {
         let figures = member.figures.as_ref();
-        let up = figures.filter(|_| member.condition != Condition::Down).map_or("-".into(), |it| seconds(it.uptime_s));
+        let up = match (member.down_s, figures) {
+            (Some(down_s), _) => format!("down {}", seconds(down_s)),
+            (None, Some(figures)) => seconds(figures.uptime_s),
+            (None, None) => "-".into(),
+        };
         table.add_row([
             member.name.clone(),
             member.id.chars().take(ID_CHARS).collect(),

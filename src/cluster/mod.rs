@@ -291,6 +291,7 @@ impl Cluster {
             id: self.identity.id,
             state,
             peer_addr: self.identity.peer_addr,
+            name: settings.node_name.clone(),
             host,
             port: settings.ports.port,
             cluster_port: settings.ports.cluster,

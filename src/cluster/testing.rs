@@ -25,6 +25,7 @@ pub fn row(number: u8, state: RowState) -> Row {
         id: NodeId::from_bytes([number; 20]),
         state,
         peer_addr: SocketAddr::from(([127, 0, 0, 1], 16_000 + u16::from(number))),
+        name: format!("n{number}"),
         host: "127.0.0.1".to_owned(),
         port: 6_000 + u16::from(number),
         cluster_port: 7_000 + u16::from(number),

@@ -6,7 +6,7 @@ use std::time::Instant;
 
 use crate::base::ids::Slot;
 use crate::base::metrics::{Gauge, Gauges, Kept};
-use crate::node::{Node, Ready, node_name};
+use crate::node::{Node, Ready};
 use crate::ring::RowState;
 use crate::server::admin::Health;
 use crate::server::process;
@@ -32,9 +32,9 @@ pub fn add(node: &Arc<Node>) {
 
 fn of_process(node: &Node, gauges: &mut Gauges) {
     let (state, settings) = (&node.shared.node, node.config.settings());
-    let id = state.topology.load().this.to_string();
-    let name = node_name(&settings);
-    let labels = [&settings.cluster_name, env!("CARGO_PKG_VERSION"), &id, &name, &settings.zone];
+    let topology = state.topology.load();
+    let (id, name) = (topology.this.to_string(), &topology.figures.node_name);
+    let labels = [&settings.cluster_name, env!("CARGO_PKG_VERSION"), &id, name, &settings.zone];
     gauges.set_labelled(Gauge::Info, &labels, 1.0);
     gauges.set(Gauge::StartTime, state.process.started_ms as f64 / 1_000.0);
     gauges.set(Gauge::Ready, f64::from(u8::from(Ready(node.shared.clone()).ready().is_ok())));

@@ -93,8 +93,7 @@ pub fn run(config: Arc<Config>) -> Result<(), NodeError> {
     let to_tune = store.clone();
     config.on_change(move |settings| apply(&to_tune, settings));
     let now_ms = store.clock.now_ms();
-    let name = node_name(&settings);
-    let topology = Topology::new(identity.id, &name, Rows::new(), &Ring::build(&[], 1), BTreeSet::new());
+    let topology = Topology::new(identity.id, &settings.node_name, Rows::new(), &Ring::build(&[], 1), BTreeSet::new());
     let state = Arc::new(NodeState::new(config.clone(), store.clone(), topology, identity.id.to_string(), now_ms));
     let ballots = Arc::new(Ballots::new(Hlc::at_ms(now_ms)));
     let coordinator = Arc::new(Coordinator { store: store.clone(), metrics: state.metrics.clone(), ballots });
@@ -209,13 +208,6 @@ fn apply(store: &Store, settings: &Settings) {
     store.tuning.hash_entries_max.store(settings.hash_max_listpack_entries, Ordering::Relaxed);
     store.tuning.hash_value_bytes_max.store(settings.hash_max_listpack_value, Ordering::Relaxed);
     store.tuning.intset_entries_max.store(settings.set_max_intset_entries, Ordering::Relaxed);
-}
-
-fn node_name(settings: &Settings) -> String {
-    match settings.node_name.is_empty() {
-        true => format!("{}:{}", settings.advertise_host, settings.ports.port),
-        false => settings.node_name.clone(),
-    }
 }
 
 fn bind_ip(settings: &Settings) -> IpAddr {

@@ -3,16 +3,17 @@
 //! A peer counts as usable while its lanes are open, and as knowing what it holds once it is warm by its own row and has
 //! been given everything that it missed while we could not reach it.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use crate::base::config::QuorumMode;
 use crate::base::ids::NodeId;
+use crate::node::Node;
 use crate::node::workers::Work;
-use crate::node::{Node, node_name};
 use crate::peer::registry::Peer;
 use crate::replication::coordinator::View;
 use crate::replication::routing::{Rings, Roles, Standing};
+use crate::ring::Row;
 use crate::server::pubsub;
 use crate::server::topology::Topology;
 
@@ -75,10 +76,22 @@ pub fn refresh(node: &Node) {
     node.cluster.acts_on(change, before);
     let alive: BTreeSet<NodeId> =
         ids.iter().zip(&standing).filter(|(_, it)| it.usable && it.warm).map(|(id, _)| *id).collect();
-    let name = node_name(&settings);
-    let shown = Topology::new(me, &name, topology.rows.clone(), &topology.ring, alive);
+    let shown_before = node.shared.node.topology.load();
+    let name = topology.own_row().map_or(shown_before.figures.node_name.clone(), Row::shown_name);
+    let mut shown = Topology::new(me, &name, topology.rows.clone(), &topology.ring, alive);
+    let down = ids.iter().zip(&standing).filter(|(_, it)| !it.usable).map(|(id, _)| *id);
+    shown.down_since = down_since(down, &shown_before.down_since, node.shared.node.store.clock.now_ms());
     node.shared.node.topology.store(Arc::new(shown));
     (0..node.workers.len()).for_each(|worker| node.workers.give(worker, Work::View));
+}
+
+/// Who is down, and since when: those who were so before are so since then.
+fn down_since(
+    down: impl Iterator<Item = NodeId>,
+    before: &BTreeMap<NodeId, u64>,
+    now_ms: u64,
+) -> BTreeMap<NodeId, u64> {
+    down.map(|id| (id, before.get(&id).copied().unwrap_or(now_ms))).collect()
 }
 
 /// The peer at this address; a new one gets its lanes kept open.
@@ -95,4 +108,18 @@ fn peer_at(node: &Node, id: NodeId, addr: std::net::SocketAddr) -> Arc<Peer> {
         }
     }
     peer
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_stays_down_is_down_since_the_first_time() {
+        let [a, b, c] = [1, 2, 3].map(|byte| NodeId::from_bytes([byte; 20]));
+        let first = down_since([a, b].into_iter(), &BTreeMap::new(), 100);
+        let second = down_since([b, c].into_iter(), &first, 200);
+        assert_eq!(second, BTreeMap::from([(b, 100), (c, 200)]));
+        assert_eq!(down_since([a].into_iter(), &second, 300), BTreeMap::from([(a, 300)]));
+    }
 }

@@ -24,4 +24,4 @@ mod tests;
 
 pub use member::{Member, WEIGHT_MAX, WEIGHT_MIN};
 pub use placement::{ALGORITHM_VERSION, MEMBERS_MAX, REPLICAS_MAX, Ring};
-pub use rows::{ROW_TEXT_BYTES_MAX, ROWS_BYTES_MAX, ROWS_MAX, Row, RowState, Rows, RowsError};
+pub use rows::{ROWS_BYTES_MAX, ROWS_MAX, Row, RowState, Rows, RowsError};

@@ -12,6 +12,7 @@
 
 use super::member::{Member, WEIGHT_MAX, WEIGHT_MIN};
 use super::placement::{DIGEST_SEED, Ring};
+use crate::base::config::is_name;
 use crate::base::ids::NodeId;
 use serde::{Deserialize, Serialize};
 use std::cmp::Ordering;
@@ -21,13 +22,11 @@ use xxhash_rust::xxh3::xxh3_64_with_seed;
 
 /// Most rows in the map.
 pub const ROWS_MAX: usize = 1_024;
-/// Most bytes of a zone name or of a host.
-pub const ROW_TEXT_BYTES_MAX: usize = 255;
 /// Most bytes of an encoded map; a full map of the longest rows fits.
 pub const ROWS_BYTES_MAX: usize = 1 << 20;
 
 /// First byte of an encoded map.
-const WIRE_VERSION: u8 = 1;
+const WIRE_VERSION: u8 = 2;
 
 /// Where a node stands between coming and going.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize)]
@@ -60,6 +59,8 @@ pub struct Row {
     pub state: RowState,
     /// Where other nodes reach it: TCP for data, UDP for gossip.
     pub peer_addr: SocketAddr,
+    /// Its `node-name`, empty when it has none; see [`Row::shown_name`].
+    pub name: String,
     /// The host that clients are told to connect to: a name or an address.
     pub host: String,
     /// Port of the standalone face.
@@ -241,16 +242,24 @@ impl Rows {
 }
 
 impl Row {
+    /// What people call the node: its name, or where clients reach it.
+    pub fn shown_name(&self) -> String {
+        match self.name.is_empty() {
+            true => format!("{}:{}", self.host, self.port),
+            false => self.name.clone(),
+        }
+    }
+
     /// Whether an honest node could have written this row: texts short and printable, weight within bounds.
     pub fn check(&self) -> Result<(), RowsError> {
         let bad = |field| Err(RowsError::BadRow { id: self.id, field });
-        let plain = |text: &str| {
-            text.len() <= ROW_TEXT_BYTES_MAX && !text.chars().any(|c| c.is_control() || c.is_whitespace() || c == ',')
-        };
-        if self.host.is_empty() || !plain(&self.host) {
+        if self.host.is_empty() || !is_name(&self.host) {
             return bad("host");
         }
-        if !plain(&self.zone) {
+        if !is_name(&self.name) {
+            return bad("name");
+        }
+        if !is_name(&self.zone) {
             return bad("zone");
         }
         if !(WEIGHT_MIN..=WEIGHT_MAX).contains(&self.weight) {
@@ -268,13 +277,14 @@ impl Row {
             .then_with(|| self.peer_addr.cmp(&other.peer_addr))
             .then_with(|| ports(self).cmp(&ports(other)))
             .then_with(|| self.host.cmp(&other.host))
-            .then_with(|| self.zone.cmp(&other.zone))
+            .then_with(|| (&self.zone, &self.name).cmp(&(&other.zone, &other.name)))
     }
 }
 
 #[cfg(test)]
 pub(super) mod tests {
     use super::*;
+    use crate::base::config::NAME_BYTES_MAX;
     use proptest::prelude::*;
 
     /// A warm owner of this number.
@@ -283,6 +293,7 @@ pub(super) mod tests {
             id: NodeId::from_bytes([node; 20]),
             state: RowState::Normal,
             peer_addr: SocketAddr::from(([127, 0, 0, 1], 16_379)),
+            name: "n1".to_string(),
             host: "cache-1.example".to_string(),
             port: 6_379,
             cluster_port: 7_379,
@@ -357,6 +368,12 @@ pub(super) mod tests {
     }
 
     #[test]
+    fn who_has_no_name_is_called_by_its_address() {
+        assert_eq!(row(1).shown_name(), "n1");
+        assert_eq!(Row { name: String::new(), ..row(1) }.shown_name(), "cache-1.example:6379");
+    }
+
+    #[test]
     fn gone_is_for_ever() {
         let mut rows = merged([&row(1), &row(2)]);
         assert!(rows.mark_gone(&row(1).id) && !rows.mark_gone(&row(1).id) && !rows.mark_gone(&row(9).id));
@@ -406,14 +423,14 @@ pub(super) mod tests {
 
     #[test]
     fn a_full_map_of_the_longest_rows_fits_and_no_more() {
-        let text = "é".repeat(ROW_TEXT_BYTES_MAX / 2);
+        let text = "é".repeat(NAME_BYTES_MAX / 2);
         let longest = |node: u16| {
             let mut id = [0xff; 20];
             id[..2].copy_from_slice(&node.to_be_bytes());
             let addr = "[2001:db8:ffff:ffff:ffff:ffff:ffff:ffff]:65535".parse().unwrap();
-            let (host, zone) = (text.clone(), text.clone());
+            let (name, host, zone) = (text.clone(), text.clone(), text.clone());
             let (generation, version) = (u64::MAX, u64::MAX);
-            Row { id: NodeId::from_bytes(id), peer_addr: addr, host, zone, generation, version, ..row(0) }
+            Row { id: NodeId::from_bytes(id), peer_addr: addr, name, host, zone, generation, version, ..row(0) }
         };
         let all: Vec<Row> = (0..ROWS_MAX as u16 + 9).map(longest).collect();
         let (forwards, backwards) = (merged(&all), merged(all.iter().rev()));
@@ -431,10 +448,11 @@ pub(super) mod tests {
         };
         assert_eq!(refused(Row { host: "a\nb".to_string(), ..row(1) }), "host");
         assert_eq!(refused(Row { host: String::new(), ..row(1) }), "host");
+        assert_eq!(refused(Row { name: "a b".to_string(), ..row(1) }), "name");
         assert_eq!(refused(Row { zone: "z".repeat(256), ..row(1) }), "zone");
         assert_eq!(refused(Row { weight: f64::NAN, ..row(1) }), "weight");
         assert_eq!(refused(Row { weight: 0.0, ..row(1) }), "weight");
-        assert_eq!(Rows::decode(&[2]), Err(RowsError::WireVersion(2)));
+        assert_eq!(Rows::decode(&[WIRE_VERSION + 1]), Err(RowsError::WireVersion(WIRE_VERSION + 1)));
         assert_eq!(Rows::decode(&[WIRE_VERSION, 0, 0]), Err(RowsError::Malformed));
         assert_eq!(Rows::decode(&[]), Err(RowsError::Malformed));
     }

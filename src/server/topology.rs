@@ -3,7 +3,7 @@
 //! Made of the rows and of who is believed to be alive; everything that CLUSTER, SENTINEL and INFO tell of the cluster
 //! is computed here once, not at every question.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use crate::base::ids::{NodeId, SLOT_COUNT, Slot};
 use crate::ring::{Ring, Row, RowState, Rows};
@@ -20,6 +20,8 @@ pub struct Topology {
     pub rows: Rows,
     /// Nodes that are believed to be alive; this one always is.
     pub alive: BTreeSet<NodeId>,
+    /// Members that cannot be reached, with the time of this node's clock, in milliseconds, at which that was noticed.
+    pub down_since: BTreeMap<NodeId, u64>,
     /// Who coordinates what.
     pub map: SlotMap,
     /// Slots that this node coordinates now.
@@ -58,7 +60,16 @@ impl Topology {
         let unknown = sentinel::Node { id: this, host: String::new(), port: 0, alive: true };
         let this_node = members.iter().find(|row| row.id == this).map_or(unknown, node);
         let others = members.iter().filter(|row| row.id != this).map(node).collect();
-        Topology { this, alive, map, coordinated, figures, nodes: (this_node, others), rows }
+        Topology {
+            this,
+            alive,
+            down_since: BTreeMap::new(),
+            map,
+            coordinated,
+            figures,
+            nodes: (this_node, others),
+            rows,
+        }
     }
 }
 
@@ -90,6 +101,7 @@ pub mod tests {
                 id: NodeId::random(),
                 state: RowState::Normal,
                 peer_addr: SocketAddr::from(([127, 0, 0, 1], 16_379 + at)),
+                name: format!("n{}", at + 1),
                 host: "127.0.0.1".into(),
                 port: 6_379 + at,
                 cluster_port: 7_379 + at,

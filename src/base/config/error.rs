@@ -20,6 +20,8 @@ pub enum ValueError {
     NotFloat,
     #[error("argument(s) must be one of the following: {}", .0.join(", "))]
     NotChoice(&'static [&'static str]),
+    #[error("argument must be at most 255 bytes without blanks, commas and control characters")]
+    NotName,
     #[error("'{0}' is not an IP address")]
     Address(String),
     #[error("at least one address is needed")]

@@ -9,6 +9,9 @@ use super::types::{Bind, BufferLimits, EventClasses, PeerAddr};
 use super::units::{parse_bytes, parse_millis};
 use std::fmt;
 
+/// Most bytes of a [`Kind::Name`].
+pub const NAME_BYTES_MAX: usize = 255;
+
 /// What values an option takes.
 #[derive(Clone, Copy, Debug)]
 pub enum Kind {
@@ -44,6 +47,8 @@ pub enum Kind {
     Choice(&'static [&'static str]),
     /// Any text.
     Text,
+    /// A short text that other nodes are told: at most [`NAME_BYTES_MAX`] bytes, without blanks, commas and control characters.
+    Name,
     /// Any text, never logged or printed.
     Secret,
     /// A TCP or UDP port; 0 is none; `auto` is the port option plus an offset.
@@ -130,6 +135,7 @@ impl Kind {
             Kind::Choice(words) if words.len() <= 3 => words.join("|"),
             Kind::Choice(_) => "WORD".into(),
             Kind::Text | Kind::Secret => "TEXT".into(),
+            Kind::Name => "NAME".into(),
             Kind::Port => "PORT".into(),
             Kind::Binds => "ADDRESS".into(),
             Kind::Peers => "HOST:PORT,..".into(),
@@ -167,6 +173,8 @@ impl Kind {
                 found.map(|known| Value::Choice(known)).ok_or(ValueError::NotChoice(words))
             }
             Kind::Text | Kind::Secret => Ok(Value::Text(word.to_owned())),
+            Kind::Name if is_name(word) => Ok(Value::Text(word.to_owned())),
+            Kind::Name => Err(ValueError::NotName),
             Kind::Port if word.eq_ignore_ascii_case("auto") => Ok(Value::Port(None)),
             Kind::Port => {
                 let number = parse_int(word).ok_or(ValueError::NotInteger)?;
@@ -198,6 +206,11 @@ impl fmt::Display for Value {
             Value::Events(classes) => classes.fmt(f),
         }
     }
+}
+
+/// Whether a text may be the value of a [`Kind::Name`]; none at all may.
+pub fn is_name(text: &str) -> bool {
+    text.len() <= NAME_BYTES_MAX && !text.chars().any(|c| c.is_control() || c.is_whitespace() || c == ',')
 }
 
 fn join<T: fmt::Display>(f: &mut fmt::Formatter<'_>, items: &[T], separator: &str) -> fmt::Result {

@@ -40,7 +40,7 @@ pub use compat::{FIXED, Fixed, REFUSED, SKIPPED};
 pub use entry::{Entry, Origin};
 pub use error::ValueError;
 pub use file::{SyntaxError, split_words};
-pub use kind::{Kind, Value};
+pub use kind::{Kind, NAME_BYTES_MAX, Value, is_name};
 pub use layers::{Loaded, Problem, Problems, Sources, env_name, load};
 pub use live::{Config, RewriteError, SetError};
 pub use page::markdown;

@@ -135,6 +135,8 @@ fn a_node_tells_of_itself_and_of_members_that_are_silent() {
     assert_eq!(own.figures.as_ref().unwrap().not_ready.as_deref(), Some("no quorum for 3 slots"));
     let silent = status.nodes.iter().filter(|it| it.condition == Condition::Down && it.silent.is_some());
     assert_eq!(silent.count(), 2);
+    let names: Vec<&str> = status.nodes.iter().map(|it| it.name.as_str()).collect();
+    assert_eq!(names, ["n1", "n2", "n3"], "those that never answered are called as in their rows");
     assert_eq!(status.advice[0].severity, Severity::Critical);
     let slots: SlotStatus = fetched(address, "/status/slots");
     assert_eq!((slots.digest, slots.nodes.len()), (status.ring.digest, 3));

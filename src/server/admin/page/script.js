@@ -193,7 +193,8 @@ function row(nodes, node, colour) {
     element("small", {}, `${node.host}:${node.port}${node.zone ? `, ${node.zone}` : ""}`));
   const cells = [
     ["node", name],
-    ["state", element("span", { class: kind }, node.condition)],
+    ["state", element("span", { class: kind }, node.condition,
+      ...(node.down_s == null ? [] : [element("small", {}, `for ${duration(node.down_s)}`)]))],
     ["slots run / held", `${whole(node.slots_coordinated)} / ${whole(node.slots_held)}`],
     ["keys", of((f) => short(f.keys))],
     ["memory", of((f) => bytes(f.memory.used_bytes) + (f.memory.max_bytes ? ` of ${bytes(f.memory.max_bytes)}` : ""))],

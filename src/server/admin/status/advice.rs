@@ -61,12 +61,14 @@ fn ring(status: &ClusterStatus, found: &mut Vec<Advice>) {
 fn condition(member: &Member, found: &mut Vec<Advice>) {
     let (severity, problem, next_step) = match (member.condition, &member.silent) {
         (Condition::Down, reason) => {
+            let since = member.down_s.map(|down_s| format!(" for {}", for_people(down_s))).unwrap_or_default();
             let why = reason.as_ref().map(|reason| format!(" ({reason})")).unwrap_or_default();
             let next_step = format!(
-                "Start it again at {} with the same data-dir and cluster-secret; the others stand in for it until then.",
-                member.peer_addr
+                "Start it again at {} with the same data-dir and cluster-secret; the others stand in for it until then. \
+                 If it will not come back, give it up: RONDO.FORGET {}",
+                member.peer_addr, member.id
             );
-            (Severity::Warning, format!("It does not answer{why}."), next_step)
+            (Severity::Warning, format!("It has not answered{since}{why}."), next_step)
         }
         (_, Some(reason)) => (
             Severity::Info,
@@ -91,6 +93,16 @@ fn condition(member: &Member, found: &mut Vec<Advice>) {
         (Condition::Up, None) => return,
     };
     found.push(Advice { severity, node: Some(member.name.clone()), problem, next_step });
+}
+
+/// A time in its largest unit.
+fn for_people(seconds: u64) -> String {
+    match seconds {
+        0..120 => format!("{seconds} s"),
+        120..7_200 => format!("{} min", seconds / 60),
+        7_200..172_800 => format!("{} h", seconds / 3_600),
+        _ => format!("{} days", seconds / 86_400),
+    }
 }
 
 type Note<'a> = &'a mut dyn FnMut(Severity, String, &str);
@@ -211,6 +223,7 @@ mod tests {
         });
         let mut gone = member("gone", |_| {});
         (gone.condition, gone.figures, gone.silent) = (Condition::Down, None, Some("refused".into()));
+        gone.down_s = Some(125);
         let found = problems(vec![ill, evicting, gone], |status| {
             status.ring.slots_unserved = 5;
             status.ring.agreed = false;
@@ -223,7 +236,16 @@ mod tests {
             "{found:#?}"
         );
         assert!(found.windows(2).all(|pair| pair[0].0 >= pair[1].0));
-        assert!(found.contains(&(Severity::Warning, "gone: It does not answer (refused).".into())), "{found:#?}");
+        assert!(
+            found.contains(&(Severity::Warning, "gone: It has not answered for 2 min (refused).".into())),
+            "{found:#?}"
+        );
+    }
+
+    #[test]
+    fn how_long_is_told_in_the_largest_unit() {
+        let told = [0, 119, 120, 7_199, 7_200, 172_799, 172_800].map(for_people);
+        assert_eq!(told, ["0 s", "119 s", "2 min", "119 min", "2 h", "47 h", "2 days"]);
     }
 
     #[test]

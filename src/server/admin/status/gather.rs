@@ -34,8 +34,6 @@ pub struct Gatherer {
 #[derive(Default)]
 struct State {
     last: Option<(Instant, Arc<ClusterStatus>)>,
-    /// What members that answered once are called.
-    names: HashMap<NodeId, String>,
 }
 
 type Answers = BTreeMap<NodeId, Result<NodeFigures, String>>;
@@ -51,13 +49,7 @@ impl Gatherer {
         let members: Vec<&Row> = topology.rows.iter().filter(|row| row.state.is_member()).collect();
         let mut answers = ask_others(&topology, &members).await;
         answers.insert(topology.this, Ok(figures(admin)));
-        state.names.retain(|id, _| topology.rows.get(id).is_some());
-        for (id, answer) in &answers {
-            if let Ok(figures) = answer {
-                state.names.insert(*id, figures.name.clone());
-            }
-        }
-        let status = Arc::new(assemble(admin, &topology, &members, answers, &state.names));
+        let status = Arc::new(assemble(admin, &topology, &members, answers));
         state.last = Some((Instant::now(), status.clone()));
         status
     }
@@ -94,24 +86,20 @@ async fn ask(host: &str, port: u16) -> Result<NodeFigures, String> {
     serde_json::from_slice(&body).map_err(|error| format!("its figures make no sense: {error}"))
 }
 
-fn assemble(
-    admin: &Admin,
-    topology: &Topology,
-    rows: &[&Row],
-    mut answers: Answers,
-    names: &HashMap<NodeId, String>,
-) -> ClusterStatus {
+fn assemble(admin: &Admin, topology: &Topology, rows: &[&Row], mut answers: Answers) -> ClusterStatus {
     let node = &admin.shared.node;
     let settings = node.config.settings();
+    let now_ms = node.store.clock.now_ms();
     let (conditions, held) = (conditions(admin, topology, rows), held(topology));
     let mut nodes: Vec<Member> = Vec::with_capacity(rows.len());
     for row in rows {
         let answer = answers.remove(&row.id).unwrap_or_else(|| Err("it was not asked".into()));
-        let name = names.get(&row.id).cloned().unwrap_or_else(|| format!("{}:{}", row.host, row.port));
+        let condition = conditions.get(&row.id).copied().unwrap_or(Condition::Down);
+        let down_since = topology.down_since.get(&row.id).filter(|_| condition == Condition::Down);
         let (slots_held, slots_coordinated) = held.get(&row.id).copied().unwrap_or_default();
         nodes.push(Member {
             id: row.id.to_string(),
-            name,
+            name: row.shown_name(),
             host: row.host.clone(),
             port: row.port,
             cluster_port: row.cluster_port,
@@ -119,7 +107,8 @@ fn assemble(
             peer_addr: row.peer_addr.to_string(),
             zone: row.zone.clone(),
             weight: row.weight,
-            condition: conditions.get(&row.id).copied().unwrap_or(Condition::Down),
+            condition,
+            down_s: down_since.map(|since| now_ms.saturating_sub(*since) / 1_000),
             slots_held,
             slots_coordinated,
             silent: answer.as_ref().err().cloned(),
@@ -142,7 +131,7 @@ fn assemble(
     let mut status = ClusterStatus {
         cluster: settings.cluster_name.clone(),
         seen_from: topology.this.to_string(),
-        time_ms: node.store.clock.now_ms(),
+        time_ms: now_ms,
         healthy: true,
         advice: Vec::new(),
         ring,

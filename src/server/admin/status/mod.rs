@@ -12,7 +12,7 @@
 //!  "advice": [{"severity": "warning", "node": "<name>", "problem": "...", "next_step": "..."}],
 //!  "ring": {"digest": "0f...", "agreed": true, "members": 3, "up": 3, "replicas": 3, "write_quorum": 2, "read_quorum": 2,
 //!           "quorum_mode": "sloppy", "slots_unserved": 0},
-//!  "nodes": [{"id": "...", "name": "a", "host": "127.0.0.1", "port": 6379, "condition": "up", "slots_held": 16384,
+//!  "nodes": [{"id": "...", "name": "a", "host": "127.0.0.1", "port": 6379, "condition": "up", "down_s": null, "slots_held": 16384,
 //!             "slots_coordinated": 5461, "silent": null,
 //!             "figures": {"keys": 0, "memory": {"used_bytes": 0}, "rates": {"reads": 0.0, "hit_ratio": null},
 //!                         "latency": {"read": {"p99_us": 64}}, "recent": {"quorum_failures": 0},
@@ -136,7 +136,7 @@ impl Condition {
 pub struct Member {
     /// Its id.
     pub id: String,
-    /// Its name; of one that never answered, where clients reach it.
+    /// Its `node-name`; without one, where clients reach it.
     pub name: String,
     /// The host that clients connect to.
     pub host: String,
@@ -154,6 +154,9 @@ pub struct Member {
     pub weight: f64,
     /// What the asked node believes of it.
     pub condition: Condition,
+    /// For how many seconds the asked node has found it down; none for one that is not.
+    #[serde(default)]
+    pub down_s: Option<u64>,
     /// Slots that it holds a copy of.
     pub slots_held: usize,
     /// Slots whose commands it runs now.
@@ -179,6 +182,7 @@ impl Member {
             zone: String::new(),
             weight: 1.0,
             condition,
+            down_s: None,
             slots_held: 16_384,
             slots_coordinated: 16_384,
             figures,
