@@ -121,6 +121,8 @@ QUORUM = [
           (rate("rondo_anti_entropy_rounds_total"), "rounds"),
           (rate("rondo_anti_entropy_differing_slots_total"), "differing slots"),
           (rate("rondo_tombstones_collected_total"), "deletions forgotten")),
+    graph("Deletions remembered", "short", "Deleted keys, remembered until every replica holds the deletion.",
+          ("rondo_tombstones{$S}", "{{instance}}")),
     graph("Refused peer messages", "cps", "Messages whose stamp lies too far in the future.",
           (rate("rondo_clock_refusals_total"), "clock")),
 ]
@@ -217,7 +219,7 @@ def panel(number, spec, grid):
         if spec["log"]:
             custom["scaleDistribution"] = {"type": "log", "log": 10}
         defaults = {"unit": spec["unit"], "min": 0, "custom": custom}
-        if "ahead" in spec["title"]:
+        if spec["log"] or "ahead" in spec["title"]:
             del defaults["min"]
         made["options"] = {"legend": {"displayMode": "list", "placement": "bottom"}, "tooltip": {"mode": "multi", "sort": "desc"}}
     made["fieldConfig"] = {"defaults": defaults, "overrides": []}

@@ -59,6 +59,8 @@ fn lines_to_paste(first: &Node, last: &Node, settings: &Settings, host: IpAddr) 
             "",
         ),
     ];
+    let admin = SocketAddr::new(host, first.plan.ports.admin);
+    lines.push((format!("curl http://{admin}/metrics"), "metrics for Prometheus"));
     if first.pid != last.pid {
         lines.push((format!("kill -9 {}", last.pid), "a node dies; reads and writes go on"));
     }
