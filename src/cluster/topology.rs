@@ -32,6 +32,7 @@ pub struct Topology {
     pub me: NodeId,
     /// The rows' digest.
     pub digest: u64,
+    is_warm: bool,
 }
 
 /// One member as a request looks at it.
@@ -67,8 +68,8 @@ impl Topology {
         let taking_part = rows.iter().filter(|row| row.state.is_member());
         let alive: BTreeMap<NodeId, Liveness> = taking_part.map(|row| (row.id, believed(&row.id))).collect();
         let (members, next_members) = (standings(&ring, &rows, &alive), standings(&next_ring, &rows, &alive));
-        let digest = rows.digest();
-        Topology { rows, ring, next_ring, possible_rings, alive, members, next_members, me, digest }
+        let (digest, is_warm) = (rows.digest(), rows.get(&me).is_some_and(may_answer));
+        Topology { rows, ring, next_ring, possible_rings, alive, members, next_members, me, digest, is_warm }
     }
 
     /// What is believed of this node; one that takes no part is down.
@@ -90,8 +91,7 @@ impl Topology {
     ///
     /// A node that has left still may: those who have not heard of it yet ask it until they have.
     pub fn is_warm(&self) -> bool {
-        let owns = |state| matches!(state, RowState::Normal | RowState::Leaving | RowState::Left);
-        self.own_row().is_some_and(|row| row.warm && owns(row.state))
+        self.is_warm
     }
 
     /// The slots that this node is a home replica of, or will be.
@@ -123,6 +123,10 @@ impl Topology {
     pub fn others(&self) -> impl Iterator<Item = &Row> {
         self.rows.iter().filter(|row| row.id != self.me && row.state.is_member())
     }
+}
+
+fn may_answer(row: &Row) -> bool {
+    row.warm && matches!(row.state, RowState::Normal | RowState::Leaving | RowState::Left)
 }
 
 fn rings(rows: &Rows, replicas: usize) -> (Arc<Ring>, Arc<Ring>, Vec<Arc<Ring>>) {

@@ -212,6 +212,18 @@ pub async fn read_more(stream: &mut ReadHalf<'_>, buf: &mut Vec<u8>) -> std::io:
     }
 }
 
+/// Has `write` send what stands in `out` until there is no more, or it would block; what is left stays.
+pub fn write_out(out: &mut Vec<u8>, mut write: impl FnMut(&[u8]) -> std::io::Result<usize>) -> std::io::Result<()> {
+    while !out.is_empty() {
+        match write(out) {
+            Ok(written) => drop(out.drain(..written)),
+            Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => break,
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(())
+}
+
 /// Gives out every whole frame in `buf` and takes it off.
 fn each_frame(buf: &mut Vec<u8>, mut each: impl FnMut(Frame<'_>) -> std::io::Result<()>) -> std::io::Result<()> {
     let mut at = 0;

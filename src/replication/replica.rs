@@ -29,7 +29,7 @@ use crate::peer::frame::{
     Doubt, Frame, KeyRef, Kind, Refusal, Seen, Verify, next_frame, put_ack, put_frame, put_refused,
 };
 use crate::peer::handshake::{Hello, LinkKind};
-use crate::peer::link::{invalid, read_more};
+use crate::peer::link::{invalid, read_more, write_out};
 use crate::replication::ballot::Holder;
 use crate::replication::ballots::Ballots;
 use crate::replication::settle::slot_digest;
@@ -172,13 +172,7 @@ impl Replica {
     }
 
     fn write(&mut self, stream: &WriteHalf<'_>) -> std::io::Result<()> {
-        while !self.out.is_empty() {
-            match stream.try_write(&self.out) {
-                Ok(written) => drop(self.out.drain(..written)),
-                Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => break,
-                Err(error) => return Err(error),
-            }
-        }
+        write_out(&mut self.out, |bytes| stream.try_write(bytes))?;
         if self.out.len() > ANSWER_BYTES_MAX {
             return Err(std::io::Error::other("the peer does not read its answers"));
         }

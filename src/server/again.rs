@@ -27,7 +27,8 @@ impl Connection {
     /// Runs those requests of the front batch again whose time has come.
     pub(super) fn run_again(&mut self) {
         let worker = self.worker.clone();
-        let (view, began) = (worker.view(), Instant::now());
+        let began = Instant::now();
+        let view = worker.view(began);
         let Some(mut batch) = self.held.pop_front() else { return };
         let mut order = Order::default();
         let mut due = std::mem::take(&mut self.again);
@@ -83,7 +84,7 @@ impl Connection {
             // Over several coordinators nobody can say whether it would be too late.
             batch.patch(again.reply, format!("-{UNKNOWN_OUTCOME}\r\n").as_bytes());
         } else {
-            let call = wait::later(self.worker.clone(), self.client.clone(), talk, bytes.clone());
+            let call = wait::later(self.worker.clone(), self.client.clone(), talk, bytes);
             batch.wait_for(again.reply, again.ask, call);
         }
         true

@@ -17,6 +17,11 @@ pub struct Span {
     pub to: u32,
 }
 
+/// The bytes of a batch's `requests` that a span means.
+pub fn kept(requests: &[u8], span: Span) -> &[u8] {
+    requests.get(span.from as usize..span.to as usize).unwrap_or_default()
+}
+
 /// What a request was sent with, to be able to run it again.
 #[derive(Clone, Copy, Debug)]
 pub struct Ask {

@@ -10,14 +10,16 @@ use std::rc::Rc;
 use std::task::{Context, Waker};
 use std::time::{Duration, Instant};
 
+use smallvec::{SmallVec, smallvec};
+
 use crate::base::clock::Hlc;
 use crate::base::ids::Slot;
 use crate::protocol::Proto;
 use crate::replication::coordinator::{Outcome, Waits};
-use crate::server::ask::{Again, Ask, Pending, Place, Reading, Span, Why};
-use crate::server::forward::{Call, Fate, Manner, Part, ask as flags, parts};
+use crate::server::ask::{Again, Ask, Pending, Place, Reading, Span, Why, kept};
+use crate::server::forward::{Call, Fate, Part, parts};
 use crate::server::order::Order;
-use crate::server::own_copy::put_all;
+use crate::server::question::{Hole, Question, Target};
 
 /// What a client reads when a write reached its coordinator and may or may not have reached enough replicas.
 pub const UNKNOWN_OUTCOME: &str =
@@ -26,44 +28,6 @@ pub const UNKNOWN_OUTCOME: &str =
 /// How long a write whose connections broke waits for a lost replica to be handed what it missed.
 const CATCH_UP_MAX: Duration = Duration::from_secs(2);
 const CATCH_UP_LOOK: Duration = Duration::from_millis(5);
-
-/// Who is asked, and how.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Target {
-    /// The node, by its place in the view.
-    pub peer: u16,
-    /// How its requests are to be run.
-    pub manner: Manner,
-    /// As [`Ask::since`].
-    pub since: Option<Hlc>,
-}
-
-/// Requests that one other node is asked to run, in one frame, in their order.
-#[derive(Debug)]
-struct Question {
-    /// `None` when nobody could be asked: then they have to be run again.
-    target: Option<Target>,
-    call: Option<Rc<Call>>,
-    holes: Vec<Hole>,
-}
-
-/// A reply that another node will give.
-#[derive(Debug)]
-struct Hole {
-    /// Where it belongs.
-    reply: Place,
-    /// The request.
-    ask: Ask,
-    /// What was seen of its key, in [`Batch::requests`], if the reply is there already, on condition that the other node
-    /// has seen the same.
-    seen: Option<Span>,
-    /// May be asked for again when nobody knows whether it ran (`commands::repeat`).
-    is_repeatable: bool,
-    /// May change something.
-    writes: bool,
-    /// Its client does not want the reply.
-    is_silent: bool,
-}
 
 /// See the head of the file.
 #[derive(Debug)]
@@ -165,7 +129,7 @@ impl Batch {
 
     /// The bytes of a request that was kept.
     pub fn kept(&self, span: Span) -> &[u8] {
-        self.requests.get(span.from as usize..span.to as usize).unwrap_or_default()
+        kept(&self.requests, span)
     }
 
     /// True while other nodes have been asked and have not answered.
@@ -202,7 +166,7 @@ impl Batch {
     /// Waits for a reply that something on this node will give.
     pub fn wait_for(&mut self, reply: Place, ask: Ask, call: Rc<Call>) {
         let hole = Hole { reply, ask, seen: None, is_repeatable: false, writes: true, is_silent: false };
-        self.questions.push(Question { target: None, call: Some(call), holes: vec![hole] });
+        self.questions.push(Question { target: None, call: Some(call), holes: smallvec![hole] });
     }
 
     /// Replaces a reply.
@@ -235,7 +199,7 @@ impl Batch {
         }
         match last.filter(|question| question.target == target && question.call.is_none()) {
             Some(question) => question.holes.push(hole),
-            None => self.questions.push(Question { target, call: None, holes: vec![hole] }),
+            None => self.questions.push(Question { target, call: None, holes: smallvec![hole] }),
         }
     }
 
@@ -243,21 +207,10 @@ impl Batch {
     /// elsewhere, and what appends the requests.
     pub fn ask(&mut self, ask: impl Fn(Target, bool, &mut dyn FnMut(&mut Vec<u8>)) -> Rc<Call>) {
         for question in self.questions.iter_mut().filter(|question| question.call.is_none()) {
-            let Some(mut target) = question.target else { continue };
-            let holes = &question.holes;
-            let kept = |Span { from, to }: Span| self.requests.get(from as usize..to as usize).unwrap_or_default();
-            let has_seen = holes.iter().any(|hole| hole.seen.is_some());
-            if has_seen {
-                target.manner.flags |= flags::SEEN;
-            }
-            let mut write = |out: &mut Vec<u8>| {
-                if has_seen {
-                    put_all(out, holes.iter().map(|hole| hole.seen.map(kept)));
-                }
-                holes.iter().for_each(|hole| out.extend_from_slice(kept(hole.ask.request)));
-            };
-            let is_repeatable = holes.iter().all(|hole| hole.is_repeatable);
-            question.call = Some(ask(target, is_repeatable, &mut write));
+            let Some(target) = question.asked_as() else { continue };
+            let mut write = |out: &mut Vec<u8>| question.write(&self.requests, out);
+            let call = ask(target, question.is_repeatable(), &mut write);
+            question.call = Some(call);
         }
     }
 
@@ -316,11 +269,11 @@ impl Batch {
     }
 
     /// Puts the answer to a question that was asked at this time where it belongs.
-    fn fill(&mut self, mut holes: Vec<Hole>, fate: Fate, asked_at: Option<Hlc>, again: &mut Vec<Again>) {
+    fn fill(&mut self, holes: SmallVec<[Hole; 1]>, fate: Fate, asked_at: Option<Hlc>, again: &mut Vec<Again>) {
         let nobody_ran = fate == Fate::NotRun;
         let filled = if let Fate::Replied(answer) = fate { self.fill_from(&holes, answer, again) } else { 0 };
         let last_write = holes.iter().rposition(|hole| hole.writes);
-        for (at, mut hole) in holes.drain(..).enumerate().skip(filled) {
+        for (at, mut hole) in holes.into_iter().enumerate().skip(filled) {
             self.forward_failures += u64::from(!nobody_ran);
             if nobody_ran || hole.is_repeatable {
                 // What reads may see any later state, unless a request behind it may have made that.
@@ -436,12 +389,6 @@ impl Batch {
     }
 }
 
-impl Hole {
-    fn again(&self) -> Option<Again> {
-        (!self.is_silent).then_some(Again { reply: self.reply, ask: self.ask, why: Why::NotRun })
-    }
-}
-
 /// Nobody tells when a peer has caught up: looks again in a moment.
 fn wake_later(waker: Waker) {
     tokio::task::spawn_local(async move {
@@ -454,7 +401,7 @@ fn wake_later(waker: Waker) {
 mod tests {
     use super::*;
     use crate::base::wire::put_u32;
-    use crate::server::forward::{AS_SEEN, NOT_RUN, answer_of};
+    use crate::server::forward::{AS_SEEN, Manner, NOT_RUN, answer_of, ask as flags};
 
     /// A batch with a reply of its own between two that another node has to confirm, and the call that asks it.
     fn asked() -> (Batch, Rc<Call>) {

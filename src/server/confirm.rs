@@ -11,7 +11,7 @@ use crate::commands::spec::Command;
 use crate::peer::frame::{KeyRef, Seen, Verify};
 use crate::replication::coordinator::{QuorumError, View, seen_of};
 use crate::replication::routing::Quorum;
-use crate::server::ask::{Ask, Pending, Place, Reading, Span};
+use crate::server::ask::{Ask, Pending, Place, Reading, Span, kept};
 use crate::server::batch::Batch;
 use crate::server::dispatch::Run;
 use crate::server::window::Request;
@@ -107,8 +107,7 @@ impl Worker {
         reply: Place,
         read: Reading,
     ) -> Result<(), QuorumError> {
-        // Not by `kept`: the batch's waits are written to meanwhile.
-        let key = batch.requests.get(read.key.from as usize..read.key.to as usize).unwrap_or_default();
+        let key = kept(&batch.requests, read.key);
         let name = KeyRef { slot: slot_of(key), db: read.ask.db, key };
         let verify = Verify { name, seen: read.seen.clone(), is_repeated: true };
         let coordinator = &self.shared.coordinator;

@@ -146,8 +146,9 @@ impl Connection {
 
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<End> {
         loop {
-            let mut progress = self.poll_held(cx);
-            progress |= self.poll_alone(cx);
+            // What is below looks at what this has changed, so that only what they change has to be looked at again.
+            self.poll_held(cx);
+            let mut progress = self.poll_alone(cx);
             let was_full = self.output.len() >= OUTPUT_PAUSE_BYTES;
             match self.take_mail(cx).and_then(|took| Ok((took, self.write(cx)?))) {
                 // What is below looks at the output after it was written; only mail has to be looked for again.
@@ -268,8 +269,8 @@ impl Connection {
     /// what comes behind [`OUTPUT_PAUSE_BYTES`] of replies or as many requests as other nodes may be asked.
     fn run_input(&mut self, input: &[u8]) {
         let worker = self.worker.clone();
-        let view = worker.view();
-        let mut batch = worker.batch(Instant::now());
+        let now = Instant::now();
+        let (view, mut batch) = (worker.view(now), worker.batch(now));
         if !self.held.is_empty() {
             batch.order = Order::behind(self.held.iter().map(|batch| &batch.order));
         }
@@ -302,7 +303,10 @@ impl Connection {
             // What a request may be depends on whether the one before it was the right AUTH.
             let most = if is_known { window::REQUESTS_MAX } else { 1 };
             let limits = scan_limits(&worker.shared.node.config.settings(), is_known);
-            worker.look_at_pulse(view);
+            if used > 0 {
+                // Those before it may have taken long.
+                worker.look_at_pulse(view, Instant::now());
+            }
             let rest = input.get(used..).unwrap_or_default();
             let places = (&*worker.shared.node.store, &view.roles);
             let ending = window.fill(&mut self.scanner, rest, &limits, most, places);
@@ -363,9 +367,8 @@ impl Connection {
         self.talk.session.closing = true;
     }
 
-    /// Sends the batches whose replies are known; true when one was.
-    fn poll_held(&mut self, cx: &mut Context<'_>) -> bool {
-        let mut progress = false;
+    /// Takes over the replies of batches that are over.
+    fn poll_held(&mut self, cx: &mut Context<'_>) {
         while let Some(batch) = self.held.front_mut() {
             if let Some(pause) = &mut self.pause {
                 if pause.as_mut().poll(cx).is_pending() {
@@ -373,7 +376,6 @@ impl Connection {
                 }
                 self.pause = None;
                 self.run_again();
-                progress = true;
                 continue;
             }
             if !batch.poll(cx, &mut self.again) {
@@ -392,10 +394,8 @@ impl Connection {
                 batch.finish(&mut self.output);
                 self.worker.retire(batch);
                 self.is_behind = false;
-                progress = true;
             }
         }
-        progress
     }
 
     /// Runs the request that must be alone, once all before it are answered; true when it made a step.

@@ -153,10 +153,10 @@ impl Job {
 
     fn together(&mut self, requests: &[&[u8]], watched: &[Watched], batch: &mut Batch) -> Option<bool> {
         let worker = self.worker.clone();
-        let view = worker.view();
+        let began = Instant::now();
+        let view = worker.view(began);
         let state = (&mut self.talk.session, &mut Transaction::default());
         let mut run = Run::new(&worker, &view, &self.client, state, self.talk.consistency, batch, Origin::Part);
-        let began = Instant::now();
         let done = run.together_if_here(requests, watched);
         worker.send_off(&view, batch);
         worker.count_turn(began.elapsed());

@@ -29,7 +29,7 @@ use tokio::sync::Notify;
 use crate::base::clock::Hlc;
 use crate::base::wire::{put_u32, put_u64};
 use crate::peer::handshake::{Hello, LinkKind};
-use crate::peer::link::{connect, read_more};
+use crate::peer::link::{connect, read_more, write_out};
 use crate::peer::registry::Peer;
 use crate::protocol::Proto;
 use crate::server::settings::Consistency;
@@ -340,14 +340,8 @@ impl ForwardLink {
 
     fn write(&self, stream: &WriteHalf<'_>) -> std::io::Result<bool> {
         let mut out = self.out.borrow_mut();
-        while !out.is_empty() {
-            match stream.try_write(&out) {
-                Ok(written) => drop(out.drain(..written)),
-                Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => return Ok(true),
-                Err(error) => return Err(error),
-            }
-        }
-        Ok(false)
+        write_out(&mut out, |bytes| stream.try_write(bytes))?;
+        Ok(!out.is_empty())
     }
 
     fn take_answers(&self, buf: &mut Vec<u8>) -> std::io::Result<()> {

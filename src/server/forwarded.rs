@@ -19,7 +19,7 @@ use crate::base::version::{Actor, ActorTableFull};
 use crate::base::wire::{Reader, WireError, put_u32};
 use crate::commands::spec::{flag, slots_of};
 use crate::peer::handshake::Hello;
-use crate::peer::link::invalid;
+use crate::peer::link::{invalid, write_out};
 use crate::protocol::{Limits, Scanner};
 use crate::replication::coordinator::View;
 use crate::replication::routing::Quorum;
@@ -106,40 +106,26 @@ impl Forwarded {
 
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<std::io::Error> {
         loop {
-            let mut progress = self.poll_held(cx);
-            match self.write(cx) {
-                Ok(wrote) => progress |= wrote,
+            self.poll_held(cx);
+            if let Err(error) = self.write(cx) {
+                return Poll::Ready(error);
+            }
+            let may_read = self.held.len() < HELD_MAX && self.output.len() < QUESTION_BYTES_MAX / 16;
+            match may_read.then(|| self.read(cx)).transpose() {
+                Ok(Some(true)) => {}
+                Ok(_) => return Poll::Pending,
                 Err(error) => return Poll::Ready(error),
-            }
-            if self.held.len() < HELD_MAX && self.output.len() < QUESTION_BYTES_MAX / 16 {
-                match self.read(cx) {
-                    Ok(read) => progress |= read,
-                    Err(error) => return Poll::Ready(error),
-                }
-            }
-            if !progress {
-                return Poll::Pending;
             }
         }
     }
 
-    fn write(&mut self, cx: &mut Context<'_>) -> std::io::Result<bool> {
-        let mut wrote = false;
-        while !self.output.is_empty() {
-            match self.stream.try_write(&self.output) {
-                Ok(count) => {
-                    self.output.drain(..count);
-                    wrote = true;
-                }
-                Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => {
-                    if self.stream.poll_write_ready(cx)?.is_pending() {
-                        break;
-                    }
-                }
-                Err(error) => return Err(error),
+    fn write(&mut self, cx: &mut Context<'_>) -> std::io::Result<()> {
+        loop {
+            write_out(&mut self.output, |bytes| self.stream.try_write(bytes))?;
+            if self.output.is_empty() || self.stream.poll_write_ready(cx)?.is_pending() {
+                return Ok(());
             }
         }
-        Ok(wrote)
     }
 
     fn read(&mut self, cx: &mut Context<'_>) -> std::io::Result<bool> {
@@ -155,7 +141,7 @@ impl Forwarded {
         let mut at = 0;
         let began = Instant::now();
         while let Some((question, len)) = next_question(input.get(at..).unwrap_or_default())? {
-            self.take(&question, began);
+            self.take(&question);
             at += len;
         }
         self.input = input;
@@ -164,14 +150,15 @@ impl Forwarded {
         Ok(true)
     }
 
-    fn take(&mut self, question: &Question<'_>, began: Instant) {
+    fn take(&mut self, question: &Question<'_>) {
+        let now = Instant::now();
         let Manner { flags, db, wish } = question.manner;
         let ages = &mut self.ages;
-        let mut is_late = || flags & ask::LOCAL == 0 && ages.is_late(question.sent_ms as i64);
-        let mut batch = self.worker.batch(began);
+        let mut is_late = |now| flags & ask::LOCAL == 0 && ages.is_late(question.sent_ms as i64, now);
+        let mut batch = self.worker.batch(now);
         let mut replies = Vec::new();
         let worker = self.worker.clone();
-        let view = worker.view();
+        let view = worker.view(now);
         let mut session = Session::new(false, "");
         session.db = db;
         session.proto = question.manner.proto();
@@ -186,19 +173,18 @@ impl Forwarded {
         let mut run = Run::new(&worker, &view, &self.client, state, wish, &mut batch, origin);
         run.since = (flags & ask::SINCE != 0).then_some(question.stamp);
         if flags & (ask::WATCHED | ask::TOGETHER | ask::HELD) != 0 {
-            let ran = !is_late() && run_as_one(&mut run, question);
+            let ran = !is_late(now) && run_as_one(&mut run, question);
             replies.push(if ran { Part::Reply(0..run.batch.out.len()) } else { Part::NotRun });
         } else {
             let seen = SeenList::new(question.seen, position(&view, Some(self.peer)), self.actor);
-            run_each(&mut run, question.requests, is_late, seen, &mut replies);
+            run_each(&mut run, question.requests, (now, is_late), seen, &mut replies);
         }
         let quorum = run.quorum;
         worker.send_off(&view, &mut batch);
         self.held.push_back(Held { batch, replies, quorum, is_confirmed_anew: false });
     }
 
-    fn poll_held(&mut self, cx: &mut Context<'_>) -> bool {
-        let mut progress = false;
+    fn poll_held(&mut self, cx: &mut Context<'_>) {
         let mut again = Vec::new();
         while let Some(held) = self.held.front_mut() {
             if !held.batch.poll(cx, &mut again) && again.is_empty() {
@@ -214,16 +200,14 @@ impl Forwarded {
             let Some(mut held) = self.held.pop_front() else { break };
             held.answer(&mut self.output);
             self.worker.retire(held.batch);
-            progress = true;
         }
-        progress
     }
 }
 
 impl Ages {
     /// Whether a question that was sent at this time by the asker's clock has waited for too long.
-    fn is_late(&mut self, sent_ms: i64) -> bool {
-        let difference_ms = self.epoch.elapsed().as_millis() as i64 - sent_ms;
+    fn is_late(&mut self, sent_ms: i64, now: Instant) -> bool {
+        let difference_ms = now.saturating_duration_since(self.epoch).as_millis() as i64 - sent_ms;
         self.offset_ms = self.offset_ms.min(difference_ms);
         difference_ms - self.offset_ms > STALE_MS_MAX as i64
     }
@@ -275,7 +259,7 @@ impl Held {
 fn run_each(
     run: &mut Run<'_>,
     requests: &[u8],
-    mut is_late: impl FnMut() -> bool,
+    (mut now, mut is_late): (Instant, impl FnMut(Instant) -> bool),
     mut seen: SeenList<'_>,
     replies: &mut Vec<Part>,
 ) {
@@ -287,8 +271,8 @@ fn run_each(
         let places = (&*worker.shared.node.store, &run.view.roles);
         let ending = window.fill(&mut scanner, rest, &limits, REQUESTS_MAX, places);
         // Asked anew for each window: the process may have been stopped in the middle.
-        let is_late = is_late();
-        worker.look_at_pulse(run.view);
+        let is_late = is_late(now);
+        worker.look_at_pulse(run.view, now);
         for (request, _) in window.requests(&scanner, rest) {
             let from = run.batch.out.len();
             (run.not_run, run.is_as_seen) = (is_late, false);
@@ -305,6 +289,7 @@ fn run_each(
             });
         }
         rest = rest.get(window.end()..).unwrap_or_default();
+        now = Instant::now();
         if ending != Ending::Full {
             // The rest is no whole request, which no node of ours sends.
             return;

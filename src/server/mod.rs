@@ -27,6 +27,7 @@ pub mod pause;
 pub mod process;
 pub mod pubsub;
 pub mod pulse;
+pub mod question;
 pub mod readiness;
 pub mod recent;
 pub mod room;

@@ -18,10 +18,10 @@ use crate::peer::frame::Seen;
 use crate::protocol::Reply;
 use crate::replication::replica::confirms;
 use crate::replication::routing::Group;
-use crate::server::batch::Target;
 use crate::server::confirm::seen_by_one;
 use crate::server::dispatch::{KeysFunction, Origin, Run};
 use crate::server::forward::set_length;
+use crate::server::question::Target;
 use crate::server::window::Request;
 use crate::store::{Effects, Keyspace};
 

@@ -52,13 +52,13 @@ impl Pulse {
         }
     }
 
-    /// True when a loop has been late since this was last asked, or is now; while it is, every [`TELL_AGAIN_MS`].
+    /// True when a loop has been late since this was last asked, or is at `now`; while it is, every [`TELL_AGAIN_MS`].
     #[inline]
-    pub fn was_late(&self) -> bool {
+    pub fn was_late(&self, now: Instant) -> bool {
         if self.is_untold.load(Ordering::Acquire) && self.is_untold.swap(false, Ordering::AcqRel) {
             return true;
         }
-        let now_ms = self.now_ms();
+        let now_ms = self.ms(now);
         if self.beats.iter().all(|beat| now_ms.saturating_sub(beat.load(Ordering::Relaxed)) <= LATE_MS) {
             return false;
         }
@@ -75,7 +75,11 @@ impl Pulse {
     }
 
     fn now_ms(&self) -> u64 {
-        u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX)
+        self.ms(Instant::now())
+    }
+
+    fn ms(&self, at: Instant) -> u64 {
+        u64::try_from(at.saturating_duration_since(self.started).as_millis()).unwrap_or(u64::MAX)
     }
 }
 
@@ -111,8 +115,9 @@ mod tests {
         pulse.is_untold.store(false, Ordering::Relaxed);
         std::thread::sleep(Duration::from_millis(LATE_MS + 20));
         beat_for_a_moment().await;
-        assert!(pulse.was_late());
+        assert!(pulse.was_late(Instant::now()));
         std::thread::sleep(Duration::from_millis(LATE_MS + 20));
-        assert!(pulse.was_late() && !pulse.was_late(), "while it lasts, it is told now and then");
+        let now = Instant::now();
+        assert!(pulse.was_late(now) && !pulse.was_late(now), "while it lasts, it is told now and then");
     }
 }

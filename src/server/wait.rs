@@ -163,12 +163,12 @@ impl Job {
     /// Deals with a request; `since` as in [`Run::since`].
     pub(super) fn dispatch(&mut self, request: &[u8], origin: Origin, since: Option<Hlc>, batch: &mut Batch) -> Step {
         let worker = self.worker.clone();
-        let view = worker.view();
+        let began = Instant::now();
+        let view = worker.view(began);
         let Ok(scanner) = scanned(request) else { return Step::Done };
         let state = (&mut self.talk.session, &mut self.talk.transaction);
         let mut run = Run::new(&worker, &view, &self.client, state, self.talk.consistency, batch, origin);
         run.since = since;
-        let began = Instant::now();
         let step = run.request(&Request::new(scanner.args(request), request));
         worker.count_turn(began.elapsed());
         step
@@ -193,7 +193,7 @@ impl Job {
                 if let Why::Unconfirmed(read) = &one.why
                     && began.elapsed() <= PATIENCE
                 {
-                    let view = self.worker.view();
+                    let view = self.worker.view(Instant::now());
                     let quorum = quorum_of(&self.worker.shared.node.config.settings(), self.talk.consistency, &view);
                     if self.worker.confirm_elsewhere(&view, batch, quorum, one.reply, read.clone()).is_err() {
                         again.push(one);

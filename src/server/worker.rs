@@ -4,11 +4,11 @@
 //! the slot's lock. What is in a [`Worker`] belongs to its thread alone.
 
 use std::cell::RefCell;
-use std::collections::HashMap;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use ahash::AHashMap;
 use arc_swap::ArcSwap;
 
 use crate::base::clock::Hlc;
@@ -73,7 +73,7 @@ pub struct Worker {
     pub window: RefCell<Window>,
     /// Where commands run whose keys have several coordinators.
     pub scratch: Scratch,
-    forwards: RefCell<HashMap<NodeId, Rc<ForwardLink>>>,
+    forwards: RefCell<AHashMap<NodeId, Rc<ForwardLink>>>,
     #[expect(clippy::vec_box, reason = "a batch is some hundred bytes, which would be copied several times a request")]
     spares: RefCell<Vec<Box<Batch>>>,
     draw: std::cell::Cell<u64>,
@@ -151,18 +151,18 @@ impl Worker {
         link
     }
 
-    /// The picture to run a batch with.
-    pub fn view(&self) -> arc_swap::Guard<Arc<View>> {
+    /// The picture to run a batch with that begins `now`.
+    pub fn view(&self, now: Instant) -> arc_swap::Guard<Arc<View>> {
         let view = self.shared.view.load();
-        self.look_at_pulse(&view);
+        self.look_at_pulse(&view, now);
         view
     }
 
     /// When this node stood still for so long that others may have taken its slots over, makes it confirm what it holds
     /// before it builds on it.
     #[inline]
-    pub fn look_at_pulse(&self, view: &View) {
-        if !view.is_solo && self.shared.pulse.was_late() {
+    pub fn look_at_pulse(&self, view: &View, now: Instant) {
+        if !view.is_solo && self.shared.pulse.was_late(now) {
             self.shared.coordinator.overslept(view);
         }
     }

@@ -1,0 +1,88 @@
+//! What other nodes are asked for a batch: requests for one of them, in one frame, and where their replies belong.
+//!
+//! Requests for one node stay in their order. `batch` asks and fills in what comes; here is only what a question is made
+//! of.
+
+use std::rc::Rc;
+
+use smallvec::SmallVec;
+
+use crate::base::clock::Hlc;
+use crate::server::ask::{Again, Ask, Place, Span, Why, kept};
+use crate::server::forward::{Call, Manner, ask as flags};
+use crate::server::own_copy::put_all;
+
+/// Who is asked, and how.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Target {
+    /// The node, by its place in the view.
+    pub peer: u16,
+    /// How its requests are to be run.
+    pub manner: Manner,
+    /// As [`Ask::since`].
+    pub since: Option<Hlc>,
+}
+
+/// See the head of the file.
+#[derive(Debug)]
+pub struct Question {
+    /// `None` when nobody could be asked: then the requests have to be run again.
+    pub target: Option<Target>,
+    /// Set once it has been asked.
+    pub call: Option<Rc<Call>>,
+    /// Its requests, of which there is mostly one.
+    pub holes: SmallVec<[Hole; 1]>,
+}
+
+/// A reply that another node will give.
+#[derive(Debug)]
+pub struct Hole {
+    /// Where it belongs.
+    pub reply: Place,
+    /// The request.
+    pub ask: Ask,
+    /// What was seen of its key, in the batch's requests, if the reply is there already, on condition that the other node
+    /// has seen the same.
+    pub seen: Option<Span>,
+    /// May be asked for again when nobody knows whether it ran (`commands::repeat`).
+    pub is_repeatable: bool,
+    /// May change something.
+    pub writes: bool,
+    /// Its client does not want the reply.
+    pub is_silent: bool,
+}
+
+impl Question {
+    /// Who is to be asked, and how, in full.
+    pub fn asked_as(&self) -> Option<Target> {
+        let mut target = self.target?;
+        if self.has_seen() {
+            target.manner.flags |= flags::SEEN;
+        }
+        Some(target)
+    }
+
+    /// Whether all of it may be asked again elsewhere.
+    pub fn is_repeatable(&self) -> bool {
+        self.holes.iter().all(|hole| hole.is_repeatable)
+    }
+
+    /// Appends the requests, which lie in the batch's `requests`, and what was seen of their keys.
+    pub fn write(&self, requests: &[u8], out: &mut Vec<u8>) {
+        if self.has_seen() {
+            put_all(out, self.holes.iter().map(|hole| hole.seen.map(|seen| kept(requests, seen))));
+        }
+        self.holes.iter().for_each(|hole| out.extend_from_slice(kept(requests, hole.ask.request)));
+    }
+
+    fn has_seen(&self) -> bool {
+        self.holes.iter().any(|hole| hole.seen.is_some())
+    }
+}
+
+impl Hole {
+    /// The request, to be run again; nothing when its client does not want the reply.
+    pub fn again(&self) -> Option<Again> {
+        (!self.is_silent).then_some(Again { reply: self.reply, ask: self.ask, why: Why::NotRun })
+    }
+}
