@@ -288,10 +288,10 @@ impl ForwardLink {
         call
     }
 
-    /// Keeps the link connected for ever.
+    /// Keeps the link connected until the peer is retired. One that leaves answers what it was asked before it goes.
     pub async fn keep(self: Rc<Self>, ours: Hello, secret: Arc<[u8]>) {
         let hello = Hello { kind: LinkKind::Forward, ..ours };
-        loop {
+        while !self.peer.is_retired() {
             if let Ok(Ok((mut stream, _))) =
                 tokio::time::timeout(Duration::from_secs(1), connect(&self.peer, &hello, &secret)).await
             {
@@ -330,10 +330,11 @@ impl ForwardLink {
     fn check_overdue(&self) -> std::io::Result<()> {
         let waiting = self.waiting.borrow();
         let Some(first) = waiting.front() else { return Ok(()) };
-        if !self.peer.is_connected() || first.sent_at.elapsed() > Duration::from_millis(PATIENCE_MS_MAX) {
+        let is_gone = !self.peer.is_connected() && !self.peer.is_retired();
+        if is_gone || first.sent_at.elapsed() > Duration::from_millis(PATIENCE_MS_MAX) {
             return Err(std::io::Error::new(std::io::ErrorKind::TimedOut, "a question was not answered in time"));
         }
-        let is_stalled = !self.peer.is_usable();
+        let is_stalled = !self.peer.is_usable() && !self.peer.is_retired();
         waiting.iter().filter(|call| call.is_overdue(is_stalled)).for_each(|call| call.settle(Fate::Unknown));
         Ok(())
     }
