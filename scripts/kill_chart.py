@@ -44,7 +44,8 @@ def page(runs, how):
         "<h1>A node is killed with -9 under load, and comes back empty</h1>"
         f"<p>{escape(how)}.</p><div class=runs>{columns}</div></html>"
     )
-    return html, 40 + len(runs) * WIDTH + (len(runs) - 1) * 24, 760
+    # A narrow page wraps its head into more lines.
+    return html, 40 + len(runs) * WIDTH + (len(runs) - 1) * 24, 760 if len(runs) > 1 else 830
 
 
 def scales_of(runs):

@@ -217,6 +217,12 @@ impl Cluster {
         i
     }
 
+    /// How often nodes have found out that the machine gave them no turn for so long that others may have taken them for
+    /// stopped.
+    pub fn count_stops(&self) -> usize {
+        self.nodes.iter().map(|node| node.process().count_in_log("this node was stopped")).sum()
+    }
+
     pub fn ports(&self) -> Vec<u16> {
         self.nodes.iter().map(|node| node.port).collect()
     }
