@@ -49,9 +49,7 @@ fn two_nodes_join_three_at_once_without_an_error() {
     let everyone = targets(&cluster.nodes);
     load.use_only(&everyone);
     sleep(work_for());
-    let started = load.started();
-    let history = load.finish();
-    verdict::insist("two nodes joined at once", &history, started, &everyone);
+    let history = verdict::insist("two nodes joined at once", load, &everyone);
     assert!(history.errors.is_empty(), "errors while two nodes joined: {:#?}", history.errors);
     insist_on_ballast(&cluster);
 }
@@ -84,9 +82,7 @@ fn one_dies_while_a_fourth_joins(story: &str, victim: usize) {
     let everyone = targets(&cluster.nodes);
     load.use_only(&everyone);
     sleep(work_for());
-    let started = load.started();
-    let history = load.finish();
-    verdict::insist(story, &history, started, &everyone);
+    verdict::insist(story, load, &everyone);
     insist_on_ballast(&cluster);
 }
 
@@ -108,8 +104,6 @@ fn all_nodes_are_restarted_one_after_the_other_and_lose_nothing() {
         cluster.nodes[i].must_be_ready();
         cluster.must_settle();
     }
-    let started = load.started();
-    let history = load.finish();
-    verdict::insist("all nodes restarted in turn", &history, started, &everyone);
+    verdict::insist("all nodes restarted in turn", load, &everyone);
     insist_on_ballast(&cluster);
 }

@@ -79,9 +79,7 @@ fn a_killed_node_loses_no_acknowledged_write() {
         sleep(work_for());
         load.write_through(&everyone);
         sleep(work_for());
-        let started = load.started();
-        let history = load.finish();
-        verdict::insist(&format!("node{dead} killed and restarted"), &history, started, &everyone);
+        verdict::insist(&format!("node{dead} killed and restarted"), load, &everyone);
         cluster.must_settle();
         cluster.nodes[0].client().run("FLUSHALL");
     }
@@ -102,9 +100,7 @@ fn a_paused_node_loses_nothing_and_brings_nothing_back() {
         sleep(work_for());
         load.write_through(&everyone);
         sleep(work_for());
-        let started = load.started();
-        let history = load.finish();
-        verdict::insist(&format!("node{paused} paused"), &history, started, &everyone);
+        verdict::insist(&format!("node{paused} paused"), load, &everyone);
         cluster.must_settle();
         cluster.nodes[0].client().run("FLUSHALL");
     }
@@ -152,9 +148,7 @@ fn clients_of_a_paused_node_lose_nothing_that_was_acknowledged() {
     sleep(pause_for());
     cluster.nodes[1].process().resume();
     sleep(work_for());
-    let started = load.started();
-    let history = load.finish();
-    verdict::insist("node1 paused under its own clients", &history, started, &everyone);
+    verdict::insist("node1 paused under its own clients", load, &everyone);
 }
 
 #[test]
@@ -169,9 +163,7 @@ fn a_node_joins_and_leaves_without_an_error() {
     let everyone = targets(&cluster.nodes);
     load.use_only(&everyone);
     sleep(work_for());
-    let started = load.started();
-    let history = load.finish();
-    verdict::insist("a fourth node joined", &history, started, &everyone);
+    let history = verdict::insist("a fourth node joined", load, &everyone);
     assert!(history.errors.is_empty(), "errors while a node joined: {:#?}", history.errors);
 
     cluster.nodes[0].client().run("FLUSHALL");
@@ -184,8 +176,6 @@ fn a_node_joins_and_leaves_without_an_error() {
     assert!(left, "the leaving node does not end");
     cluster.nodes[new].kill();
     sleep(work_for());
-    let started = load.started();
-    let history = load.finish();
-    verdict::insist("the fourth node left", &history, started, &old);
+    let history = verdict::insist("the fourth node left", load, &old);
     assert!(history.errors.is_empty(), "errors while a node left: {:#?}", history.errors);
 }

@@ -116,9 +116,7 @@ fn a_node_that_is_cut_off_loses_nothing() {
     sleep(work_for());
     load.write_through(&everyone);
     sleep(work_for());
-    let started = load.started();
-    let history = load.finish();
-    verdict::insist("node0 cut off", &history, started, &everyone);
+    verdict::insist("node0 cut off", load, &everyone);
     cluster.must_settle();
 }
 
@@ -135,9 +133,7 @@ fn a_node_that_is_not_heard_loses_nothing() {
     (1..3).for_each(|other| network.heal_one_way(0, other));
     load.read_through(&everyone);
     sleep(work_for());
-    let started = load.started();
-    let history = load.finish();
-    verdict::insist("node0 not heard", &history, started, &everyone);
+    verdict::insist("node0 not heard", load, &everyone);
     cluster.must_settle();
 }
 
@@ -159,9 +155,7 @@ fn a_flapping_node_changes_no_ring_and_loses_nothing() {
         network.rejoin(0);
         sleep(Duration::from_millis(700));
     }
-    let started = load.started();
-    let history = load.finish();
     assert_eq!(ring(), before);
-    verdict::insist("node0 flapping", &history, started, &everyone);
+    verdict::insist("node0 flapping", load, &everyone);
     cluster.must_settle();
 }

@@ -20,12 +20,15 @@ struct Last {
     collections: BTreeMap<String, BTreeSet<String>>,
 }
 
-/// Panics with all complaints when an acknowledged write is missing from what any of `nodes` reads.
-pub fn insist(what: &str, history: &History, started: Instant, nodes: &[Target]) {
+/// Ends a load, and panics with all complaints when an acknowledged write is missing from what any of `nodes` reads.
+pub fn insist(what: &str, load: Load, nodes: &[Target]) -> History {
+    let started = load.started();
+    let history = load.finish();
     println!("{what}: {}", history.summary());
     assert!(!history.writes.is_empty() && !history.reads.is_empty(), "{what}: the load did nothing");
-    let complaints = complaints(history, started, nodes);
+    let complaints = complaints(&history, started, nodes);
     assert!(complaints.is_empty(), "{what}: {} complaints:\n  {}", complaints.len(), complaints.join("\n  "));
+    history
 }
 
 /// What is wrong with the history itself, and with what each of `nodes` reads now.

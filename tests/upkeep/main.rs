@@ -106,9 +106,7 @@ fn a_dead_node_is_given_up_and_every_key_has_three_copies_again() {
     must("the dead node may be forgotten", || client.call(&["RONDO.FORGET", &id]).text().as_deref() == Some("OK"));
     must("it is gone", || client.call(&["RONDO.FORGET", &id]).text() == Some(format!("ERR Unknown node {id}")));
     sleep(work_for());
-    let started = load.started();
-    let history = load.finish();
-    verdict::insist("a dead node was given up", &history, started, &everyone);
+    verdict::insist("a dead node was given up", load, &everyone);
     cluster.must_settle();
     for n in 0..1_000 {
         assert_eq!(owners(&mut client, &key(n)), (3, true), "{}", key(n));
@@ -135,9 +133,7 @@ fn a_node_that_slept_through_a_join_loses_nothing_that_it_then_acknowledges() {
     let load = Load::start(env_number("RONDO_FAULT_SEED", 2), &everyone[1..2]);
     fill(&mut cluster.nodes[1].client(), 300..600);
     sleep(work_for());
-    let started = load.started();
-    let history = load.finish();
-    verdict::insist("a node slept through a join", &history, started, &everyone);
+    verdict::insist("a node slept through a join", load, &everyone);
     let mut client = cluster.nodes[new].client();
     must("all replicas agree", || all_agree(&mut client, 0..600, 3));
     for n in 0..600 {
