@@ -98,7 +98,8 @@ fn condition(member: &Member, found: &mut Vec<Advice>) {
 /// A time in its largest unit.
 fn for_people(seconds: u64) -> String {
     match seconds {
-        0..120 => format!("{seconds} s"),
+        0 => "a moment".into(),
+        1..120 => format!("{seconds} s"),
         120..7_200 => format!("{} min", seconds / 60),
         7_200..172_800 => format!("{} h", seconds / 3_600),
         _ => format!("{} days", seconds / 86_400),
@@ -245,7 +246,7 @@ mod tests {
     #[test]
     fn how_long_is_told_in_the_largest_unit() {
         let told = [0, 119, 120, 7_199, 7_200, 172_799, 172_800].map(for_people);
-        assert_eq!(told, ["0 s", "119 s", "2 min", "119 min", "2 h", "47 h", "2 days"]);
+        assert_eq!(told, ["a moment", "119 s", "2 min", "119 min", "2 h", "47 h", "2 days"]);
     }
 
     #[test]
