@@ -34,6 +34,7 @@ use crate::server::forward::{AS_SEEN, Manner, NOT_RUN, Part, STALE_MS_MAX, ask, 
 use crate::server::held::read_watched;
 use crate::server::own_copy::SeenList;
 use crate::server::settings::Consistency;
+use crate::server::share::may_be_old;
 use crate::server::transaction::Transaction;
 use crate::server::wait::scanned;
 use crate::server::window::{Ending, REQUESTS_MAX};
@@ -154,7 +155,7 @@ impl Forwarded {
         let now = Instant::now();
         let Manner { flags, db, wish } = question.manner;
         let ages = &mut self.ages;
-        let mut is_late = |now| flags & ask::LOCAL == 0 && ages.is_late(question.sent_ms as i64, now);
+        let mut is_late = |now| !may_be_old(flags, question.requests) && ages.is_late(question.sent_ms as i64, now);
         let mut batch = self.worker.batch(now);
         let mut replies = Vec::new();
         let worker = self.worker.clone();

@@ -4,7 +4,8 @@
 //! once. Only flushing has a second round, in which each node clears the slots of which it still holds anything: nodes may
 //! differ for a moment on who coordinates, and a coordinator may have evicted what others hold. A slot is cleared by one
 //! versioned change (`store::clear`), whatever it holds; ASYNC and SYNC are alike, for memory is given back at once, slot by
-//! slot, while other slots are open to everybody.
+//! slot, while other slots are open to everybody. A share of flushing that has lain about for long is not run: what was written
+//! after the flush was replied to, without this node, must stay.
 //!
 //! A cursor of SCAN is `[tag 8 bits][slot 14][layout generation 8][bucket 32]`: slots are walked in their order, whoever
 //! coordinates them. A bucket is a place in one process's table of the slot, which the tag names; any other process
@@ -14,11 +15,14 @@ use crate::base::ids::Slot;
 use crate::base::metrics::Count;
 use crate::commands::CommandError;
 use crate::commands::scan::{ScanOptions, cursor};
-use crate::commands::spec::NodeCommand;
+use crate::commands::spec::{Command, Handler, NodeCommand};
+use crate::commands::table;
 use crate::protocol::{Args, Reply};
 use crate::replication::coordinator::{View, Waits};
 use crate::replication::routing::Quorum;
 use crate::server::acknowledged;
+use crate::server::forward::ask;
+use crate::server::wait::scanned;
 use crate::server::worker::Worker;
 use crate::store::Effects;
 use crate::store::clear::Scope;
@@ -41,6 +45,16 @@ const RANDOM_DRAWS: usize = 16;
 pub fn is_whole(command: NodeCommand) -> bool {
     use NodeCommand::{DbSize, FlushAll, FlushDb, Keys, RandomKey, Scan};
     matches!(command, DbSize | Keys | RandomKey | Scan | FlushAll | FlushDb)
+}
+
+/// Whether a question may be run however long it has lain about: a node's share of what only looks. Who asks to flush gives
+/// up in the end and asks again, and what is written after its reply must stay.
+pub fn may_be_old(flags: u8, requests: &[u8]) -> bool {
+    let flushes = |(_, command): (usize, &Command)| {
+        matches!(command.handler, Handler::Node(NodeCommand::FlushAll | NodeCommand::FlushDb))
+    };
+    let command = || table::find(scanned(requests).ok()?.args(requests).name());
+    flags & ask::LOCAL != 0 && !command().is_some_and(flushes)
 }
 
 /// What a share is computed with.

@@ -1,12 +1,19 @@
 //! FLUSHALL and FLUSHDB over real processes: nothing that was there before comes back, whoever was away meanwhile, and what is
 //! written after the reply stays.
 
+use std::thread;
+use std::time::Duration;
+
 use crate::support::client::Client;
 use crate::support::cluster::{Cluster, Node};
 use crate::{EAGER, alone, fill, key, must};
 
 /// Comparisons one after the other, and no deletion forgotten while the test runs.
 const REMEMBERING: &[&str] = &["--anti-entropy-interval-ms", "100", "--tombstone-age-min-ms", "600000"];
+
+/// Around the time after which others go on without a node that stands still.
+const STOPS: [Duration; 4] =
+    [Duration::from_millis(400), Duration::from_millis(500), Duration::from_millis(600), Duration::from_millis(700)];
 
 fn ok(client: &mut Client, line: &str) {
     assert_eq!(client.run(line).text().as_deref(), Some("OK"), "{line}");
@@ -48,6 +55,28 @@ fn a_node_that_was_stopped_meanwhile_brings_nothing_back() {
         must("the clears are forgotten", || tombstones(node) == Some(0.0));
     }
     must_hold(&cluster, 2_000..2_300);
+}
+
+/// Its links stay open, and the question to flush its share lies before it when it goes on.
+#[test]
+fn a_node_that_stood_still_for_a_moment_flushes_nothing_that_was_written_since() {
+    let _alone = alone();
+    let cluster = Cluster::start(3, REMEMBERING);
+    let (mut client, stopped) = (cluster.nodes[0].client(), cluster.nodes[2].process());
+    for stop in STOPS {
+        fill(&mut client, 0..300);
+        stopped.pause();
+        thread::scope(|scope| {
+            scope.spawn(|| {
+                thread::sleep(stop);
+                stopped.resume();
+            });
+            must("flushed", || client.run("FLUSHALL").text().as_deref() == Some("OK"));
+            fill(&mut client, 0..300);
+        });
+        cluster.must_settle();
+        must_hold(&cluster, 0..300);
+    }
 }
 
 #[test]
