@@ -155,7 +155,6 @@ impl Forwarded {
         let now = Instant::now();
         let Manner { flags, db, wish } = question.manner;
         let ages = &mut self.ages;
-        let mut is_late = |now| !may_be_old(flags, question.requests) && ages.is_late(question.sent_ms as i64, now);
         let mut batch = self.worker.batch(now);
         let mut replies = Vec::new();
         let worker = self.worker.clone();
@@ -173,6 +172,8 @@ impl Forwarded {
         let state = (&mut session, &mut Transaction::default());
         let mut run = Run::new(&worker, &view, &self.client, state, wish, &mut batch, origin);
         run.since = (flags & ask::SINCE != 0).then_some(question.stamp);
+        let may_be_old = may_be_old(flags, question.requests, run.quorum);
+        let mut is_late = |now| !may_be_old && ages.is_late(question.sent_ms as i64, now);
         if flags & (ask::WATCHED | ask::TOGETHER | ask::HELD) != 0 {
             let ran = !is_late(now) && run_as_one(&mut run, question);
             replies.push(if ran { Part::Reply(0..run.batch.out.len()) } else { Part::NotRun });

@@ -48,13 +48,14 @@ pub fn is_whole(command: NodeCommand) -> bool {
 }
 
 /// Whether a question may be run however long it has lain about: a node's share of what only looks. Who asks to flush gives
-/// up in the end and asks again, and what is written after its reply must stay.
-pub fn may_be_old(flags: u8, requests: &[u8]) -> bool {
+/// up in the end and asks again, and what is written after its reply must stay; in strict mode replicas see to that themselves,
+/// by declining what a node does whose slots have been promised to another.
+pub fn may_be_old(flags: u8, requests: &[u8], quorum: Quorum) -> bool {
     let flushes = |(_, command): (usize, &Command)| {
         matches!(command.handler, Handler::Node(NodeCommand::FlushAll | NodeCommand::FlushDb))
     };
     let command = || table::find(scanned(requests).ok()?.args(requests).name());
-    flags & ask::LOCAL != 0 && !command().is_some_and(flushes)
+    flags & ask::LOCAL != 0 && (quorum.strict || !command().is_some_and(flushes))
 }
 
 /// What a share is computed with.
