@@ -1,9 +1,12 @@
 //! The other end of a forward link: questions of a peer's clients, run here, answered in order.
 //!
 //! A question is run as if its client were connected here, with the database and protocol that it names: its requests as
-//! one batch, or, if they belong together, as one transaction with one reply. A request is refused unrun when this node does not coordinate its key, or when it has lain about too long: the smallest delay between the
-//! asker's clock and ours that was ever seen on the link is taken for the clocks' offset, and whatever exceeds it for
-//! waiting time. So a node that was stopped does not run what its asker has given up on, whatever the clocks say.
+//! one batch, or, if they belong together, as one transaction with one reply. A request is refused unrun when this node
+//! does not coordinate its key, or when it has lain about too long: the smallest delay between the asker's clock and ours
+//! that was ever seen on the link is taken for the clocks' offset, and whatever exceeds it for waiting time. So a node
+//! that was stopped does not run what its asker has given up on, whatever the clocks say.
+//!
+//! What this end does not do: it forwards nothing further, and it answers no question out of turn.
 
 use std::collections::VecDeque;
 use std::rc::Rc;
