@@ -51,11 +51,13 @@ pub fn is_whole(command: NodeCommand) -> bool {
 /// up in the end and asks again, and what is written after its reply must stay; in strict mode replicas see to that themselves,
 /// by declining what a node does whose slots have been promised to another.
 pub fn may_be_old(flags: u8, requests: &[u8], quorum: Quorum) -> bool {
-    let flushes = |(_, command): (usize, &Command)| {
-        matches!(command.handler, Handler::Node(NodeCommand::FlushAll | NodeCommand::FlushDb))
-    };
     let command = || table::find(scanned(requests).ok()?.args(requests).name());
-    flags & ask::LOCAL != 0 && (quorum.strict || !command().is_some_and(flushes))
+    flags & ask::LOCAL != 0 && (quorum.strict || !command().is_some_and(|(_, command)| is_flush(command)))
+}
+
+/// Whether a command flushes, and so goes in two rounds.
+pub fn is_flush(command: &Command) -> bool {
+    matches!(command.handler, Handler::Node(NodeCommand::FlushAll | NodeCommand::FlushDb))
 }
 
 /// What a share is computed with.

@@ -23,7 +23,7 @@ use crate::server::connection::{AGAIN_PAUSE, Talk};
 use crate::server::dispatch::{Origin, Run, Step};
 use crate::server::forward::{Call, Fate, Manner, answer_of, ask};
 use crate::server::settings::quorum_of;
-use crate::server::share::is_whole;
+use crate::server::share::{is_flush, is_whole};
 use crate::server::window::Request;
 use crate::server::worker::Worker;
 
@@ -245,8 +245,7 @@ impl Job {
         request: &[u8],
         out: &mut Vec<u8>,
     ) -> Result<(), CommandError> {
-        let is_flush = matches!(command.handler, Handler::Node(NodeCommand::FlushAll | NodeCommand::FlushDb));
-        let origin = if is_flush { Origin::PeerForRest } else { Origin::PeerForShare };
+        let origin = if is_flush(command) { Origin::PeerForRest } else { Origin::PeerForShare };
         let shares = self.shares(request, origin).await?;
         let mut reply = Reply::new(out, self.talk.session.proto);
         if let Some(Value::Error(text)) = shares.iter().find(|share| matches!(share, Value::Error(_))) {
