@@ -178,11 +178,6 @@ pub struct ActorId {
     pub boot: u64,
 }
 
-impl ActorId {
-    /// How many bytes an actor takes on the wire.
-    pub const WIRE_BYTES: usize = 16;
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -211,6 +211,7 @@ fn hash(name: &[u8]) -> u64 {
 mod tests {
     use super::*;
     use crate::commands::spec::Keys;
+    use crate::commands::testing::Node;
     use std::collections::BTreeSet;
 
     #[test]
@@ -222,6 +223,24 @@ mod tests {
             assert!(command.name.len() <= NAME_BYTES_MAX && command.name == command.name.to_lowercase());
         }
         assert!(find(b"no such command").is_none() && find(&[b'x'; 100]).is_none() && find(b"").is_none());
+    }
+
+    /// Such an error needs no other replica's word (`server::readiness`); any other reply does.
+    #[test]
+    fn who_errs_about_arguments_alone_has_looked_for_no_key() {
+        let mut node = Node::new();
+        node.run("SADD s a");
+        for line in
+            ["SETBIT k -1 1", "SETBIT k 1 2", "SET k v EX abc", "SET k v NX XX", "EXPIRE k soon", "GETRANGE k a b"]
+        {
+            assert!(node.run(line).starts_with('-') && !node.has_looked, "{line}");
+        }
+        for line in
+            ["GET k", "GET s", "INCR s", "SETNX s v", "EXISTS k", "TTL k", "SISMEMBER k a", "DEL k", "PERSIST k"]
+        {
+            node.run(line);
+            assert!(node.has_looked, "{line}");
+        }
     }
 
     #[test]

@@ -17,6 +17,8 @@ pub struct Node {
     pub proto: Proto,
     /// The selected database.
     pub db: u8,
+    /// Whether the last command has looked for a key.
+    pub has_looked: bool,
     now_ms: u64,
 }
 
@@ -30,7 +32,14 @@ impl Node {
     /// An empty node at a fixed time.
     pub fn new() -> Node {
         let store = Store::new(ActorId { node: 1, boot: 1 });
-        Node { store, effects: Effects::default(), proto: Proto::Resp2, db: 0, now_ms: 1_700_000_000_000 }
+        Node {
+            store,
+            effects: Effects::default(),
+            proto: Proto::Resp2,
+            db: 0,
+            has_looked: false,
+            now_ms: 1_700_000_000_000,
+        }
     }
 
     /// Lets time pass.
@@ -75,10 +84,12 @@ impl Node {
             let mut keys = self.store.lock_many(&slots, self.db, self.now_ms, &mut self.effects);
             let out = Reply::new(&mut out, self.proto);
             let mut cx = Cx { args, keys: &mut keys, out, limits: CommandLimits::default() };
-            match command.handler {
+            let result = match command.handler {
                 Handler::Keys(run) | Handler::FanOut(run, _) => run(&mut cx),
                 Handler::Node(_) => panic!("{shown} needs a server"),
-            }
+            };
+            self.has_looked = keys.has_looked();
+            result
         } else {
             Err(crate::commands::CommandError::Arity(command.name.into()))
         };

@@ -12,9 +12,6 @@ use crate::store::mutation::{put_context, put_dot, read_context, read_dot};
 /// The longest frame, in bytes: a value of 512 MiB with its key and headroom.
 pub const FRAME_BYTES_MAX: usize = (512 << 20) + (1 << 20);
 
-/// Bytes in front of a frame's body.
-pub const HEAD_BYTES: usize = 5;
-
 /// What a frame is.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 #[repr(u8)]

@@ -85,6 +85,7 @@ impl Granted {
     }
 
     /// True when a question is on its way.
+    #[cfg(test)]
     pub fn is_asking(&self, lane: usize) -> bool {
         self.lanes.get(lane).is_some_and(|(state, _)| state.lock().question.is_some())
     }

@@ -61,9 +61,10 @@ impl Run<'_> {
     }
 
     /// Whether other replicas have to confirm what a command has read: if it has written nothing, for then its reply, be it
-    /// an error, says what it found. Ask before its writes are replicated.
+    /// an error, says what it found. An error about its arguments alone says nothing of the kind. Ask before its writes are
+    /// replicated.
     #[inline]
     pub fn must_verify(&self, keys: &Keyspace<'_>) -> bool {
-        !self.view.is_solo && keys.effects().deltas.is_empty() && self.quorum.read > 1
+        !self.view.is_solo && self.quorum.read > 1 && keys.has_looked() && keys.effects().deltas.is_empty()
     }
 }

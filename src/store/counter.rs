@@ -44,11 +44,6 @@ impl Counter {
         self.shares.iter().fold(self.base, |total, share| total.wrapping_add(share.sum))
     }
 
-    /// The value after adding `by`, or `None` when that overflows.
-    pub fn total_after(&self, by: i64) -> Option<i64> {
-        self.total().checked_add(by)
-    }
-
     /// Adds `by` to the share of the dot's actor.
     pub fn add(&mut self, dot: Dot, by: i64) {
         match self.shares.iter_mut().find(|share| share.dot.actor == dot.actor) {

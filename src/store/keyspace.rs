@@ -9,6 +9,7 @@
 //! A `Keyspace` is never held across an await: it is locks.
 
 use std::borrow::Cow;
+use std::cell::Cell;
 
 use smallvec::SmallVec;
 
@@ -143,7 +144,8 @@ pub struct Keyspace<'s> {
     now_ms: u64,
     db: u8,
     known: KnownHash,
-    stamp_override: Option<Dot>,
+    /// Whether a key has been looked for.
+    has_looked: Cell<bool>,
     /// No write is stamped later than this.
     stamp_max: Hlc,
     /// The stamp of the last write.
@@ -186,7 +188,7 @@ impl<'s> Keyspace<'s> {
             now_ms,
             db,
             known,
-            stamp_override: None,
+            has_looked: Cell::new(false),
             stamp_max: Hlc(u64::MAX),
             stamped: Hlc(0),
         }
@@ -379,12 +381,6 @@ impl<'s> Keyspace<'s> {
         self.effects.notify_misses = self.effects.notify && tells;
     }
 
-    /// Stamps every write from now on with `dot` instead of a new stamp: a write that was accepted earlier and is
-    /// retried must not overrule what came between.
-    pub fn stamp_with(&mut self, dot: Dot) {
-        self.stamp_override = Some(dot);
-    }
-
     /// Lets no write from now on be stamped later than `max`; false, and nothing changed, when the next would be close to
     /// it. Should the clock be pushed past it while a command runs, its further writes follow the last in single steps.
     pub fn stamp_until(&mut self, max: Hlc) -> bool {
@@ -396,19 +392,20 @@ impl<'s> Keyspace<'s> {
         is_well_before
     }
 
-    /// The locked tables, for commands about slots rather than keys.
-    pub fn tables(&self) -> impl Iterator<Item = (Slot, &TableGuard<'s>)> {
-        self.tables.iter().map(|(slot, table)| (*slot, table))
-    }
-
     /// The entry called `key`, whatever it is. Not a use.
     pub fn entry(&self, key: &[u8]) -> Option<&Entry> {
         let table = self.tables.iter().find(|(slot, _)| self.tables.len() == 1 || *slot == slot_of(key));
         table.and_then(|(_, table)| table.find(self.name(key)))
     }
 
+    /// Whether any key has been looked for so far; if none has, nothing that was said depends on what keys hold.
+    pub fn has_looked(&self) -> bool {
+        self.has_looked.get()
+    }
+
     #[inline]
     fn name<'k>(&self, key: &'k [u8]) -> Name<'k> {
+        self.has_looked.set(true);
         self.known.name(self.db, key)
     }
 
@@ -436,7 +433,7 @@ impl<'s> Keyspace<'s> {
         let tick = self.store.clock.tick(self.now_ms);
         let hlc = if tick <= self.stamp_max { tick } else { Hlc(self.stamped.0 + 1) };
         self.stamped = hlc;
-        let dot = self.stamp_override.unwrap_or(Dot { hlc, actor: Actor::SELF });
+        let dot = Dot { hlc, actor: Actor::SELF };
         let single = self.tables.len() == 1;
         let found = self.tables.iter_mut().find(|(slot, _)| single || *slot == slot_of(name.key));
         let Some((slot, table)) = found else { return };
