@@ -101,6 +101,34 @@ fn databases_are_for_the_standalone_face() {
 }
 
 #[test]
+fn no_key_leaves_database_0_by_the_cluster_face() {
+    let cluster = Cluster::start(2, &[]);
+    let slot = smart(&cluster.nodes[0]).run("CLUSTER KEYSLOT {k}").int().expect("a slot");
+    let mut home = Client::to(slot_map(&cluster.nodes[0])[&slot]);
+    assert_eq!(home.run("SET {k} v"), ok());
+    let refused = |text: &str| Value::Error(text.as_bytes().to_vec());
+    let no_move = refused("ERR MOVE is not allowed in cluster mode");
+    let no_copy = refused("ERR Copying to another database is not allowed in cluster mode");
+    let out_of_range = refused("ERR DB index is out of range");
+    for (line, reply) in [
+        ("MOVE {k} 1", &no_move),
+        ("MOVE {k} x", &no_move),
+        ("COPY {k} {k}copy DB 1", &no_copy),
+        ("COPY {k} {k} DB 1", &no_copy),
+        ("COPY {k} {k}copy DB 99", &out_of_range),
+        ("COPY {k} {k}copy DB 0", &Value::Int(1)),
+    ] {
+        assert_eq!(home.run(line), *reply, "{line}");
+    }
+    assert_eq!(home.run("MULTI"), ok());
+    home.run("MOVE {k} 1");
+    home.run("COPY {k} {k}more DB 1");
+    assert_eq!(home.run("EXEC").items(), Some(&[no_move, no_copy][..]));
+    let mut plain = cluster.nodes[0].client();
+    assert_eq!((plain.run("MOVE {k} 1").int(), plain.run("COPY {k}copy {k} DB 2").int()), (Some(1), Some(1)));
+}
+
+#[test]
 fn flushing_one_node_flushes_all() {
     let cluster = Cluster::start(3, &[]);
     for i in 0..100 {

@@ -34,6 +34,8 @@ fn walk(client: &mut Client, options: &[&str], mut between: impl FnMut()) -> BTr
         let Some([next, keys]) = reply.items() else { panic!("{reply:?}") };
         found.extend(keys.items().unwrap_or_default().iter().filter_map(Value::text));
         cursor = next.text().expect("a cursor");
+        // What JavaScript's numbers hold.
+        assert!(cursor.parse::<u64>().is_ok_and(|cursor| cursor < 1 << 53), "{cursor}");
         if cursor == "0" {
             return found;
         }

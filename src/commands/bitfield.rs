@@ -1,7 +1,8 @@
 //! BITFIELD: whole numbers of 1 to 64 bits at any bit of a string.
 //!
-//! A request is a list of operations. All are read and checked first; then they run in order, on a copy of the bytes;
-//! then the bytes that changed are written as one patch. So a request is one write, however many numbers it sets.
+//! A request is a list of operations. All are read and checked first; then they run in order, on a copy of the bytes from
+//! the first to the last that any of them is about; then the bytes that changed are written as one patch. So a request is
+//! one write, however many numbers it sets, and costs nothing for the rest of the string.
 
 use crate::commands::CommandError;
 use crate::commands::bitmap::bit_offset;
@@ -169,17 +170,23 @@ impl Operation {
         (self.offset + self.width.bits as usize).div_ceil(8)
     }
 
-    /// Runs on `bytes`, which are long enough for what is written; gives the reply, and of a write whether it changed
-    /// the number.
-    fn run(&self, bytes: &mut [u8]) -> (Option<i128>, Option<bool>) {
-        let old = self.width.wrapped(i128::from(read_bits(bytes, self.offset, self.width.bits)));
+    /// The first byte that the number touches.
+    fn first(&self) -> usize {
+        self.offset / 8
+    }
+
+    /// Runs on `bytes`, which begin with the string's byte `start`, not behind the number, and are long enough for what is
+    /// written; gives the reply, and of a write whether it changed the number.
+    fn run(&self, bytes: &mut [u8], start: usize) -> (Option<i128>, Option<bool>) {
+        let offset = self.offset - start * 8;
+        let old = self.width.wrapped(i128::from(read_bits(bytes, offset, self.width.bits)));
         let (value, shows_new) = match self.action {
             Action::Get => return (Some(old), None),
             Action::Set(value) => (self.width.asked(value), false),
             Action::Add(by) => (old + i128::from(by), true),
         };
         let Some(new) = self.overflow.settle(value, self.width) else { return (None, None) };
-        write_bits(bytes, self.offset, self.width.bits, new as u64);
+        write_bits(bytes, offset, self.width.bits, new as u64);
         (Some(if shows_new { new } else { old }), Some(new != old))
     }
 }
@@ -218,22 +225,30 @@ fn write_bits(bytes: &mut [u8], offset: usize, bits: u32, value: u64) {
     }
 }
 
+/// A copy of the bytes of `text` between the first and the last that operations are about, and where it starts.
+fn touched(operations: &[Operation], text: &[u8]) -> (usize, Vec<u8>) {
+    let start = operations.iter().map(Operation::first).min().unwrap_or(0);
+    let end = operations.iter().map(Operation::end).max().unwrap_or(0).min(text.len());
+    (start, text.get(start..end).unwrap_or_default().to_vec())
+}
+
 fn run(cx: &mut Cx<'_, '_>, only_get: bool) -> Result<(), CommandError> {
     let key = cx.arg(1)?;
     let operations = Operation::parse_all(cx, only_get)?;
     let writing = operations.iter().filter(|operation| !matches!(operation.action, Action::Get));
     let (first, end) = writing
-        .fold((usize::MAX, 0), |(first, end), operation| (first.min(operation.offset / 8), end.max(operation.end())));
+        .fold((usize::MAX, 0), |(first, end), operation| (first.min(operation.first()), end.max(operation.end())));
     if end > cx.limits.string_bytes_max {
         return Err(CommandError::StringTooLong);
     }
-    let mut bytes = cx.string(key)?.unwrap_or_default().into_owned();
-    let is_longer = end > bytes.len();
-    bytes.resize(bytes.len().max(end), 0);
+    let text = cx.string(key)?.unwrap_or_default();
+    let is_longer = end > text.len();
+    let (start, mut bytes) = touched(&operations, &text);
+    bytes.resize(bytes.len().max(end.saturating_sub(start)), 0);
     cx.out.array(operations.len());
     let mut changed = false;
     for operation in &operations {
-        let (reply, wrote) = operation.run(&mut bytes);
+        let (reply, wrote) = operation.run(&mut bytes, start);
         changed |= wrote.is_some_and(|changed| changed || is_longer);
         match reply {
             Some(number) => cx.out.int(number as i64),
@@ -241,7 +256,8 @@ fn run(cx: &mut Cx<'_, '_>, only_get: bool) -> Result<(), CommandError> {
         }
     }
     // Redis unpacks the string and makes room in it before it finds that an operation fails, and leaves it so.
-    let Some(patch) = bytes.get(first..end) else { return Ok(()) };
+    let of_writes = first.checked_sub(start).zip(end.checked_sub(start));
+    let Some(patch) = of_writes.and_then(|(first, end)| bytes.get(first..end)) else { return Ok(()) };
     let patch = Mutation::Patch { offset: first as u64, bytes: patch };
     if changed {
         cx.keys.write(key, patch);
@@ -275,6 +291,33 @@ mod tests {
             ("BITFIELD h OVERFLOW SAT SET i8 0 -9223372036854775 GET i8 0", "*2\r\n:127\r\n:-128\r\n"),
             ("BITFIELD h OVERFLOW SAT SET u8 0 -1 GET u8 0", "*2\r\n:128\r\n:255\r\n"),
             ("BITFIELD g", "*0\r\n"),
+        ];
+        for (line, reply) in steps {
+            assert_eq!(node.run(line), reply, "{line}");
+        }
+    }
+
+    #[test]
+    fn only_the_bytes_between_the_first_and_the_last_number_are_copied() {
+        let at = |offset, bits| super::Operation {
+            action: super::Action::Get,
+            width: super::Width { signed: false, bits },
+            offset,
+            overflow: super::Overflow::Wrap,
+        };
+        let text: Vec<u8> = (0..100).collect();
+        assert_eq!(super::touched(&[at(170, 8), at(160, 4)], &text), (20, vec![20, 21, 22]));
+        assert_eq!(super::touched(&[at(796, 16)], &text), (99, vec![99]));
+        assert_eq!(super::touched(&[at(8_000, 16)], &text), (1_000, vec![]));
+        assert_eq!(super::touched(&[], &text), (0, vec![]));
+        let mut node = Node::new();
+        let steps = [
+            ("BITFIELD f SET u8 800 255 GET u8 792 INCRBY u4 804 1 GET u8 800", "*4\r\n:0\r\n:0\r\n:0\r\n:240\r\n"),
+            ("BITFIELD f GET u8 800 GET u8 808 GET u16 796", "*3\r\n:240\r\n:0\r\n:3840\r\n"),
+            ("BITFIELD f GET u8 99999 SET u8 8 1", "*2\r\n:0\r\n:0\r\n"),
+            ("BITFIELD f OVERFLOW FAIL INCRBY u8 800 100 SET u8 1600 7", "*2\r\n$-1\r\n:0\r\n"),
+            ("STRLEN f", ":201\r\n"),
+            ("BITFIELD f GET u8 8 GET u8 800 GET u8 1600", "*3\r\n:1\r\n:240\r\n:7\r\n"),
         ];
         for (line, reply) in steps {
             assert_eq!(node.run(line), reply, "{line}");

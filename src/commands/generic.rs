@@ -172,6 +172,8 @@ fn move_to(cx: &mut Cx<'_, '_>, replace: bool) -> Result<bool, CommandError> {
     Ok(true)
 }
 
+const NO_MOVE: CommandError = CommandError::text("ERR MOVE is not allowed in cluster mode");
+const NO_COPY: CommandError = CommandError::text("ERR Copying to another database is not allowed in cluster mode");
 const SAME_OBJECTS: CommandError = CommandError::text("ERR source and destination objects are the same");
 
 /// COPY source destination with options: 1, or 0 when there is no source or the destination exists.
@@ -200,6 +202,9 @@ fn copy(cx: &mut Cx<'_, '_>) -> Result<(), CommandError> {
             return Err(CommandError::Syntax);
         }
         at += 1;
+    }
+    if cx.limits.cluster_face && to_db != 0 {
+        return Err(NO_COPY);
     }
     if from_db == to_db && from == to {
         return Err(SAME_OBJECTS);
@@ -230,6 +235,9 @@ pub static MOVE: Command = Command {
     handler: Handler::Keys(move_key),
 };
 fn move_key(cx: &mut Cx<'_, '_>) -> Result<(), CommandError> {
+    if cx.limits.cluster_face {
+        return Err(NO_MOVE);
+    }
     let (key, from_db) = (cx.arg(1)?, cx.keys.db());
     let to_db = database(cx, cx.arg(2)?)?;
     if from_db == to_db {

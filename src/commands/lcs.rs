@@ -77,6 +77,11 @@ struct Match {
     len: usize,
 }
 
+const TOO_LARGE: CommandError =
+    CommandError::text("ERR Insufficient memory, transient memory for LCS exceeds proto-max-bulk-len");
+const NO_MEMORY: CommandError =
+    CommandError::text("ERR Insufficient memory, failed allocating transient memory for LCS");
+
 /// The length of the longest common subsequence for each pair of prefixes.
 struct Table {
     lengths: Vec<u32>,
@@ -85,11 +90,10 @@ struct Table {
 
 impl Table {
     fn new(a: &[u8], b: &[u8], bytes_max: usize) -> Result<Table, CommandError> {
-        let refused = || CommandError::text("ERR Insufficient memory, failed allocating transient memory for LCS");
         let columns = b.len() + 1;
         let cells = (a.len() + 1).checked_mul(columns).filter(|cells| *cells <= bytes_max / size_of::<u32>());
         let mut lengths = Vec::new();
-        lengths.try_reserve_exact(cells.ok_or_else(refused)?).map_err(|_| refused())?;
+        lengths.try_reserve_exact(cells.ok_or(TOO_LARGE)?).map_err(|_| NO_MEMORY)?;
         lengths.resize(columns, 0);
         for byte_a in a {
             let above = lengths.len() - columns;
@@ -188,7 +192,7 @@ mod tests {
     fn a_table_that_is_too_large_is_refused() {
         let mut node = Node::new();
         node.run("SETRANGE a 99999 x");
-        let refused = "-ERR Insufficient memory, failed allocating transient memory for LCS\r\n";
+        let refused = "-ERR Insufficient memory, transient memory for LCS exceeds proto-max-bulk-len\r\n";
         assert_eq!(node.run("LCS a a"), refused);
         node.run("SADD s m");
         assert_eq!(node.run("LCS a s"), "-ERR The specified keys must contain string values\r\n");

@@ -353,11 +353,13 @@ pub struct CommandLimits {
     pub string_bytes_max: usize,
     /// `databases`.
     pub databases: u8,
+    /// Whether the cluster face is asked, which has database 0 alone.
+    pub cluster_face: bool,
 }
 
 impl Default for CommandLimits {
     fn default() -> CommandLimits {
-        CommandLimits { string_bytes_max: 512 << 20, databases: 16 }
+        CommandLimits { string_bytes_max: 512 << 20, databases: 16, cluster_face: false }
     }
 }
 

@@ -92,7 +92,7 @@ impl Job {
         let setting = Setting {
             db: self.talk.session.db,
             proto: self.talk.session.proto,
-            limits: command_limits(&node.config.settings()),
+            limits: command_limits(&node.config.settings(), self.talk.session.cluster_face),
             tuning: &node.store.tuning,
             notify: node.pubsub.wants_events(),
             now_ms: wall_us() / 1_000,

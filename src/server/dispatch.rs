@@ -116,7 +116,7 @@ impl<'r> Run<'r> {
         origin: Origin,
     ) -> Run<'r> {
         let settings = worker.shared.node.config.settings();
-        let (quorum, limits) = (quorum_of(&settings, wish, view), command_limits(&settings));
+        let (quorum, limits) = (quorum_of(&settings, wish, view), command_limits(&settings, session.cluster_face));
         let now_us = wall_us();
         let is_monitored = origin == Origin::Client && worker.shared.node.monitors.is_watched();
         let (not_run, peer_seen, is_as_seen, since) = (false, None, false, None);

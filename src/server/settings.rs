@@ -52,11 +52,12 @@ pub fn scan_limits(settings: &Settings, authenticated: bool) -> Limits {
     }
 }
 
-/// The limits of commands by the options.
-pub fn command_limits(settings: &Settings) -> CommandLimits {
+/// The limits of commands by the options and by the face that is asked.
+pub fn command_limits(settings: &Settings, cluster_face: bool) -> CommandLimits {
     CommandLimits {
         string_bytes_max: settings.proto_max_bulk_len as usize,
         databases: u8::try_from(settings.databases).unwrap_or(u8::MAX),
+        cluster_face,
     }
 }
 

@@ -7,9 +7,9 @@
 //! slot, while other slots are open to everybody. A share of flushing that has lain about for long is not run: what was written
 //! after the flush was replied to, without this node, must stay.
 //!
-//! A cursor of SCAN is `[tag 8 bits][slot 14][layout generation 8][bucket 32]`: slots are walked in their order, whoever
-//! coordinates them. A bucket is a place in one process's table of the slot, which the tag names; any other process
-//! walks that slot from its start.
+//! A cursor of SCAN is `[tag 8 bits][slot 14][where in the slot 31]`, 53 bits, because some clients take it for a floating-
+//! point number: slots are walked in their order, whoever coordinates them. Where in the slot, `store::scan` says of one
+//! process's table, which the tag names; any other process walks that slot from its start.
 
 use crate::base::ids::Slot;
 use crate::base::metrics::Count;
@@ -28,14 +28,17 @@ use crate::store::Effects;
 use crate::store::clear::Scope;
 use crate::store::entry::Entry;
 use crate::store::keyspace::view;
+use crate::store::scan::CURSOR_BITS;
 
 const NOT_CLEARED: &str = "CLUSTERDOWN some hash slots could not be cleared: too few of their replicas are reachable";
 
-/// Bits of a cursor below the slot.
-const BUCKET_BITS: u32 = 40;
-const BUCKET_MASK: u64 = (1 << BUCKET_BITS) - 1;
+/// Bits of a cursor that tell processes apart.
+const TAG_BITS: u32 = 8;
+const INSIDE_MASK: u64 = (1 << CURSOR_BITS) - 1;
 /// Bits of a cursor below the tag.
-const TAG_SHIFT: u32 = BUCKET_BITS + 14;
+const TAG_SHIFT: u32 = CURSOR_BITS + 14;
+
+const _: () = assert!(TAG_SHIFT + TAG_BITS <= 53);
 /// Most slots that one step of SCAN looks at.
 const SCAN_SLOTS_MAX: usize = 4_096;
 /// How many entries of a slot RANDOMKEY draws before it looks through all of them.
@@ -90,12 +93,12 @@ struct ScanStep {
 
 /// The slot that a cursor stands in.
 pub fn slot_number_of(cursor: u64) -> u16 {
-    (cursor >> BUCKET_BITS) as u16 & 0x3fff
+    (cursor >> CURSOR_BITS) as u16 & 0x3fff
 }
 
 /// Whether a cursor stands in the middle of its slot.
 pub fn is_inside_slot(cursor: u64) -> bool {
-    cursor & BUCKET_MASK != 0
+    cursor & INSIDE_MASK != 0
 }
 
 fn note_slot(slots: &mut Vec<u8>, at: u16) {
@@ -206,20 +209,20 @@ impl Share<'_> {
     fn scan_step(&self, from: u64, options: &ScanOptions<'_>) -> ScanStep {
         let store = &self.worker.shared.node.store;
         let first = slot_number_of(from);
-        // A bucket of another process's table, or of our own before a restart, means nothing here.
-        let mut bucket = if from >> TAG_SHIFT == self.tag() { from & BUCKET_MASK } else { 0 };
+        // A place in another process's table, or in our own before a restart, means nothing here.
+        let mut inside = if from >> TAG_SHIFT == self.tag() { from & INSIDE_MASK } else { 0 };
         let mut step = ScanStep::default();
         let mut seen = 0;
         for (looked, slot) in self.slots().filter(|slot| slot.number() >= first).enumerate() {
             if slot.number() != first {
-                bucket = 0;
+                inside = 0;
             }
             if seen >= options.count || looked >= SCAN_SLOTS_MAX {
                 step.next = self.cursor_at(slot, 0);
                 return step;
             }
             let table = store.table(slot);
-            bucket = table.scan(bucket, options.count - seen, |entry| {
+            inside = table.scan(inside, options.count - seen, |entry| {
                 seen += 1;
                 let live = entry.db() == self.db && !entry.is_tombstone() && !entry.is_expired(self.now_ms);
                 let of_type = |name: &[u8]| {
@@ -229,8 +232,8 @@ impl Share<'_> {
                     step.keys.push(entry.key().to_vec());
                 }
             });
-            if bucket != 0 {
-                step.next = self.cursor_at(slot, bucket);
+            if inside != 0 {
+                step.next = self.cursor_at(slot, inside);
                 return step;
             }
             note_slot(&mut step.slots, slot.number() - first);
@@ -238,17 +241,17 @@ impl Share<'_> {
         step
     }
 
-    fn cursor_at(&self, slot: Slot, bucket: u64) -> u64 {
+    fn cursor_at(&self, slot: Slot, inside: u64) -> u64 {
         // Where a slot's walk begins is the same everywhere; and it is not the end, which is 0.
-        let tag = if bucket == 0 { 0 } else { self.tag() };
-        tag << TAG_SHIFT | u64::from(slot.number()) << BUCKET_BITS | bucket
+        let tag = if inside == 0 { 0 } else { self.tag() };
+        tag << TAG_SHIFT | u64::from(slot.number()) << CURSOR_BITS | inside
     }
 
     /// Tells this process's tables from those of others.
     fn tag(&self) -> u64 {
         let actor = self.worker.shared.hello.actor();
         let mixed = (actor.node ^ actor.boot.rotate_left(32)).wrapping_mul(0x9e37_79b9_7f4a_7c15);
-        mixed >> 56
+        mixed >> (u64::BITS - TAG_BITS)
     }
 
     /// Clears the slots of this share, each by one versioned change whatever it holds. Those that may not be written now are

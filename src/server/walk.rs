@@ -122,6 +122,7 @@ fn put_together(from: u64, shares: Vec<Found>) -> Option<Step> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::store::scan::CURSOR_BITS;
 
     fn share(keys: &[&str], next: u64, slots: &[usize]) -> Found {
         let mut bits = vec![0; 2_048];
@@ -130,7 +131,7 @@ mod tests {
     }
 
     fn at(slot: u64) -> u64 {
-        slot << 40
+        slot << CURSOR_BITS
     }
 
     #[test]
@@ -149,7 +150,7 @@ mod tests {
 
     #[test]
     fn what_was_found_in_a_slot_that_is_not_done_counts() {
-        let inside = 5 << 54 | at(3_300) | 7;
+        let inside = 5 << (CURSOR_BITS + 14) | at(3_300) | 7;
         let all: Vec<usize> = (0..SLOT_COUNT).filter(|slot| *slot != 3_300).collect();
         let step = put_together(0, vec![share(&["b"], inside, &[]), share(&["c"], 0, &all)]);
         assert_eq!(step, Some(Step { keys: vec![b"b".to_vec()], next: inside }));

@@ -51,6 +51,7 @@ pub mod keyspace;
 pub mod merge;
 pub mod mutation;
 pub mod prefetch;
+pub mod scan;
 pub mod siblings;
 pub mod slot;
 pub mod state;

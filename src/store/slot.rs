@@ -127,25 +127,6 @@ impl SlotTable {
         (0..places).find_map(|step| self.index.get((start + step) % places))
     }
 
-    /// Visits about `count` entries from `cursor` on and gives the next cursor, 0 at the end.
-    ///
-    /// What is there from the first call to the last is visited at least once: the cursor carries the table's layout
-    /// generation, and a scan starts over when entries may have moved.
-    pub fn scan<'a>(&'a self, cursor: u64, count: usize, mut visit: impl FnMut(&'a Entry)) -> u64 {
-        let from = if (cursor >> 32) as u8 == self.generation { cursor as u32 as usize } else { 0 };
-        let mut seen = 0;
-        for place in from..self.index.places() {
-            if seen >= count {
-                return u64::from(self.generation) << 32 | place as u64;
-            }
-            if let Some(entry) = self.index.get(place) {
-                visit(entry);
-                seen += 1;
-            }
-        }
-        0
-    }
-
     /// Every entry, tombstones and expired ones included.
     pub fn iter(&self) -> impl Iterator<Item = &Entry> {
         self.index.iter()

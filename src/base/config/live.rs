@@ -51,6 +51,8 @@ pub enum SetError {
     Fixed(&'static str, &'static str),
     #[error("CONFIG SET failed (possibly related to argument '{0}') - {1}")]
     Value(&'static str, ValueError),
+    #[error("CONFIG SET failed (possibly related to argument '{name}') - argument must be text in UTF-8")]
+    NotText { name: String },
     #[error("CONFIG SET failed (possibly related to argument '{name}') - {}", all(broken))]
     Rule { name: String, broken: Vec<RuleError> },
 }

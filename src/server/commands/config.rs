@@ -2,7 +2,7 @@
 
 use std::borrow::Cow;
 
-use crate::base::config::Config;
+use crate::base::config::{Config, SetError};
 use crate::base::metrics::Registry;
 use crate::commands::spec::Command;
 use crate::commands::{CommandError, subcommands};
@@ -41,6 +41,7 @@ pub fn run(row: &'static Command, cx: Cx<'_>, out: &mut Reply<'_>) -> Result<(),
             if pairs.len() * 2 != words.len() {
                 return Err(CommandError::Syntax);
             }
+            check_text(cx)?;
             cx.config.set(&pairs).map_err(|error| error_text(&error))?;
             out.ok();
         }
@@ -54,6 +55,18 @@ pub fn run(row: &'static Command, cx: Cx<'_>, out: &mut Reply<'_>) -> Result<(),
             out.ok();
         }
         _ => subcommands::help(out, row.name),
+    }
+    Ok(())
+}
+
+/// Options are text: a value that is none must not be kept as another. Of a name that is unknown that is the news.
+fn check_text(cx: Cx<'_>) -> Result<(), CommandError> {
+    for at in (3..cx.args.len()).step_by(2) {
+        let name = String::from_utf8_lossy(cx.args.get(at - 1).unwrap_or_default());
+        let is_text = cx.args.get(at).is_none_or(|value| std::str::from_utf8(value).is_ok());
+        if !is_text && !cx.config.get([&*name], cx.cluster_face).is_empty() {
+            return Err(error_text(&SetError::NotText { name: name.into_owned() }));
+        }
     }
     Ok(())
 }
@@ -79,6 +92,7 @@ mod tests {
     fn ask(config: &Config, line: &str) -> String {
         let buf = format!("{line}\r\n");
         let mut scanner = Scanner::new();
+        // Inline requests may quote any byte.
         scanner.scan(buf.as_bytes(), &Limits::default()).expect("a request");
         let (_, row) = table::find(b"config").expect("a row");
         let (metrics, errors) = (Registry::new(Vec::new()), ErrorCodes::default());
@@ -105,10 +119,16 @@ mod tests {
             ("CONFIG SET a", "wrong number of arguments for 'config|set' command"),
             ("CONFIG SET a b", "Unknown option or number of arguments for CONFIG SET - 'a'"),
             ("CONFIG SET maxmemory 1 x", "syntax error"),
+            (
+                r#"CONFIG SET maxmemory 7 requirepass "\xff\xfe""#,
+                "CONFIG SET failed (possibly related to argument 'requirepass') - argument must be text in UTF-8",
+            ),
+            (r#"CONFIG SET a "\xff""#, "Unknown option or number of arguments for CONFIG SET - 'a'"),
             ("CONFIG REWRITE", "The server is running without a config file"),
         ];
         for (line, text) in refusals {
             assert_eq!(ask(&config, line), format!("-ERR {text}\r\n"));
         }
+        assert_eq!((config.settings().maxmemory, &*config.settings().requirepass), (1 << 20, ""));
     }
 }
