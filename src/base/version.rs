@@ -134,6 +134,14 @@ impl Version {
     }
 }
 
+/// A context of these dots, as somebody else has named them; `None` when they cannot be one.
+pub fn context_of(mut dots: Context) -> Option<Context> {
+    // Interned numbers differ from node to node, and a context is sorted by them.
+    dots.sort_unstable_by_key(|dot| dot.actor);
+    let is_double = |pair: &[Dot]| matches!(pair, [one, other] if one.actor == other.actor);
+    (dots.len() <= CONTEXT_DOTS_MAX && !dots.windows(2).any(is_double)).then_some(dots)
+}
+
 fn see(context: &mut Context, dot: Dot) {
     match context.binary_search_by_key(&dot.actor, |seen| seen.actor) {
         Ok(at) => {

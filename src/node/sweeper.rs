@@ -86,7 +86,8 @@ async fn rest(node: &Node) {
 fn sweep_rules(node: &Node) -> SweepRules {
     let store = &node.shared.node.store;
     let grace_ms = if store.is_replicated() { GRACE_MS } else { 0 };
-    let keep_tombstones = node.peers.all().iter().any(|peer| !peer.missed.is_empty());
+    // Who is silent may have the write that set a deadline before it still, and an older value without one.
+    let keep_tombstones = node.peers.all().iter().any(|peer| !peer.has_caught_up());
     SweepRules { before_ms: store.clock.now_ms().saturating_sub(grace_ms), keep_tombstones }
 }
 

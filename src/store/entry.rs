@@ -22,7 +22,7 @@ use std::cell::Cell;
 use std::ptr::NonNull;
 
 use crate::base::clock::Hlc;
-use crate::base::version::{Actor, Context, Dot, Version};
+use crate::base::version::{Actor, CONTEXT_DOTS_MAX, Context, Dot, Version};
 use crate::store::prefetch::prefetch;
 use crate::store::value::Value;
 
@@ -134,6 +134,8 @@ impl Entry {
     }
 
     fn build(db: u8, key: &[u8], kind: u8, value: &[u8], version: &Version, meta: Meta) -> Entry {
+        // No version names more; what is written below must be what the header says, whatever came.
+        let context = version.context.get(..CONTEXT_DOTS_MAX).unwrap_or(&version.context);
         let header = Header {
             deadline_ms: meta.deadline_ms,
             hlc: version.dot.hlc.0,
@@ -142,18 +144,18 @@ impl Entry {
             key_len: key.len() as u32,
             value_len: value.len() as u32,
             actor: version.dot.actor.0,
-            context_len: version.context.len() as u8,
+            context_len: context.len() as u8,
             kind,
             db,
             flags: meta.flags,
             maker: MAKER.get(),
         };
-        let block = allocate(layout(version.context.len(), key.len(), value.len()));
+        let block = allocate(layout(context.len(), key.len(), value.len()));
         // SAFETY: `block` is fresh, aligned for Header, and as long as the three parts written behind it.
         unsafe {
             block.write(header);
             let mut at = block.as_ptr().cast::<u8>().add(HEADER_BYTES);
-            for dot in &version.context {
+            for dot in context {
                 at.copy_from_nonoverlapping(dot.hlc.0.to_ne_bytes().as_ptr(), 8);
                 at.add(8).copy_from_nonoverlapping(dot.actor.0.to_ne_bytes().as_ptr(), 2);
                 at = at.add(DOT_BYTES);

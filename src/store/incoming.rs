@@ -112,3 +112,65 @@ impl SlotTable {
         self.note_deadline(deadline_ms);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::base::ids::{ActorId, slot_of};
+    use crate::base::version::{Actor, Version};
+    use crate::base::wire::Reader;
+    use crate::store::expiry::{Sweep, SweepRules};
+    use crate::store::keyspace::view;
+    use crate::store::mutation::Mutation;
+    use crate::store::{Effects, Store, hash_name};
+
+    const KEY: &[u8] = b"k";
+
+    /// Writes at one store, and has the other apply the deltas.
+    fn write(here: &Store, there: &Store, now_ms: u64, mutation: Mutation<'_>) {
+        let mut effects = Effects::default();
+        let mut keys = here.lock(slot_of(KEY), 0, now_ms, &mut effects);
+        keys.write(KEY, mutation);
+        let deltas = keys.take_deltas();
+        let sender = there.actors.intern(here.actors.id(Actor::SELF)).expect("room");
+        let mut rest = &deltas[..];
+        while let Some((head, tail)) = rest.split_first_chunk::<4>() {
+            let (delta, tail) = tail.split_at(u32::from_le_bytes(*head) as usize);
+            let delta = Delta::decode(&mut Reader::new(delta), sender, &there.actors).expect("own bytes");
+            let name = Name { db: 0, key: KEY, hash: hash_name(0, KEY) };
+            let rules = there.rules(now_ms);
+            assert_eq!(there.table(delta.slot).apply_delta(name, &delta, &rules, &there.actors), Applied::Yes);
+            rest = tail;
+        }
+    }
+
+    fn shown(store: &Store) -> (Version, u64, Option<String>) {
+        let table = store.table(slot_of(KEY));
+        let entry = table.find(Name { db: 0, key: KEY, hash: hash_name(0, KEY) }).expect("an entry");
+        let text = view(entry).and_then(|view| Some(String::from_utf8_lossy(&view.text()?).into_owned()));
+        (named(entry, store), entry.deadline_ms(), text)
+    }
+
+    /// The version with all actors but this one's named as the only other there is.
+    fn named(entry: &Entry, store: &Store) -> Version {
+        let mut version = entry.version();
+        let node = |actor| Actor(store.actors.id(actor).node as u16);
+        version.dot.actor = node(version.dot.actor);
+        version.context.iter_mut().for_each(|dot| dot.actor = node(dot.actor));
+        version
+    }
+
+    #[test]
+    fn who_has_not_swept_an_expired_key_yet_does_not_build_on_it() {
+        let [here, there] = [1, 2].map(|node| Store::new(ActorId { node, boot: 1 }));
+        [&here, &there].into_iter().for_each(|store| store.set_replicated(true));
+        for mutation in [Mutation::Add { by: 1 }, Mutation::PutField { field: b"f", value: b"v" }] {
+            write(&here, &there, 500, Mutation::Assign { value: b"57", deadline_ms: 1_000 });
+            let rules = SweepRules { before_ms: 1_500, keep_tombstones: true };
+            here.table(slot_of(KEY)).sweep(Sweep::default(), rules, |_| {});
+            write(&here, &there, 2_000, mutation);
+            write(&here, &there, 2_000, Mutation::Expire { deadline_ms: 9_000 });
+            assert_eq!(shown(&here), shown(&there), "{mutation:?}");
+        }
+    }
+}

@@ -3,8 +3,8 @@
 //! Reading skips what is expired or deleted, counts hits and misses, and notes which version was seen. An expired key that
 //! is looked at goes at once on a node that is alone, as in Redis; where it has replicas it is left to the sweeper, so that
 //! reading never writes. Writing stamps a mutation, applies it, and records its delta in [`Effects`], from where the coordinator sends it to the other
-//! home replicas. A command that changes a key which has just expired first deletes it, in so many words, so that no
-//! replica whose clock is a little behind builds on the old value.
+//! home replicas. A command that changes a key which has expired first deletes it, in so many words, so that no replica whose
+//! clock is a little behind builds on the old value; also if all that is left here is the tombstone that expiry has made of it.
 //!
 //! A `Keyspace` is never held across an await: it is locks.
 
@@ -272,14 +272,14 @@ impl<'s> Keyspace<'s> {
     /// Makes one change, under a new stamp, and records it.
     #[inline]
     pub fn write(&mut self, key: &[u8], mutation: Mutation<'_>) {
-        self.delete_if_expired(self.name(key));
+        self.clear_ground(self.name(key), &mutation);
         self.put(key, mutation);
         self.effects.writes += 1;
     }
 
     /// As [`write`](Keyspace::write), but it is not counted as a change, and WATCH does not notice.
     pub fn write_unnoticed(&mut self, key: &[u8], mutation: Mutation<'_>) {
-        self.delete_if_expired(self.name(key));
+        self.clear_ground(self.name(key), &mutation);
         let (before, _) = self.seen(key);
         self.put(key, mutation);
         self.store.unnoticed.note(self.db, key, before, self.effects.seen);
@@ -426,6 +426,18 @@ impl<'s> Keyspace<'s> {
             self.stamp_and_apply(name, Mutation::Delete);
             self.effects.expired += 1;
             self.notify(b'x', "expired", name.key);
+        }
+    }
+
+    /// Makes sure that `mutation` builds on nothing that is over, here or on any replica. A tombstone may stand for a key that
+    /// has expired, and then has its version; a replica that has not come to that yet would build on its value.
+    #[inline]
+    fn clear_ground(&mut self, name: Name<'_>, mutation: &Mutation<'_>) {
+        self.delete_if_expired(name);
+        let may_build = mutation.may_create_in_part() && self.store.is_replicated();
+        let table = table_of(&mut self.tables, name.key).filter(|table| may_build && table.tombstones() != 0);
+        if table.and_then(|table| table.find(name)).is_some_and(Entry::is_tombstone) {
+            self.stamp_and_apply(name, Mutation::Delete);
         }
     }
 

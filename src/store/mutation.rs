@@ -12,7 +12,7 @@
 
 use crate::base::clock::Hlc;
 use crate::base::ids::{ActorId, Slot};
-use crate::base::version::{Actor, ActorTable, Context, Dot, Version};
+use crate::base::version::{Actor, ActorTable, Context, Dot, Version, context_of};
 use crate::base::wire::{Reader, WireError, put_bytes, put_u16, put_u64, put_varint};
 use crate::store::{clear, whole};
 
@@ -263,13 +263,8 @@ pub fn put_context(out: &mut Vec<u8>, context: &Context, actors: &ActorTable) {
 
 /// Reads a context that `sender` wrote.
 pub fn read_context(reader: &mut Reader<'_>, sender: Actor, actors: &ActorTable) -> Result<Context, WireError> {
-    let mut context = Context::new();
-    for _ in 0..reader.u8()? {
-        context.push(read_dot(reader, sender, actors)?);
-    }
-    // Interned numbers differ from node to node, and a context is sorted by them.
-    context.sort_unstable_by_key(|dot| dot.actor);
-    Ok(context)
+    let dots = (0..reader.u8()?).map(|_| read_dot(reader, sender, actors)).collect::<Result<Context, _>>()?;
+    context_of(dots).ok_or(WireError)
 }
 
 #[cfg(test)]

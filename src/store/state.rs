@@ -8,7 +8,7 @@
 
 use crate::base::clock::Hlc;
 use crate::base::ids::ActorId;
-use crate::base::version::{Actor, ActorTable, Context, Dot, Version};
+use crate::base::version::{Actor, ActorTable, CONTEXT_DOTS_MAX, Context, Dot, Version, context_of};
 use crate::base::wire::{Reader, WireError, put_bytes, put_u64, put_varint};
 use crate::store::counter::{Counter, Share};
 use crate::store::elements::{Elements, PackLimits};
@@ -215,13 +215,12 @@ impl<'a> Parser<'_, 'a> {
     }
 
     fn version(&mut self) -> Result<Version, WireError> {
-        let dot = self.dot()?;
-        let mut context = Context::new();
-        for _ in 0..self.reader.varint()? {
-            context.push(self.dot()?);
+        let (dot, count) = (self.dot()?, self.reader.varint()?);
+        if count > CONTEXT_DOTS_MAX as u64 {
+            return Err(WireError);
         }
-        context.sort_unstable_by_key(|dot| dot.actor);
-        Ok(Version { dot, context })
+        let dots = (0..count).map(|_| self.dot()).collect::<Result<Context, _>>()?;
+        Ok(Version { dot, context: context_of(dots).ok_or(WireError)? })
     }
 
     fn counter(&mut self) -> Result<Counter, WireError> {
