@@ -31,6 +31,10 @@ const DIAL_DEADLINE: Duration = Duration::from_secs(1);
 const RETRY_MIN: Duration = Duration::from_millis(5);
 const RETRY_MAX: Duration = Duration::from_millis(200);
 const READ_BYTES: usize = 64 << 10;
+/// Memory that an empty outbox keeps.
+const OUTBOX_BYTES_KEPT_MAX: usize = 1 << 20;
+/// What a link between nodes is taken to carry at least, in bytes a millisecond: a hundred megabits a second.
+const LINK_BYTES_PER_MS: usize = 12_500;
 
 /// What the owner of a lane does with what arrives.
 pub trait LaneEvents {
@@ -167,6 +171,8 @@ impl Judge {
             return Some(Pace::Prompt);
         }
         let silent_ms = if lane.is_waiting() { (now - self.since).as_millis() as u64 } else { 0 };
+        // A large value takes its time to get there, and nothing is acknowledged meanwhile.
+        let silent_ms = silent_ms.saturating_sub(transfer_ms(lane.longest_frame_bytes()));
         match silent_ms {
             GONE_MS.. => None,
             _ if silent_ms >= STALL_MS_MAX || lane.is_stalled() => Some(Pace::Stalled),
@@ -212,16 +218,63 @@ pub async fn read_more(stream: &mut ReadHalf<'_>, buf: &mut Vec<u8>) -> std::io:
     }
 }
 
-/// Has `write` send what stands in `out` until there is no more, or it would block; what is left stays.
-pub fn write_out(out: &mut Vec<u8>, mut write: impl FnMut(&[u8]) -> std::io::Result<usize>) -> std::io::Result<()> {
-    while !out.is_empty() {
-        match write(out) {
-            Ok(written) => drop(out.drain(..written)),
-            Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => break,
-            Err(error) => return Err(error),
+/// What waits to be sent.
+#[derive(Debug, Default)]
+pub struct Outbox {
+    bytes: Vec<u8>,
+    /// How many of them, from the front, have been sent.
+    sent: usize,
+}
+
+impl Outbox {
+    /// Where what is to be sent is appended.
+    pub fn bytes(&mut self) -> &mut Vec<u8> {
+        &mut self.bytes
+    }
+
+    /// Bytes that wait.
+    pub fn len(&self) -> usize {
+        self.bytes.len() - self.sent
+    }
+
+    /// True when nothing waits.
+    pub fn is_empty(&self) -> bool {
+        self.bytes.is_empty()
+    }
+
+    /// Drops what waits.
+    pub fn clear(&mut self) {
+        self.bytes.clear();
+        self.sent = 0;
+        if self.bytes.capacity() > OUTBOX_BYTES_KEPT_MAX {
+            self.bytes.shrink_to(READ_BYTES);
         }
     }
-    Ok(())
+
+    /// Has `write` send until there is no more, or it would block. What was sent is cut off once it is most of what is there, so
+    /// that a long message is not moved again and again.
+    pub fn write_out(&mut self, mut write: impl FnMut(&[u8]) -> std::io::Result<usize>) -> std::io::Result<()> {
+        while let Some(rest) = self.bytes.get(self.sent..).filter(|rest| !rest.is_empty()) {
+            match write(rest) {
+                Ok(count) => self.sent += count,
+                Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => {
+                    if self.sent * 2 > self.bytes.len() {
+                        self.bytes.drain(..self.sent);
+                        self.sent = 0;
+                    }
+                    return Ok(());
+                }
+                Err(error) => return Err(error),
+            }
+        }
+        self.clear();
+        Ok(())
+    }
+}
+
+/// How long this many bytes may be under way on a link that does its duty, in milliseconds, beside all other delay.
+pub fn transfer_ms(bytes: usize) -> u64 {
+    (bytes / LINK_BYTES_PER_MS) as u64
 }
 
 /// Gives out every whole frame in `buf` and takes it off.
@@ -271,6 +324,38 @@ mod tests {
         assert_eq!(look_on(&lane, &mut judge, start, 40..160), Some(Pace::Slow));
         assert_eq!(look_on(&lane, &mut judge, start, 160..3_000), Some(Pace::Stalled));
         assert_eq!(look_on(&lane, &mut judge, start, 3_000..3_020), None);
+    }
+
+    #[test]
+    fn a_large_value_may_take_as_long_as_its_bytes_need() {
+        let (lane, mut judge, start) = waiting();
+        lane.append(Kind::State, |out| out.resize(12_500_000, 0));
+        assert_eq!(look_on(&lane, &mut judge, start, 0..1_000), Some(Pace::Prompt));
+        assert_eq!(look_on(&lane, &mut judge, start, 1_000..1_180), Some(Pace::Stalled));
+    }
+
+    #[test]
+    fn an_outbox_sends_its_bytes_in_order_however_they_are_taken() {
+        let (mut out, mut sent, mut put) = (Outbox::default(), Vec::new(), 0u8);
+        for round in 0..200 {
+            out.bytes().extend(
+                std::iter::repeat_with(|| {
+                    put = put.wrapping_add(1);
+                    put
+                })
+                .take(round % 7),
+            );
+            let mut may_take = round % 5;
+            out.write_out(|bytes| {
+                let count = bytes.len().min(may_take);
+                may_take -= count;
+                sent.extend_from_slice(&bytes[..count]);
+                if count == 0 { Err(std::io::ErrorKind::WouldBlock.into()) } else { Ok(count) }
+            })
+            .expect("it only blocks");
+        }
+        assert_eq!(sent.len() + out.len(), (0..200).map(|round| round % 7).sum::<usize>());
+        assert!(sent.windows(2).all(|pair| pair[1] == pair[0].wrapping_add(1)));
     }
 
     #[test]

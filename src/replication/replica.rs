@@ -29,7 +29,7 @@ use crate::peer::frame::{
     Doubt, Frame, KeyRef, Kind, Refusal, Seen, Verify, next_frame, put_ack, put_frame, put_refused,
 };
 use crate::peer::handshake::{Hello, LinkKind};
-use crate::peer::link::{invalid, read_more, write_out};
+use crate::peer::link::{Outbox, invalid, read_more};
 use crate::replication::ballot::Holder;
 use crate::replication::ballots::Ballots;
 use crate::replication::settle::slot_digest;
@@ -76,7 +76,9 @@ pub struct Replica {
     deltas_of: HashMap<(u8, Box<[u8]>), Vec<u64>>,
     /// Those of them that are strict writes.
     unresolved_strict: BTreeSet<u64>,
-    out: Vec<u8>,
+    out: Outbox,
+    /// Bytes of the longest answer so far.
+    longest_answer: usize,
 }
 
 impl Replica {
@@ -106,7 +108,8 @@ impl Replica {
             unresolved,
             deltas_of: HashMap::new(),
             unresolved_strict: BTreeSet::new(),
-            out: Vec::new(),
+            out: Outbox::default(),
+            longest_answer: 0,
         })
     }
 
@@ -172,8 +175,9 @@ impl Replica {
     }
 
     fn write(&mut self, stream: &WriteHalf<'_>) -> std::io::Result<()> {
-        write_out(&mut self.out, |bytes| stream.try_write(bytes))?;
-        if self.out.len() > ANSWER_BYTES_MAX {
+        self.out.write_out(|bytes| stream.try_write(bytes))?;
+        // A single answer may be as large as a value.
+        if self.out.len() > ANSWER_BYTES_MAX + self.longest_answer {
             return Err(std::io::Error::other("the peer does not read its answers"));
         }
         Ok(())
@@ -229,7 +233,7 @@ impl Replica {
             answer.floor = answer.floor.max(self.ballots.promise(slot, self.holder, clock.latest(now_ms)));
             self.metrics.count(Count::PromisesGiven, 1);
         }
-        put_frame(&mut self.out, Kind::Promised, |out| answer.put(out));
+        put_frame(self.out.bytes(), Kind::Promised, |out| answer.put(out));
         Ok(())
     }
 
@@ -260,7 +264,7 @@ impl Replica {
 
     fn decline(&mut self, number: u64, kind: Kind, slot: Slot) {
         let declined = Declined { number, kind, slot };
-        put_frame(&mut self.out, Kind::Declined, |out| declined.put(out));
+        put_frame(self.out.bytes(), Kind::Declined, |out| declined.put(out));
     }
 
     fn delta(&mut self, store: &Store, frame: Frame<'_>, spot: Spot, now_ms: u64) -> Result<(), WireError> {
@@ -355,20 +359,21 @@ impl Replica {
     fn contradict(&mut self, name: KeyRef<'_>, known: &Known, doubt: Doubt) {
         let number = self.received;
         self.unresolved.insert(number);
-        let actors = &self.store.actors;
-        put_frame(&mut self.out, Kind::Mismatch, |out| {
+        let (actors, before) = (&self.store.actors, self.out.len());
+        put_frame(self.out.bytes(), Kind::Mismatch, |out| {
             put_u64(out, number);
             out.push(doubt as u8);
             name.put(out);
             known.put(out, actors);
         });
+        self.longest_answer = self.longest_answer.max(self.out.len() - before);
     }
 
     fn refuse(&mut self, why: Refusal) {
         if why == Refusal::Skew {
             self.metrics.count(Count::ClockRefusals, 1);
         }
-        put_refused(&mut self.out, self.received, why);
+        put_refused(self.out.bytes(), self.received, why);
         self.unresolved.insert(self.received);
     }
 
@@ -377,7 +382,7 @@ impl Replica {
         let up_to = self.unresolved.first().map_or(self.received, |first| first - 1);
         if up_to > self.acked {
             self.acked = up_to;
-            put_ack(&mut self.out, up_to);
+            put_ack(self.out.bytes(), up_to);
         }
     }
 }
@@ -510,7 +515,7 @@ mod tests {
     }
 
     fn answers(replica: &mut Replica) -> Vec<Kind> {
-        let (out, mut kinds, mut at) = (std::mem::take(&mut replica.out), Vec::new(), 0);
+        let (out, mut kinds, mut at) = (std::mem::take(replica.out.bytes()), Vec::new(), 0);
         while let Ok(Some((frame, len))) = next_frame(&out[at..]) {
             kinds.push(frame.kind);
             at += len;

@@ -29,7 +29,7 @@ use tokio::sync::Notify;
 use crate::base::clock::Hlc;
 use crate::base::wire::{put_u32, put_u64};
 use crate::peer::handshake::{Hello, LinkKind};
-use crate::peer::link::{connect, read_more, write_out};
+use crate::peer::link::{Outbox, connect, read_more, transfer_ms};
 use crate::peer::registry::Peer;
 use crate::protocol::Proto;
 use crate::server::settings::Consistency;
@@ -165,19 +165,22 @@ pub struct Call {
     /// The stamp that it was first asked with.
     pub asked_at: Hlc,
     sent_at: Instant,
+    /// What it may take longer for its bytes to arrive.
+    transfer_ms: u64,
     is_repeatable: bool,
     is_patient: bool,
     is_settled: Cell<bool>,
 }
 
 impl Call {
-    fn new(about: About, sent_at: Instant) -> Call {
+    fn new(about: About, sent_at: Instant, bytes: usize) -> Call {
         let About { manner, stamp: asked_at, is_repeatable } = about;
         Call {
             fate: RefCell::new(Fate::Waiting),
             waker: RefCell::default(),
             asked_at,
             sent_at,
+            transfer_ms: transfer_ms(bytes),
             is_repeatable,
             is_patient: manner.flags & (ask::LOCAL | ask::TOGETHER) != 0,
             is_settled: Cell::new(false),
@@ -186,14 +189,14 @@ impl Call {
 
     /// A question that nobody could be asked.
     pub fn not_run() -> Rc<Call> {
-        let call = Call::new(About::default(), Instant::now());
+        let call = Call::new(About::default(), Instant::now(), 0);
         call.fate.replace(Fate::NotRun);
         Rc::new(call)
     }
 
     /// A question that something on this node will answer with [`Call::settle`].
     pub fn of_our_own() -> Rc<Call> {
-        Rc::new(Call::new(About::default(), Instant::now()))
+        Rc::new(Call::new(About::default(), Instant::now(), 0))
     }
 
     /// Takes the answer, to be cut into [`parts`]; `cx` is woken when there is one.
@@ -240,7 +243,11 @@ impl Call {
             false if self.is_patient => PATIENCE_MS_MAX,
             false => ANSWER_MS_MAX,
         };
-        self.sent_at.elapsed() > Duration::from_millis(limit_ms)
+        self.is_older(limit_ms)
+    }
+
+    fn is_older(&self, limit_ms: u64) -> bool {
+        self.sent_at.elapsed() > Duration::from_millis(limit_ms + self.transfer_ms)
     }
 }
 
@@ -248,7 +255,7 @@ impl Call {
 #[derive(Debug)]
 pub struct ForwardLink {
     peer: Arc<Peer>,
-    out: RefCell<Vec<u8>>,
+    out: RefCell<Outbox>,
     waiting: RefCell<VecDeque<Rc<Call>>>,
     is_open: Cell<bool>,
     writer: Notify,
@@ -269,20 +276,21 @@ impl ForwardLink {
 
     /// Asks what `write` appends, in RESP; the question leaves when the worker has run everybody who can run.
     pub fn ask(&self, about: About, mut write: impl FnMut(&mut Vec<u8>)) -> Rc<Call> {
-        let mut out = self.out.borrow_mut();
-        if !self.is_open.get() || out.len() > QUESTION_BYTES_MAX {
+        let mut outbox = self.out.borrow_mut();
+        if !self.is_open.get() || outbox.len() > QUESTION_BYTES_MAX {
             return Call::not_run();
         }
+        let out = outbox.bytes();
         let at = out.len();
-        put_u32(&mut out, 0);
+        put_u32(out, 0);
         out.extend_from_slice(&[about.manner.flags, about.manner.db]);
-        about.manner.wish.put(&mut out);
+        about.manner.wish.put(out);
         let now = Instant::now();
-        put_u64(&mut out, now.duration_since(self.epoch).as_millis() as u64);
-        put_u64(&mut out, about.stamp.0);
-        write(&mut out);
-        set_length(&mut out, at);
-        let call = Rc::new(Call::new(about, now));
+        put_u64(out, now.duration_since(self.epoch).as_millis() as u64);
+        put_u64(out, about.stamp.0);
+        write(out);
+        set_length(out, at);
+        let call = Rc::new(Call::new(about, now, out.len() - at));
         self.waiting.borrow_mut().push_back(call.clone());
         self.writer.notify_one();
         call
@@ -311,14 +319,18 @@ impl ForwardLink {
         let (mut reader, writer) = stream.split();
         let mut buf = Vec::new();
         let mut tick = tokio::time::interval(TICK);
-        let mut more = false;
+        let (mut more, mut arrived) = (false, 0);
         loop {
             let step = tokio::select! {
                 biased;
                 read = read_more(&mut reader, &mut buf) => read.and_then(|()| self.take_answers(&mut buf)),
                 ready = writer.writable(), if more => ready,
                 () = self.writer.notified(), if !more => Ok(()),
-                _ = tick.tick() => self.check_overdue(),
+                // While a long answer arrives, nobody behind it is late.
+                _ = tick.tick() => match std::mem::replace(&mut arrived, buf.len()) < buf.len() {
+                    true => Ok(()),
+                    false => self.check_overdue(),
+                },
             };
             if let Err(error) = step.and_then(|()| self.write(&writer).map(|left| more = left)) {
                 return error;
@@ -331,7 +343,7 @@ impl ForwardLink {
         let waiting = self.waiting.borrow();
         let Some(first) = waiting.front() else { return Ok(()) };
         let is_gone = !self.peer.is_connected() && !self.peer.is_retired();
-        if is_gone || first.sent_at.elapsed() > Duration::from_millis(PATIENCE_MS_MAX) {
+        if is_gone || first.is_older(PATIENCE_MS_MAX) {
             return Err(std::io::Error::new(std::io::ErrorKind::TimedOut, "a question was not answered in time"));
         }
         let is_stalled = !self.peer.is_usable() && !self.peer.is_retired();
@@ -341,7 +353,7 @@ impl ForwardLink {
 
     fn write(&self, stream: &WriteHalf<'_>) -> std::io::Result<bool> {
         let mut out = self.out.borrow_mut();
-        write_out(&mut out, |bytes| stream.try_write(bytes))?;
+        out.write_out(|bytes| stream.try_write(bytes))?;
         Ok(!out.is_empty())
     }
 

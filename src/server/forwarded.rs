@@ -2,9 +2,8 @@
 //!
 //! A question is run as if its client were connected here, with the database and protocol that it names: its requests as
 //! one batch, or, if they belong together, as one transaction with one reply. A request is refused unrun when this node
-//! does not coordinate its key, or when it has lain about too long: the smallest delay between the asker's clock and ours
-//! that was ever seen on the link is taken for the clocks' offset, and whatever exceeds it for waiting time. So a node
-//! that was stopped does not run what its asker has given up on, whatever the clocks say.
+//! does not coordinate its key, or when it has lain about too long (`ages`): so a node that was stopped does not run what its
+//! asker has given up on, whatever the clocks say.
 //!
 //! What this end does not do: it forwards nothing further, and it answers no question out of turn.
 
@@ -22,10 +21,11 @@ use crate::base::version::{Actor, ActorTableFull};
 use crate::base::wire::{Reader, WireError, put_u32};
 use crate::commands::spec::{flag, slots_of};
 use crate::peer::handshake::Hello;
-use crate::peer::link::{invalid, write_out};
+use crate::peer::link::{Outbox, invalid};
 use crate::protocol::{Limits, Scanner};
 use crate::replication::coordinator::View;
 use crate::replication::routing::Quorum;
+use crate::server::ages::Ages;
 use crate::server::ask::{Again, Why};
 use crate::server::batch::Batch;
 use crate::server::clients::Client;
@@ -33,7 +33,7 @@ use crate::server::commands::connection::Session;
 use crate::server::connection::poll_read;
 use crate::server::dispatch::{Origin, Run, Step};
 use crate::server::exec::{cut, position};
-use crate::server::forward::{AS_SEEN, Manner, NOT_RUN, Part, STALE_MS_MAX, ask, set_length};
+use crate::server::forward::{AS_SEEN, Manner, NOT_RUN, Part, ask, set_length};
 use crate::server::held::read_watched;
 use crate::server::own_copy::SeenList;
 use crate::server::settings::Consistency;
@@ -57,16 +57,9 @@ pub struct Forwarded {
     peer: NodeId,
     actor: Actor,
     input: Vec<u8>,
-    output: Vec<u8>,
+    output: Outbox,
     held: VecDeque<Held>,
     ages: Ages,
-}
-
-/// How old questions are.
-struct Ages {
-    epoch: Instant,
-    /// The smallest difference seen between our clock and the asker's, in milliseconds.
-    offset_ms: i64,
 }
 
 /// The replies to a question, and what they wait for.
@@ -75,6 +68,8 @@ struct Held {
     /// What came of each request; replies are stretches of the batch.
     replies: Vec<Part>,
     quorum: Quorum,
+    /// The requests ran together, as a transaction: none of them may be asked for again alone.
+    is_one: bool,
     /// Reads whose replicas took too long have been confirmed by others, or are about to be.
     is_confirmed_anew: bool,
 }
@@ -86,6 +81,8 @@ struct Question<'a> {
     seen: &'a [u8],
     stamp: Hlc,
     requests: &'a [u8],
+    /// How long it is.
+    bytes: usize,
 }
 
 impl Forwarded {
@@ -98,8 +95,8 @@ impl Forwarded {
         hello: &Hello,
     ) -> Result<Forwarded, ActorTableFull> {
         let (peer, actor) = (hello.node, worker.shared.node.store.actors.intern(hello.actor())?);
-        let (input, output, held) = (Vec::new(), Vec::new(), VecDeque::new());
-        let ages = Ages { epoch: worker.shared.epoch, offset_ms: i64::MAX };
+        let (input, output, held) = (Vec::new(), Outbox::default(), VecDeque::new());
+        let ages = Ages::new(worker.shared.epoch);
         Ok(Forwarded { worker, client, stream, peer, actor, input, output, held, ages })
     }
 
@@ -125,7 +122,7 @@ impl Forwarded {
 
     fn write(&mut self, cx: &mut Context<'_>) -> std::io::Result<()> {
         loop {
-            write_out(&mut self.output, |bytes| self.stream.try_write(bytes))?;
+            self.output.write_out(|bytes| self.stream.try_write(bytes))?;
             if self.output.is_empty() || self.stream.poll_write_ready(cx)?.is_pending() {
                 return Ok(());
             }
@@ -151,6 +148,9 @@ impl Forwarded {
         self.input = input;
         self.input.drain(..at);
         self.worker.count_turn(began.elapsed());
+        if self.ages.is_hopeless(began) {
+            return Err(std::io::Error::other("every question has been late for long: the clocks must have drifted"));
+        }
         Ok(true)
     }
 
@@ -176,7 +176,7 @@ impl Forwarded {
         let mut run = Run::new(&worker, &view, &self.client, state, wish, &mut batch, origin);
         run.since = (flags & ask::SINCE != 0).then_some(question.stamp);
         let may_be_old = may_be_old(flags, question.requests, run.quorum);
-        let mut is_late = |now| !may_be_old && ages.is_late(question.sent_ms as i64, now);
+        let mut is_late = |now| !may_be_old && ages.is_late(question.sent_ms, question.bytes, now);
         if flags & (ask::WATCHED | ask::TOGETHER | ask::HELD) != 0 {
             let ran = !is_late(now) && run_as_one(&mut run, question);
             replies.push(if ran { Part::Reply(0..run.batch.out.len()) } else { Part::NotRun });
@@ -186,7 +186,8 @@ impl Forwarded {
         }
         let quorum = run.quorum;
         worker.send_off(&view, &mut batch);
-        self.held.push_back(Held { batch, replies, quorum, is_confirmed_anew: false });
+        let is_one = flags & (ask::WATCHED | ask::TOGETHER) != 0;
+        self.held.push_back(Held { batch, replies, quorum, is_one, is_confirmed_anew: false });
     }
 
     fn poll_held(&mut self, cx: &mut Context<'_>) {
@@ -203,30 +204,29 @@ impl Forwarded {
                 continue;
             }
             let Some(mut held) = self.held.pop_front() else { break };
-            held.answer(&mut self.output);
+            held.answer(self.output.bytes());
             self.worker.retire(held.batch);
         }
     }
 }
 
-impl Ages {
-    /// Whether a question that was sent at this time by the asker's clock has waited for too long.
-    fn is_late(&mut self, sent_ms: i64, now: Instant) -> bool {
-        let difference_ms = now.saturating_duration_since(self.epoch).as_millis() as i64 - sent_ms;
-        self.offset_ms = self.offset_ms.min(difference_ms);
-        difference_ms - self.offset_ms > STALE_MS_MAX as i64
-    }
-}
-
 impl Held {
-    /// Has a read confirmed by somebody else, once. A contradicted one the asker asks for again: the repair is under way.
+    /// Has a read confirmed by somebody else, once. A contradicted one the asker asks for again: the repair is under way. One of
+    /// a transaction that ran is refused instead, because asking for it again would run all of them again.
     fn confirm_or_give_up(&mut self, again: Again, worker: &Worker, view: &View) {
         let Again { reply, ask, why } = again;
         let is_settled = match why {
             Why::Unconfirmed(read) if !self.is_confirmed_anew => {
                 worker.confirm_elsewhere(view, &mut self.batch, self.quorum, reply, read).is_ok()
             }
-            Why::Contradicted(read) if worker.is_read_overtaken(&read, &self.batch, std::iter::empty()) => {
+            Why::Contradicted(read)
+                if self.is_one || worker.is_read_overtaken(&read, &self.batch, std::iter::empty()) =>
+            {
+                let refusal = worker.refusal(self.batch.kept(ask.request));
+                self.batch.patch(reply, refusal.as_bytes());
+                true
+            }
+            _ if self.is_one => {
                 let refusal = worker.refusal(self.batch.kept(ask.request));
                 self.batch.patch(reply, refusal.as_bytes());
                 true
@@ -335,5 +335,6 @@ fn read_question<'a>(reader: &mut Reader<'a>) -> Result<Question<'a>, WireError>
     let (sent_ms, stamp) = (reader.u64()?, Hlc(reader.u64()?));
     let seen_bytes = if flags & ask::SEEN != 0 { reader.u32()? as usize } else { 0 };
     let seen = reader.take(seen_bytes)?;
-    Ok(Question { manner: Manner { flags, db, wish }, sent_ms, stamp, seen, requests: reader.rest() })
+    let (manner, requests) = (Manner { flags, db, wish }, reader.rest());
+    Ok(Question { manner, sent_ms, stamp, seen, requests, bytes: seen_bytes + requests.len() })
 }

@@ -4,6 +4,7 @@ pub mod acknowledged;
 pub mod across;
 pub mod admin;
 pub mod again;
+pub mod ages;
 pub mod ask;
 pub mod batch;
 pub mod clients;

@@ -1,0 +1,107 @@
+//! How old questions of another node are, judged by two clocks that nobody has set to each other.
+//!
+//! A question says when it was sent by its asker's monotonic clock. The smallest difference to our own clock that was seen on
+//! a link is taken for the clocks' offset, and whatever exceeds it for waiting time. Clocks drift, and that of a machine which
+//! was stopped may have stood still; so what is taken for the offset rises slowly while it is not seen anew, and a link on
+//! which everything has been late for a while is given up: on the next one the offset is learnt from nothing.
+//!
+//! Invariant: between two looks the offset rises by no more than [`RISE_US_MAX`], so that a process that was stopped finds
+//! what lay about meanwhile too old, however long that was.
+
+use std::time::{Duration, Instant};
+
+use crate::peer::link::transfer_ms;
+use crate::server::forward::STALE_MS_MAX;
+
+/// How much the offset rises, in microseconds a millisecond: more than any clock drifts.
+const RISE_US_PER_MS: i64 = 1;
+/// How much it rises between two questions.
+const RISE_US_MAX: i64 = 20_000;
+/// For how long every question may be late.
+const HOPELESS: Duration = Duration::from_secs(1);
+
+/// See the head of the file.
+#[derive(Debug)]
+pub struct Ages {
+    epoch: Instant,
+    offset_us: i64,
+    looked: Option<Instant>,
+    late_since: Option<Instant>,
+}
+
+impl Ages {
+    /// Of a new link; our clock counts from `epoch`.
+    pub fn new(epoch: Instant) -> Ages {
+        Ages { epoch, offset_us: i64::MAX, looked: None, late_since: None }
+    }
+
+    /// Whether a question of this many bytes that was sent at this time by the asker's clock has waited for too long.
+    pub fn is_late(&mut self, sent_ms: u64, bytes: usize, now: Instant) -> bool {
+        let ours_us = now.saturating_duration_since(self.epoch).as_micros() as i64;
+        let difference_us = ours_us.saturating_sub((sent_ms as i64).saturating_mul(1_000));
+        let since_ms = self.looked.map_or(0, |looked| now.saturating_duration_since(looked).as_millis() as i64);
+        let risen_us = self.offset_us.saturating_add((since_ms * RISE_US_PER_MS).min(RISE_US_MAX));
+        self.offset_us = risen_us.min(difference_us);
+        self.looked = Some(now);
+        let most_us = 1_000 * (STALE_MS_MAX + transfer_ms(bytes)) as i64;
+        let is_late = difference_us.saturating_sub(self.offset_us) > most_us;
+        self.late_since = if is_late { self.late_since.or(Some(now)) } else { None };
+        is_late
+    }
+
+    /// Whether everything has been late for so long that the clocks' offset must have been mistaken.
+    pub fn is_hopeless(&self, now: Instant) -> bool {
+        self.late_since.is_some_and(|since| now.saturating_duration_since(since) > HOPELESS)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(epoch: Instant, ms: u64) -> Instant {
+        epoch + Duration::from_millis(ms)
+    }
+
+    #[test]
+    fn what_lay_about_while_this_process_was_stopped_is_late_and_what_comes_then_is_not() {
+        let epoch = Instant::now();
+        let mut ages = Ages::new(epoch);
+        for ms in 0..2_000 {
+            assert!(!ages.is_late(70_000 + ms, 100, at(epoch, ms + 3)));
+        }
+        let woken = at(epoch, 62_000);
+        assert!(ages.is_late(70_000 + 2_000, 100, woken) && ages.is_late(70_000 + 61_850, 100, woken));
+        assert!(!ages.is_late(70_000 + 61_950, 100, woken) && !ages.is_late(70_000 + 62_010, 100, at(epoch, 62_013)));
+        assert!(!ages.is_hopeless(at(epoch, 70_000)));
+    }
+
+    #[test]
+    fn clocks_that_drift_apart_make_nothing_late() {
+        let epoch = Instant::now();
+        let mut ages = Ages::new(epoch);
+        // Half a millisecond a second, for an hour: ten times as much as a clock that nobody disciplines.
+        for s in 0..3_600 {
+            assert!(!ages.is_late(1_000_000 + s * 1_000 - s / 2, 100, at(epoch, s * 1_000)), "after {s} s");
+        }
+    }
+
+    #[test]
+    fn a_clock_that_stood_still_ends_the_link_after_a_second() {
+        let epoch = Instant::now();
+        let mut ages = Ages::new(epoch);
+        assert!(!ages.is_late(5_000, 100, at(epoch, 10)));
+        for ms in (20..1_020).step_by(10) {
+            assert!(ages.is_late(5_000 + ms - 300, 100, at(epoch, ms)) && !ages.is_hopeless(at(epoch, ms)));
+        }
+        assert!(ages.is_late(5_000 + 1_030 - 300, 100, at(epoch, 1_030)) && ages.is_hopeless(at(epoch, 1_030)));
+    }
+
+    #[test]
+    fn a_long_question_may_take_as_long_as_its_bytes_need() {
+        let epoch = Instant::now();
+        let mut ages = Ages::new(epoch);
+        assert!(!ages.is_late(0, 100, at(epoch, 1)));
+        assert!(!ages.is_late(100, 64 << 20, at(epoch, 1_100)) && ages.is_late(100, 1 << 20, at(epoch, 1_100)));
+    }
+}
