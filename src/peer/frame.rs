@@ -1,7 +1,7 @@
 //! Frames: a length, a kind, a body. The words that nodes speak on replica links.
 //!
 //! `[length u32, of what follows][kind u8][body]`. A replica link's requests are numbered by their place in the
-//! stream, from 1; the answers name that number. [`frames`] cuts a buffer into whole frames and never allocates by an
+//! stream, from 1; the answers name that number. [`next_frame`] cuts a buffer into whole frames and never allocates by an
 //! announced length.
 
 use crate::base::ids::Slot;
@@ -9,8 +9,9 @@ use crate::base::version::{Actor, ActorTable, Version};
 use crate::base::wire::{Reader, WireError, put_bytes, put_u16, put_u32, put_u64};
 use crate::store::mutation::{put_context, put_dot, read_context, read_dot};
 
-/// The longest frame, in bytes: a value of 512 MiB with its key and headroom.
-pub const FRAME_BYTES_MAX: usize = (512 << 20) + (1 << 20);
+/// The longest frame, in bytes of what follows its length: as long as lengths can say. A request is shorter by far; a hash or
+/// set that is longer as a whole cannot be sent ([`put_frame`] says so).
+pub const FRAME_BYTES_MAX: usize = u32::MAX as usize;
 
 /// What a frame is.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -68,7 +69,7 @@ pub struct Frame<'a> {
 pub fn next_frame(buf: &[u8]) -> Result<Option<(Frame<'_>, usize)>, WireError> {
     let Some((head, rest)) = buf.split_first_chunk::<4>() else { return Ok(None) };
     let len = u32::from_le_bytes(*head) as usize;
-    if len == 0 || len > FRAME_BYTES_MAX {
+    if len == 0 {
         return Err(WireError);
     }
     let Some(frame) = rest.get(..len) else { return Ok(None) };
@@ -77,17 +78,23 @@ pub fn next_frame(buf: &[u8]) -> Result<Option<(Frame<'_>, usize)>, WireError> {
     Ok(Some((Frame { kind, body }, 4 + len)))
 }
 
-/// Appends a frame whose body `write` appends.
+/// Appends a frame whose body `write` appends. False, and nothing is appended, when it would be longer than a frame may be.
 #[inline]
-pub fn put_frame(out: &mut Vec<u8>, kind: Kind, write: impl FnOnce(&mut Vec<u8>)) {
+pub fn put_frame(out: &mut Vec<u8>, kind: Kind, write: impl FnOnce(&mut Vec<u8>)) -> bool {
     let at = out.len();
     put_u32(out, 0);
     out.push(kind as u8);
     write(out);
-    let len = (out.len() - at - 4) as u32;
-    if let Some(head) = out.get_mut(at..at + 4) {
-        head.copy_from_slice(&len.to_le_bytes());
+    let len = out.len() - at - 4;
+    if len > FRAME_BYTES_MAX {
+        out.truncate(at);
+        out.shrink_to_fit();
+        return false;
     }
+    if let Some(head) = out.get_mut(at..at + 4) {
+        head.copy_from_slice(&(len as u32).to_le_bytes());
+    }
+    true
 }
 
 /// A key's name and what the sender knows of it.
@@ -260,7 +267,7 @@ mod tests {
         #[test]
         fn frames_are_cut_where_they_were_put(bodies in prop::collection::vec(any::<Vec<u8>>(), 0..8), cut: usize) {
             let mut out = Vec::new();
-            bodies.iter().for_each(|body| put_frame(&mut out, Kind::State, |out| out.extend_from_slice(body)));
+            prop_assert!(bodies.iter().all(|body| put_frame(&mut out, Kind::State, |out| out.extend_from_slice(body))));
             let (mut at, mut read) = (0, Vec::new());
             while let Some((frame, len)) = next_frame(&out[at..]).expect("own frames") {
                 read.push(frame.body.to_vec());
@@ -281,9 +288,10 @@ mod tests {
     }
 
     #[test]
-    fn a_frame_longer_than_the_bound_is_refused_before_it_arrives() {
-        let mut head = (FRAME_BYTES_MAX as u32 + 1).to_le_bytes().to_vec();
+    fn a_frame_of_any_length_is_waited_for_and_none_of_no_length() {
+        let mut head = u32::MAX.to_le_bytes().to_vec();
         head.push(1);
-        assert_eq!(next_frame(&head), Err(WireError));
+        assert_eq!(next_frame(&head), Ok(None));
+        assert_eq!(next_frame(&[0, 0, 0, 0, 1]), Err(WireError));
     }
 }

@@ -6,12 +6,14 @@
 //! handed over later.
 //!
 //! Numbers only grow, also over reconnections. A number is *held* once it is acknowledged, and *lost* when the
-//! connection broke before; [`Lane::fate`] tells which, so a batch that waits needs to remember only its last number.
+//! connection broke before; [`Lane::fate`] tells which. What is remembered of that is bounded, and what does not fit makes more
+//! numbers lost, never one held. On one connection the last number of a batch says enough of those before it.
 //!
 //! A lane has a [`Pace`]: while its replica is slow, reads are confirmed elsewhere; while it is stalled, its node counts as
 //! down, but frames are still kept for it, so that a short silence costs nothing afterwards. `link` judges.
 //!
-//! Invariants: bytes kept are at most `bytes_max`, beyond which the lane breaks itself off; nobody waits under the lock.
+//! Invariants: bytes kept are at most `bytes_max` and the longest frame, beyond which the lane breaks itself off; nobody
+//! waits under the lock.
 //!
 //! Decides nothing about quorums and knows no socket: `link` does the talking.
 
@@ -24,11 +26,11 @@ use tokio::sync::Notify;
 
 use crate::peer::frame::{Frame, Kind, next_frame, put_frame};
 
-/// How many broken stretches are remembered: as many reconnections, far more than a batch outlives.
+/// How many broken stretches are remembered apart: as many reconnections.
 const LOST_STRETCHES_MAX: usize = 64;
-/// How many declined frames are remembered: more than all batches together wait for.
+/// How many declined frames are remembered.
 const DECLINED_MAX: usize = 1 << 16;
-/// How many contradictions are remembered.
+/// How many contradictions are remembered that nobody has asked for.
 const MISMATCHED_MAX: usize = 1 << 12;
 
 /// What became of a frame.
@@ -80,9 +82,12 @@ struct State {
     done: usize,
     /// Bytes that have been given to the socket, `done` included.
     written: usize,
+    /// Bytes of the longest frame since there was none that is not acknowledged.
+    longest: usize,
     /// Number of the last frame appended.
     last: u64,
     waiters: VecDeque<(u64, Waker)>,
+    /// Stretches that were lost, in ascending order.
     lost: VecDeque<(u64, u64)>,
     /// Frames that the replica did not do, though it has acknowledged what came behind them.
     declined: VecDeque<u64>,
@@ -137,7 +142,7 @@ impl Lane {
         true
     }
 
-    /// Appends a frame and gives its number; `None` when the lane is closed or full.
+    /// Appends a frame and gives its number; `None` when the lane is closed or full, or the frame longer than any may be.
     ///
     /// The frame leaves after [`Lane::flush`].
     #[inline]
@@ -146,12 +151,17 @@ impl Lane {
         if !self.is_open() {
             return None;
         }
-        if state.buf.len() - state.done > self.bytes_max {
+        // One value may be larger than all that may wait otherwise.
+        if state.pending_bytes() > self.bytes_max + state.longest {
             drop(state);
             self.fail();
             return None;
         }
-        put_frame(&mut state.buf, kind, write);
+        let before = state.buf.len();
+        if !put_frame(&mut state.buf, kind, write) {
+            return None;
+        }
+        state.longest = state.longest.max(state.buf.len() - before);
         state.last += 1;
         let number = state.last;
         drop(state);
@@ -219,8 +229,9 @@ impl Lane {
     pub fn note_mismatch(&self, number: u64) {
         let mut state = self.state.lock();
         if state.mismatched.len() >= MISMATCHED_MAX {
-            // Left by connections that have ended.
-            state.mismatched.remove(0);
+            // Most were left by connections that have ended; whoever still asks for this one has its read confirmed anew.
+            let oldest = state.mismatched.remove(0);
+            self.lose_up_to(&mut state, oldest);
         }
         state.mismatched.push(number);
         self.mismatches.store(state.mismatched.len(), Ordering::Release);
@@ -234,10 +245,12 @@ impl Lane {
             return;
         }
         state.declined.insert(at, number);
-        if state.declined.len() > DECLINED_MAX {
-            state.declined.pop_front();
-        }
         self.lost_high.fetch_max(number, Ordering::AcqRel);
+        if state.declined.len() > DECLINED_MAX
+            && let Some(oldest) = state.declined.pop_front()
+        {
+            self.lose_up_to(&mut state, oldest);
+        }
     }
 
     /// Notes that everything up to `number` is done, and wakes who waited for it.
@@ -280,15 +293,17 @@ impl Lane {
         if state.last > acked {
             let last = state.last;
             state.lost.push_back((acked + 1, last));
-            if state.lost.len() > LOST_STRETCHES_MAX {
-                state.lost.pop_front();
-            }
             self.lost_high.fetch_max(last, Ordering::AcqRel);
+            if state.lost.len() > LOST_STRETCHES_MAX
+                && let Some((_, oldest)) = state.lost.pop_front()
+            {
+                self.lose_up_to(&mut state, oldest);
+            }
             self.acked.store(last, Ordering::Release);
         }
         let buf = std::mem::take(&mut state.buf);
         let done = std::mem::take(&mut state.done);
-        state.written = 0;
+        (state.written, state.longest) = (0, 0);
         let waiters = std::mem::take(&mut state.waiters);
         drop(state);
         waiters.into_iter().for_each(|(_, waker)| waker.wake());
@@ -329,8 +344,21 @@ impl Lane {
 
     /// Bytes kept: not sent, or sent and not acknowledged.
     pub fn pending_bytes(&self) -> usize {
-        let state = self.state.lock();
-        state.buf.len() - state.done
+        self.state.lock().pending_bytes()
+    }
+
+    /// Bytes of the longest frame that waits for its acknowledgement, or has since the lane was last empty.
+    pub fn longest_frame_bytes(&self) -> usize {
+        self.state.lock().longest
+    }
+
+    /// From now on all numbers up to this one are lost.
+    fn lose_up_to(&self, state: &mut State, number: u64) {
+        let behind = state.lost.partition_point(|(_, to)| *to <= number);
+        let later = state.lost.split_off(behind);
+        // A stretch that begins before and ends later goes on behind.
+        state.lost = std::iter::once((0, number)).chain(later).collect();
+        self.lost_high.fetch_max(number, Ordering::AcqRel);
     }
 
     /// True when frames wait for an acknowledgement.
@@ -350,6 +378,10 @@ impl Lane {
 }
 
 impl State {
+    fn pending_bytes(&self) -> usize {
+        self.buf.len() - self.done
+    }
+
     /// Drops the oldest `count` frames.
     fn forget_frames(&mut self, count: u64) {
         for _ in 0..count {
@@ -359,8 +391,7 @@ impl State {
         // Cutting costs a copy of what is left: do it when that is the smaller part.
         if self.done == self.buf.len() {
             self.buf.clear();
-            self.written = 0;
-            self.done = 0;
+            (self.written, self.done, self.longest) = (0, 0, 0);
             if self.buf.capacity() > 1 << 20 {
                 self.buf.shrink_to(1 << 16);
             }
@@ -466,9 +497,39 @@ mod tests {
     fn a_full_lane_breaks_itself_off() {
         let lane = Lane::new(10);
         lane.open();
-        assert!(put(&lane, "0123456789").is_some());
+        assert!(put(&lane, "0123456789").is_some() && put(&lane, "x").is_some(), "one may be larger than all others");
+        assert!(put(&lane, "01234").is_some());
         assert_eq!(put(&lane, "x"), None);
         assert!(!lane.is_open());
+    }
+
+    #[test]
+    fn what_is_no_longer_remembered_apart_is_lost_and_never_held() {
+        let lane = Lane::new(1 << 20);
+        let mut numbers = Vec::new();
+        for _ in 0..LOST_STRETCHES_MAX + 20 {
+            lane.open();
+            let (held, lost) = (put(&lane, "a"), put(&lane, "b").expect("open"));
+            lane.ack(held.expect("open"));
+            lane.close(|_| {});
+            numbers.push(lost);
+        }
+        assert!(numbers.iter().all(|number| lane.fate(*number) == Fate::Lost));
+        lane.open();
+        let last = put(&lane, "c").expect("open");
+        lane.ack(last);
+        assert_eq!(lane.fate(last), Fate::Held);
+    }
+
+    #[test]
+    fn a_contradiction_that_is_no_longer_remembered_leaves_its_read_unconfirmed() {
+        let lane = Lane::new(1 << 24);
+        lane.open();
+        let numbers: Vec<u64> = (0..=MISMATCHED_MAX).filter_map(|_| put(&lane, "a")).collect();
+        numbers.iter().for_each(|number| lane.note_mismatch(*number));
+        lane.ack(numbers.len() as u64);
+        assert!(!lane.take_mismatch(1) && lane.take_mismatch(2));
+        assert_eq!((lane.fate(1), lane.fate(2)), (Fate::Lost, Fate::Held));
     }
 
     #[test]

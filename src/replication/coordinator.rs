@@ -10,7 +10,6 @@
 //! Replies are never sent on hope: a wait that can no longer be met says so, and the caller answers with an error.
 
 use std::sync::Arc;
-use std::task::Waker;
 
 use smallvec::SmallVec;
 
@@ -23,11 +22,12 @@ use crate::peer::ballot::{Declined, PromiseAnswer};
 use crate::peer::entries::Known;
 use crate::peer::frame::{Doubt, Frame, KeyRef, Kind, Seen, Verify, read_refused};
 use crate::peer::handshake::Hello;
-use crate::peer::lane::{Fate, Lane};
+use crate::peer::lane::Lane;
 use crate::peer::link::LaneEvents;
 use crate::peer::registry::Peer;
 use crate::replication::ballots::Ballots;
 use crate::replication::routing::{Group, Quorum, Roles};
+use crate::replication::wait::{NEVER, Places, Waits, note_frame, place_of_confirmer, place_of_write};
 use crate::store::Store;
 use crate::store::mutation::Delta;
 use crate::store::state::State;
@@ -103,106 +103,6 @@ impl View {
     }
 }
 
-/// Frames that a batch waits for, of one group.
-#[derive(Debug)]
-pub struct Wait {
-    group: u16,
-    lane: u16,
-    /// Whether it is about writes; else about one confirmer of reads.
-    writes: bool,
-    /// How many of `frames` must be held.
-    need: usize,
-    /// A strict write: what is lost stays lost.
-    strict: bool,
-    /// The last frame on each peer's lane.
-    pub(super) frames: SmallVec<[(Arc<Peer>, u64); 2]>,
-    /// For a read: somebody else could have been asked, and will be if this one is slow.
-    has_spare: bool,
-    /// Frames that must be held in any case unless their lane breaks or stalls: nodes that are taking the slot over.
-    pub(super) pending: SmallVec<[(Arc<Peer>, u64); 1]>,
-}
-
-/// What became of a wait.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Outcome {
-    /// Still waiting.
-    Pending,
-    /// Enough nodes hold it.
-    Met,
-    /// Too many connections broke. A read is to be run again; a write may be held or not, until a peer that was lost has
-    /// been handed what it missed.
-    Broken,
-}
-
-impl Wait {
-    /// What became of it.
-    pub fn outcome(&self) -> Outcome {
-        let (mut held, mut open) = (0, 0);
-        for (peer, number) in &self.frames {
-            match self.fate(peer, *number) {
-                Fate::Held => held += 1,
-                Fate::Pending if self.is_worth_waiting(peer) => open += 1,
-                Fate::Pending => {}
-                // What was lost is handed over with all else that the peer missed.
-                Fate::Lost if self.may_heal() && peer.has_caught_up() => held += 1,
-                Fate::Lost => {}
-            }
-        }
-        let is_open = |peer: &Peer, number| self.fate(peer, number) == Fate::Pending && self.is_worth_waiting(peer);
-        let pending = self.pending.iter().any(|(peer, number)| is_open(peer, *number));
-        match (held >= self.need, held + open >= self.need) {
-            (true, _) if !pending => Outcome::Met,
-            (true, _) | (false, true) => Outcome::Pending,
-            (false, false) => Outcome::Broken,
-        }
-    }
-
-    /// Whether what is lost may still be held, once it has been handed over.
-    pub fn may_heal(&self) -> bool {
-        self.writes && !self.strict
-    }
-
-    /// What a strict write waits for; it shares that with no other, because each may be declined.
-    pub(super) fn of_strict_write(view: &View, slot: Slot, need: usize) -> Wait {
-        let group = view.roles.number_of(slot);
-        let (lane, frames, pending) = (lane_number(slot, view), SmallVec::new(), SmallVec::new());
-        Wait { group, lane, writes: true, need, strict: true, frames, has_spare: false, pending }
-    }
-
-    /// Wakes `waker` when the outcome may have changed.
-    pub fn register(&self, waker: &Waker) {
-        for (peer, number) in self.frames.iter().chain(&self.pending) {
-            if let Some(lane) = peer.lanes.get(usize::from(self.lane))
-                && lane.fate(*number) == Fate::Pending
-            {
-                lane.wait_for(*number, waker);
-            }
-        }
-    }
-
-    /// True, once, when the verify with this number was contradicted.
-    pub fn was_contradicted(&self, number: u64) -> bool {
-        let lane = self.frames.first().and_then(|(peer, _)| peer.lanes.get(usize::from(self.lane)));
-        lane.is_some_and(|lane| lane.has_mismatches() && lane.take_mismatch(number))
-    }
-
-    /// False while the peer says nothing, or for a read that another can confirm, while it takes long.
-    fn is_worth_waiting(&self, peer: &Peer) -> bool {
-        let lane = peer.lanes.get(usize::from(self.lane));
-        lane.is_some_and(|lane| if self.has_spare { !lane.is_slow() } else { !lane.is_stalled() })
-    }
-
-    fn fate(&self, peer: &Peer, number: u64) -> Fate {
-        peer.lanes.get(usize::from(self.lane)).map_or(Fate::Lost, |lane| lane.fate(number))
-    }
-}
-
-/// All that a batch waits for.
-pub type Waits = SmallVec<[Wait; 2]>;
-
-/// Places in [`Waits`].
-pub type Places = SmallVec<[usize; 2]>;
-
 /// What the coordinator works with.
 pub struct Coordinator {
     /// The data.
@@ -228,12 +128,11 @@ impl Coordinator {
         let Some(group) = view.roles.of(slot) else { return Places::new() };
         for at in &group.missing {
             let Some(peer) = view.peer(*at) else { continue };
-            // Whoever is only stalled finds its deltas on its lane when it goes on, but nobody waits for it.
-            if !peer.is_connected()
-                || !send(view, *at, slot, deltas, Kind::Delta, now_ms, &mut SmallVec::<[_; 1]>::new())
-            {
-                peer.missed.note(slot, now_ms);
-                self.metrics.count(Count::HintsStored, 1);
+            if peer.is_connected() {
+                // Whoever is only stalled finds its deltas on its lane when it goes on, but nobody waits for it.
+                self.send((view, *at), slot, deltas, Kind::Delta, now_ms, &mut SmallVec::<[_; 1]>::new());
+            } else {
+                self.note_missed(peer, slot, now_ms);
             }
         }
         if quorum.strict {
@@ -241,13 +140,13 @@ impl Coordinator {
         }
         let need = quorum.write.saturating_sub(usize::from(group.is_active));
         let number = view.roles.number_of(slot);
-        let place = place_for(waits, number, slot, view, true, need);
+        let place = place_of_write(waits, number, lane_number(slot, view), need);
         if let Some(wait) = waits.get_mut(place) {
             for at in &group.targets {
-                send(view, *at, slot, deltas, Kind::Delta, now_ms, &mut wait.frames);
+                self.send((view, *at), slot, deltas, Kind::Delta, now_ms, &mut wait.frames);
             }
             for at in &group.pending {
-                send(view, *at, slot, deltas, Kind::Delta, now_ms, &mut wait.pending);
+                self.send((view, *at), slot, deltas, Kind::Delta, now_ms, &mut wait.pending);
             }
         }
         Places::from_slice(&[place])
@@ -284,13 +183,43 @@ impl Coordinator {
             let number = lane.append(kind, |out| verify.put(out, actors)).ok_or(QuorumError::Read)?;
             // Each confirmer is a wait of its own, so that its contradictions can be told apart.
             let key = view.roles.number_of(slot);
-            let place = place_of_confirmer(waits, key, slot, peer, has_spare);
+            let place = place_of_confirmer(waits, key, lane_number(slot, view), peer, has_spare);
             if let Some(wait) = waits.get_mut(place) {
-                note_frame(&mut wait.frames, peer, number);
+                note_frame(&mut wait.frames, (peer, lane), number);
             }
             asked.push((place, number));
         }
         Ok(asked)
+    }
+
+    /// Appends deltas to a peer's lane and notes in `frames` how far that has to be acknowledged. What does not get there, because
+    /// the lane has just closed, the peer has missed.
+    pub(super) fn send(
+        &self,
+        (view, at): (&View, u16),
+        slot: Slot,
+        deltas: &[u8],
+        kind: Kind,
+        now_ms: u64,
+        frames: &mut SmallVec<impl smallvec::Array<Item = (Arc<Peer>, u64)>>,
+    ) {
+        let Some(peer) = view.peer(at) else { return };
+        let Some(lane) = peer.lane_of(slot) else { return };
+        let mut rest = deltas;
+        while let Some((head, tail)) = rest.split_first_chunk::<4>() {
+            let (delta, tail) = tail.split_at(tail.len().min(u32::from_le_bytes(*head) as usize));
+            let number = lane.append(kind, |out| out.extend_from_slice(delta));
+            if number.is_none() {
+                self.note_missed(peer, slot, now_ms);
+            }
+            note_frame(frames, (peer, lane), number.unwrap_or(NEVER));
+            rest = tail;
+        }
+    }
+
+    fn note_missed(&self, peer: &Peer, slot: Slot, stamped_ms: u64) {
+        peer.missed.note(slot, stamped_ms);
+        self.metrics.count(Count::HintsStored, 1);
     }
 }
 
@@ -355,8 +284,7 @@ impl LaneEvents for Arc<Coordinator> {
             _ => None,
         };
         if let Some((slot, stamp)) = write {
-            peer.missed.note(slot, stamp.ms());
-            self.metrics.count(Count::HintsStored, 1);
+            self.note_missed(peer, slot, stamp.ms());
         }
     }
 }
@@ -371,60 +299,10 @@ fn lost_state(reader: &mut Reader<'_>, actors: &ActorTable) -> Result<Option<(Sl
     })
 }
 
-/// Appends deltas to a peer's lane; false when it has just closed: what the peer misses is noted then.
-pub(super) fn send(
-    view: &View,
-    at: u16,
-    slot: Slot,
-    deltas: &[u8],
-    kind: Kind,
-    now_ms: u64,
-    frames: &mut SmallVec<impl smallvec::Array<Item = (Arc<Peer>, u64)>>,
-) -> bool {
-    let Some(peer) = view.peer(at) else { return false };
-    let Some(lane) = peer.lane_of(slot) else { return false };
-    let (mut rest, mut all_kept) = (deltas, true);
-    while let Some((head, tail)) = rest.split_first_chunk::<4>() {
-        let (delta, tail) = tail.split_at(tail.len().min(u32::from_le_bytes(*head) as usize));
-        match lane.append(kind, |out| out.extend_from_slice(delta)) {
-            Some(number) => note_frame(frames, peer, number),
-            None => {
-                peer.missed.note(slot, now_ms);
-                all_kept = false;
-            }
-        }
-        rest = tail;
-    }
-    all_kept
-}
-
-pub(super) fn note_frame(
-    frames: &mut SmallVec<impl smallvec::Array<Item = (Arc<Peer>, u64)>>,
-    peer: &Arc<Peer>,
-    number: u64,
-) {
-    match frames.iter_mut().find(|(known, _)| Arc::ptr_eq(known, peer)) {
-        Some((_, last)) => *last = (*last).max(number),
-        None => frames.push((peer.clone(), number)),
-    }
-}
-
 /// The lane of a slot: the same one to every peer.
-fn lane_number(slot: Slot, view: &View) -> u16 {
+pub(super) fn lane_number(slot: Slot, view: &View) -> u16 {
     let lanes = view.peers.iter().flatten().next().map_or(1, |peer| peer.lanes.len().max(1));
     (slot.index() % lanes) as u16
-}
-
-fn place_for(waits: &mut Waits, group: u16, slot: Slot, view: &View, writes: bool, need: usize) -> usize {
-    let lane = lane_number(slot, view);
-    let same = |wait: &Wait| {
-        wait.group == group && wait.lane == lane && wait.writes == writes && wait.need == need && !wait.strict
-    };
-    waits.iter().position(same).unwrap_or_else(|| {
-        let (frames, pending) = (SmallVec::new(), SmallVec::new());
-        waits.push(Wait { group, lane, writes, need, frames, has_spare: false, strict: false, pending });
-        waits.len() - 1
-    })
 }
 
 /// Who is to confirm a read, chosen at random among those that are not slow while there are enough of them, and whether
@@ -448,19 +326,6 @@ fn pick_confirmers(view: &View, group: &Group, slot: Slot, need: usize, draw: us
     prompt.extend(slow);
     prompt.truncate(need);
     (prompt, has_spare)
-}
-
-fn place_of_confirmer(waits: &mut Waits, group: u16, slot: Slot, peer: &Arc<Peer>, has_spare: bool) -> usize {
-    let lane = (slot.index() % peer.lanes.len().max(1)) as u16;
-    let same = |wait: &Wait| {
-        let is_alike = !wait.writes && wait.lane == lane && wait.has_spare == has_spare;
-        is_alike && wait.frames.first().is_some_and(|(known, _)| Arc::ptr_eq(known, peer))
-    };
-    waits.iter().position(same).unwrap_or_else(|| {
-        let (frames, pending) = (SmallVec::new(), SmallVec::new());
-        waits.push(Wait { group, lane, writes: false, need: 1, frames, has_spare, strict: false, pending });
-        waits.len() - 1
-    })
 }
 
 /// What a read has seen, as a verify says it; the default version stands for none.

@@ -3,7 +3,8 @@
 //! | file | what it is |
 //! |---|---|
 //! | `routing` | pure: who coordinates a slot now, who gets its deltas, who may confirm a read |
-//! | `coordinator` | the coordinator's side: deltas and verifies onto lanes, what to wait for, answers merged |
+//! | `coordinator` | the coordinator's side: deltas and verifies onto lanes, answers merged |
+//! | `wait` | what a batch waits for |
 //! | `repair` | what the coordinator does when a replica contradicts it |
 //! | `replica` | the other side: applies deltas, confirms or contradicts verifies, promises slots |
 //! | `ballot` | pure: the rules of promises, by which strict writes have one author at a time; their proof |
@@ -14,7 +15,7 @@
 //! | `turn` | turning to a new picture: promises given under other rings are withdrawn |
 //!
 //! A request never waits on its own: the commands of a batch append frames, and the batch's replies are held until the
-//! lanes' acknowledgements have passed the last of them ([`coordinator::Wait`]).
+//! lanes' acknowledgements have passed the last of them ([`wait::Wait`]).
 
 pub mod ballot;
 pub mod ballots;
@@ -26,6 +27,7 @@ pub mod routing;
 pub mod settle;
 mod strict;
 mod turn;
+pub mod wait;
 
 #[cfg(test)]
 mod ballot_tests;

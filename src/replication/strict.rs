@@ -13,8 +13,9 @@ use crate::base::ids::Slot;
 use crate::peer::frame::Kind;
 use crate::peer::registry::Peer;
 use crate::replication::ballot;
-use crate::replication::coordinator::{Coordinator, Places, View, Wait, Waits, note_frame, send};
+use crate::replication::coordinator::{Coordinator, View, lane_number};
 use crate::replication::routing::{Group, Quorum};
+use crate::replication::wait::{Places, Wait, Waits};
 use crate::ring::steps::majority;
 
 impl Quorum {
@@ -97,17 +98,19 @@ impl Coordinator {
     ) -> Places {
         let first = waits.len();
         let needed = group.electorates.iter().map(|electorate| electorate.needed(quorum.write));
-        waits.extend(needed.map(|need| Wait::of_strict_write(view, slot, need)));
+        let (number, lane) = (view.roles.number_of(slot), lane_number(slot, view));
+        waits.extend(needed.map(|need| Wait::of_strict_write(number, lane, need)));
         for at in &group.voters {
             let mut frames: SmallVec<[(Arc<Peer>, u64); 1]> = SmallVec::new();
             if !view.peer(*at).is_some_and(|peer| peer.granted.has(slot)) {
-                send(view, *at, slot, deltas, Kind::Delta, now_ms, &mut frames);
+                self.send((view, *at), slot, deltas, Kind::Delta, now_ms, &mut frames);
                 continue;
             }
-            send(view, *at, slot, deltas, Kind::StrictDelta, now_ms, &mut frames);
+            self.send((view, *at), slot, deltas, Kind::StrictDelta, now_ms, &mut frames);
             for (electorate, wait) in group.electorates.iter().zip(waits.iter_mut().skip(first)) {
-                let counts = electorate.others.contains(at);
-                frames.iter().filter(|_| counts).for_each(|(peer, number)| note_frame(&mut wait.frames, peer, *number));
+                if electorate.others.contains(at) {
+                    wait.frames.extend(frames.iter().cloned());
+                }
             }
         }
         (first..waits.len()).collect()

@@ -15,7 +15,7 @@ use smallvec::{SmallVec, smallvec};
 use crate::base::clock::Hlc;
 use crate::base::ids::Slot;
 use crate::protocol::Proto;
-use crate::replication::coordinator::{Outcome, Waits};
+use crate::replication::wait::{Outcome, Waits};
 use crate::server::ask::{Again, Ask, Pending, Place, Reading, Span, Why, kept};
 use crate::server::forward::{Call, Fate, Part, parts};
 use crate::server::order::Order;
@@ -323,7 +323,7 @@ impl Batch {
                     let wait = waits.get(pending.wait);
                     if wait.is_some_and(|wait| wait.was_contradicted(read.number)) {
                         Again { reply: pending.reply, ask: read.ask, why: Why::Contradicted(read) }.note(again);
-                    } else if any_unknown && unknown(pending.wait) {
+                    } else if any_unknown && unknown(pending.wait) || wait.is_none_or(|it| it.was_lost(read.number)) {
                         Again { reply: pending.reply, ask: read.ask, why: Why::Unconfirmed(read) }.note(again);
                     }
                 }
