@@ -1,5 +1,5 @@
 //! Commands whose keys have several coordinators, on the standalone face of any node: replies as of one Redis, each outcome
-//! whole, nothing lost under contention or when a node dies in the middle.
+//! whole, nothing lost under contention or when a node dies in the middle. Transactions over any nodes.
 
 mod support;
 
@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use support::client::Client;
-use support::cluster::Cluster;
+use support::cluster::{Cluster, Node, Redis};
 use support::resp::Value;
 
 /// Keys of this name and number, of which three in a row never share a slot.
@@ -184,4 +184,146 @@ fn a_transaction_that_was_not_run_is_asked_again() {
         let reply = client.receive().expect("a reply");
         assert!(!is_retry(&reply), "round {round}: {reply:?}");
     }
+}
+
+/// Which of these nodes answers for a key, as the cluster face of the first says.
+fn home<'c>(nodes: &[&'c Node], key: &str) -> &'c Node {
+    let reply = Client::to(nodes[0].cluster_port).call(&["EXISTS", key]);
+    let moved = reply.text().filter(|text| text.starts_with("MOVED ")).unwrap_or_default();
+    let port = moved.rsplit_once(':').and_then(|(_, port)| port.parse().ok());
+    nodes.iter().find(|node| Some(node.cluster_port) == port).unwrap_or(&nodes[0])
+}
+
+/// Commands that have no keys, or are about the whole keyspace, run in a transaction whoever coordinates the watched keys.
+#[test]
+fn watching_asks_nothing_of_commands_without_keys() {
+    let (redis, cluster) = (Redis::start(&[]), Cluster::start(3, &[]));
+    let nodes: Vec<&Node> = cluster.nodes.iter().collect();
+    let conversation = |port: u16, key: &str| {
+        let mut client = Client::to(port);
+        let lines = [
+            "FLUSHALL",
+            "WATCH KEY",
+            "MULTI",
+            "SET KEY 1",
+            "PUBLISH channel message",
+            "PING",
+            "ECHO words",
+            "CLIENT GETNAME",
+            "SELECT 1",
+            "SET KEY 2",
+            "DBSIZE",
+            "SUBSCRIBE a b",
+            "CONFIG GET maxmemory",
+            "SELECT 99",
+            "INCR KEY",
+            "EXEC",
+            "UNSUBSCRIBE b a",
+            "GET KEY",
+            "SELECT 0",
+            "GET KEY",
+        ];
+        let replies = lines.map(|line| client.run(&line.replace("KEY", key)));
+        let more = client.drain(Duration::from_millis(100));
+        (replies, String::from_utf8_lossy(&more).into_owned())
+    };
+    let mut homes = BTreeSet::new();
+    for i in 0..12 {
+        let key = key("watched", i);
+        homes.insert(home(&nodes, &key).port);
+        assert_eq!(conversation(cluster.nodes[i % 3].port, &key), conversation(redis.port, &key), "{key}");
+    }
+    assert_eq!(homes.len(), 3, "every node had a watched key");
+}
+
+/// Once a part of a transaction has run, EXEC answers for every request: an error alone would have it run a second time.
+#[test]
+fn a_transaction_that_has_run_in_part_says_so_request_by_request() {
+    let mut cluster = Cluster::start(4, &["--quorum-mode", "strict"]);
+    cluster.nodes[3].kill();
+    cluster.nodes[2].kill();
+    let nodes: Vec<&Node> = cluster.nodes.iter().take(2).collect();
+    let works = |node: &Node, key: &str| !Client::to(node.cluster_port).call(&["SET", key, "0"]).is_error();
+    let find = |at: usize, must_work: bool| {
+        let mut keys = (0..100).map(|i| key("part", i));
+        let fits = |key: &String| home(&nodes, key).port == nodes[at].port && works(nodes[at], key) == must_work;
+        support::wait_for(Duration::from_secs(90), || keys.find(|key| fits(key))).expect("such a key")
+    };
+    let (runs, refused) = (find(0, true), find(1, false));
+    let mut client = nodes[0].client();
+    let mut exec = |keys: &[&String]| {
+        client.run("MULTI");
+        keys.iter().for_each(|key| drop(client.call(&["INCR", key])));
+        client.run("EXEC")
+    };
+    let down = Value::Error(b"CLUSTERDOWN too few replicas of this hash slot answered in time".to_vec());
+    assert_eq!(exec(&[&runs, &refused, &runs]), Value::Array(vec![Value::Int(1), down.clone(), down]));
+    assert!(is_retry(&exec(&[&refused, &runs])), "nothing has run: it may be tried again");
+    assert_eq!(exec(&[&runs]), Value::Array(vec![Value::Int(2)]));
+}
+
+/// So it is when a node stops in the middle: of its requests nobody knows, and those behind them are not run.
+#[test]
+fn a_transaction_whose_second_node_stops_tells_what_the_first_has_done() {
+    let cluster = Cluster::start(3, &[]);
+    let nodes: Vec<&Node> = cluster.nodes.iter().collect();
+    let of = |at: usize| {
+        (0..100).map(|i| key("stopped", i)).find(|key| home(&nodes, key).port == nodes[at].port).expect("such a key")
+    };
+    let (ours, theirs) = (of(0), of(1));
+    let mut client = nodes[0].client();
+    let mut count = 0;
+    let is_told = |reply: &Value| {
+        let Value::Array(items) = reply else { panic!("what has run is told: {reply:?}") };
+        items.get(1).is_some_and(|item| item.text().is_some_and(|text| text.starts_with("TIMEOUT")))
+    };
+    for _ in 0..10 {
+        client.run("MULTI");
+        [&ours, &theirs, &ours].iter().for_each(|key| drop(client.call(&["INCR", key])));
+        nodes[1].process().pause();
+        client.send(b"*1\r\n$4\r\nEXEC\r\n").expect("taken");
+        let reply = client.receive();
+        nodes[1].process().resume();
+        let reply = reply.expect("a reply");
+        let is_told = is_told(&reply);
+        count += if is_told { 1 } else { 2 };
+        assert_eq!(client.call(&["GET", &ours]).text(), Some(count.to_string()), "{reply:?}");
+        if is_told {
+            return;
+        }
+        // The other nodes had noticed before EXEC came.
+        cluster.must_settle();
+    }
+    panic!("the node was never asked while it stood still");
+}
+
+/// A command without keys does not open a transaction to others in the middle.
+#[test]
+fn nobody_sees_half_of_a_transaction_that_pings_and_publishes() {
+    let cluster = Cluster::start(1, &["--workers", "2"]);
+    let mut transaction = b"MULTI\r\nINCR even\r\n".to_vec();
+    (0..4_000).for_each(|_| transaction.extend_from_slice(b"PING\r\nECHO x\r\nPUBLISH c m\r\n"));
+    transaction.extend_from_slice(b"INCR even\r\nEXEC\r\n");
+    let is_over = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            let mut client = cluster.nodes[0].client();
+            for _ in 0..10 {
+                client.send(&transaction).expect("taken");
+                let queued = 2 + 3 * 4_000;
+                (0..=queued).for_each(|_| drop(client.receive().expect("a reply")));
+                assert!(!client.receive().expect("a reply").is_error());
+            }
+            is_over.store(true, Ordering::Relaxed);
+        });
+        for _ in 0..3 {
+            scope.spawn(|| {
+                let mut client = cluster.nodes[0].client();
+                while !is_over.load(Ordering::Relaxed) {
+                    let seen = client.run("GET even").text().map_or(0, |text| text.parse::<u64>().expect("a number"));
+                    assert_eq!(seen % 2, 0, "half of a transaction");
+                }
+            });
+        }
+    });
 }

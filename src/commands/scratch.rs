@@ -6,6 +6,9 @@
 //! The function may touch a key that was not brought (COPY into another database); here it does not exist, and whoever
 //! finds it among the changes brings it too and runs the command anew. The scratch is empty between runs.
 
+use std::collections::HashMap;
+use std::hash::Hash;
+
 use crate::base::ids::{ActorId, Slot, slot_of};
 use crate::base::version::Actor;
 use crate::base::wire::Reader;
@@ -20,6 +23,9 @@ use crate::store::{Effects, Event, Store, Tuning, hash_name};
 
 /// A key by its database and name.
 pub type KeyName = (u8, Vec<u8>);
+
+/// What keys hold.
+pub type Brought = HashMap<KeyName, Fetched>;
 
 /// What a command does to one key.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -88,11 +94,11 @@ impl Scratch {
         &self,
         run: fn(&mut Cx<'_, '_>) -> Result<(), CommandError>,
         args: Args<'_>,
-        brought: &[(KeyName, Fetched)],
+        brought: &Brought,
         setting: Setting<'_>,
     ) -> Outcome {
         self.store.tuning.copy_from(setting.tuning);
-        let slots: Vec<Slot> = brought.iter().map(|((_, key), _)| slot_of(key)).collect();
+        let slots: Vec<Slot> = brought.keys().map(|(_, key)| slot_of(key)).collect();
         let mut effects = Effects { notify: false, ..Effects::default() };
         self.store.set_replicated(false);
         {
@@ -116,35 +122,43 @@ impl Scratch {
         };
         let changes = self.changes(&deltas);
         let written = changes.iter().map(|change| &change.name);
-        brought.iter().map(|(name, _)| name).chain(written).for_each(|name| self.forget(name));
+        brought.keys().chain(written).for_each(|name| self.forget(name));
         Outcome { reply: result.map(|()| bytes), changes, events: effects.events }
     }
 
     fn changes(&self, deltas: &[u8]) -> Vec<Change> {
-        let (mut changes, mut reader): (Vec<Change>, _) = (Vec::new(), Reader::new(deltas));
-        // Each delta stands behind its length.
-        while reader.u32().is_ok() {
-            let Ok(delta) = Delta::decode(&mut reader, Actor::SELF, &self.store.actors) else { break };
+        let mut reader = Reader::new(deltas);
+        let of_keys = std::iter::from_fn(|| {
+            // Each delta stands behind its length.
+            reader.u32().ok()?;
+            let delta = Delta::decode(&mut reader, Actor::SELF, &self.store.actors).ok()?;
             let mut bytes = Vec::new();
             delta.mutation.encode(&mut bytes);
-            let takes_away = delta.mutation.takes_away();
-            match changes.iter_mut().find(|it| it.name.0 == delta.db && it.name.1 == delta.key) {
-                Some(change) => {
-                    change.mutations.push(bytes);
-                    change.takes_away &= takes_away;
-                }
-                None => {
-                    let name = (delta.db, delta.key.to_vec());
-                    changes.push(Change { name, mutations: vec![bytes], takes_away });
-                }
-            }
-        }
-        changes
+            Some(((delta.db, delta.key.to_vec()), (bytes, delta.mutation.takes_away())))
+        });
+        let changes = gathered(of_keys).into_iter().map(|(name, of_key)| {
+            let takes_away = of_key.iter().all(|(_, takes_away)| *takes_away);
+            Change { name, mutations: of_key.into_iter().map(|(bytes, _)| bytes).collect(), takes_away }
+        });
+        changes.collect()
     }
 
     fn forget(&self, (db, key): &KeyName) {
         self.store.table(slot_of(key)).forget(Name { db: *db, key, hash: hash_name(*db, key) });
     }
+}
+
+/// The values of each key together, in the order of the keys' first ones.
+fn gathered<K: Clone + Eq + Hash, V>(values: impl Iterator<Item = (K, V)>) -> Vec<(K, Vec<V>)> {
+    let (mut places, mut gathered) = (HashMap::new(), Vec::<(K, Vec<V>)>::new());
+    for (key, value) in values {
+        let place = *places.entry(key.clone()).or_insert(gathered.len());
+        match gathered.get_mut(place) {
+            Some((_, of_key)) => of_key.push(value),
+            None => gathered.push((key, vec![value])),
+        }
+    }
+    gathered
 }
 
 #[cfg(test)]
@@ -162,7 +176,7 @@ mod tests {
         let args = scanner.args(&request);
         let (_, command) = table::find(args.name()).expect("a command");
         let Handler::Keys(function) = command.handler else { panic!("on keys") };
-        let brought: Vec<_> = brought.iter().map(|(key, it)| ((0, key.as_bytes().to_vec()), it.clone())).collect();
+        let brought = brought.iter().map(|(key, it)| ((0, key.as_bytes().to_vec()), it.clone())).collect::<Brought>();
         let tuning = Store::new(ActorId { node: 9, boot: 9 }).tuning;
         let limits = CommandLimits::default();
         let setting =
@@ -210,5 +224,37 @@ mod tests {
         let outcome = run(&Scratch::default(), "COPY a b DB 3", &[("a", text("v")), ("b", text("w"))]);
         let names: Vec<_> = outcome.changes.iter().map(|it| it.name.clone()).collect();
         assert_eq!(names, [(3, b"b".to_vec())]);
+    }
+
+    /// A key that counts how often it is compared.
+    #[derive(Clone, Debug)]
+    struct Counted<'c>(usize, &'c std::cell::Cell<usize>);
+
+    impl PartialEq for Counted<'_> {
+        fn eq(&self, other: &Counted<'_>) -> bool {
+            self.1.set(self.1.get() + 1);
+            self.0 == other.0
+        }
+    }
+
+    impl Eq for Counted<'_> {}
+
+    impl Hash for Counted<'_> {
+        fn hash<H: std::hash::Hasher>(&self, state: &mut H) {
+            self.0.hash(state);
+        }
+    }
+
+    #[test]
+    fn values_are_gathered_by_key_without_comparing_every_key_with_every_other() {
+        const KEYS: usize = 2_000;
+        let compared = std::cell::Cell::new(0);
+        let values = (0..3 * KEYS).map(|i| (Counted(i % KEYS, &compared), i));
+        let gathered = gathered(values);
+        assert!(compared.get() < 6 * KEYS, "{} comparisons of {KEYS} keys", compared.get());
+        assert_eq!(gathered.len(), KEYS);
+        for (i, (key, of_key)) in gathered.iter().enumerate() {
+            assert_eq!((key.0, of_key.as_slice()), (i, &[i, i + KEYS, i + 2 * KEYS][..]));
+        }
     }
 }

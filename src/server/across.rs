@@ -10,13 +10,14 @@
 //! changes or none, unless a node dies: then `-TIMEOUT` says that it is not known. What is not promised: others may see
 //! the keys between two changes, and keys that are only read may come from different moments.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crate::base::ids::slot_of;
 use crate::commands::CommandError;
 use crate::commands::exchange::{FETCH, Fetched};
-use crate::commands::scratch::{Change, KeyName, Outcome, Setting};
+use crate::commands::scratch::{Brought, Change, KeyName, Outcome, Setting};
 use crate::commands::spec::{Command, Cx, Gather};
 use crate::protocol::client::{Value, encode_command};
 use crate::protocol::{Args, Proto};
@@ -30,9 +31,6 @@ use crate::server::wait::{Job, PATIENCE, decoded, garbled, scanned};
 
 /// A command's function.
 type Function = fn(&mut Cx<'_, '_>) -> Result<(), CommandError>;
-
-/// What keys hold.
-type Brought = Vec<(KeyName, Fetched)>;
 
 /// Changes for one coordinator, each with what its key must still be.
 struct Part {
@@ -52,19 +50,14 @@ impl Job {
         out: &mut Vec<u8>,
     ) -> Result<(), CommandError> {
         let (began, db) = (Instant::now(), self.talk.session.db);
-        let mut names: Vec<KeyName> = Vec::new();
-        for key in command.key_positions(args).filter_map(|at| args.get(at)) {
-            if !names.iter().any(|(_, known)| known == key) {
-                names.push((db, key.to_vec()));
-            }
-        }
+        let keys: BTreeSet<&[u8]> = command.key_positions(args).filter_map(|at| args.get(at)).collect();
+        let names: Vec<KeyName> = keys.into_iter().map(|key| (db, key.to_vec())).collect();
         loop {
             let mut brought = self.bring(&names).await?;
             let mut outcome = loop {
                 let outcome = self.on_scratch(run, args, &brought);
-                let is_brought = |name: &KeyName| brought.iter().any(|(known, _)| known == name);
-                let missing: Vec<KeyName> =
-                    outcome.changes.iter().map(|it| it.name.clone()).filter(|name| !is_brought(name)).collect();
+                let changed = outcome.changes.iter().map(|it| &it.name);
+                let missing: Vec<KeyName> = changed.filter(|name| !brought.contains_key(*name)).cloned().collect();
                 if missing.is_empty() {
                     break outcome;
                 }
@@ -102,7 +95,7 @@ impl Job {
 
     /// What keys hold, each as its coordinator and R nodes know it.
     async fn bring(&mut self, names: &[KeyName]) -> Result<Brought, CommandError> {
-        let mut brought = Vec::with_capacity(names.len());
+        let mut brought = Brought::with_capacity(names.len());
         for of_db in names.chunk_by(|a, b| a.0 == b.0) {
             let Some((db, _)) = of_db.first() else { continue };
             let words: Vec<&[u8]> =
@@ -122,7 +115,7 @@ impl Job {
                 _ => return Err(garbled()),
             };
             for (name, item) in of_db.iter().zip(&items) {
-                brought.push((name.clone(), self.fetched(item).ok_or_else(garbled)?));
+                brought.insert(name.clone(), self.fetched(item).ok_or_else(garbled)?);
             }
         }
         Ok(brought)
@@ -150,11 +143,12 @@ impl Job {
     }
 
     /// Puts back what keys held before, the last one first. A key that somebody has changed again stays theirs.
-    async fn put_back(&mut self, view: &Arc<View>, done: Brought, brought: &Brought) {
+    async fn put_back(&mut self, view: &Arc<View>, done: Vec<(KeyName, Fetched)>, brought: &Brought) {
         for (name, after) in done.into_iter().rev() {
-            let Some((_, before)) = brought.iter().find(|(known, _)| *known == name) else { continue };
+            let Some(before) = brought.get(&name) else { continue };
             let change = Change { name, mutations: vec![before.restoring()], takes_away: false };
-            let Some(parts) = parts_of(view, std::slice::from_ref(&change), &vec![(change.name.clone(), after)]) else {
+            let after = Brought::from([(change.name.clone(), after)]);
+            let Some(parts) = parts_of(view, std::slice::from_ref(&change), &after) else {
                 continue;
             };
             for part in &parts {
@@ -222,7 +216,7 @@ fn parts_of(view: &View, changes: &[Change], brought: &Brought) -> Option<Vec<Pa
         let (db, key) = &change.name;
         let (db, takes_away) = (*db, change.takes_away);
         let at = view.roles.of(slot_of(key))?.coordinator?;
-        let (_, fetched) = brought.iter().find(|(name, _)| *name == change.name)?;
+        let fetched = brought.get(&change.name)?;
         let one = (change.clone(), fetched.clone());
         match parts.iter_mut().find(|part| part.at == at && part.db == db && part.takes_away == takes_away) {
             Some(part) => part.changes.push(one),

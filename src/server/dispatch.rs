@@ -199,8 +199,9 @@ impl<'r> Run<'r> {
         Ok(())
     }
 
+    /// Runs a request that has been admitted.
     #[inline]
-    fn run(&mut self, index: CommandIndex, command: &'static Command, request: &Request<'_>) -> Step {
+    pub(super) fn run(&mut self, index: CommandIndex, command: &'static Command, request: &Request<'_>) -> Step {
         let class = class_of(command);
         let began = self.timer(index, request.bytes.len());
         let step = match command.handler {

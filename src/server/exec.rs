@@ -1,46 +1,29 @@
-//! EXEC: runs what was queued since MULTI, as one group for each coordinator.
+//! EXEC: runs what was queued since MULTI, group by group (`groups`), each at the node that coordinates its keys.
 //!
-//! The requests whose keys are coordinated here run under the locks of all their slots, in their order: nobody sees half
-//! of them. Requests for another coordinator go there together and run there in the same way. Commands about the whole
-//! cluster stand between groups. So a transaction is atomic when its keys have one coordinator, as those with one hash
-//! tag always have, and a series of atomic groups otherwise.
+//! Each group runs under the locks of all its slots (`together`): nobody sees half of it. So a transaction is atomic when
+//! its keys have one coordinator, as those with one hash tag always do, and a series of atomic groups otherwise.
+//!
+//! A group that its node did not run is looked at anew for a moment, [`PATIENCE`]; so that it runs, another node may have
+//! to become the coordinator first. When that is over, or nobody knows whether a group has run, EXEC ends. If nothing has
+//! run before, its reply is the error alone. Else it is the array, with an error for each request from there on: a client
+//! that is told to try again must not find half of its transaction done twice.
 
 use std::sync::Arc;
 use std::time::Instant;
 
-use crate::base::ids::{NodeId, Slot, slot_of};
-use crate::commands::spec::{Command, Cx, Handler, NodeCommand, flag, slots_of};
-use crate::commands::{CommandError, subcommands, table};
-use crate::protocol::client::{ReplyLimits, ReplyScanner};
-use crate::protocol::{Limits, Proto, Reply, Scan, Scanner};
+use crate::commands::CommandError;
+use crate::protocol::{Proto, Reply};
 use crate::replication::coordinator::View;
 use crate::server::batch::{Batch, UNKNOWN_OUTCOME};
 use crate::server::connection::AGAIN_PAUSE;
-use crate::server::dispatch::{Origin, Run, Step};
-use crate::server::events::tells_of_misses;
+use crate::server::dispatch::{Origin, Run};
 use crate::server::forward::{Fate, ask};
+use crate::server::groups::{Next, Runner, coordinator_of, is_select, next_group, replies_of, requests_of, runner};
 use crate::server::held::put_watched;
-use crate::server::monitor::NOT_IN_TRANSACTION;
 use crate::server::transaction::{Transaction, Watched};
-use crate::server::wait::{Job, PATIENCE, garbled, scanned};
-use crate::server::window::Request;
-use crate::store::Keyspace;
-
-const OTHER_COORDINATOR: &str =
-    "ERR WATCH needs all keys of the transaction to have the same coordinator as the watched keys";
+use crate::server::wait::{Job, PATIENCE};
 
 const NOBODY_RUNS: &str = "TRYAGAIN the coordinator of some keys of the transaction does not answer";
-
-/// Who runs a queued request.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-enum Runner {
-    /// This node, or nobody in particular.
-    Here,
-    /// Another member.
-    There(u16),
-    /// Every node: a command about the whole keyspace.
-    All,
-}
 
 /// What came of requests that were to run if watched keys are as they were.
 pub(super) enum Attempt {
@@ -60,7 +43,7 @@ impl Job {
         let transaction = std::mem::take(&mut self.talk.transaction);
         self.client.queued.store(-1, std::sync::atomic::Ordering::Relaxed);
         self.client.set_state(crate::server::clients::state::MULTI, false);
-        let (requests, db) = (cut(transaction.requests()), self.talk.session.db);
+        let (requests, db) = (requests_of(transaction.requests()), self.talk.session.db);
         let replies = self.exec_groups(&requests, &transaction.watched).await?;
         let mut reply = Reply::new(out, self.talk.session.proto);
         match replies {
@@ -74,45 +57,99 @@ impl Job {
         Ok(())
     }
 
-    /// Runs requests group by group; the first group only if the watched keys are unchanged, else `None`. A group that was
-    /// not run, because its node was too late or its keys have another coordinator by now, is looked at anew for a moment.
+    /// Runs requests group by group, the first group only if the watched keys are unchanged, else `None`.
     async fn exec_groups(&mut self, requests: &[&[u8]], watched: &[Watched]) -> Result<Option<Vec<u8>>, CommandError> {
         let (mut rest, mut watched, mut replies) = (requests, watched, Vec::new());
         let mut began = Instant::now();
         while !rest.is_empty() || !watched.is_empty() {
             let view = self.worker.shared.view.load_full();
-            let Some((runner, len)) = next_group(&view, rest, watched)? else { return Ok(None) };
+            let watched_at = coordinator_of(&view, watched);
+            if watched_at.is_none() && !watched.is_empty() {
+                // Another node coordinates them by now, which may have changed them: as if it had.
+                return Ok(None);
+            }
+            let next = next_group(rest, watched_at, view.me, |request| runner(&view, request))?;
+            let (at, len) = if let Next::Together { at, len } = next { (Some(at), len) } else { (None, 1) };
             let (group, behind) = rest.split_at_checked(len).unwrap_or((rest, &[]));
-            let at = match runner {
-                Runner::Here => view.me,
-                Runner::There(at) => at,
-                Runner::All => {
-                    self.exec_alone(group, &mut replies).await;
-                    rest = behind;
-                    continue;
-                }
+            let attempt = match at {
+                Some(at) => self.run_group(&view, at, watched, group).await,
+                None => self.run_alone(group).await,
             };
-            match self.if_unchanged(&view, at, watched, group).await {
-                // Only another node's answer can be wrong; here SUBSCRIBE writes a reply for each channel.
-                Attempt::Ran(answer) if at == view.me || count_replies(&answer) == Some(group.len()) => {
+            let has_run = rest.len() < requests.len();
+            match attempt {
+                Attempt::Ran(answer) => {
                     replies.extend_from_slice(&answer);
                     (rest, watched, began) = (behind, &[], Instant::now());
                 }
-                Attempt::Ran(_) => return Err(garbled()),
+                Attempt::NotRun if began.elapsed() <= PATIENCE => tokio::time::sleep(AGAIN_PAUSE).await,
+                failed if has_run => {
+                    self.give_up(rest, if let Attempt::Unknown = failed { len } else { 0 }, &mut replies);
+                    return Ok(Some(replies));
+                }
                 Attempt::Changed => return Ok(None),
                 Attempt::Unknown => return Err(CommandError::text(UNKNOWN_OUTCOME)),
-                Attempt::NotRun if began.elapsed() > PATIENCE => return Err(CommandError::text(NOBODY_RUNS)),
-                Attempt::NotRun => tokio::time::sleep(AGAIN_PAUSE).await,
+                Attempt::NotRun => return Err(CommandError::text(NOBODY_RUNS)),
             }
         }
         Ok(Some(replies))
     }
 
-    async fn exec_alone(&mut self, requests: &[&[u8]], replies: &mut Vec<u8>) {
-        for request in requests {
-            if let Err(error) = Box::pin(self.run(request, replies)).await {
-                Reply::new(replies, self.talk.session.proto).error(error.to_string());
+    /// Answers for requests behind some that have run. The first `unknown` may have run too; the rest will not.
+    fn give_up(&self, requests: &[&[u8]], unknown: usize, replies: &mut Vec<u8>) {
+        self.worker.count_failures(0, unknown as u64);
+        for (at, request) in requests.iter().enumerate() {
+            match at < unknown {
+                true => Reply::new(replies, self.talk.session.proto).error(UNKNOWN_OUTCOME),
+                false => replies.extend_from_slice(self.worker.refusal(request).as_bytes()),
             }
+        }
+    }
+
+    /// Runs requests that concern several nodes, each as if it had come alone.
+    async fn run_alone(&mut self, requests: &[&[u8]]) -> Attempt {
+        let mut replies = Vec::new();
+        for request in requests {
+            if let Err(error) = Box::pin(self.run(request, &mut replies)).await {
+                Reply::new(&mut replies, self.talk.session.proto).error(error.to_string());
+            }
+        }
+        Attempt::Ran(replies)
+    }
+
+    /// Runs a group at the node that coordinates its keys. Requests without keys run here, when those have run; SELECT does
+    /// so there too, since it says what the keys behind it mean.
+    async fn run_group(&mut self, view: &Arc<View>, at: u16, watched: &[Watched], group: &[&[u8]]) -> Attempt {
+        if at == view.me {
+            return self.if_unchanged(view, at, watched, group).await;
+        }
+        let may_select = !self.talk.session.cluster_face;
+        let is_here: Vec<bool> = group.iter().map(|request| runner(view, request) == Runner::Anyone).collect();
+        let goes = |request: &[u8], is_here: bool| !is_here || may_select && is_select(request);
+        let sent = group.iter().zip(&is_here).filter(|(request, is_here)| goes(request, **is_here));
+        let sent: Vec<&[u8]> = sent.map(|(request, _)| *request).collect();
+        let answer = match self.if_unchanged(view, at, watched, &sent).await {
+            Attempt::Ran(answer) => answer,
+            failed => return failed,
+        };
+        let Some(answers) = replies_of(&answer).filter(|answers| answers.len() == sent.len()) else {
+            return Attempt::Unknown;
+        };
+        let (mut answers, mut replies) = (answers.into_iter(), Vec::with_capacity(answer.len()));
+        for (request, is_here) in group.iter().zip(is_here) {
+            let there = if goes(request, is_here) { answers.next() } else { None };
+            match there.filter(|_| !is_here) {
+                Some(reply) => replies.extend_from_slice(reply),
+                None => self.run_here(view, request, &mut replies).await,
+            }
+        }
+        Attempt::Ran(replies)
+    }
+
+    /// Runs a request without keys here.
+    async fn run_here(&mut self, view: &Arc<View>, request: &[u8], replies: &mut Vec<u8>) {
+        match self.if_unchanged(view, view.me, &[], &[request]).await {
+            Attempt::Ran(reply) => replies.extend_from_slice(&reply),
+            _ => replies.extend_from_slice(self.worker.refusal(request).as_bytes()),
         }
     }
 
@@ -168,237 +205,4 @@ impl Job {
         let proto = if self.talk.session.proto == Proto::Resp3 { ask::RESP3 } else { 0 };
         self.worker.ask(peer, self.manner(ask::TOGETHER | proto | flags), question).answer().await
     }
-}
-
-/// Who runs the next requests, and how many of them: all that are one node's, or one that is about all nodes. `None` when
-/// another node coordinates the watched keys by now, which may have changed them: as if they were.
-fn next_group(view: &View, requests: &[&[u8]], watched: &[Watched]) -> Result<Option<(Runner, usize)>, CommandError> {
-    let runners: Vec<Runner> = requests.iter().map(|request| runner(view, request)).collect();
-    let len_of = |runner| runners.iter().take_while(|it| **it == runner).count();
-    let Some(first) = watched.first() else {
-        let runner = runners.first().copied().unwrap_or(Runner::Here);
-        return Ok(Some((runner, if runner == Runner::All { 1 } else { len_of(runner) })));
-    };
-    let at = match first.at {
-        None => Some(view.me),
-        at => position(view, at),
-    };
-    let coordinator = |it: &Watched| view.roles.of(slot_of(&it.key)).and_then(|group| group.coordinator);
-    let Some(at) = at.filter(|at| watched.iter().all(|it| coordinator(it) == Some(*at))) else { return Ok(None) };
-    let runner = if at == view.me { Runner::Here } else { Runner::There(at) };
-    let is_elsewhere = |it: &Runner| *it != runner && (runner != Runner::Here || *it != Runner::All);
-    match runners.iter().any(is_elsewhere) {
-        true => Err(CommandError::text(OTHER_COORDINATOR)),
-        false => Ok(Some((runner, len_of(runner)))),
-    }
-}
-
-/// Where a member stands in the picture.
-pub(super) fn position(view: &View, id: Option<NodeId>) -> Option<u16> {
-    let at = view.peers.iter().position(|peer| peer.as_ref().map(|peer| peer.id) == id)?;
-    u16::try_from(at).ok()
-}
-
-impl Run<'_> {
-    /// Runs requests under the locks of all their slots, their replies one behind the other. False, with nothing done,
-    /// when a watched key has changed; `None`, with nothing done, when it may not be run yet.
-    pub fn together(&mut self, requests: &[&[u8]], watched: &[Watched]) -> Option<bool> {
-        let store = self.worker.shared.node.store.clone();
-        let now_ms = self.now_us / 1_000;
-        let mut names: Vec<Vec<u8>> = watched.iter().map(|it| it.key.clone()).collect();
-        for request in requests {
-            let Ok(scanner) = scanned(request) else { continue };
-            let args = scanner.args(request);
-            if let Some((_, command)) = table::find(args.name()) {
-                let positions = subcommands::running(command, args).key_positions(args);
-                names.extend(positions.filter_map(|at| args.get(at)).map(<[u8]>::to_vec));
-            }
-        }
-        let names = || names.iter().map(Vec::as_slice);
-        if !self.view.is_solo && self.may_lack() && !self.is_ready(names()) {
-            return None;
-        }
-        let mut slots: Vec<Slot> = names().map(slot_of).collect();
-        if slots.is_empty() {
-            slots.extend(Slot::all().take(1));
-        }
-        let notify = self.worker.shared.node.pubsub.wants_events();
-        let mut effects = crate::store::Effects { notify, ..Default::default() };
-        let mut is_checked = watched.is_empty();
-        let mut rest = requests;
-        loop {
-            // Commands of the node run without locks, since some look at the store themselves.
-            let mut keys = store.lock_many(&slots, self.session.db, now_ms, &mut effects);
-            if !self.may_run_strictly(&mut keys, names()) {
-                drop(keys);
-                if rest.len() == requests.len() {
-                    return None;
-                }
-                for request in rest {
-                    self.batch.out.extend_from_slice(self.worker.refusal(request).as_bytes());
-                }
-                return Some(true);
-            }
-            if !is_checked && !watched.iter().all(|it| is_unchanged(&mut keys, it)) {
-                return Some(false);
-            }
-            is_checked = true;
-            while let Some((request, behind)) = rest.split_first() {
-                if !self.one_of_together(&mut keys, request, now_ms) {
-                    break;
-                }
-                rest = behind;
-            }
-            drop(keys);
-            self.worker.count_lookups_of(&mut effects);
-            self.count_effects(&mut effects);
-            let Some((request, behind)) = rest.split_first() else { return Some(true) };
-            self.node_command_of_together(request);
-            rest = behind;
-        }
-    }
-
-    /// Runs a peer's transaction if this node coordinates all its keys; `None`, with nothing done, if it does not, or may
-    /// not run it yet. Else whether it ran: false when a watched key has changed.
-    pub fn together_if_here(&mut self, requests: &[&[u8]], watched: &[Watched]) -> Option<bool> {
-        let here = requests.iter().all(|request| runner(self.view, request) == Runner::Here)
-            && watched.iter().all(|it| self.view.is_coordinator(slot_of(&it.key)));
-        if here { self.together(requests, watched) } else { None }
-    }
-
-    /// As [`Run::together_if_here`], with the outcome in front of the replies: 1, or 0 alone when a watched key has changed.
-    pub fn together_if_unchanged(&mut self, requests: &[&[u8]], watched: &[Watched]) -> bool {
-        self.batch.out.push(1);
-        let ran = self.together_if_here(requests, watched);
-        if ran == Some(false) {
-            self.batch.out.clear();
-            self.batch.out.push(0);
-        }
-        ran.is_some()
-    }
-
-    /// Runs one request on locked slots; false when it is a command of the node.
-    fn one_of_together(&mut self, keys: &mut Keyspace<'_>, request: &[u8], now_ms: u64) -> bool {
-        let Ok(scanner) = scanned(request) else { return true };
-        let whole = Request::new(scanner.args(request), request);
-        let (Some((index, command)), args) = (whole.row, whole.args) else { return true };
-        let command: &'static Command = subcommands::running(command, args);
-        let (Handler::Keys(run) | Handler::FanOut(run, _)) = command.handler else { return false };
-        keys.select(self.session.db);
-        keys.tell_of_misses(tells_of_misses(command));
-        let (from, began) = (self.batch.out.len(), Instant::now());
-        let before = keys.effects().lookups();
-        let out = Reply::new(&mut self.batch.out, self.session.proto);
-        let result = run(&mut Cx { args, keys, out, limits: self.limits });
-        self.count_run(index, command, args, Some(began));
-        let must_verify = self.must_verify(keys);
-        if !self.view.is_solo {
-            self.replicate(keys, from, now_ms);
-        }
-        if let Err(error) = result {
-            self.batch.out.truncate(from);
-            self.fail(&error.to_string());
-        }
-        if must_verify && let Err(error) = self.verify(command, &whole, keys, before, from) {
-            self.batch.forget_from(from);
-            self.fail(&error.to_string());
-        }
-        true
-    }
-
-    fn node_command_of_together(&mut self, request: &[u8]) {
-        let Ok(scanner) = scanned(request) else { return };
-        let args = scanner.args(request);
-        if table::find(args.name()).is_some_and(|(_, command)| self.subscribe_together(command, args)) {
-            return;
-        }
-        match table::find(args.name()).map(|(_, command)| command.handler) {
-            Some(Handler::Node(NodeCommand::Wait)) => return self.wait_together(args),
-            Some(Handler::Node(NodeCommand::Monitor)) => return self.fail(NOT_IN_TRANSACTION),
-            _ => {}
-        }
-        let (view, worker) = (self.view, self.worker);
-        let mut plain = Transaction::default();
-        let mut run = Run {
-            worker,
-            view,
-            client: self.client,
-            session: self.session,
-            transaction: &mut plain,
-            batch: self.batch,
-            quorum: self.quorum,
-            wish: self.wish,
-            limits: self.limits,
-            origin: if view.is_solo { Origin::PeerForShare } else { self.origin },
-            now_us: self.now_us,
-            is_monitored: false,
-            not_run: false,
-            peer_seen: None,
-            is_as_seen: false,
-            since: None,
-        };
-        if run.request(&Request::new(scanner.args(request), request)) != Step::Done {
-            run.fail("ERR this command is not allowed inside a transaction over several nodes");
-        }
-    }
-}
-
-fn is_unchanged(keys: &mut Keyspace<'_>, watched: &Watched) -> bool {
-    keys.select(watched.db);
-    let is_live = keys.exists(&watched.key);
-    // A key that has expired since counts as unchanged when it was there, as in Redis, only if nobody noticed: it is gone.
-    match (watched.was_live, is_live) {
-        (true, false) => false,
-        (false, false) => true,
-        (_, true) => keys.is_as_seen(&watched.key, watched.seen),
-    }
-}
-
-/// Cuts queued requests apart.
-pub fn cut(queued: &[u8]) -> Vec<&[u8]> {
-    let limits = Limits { request_bytes_max: usize::MAX, ..Limits::default() };
-    let (mut scanner, mut rest, mut requests) = (Scanner::new(), queued, Vec::new());
-    while let Ok(Scan::Request { consumed }) = scanner.scan(rest, &limits) {
-        let (request, behind) = rest.split_at(consumed.min(rest.len()));
-        requests.push(request);
-        rest = behind;
-        if rest.is_empty() {
-            break;
-        }
-    }
-    requests
-}
-
-fn runner(view: &View, request: &[u8]) -> Runner {
-    if view.is_solo {
-        return Runner::Here;
-    }
-    let Ok(scanner) = scanned(request) else { return Runner::Here };
-    let args = scanner.args(request);
-    let Some((_, command)) = table::find(args.name()) else { return Runner::Here };
-    let command = subcommands::running(command, args);
-    if command.has(flag::PUBSUB) {
-        // Shard channels have slots, and are served by every node.
-        return Runner::Here;
-    }
-    let mut at =
-        slots_of(command, args).into_iter().map(|slot| view.roles.of(slot).and_then(|group| group.coordinator));
-    match (at.next(), command.handler) {
-        (Some(first), _) if at.any(|other| other != first) => Runner::All,
-        (Some(Some(first)), _) if first == view.me => Runner::Here,
-        (Some(Some(first)), _) => Runner::There(first),
-        (Some(None), _) => Runner::All,
-        (None, Handler::Node(node)) if crate::server::share::is_whole(node) => Runner::All,
-        (None, _) => Runner::Here,
-    }
-}
-
-fn count_replies(replies: &[u8]) -> Option<usize> {
-    let (mut rest, mut count) = (replies, 0);
-    while !rest.is_empty() {
-        let found = ReplyScanner::new(ReplyLimits::default()).scan(rest).ok()??;
-        rest = rest.get(found.consumed..)?;
-        count += 1;
-    }
-    Some(count)
 }

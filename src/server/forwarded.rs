@@ -32,8 +32,8 @@ use crate::server::clients::Client;
 use crate::server::commands::connection::Session;
 use crate::server::connection::poll_read;
 use crate::server::dispatch::{Origin, Run, Step};
-use crate::server::exec::{cut, position};
 use crate::server::forward::{AS_SEEN, Manner, NOT_RUN, Part, ask, set_length};
+use crate::server::groups::{position, requests_of};
 use crate::server::held::read_watched;
 use crate::server::own_copy::SeenList;
 use crate::server::settings::Consistency;
@@ -308,10 +308,10 @@ fn run_as_one(run: &mut Run<'_>, question: &Question<'_>) -> bool {
     if flags & ask::WATCHED != 0 {
         let mut reader = Reader::new(question.requests);
         let Ok(watched) = read_watched(&mut reader, &run.worker.shared.node.store.actors) else { return false };
-        return run.together_if_unchanged(&cut(reader.rest()), &watched);
+        return run.together_if_unchanged(&requests_of(reader.rest()), &watched);
     }
     if flags & ask::TOGETHER != 0 {
-        return run.together_if_here(&cut(question.requests), &[]).is_some();
+        return run.together_if_here(&requests_of(question.requests), &[]).is_some();
     }
     let Ok(scanner) = scanned(question.requests) else { return false };
     run.held(scanner.args(question.requests), flags & ask::LOCAL != 0)

@@ -137,6 +137,7 @@ impl Effects {
 #[derive(Debug)]
 pub struct Keyspace<'s> {
     store: &'s Store,
+    /// In the order of the slots.
     tables: SmallVec<[(Slot, TableGuard<'s>); 1]>,
     effects: &'s mut Effects,
     /// A key whose time is over is removed by whoever finds it.
@@ -394,8 +395,8 @@ impl<'s> Keyspace<'s> {
 
     /// The entry called `key`, whatever it is. Not a use.
     pub fn entry(&self, key: &[u8]) -> Option<&Entry> {
-        let table = self.tables.iter().find(|(slot, _)| self.tables.len() == 1 || *slot == slot_of(key));
-        table.and_then(|(_, table)| table.find(self.name(key)))
+        let at = place_of(&self.tables, key)?;
+        self.tables.get(at).and_then(|(_, table)| table.find(self.name(key)))
     }
 
     /// Whether any key has been looked for so far; if none has, nothing that was said depends on what keys hold.
@@ -446,8 +447,7 @@ impl<'s> Keyspace<'s> {
         let hlc = if tick <= self.stamp_max { tick } else { Hlc(self.stamped.0 + 1) };
         self.stamped = hlc;
         let dot = Dot { hlc, actor: Actor::SELF };
-        let single = self.tables.len() == 1;
-        let found = self.tables.iter_mut().find(|(slot, _)| single || *slot == slot_of(name.key));
+        let found = place_of(&self.tables, name.key).and_then(|at| self.tables.get_mut(at));
         let Some((slot, table)) = found else { return };
         let rules = self.store.rules(self.now_ms);
         let base = rules.tombstones.then(|| table.base_of(name, &mutation)).flatten();
@@ -469,16 +469,22 @@ fn is_live(entry: &Entry, now_ms: u64) -> bool {
     !entry.is_tombstone() && !entry.is_expired(now_ms)
 }
 
-/// The locked table that holds `key`: the only one, or the one of the key's slot.
+/// Which of the locked tables, which are in the order of their slots, holds `key`: the only one, or the one of its slot.
 #[inline]
-fn table_of<'t, 's>(tables: &'t mut [(Slot, TableGuard<'s>)], key: &[u8]) -> Option<&'t mut TableGuard<'s>> {
+fn place_of(tables: &[(Slot, TableGuard<'_>)], key: &[u8]) -> Option<usize> {
     match tables {
-        [(_, table)] => Some(table),
+        [_] => Some(0),
         tables => {
             let slot = slot_of(key);
-            tables.iter_mut().find(|(locked, _)| *locked == slot).map(|(_, table)| table)
+            tables.binary_search_by_key(&slot, |(locked, _)| *locked).ok()
         }
     }
+}
+
+#[inline]
+fn table_of<'t, 's>(tables: &'t mut [(Slot, TableGuard<'s>)], key: &[u8]) -> Option<&'t mut TableGuard<'s>> {
+    let at = place_of(tables, key)?;
+    tables.get_mut(at).map(|(_, table)| table)
 }
 
 fn record(deltas: &mut Vec<u8>, delta: &Delta<'_>, store: &Store) {

@@ -1,0 +1,235 @@
+//! Who runs what of a transaction: its requests, cut into groups that one node runs as a whole.
+//!
+//! A group is a stretch of requests whose keys have one coordinator. A request without keys (PING, SELECT, CONFIG ...)
+//! is for the node that the client talks to, whoever that is: it stands in whatever group it comes in, and divides none.
+//! A request about the whole keyspace, or with keys of several coordinators, stands alone between groups.
+//!
+//! Watched keys bind all groups: theirs is the coordinator of every key, else nobody could say that a key is as it was
+//! seen while another node changes what depends on it.
+//!
+//! Pure. To find a group each of its requests is looked at once, so that a transaction of any number of groups costs what
+//! its requests cost; with watched keys all that follow are looked at too, and those are over with the first group.
+
+use crate::base::ids::{NodeId, slot_of};
+use crate::commands::spec::{Handler, NodeCommand, flag, slots_of};
+use crate::commands::{CommandError, subcommands, table};
+use crate::protocol::client::{ReplyLimits, ReplyScanner};
+use crate::protocol::{Limits, Scan, Scanner};
+use crate::replication::coordinator::View;
+use crate::server::share::is_whole;
+use crate::server::transaction::Watched;
+use crate::server::wait::scanned;
+
+const OTHER_COORDINATOR: &str =
+    "ERR WATCH needs all keys of the transaction to have the same coordinator as the watched keys";
+
+/// Who runs a queued request. Members are places in a picture.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Runner {
+    /// Any node: it has no keys.
+    Anyone,
+    /// The coordinator of all its keys.
+    One(u16),
+    /// More than one: its keys have several coordinators, or some have none.
+    Several,
+    /// Every node: it is about the whole keyspace.
+    All,
+}
+
+/// What is run next of a transaction.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Next {
+    /// This many requests, by member `at`, as one.
+    Together {
+        /// Who runs those of them that have keys.
+        at: u16,
+        /// How many.
+        len: usize,
+    },
+    /// The first request, alone.
+    Alone,
+}
+
+/// The next group. `watched_at` is who coordinates the watched keys, if there are any; who has no keys to run goes to `me`.
+pub fn next_group(
+    requests: &[&[u8]],
+    watched_at: Option<u16>,
+    me: u16,
+    runner_of: impl Fn(&[u8]) -> Runner,
+) -> Result<Next, CommandError> {
+    if let Some(at) = watched_at {
+        let is_elsewhere = |runner| runner == Runner::Several || matches!(runner, Runner::One(other) if other != at);
+        if requests.iter().any(|request| is_elsewhere(runner_of(request))) {
+            return Err(CommandError::text(OTHER_COORDINATOR));
+        }
+    }
+    let (mut at, mut len) = (watched_at, 0);
+    for request in requests {
+        match runner_of(request) {
+            Runner::Anyone => {}
+            Runner::One(member) if at.is_none_or(|at| at == member) => at = Some(member),
+            Runner::All | Runner::Several if len == 0 && watched_at.is_none() => return Ok(Next::Alone),
+            _ => break,
+        }
+        len += 1;
+    }
+    Ok(Next::Together { at: at.unwrap_or(me), len })
+}
+
+/// Who runs a request.
+pub fn runner(view: &View, request: &[u8]) -> Runner {
+    if view.is_solo {
+        return Runner::One(view.me);
+    }
+    let Ok(scanner) = scanned(request) else { return Runner::Anyone };
+    let args = scanner.args(request);
+    let Some((_, command)) = table::find(args.name()) else { return Runner::Anyone };
+    let command = subcommands::running(command, args);
+    if command.has(flag::PUBSUB) {
+        // Shard channels have slots, and are served by every node.
+        return Runner::Anyone;
+    }
+    let mut at =
+        slots_of(command, args).into_iter().map(|slot| view.roles.of(slot).and_then(|group| group.coordinator));
+    match (at.next(), command.handler) {
+        (Some(first), _) if at.any(|other| other != first) => Runner::Several,
+        (Some(Some(first)), _) => Runner::One(first),
+        (Some(None), _) => Runner::Several,
+        (None, Handler::Node(node)) if is_whole(node) => Runner::All,
+        (None, _) => Runner::Anyone,
+    }
+}
+
+/// Who coordinates all watched keys; `None` when that is not who was asked to watch them, and may have missed a change.
+pub fn coordinator_of(view: &View, watched: &[Watched]) -> Option<u16> {
+    let at = match watched.first()?.at {
+        None => view.me,
+        at => position(view, at)?,
+    };
+    let coordinator = |it: &Watched| view.roles.of(slot_of(&it.key)).and_then(|group| group.coordinator);
+    watched.iter().all(|it| coordinator(it) == Some(at)).then_some(at)
+}
+
+/// Where a member stands in the picture.
+pub fn position(view: &View, id: Option<NodeId>) -> Option<u16> {
+    let at = view.peers.iter().position(|peer| peer.as_ref().map(|peer| peer.id) == id)?;
+    u16::try_from(at).ok()
+}
+
+/// Whether a request says which database those behind it mean.
+pub fn is_select(request: &[u8]) -> bool {
+    let command = || table::find(scanned(request).ok()?.args(request).name());
+    command().is_some_and(|(_, command)| matches!(command.handler, Handler::Node(NodeCommand::Select)))
+}
+
+/// Cuts requests apart that stand one behind the other.
+pub fn requests_of(queued: &[u8]) -> Vec<&[u8]> {
+    let limits = Limits { request_bytes_max: usize::MAX, ..Limits::default() };
+    let (mut scanner, mut rest, mut requests) = (Scanner::new(), queued, Vec::new());
+    while let Ok(Scan::Request { consumed }) = scanner.scan(rest, &limits) {
+        let (request, behind) = rest.split_at(consumed.min(rest.len()));
+        requests.push(request);
+        rest = behind;
+    }
+    requests
+}
+
+/// Cuts replies apart that stand one behind the other; `None` when they are no replies.
+pub fn replies_of(answer: &[u8]) -> Option<Vec<&[u8]>> {
+    let (mut rest, mut replies) = (answer, Vec::new());
+    while !rest.is_empty() {
+        let found = ReplyScanner::new(ReplyLimits::default()).scan(rest).ok()??;
+        let (reply, behind) = rest.split_at_checked(found.consumed)?;
+        replies.push(reply);
+        rest = behind;
+    }
+    Some(replies)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::cell::Cell;
+
+    /// `0` to `9` have a coordinator, `-` has no keys, `*` has those of several, `#` is about all.
+    fn told_by(request: &[u8]) -> Runner {
+        match request {
+            b"-" => Runner::Anyone,
+            b"*" => Runner::Several,
+            b"#" => Runner::All,
+            [digit, ..] => Runner::One(u16::from(digit - b'0')),
+            [] => panic!("a request"),
+        }
+    }
+
+    fn cut(line: &str) -> Vec<&[u8]> {
+        line.as_bytes().chunks(1).collect()
+    }
+
+    /// The groups of a transaction, as a node that is member 5 finds them, the watched keys being with `watched_at`.
+    fn groups(line: &str, mut watched_at: Option<u16>) -> Result<String, CommandError> {
+        let (requests, mut text) = (cut(line), String::new());
+        let mut rest = requests.as_slice();
+        while !rest.is_empty() || watched_at.is_some() {
+            let (at, len) = match next_group(rest, watched_at.take(), 5, told_by)? {
+                Next::Together { at, len } => (at.to_string(), len),
+                Next::Alone => ("alone".to_owned(), 1),
+            };
+            let (group, behind) = rest.split_at(len);
+            text += &format!("{at}:{} ", String::from_utf8_lossy(&group.concat()));
+            rest = behind;
+        }
+        Ok(text.trim_end().to_owned())
+    }
+
+    #[test]
+    fn what_has_no_keys_divides_no_group_and_what_is_about_several_nodes_stands_alone() {
+        for (line, expected) in [
+            ("1122", "1:11 2:22"),
+            ("-1-1-2-", "1:-1-1- 2:2-"),
+            ("--", "5:--"),
+            ("1#1", "1:1 alone:# 1:1"),
+            ("-*-", "5:- alone:* 5:-"),
+            ("##", "alone:# alone:#"),
+            ("", ""),
+        ] {
+            assert_eq!(groups(line, None), Ok(expected.to_owned()), "{line}");
+        }
+    }
+
+    #[test]
+    fn watched_keys_go_with_the_first_group_and_want_all_keys_where_they_are() {
+        for (line, expected) in
+            [("1-1", "1:1-1"), ("--", "1:--"), ("", "1:"), ("#1", "1: alone:# 1:1"), ("1#1", "1:1 alone:# 1:1")]
+        {
+            assert_eq!(groups(line, Some(1)), Ok(expected.to_owned()), "{line}");
+        }
+        for line in ["12", "-2", "1*", "#2"] {
+            assert_eq!(groups(line, Some(1)), Err(CommandError::text(OTHER_COORDINATOR)), "{line}");
+        }
+    }
+
+    #[test]
+    fn finding_all_groups_takes_two_looks_at_a_request_at_most() {
+        let (line, looks) = ("1-2#".repeat(1_000), Cell::new(0));
+        let requests = cut(&line);
+        let mut rest = requests.as_slice();
+        while !rest.is_empty() {
+            let next = next_group(rest, None, 5, |request| {
+                looks.set(looks.get() + 1);
+                told_by(request)
+            });
+            let len = if let Ok(Next::Together { len, .. }) = next { len } else { 1 };
+            rest = rest.split_at(len).1;
+        }
+        assert!(looks.get() <= 2 * requests.len(), "{} looks at {} requests", looks.get(), requests.len());
+    }
+
+    #[test]
+    fn requests_and_replies_are_cut_apart() {
+        let queued = b"*1\r\n$4\r\nPING\r\nGET a\r\n*1\r\n$4\r\nTIME\r\n";
+        assert_eq!(requests_of(queued), [&b"*1\r\n$4\r\nPING\r\n"[..], b"GET a\r\n", b"*1\r\n$4\r\nTIME\r\n"]);
+        assert_eq!(replies_of(b"+OK\r\n*1\r\n:1\r\n$-1\r\n"), Some(vec![&b"+OK\r\n"[..], b"*1\r\n:1\r\n", b"$-1\r\n"]));
+        assert_eq!((replies_of(b""), replies_of(b"+OK\r\n:1"), replies_of(b"x")), (Some(vec![]), None, None));
+    }
+}

@@ -1,0 +1,198 @@
+//! Requests that run as one: under the locks of all their slots, if watched keys are unchanged. EXEC's groups, and what
+//! `across` changes.
+//!
+//! Nothing is checked here that was checked when a request was queued, as in Redis: a transaction that subscribes goes on
+//! as it began. Commands that need no more than the connection and its messages run under the locks too. Others of the
+//! node may look at the store themselves, so that the locks are given up for them: others may see what was done before.
+
+use std::time::Instant;
+
+use crate::base::ids::{Slot, slot_of};
+use crate::commands::spec::{Command, Cx, Handler, NodeCommand};
+use crate::commands::table::CommandIndex;
+use crate::commands::{subcommands, table};
+use crate::protocol::Reply;
+use crate::server::commands::unknown_command;
+use crate::server::dispatch::{KeysFunction, Origin, Run, Step};
+use crate::server::events::tells_of_misses;
+use crate::server::groups::{Runner, runner};
+use crate::server::monitor::NOT_IN_TRANSACTION;
+use crate::server::transaction::Watched;
+use crate::server::wait::scanned;
+use crate::server::window::Request;
+use crate::store::Keyspace;
+
+impl Run<'_> {
+    /// Runs requests under the locks of all their slots, their replies one behind the other. False, with nothing done,
+    /// when a watched key has changed; `None`, with nothing done, when it may not be run yet.
+    pub fn together(&mut self, requests: &[&[u8]], watched: &[Watched]) -> Option<bool> {
+        let store = self.worker.shared.node.store.clone();
+        let now_ms = self.now_us / 1_000;
+        let mut names: Vec<Vec<u8>> = watched.iter().map(|it| it.key.clone()).collect();
+        for request in requests {
+            let Ok(scanner) = scanned(request) else { continue };
+            let args = scanner.args(request);
+            if let Some((_, command)) = table::find(args.name()) {
+                let positions = subcommands::running(command, args).key_positions(args);
+                names.extend(positions.filter_map(|at| args.get(at)).map(<[u8]>::to_vec));
+            }
+        }
+        let names = || names.iter().map(Vec::as_slice);
+        if !self.view.is_solo && self.may_lack() && !self.is_ready(names()) {
+            return None;
+        }
+        let mut slots: Vec<Slot> = names().map(slot_of).collect();
+        if slots.is_empty() {
+            slots.extend(Slot::all().take(1));
+        }
+        let notify = self.worker.shared.node.pubsub.wants_events();
+        let mut effects = crate::store::Effects { notify, ..Default::default() };
+        let mut is_checked = watched.is_empty();
+        let mut rest = requests;
+        loop {
+            let mut keys = store.lock_many(&slots, self.session.db, now_ms, &mut effects);
+            if !self.may_run_strictly(&mut keys, names()) {
+                drop(keys);
+                if rest.len() == requests.len() {
+                    return None;
+                }
+                for request in rest {
+                    self.batch.out.extend_from_slice(self.worker.refusal(request).as_bytes());
+                }
+                return Some(true);
+            }
+            if !is_checked && !watched.iter().all(|it| is_unchanged(&mut keys, it)) {
+                return Some(false);
+            }
+            is_checked = true;
+            while let Some((request, behind)) = rest.split_first() {
+                if !self.run_locked(&mut keys, request, now_ms) {
+                    break;
+                }
+                rest = behind;
+            }
+            drop(keys);
+            self.worker.count_lookups_of(&mut effects);
+            self.count_effects(&mut effects);
+            let Some((request, behind)) = rest.split_first() else { return Some(true) };
+            self.run_unlocked(request);
+            rest = behind;
+        }
+    }
+
+    /// Runs a peer's transaction if this node coordinates all its keys; `None`, with nothing done, if it does not, or may
+    /// not run it yet. Else whether it ran: false when a watched key has changed.
+    pub fn together_if_here(&mut self, requests: &[&[u8]], watched: &[Watched]) -> Option<bool> {
+        let is_here = |request: &&[u8]| match runner(self.view, request) {
+            Runner::One(at) => at == self.view.me,
+            runner => runner == Runner::Anyone,
+        };
+        let here = requests.iter().all(is_here) && watched.iter().all(|it| self.view.is_coordinator(slot_of(&it.key)));
+        if here { self.together(requests, watched) } else { None }
+    }
+
+    /// As [`Run::together_if_here`], with the outcome in front of the replies: 1, or 0 alone when a watched key has changed.
+    pub fn together_if_unchanged(&mut self, requests: &[&[u8]], watched: &[Watched]) -> bool {
+        self.batch.out.push(1);
+        let ran = self.together_if_here(requests, watched);
+        if ran == Some(false) {
+            self.batch.out.clear();
+            self.batch.out.push(0);
+        }
+        ran.is_some()
+    }
+
+    /// Runs one request on locked slots; false, with nothing done, when the slots may not be locked for it.
+    fn run_locked(&mut self, keys: &mut Keyspace<'_>, request: &[u8], now_ms: u64) -> bool {
+        let Ok(scanner) = scanned(request) else { return true };
+        let whole = Request::new(scanner.args(request), request);
+        let Some((index, command)) = whole.row else {
+            self.fail(&unknown_command(whole.args));
+            return true;
+        };
+        let command = subcommands::running(command, whole.args);
+        match command.handler {
+            Handler::Keys(run) | Handler::FanOut(run, _) => {
+                self.run_on_locked(keys, (index, command, run), &whole, now_ms)
+            }
+            Handler::Node(node) if leaves_store_alone(node) => self.run_without_keys((index, command), &whole),
+            Handler::Node(_) => return false,
+        }
+        true
+    }
+
+    fn run_on_locked(
+        &mut self,
+        keys: &mut Keyspace<'_>,
+        (index, command, run): (CommandIndex, &'static Command, KeysFunction),
+        request: &Request<'_>,
+        now_ms: u64,
+    ) {
+        keys.select(self.session.db);
+        keys.tell_of_misses(tells_of_misses(command));
+        let (from, began) = (self.batch.out.len(), Instant::now());
+        let before = keys.effects().lookups();
+        let out = Reply::new(&mut self.batch.out, self.session.proto);
+        let result = run(&mut Cx { args: request.args, keys, out, limits: self.limits });
+        self.count_run(index, command, request.args, Some(began));
+        let must_verify = self.must_verify(keys);
+        if !self.view.is_solo {
+            self.replicate(keys, from, now_ms);
+        }
+        if let Err(error) = result {
+            self.batch.out.truncate(from);
+            self.fail(&error.to_string());
+        }
+        if must_verify && let Err(error) = self.verify(command, request, keys, before, from) {
+            self.batch.forget_from(from);
+            self.fail(&error.to_string());
+        }
+    }
+
+    fn run_unlocked(&mut self, request: &[u8]) {
+        let Ok(scanner) = scanned(request) else { return };
+        let whole = Request::new(scanner.args(request), request);
+        if let Some((index, command)) = whole.row {
+            self.run_without_keys((index, command), &whole);
+        }
+    }
+
+    /// Runs a command of the node.
+    fn run_without_keys(&mut self, (index, command): (CommandIndex, &'static Command), request: &Request<'_>) {
+        if self.subscribe_together(command, request.args) {
+            return;
+        }
+        match command.handler {
+            Handler::Node(NodeCommand::Wait) => return self.wait_together(request.args),
+            Handler::Node(NodeCommand::Monitor) => return self.fail(NOT_IN_TRANSACTION),
+            _ => {}
+        }
+        let origin = self.origin;
+        if self.view.is_solo {
+            // Its share of the keyspace is the whole.
+            self.origin = Origin::PeerForShare;
+        }
+        let step = self.run(index, command, request);
+        self.origin = origin;
+        if step != Step::Done {
+            self.fail("ERR this command is not allowed inside a transaction over several nodes");
+        }
+    }
+}
+
+/// Whether a command looks at no key, so that locked slots need not be given up for it.
+fn leaves_store_alone(command: NodeCommand) -> bool {
+    use NodeCommand::{ClusterHint, Echo, Ping, Publish, Role, Select, Time, Unwatch, Wait};
+    matches!(command, ClusterHint | Echo | Ping | Publish | Role | Select | Time | Unwatch | Wait)
+}
+
+fn is_unchanged(keys: &mut Keyspace<'_>, watched: &Watched) -> bool {
+    keys.select(watched.db);
+    let is_live = keys.exists(&watched.key);
+    // A key that was there and has expired since has changed, as in Redis; one that had expired already has not.
+    match (watched.was_live, is_live) {
+        (true, false) => false,
+        (false, false) => true,
+        (_, true) => keys.is_as_seen(&watched.key, watched.seen),
+    }
+}
