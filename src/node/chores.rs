@@ -38,15 +38,18 @@ async fn sample(node: Arc<Node>) {
     }
 }
 
-/// Closes clients that have asked nothing for longer than `timeout`.
+/// Closes clients that have asked nothing for longer than `timeout`, or read nothing though too much waits for them.
 async fn close_idle(node: Arc<Node>) {
     let mut tick = tokio::time::interval(IDLE_PERIOD);
     loop {
         tick.tick().await;
-        let timeout_s = node.config.settings().timeout_s;
-        if timeout_s != 0 {
-            node.shared.node.clients.kill_idle(timeout_s * 1_000, node.shared.node.store.clock.now_ms());
+        let (settings, now_ms) = (node.config.settings(), node.shared.node.store.clock.now_ms());
+        let clients = &node.shared.node.clients;
+        if settings.timeout_s != 0 {
+            clients.kill_idle(settings.timeout_s * 1_000, now_ms);
         }
+        let unread = clients.kill_unread(settings.client_output_buffer_limit.normal, now_ms);
+        node.shared.node.metrics.count(Count::OutputLimitDisconnects, unread as u64);
     }
 }
 

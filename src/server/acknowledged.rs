@@ -19,6 +19,7 @@ use crate::peer::registry::Peer;
 use crate::protocol::client::{Value, encode_command};
 use crate::protocol::{Args, Reply, parse_i64};
 use crate::replication::coordinator::View;
+use crate::server::clients::Unblocked;
 use crate::server::dispatch::Run;
 use crate::server::forward::{Fate, ask};
 use crate::server::settings::quorum_of;
@@ -97,10 +98,16 @@ impl Job {
         let own = marks(&view);
         let others = self.marks_elsewhere(&view).await;
         let mut pause = LOOK_MIN;
+        self.client.begin_wait();
         loop {
             let held = self.held_everywhere(&own, &others).await;
             let left = timeout.map(|timeout| timeout.saturating_sub(began.elapsed()));
-            if held >= wanted || left == Some(Duration::ZERO) {
+            let unblocked = self.client.unblocked();
+            if held >= wanted || left == Some(Duration::ZERO) || unblocked != Unblocked::No {
+                self.client.end_wait();
+                if held < wanted && unblocked == Unblocked::WithError {
+                    return Err(CommandError::text("UNBLOCKED client unblocked via CLIENT UNBLOCK"));
+                }
                 Reply::new(out, self.talk.session.proto).int(held);
                 return Ok(());
             }

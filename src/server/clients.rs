@@ -16,10 +16,12 @@ use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU8, AtomicU32, AtomicU64, A
 use parking_lot::Mutex;
 use tokio::sync::Notify;
 
+use crate::base::config::BufferLimit;
 use crate::commands::spec::Command;
 use crate::commands::subcommands;
 use crate::commands::table::COMMANDS;
 use crate::protocol::{Args, Proto};
+use crate::server::excess::Excess;
 use crate::server::pubsub::{Kind, Mailbox};
 
 const RELAXED: Ordering = Ordering::Relaxed;
@@ -36,7 +38,7 @@ pub mod state {
     pub const MULTI: u32 = 1 << 0;
     /// Subscribed to something.
     pub const SUBSCRIBED: u32 = 1 << 1;
-    /// Waits, here until a pause is over.
+    /// Waits: in WAIT, or until a pause is over.
     pub const BLOCKED: u32 = 1 << 2;
     /// A watched key has changed.
     pub const DIRTY: u32 = 1 << 3;
@@ -50,6 +52,20 @@ pub mod state {
     pub const CLUSTER_FACE: u32 = 1 << 7;
     /// MONITOR.
     pub const MONITOR: u32 = 1 << 8;
+    /// Has killed itself, and closes when that is answered.
+    pub const CLOSING: u32 = 1 << 9;
+}
+
+/// Whether, and how, somebody has ended a client's wait: CLIENT UNBLOCK.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[repr(u8)]
+pub enum Unblocked {
+    /// Nobody has.
+    No,
+    /// As if its time were over.
+    AsByTimeout,
+    /// It reads an error.
+    WithError,
 }
 
 /// Which replies a connection wants: CLIENT REPLY.
@@ -75,7 +91,7 @@ pub struct Client {
     pub laddr: SocketAddr,
     /// When it connected, in milliseconds since 1970.
     pub connected_ms: u64,
-    /// When it sent its last command, in milliseconds since 1970.
+    /// When it last sent a command, or a part of one, or took a part of a long reply, in milliseconds since 1970.
     pub active_ms: AtomicU64,
     /// The selected database.
     pub db: AtomicU8,
@@ -91,6 +107,10 @@ pub struct Client {
     pub output_bytes: AtomicUsize,
     command: AtomicUsize,
     reply_mode: AtomicU8,
+    excess: Mutex<Excess>,
+    /// It waits for something that CLIENT UNBLOCK may end.
+    may_unblock: AtomicBool,
+    wait: AtomicU8,
     /// What it listens to, and the messages that wait for it.
     pub mailbox: Arc<Mailbox>,
     names: Mutex<Names>,
@@ -181,7 +201,48 @@ impl Client {
         change(&mut self.names.lock());
     }
 
-    /// Asks the connection to close once it has sent what it has.
+    /// Notes that it has sent something, or taken something.
+    pub fn is_active(&self, now_ms: u64) {
+        self.active_ms.store(now_ms, RELAXED);
+    }
+
+    /// Whether more replies than `limit` allows wait to be sent.
+    pub fn has_too_much_unsent(&self, limit: BufferLimit, now_ms: u64) -> bool {
+        self.excess.lock().is_too_much(self.output_bytes.load(RELAXED), limit, now_ms)
+    }
+
+    /// Says that it waits, for others to show, until [`Client::end_wait`].
+    pub fn begin_wait(&self) {
+        self.wait.store(Unblocked::No as u8, RELAXED);
+        self.set_state(state::BLOCKED, true);
+        self.may_unblock.store(true, Ordering::Release);
+    }
+
+    /// Says that it waits no longer.
+    pub fn end_wait(&self) {
+        self.may_unblock.store(false, Ordering::Release);
+        self.set_state(state::BLOCKED, false);
+    }
+
+    /// CLIENT UNBLOCK: ends its wait; false when it does not wait for anything that could be ended.
+    pub fn unblock(&self, how: Unblocked) -> bool {
+        let may = self.may_unblock.swap(false, Ordering::AcqRel);
+        if may {
+            self.wait.store(how as u8, RELAXED);
+        }
+        may
+    }
+
+    /// Whether somebody has ended its wait.
+    pub fn unblocked(&self) -> Unblocked {
+        match self.wait.load(RELAXED) {
+            0 => Unblocked::No,
+            1 => Unblocked::AsByTimeout,
+            _ => Unblocked::WithError,
+        }
+    }
+
+    /// Asks the connection to close as it is; replies that were not sent are dropped.
     pub fn kill(&self) {
         self.killed.store(true, Ordering::Release);
         self.wake.notify_one();
@@ -249,6 +310,7 @@ impl Client {
             (state::SUBSCRIBED, 'P'),
             (state::MULTI, 'x'),
             (state::BLOCKED, 'b'),
+            (state::CLOSING, 'c'),
             (state::DIRTY, 'd'),
             (state::READONLY, 'r'),
             (state::NO_EVICT, 'e'),
@@ -325,6 +387,9 @@ impl Clients {
             output_bytes: AtomicUsize::new(0),
             command: AtomicUsize::new(NO_COMMAND),
             reply_mode: AtomicU8::new(ReplyMode::On as u8),
+            excess: Mutex::default(),
+            may_unblock: AtomicBool::new(false),
+            wait: AtomicU8::new(Unblocked::No as u8),
             mailbox: Arc::new(Mailbox::new(id)),
             names: Mutex::default(),
             killed: AtomicBool::new(false),
@@ -359,6 +424,14 @@ impl Clients {
         }
     }
 
+    /// Closes those for which more replies wait than `limit` allows though they read nothing; gives how many.
+    pub fn kill_unread(&self, limit: BufferLimit, now_ms: u64) -> usize {
+        let list = self.list.lock();
+        let unread = list.values().filter(|client| client.output_bytes.load(RELAXED) != 0 && !client.is_killed());
+        let too_much = unread.filter(|client| client.has_too_much_unsent(limit, now_ms));
+        too_much.inspect(|client| client.kill()).count()
+    }
+
     /// Holds commands back until `until_ms`: those that may write, or `all`. A longer pause that is running stays, and
     /// so does one of all commands.
     pub fn pause(&self, until_ms: u64, all: bool, now_ms: u64) {
@@ -388,7 +461,7 @@ impl Clients {
         self.pause.until_ms.load(RELAXED)
     }
 
-    /// How many wait, here because of a pause.
+    /// How many wait.
     pub fn count_blocked(&self) -> usize {
         self.list.lock().values().filter(|client| client.is_in(state::BLOCKED)).count()
     }

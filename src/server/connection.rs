@@ -6,7 +6,8 @@
 //!
 //! What a client can make grow is bounded: unread replies by [`OUTPUT_PAUSE_BYTES`], at which nothing more is run until
 //! they are sent, and by `client-output-buffer-limit`; the request by the scanner's limits, batches by [`HELD_MAX`] and
-//! by what one read brings. Other nodes are asked for no more at a time than would be [`FORWARDED_BYTES_MAX`] if all
+//! by what one read brings. A request that arrives in many reads is neither copied nor looked at again at each of them. While one
+//! waits alone, no more is read than shows that its client has not left. Other nodes are asked for no more at a time than would be [`FORWARDED_BYTES_MAX`] if all
 //! replies were as large as the largest of late; only a connection's first large ones can take it beyond that.
 
 use std::collections::VecDeque;
@@ -28,7 +29,6 @@ use crate::server::batch::Batch;
 use crate::server::clients::{Client, ReplyMode, state};
 use crate::server::commands::connection::Session;
 use crate::server::dispatch::{Origin, Run, Step};
-use crate::server::excess::Excess;
 use crate::server::order::Order;
 use crate::server::pubsub::mailbox::Found;
 use crate::server::settings::{Consistency, scan_limits, wall_us};
@@ -42,6 +42,10 @@ use crate::server::worker::Worker;
 const HELD_MAX: usize = 16;
 /// Replies unsent above which the connection stops reading and running: many large values may be asked for in few bytes.
 const OUTPUT_PAUSE_BYTES: usize = 1 << 20;
+/// What is read while a request waits alone, in bytes.
+const READ_AHEAD_BYTES: usize = 64 << 10;
+/// Memory that the input of a connection keeps when it is empty.
+const INPUT_BYTES_KEPT_MAX: usize = 64 << 10;
 /// What the replies that other nodes owe the connection may come to.
 const FORWARDED_BYTES_MAX: usize = 4 << 20;
 /// Most requests that may be with other nodes, however small their replies are.
@@ -74,10 +78,12 @@ pub struct Connection {
     stream: TcpStream,
     pub(super) talk: Talk,
     scanner: Scanner,
+    /// What has arrived and was not run, from the start of a request on.
     input: Vec<u8>,
+    /// How many bytes of input there have to be before it is worth looking at again.
+    input_wanted: usize,
     output: Vec<u8>,
     written: usize,
-    excess: Excess,
     pub(super) held: VecDeque<Box<Batch>>,
     /// Replies of the front batch that are to be run again, and when.
     pub(super) again: Vec<Again>,
@@ -109,9 +115,9 @@ impl Connection {
             talk: Talk { session, transaction: Transaction::default(), consistency: Consistency::default() },
             scanner: Scanner::new(),
             input: Vec::new(),
+            input_wanted: 0,
             output: Vec::new(),
             written: 0,
-            excess: Excess::default(),
             held: VecDeque::new(),
             again: Vec::new(),
             pause: None,
@@ -156,14 +162,18 @@ impl Connection {
                 Err(_) => return Poll::Ready(End::Io),
             }
             let is_idle = self.held.is_empty() && self.alone.is_none() && self.waiting.is_none();
-            if is_idle && self.output.is_empty() && (self.talk.session.closing || self.is_eof) {
+            let is_done = self.talk.session.closing || self.is_eof && !self.has_kept();
+            if is_idle && self.output.is_empty() && is_done {
                 return Poll::Ready(End::Closed);
             }
-            if self.may_read() {
-                match self.read(cx) {
-                    Ok(read) => progress |= read,
-                    Err(_) => return Poll::Ready(End::Io),
-                }
+            let read = if self.may_run() { self.read(cx) } else { self.read_ahead(cx) };
+            match read {
+                Ok(read) => progress |= read,
+                Err(_) => return Poll::Ready(End::Io),
+            }
+            if self.is_eof && self.waiting.is_some() && self.client.is_in(state::BLOCKED) {
+                // As in Redis: nobody waits for who has left. What does something is done to its end.
+                return Poll::Ready(End::Closed);
             }
             if !progress {
                 return Poll::Pending;
@@ -171,9 +181,14 @@ impl Connection {
         }
     }
 
-    fn may_read(&self) -> bool {
+    /// Whether something was kept that has not been looked at, and may be whole.
+    fn has_kept(&self) -> bool {
+        !self.input.is_empty() && self.scanner.missing_bytes() == 0
+    }
+
+    fn may_run(&self) -> bool {
         let waits = self.alone.is_some() || self.waiting.is_some() || self.is_behind;
-        let blocked = waits || self.talk.session.closing || self.is_eof;
+        let blocked = waits || self.talk.session.closing;
         let unsent_bytes = || self.output.len() + self.held.iter().map(|batch| batch.out.len()).sum::<usize>();
         !blocked && self.held.len() < HELD_MAX && unsent_bytes() < OUTPUT_PAUSE_BYTES && self.forwards_left() > 0
     }
@@ -210,7 +225,7 @@ impl Connection {
                 }
                 Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => {
                     if self.stream.poll_write_ready(cx)?.is_pending() {
-                        self.check_output_limit()?;
+                        self.check_output_limit(self.written != before)?;
                         return Ok(self.written != before);
                     }
                 }
@@ -226,11 +241,14 @@ impl Connection {
         Ok(true)
     }
 
-    fn check_output_limit(&mut self) -> std::io::Result<()> {
-        let unsent = self.output.len() - self.written;
+    fn check_output_limit(&mut self, has_sent: bool) -> std::io::Result<()> {
+        let (unsent, now_ms) = (self.output.len() - self.written, wall_us() / 1_000);
         self.client.output_bytes.store(unsent, std::sync::atomic::Ordering::Relaxed);
+        if has_sent {
+            self.client.is_active(now_ms);
+        }
         let limit = self.worker.shared.node.config.settings().client_output_buffer_limit.normal;
-        if self.excess.is_too_much(unsent, limit, wall_us() / 1_000) {
+        if self.client.has_too_much_unsent(limit, now_ms) {
             self.worker.metrics.count(Count::OutputLimitDisconnects, 1);
             return Err(std::io::Error::other("the client does not read its replies"));
         }
@@ -239,14 +257,12 @@ impl Connection {
 
     /// Reads once and runs everything that is whole; true when something was read or run.
     fn read(&mut self, cx: &mut Context<'_>) -> std::io::Result<bool> {
-        if !self.input.is_empty() && self.scanner.missing_bytes() == 0 {
-            // Left over from before a request that had to be alone, or from behind large replies.
-            let input = std::mem::take(&mut self.input);
-            let before = input.len();
-            self.run_input(&input);
-            if self.input.len() < before || self.alone.is_some() || self.is_behind {
-                return Ok(true);
-            }
+        // Left over from before a request that had to be alone, or from behind large replies.
+        if self.has_kept() && self.run_kept() {
+            return Ok(true);
+        }
+        if self.is_eof {
+            return Ok(false);
         }
         let worker = self.worker.clone();
         let mut shared = worker.input.borrow_mut();
@@ -255,19 +271,57 @@ impl Connection {
         self.worker.metrics.count(Count::NetInputBytes, count as u64);
         let read = shared.get(..count).unwrap_or_default();
         if self.input.is_empty() {
-            self.run_input(read);
+            let used = self.run_input(read);
+            self.input.extend_from_slice(read.get(used..).unwrap_or_default());
+            self.note_input();
+            return Ok(true);
+        }
+        self.input.extend_from_slice(read);
+        drop(shared);
+        if self.input.len() >= self.input_wanted {
+            self.run_kept();
         } else {
-            let mut input = std::mem::take(&mut self.input);
-            input.extend_from_slice(read);
-            drop(shared);
-            self.run_input(&input);
+            self.client.is_active(wall_us() / 1_000);
+            self.note_input();
         }
         Ok(true)
     }
 
-    /// Runs the whole requests of `input` as one batch and keeps the rest: what is not whole, what has to be alone, and
-    /// what comes behind [`OUTPUT_PAUSE_BYTES`] of replies or as many requests as other nodes may be asked.
-    fn run_input(&mut self, input: &[u8]) {
+    /// Reads, while a request waits alone, what comes behind it; true when something was read.
+    fn read_ahead(&mut self, cx: &mut Context<'_>) -> std::io::Result<bool> {
+        if self.waiting.is_none() || self.is_eof || self.input.len() >= READ_AHEAD_BYTES {
+            return Ok(false);
+        }
+        let worker = self.worker.clone();
+        let mut shared = worker.input.borrow_mut();
+        let Poll::Ready(count) = poll_read(&mut self.stream, cx, &mut shared)? else { return Ok(false) };
+        self.is_eof = count == 0;
+        self.worker.metrics.count(Count::NetInputBytes, count as u64);
+        self.input.extend_from_slice(shared.get(..count).unwrap_or_default());
+        self.note_input();
+        Ok(true)
+    }
+
+    /// Runs what is whole of the input that was kept; true when that was something.
+    fn run_kept(&mut self) -> bool {
+        let mut input = std::mem::take(&mut self.input);
+        let used = self.run_input(&input);
+        input.drain(..used);
+        if !input.is_empty() || input.capacity() <= INPUT_BYTES_KEPT_MAX {
+            self.input = input;
+        }
+        self.note_input();
+        used > 0 || self.alone.is_some() || self.is_behind
+    }
+
+    fn note_input(&self) {
+        self.client.input_bytes.store(self.input.len(), std::sync::atomic::Ordering::Relaxed);
+    }
+
+    /// Runs the whole requests of `input` as one batch and gives the bytes that they took. The rest is to be kept: what is not
+    /// whole, what has to be alone, and what comes behind [`OUTPUT_PAUSE_BYTES`] of replies or as many requests as other nodes
+    /// may be asked.
+    fn run_input(&mut self, input: &[u8]) -> usize {
         let worker = self.worker.clone();
         let now = Instant::now();
         let (view, mut batch) = (worker.view(now), worker.batch(now));
@@ -275,11 +329,8 @@ impl Connection {
             batch.order = Order::behind(self.held.iter().map(|batch| &batch.order));
         }
         let used = self.run_requests(input, &view, &mut batch);
-        if let Some(rest) = input.get(used..).filter(|rest| !rest.is_empty()) {
-            self.input.extend_from_slice(rest);
-        }
+        self.input_wanted = input.len() - used + self.scanner.missing_bytes();
         worker.send_off(&view, &mut batch);
-        self.client.input_bytes.store(self.input.len(), std::sync::atomic::Ordering::Relaxed);
         let took = batch.started.elapsed();
         end_turn(&worker, input, took, &self.client);
         if batch.is_settled() && self.held.is_empty() {
@@ -289,6 +340,7 @@ impl Connection {
         } else {
             self.held.push_back(batch);
         }
+        used
     }
 
     /// Runs the whole requests at the start of `input`, a window of them at a time, and gives the bytes that they took.

@@ -10,6 +10,7 @@ mod events;
 mod limits;
 mod monitor;
 mod pubsub;
+mod waits;
 
 use support::client::{Client, encode};
 use support::resp::Value;

@@ -60,6 +60,11 @@ impl Client {
         self.stream.write_all(bytes).map_err(|e| Failure::NotSent(e.to_string()))
     }
 
+    /// Sends no more; replies still come.
+    pub fn close_own_side(&mut self) {
+        let _ = self.stream.shutdown(std::net::Shutdown::Write);
+    }
+
     /// The next whole reply.
     pub fn receive(&mut self) -> Result<Value, Failure> {
         loop {

@@ -10,7 +10,7 @@ use std::net::SocketAddr;
 use crate::commands::spec::Command;
 use crate::commands::{CommandError, subcommands};
 use crate::protocol::{Args, Reply, parse_i64};
-use crate::server::clients::{Client, ClientType, Clients, ReplyMode, state};
+use crate::server::clients::{Client, ClientType, Clients, ReplyMode, Unblocked, state};
 
 /// What CLIENT works with.
 #[derive(Clone, Copy)]
@@ -176,7 +176,13 @@ fn kill(cx: Cx<'_>, out: &mut Reply<'_>) -> Result<(), CommandError> {
     };
     let all = cx.clients.all();
     let found: Vec<_> = all.iter().filter(|client| filter.matches(client, cx.this)).collect();
-    found.iter().for_each(|client| client.kill());
+    for client in &found {
+        match client.id == cx.this.id {
+            // It is to read the answer.
+            true => client.set_state(state::CLOSING, true),
+            false => client.kill(),
+        }
+    }
     match (old_form, found.len()) {
         (true, 0) => return Err(CommandError::text("ERR No such client")),
         (true, _) => out.ok(),
@@ -273,7 +279,6 @@ fn tracking_info(out: &mut Reply<'_>) {
     out.array(0);
 }
 
-/// No command of rondo blocks, so nobody is ever unblocked.
 fn unblock(cx: Cx<'_>, out: &mut Reply<'_>) -> Result<(), CommandError> {
     let known = |word: &[u8]| word.eq_ignore_ascii_case(b"TIMEOUT") || word.eq_ignore_ascii_case(b"ERROR");
     if cx.args.len() > 4 {
@@ -282,8 +287,13 @@ fn unblock(cx: Cx<'_>, out: &mut Reply<'_>) -> Result<(), CommandError> {
     if cx.args.get(3).is_some_and(|word| !known(word)) {
         return Err(CommandError::text("ERR CLIENT UNBLOCK reason should be TIMEOUT or ERROR"));
     }
-    parse_i64(cx.arg(2)?).ok_or(CommandError::NotInteger)?;
-    out.int(0);
+    let id = parse_i64(cx.arg(2)?).ok_or(CommandError::NotInteger)?;
+    let how = match cx.args.get(3) {
+        Some(word) if word.eq_ignore_ascii_case(b"ERROR") => Unblocked::WithError,
+        _ => Unblocked::AsByTimeout,
+    };
+    let found = cx.clients.all().into_iter().find(|client| u64::try_from(id) == Ok(client.id));
+    out.int(i64::from(found.is_some_and(|client| client.unblock(how))));
     Ok(())
 }
 

@@ -12,7 +12,7 @@ use crate::base::metrics::Count;
 use crate::commands::spec::{Command, NodeCommand};
 use crate::commands::{CommandError, introspection};
 use crate::protocol::{Args, Reply};
-use crate::server::clients::Client;
+use crate::server::clients::{Client, state};
 use crate::server::pubsub::Kind;
 use crate::server::state::NodeState;
 use connection::Session;
@@ -61,6 +61,7 @@ pub fn run(
         NodeCommand::Client => {
             let (clients, this, now_ms) = (&*node.clients, cx.client, cx.now_ms());
             client::run(row, client::Cx { args, clients, this, now_ms }, out)?;
+            cx.session.closing |= this.is_in(state::CLOSING);
             node.store.stand_still_until(clients.pause_ends_ms());
         }
         NodeCommand::Cluster => run_cluster(row, cx, out)?,
