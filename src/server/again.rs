@@ -7,51 +7,71 @@
 //! else is asked to confirm it. One that is contradicted is run again, unless its own connection may have written its key
 //! since: it would see that, and is refused.
 
-use std::time::Instant;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use crate::commands::spec::{flag, slots_of};
-use crate::protocol::{Scan, Scanner};
 use crate::replication::coordinator::View;
 use crate::server::ask::{Again, Reading, Why};
 use crate::server::batch::{Batch, UNKNOWN_OUTCOME};
+use crate::server::clients::Client;
 use crate::server::commands::connection::Session;
-use crate::server::connection::{AGAIN_MAX, Connection, Talk};
+use crate::server::connection::Talk;
 use crate::server::dispatch::{Origin, Run, Step};
 use crate::server::order::Order;
-use crate::server::settings::{quorum_of, scan_limits};
+use crate::server::settings::quorum_of;
 use crate::server::transaction::Transaction;
-use crate::server::wait;
+use crate::server::wait::{self, scanned};
 use crate::server::window::Request;
+use crate::server::worker::Worker;
 
-impl Connection {
-    /// Runs those requests of the front batch again whose time has come.
-    pub(super) fn run_again(&mut self) {
-        let worker = self.worker.clone();
+/// How long a request may be asked for again before its client is told.
+const AGAIN_MAX: Duration = Duration::from_secs(2);
+
+/// In whose name requests are run again.
+pub struct Rerun<'c> {
+    /// The worker.
+    pub worker: &'c Rc<Worker>,
+    /// The connection's record.
+    pub client: &'c Arc<Client>,
+    /// The connection's state.
+    pub talk: &'c Talk,
+}
+
+impl Rerun<'_> {
+    /// Runs those of `due` again whose time has come; gives those that are left for the next round. `later` are batches of the
+    /// same connection behind this one.
+    pub fn round<'b>(
+        &self,
+        batch: &mut Batch,
+        mut due: Vec<Again>,
+        later: impl Iterator<Item = &'b Batch> + Clone,
+    ) -> Vec<Again> {
         let began = Instant::now();
-        let view = worker.view(began);
-        let Some(mut batch) = self.held.pop_front() else { return };
-        let mut order = Order::default();
-        let mut due = std::mem::take(&mut self.again);
+        let view = self.worker.view(began);
+        let (mut order, mut left) = (Order::default(), Vec::new());
         due.sort_by_key(|again| again.reply);
         for again in due {
-            let overtaken =
-                |read: &Reading| worker.is_read_overtaken(read, &batch, self.held.iter().map(|batch| &**batch));
+            let overtaken = |read: &Reading| self.worker.is_read_overtaken(read, batch, later.clone());
             let is_overtaken = matches!(&again.why, Why::Contradicted(read) if overtaken(read));
-            if is_overtaken || batch.started.elapsed() > AGAIN_MAX {
-                let refusal = worker.refusal(batch.kept(again.ask.request));
+            let is_begun = if is_overtaken || batch.started.elapsed() > AGAIN_MAX {
+                let refusal = self.worker.refusal(batch.kept(again.ask.request));
                 batch.patch(again.reply, refusal.as_bytes());
+                true
             } else if let Why::Unconfirmed(read) = &again.why {
-                let quorum = quorum_of(&worker.shared.node.config.settings(), self.talk.consistency, &view);
-                if worker.confirm_elsewhere(&view, &mut batch, quorum, again.reply, read.clone()).is_err() {
-                    self.again.push(again);
-                }
-            } else if !self.run_one(&view, &mut batch, &again, &mut order) {
-                self.again.push(again);
+                let quorum = quorum_of(&self.worker.shared.node.config.settings(), self.talk.consistency, &view);
+                self.worker.confirm_elsewhere(&view, batch, quorum, again.reply, read.clone()).is_ok()
+            } else {
+                self.run_one(&view, batch, &again, &mut order)
+            };
+            if !is_begun {
+                left.push(again);
             }
         }
-        worker.send_off(&view, &mut batch);
-        worker.count_turn(began.elapsed());
-        self.held.push_front(batch);
+        self.worker.send_off(&view, batch);
+        self.worker.count_turn(began.elapsed());
+        left
     }
 
     /// Runs one request again; false, with nothing done, when it has to wait for one before it.
@@ -59,14 +79,12 @@ impl Connection {
         let bytes = batch.kept(again.ask.request).to_vec();
         let session = Session { db: again.ask.db, proto: again.ask.proto, ..self.talk.session.clone() };
         let mut talk = Talk { session, transaction: Transaction::default(), consistency: self.talk.consistency };
-        let mut scanner = Scanner::new();
-        let limits = scan_limits(&self.worker.shared.node.config.settings(), true);
-        let Ok(Scan::Request { .. }) = scanner.scan(&bytes, &limits) else { return true };
+        let Ok(scanner) = scanned(&bytes) else { return true };
         let request = Request::new(scanner.args(&bytes), &bytes);
         let mut one = Batch::new(Instant::now());
         one.order = Order::behind([&*order].into_iter());
         let state = (&mut talk.session, &mut talk.transaction);
-        let mut run = Run::new(&self.worker, view, &self.client, state, self.talk.consistency, &mut one, Origin::Part);
+        let mut run = Run::new(self.worker, view, self.client, state, self.talk.consistency, &mut one, Origin::Part);
         run.since = again.ask.since;
         let step = run.request(&request);
         if step == Step::Done {

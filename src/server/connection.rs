@@ -6,8 +6,7 @@
 //!
 //! What a client can make grow is bounded: unread replies by [`OUTPUT_PAUSE_BYTES`], at which nothing more is run until
 //! they are sent, and by `client-output-buffer-limit`; the request by the scanner's limits, batches by [`HELD_MAX`] and
-//! by what one read brings. A request that arrives in many reads is neither copied nor looked at again at each of them. While one
-//! waits alone, no more is read than shows that its client has not left. Other nodes are asked for no more at a time than would be [`FORWARDED_BYTES_MAX`] if all
+//! by what one read brings (`input`). Other nodes are asked for no more at a time than would be [`FORWARDED_BYTES_MAX`] if all
 //! replies were as large as the largest of late; only a connection's first large ones can take it beyond that.
 
 use std::collections::VecDeque;
@@ -16,36 +15,27 @@ use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::task::{Context, Poll};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use tokio::io::{AsyncRead, ReadBuf};
 use tokio::net::TcpStream;
 
 use crate::base::metrics::{Class, Count};
-use crate::protocol::{ProtocolError, Reply, Scanner};
-use crate::replication::coordinator::View;
+use crate::protocol::Scanner;
+use crate::server::again::Rerun;
 use crate::server::ask::Again;
 use crate::server::batch::Batch;
-use crate::server::clients::{Client, ReplyMode, state};
+use crate::server::clients::{Client, state};
 use crate::server::commands::connection::Session;
-use crate::server::dispatch::{Origin, Run, Step};
-use crate::server::order::Order;
 use crate::server::pubsub::mailbox::Found;
-use crate::server::settings::{Consistency, scan_limits, wall_us};
-use crate::server::timing::end_turn;
+use crate::server::settings::{Consistency, wall_us};
 use crate::server::transaction::Transaction;
 use crate::server::wait::{self, Waiting};
-use crate::server::window::{self, Ending};
 use crate::server::worker::Worker;
 
 /// Most batches that may be held for replicas before the connection stops reading.
 const HELD_MAX: usize = 16;
 /// Replies unsent above which the connection stops reading and running: many large values may be asked for in few bytes.
-const OUTPUT_PAUSE_BYTES: usize = 1 << 20;
-/// What is read while a request waits alone, in bytes.
-const READ_AHEAD_BYTES: usize = 64 << 10;
-/// Memory that the input of a connection keeps when it is empty.
-const INPUT_BYTES_KEPT_MAX: usize = 64 << 10;
+pub(super) const OUTPUT_PAUSE_BYTES: usize = 1 << 20;
 /// What the replies that other nodes owe the connection may come to.
 const FORWARDED_BYTES_MAX: usize = 4 << 20;
 /// Most requests that may be with other nodes, however small their replies are.
@@ -53,8 +43,6 @@ const FORWARDED_MAX: usize = 256;
 /// The largest reply that is expected of another node before any has come: few requests are sent at first, twice as many
 /// in each next batch.
 const FIRST_ANSWER_BYTES: usize = 256 << 10;
-/// How long a request may be asked for again before its client is told.
-pub(super) const AGAIN_MAX: Duration = Duration::from_secs(2);
 /// What a client reads when that time is over.
 pub const NOBODY_IN_TIME: &str = "CLUSTERDOWN too few replicas of this hash slot answered in time";
 /// How long to wait before asking again.
@@ -75,25 +63,25 @@ pub struct Talk {
 pub struct Connection {
     pub(super) worker: Rc<Worker>,
     pub(super) client: Arc<Client>,
-    stream: TcpStream,
+    pub(super) stream: TcpStream,
     pub(super) talk: Talk,
-    scanner: Scanner,
+    pub(super) scanner: Scanner,
     /// What has arrived and was not run, from the start of a request on.
-    input: Vec<u8>,
+    pub(super) input: Vec<u8>,
     /// How many bytes of input there have to be before it is worth looking at again.
-    input_wanted: usize,
-    output: Vec<u8>,
+    pub(super) input_wanted: usize,
+    pub(super) output: Vec<u8>,
     written: usize,
     pub(super) held: VecDeque<Box<Batch>>,
     /// Replies of the front batch that are to be run again, and when.
     pub(super) again: Vec<Again>,
     pause: Option<Pin<Box<tokio::time::Sleep>>>,
     /// A request that waits for its turn to be alone.
-    alone: Option<Vec<u8>>,
-    waiting: Option<Pin<Box<Waiting>>>,
-    is_eof: bool,
+    pub(super) alone: Option<Vec<u8>>,
+    pub(super) waiting: Option<Pin<Box<Waiting>>>,
+    pub(super) is_eof: bool,
     /// The next request has to wait until batches before it are over (`order`).
-    is_behind: bool,
+    pub(super) is_behind: bool,
     /// The bytes of the largest reply that another node has given of late.
     answer_bytes: usize,
 }
@@ -181,11 +169,6 @@ impl Connection {
         }
     }
 
-    /// Whether something was kept that has not been looked at, and may be whole.
-    fn has_kept(&self) -> bool {
-        !self.input.is_empty() && self.scanner.missing_bytes() == 0
-    }
-
     fn may_run(&self) -> bool {
         let waits = self.alone.is_some() || self.waiting.is_some() || self.is_behind;
         let blocked = waits || self.talk.session.closing;
@@ -194,7 +177,7 @@ impl Connection {
     }
 
     /// How many more requests may be sent to other nodes.
-    fn forwards_left(&self) -> usize {
+    pub(super) fn forwards_left(&self) -> usize {
         let most = (FORWARDED_BYTES_MAX / self.answer_bytes.max(1)).clamp(1, FORWARDED_MAX);
         most.saturating_sub(self.held.iter().map(|batch| batch.forwarded).sum())
     }
@@ -255,170 +238,6 @@ impl Connection {
         Ok(())
     }
 
-    /// Reads once and runs everything that is whole; true when something was read or run.
-    fn read(&mut self, cx: &mut Context<'_>) -> std::io::Result<bool> {
-        // Left over from before a request that had to be alone, or from behind large replies.
-        if self.has_kept() && self.run_kept() {
-            return Ok(true);
-        }
-        if self.is_eof {
-            return Ok(false);
-        }
-        let worker = self.worker.clone();
-        let mut shared = worker.input.borrow_mut();
-        let Poll::Ready(count) = poll_read(&mut self.stream, cx, &mut shared)? else { return Ok(false) };
-        self.is_eof = count == 0;
-        self.worker.metrics.count(Count::NetInputBytes, count as u64);
-        let read = shared.get(..count).unwrap_or_default();
-        if self.input.is_empty() {
-            let used = self.run_input(read);
-            self.input.extend_from_slice(read.get(used..).unwrap_or_default());
-            self.note_input();
-            return Ok(true);
-        }
-        self.input.extend_from_slice(read);
-        drop(shared);
-        if self.input.len() >= self.input_wanted {
-            self.run_kept();
-        } else {
-            self.client.is_active(wall_us() / 1_000);
-            self.note_input();
-        }
-        Ok(true)
-    }
-
-    /// Reads, while a request waits alone, what comes behind it; true when something was read.
-    fn read_ahead(&mut self, cx: &mut Context<'_>) -> std::io::Result<bool> {
-        if self.waiting.is_none() || self.is_eof || self.input.len() >= READ_AHEAD_BYTES {
-            return Ok(false);
-        }
-        let worker = self.worker.clone();
-        let mut shared = worker.input.borrow_mut();
-        let Poll::Ready(count) = poll_read(&mut self.stream, cx, &mut shared)? else { return Ok(false) };
-        self.is_eof = count == 0;
-        self.worker.metrics.count(Count::NetInputBytes, count as u64);
-        self.input.extend_from_slice(shared.get(..count).unwrap_or_default());
-        self.note_input();
-        Ok(true)
-    }
-
-    /// Runs what is whole of the input that was kept; true when that was something.
-    fn run_kept(&mut self) -> bool {
-        let mut input = std::mem::take(&mut self.input);
-        let used = self.run_input(&input);
-        input.drain(..used);
-        if !input.is_empty() || input.capacity() <= INPUT_BYTES_KEPT_MAX {
-            self.input = input;
-        }
-        self.note_input();
-        used > 0 || self.alone.is_some() || self.is_behind
-    }
-
-    fn note_input(&self) {
-        self.client.input_bytes.store(self.input.len(), std::sync::atomic::Ordering::Relaxed);
-    }
-
-    /// Runs the whole requests of `input` as one batch and gives the bytes that they took. The rest is to be kept: what is not
-    /// whole, what has to be alone, and what comes behind [`OUTPUT_PAUSE_BYTES`] of replies or as many requests as other nodes
-    /// may be asked.
-    fn run_input(&mut self, input: &[u8]) -> usize {
-        let worker = self.worker.clone();
-        let now = Instant::now();
-        let (view, mut batch) = (worker.view(now), worker.batch(now));
-        if !self.held.is_empty() {
-            batch.order = Order::behind(self.held.iter().map(|batch| &batch.order));
-        }
-        let used = self.run_requests(input, &view, &mut batch);
-        self.input_wanted = input.len() - used + self.scanner.missing_bytes();
-        worker.send_off(&view, &mut batch);
-        let took = batch.started.elapsed();
-        end_turn(&worker, input, took, &self.client);
-        if batch.is_settled() && self.held.is_empty() {
-            note_answered(&worker, &batch, took);
-            batch.finish(&mut self.output);
-            worker.retire(batch);
-        } else {
-            self.held.push_back(batch);
-        }
-        used
-    }
-
-    /// Runs the whole requests at the start of `input`, a window of them at a time, and gives the bytes that they took.
-    fn run_requests(&mut self, input: &[u8], view: &View, batch: &mut Batch) -> usize {
-        let worker = self.worker.clone();
-        let mut window = worker.window.borrow_mut();
-        let forwards_left = self.forwards_left();
-        let is_full = |batch: &Batch| batch.out.len() >= OUTPUT_PAUSE_BYTES || batch.forwarded >= forwards_left;
-        let mut used = 0;
-        loop {
-            let is_known = self.talk.session.authenticated;
-            // What a request may be depends on whether the one before it was the right AUTH.
-            let most = if is_known { window::REQUESTS_MAX } else { 1 };
-            let limits = scan_limits(&worker.shared.node.config.settings(), is_known);
-            if used > 0 {
-                // Those before it may have taken long.
-                worker.look_at_pulse(view, Instant::now());
-            }
-            let rest = input.get(used..).unwrap_or_default();
-            let places = (&*worker.shared.node.store, &view.roles);
-            let ending = window.fill(&mut self.scanner, rest, &limits, most, places);
-            let Talk { session, transaction, consistency } = &mut self.talk;
-            let mut run =
-                Run::new(&worker, view, &self.client, (session, transaction), *consistency, batch, Origin::Client);
-            let mut stopped_at = None;
-            for (request, end) in window.requests(&self.scanner, rest) {
-                if request.row.is_none() && request.args.is_http() {
-                    run.session.closing = true;
-                    run.batch.out.clear();
-                    return input.len();
-                }
-                let (mode, from) = (self.client.reply_mode(), run.batch.out.len());
-                let step = run.request(&request);
-                if step == Step::Behind {
-                    self.is_behind = true;
-                    stopped_at = Some(end - request.bytes.len());
-                    break;
-                }
-                if step != Step::Done {
-                    self.alone = Some(request.bytes.to_vec());
-                    stopped_at = Some(end);
-                    break;
-                }
-                mute(&self.client, mode, from, run.batch);
-                if run.session.closing {
-                    return input.len();
-                }
-                if run.session.authenticated != is_known || is_full(run.batch) {
-                    stopped_at = Some(end);
-                    break;
-                }
-            }
-            if let Some(end) = stopped_at {
-                self.scanner.restart();
-                used += end;
-                if self.alone.is_some() || self.is_behind || is_full(batch) {
-                    return used;
-                }
-                continue;
-            }
-            used += window.end();
-            match ending {
-                Ending::Full => {}
-                Ending::Dry => return used,
-                Ending::Malformed(error) => {
-                    self.refuse(&error, batch);
-                    return input.len();
-                }
-            }
-        }
-    }
-
-    fn refuse(&mut self, error: &ProtocolError, batch: &mut Batch) {
-        self.worker.metrics.count(Count::ProtocolErrors, 1);
-        error.write(&mut Reply::new(&mut batch.out, self.talk.session.proto));
-        self.talk.session.closing = true;
-    }
-
     /// Takes over the replies of batches that are over.
     fn poll_held(&mut self, cx: &mut Context<'_>) {
         while let Some(batch) = self.held.front_mut() {
@@ -427,7 +246,11 @@ impl Connection {
                     break;
                 }
                 self.pause = None;
-                self.run_again();
+                let Some(mut batch) = self.held.pop_front() else { break };
+                let (worker, client, talk) = (&self.worker, &self.client, &self.talk);
+                let (due, later) = (std::mem::take(&mut self.again), self.held.iter().map(|batch| &**batch));
+                self.again = Rerun { worker, client, talk }.round(&mut batch, due, later);
+                self.held.push_front(batch);
                 continue;
             }
             if !batch.poll(cx, &mut self.again) {
@@ -478,23 +301,8 @@ impl Drop for Connection {
     }
 }
 
-/// CLIENT REPLY OFF and SKIP: takes back what was written from `from` on.
-#[inline]
-fn mute(client: &Client, before: ReplyMode, from: usize, batch: &mut Batch) {
-    if client.keeps_back(before) {
-        batch.silence(from);
-    }
-}
-
-/// Reads once into `buf`, which is used from its start, and gives how much; 0 at the stream's end. After a short read
-/// the runtime knows that there is no more, and does not ask the system again before it says so.
-pub fn poll_read(stream: &mut TcpStream, cx: &mut Context<'_>, buf: &mut [u8]) -> Poll<std::io::Result<usize>> {
-    let mut buf = ReadBuf::new(buf);
-    Pin::new(stream).poll_read(cx, &mut buf).map_ok(|()| buf.filled().len())
-}
-
 /// Notes how long a batch's commands took from their arrival to their replies.
-fn note_answered(worker: &Worker, batch: &Batch, took: Duration) {
+pub(super) fn note_answered(worker: &Worker, batch: &Batch, took: Duration) {
     let us = took.as_micros() as u64;
     for (class, count) in Class::ALL.into_iter().zip(batch.answered) {
         if count != 0 {

@@ -21,6 +21,7 @@ pub mod forwarded;
 pub mod gather;
 pub mod groups;
 pub mod held;
+mod input;
 pub mod meta;
 pub mod monitor;
 pub mod order;

@@ -7,6 +7,7 @@ use std::collections::BTreeSet;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::task::Poll;
 use std::time::{Duration, Instant};
 
 use crate::base::clock::Hlc;
@@ -16,8 +17,8 @@ use crate::peer::registry::Peer;
 use crate::protocol::client::{ReplyDecoder, ReplyLimits, Value};
 use crate::protocol::{Args, Limits, Proto, Reply, Scan, Scanner, parse_i64};
 use crate::replication::coordinator::View;
-use crate::server::ask::Why;
-use crate::server::batch::{Batch, UNKNOWN_OUTCOME};
+use crate::server::again::Rerun;
+use crate::server::batch::Batch;
 use crate::server::clients::Client;
 use crate::server::connection::{AGAIN_PAUSE, Talk};
 use crate::server::dispatch::{Origin, Run, Step};
@@ -71,8 +72,8 @@ pub fn later(worker: Rc<Worker>, client: Arc<Client>, talk: Talk, request: Vec<u
     let call = Call::of_our_own();
     let answer_to = call.clone();
     tokio::task::spawn_local(async move {
-        let done = start(worker, client, talk, request).await;
-        answer_to.settle(Fate::Replied(answer_of(&done.reply)));
+        let reply = Job { worker, client, talk }.whole_reply(&request).await;
+        answer_to.settle(Fate::Replied(answer_of(&reply)));
     });
     call
 }
@@ -176,48 +177,20 @@ impl Job {
 
     /// Waits for everything that a batch needs, running again what nobody took.
     pub(super) async fn settle(&mut self, batch: &mut Batch) {
-        let began = Instant::now();
         let mut again = Vec::new();
+        self.worker.send_off(&self.worker.shared.view.load(), batch);
         loop {
-            self.worker.send_off(&self.worker.shared.view.load(), batch);
-            std::future::poll_fn(|cx| match batch.poll(cx, &mut again) || !again.is_empty() {
-                true => std::task::Poll::Ready(()),
-                false => std::task::Poll::Pending,
+            std::future::poll_fn(|cx| match batch.poll(cx, &mut again) || !again.is_empty() && !batch.asks_others() {
+                true => Poll::Ready(()),
+                false => Poll::Pending,
             })
             .await;
             if again.is_empty() {
                 return;
             }
             tokio::time::sleep(AGAIN_PAUSE).await;
-            for one in std::mem::take(&mut again) {
-                if let Why::Unconfirmed(read) = &one.why
-                    && began.elapsed() <= PATIENCE
-                {
-                    let view = self.worker.view(Instant::now());
-                    let quorum = quorum_of(&self.worker.shared.node.config.settings(), self.talk.consistency, &view);
-                    if self.worker.confirm_elsewhere(&view, batch, quorum, one.reply, read.clone()).is_err() {
-                        again.push(one);
-                    }
-                    continue;
-                }
-                let request = batch.kept(one.ask.request).to_vec();
-                if began.elapsed() > PATIENCE {
-                    batch.patch(one.reply, self.worker.refusal(&request).as_bytes());
-                    continue;
-                }
-                let (db, proto) = (self.talk.session.db, self.talk.session.proto);
-                (self.talk.session.db, self.talk.session.proto) = (one.ask.db, one.ask.proto);
-                let mut anew = Batch::new(Instant::now());
-                if self.dispatch(&request, Origin::Part, one.ask.since, &mut anew) == Step::Done {
-                    batch.adopt(one.reply, anew);
-                } else if one.ask.since.is_some() {
-                    batch.patch(one.reply, format!("-{UNKNOWN_OUTCOME}\r\n").as_bytes());
-                } else {
-                    // Its keys have several coordinators by now.
-                    batch.patch(one.reply, &self.whole_reply(&request).await);
-                }
-                (self.talk.session.db, self.talk.session.proto) = (db, proto);
-            }
+            let rerun = Rerun { worker: &self.worker, client: &self.client, talk: &self.talk };
+            again = rerun.round(batch, std::mem::take(&mut again), std::iter::empty());
         }
     }
 

@@ -1,0 +1,216 @@
+//! What a client sends: read, cut into requests, run as batches.
+//!
+//! Everything that one read brings is run at once, in the worker's buffer; only what is not whole is kept, and so is what has
+//! to wait for something before it. A request that comes in many reads is neither copied nor looked at again at each of them:
+//! the scanner has said how much is missing. While a request waits alone, no more is read than shows that its client has
+//! not left.
+
+use std::pin::Pin;
+use std::task::{Context, Poll};
+use std::time::Instant;
+
+use tokio::io::{AsyncRead, ReadBuf};
+use tokio::net::TcpStream;
+
+use crate::base::metrics::Count;
+use crate::protocol::{ProtocolError, Reply};
+use crate::replication::coordinator::View;
+use crate::server::batch::Batch;
+use crate::server::clients::{Client, ReplyMode};
+use crate::server::connection::{Connection, OUTPUT_PAUSE_BYTES, Talk, note_answered};
+use crate::server::dispatch::{Origin, Run, Step};
+use crate::server::order::Order;
+use crate::server::settings::{scan_limits, wall_us};
+use crate::server::timing::end_turn;
+use crate::server::window::{self, Ending};
+
+/// What is read while a request waits alone, in bytes.
+const READ_AHEAD_BYTES: usize = 64 << 10;
+/// Memory that the input of a connection keeps when it is empty.
+const INPUT_BYTES_KEPT_MAX: usize = 64 << 10;
+
+impl Connection {
+    /// Reads once and runs everything that is whole; true when something was read or run.
+    pub(super) fn read(&mut self, cx: &mut Context<'_>) -> std::io::Result<bool> {
+        // Left over from before a request that had to be alone, or from behind large replies.
+        if self.has_kept() && self.run_kept() {
+            return Ok(true);
+        }
+        if self.is_eof {
+            return Ok(false);
+        }
+        let worker = self.worker.clone();
+        let mut shared = worker.input.borrow_mut();
+        let Poll::Ready(count) = poll_read(&mut self.stream, cx, &mut shared)? else { return Ok(false) };
+        self.is_eof = count == 0;
+        self.worker.metrics.count(Count::NetInputBytes, count as u64);
+        let read = shared.get(..count).unwrap_or_default();
+        if self.input.is_empty() {
+            let used = self.run_input(read);
+            self.input.extend_from_slice(read.get(used..).unwrap_or_default());
+            self.note_input();
+            return Ok(true);
+        }
+        self.input.extend_from_slice(read);
+        drop(shared);
+        if self.input.len() >= self.input_wanted {
+            self.run_kept();
+        } else {
+            self.client.is_active(wall_us() / 1_000);
+            self.note_input();
+        }
+        Ok(true)
+    }
+
+    /// Reads, while a request waits alone, what comes behind it; true when something was read.
+    pub(super) fn read_ahead(&mut self, cx: &mut Context<'_>) -> std::io::Result<bool> {
+        if self.waiting.is_none() || self.is_eof || self.input.len() >= READ_AHEAD_BYTES {
+            return Ok(false);
+        }
+        let worker = self.worker.clone();
+        let mut shared = worker.input.borrow_mut();
+        let Poll::Ready(count) = poll_read(&mut self.stream, cx, &mut shared)? else { return Ok(false) };
+        self.is_eof = count == 0;
+        self.worker.metrics.count(Count::NetInputBytes, count as u64);
+        self.input.extend_from_slice(shared.get(..count).unwrap_or_default());
+        self.note_input();
+        Ok(true)
+    }
+
+    /// Runs what is whole of the input that was kept; true when that was something.
+    fn run_kept(&mut self) -> bool {
+        let mut input = std::mem::take(&mut self.input);
+        let used = self.run_input(&input);
+        input.drain(..used);
+        if !input.is_empty() || input.capacity() <= INPUT_BYTES_KEPT_MAX {
+            self.input = input;
+        }
+        self.note_input();
+        used > 0 || self.alone.is_some() || self.is_behind
+    }
+
+    fn note_input(&self) {
+        self.client.input_bytes.store(self.input.len(), std::sync::atomic::Ordering::Relaxed);
+    }
+
+    /// Runs the whole requests of `input` as one batch and gives the bytes that they took. The rest is to be kept: what is not
+    /// whole, what has to be alone, and what comes behind [`OUTPUT_PAUSE_BYTES`] of replies or as many requests as other nodes
+    /// may be asked.
+    fn run_input(&mut self, input: &[u8]) -> usize {
+        let worker = self.worker.clone();
+        let now = Instant::now();
+        let (view, mut batch) = (worker.view(now), worker.batch(now));
+        if !self.held.is_empty() {
+            batch.order = Order::behind(self.held.iter().map(|batch| &batch.order));
+        }
+        let used = self.run_requests(input, &view, &mut batch);
+        self.input_wanted = input.len() - used + self.scanner.missing_bytes();
+        worker.send_off(&view, &mut batch);
+        let took = batch.started.elapsed();
+        end_turn(&worker, input, took, &self.client);
+        if batch.is_settled() && self.held.is_empty() {
+            note_answered(&worker, &batch, took);
+            batch.finish(&mut self.output);
+            worker.retire(batch);
+        } else {
+            self.held.push_back(batch);
+        }
+        used
+    }
+
+    /// Runs the whole requests at the start of `input`, a window of them at a time, and gives the bytes that they took.
+    fn run_requests(&mut self, input: &[u8], view: &View, batch: &mut Batch) -> usize {
+        let worker = self.worker.clone();
+        let mut window = worker.window.borrow_mut();
+        let forwards_left = self.forwards_left();
+        let is_full = |batch: &Batch| batch.out.len() >= OUTPUT_PAUSE_BYTES || batch.forwarded >= forwards_left;
+        let mut used = 0;
+        loop {
+            let is_known = self.talk.session.authenticated;
+            // What a request may be depends on whether the one before it was the right AUTH.
+            let most = if is_known { window::REQUESTS_MAX } else { 1 };
+            let limits = scan_limits(&worker.shared.node.config.settings(), is_known);
+            if used > 0 {
+                // Those before it may have taken long.
+                worker.look_at_pulse(view, Instant::now());
+            }
+            let rest = input.get(used..).unwrap_or_default();
+            let places = (&*worker.shared.node.store, &view.roles);
+            let ending = window.fill(&mut self.scanner, rest, &limits, most, places);
+            let Talk { session, transaction, consistency } = &mut self.talk;
+            let mut run =
+                Run::new(&worker, view, &self.client, (session, transaction), *consistency, batch, Origin::Client);
+            let mut stopped_at = None;
+            for (request, end) in window.requests(&self.scanner, rest) {
+                if request.row.is_none() && request.args.is_http() {
+                    run.session.closing = true;
+                    run.batch.out.clear();
+                    return input.len();
+                }
+                let (mode, from) = (self.client.reply_mode(), run.batch.out.len());
+                let step = run.request(&request);
+                if step == Step::Behind {
+                    self.is_behind = true;
+                    stopped_at = Some(end - request.bytes.len());
+                    break;
+                }
+                if step != Step::Done {
+                    self.alone = Some(request.bytes.to_vec());
+                    stopped_at = Some(end);
+                    break;
+                }
+                mute(&self.client, mode, from, run.batch);
+                if run.session.closing {
+                    return input.len();
+                }
+                if run.session.authenticated != is_known || is_full(run.batch) {
+                    stopped_at = Some(end);
+                    break;
+                }
+            }
+            if let Some(end) = stopped_at {
+                self.scanner.restart();
+                used += end;
+                if self.alone.is_some() || self.is_behind || is_full(batch) {
+                    return used;
+                }
+                continue;
+            }
+            used += window.end();
+            match ending {
+                Ending::Full => {}
+                Ending::Dry => return used,
+                Ending::Malformed(error) => {
+                    self.refuse(&error, batch);
+                    return input.len();
+                }
+            }
+        }
+    }
+
+    fn refuse(&mut self, error: &ProtocolError, batch: &mut Batch) {
+        self.worker.metrics.count(Count::ProtocolErrors, 1);
+        error.write(&mut Reply::new(&mut batch.out, self.talk.session.proto));
+        self.talk.session.closing = true;
+    }
+
+    /// Whether something was kept that has not been looked at, and may be whole.
+    pub(super) fn has_kept(&self) -> bool {
+        !self.input.is_empty() && self.scanner.missing_bytes() == 0
+    }
+}
+
+/// CLIENT REPLY OFF and SKIP: takes back what was written from `from` on.
+#[inline]
+fn mute(client: &Client, before: ReplyMode, from: usize, batch: &mut Batch) {
+    if client.keeps_back(before) {
+        batch.silence(from);
+    }
+}
+
+/// Reads once into `buf`, which is used from its start, and gives how much; 0 at the stream's end. After a short read
+/// the runtime knows that there is no more, and does not ask the system again before it says so.
+pub fn poll_read(stream: &mut TcpStream, cx: &mut Context<'_>, buf: &mut [u8]) -> Poll<std::io::Result<usize>> {
+    let mut buf = ReadBuf::new(buf);
+    Pin::new(stream).poll_read(cx, &mut buf).map_ok(|()| buf.filled().len())
+}
