@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use support::client::{Client, encode};
 use support::cluster::{Cluster, Node};
+use support::wait_for;
 
 const MB: usize = 1 << 20;
 
@@ -125,4 +126,33 @@ fn insist_on_bounded_replies(cluster: &Cluster, count: usize, bytes_max: usize) 
     let values = texts.iter().filter(|text| text.len() == MB).count();
     let others: Vec<&String> = texts.iter().filter(|text| text.len() != MB && !is_refusal(text)).collect();
     assert!(values > 0 && others.is_empty(), "{values} values, and {others:?}");
+}
+
+/// Values larger than all that a link between nodes may hold otherwise: no link breaks over them, and they get everywhere,
+/// whichever node is asked. A busy machine may refuse some for a while.
+#[test]
+fn values_larger_than_a_link_holds_go_everywhere() {
+    let cluster = Cluster::start(3, &["--link-bytes-max", "1mb"]);
+    let breaks = || -> f64 { cluster.nodes.iter().filter_map(|node| node.metric("rondo_link_breaks_total")).sum() };
+    let before = breaks();
+    let value = |at: usize| char::from(b'a' + at as u8).to_string().repeat(10 * MB + at);
+    // Six keys: each node coordinates some, and asks others for some.
+    for at in 0..6 {
+        let mut client = cluster.nodes[at % 3].client();
+        let mut pipeline = Vec::new();
+        encode(&mut pipeline, &["SET", &format!("large{at}"), &value(at)]);
+        (0..20).for_each(|n| encode(&mut pipeline, &["SET", &format!("small{at}:{n}"), "v"]));
+        let stored = wait_for(Duration::from_secs(60), || {
+            client.send(&pipeline).expect("the node reads");
+            let replies: Vec<_> = (0..21).map(|_| client.receive().expect("a reply").text()).collect();
+            replies.iter().all(|reply| reply.as_deref() == Some("OK")).then_some(())
+        });
+        assert!(stored.is_some(), "large{at} and what comes behind it is refused");
+    }
+    for (at, node) in (0..6).flat_map(|at| cluster.nodes.iter().map(move |node| (at, node))) {
+        let mut client = node.client();
+        let is_read = || (client.call(&["GET", &format!("large{at}")]).text() == Some(value(at))).then_some(());
+        assert!(wait_for(Duration::from_secs(60), is_read).is_some(), "large{at} is not read at {}", node.port);
+    }
+    assert_eq!(breaks(), before, "links were lost");
 }
