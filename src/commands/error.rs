@@ -35,6 +35,9 @@ pub enum CommandError {
     /// A string would exceed `proto-max-bulk-len`.
     #[error("ERR string exceeds maximum allowed size (proto-max-bulk-len)")]
     StringTooLong,
+    /// The reply would be larger than what may be kept for a client.
+    #[error("ERR the reply is larger than client-output-buffer-limit or rondo allows")]
+    ReplyTooLarge,
     /// Anything else, with its whole text, the error code included.
     #[error("{0}")]
     Text(Cow<'static, str>),

@@ -138,6 +138,9 @@ fn reply_chosen(
         if let Some(element) = listed.or_else(|| elements.pick(draw)) {
             write(out, element);
         }
+        if out.is_cut() {
+            return Ok(());
+        }
         if out.buf.len() - start > REPEATS_BYTES_MAX {
             out.buf.truncate(start);
             return Err(CommandError::text("ERR the answer to this count would exceed 256 MB"));

@@ -117,7 +117,7 @@ impl Scratch {
         let (result, deltas) = {
             let mut keys = self.store.lock_many(&slots, setting.db, setting.now_ms, &mut effects);
             let out = Reply::new(&mut bytes, setting.proto);
-            let result = run(&mut Cx { args, keys: &mut keys, out, limits: setting.limits });
+            let result = Cx { args, keys: &mut keys, out, limits: setting.limits }.run(run);
             (result, keys.take_deltas())
         };
         let changes = self.changes(&deltas);

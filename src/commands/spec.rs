@@ -4,7 +4,7 @@
 
 use crate::base::ids::Slot;
 use crate::commands::CommandError;
-use crate::protocol::{Args, Reply, parse_i64};
+use crate::protocol::{Args, REPLY_BYTES_MAX, Reply, parse_i64};
 use crate::store::{Keyspace, View};
 
 /// A command's row in the table.
@@ -355,15 +355,31 @@ pub struct CommandLimits {
     pub databases: u8,
     /// Whether the cluster face is asked, which has database 0 alone.
     pub cluster_face: bool,
+    /// Most bytes of replies that may lie in one buffer.
+    pub reply_bytes_max: usize,
 }
 
 impl Default for CommandLimits {
     fn default() -> CommandLimits {
-        CommandLimits { string_bytes_max: 512 << 20, databases: 16, cluster_face: false }
+        CommandLimits {
+            string_bytes_max: 512 << 20,
+            databases: 16,
+            cluster_face: false,
+            reply_bytes_max: REPLY_BYTES_MAX,
+        }
     }
 }
 
 impl<'a> Cx<'a, '_> {
+    /// Runs a command: the one way in, for whoever runs it. After an error, what it has written of its reply is to be thrown
+    /// away; after [`CommandError::ReplyTooLarge`] it has run all the same.
+    #[inline]
+    pub fn run(&mut self, command: fn(&mut Cx<'_, '_>) -> Result<(), CommandError>) -> Result<(), CommandError> {
+        self.out.limit(self.limits.reply_bytes_max);
+        command(self)?;
+        if self.out.is_cut() { Err(CommandError::ReplyTooLarge) } else { Ok(()) }
+    }
+
     /// Argument `at`, or a syntax error: arity has been checked, so only optional ones can be missing.
     #[inline]
     pub fn arg(&self, at: usize) -> Result<&'a [u8], CommandError> {
@@ -399,4 +415,36 @@ impl<'a> Cx<'a, '_> {
 /// The slots of all keys of a request, in the order of the keys, repeats included.
 pub fn slots_of(command: &Command, args: Args<'_>) -> smallvec::SmallVec<[Slot; 4]> {
     command.key_positions(args).filter_map(|at| args.get(at)).map(crate::base::ids::slot_of).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::commands::testing::Node;
+
+    #[test]
+    fn no_command_answers_with_more_than_it_may() {
+        let mut node = Node::new();
+        node.run("MSET a 12345678 b 12345678 c 12345678 {a}2 x");
+        node.run("HSET h 1 12345678 2 12345678 3 12345678");
+        node.run("SADD s 12345678a 12345678b 12345678c");
+        node.limits.reply_bytes_max = 39;
+        let refused = "-ERR the reply is larger than client-output-buffer-limit or rondo allows\r\n";
+        for line in [
+            "MGET a b c",
+            "HMGET h 1 2 3",
+            "HGETALL h",
+            "HVALS h",
+            "HSCAN h 0",
+            "SMEMBERS s",
+            "SSCAN s 0",
+            "SRANDMEMBER s -1000000000000",
+            "HRANDFIELD h -1000000000000 WITHVALUES",
+            "SUNION s s",
+            "SPOP s 3",
+        ] {
+            assert_eq!(node.run(line), refused, "{line}");
+        }
+        assert_eq!(node.run("MGET a b"), "*2\r\n$8\r\n12345678\r\n$8\r\n12345678\r\n");
+        assert_eq!(node.run("EXISTS s"), ":0\r\n", "SPOP has run");
+    }
 }

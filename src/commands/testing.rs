@@ -17,6 +17,8 @@ pub struct Node {
     pub proto: Proto,
     /// The selected database.
     pub db: u8,
+    /// The limits that options set.
+    pub limits: CommandLimits,
     /// Whether the last command has looked for a key.
     pub has_looked: bool,
     now_ms: u64,
@@ -37,6 +39,7 @@ impl Node {
             effects: Effects::default(),
             proto: Proto::Resp2,
             db: 0,
+            limits: CommandLimits::default(),
             has_looked: false,
             now_ms: 1_700_000_000_000,
         }
@@ -83,9 +86,9 @@ impl Node {
             let slots = if slots.is_empty() { Slot::all().take(1).collect() } else { slots };
             let mut keys = self.store.lock_many(&slots, self.db, self.now_ms, &mut self.effects);
             let out = Reply::new(&mut out, self.proto);
-            let mut cx = Cx { args, keys: &mut keys, out, limits: CommandLimits::default() };
+            let mut cx = Cx { args, keys: &mut keys, out, limits: self.limits };
             let result = match command.handler {
-                Handler::Keys(run) | Handler::FanOut(run, _) => run(&mut cx),
+                Handler::Keys(run) | Handler::FanOut(run, _) => cx.run(run),
                 Handler::Node(_) => panic!("{shown} needs a server"),
             };
             self.has_looked = keys.has_looked();

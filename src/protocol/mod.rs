@@ -21,5 +21,5 @@ mod scanner;
 pub use inline::Range;
 pub use limits::{Limits, ProtocolError};
 pub use number::parse_i64;
-pub use reply::{Proto, Reply};
+pub use reply::{Proto, REPLY_BYTES_MAX, Reply};
 pub use scanner::{Args, ArgsIter, Scan, Scanner};

@@ -187,8 +187,6 @@ enum Model {
     Null,
     NullArray,
     Double(f64),
-    Bool(bool),
-    BigNumber(i128),
     Verbatim(String),
     Array(Vec<Model>),
     Push(Vec<Model>),
@@ -208,8 +206,6 @@ fn model() -> impl Strategy<Value = Model> {
         Just(Model::Null),
         Just(Model::NullArray),
         any::<f64>().prop_filter("NaN is not equal to itself", |value| !value.is_nan()).prop_map(Model::Double),
-        any::<bool>().prop_map(Model::Bool),
-        any::<i128>().prop_map(Model::BigNumber),
         "[ -~\r\n]{0,20}".prop_map(Model::Verbatim),
     ];
     leaf.prop_recursive(4, 40, 6, |inner| {
@@ -234,8 +230,6 @@ impl Model {
             Model::Null => reply.null(),
             Model::NullArray => reply.null_array(),
             Model::Double(value) => reply.double(*value),
-            Model::Bool(value) => reply.bool(*value),
-            Model::BigNumber(value) => reply.big_number(&value.to_string()),
             Model::Verbatim(text) => reply.verbatim(b"txt", text.as_bytes()),
             Model::Array(models) => {
                 reply.array(models.len());
@@ -268,10 +262,8 @@ impl Model {
             (Model::Simple(text), Frame2::SimpleString(read)) => read == text.as_bytes(),
             (Model::Error(text), Frame2::Error(read)) => read == text,
             (Model::Int(value), Frame2::Integer(read)) => read == value,
-            (Model::Bool(value), Frame2::Integer(read)) => *read == i64::from(*value),
             (Model::Bulk(text), Frame2::BulkString(read)) => read == text,
             (Model::BulkInt(value), Frame2::BulkString(read)) => *read == value.to_string().into_bytes(),
-            (Model::BigNumber(value), Frame2::BulkString(read)) => *read == value.to_string().into_bytes(),
             (Model::Verbatim(text), Frame2::BulkString(read)) => read == text.as_bytes(),
             (Model::Double(value), Frame2::BulkString(read)) => {
                 String::from_utf8_lossy(read).parse::<f64>().is_ok_and(|read| read == *value)
@@ -300,10 +292,8 @@ impl Model {
             (Model::Simple(text), Frame3::SimpleString { data, .. }) => data == text.as_bytes(),
             (Model::Error(text), Frame3::SimpleError { data, .. }) => data == text,
             (Model::Int(value), Frame3::Number { data, .. }) => data == value,
-            (Model::Bool(value), Frame3::Boolean { data, .. }) => data == value,
             (Model::Bulk(text), Frame3::BlobString { data, .. }) => data == text,
             (Model::BulkInt(value), Frame3::BlobString { data, .. }) => *data == value.to_string().into_bytes(),
-            (Model::BigNumber(value), Frame3::BigNumber { data, .. }) => *data == value.to_string().into_bytes(),
             (Model::Verbatim(text), Frame3::VerbatimString { data, .. }) => data == text.as_bytes(),
             (Model::Double(value), Frame3::Double { data, .. }) => data == value,
             (Model::Null | Model::NullArray, Frame3::Null) => true,
@@ -334,8 +324,6 @@ impl Model {
             Model::BulkInt(value) => Value::Bulk(value.to_string().into_bytes()),
             Model::Null | Model::NullArray => Value::Null,
             Model::Double(value) => Value::Double(*value),
-            Model::Bool(value) => Value::Bool(*value),
-            Model::BigNumber(value) => Value::BigNumber(value.to_string().into_bytes()),
             Model::Verbatim(text) => Value::Verbatim { format: *b"txt", text: text.clone().into_bytes() },
             Model::Array(models) => Value::Array(values(models)),
             Model::Push(models) => Value::Push(values(models)),

@@ -2,10 +2,14 @@
 //!
 //! A [`Reply`] appends to a buffer that the connection owns; nothing is kept back, so what a command has written so far is
 //! always a prefix of the wire. Types that RESP2 does not know are written as Redis 7.0.15 writes them there: a map as an
-//! array of keys and values, a set or push as an array, a double, big number or verbatim text as a bulk, a boolean as 0 or 1.
+//! array of keys and values, a set or push as an array, a double or verbatim text as a bulk. Booleans and big numbers are not
+//! here, because no command answers with one.
 //!
-//! Invariant: a simple text, error or big number never holds a line break, whatever it was given, so that no value can
-//! pose as a second reply. Not done here: counting that an aggregate's announced elements really follow.
+//! Invariants: a simple text or error never holds a line break, whatever it was given, so that no value can pose as a second
+//! reply; and values never make the buffer longer than its limit, so that few bytes of request cannot make any number of
+//! them. What would is left out, and the reply is cut ([`Reply::is_cut`]): good for nothing but to be thrown away. What is no
+//! value (numbers, nulls, lengths) is small, no more than a few times the request, and not counted. Not done here: counting
+//! that an aggregate's announced elements really follow.
 
 use super::double::DoubleText;
 
@@ -29,6 +33,10 @@ impl Proto {
     }
 }
 
+/// Most bytes of replies that a buffer may hold, as long as nobody says otherwise: half of what a frame between nodes can
+/// say, and room for several of the longest strings.
+pub const REPLY_BYTES_MAX: usize = 2 << 30;
+
 /// Appends replies to `buf`.
 #[derive(Debug)]
 pub struct Reply<'a> {
@@ -36,13 +44,32 @@ pub struct Reply<'a> {
     pub buf: &'a mut Vec<u8>,
     /// How they are written.
     pub proto: Proto,
+    bytes_max: usize,
+    is_cut: bool,
 }
 
 impl<'a> Reply<'a> {
     /// A writer that appends to `buf`.
     #[inline]
     pub fn new(buf: &'a mut Vec<u8>, proto: Proto) -> Reply<'a> {
-        Reply { buf, proto }
+        Reply { buf, proto, bytes_max: REPLY_BYTES_MAX, is_cut: false }
+    }
+
+    /// No value is to make the buffer longer than this from now on.
+    pub fn limit(&mut self, bytes_max: usize) {
+        self.bytes_max = bytes_max;
+    }
+
+    /// Whether a value was left out because the buffer was full.
+    pub fn is_cut(&self) -> bool {
+        self.is_cut
+    }
+
+    /// Whether there is room for a value of so many bytes; if not, the reply is cut.
+    #[inline]
+    fn has_room(&mut self, value_bytes: usize) -> bool {
+        self.is_cut |= value_bytes > self.bytes_max.saturating_sub(self.buf.len());
+        !self.is_cut
     }
 
     /// `+OK`.
@@ -75,6 +102,9 @@ impl<'a> Reply<'a> {
     /// A byte string of any content.
     #[inline]
     pub fn bulk(&mut self, value: &[u8]) {
+        if !self.has_room(value.len()) {
+            return;
+        }
         self.buf.reserve(value.len() + HEADER_BYTES_MAX + 2);
         self.header(b'$', value.len() as i64);
         self.buf.extend_from_slice(value);
@@ -133,36 +163,19 @@ impl<'a> Reply<'a> {
         }
     }
 
-    /// Yes or no.
-    pub fn bool(&mut self, value: bool) {
-        match value {
-            true => self.by_proto(b":1\r\n", b"#t\r\n"),
-            false => self.by_proto(b":0\r\n", b"#f\r\n"),
-        }
-    }
-
     /// A text meant for people, with its format: `txt` or `mkd`.
     pub fn verbatim(&mut self, format: &[u8; 3], text: &[u8]) {
-        match self.proto {
+        let proto = self.proto;
+        match proto {
             Proto::Resp2 => self.bulk(text),
-            Proto::Resp3 => {
+            Proto::Resp3 if self.has_room(text.len()) => {
                 self.header(b'=', text.len() as i64 + 4);
                 self.buf.extend_from_slice(format);
                 self.buf.push(b':');
                 self.buf.extend_from_slice(text);
                 self.buf.extend_from_slice(b"\r\n");
             }
-        }
-    }
-
-    /// A whole number of any size, in decimal.
-    pub fn big_number(&mut self, digits: &str) {
-        match self.proto {
-            Proto::Resp2 => self.bulk(digits.as_bytes()),
-            Proto::Resp3 => {
-                self.buf.push(b'(');
-                self.one_line(digits.as_bytes());
-            }
+            Proto::Resp3 => {}
         }
     }
 
@@ -244,10 +257,6 @@ mod tests {
         expect(|reply| reply.double(f64::INFINITY), "$3\r\ninf\r\n", ",inf\r\n");
         expect(|reply| reply.double(f64::NEG_INFINITY), "$4\r\n-inf\r\n", ",-inf\r\n");
         expect(|reply| reply.double(f64::NAN), "$3\r\nnan\r\n", ",nan\r\n");
-        expect(|reply| reply.big_number("-123"), "$4\r\n-123\r\n", "(-123\r\n");
-        expect(|reply| reply.big_number("1\n2"), "$3\r\n1\n2\r\n", "(1 2\r\n");
-        expect(|reply| reply.bool(true), ":1\r\n", "#t\r\n");
-        expect(|reply| reply.bool(false), ":0\r\n", "#f\r\n");
     }
 
     #[test]
@@ -258,6 +267,28 @@ mod tests {
         expect(|reply| reply.verbatim(b"txt", b"hi"), "$2\r\nhi\r\n", "=6\r\ntxt:hi\r\n");
         expect(|reply| reply.null(), "$-1\r\n", "_\r\n");
         expect(|reply| reply.null_array(), "*-1\r\n", "_\r\n");
+    }
+
+    #[test]
+    fn values_beyond_the_limit_are_left_out_and_cut_the_reply() {
+        for proto in [Proto::Resp2, Proto::Resp3] {
+            let mut buf = b"before".to_vec();
+            let mut reply = Reply::new(&mut buf, proto);
+            reply.limit(20);
+            reply.bulk(b"12345678");
+            assert!(!reply.is_cut());
+            reply.verbatim(b"txt", b"1");
+            assert!(reply.is_cut());
+            // What is small goes on: whoever cut it throws all of it away.
+            reply.bulk(b"");
+            reply.int(7);
+            assert_eq!(buf, b"before$8\r\n12345678\r\n:7\r\n");
+        }
+        let mut buf = Vec::new();
+        let mut reply = Reply::new(&mut buf, Proto::Resp3);
+        reply.limit(5);
+        reply.bulk(b"123456");
+        assert!(reply.is_cut() && buf.is_empty());
     }
 
     #[test]

@@ -12,14 +12,14 @@ use crate::protocol::Proto;
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub struct Span {
     /// First byte.
-    pub from: u32,
+    pub from: usize,
     /// Behind the last byte.
-    pub to: u32,
+    pub to: usize,
 }
 
 /// The bytes of a batch's `requests` that a span means.
 pub fn kept(requests: &[u8], span: Span) -> &[u8] {
-    requests.get(span.from as usize..span.to as usize).unwrap_or_default()
+    requests.get(span.from..span.to).unwrap_or_default()
 }
 
 /// What a request was sent with, to be able to run it again.

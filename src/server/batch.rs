@@ -139,22 +139,22 @@ impl Batch {
 
     /// Keeps a request's bytes in case it has to be run again.
     pub fn keep(&mut self, request: &[u8], db: u8, proto: Proto) -> Ask {
-        let from = self.requests.len() as u32;
+        let from = self.requests.len();
         self.requests.extend_from_slice(request);
-        Ask { request: Span { from, to: self.requests.len() as u32 }, db, proto, since: None }
+        Ask { request: Span { from, to: self.requests.len() }, db, proto, since: None }
     }
 
     /// Keeps what was seen of a request's key, which `write` appends.
     pub fn keep_seen(&mut self, write: impl FnOnce(&mut Vec<u8>)) -> Span {
-        let from = self.requests.len() as u32;
+        let from = self.requests.len();
         write(&mut self.requests);
-        Span { from, to: self.requests.len() as u32 }
+        Span { from, to: self.requests.len() }
     }
 
     /// A place for the reply that begins at `from` and ends at the end of what is written.
     pub fn place(&mut self, from: usize) -> Place {
         self.places += 1;
-        Place { span: Span { from: from as u32, to: self.out.len() as u32 }, number: self.places }
+        Place { span: Span { from, to: self.out.len() }, number: self.places }
     }
 
     /// Leaves a hole for a request that nobody has run, so that it will be asked for again.
@@ -171,9 +171,9 @@ impl Batch {
 
     /// Replaces a reply.
     pub fn patch(&mut self, reply: Place, bytes: &[u8]) {
-        let from = self.patched.len() as u32;
+        let from = self.patched.len();
         self.patched.extend_from_slice(bytes);
-        self.patches.push((reply, Span { from, to: self.patched.len() as u32 }));
+        self.patches.push((reply, Span { from, to: self.patched.len() }));
     }
 
     /// Leaves a place for a reply that `target` will give. Requests for one target go together; those for one node stay
@@ -217,14 +217,13 @@ impl Batch {
     /// Takes back what the last request has written from `from` on, and what it waits for.
     pub fn forget_from(&mut self, from: usize) {
         self.out.truncate(from);
-        self.pending
-            .retain(|pending| pending.reply.span.from as usize != from || pending.reply.span.to as usize <= from);
+        self.pending.retain(|pending| pending.reply.span.from != from || pending.reply.span.to <= from);
     }
 
     /// Takes back the replies from `from` on: their client does not want them. What was done stays done.
     pub fn silence(&mut self, from: usize) {
         self.out.truncate(from);
-        let is_before = |place: &Place| (place.span.to as usize) <= from && place.span.from as usize != from;
+        let is_before = |place: &Place| place.span.to <= from && place.span.from != from;
         self.pending.retain(|pending| is_before(&pending.reply));
         for hole in self.questions.iter_mut().flat_map(|question| &mut question.holes) {
             hole.is_silent |= !is_before(&hole.reply);
@@ -290,14 +289,14 @@ impl Batch {
 
     /// Puts replies where they belong; gives how many requests have had theirs, or will be asked for again.
     fn fill_from(&mut self, holes: &[Hole], answer: Vec<u8>, again: &mut Vec<Again>) -> usize {
-        let base = self.patched.len() as u32;
+        let base = self.patched.len();
         let mut filled = 0;
         for (hole, part) in holes.iter().zip(parts(&answer)) {
             filled += 1;
             match part {
                 Part::Reply(span) => {
                     self.largest_answer = self.largest_answer.max(span.len());
-                    let span = Span { from: base + span.start as u32, to: base + span.end as u32 };
+                    let span = Span { from: base + span.start, to: base + span.end };
                     self.patches.extend((!hole.is_silent).then_some((hole.reply, span)));
                 }
                 Part::AsSeen if hole.seen.is_some() => {}
@@ -354,23 +353,23 @@ impl Batch {
 
     /// Appends the replies in this stretch of `out`, which cuts none in two, with everything put in its place.
     pub fn write(&self, range: Range<usize>, to: &mut Vec<u8>) {
-        let first = self.patches.partition_point(|(place, _)| (place.span.from as usize) < range.start);
+        let first = self.patches.partition_point(|(place, _)| place.span.from < range.start);
         let mut patches = self.patches.iter().skip(first).peekable();
         let mut at = range.start;
-        while let Some((place, span)) = patches.next_if(|(place, _)| place.span.to as usize <= range.end) {
+        while let Some((place, span)) = patches.next_if(|(place, _)| place.span.to <= range.end) {
             if patches.peek().is_some_and(|(next, _)| next == place) {
                 continue;
             }
-            to.extend_from_slice(self.out.get(at..place.span.from as usize).unwrap_or_default());
-            to.extend_from_slice(self.patched.get(span.from as usize..span.to as usize).unwrap_or_default());
-            at = place.span.to as usize;
+            to.extend_from_slice(self.out.get(at..place.span.from).unwrap_or_default());
+            to.extend_from_slice(self.patched.get(span.from..span.to).unwrap_or_default());
+            at = place.span.to;
         }
         to.extend_from_slice(self.out.get(at..range.end).unwrap_or_default());
     }
 
     /// Takes over what a request that was run again waits for, as the reply at `reply`.
     pub fn adopt(&mut self, reply: Place, mut again: Batch) {
-        let (base, kept) = (self.waits.len(), self.requests.len() as u32);
+        let (base, kept) = (self.waits.len(), self.requests.len());
         let moved_span = |Span { from, to }| Span { from: from + kept, to: to + kept };
         let moved = |ask: Ask| Ask { request: moved_span(ask.request), ..ask };
         self.requests.append(&mut again.requests);

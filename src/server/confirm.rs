@@ -92,9 +92,9 @@ fn seen_now(keys: &Keyspace<'_>, key: &[u8]) -> Seen {
 
 /// Where `part`, which lies in `whole`, is in a copy of `whole` that lies at `copy`.
 fn span_within(whole: &[u8], part: &[u8], copy: Span) -> Span {
-    let offset = (part.as_ptr() as usize).saturating_sub(whole.as_ptr() as usize) as u32;
+    let offset = (part.as_ptr() as usize).saturating_sub(whole.as_ptr() as usize);
     let from = (copy.from + offset).min(copy.to);
-    Span { from, to: (from + part.len() as u32).min(copy.to) }
+    Span { from, to: (from + part.len()).min(copy.to) }
 }
 
 impl Worker {

@@ -27,7 +27,7 @@ use crate::server::batch::Batch;
 use crate::server::clients::{Client, state};
 use crate::server::commands::connection::Session;
 use crate::server::pubsub::mailbox::Found;
-use crate::server::settings::{Consistency, wall_us};
+use crate::server::settings::{Consistency, output_bytes_max, wall_us};
 use crate::server::transaction::Transaction;
 use crate::server::wait::{self, Waiting};
 use crate::server::worker::Worker;
@@ -199,6 +199,7 @@ impl Connection {
         if self.output.is_empty() {
             return Ok(false);
         }
+        self.check_hard_limit()?;
         let before = self.written;
         while let Some(bytes) = self.output.get(self.written..).filter(|bytes| !bytes.is_empty()) {
             match self.stream.try_write(bytes) {
@@ -222,6 +223,17 @@ impl Connection {
         }
         self.client.output_bytes.store(0, std::sync::atomic::Ordering::Relaxed);
         Ok(true)
+    }
+
+    /// Replies are not to be more than the hard limit at any time, however fast they are read.
+    fn check_hard_limit(&self) -> std::io::Result<()> {
+        let most = output_bytes_max(&self.worker.shared.node.config.settings());
+        let is_too_much = most.is_some_and(|most| self.output.len() - self.written > most);
+        if is_too_much && !self.client.is_in(state::SUBSCRIBED | state::MONITOR) {
+            self.worker.cut_off(&self.client);
+            return Err(std::io::Error::other("the client asked for more than may be kept for it"));
+        }
+        Ok(())
     }
 
     fn check_output_limit(&mut self, has_sent: bool) -> std::io::Result<()> {

@@ -12,19 +12,19 @@ use crate::base::metrics::{Class, Count};
 use crate::commands::spec::{Command, CommandLimits, Cx, Handler, NodeCommand, flag, slots_of};
 use crate::commands::table::CommandIndex;
 use crate::commands::{CommandError, subcommands};
-use crate::protocol::{Args, Proto, Reply};
+use crate::protocol::{Args, Proto, REPLY_BYTES_MAX, Reply};
 use crate::replication::coordinator::View;
 use crate::replication::routing::{Group, Quorum};
 use crate::server::ask::{Ask, Pending};
-use crate::server::batch::{Batch, UNKNOWN_OUTCOME};
-use crate::server::clients::{Client, state};
+use crate::server::batch::Batch;
+use crate::server::clients::Client;
 use crate::server::commands;
 use crate::server::commands::connection::Session;
 use crate::server::events::{sets_events, tells_of_misses};
 use crate::server::forward::{Manner, ask};
 use crate::server::own_copy::PeerSeen;
 use crate::server::question::Target;
-use crate::server::settings::{Consistency, command_limits, quorum_of, wall_us};
+use crate::server::settings::{Consistency, command_limits, output_bytes_max, quorum_of, wall_us};
 use crate::server::share::{self, Share};
 use crate::server::transaction::Transaction;
 use crate::server::window::Request;
@@ -116,7 +116,11 @@ impl<'r> Run<'r> {
         origin: Origin,
     ) -> Run<'r> {
         let settings = worker.shared.node.config.settings();
-        let (quorum, limits) = (quorum_of(&settings, wish, view), command_limits(&settings, session.cluster_face));
+        let quorum = quorum_of(&settings, wish, view);
+        let mut limits = command_limits(&settings, session.cluster_face);
+        if origin.is_here() {
+            limits.reply_bytes_max = output_bytes_max(&settings).unwrap_or(REPLY_BYTES_MAX).min(REPLY_BYTES_MAX);
+        }
         let now_us = wall_us();
         let is_monitored = origin == Origin::Client && worker.shared.node.monitors.is_watched();
         let (not_run, peer_seen, is_as_seen, since) = (false, None, false, None);
@@ -178,27 +182,6 @@ impl<'r> Run<'r> {
         step
     }
 
-    fn admit(&self, command: &'static Command, args: Args<'_>) -> Result<(), CommandError> {
-        if !command.accepts(args.len()) {
-            return Err(CommandError::Arity(command.name.into()));
-        }
-        if self.transaction.is_open() && command.has(flag::NO_MULTI) {
-            return Err(CommandError::text("ERR Command not allowed inside a transaction"));
-        }
-        // What runs now looks at its subcommand itself; what is queued has to be right before.
-        if self.transaction.is_open() && args.len() > 1 && !subcommands::of(command.name).is_empty() {
-            subcommands::checked(command, args)?;
-        }
-        self.session.admits(command)?;
-        if self.client.is_in(state::SUBSCRIBED | state::MONITOR) {
-            self.admit_listening(command)?;
-        }
-        if command.has(flag::DENYOOM) && self.worker.shared.node.store.is_over_limit() {
-            self.make_room()?;
-        }
-        Ok(())
-    }
-
     /// Runs a request that has been admitted.
     #[inline]
     pub(super) fn run(&mut self, index: CommandIndex, command: &'static Command, request: &Request<'_>) -> Step {
@@ -237,8 +220,10 @@ impl<'r> Run<'r> {
         };
         let proto = cx.session.proto;
         let mut reply = Vec::new();
-        let result = commands::run(command, node, &mut cx, &mut Reply::new(&mut reply, proto));
-        match result {
+        let mut out = Reply::new(&mut reply, proto);
+        out.limit(self.limits.reply_bytes_max.saturating_sub(from));
+        let result = commands::run(command, node, &mut cx, &mut out);
+        match if out.is_cut() { Err(CommandError::ReplyTooLarge) } else { result } {
             Ok(true) => {
                 self.batch.out.extend_from_slice(&reply);
                 if node == NodeCommand::Reset {
@@ -273,7 +258,9 @@ impl<'r> Run<'r> {
             now_ms,
         };
         let mut out = Reply::new(&mut self.batch.out, self.session.proto);
-        match share.answer(node, args, &mut out, &mut self.batch.waits) {
+        out.limit(self.limits.reply_bytes_max);
+        let result = share.answer(node, args, &mut out, &mut self.batch.waits);
+        match if out.is_cut() { Err(CommandError::ReplyTooLarge) } else { result } {
             Ok(true) => {
                 let reply = self.batch.place(from);
                 let waits = 0..self.batch.waits.len();
@@ -385,7 +372,7 @@ impl<'r> Run<'r> {
             self.is_as_seen = self.agrees_with_peer(&mut keys, request.key());
             let out = Reply::new(&mut self.batch.out, self.session.proto);
             if !self.is_as_seen
-                && let Err(error) = run(&mut Cx { args: request.args, keys: &mut keys, out, limits: self.limits })
+                && let Err(error) = (Cx { args: request.args, keys: &mut keys, out, limits: self.limits }).run(run)
             {
                 self.batch.out.truncate(from);
                 worker.metrics.failed(index);
@@ -459,18 +446,6 @@ impl<'r> Run<'r> {
             true => self.batch.order.leave_open(slots, false),
             false => self.leave_hole(target, command, request, slots),
         }
-    }
-
-    /// Writes an error reply and counts it.
-    pub fn fail(&mut self, text: &str) {
-        self.worker.metrics.count(Count::ErrorReplies, 1);
-        if text.starts_with("WRONGPASS") {
-            self.worker.metrics.count(Count::AuthFailures, 1);
-        } else if text == UNKNOWN_OUTCOME {
-            self.worker.metrics.count(Count::UnknownOutcomes, 1);
-        }
-        self.worker.shared.node.errors.note(text);
-        self.reply().error(text);
     }
 
     /// Where the next reply goes.

@@ -46,8 +46,10 @@ const ANSWER_MS_MAX: u64 = 700;
 const STALLED_MS_MAX: u64 = 450;
 /// How long a question about a whole node may take, in milliseconds.
 const PATIENCE_MS_MAX: u64 = 10_000;
-/// Most bytes of questions that may wait to be sent.
-const QUESTION_BYTES_MAX: usize = 256 << 20;
+/// Longest question, in bytes.
+pub const QUESTION_BYTES_MAX: usize = 1 << 30;
+/// Bytes of questions that wait to be sent above which there are to be no more.
+const WAITING_BYTES_MAX: usize = 256 << 20;
 const RETRY: Duration = Duration::from_millis(20);
 const TICK: Duration = Duration::from_millis(20);
 
@@ -128,8 +130,11 @@ pub fn parts(answer: &[u8]) -> impl Iterator<Item = Part> {
 /// An answer of one reply.
 pub fn answer_of(reply: &[u8]) -> Vec<u8> {
     let mut answer = Vec::with_capacity(4 + reply.len());
-    put_u32(&mut answer, reply.len() as u32);
+    put_u32(&mut answer, 0);
     answer.extend_from_slice(reply);
+    if !set_length(&mut answer, 0) {
+        return NOT_RUN.to_le_bytes().to_vec();
+    }
     answer
 }
 
@@ -277,7 +282,7 @@ impl ForwardLink {
     /// Asks what `write` appends, in RESP; the question leaves when the worker has run everybody who can run.
     pub fn ask(&self, about: About, mut write: impl FnMut(&mut Vec<u8>)) -> Rc<Call> {
         let mut outbox = self.out.borrow_mut();
-        if !self.is_open.get() || outbox.len() > QUESTION_BYTES_MAX {
+        if !self.is_open.get() || outbox.len() > WAITING_BYTES_MAX {
             return Call::not_run();
         }
         let out = outbox.bytes();
@@ -289,7 +294,11 @@ impl ForwardLink {
         put_u64(out, now.duration_since(self.epoch).as_millis() as u64);
         put_u64(out, about.stamp.0);
         write(out);
-        set_length(out, at);
+        if out.len() - at > QUESTION_BYTES_MAX || !set_length(out, at) {
+            // The other end would take it for nonsense and close the link on everybody.
+            out.truncate(at);
+            return Call::not_run();
+        }
         let call = Rc::new(Call::new(about, now, out.len() - at));
         self.waiting.borrow_mut().push_back(call.clone());
         self.writer.notify_one();
@@ -373,10 +382,32 @@ impl ForwardLink {
     }
 }
 
-/// Writes the length of what follows the four bytes at `at` into them.
-pub fn set_length(out: &mut [u8], at: usize) {
-    let len = (out.len() - at - 4) as u32;
-    if let Some(head) = out.get_mut(at..at + 4) {
-        head.copy_from_slice(&len.to_le_bytes());
+/// Writes the length of what follows the four bytes at `at` into them; false when it is more than they can say.
+#[must_use]
+pub fn set_length(out: &mut [u8], at: usize) -> bool {
+    let len = out.len().checked_sub(at + 4).and_then(length_of);
+    let (Some(len), Some(head)) = (len, out.get_mut(at..at + 4)) else { return false };
+    head.copy_from_slice(&len.to_le_bytes());
+    true
+}
+
+/// What four bytes say of so many; `None` for more than they can say, which never stands for fewer.
+fn length_of(len: usize) -> Option<u32> {
+    u32::try_from(len).ok().filter(|len| *len < AS_SEEN)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_length_is_what_it_says_or_refused() {
+        let most = AS_SEEN as usize - 1;
+        assert_eq!((length_of(0), length_of(most)), (Some(0), Some(AS_SEEN - 1)));
+        for len in [AS_SEEN as usize, NOT_RUN as usize, 1 << 32, (1 << 32) + 7, usize::MAX] {
+            assert_eq!(length_of(len), None, "{len}");
+        }
+        let mut out = b"xx\0\0\0\0abc".to_vec();
+        assert!(set_length(&mut out, 2) && out == b"xx\x03\0\0\0abc" && !set_length(&mut out[..6], 3));
     }
 }

@@ -22,7 +22,7 @@ use crate::base::wire::{Reader, WireError, put_u32};
 use crate::commands::spec::{flag, slots_of};
 use crate::peer::handshake::Hello;
 use crate::peer::link::{Outbox, invalid};
-use crate::protocol::{Limits, Scanner};
+use crate::protocol::{Limits, REPLY_BYTES_MAX, Scanner};
 use crate::replication::coordinator::View;
 use crate::replication::routing::Quorum;
 use crate::server::ages::Ages;
@@ -31,7 +31,7 @@ use crate::server::batch::Batch;
 use crate::server::clients::Client;
 use crate::server::commands::connection::Session;
 use crate::server::dispatch::{Origin, Run, Step};
-use crate::server::forward::{AS_SEEN, Manner, NOT_RUN, Part, ask, set_length};
+use crate::server::forward::{AS_SEEN, Manner, NOT_RUN, Part, QUESTION_BYTES_MAX, ask, set_length};
 use crate::server::groups::{position, requests_of};
 use crate::server::held::read_watched;
 use crate::server::input::poll_read;
@@ -45,8 +45,9 @@ use crate::server::worker::Worker;
 
 /// Most questions that may wait for replicas before the link stops reading.
 const HELD_MAX: usize = 1_024;
-/// Longest question, in bytes.
-const QUESTION_BYTES_MAX: usize = 1 << 30;
+/// Bytes of replies to a question above which no more of its requests are run: its asker asks for the rest again. An answer
+/// so stays well below what a frame can say, whatever one reply may come to.
+const ANSWER_BYTES_MAX: usize = REPLY_BYTES_MAX / 2;
 
 /// See the head of the file.
 pub struct Forwarded {
@@ -107,8 +108,7 @@ impl Forwarded {
 
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<std::io::Error> {
         loop {
-            self.poll_held(cx);
-            if let Err(error) = self.write(cx) {
+            if let Err(error) = self.poll_held(cx).and_then(|()| self.write(cx)) {
                 return Poll::Ready(error);
             }
             let may_read = self.held.len() < HELD_MAX && self.output.len() < QUESTION_BYTES_MAX / 16;
@@ -190,7 +190,7 @@ impl Forwarded {
         self.held.push_back(Held { batch, replies, quorum, is_one, is_confirmed_anew: false });
     }
 
-    fn poll_held(&mut self, cx: &mut Context<'_>) {
+    fn poll_held(&mut self, cx: &mut Context<'_>) -> std::io::Result<()> {
         let mut again = Vec::new();
         while let Some(held) = self.held.front_mut() {
             if !held.batch.poll(cx, &mut again) && again.is_empty() {
@@ -204,9 +204,10 @@ impl Forwarded {
                 continue;
             }
             let Some(mut held) = self.held.pop_front() else { break };
-            held.answer(self.output.bytes());
+            held.answer(self.output.bytes())?;
             self.worker.retire(held.batch);
         }
+        Ok(())
     }
 }
 
@@ -233,15 +234,16 @@ impl Held {
             }
             _ => false,
         };
-        let is_it = |part: &&mut Part| matches!(part, Part::Reply(at) if at.contains(&(reply.span.from as usize)));
+        let is_it = |part: &&mut Part| matches!(part, Part::Reply(at) if at.contains(&reply.span.from));
         if !is_settled && let Some(part) = self.replies.iter_mut().find(is_it) {
             *part = Part::NotRun;
         }
     }
 
-    fn answer(&mut self, to: &mut Vec<u8>) {
+    /// Appends the answer. An error when it is longer than a frame can say: the asker then takes its outcome for unknown.
+    fn answer(&mut self, to: &mut Vec<u8>) -> std::io::Result<()> {
         self.batch.sort_patches();
-        let at = to.len();
+        let (at, mut fits) = (to.len(), true);
         put_u32(to, 0);
         for part in &self.replies {
             match part {
@@ -251,11 +253,14 @@ impl Held {
                     let at = to.len();
                     put_u32(to, 0);
                     self.batch.write(place.clone(), to);
-                    set_length(to, at);
+                    fits &= set_length(to, at);
                 }
             }
         }
-        set_length(to, at);
+        match set_length(to, at) && fits {
+            true => Ok(()),
+            false => Err(std::io::Error::other("an answer is longer than a frame")),
+        }
     }
 }
 
@@ -277,12 +282,14 @@ fn run_each(
         let ending = window.fill(&mut scanner, rest, &limits, REQUESTS_MAX, places);
         // Asked anew for each window: the process may have been stopped in the middle.
         let is_late = is_late(now);
+        let may_run = |run: &Run<'_>| !is_late && run.batch.out.len() < ANSWER_BYTES_MAX;
         worker.look_at_pulse(run.view, now);
         for (request, _) in window.requests(&scanner, rest) {
             let from = run.batch.out.len();
-            (run.not_run, run.is_as_seen) = (is_late, false);
+            let may_run = may_run(run);
+            (run.not_run, run.is_as_seen) = (!may_run, false);
             run.peer_seen = seen.next(&worker.shared.node.store.actors);
-            let ran = !is_late && run.request(&request) == Step::Done && !run.not_run;
+            let ran = may_run && run.request(&request) == Step::Done && !run.not_run;
             if !ran && let Some((_, command)) = request.row {
                 run.batch.order.part();
                 run.batch.order.leave_open(&slots_of(command, request.args), command.has(flag::WRITE));

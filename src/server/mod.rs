@@ -3,6 +3,7 @@
 pub mod acknowledged;
 pub mod across;
 pub mod admin;
+pub mod admission;
 pub mod again;
 pub mod ages;
 pub mod ask;

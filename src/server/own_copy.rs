@@ -69,7 +69,8 @@ pub fn put_all<'s>(out: &mut Vec<u8>, seen: impl Iterator<Item = Option<&'s [u8]
         out.push(u8::from(one.is_some()));
         out.extend_from_slice(one.unwrap_or_default());
     }
-    set_length(out, at);
+    // Not longer than the question that it is a part of, whose length is looked at.
+    let _ = set_length(out, at);
 }
 
 /// Whether the reply of a command follows from what its only key holds. It does not where order or chance differ between
@@ -100,7 +101,7 @@ impl Run<'_> {
         let seen = {
             let mut keys = node.store.lock_key(request.key(), spot, self.session.db, self.now_us / 1_000, &mut effects);
             let out = Reply::new(&mut self.batch.out, self.session.proto);
-            let result = run(&mut Cx { args: request.args, keys: &mut keys, out, limits: self.limits });
+            let result = Cx { args: request.args, keys: &mut keys, out, limits: self.limits }.run(run);
             // Asked behind the look: whoever forgets what it holds is cold before.
             let is_warm = node.cluster.get().is_some_and(|cluster| cluster.is_warm());
             (result.is_ok() && is_warm).then(|| seen_by_one(&keys, request.key(), (0, 0)))

@@ -3,7 +3,7 @@
 use crate::base::config::{QuorumMode, Settings};
 use crate::base::wire::{Reader, WireError};
 use crate::commands::spec::CommandLimits;
-use crate::protocol::Limits;
+use crate::protocol::{Limits, REPLY_BYTES_MAX};
 use crate::replication::coordinator::View;
 use crate::replication::routing::Quorum;
 
@@ -58,7 +58,13 @@ pub fn command_limits(settings: &Settings, cluster_face: bool) -> CommandLimits 
         string_bytes_max: settings.proto_max_bulk_len as usize,
         databases: u8::try_from(settings.databases).unwrap_or(u8::MAX),
         cluster_face,
+        reply_bytes_max: REPLY_BYTES_MAX,
     }
+}
+
+/// Most bytes of replies that are kept for a client, if it is not for what it listens to: the hard `client-output-buffer-limit`.
+pub fn output_bytes_max(settings: &Settings) -> Option<usize> {
+    usize::try_from(settings.client_output_buffer_limit.normal.hard_bytes).ok().filter(|bytes| *bytes != 0)
 }
 
 /// W and R of a connection: what it asked for, or the options, capped by how many replicas there are; a majority at

@@ -133,7 +133,7 @@ impl Run<'_> {
         let (from, began) = (self.batch.out.len(), Instant::now());
         let before = keys.effects().lookups();
         let out = Reply::new(&mut self.batch.out, self.session.proto);
-        let result = run(&mut Cx { args: request.args, keys, out, limits: self.limits });
+        let result = Cx { args: request.args, keys, out, limits: self.limits }.run(run);
         self.count_run(index, command, request.args, Some(began));
         let must_verify = self.must_verify(keys);
         if !self.view.is_solo {

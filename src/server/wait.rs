@@ -15,7 +15,7 @@ use crate::commands::spec::{Command, Handler, NodeCommand};
 use crate::commands::{CommandError, subcommands, table};
 use crate::peer::registry::Peer;
 use crate::protocol::client::{ReplyDecoder, ReplyLimits, Value};
-use crate::protocol::{Args, Limits, Proto, Reply, Scan, Scanner, parse_i64};
+use crate::protocol::{Args, Limits, Proto, REPLY_BYTES_MAX, Reply, Scan, Scanner, parse_i64};
 use crate::replication::coordinator::View;
 use crate::server::again::Rerun;
 use crate::server::batch::Batch;
@@ -88,7 +88,11 @@ impl Job {
     fn whole_reply<'j>(&'j mut self, request: &'j [u8]) -> Pin<Box<dyn Future<Output = Vec<u8>> + 'j>> {
         Box::pin(async move {
             let mut reply = Vec::new();
-            if let Err(error) = self.run(request, &mut reply).await {
+            let mut result = self.run(request, &mut reply).await;
+            if reply.len() > REPLY_BYTES_MAX {
+                result = Err(CommandError::ReplyTooLarge);
+            }
+            if let Err(error) = result {
                 reply.clear();
                 self.worker.shared.node.errors.note(&error.to_string());
                 Reply::new(&mut reply, self.talk.session.proto).error(error.to_string());

@@ -21,6 +21,7 @@ use crate::peer::handshake::Hello;
 use crate::peer::registry::Peer;
 use crate::replication::coordinator::{Coordinator, View};
 use crate::server::batch::{Batch, UNKNOWN_OUTCOME};
+use crate::server::clients::Client;
 use crate::server::connection::NOBODY_IN_TIME;
 use crate::server::forward::{About, Call, ForwardLink, Manner, ask};
 use crate::server::pulse::Pulse;
@@ -194,6 +195,14 @@ impl Worker {
         self.metrics.count(metrics::Count::ErrorReplies, 1);
         self.shared.node.errors.note(NOBODY_IN_TIME);
         format!("-{NOBODY_IN_TIME}\r\n")
+    }
+
+    /// Closes a client whose replies have outgrown its `client-output-buffer-limit`.
+    pub fn cut_off(&self, client: &Client) {
+        if !client.is_killed() {
+            self.metrics.count(metrics::Count::OutputLimitDisconnects, 1);
+            client.kill();
+        }
     }
 
     /// Counts what the commands run since the last time did and took: `took` together.

@@ -79,15 +79,50 @@ fn a_client_that_does_not_read_its_replies_is_cut() {
     let port = cluster.nodes[0].port;
     let mut admin = Client::to(port);
     admin.call(&["CONFIG", "SET", "client-output-buffer-limit", "normal 200kb 0 0"]);
-    admin.call(&["SET", "big", &"x".repeat(1 << 19)]);
+    admin.call(&["SET", "big", &"x".repeat(1 << 17)]);
     let mut reader = Client::to(port);
     let mut request = Vec::new();
-    (0..40).for_each(|_| encode(&mut request, &["GET", "big"]));
-    reader.send(&request).expect("sent");
+    encode(&mut request, &["GET", "big"]);
+    // One by one, so that it is not the replies to one read that are too much.
+    let sent = (0..160).take_while(|_| reader.send(&request).is_ok()).count();
+    assert!(sent > 2);
     let cut = wait_for(Duration::from_secs(30), || {
         let list = admin.run("CLIENT LIST").text().unwrap();
         (list.lines().count() == 1).then_some(())
     });
     assert!(cut.is_some(), "20 MB are kept for a reader that does not read");
-    assert!(reader.drain(Duration::from_secs(5)).len() < 40 << 19);
+    assert!(reader.drain(Duration::from_secs(5)).len() < 160 << 17);
+}
+
+/// One request can ask for any number of values: what it is answered may not come to more than the limit either, and it need
+/// not be complete for that to be seen.
+#[test]
+fn a_client_that_asks_for_too_much_at_once_is_cut() {
+    let (redis, one, three) = (Redis::start(&[]), Cluster::start(1, &[]), Cluster::start(3, &[]));
+    for port in [redis.port, one.nodes[0].port, three.nodes[0].port] {
+        let mut admin = Client::to(port);
+        admin.call(&["CONFIG", "SET", "client-output-buffer-limit", "normal 1mb 0 0"]);
+        let big = "x".repeat(200 << 10);
+        ["a", "b", "c", "{a}2"].iter().for_each(|key| {
+            admin.call(&["SET", key, &big]);
+        });
+        for i in 0..8 {
+            admin.call(&["HSET", "hash", &format!("field{i}"), &big]);
+        }
+        let asked: &[&[&str]] = &[
+            &["MGET a b c a b c"],
+            &["MGET a {a}2 a {a}2 a {a}2"],
+            &["HGETALL hash"],
+            &["MULTI", "GET a", "GET a", "GET a", "GET a", "GET a", "GET a", "EXEC"],
+        ];
+        for lines in asked {
+            let mut client = Client::to(port);
+            lines.iter().for_each(|line| client.send(format!("{line}\r\n").as_bytes()).expect("sent"));
+            let got = client.drain(Duration::from_secs(10));
+            assert!(got.len() < 1_000 && !got.contains(&b'x'), "{lines:?}: {} bytes", got.len());
+            assert!(client.send(b"PING\r\n").is_err() || client.receive().is_err(), "{lines:?}: not closed");
+        }
+        assert_eq!(admin.run("MGET a b c a b").items().map(<[_]>::len), Some(5));
+        assert_eq!(admin.run("STRLEN a").int(), Some(200 << 10));
+    }
 }

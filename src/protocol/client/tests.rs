@@ -150,14 +150,14 @@ fn reads_what_the_server_writes() {
     reply.simple("modules");
     reply.push(3);
     reply.double(0.1);
-    reply.bool(true);
+    reply.null();
     reply.set(1);
     reply.null();
     let wanted = Value::Map(vec![
         (bulk("proto"), Value::Int(3)),
         (
             Value::Simple(b"modules".to_vec()),
-            Value::Push(vec![Value::Double(0.1), Value::Bool(true), Value::Set(vec![Value::Null])]),
+            Value::Push(vec![Value::Double(0.1), Value::Null, Value::Set(vec![Value::Null])]),
         ),
     ]);
     assert_eq!(decode(&buf), Ok(Some((wanted, buf.len()))));

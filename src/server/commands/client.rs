@@ -395,7 +395,7 @@ mod tests {
         assert_eq!(two.ask("CLIENT KILL TYPE normal"), ":1\r\n");
         assert!(two.two.client.is_killed() && !two.one.client.is_killed());
         assert_eq!(two.ask("CLIENT KILL ID 1 SKIPME no"), ":1\r\n");
-        assert!(two.one.client.is_killed());
+        assert!(two.one.client.is_in(state::CLOSING) && !two.one.client.is_killed());
         let two = Two::new();
         assert_eq!(two.ask("CLIENT KILL 127.0.0.1:2"), "+OK\r\n");
         assert!(two.two.client.is_killed());

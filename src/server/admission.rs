@@ -1,0 +1,55 @@
+//! Whether a request may run, and what its client reads if not.
+//!
+//! Everything that is said here is said before anything is done, in the order in which Redis looks. Errors of commands that
+//! ran go out by the same door ([`Run::fail`]), so that all are counted alike.
+
+use crate::base::metrics::Count;
+use crate::commands::spec::{Command, flag};
+use crate::commands::{CommandError, subcommands};
+use crate::protocol::{Args, REPLY_BYTES_MAX};
+use crate::server::batch::UNKNOWN_OUTCOME;
+use crate::server::clients::state;
+use crate::server::dispatch::Run;
+
+impl Run<'_> {
+    /// Whether a request may run now, or be queued: the error is the answer if not.
+    #[inline]
+    pub(super) fn admit(&self, command: &'static Command, args: Args<'_>) -> Result<(), CommandError> {
+        if !command.accepts(args.len()) {
+            return Err(CommandError::Arity(command.name.into()));
+        }
+        if self.transaction.is_open() && command.has(flag::NO_MULTI) {
+            return Err(CommandError::text("ERR Command not allowed inside a transaction"));
+        }
+        let is_listening = self.client.is_in(state::SUBSCRIBED | state::MONITOR);
+        // What runs now looks at its subcommand itself; what is queued or refused by its name has to be right before.
+        let mut named = command;
+        if (self.transaction.is_open() || is_listening) && args.len() > 1 && !subcommands::of(command.name).is_empty() {
+            named = subcommands::checked(command, args)?;
+        }
+        self.session.admits(command)?;
+        if is_listening {
+            self.admit_listening(named)?;
+        }
+        if command.has(flag::DENYOOM) && self.worker.shared.node.store.is_over_limit() {
+            self.make_room()?;
+        }
+        Ok(())
+    }
+
+    /// Writes an error reply and counts it. A client whose replies have outgrown `client-output-buffer-limit` is closed.
+    pub fn fail(&mut self, text: &str) {
+        if self.limits.reply_bytes_max < REPLY_BYTES_MAX && text == CommandError::ReplyTooLarge.to_string() {
+            self.worker.cut_off(self.client);
+            return self.batch.out.clear();
+        }
+        self.worker.metrics.count(Count::ErrorReplies, 1);
+        if text.starts_with("WRONGPASS") {
+            self.worker.metrics.count(Count::AuthFailures, 1);
+        } else if text == UNKNOWN_OUTCOME {
+            self.worker.metrics.count(Count::UnknownOutcomes, 1);
+        }
+        self.worker.shared.node.errors.note(text);
+        self.reply().error(text);
+    }
+}
