@@ -327,3 +327,43 @@ fn nobody_sees_half_of_a_transaction_that_pings_and_publishes() {
         }
     });
 }
+
+/// A watched key that was not there and is not there again has changed, if it was there in between.
+#[test]
+fn a_watched_key_that_came_and_went_has_changed() {
+    let (redis, alone, cluster) = (Redis::start(&[]), Cluster::start(1, &[]), Cluster::start(3, &[]));
+    let meanwhile: &[&[&str]] = &[
+        &["SET KEY v", "DEL KEY"],
+        &["SADD KEY m", "SREM KEY m"],
+        &["SET KEY v", "FLUSHALL"],
+        &["SET KEY v", "PEXPIREAT KEY 1"],
+        &["SET KEY v", "RENAME KEY {KEY}other"],
+        &["SET KEY v"],
+        &["DEL KEY"],
+        &["GET KEY"],
+        &["SET {KEY}other v", "DEL {KEY}other"],
+        &["SELECT 1", "SET KEY v", "DEL KEY"],
+    ];
+    // The second time, what was there before has left its traces.
+    let conversation = |port: u16, key: &str, lines: &[&str]| {
+        [(); 2].map(|()| {
+            let (mut client, mut other) = (Client::to(port), Client::to(port));
+            client.call(&["WATCH", key]);
+            lines.iter().for_each(|line| drop(other.run(&line.replace("KEY", key))));
+            client.run("MULTI");
+            client.run("PING");
+            let reply = client.run("EXEC");
+            client.call(&["DEL", key]);
+            reply
+        })
+    };
+    for (i, lines) in meanwhile.iter().enumerate() {
+        let key = key("absent", i);
+        let theirs = conversation(redis.port, &key, lines);
+        assert_eq!(conversation(alone.nodes[0].port, &key, lines), theirs, "one node: {lines:?}");
+        // Over several nodes a key that FLUSHALL took away is as if it had not come.
+        for node in cluster.nodes.iter().filter(|_| !lines.contains(&"FLUSHALL")) {
+            assert_eq!(conversation(node.port, &key, lines), theirs, "{}: {lines:?}", node.name);
+        }
+    }
+}

@@ -45,6 +45,19 @@ impl Limits {
         Limits { request_bytes_max: UNAUTHENTICATED_REQUEST_BYTES_MAX, authenticated: false, ..Limits::default() }
     }
 
+    /// For a request that all has arrived and was judged before, by this node or another: nothing is judged again but
+    /// whether it fits the scanner.
+    pub fn judged() -> Limits {
+        let max = usize::MAX;
+        Limits {
+            args_max: max,
+            bulk_bytes_max: max,
+            inline_bytes_max: max,
+            request_bytes_max: max,
+            authenticated: true,
+        }
+    }
+
     /// Judges an announced number of arguments, which may be zero or negative: such a request is empty.
     pub(super) fn check_count(&self, count: i64) -> Result<usize, ProtocolError> {
         let count = usize::try_from(count.max(0)).map_err(|_| ProtocolError::InvalidMultibulkLength)?;

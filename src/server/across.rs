@@ -163,6 +163,7 @@ impl Job {
             key: change.name.1.clone(),
             seen: fetched.seen,
             was_live: fetched.whole.is_some(),
+            absence: None,
             at: None,
         };
         let watched: Vec<Watched> = part.changes.iter().map(watched).collect();

@@ -276,7 +276,7 @@ fn run_each(
     let worker = run.worker;
     let mut window = worker.window.borrow_mut();
     let (mut scanner, mut rest) = (Scanner::new(), requests);
-    let limits = Limits { request_bytes_max: usize::MAX, ..Limits::default() };
+    let limits = Limits::judged();
     while !rest.is_empty() {
         let places = (&*worker.shared.node.store, &run.view.roles);
         let ending = window.fill(&mut scanner, rest, &limits, REQUESTS_MAX, places);

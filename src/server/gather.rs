@@ -110,7 +110,7 @@ fn parts_of(view: &View, command: &Command, args: Args<'_>) -> Vec<Part> {
 /// The values of replies that stand one behind the other.
 pub(super) fn values_of(replies: &[u8]) -> Result<Vec<Value>, CommandError> {
     let (mut rest, mut values) = (replies, Vec::new());
-    while let Some((value, len)) = ReplyDecoder::new(ReplyLimits::default()).decode(rest).map_err(|_| garbled())? {
+    while let Some((value, len)) = ReplyDecoder::new(ReplyLimits::arrived()).decode(rest).map_err(|_| garbled())? {
         values.push(value);
         rest = rest.get(len..).unwrap_or_default();
     }

@@ -124,7 +124,7 @@ pub fn is_select(request: &[u8]) -> bool {
 
 /// Cuts requests apart that stand one behind the other.
 pub fn requests_of(queued: &[u8]) -> Vec<&[u8]> {
-    let limits = Limits { request_bytes_max: usize::MAX, ..Limits::default() };
+    let limits = Limits::judged();
     let (mut scanner, mut rest, mut requests) = (Scanner::new(), queued, Vec::new());
     while let Ok(Scan::Request { consumed }) = scanner.scan(rest, &limits) {
         let (request, behind) = rest.split_at(consumed.min(rest.len()));
@@ -138,7 +138,7 @@ pub fn requests_of(queued: &[u8]) -> Vec<&[u8]> {
 pub fn replies_of(answer: &[u8]) -> Option<Vec<&[u8]>> {
     let (mut rest, mut replies) = (answer, Vec::new());
     while !rest.is_empty() {
-        let found = ReplyScanner::new(ReplyLimits::default()).scan(rest).ok()??;
+        let found = ReplyScanner::new(ReplyLimits::arrived()).scan(rest).ok()??;
         let (reply, behind) = rest.split_at_checked(found.consumed)?;
         replies.push(reply);
         rest = behind;
@@ -231,5 +231,22 @@ mod tests {
         assert_eq!(requests_of(queued), [&b"*1\r\n$4\r\nPING\r\n"[..], b"GET a\r\n", b"*1\r\n$4\r\nTIME\r\n"]);
         assert_eq!(replies_of(b"+OK\r\n*1\r\n:1\r\n$-1\r\n"), Some(vec![&b"+OK\r\n"[..], b"*1\r\n:1\r\n", b"$-1\r\n"]));
         assert_eq!((replies_of(b""), replies_of(b"+OK\r\n:1"), replies_of(b"x")), (Some(vec![]), None, None));
+    }
+
+    /// `proto-max-bulk-len` may let a client send values above its default, 512 MB.
+    #[test]
+    fn values_of_any_length_are_cut_apart() {
+        let (value_bytes, behind) = ((512 << 20) + 1, b"*1\r\n$4\r\nPING\r\n");
+        let head = format!("*3\r\n$3\r\nSET\r\n$1\r\nk\r\n${value_bytes}\r\n");
+        // Its zeros are neither written nor read, so that they take no memory.
+        let mut queued = vec![0; head.len() + value_bytes + 2 + behind.len()];
+        queued[..head.len()].copy_from_slice(head.as_bytes());
+        queued[head.len() + value_bytes..][..2].copy_from_slice(b"\r\n");
+        queued[head.len() + value_bytes + 2..].copy_from_slice(behind);
+        let lengths = |parts: Vec<&[u8]>| parts.iter().map(|part| part.len()).collect::<Vec<_>>();
+        assert_eq!(lengths(requests_of(&queued)), [head.len() + value_bytes + 2, behind.len()]);
+        let value_at = head.rfind('$').expect("its length");
+        let replies = replies_of(&queued[value_at..]).expect("two replies");
+        assert_eq!(replies.len(), 2);
     }
 }

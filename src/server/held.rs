@@ -134,7 +134,7 @@ pub fn read_watched(reader: &mut Reader<'_>, actors: &ActorTable) -> Result<Vec<
     for _ in 0..reader.u64()? {
         let (db, key) = (reader.u8()?, reader.bytes()?.to_vec());
         let seen = read_dot(reader, Actor::SELF, actors)?;
-        watched.push(Watched { db, key, seen, was_live: reader.u8()? != 0, at: None });
+        watched.push(Watched { db, key, seen, was_live: reader.u8()? != 0, absence: None, at: None });
     }
     Ok(watched)
 }
@@ -160,7 +160,7 @@ mod tests {
         held.put(&mut out, &here.actors);
         let read = Held::read(&mut Reader::new(&out), &there).expect("own bytes");
         assert_ne!(read.dot().actor, Actor::SELF, "written by the other node");
-        let watched = Watched { db: 0, key: b"k".to_vec(), seen: read.dot(), was_live: true, at: None };
+        let watched = Watched { db: 0, key: b"k".to_vec(), seen: read.dot(), was_live: true, absence: None, at: None };
         put_watched(&mut back, &[watched], &there);
         let returned = read_watched(&mut Reader::new(&back), &here.actors).expect("own bytes");
         assert_eq!(returned.first().map(|it| it.seen), Some(held.dot()));

@@ -188,11 +188,12 @@ fn leaves_store_alone(command: NodeCommand) -> bool {
 
 fn is_unchanged(keys: &mut Keyspace<'_>, watched: &Watched) -> bool {
     keys.select(watched.db);
-    let is_live = keys.exists(&watched.key);
-    // A key that was there and has expired since has changed, as in Redis; one that had expired already has not.
-    match (watched.was_live, is_live) {
+    let (key, seen) = (&watched.key, watched.seen);
+    match (watched.was_live, keys.exists(key)) {
+        // One that has expired since has changed, as in Redis; one that had expired already has not.
         (true, false) => false,
-        (false, false) => true,
-        (_, true) => keys.is_as_seen(&watched.key, watched.seen),
+        // A tombstone, or what had expired, may have been forgotten, and a clear of the slot leaves no stamp of a key.
+        (false, false) if keys.entry(key).is_none() => watched.absence.as_ref().is_none_or(|it| !it.is_over()),
+        _ => keys.is_as_seen(key, seen),
     }
 }

@@ -15,6 +15,7 @@ use crate::server::dispatch::{Run, Step};
 use crate::server::forward::{Fate, ask};
 use crate::server::held::Held;
 use crate::server::wait::{Job, garbled};
+use crate::store::absences::Absence;
 
 /// Most bytes that may be queued, so that no client fills memory without running anything.
 const QUEUE_BYTES_MAX: usize = 1 << 30;
@@ -26,7 +27,7 @@ const SEVERAL_COORDINATORS: &str =
     "ERR WATCH needs all watched keys to have the same coordinator: give them one hash tag";
 
 /// A watched key and the version it had.
-#[derive(Clone, PartialEq, Eq, Debug)]
+#[derive(Clone, Debug)]
 pub struct Watched {
     /// The database.
     pub db: u8,
@@ -36,6 +37,8 @@ pub struct Watched {
     pub seen: Dot,
     /// Whether it was there.
     pub was_live: bool,
+    /// Tells that it has come since and gone, where its version would not.
+    pub absence: Option<Absence>,
     /// The node that coordinates it; `None` for this one.
     pub at: Option<NodeId>,
 }
@@ -153,7 +156,14 @@ impl Job {
         for key in args.iter().skip(1) {
             let held = Held::read(&mut reader, &worker.shared.node.store.actors).map_err(|_| garbled())?;
             let (seen, was_live) = (held.dot(), held.is_live);
-            self.talk.transaction.watch(Watched { db, key: key.to_vec(), seen, was_live, at: Some(peer.id) });
+            self.talk.transaction.watch(Watched {
+                db,
+                key: key.to_vec(),
+                seen,
+                was_live,
+                absence: None,
+                at: Some(peer.id),
+            });
         }
         Reply::new(out, self.talk.session.proto).ok();
         Ok(())
@@ -216,8 +226,10 @@ impl Run<'_> {
         for key in args.iter().skip(1) {
             let keys = node.store.lock(slot_of(key), self.session.db, now_ms, &mut effects);
             let (seen, was_live) = keys.seen(key);
+            let absence = if was_live { None } else { node.store.watch_absence(self.session.db, key) };
             drop(keys);
-            self.transaction.watch(Watched { db: self.session.db, key: key.to_vec(), seen, was_live, at: None });
+            let (db, key) = (self.session.db, key.to_vec());
+            self.transaction.watch(Watched { db, key, seen, was_live, absence, at: None });
         }
         self.reply().ok();
         Step::Done

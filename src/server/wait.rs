@@ -344,15 +344,14 @@ impl Job {
 /// A scanner that holds one whole request.
 pub fn scanned(request: &[u8]) -> Result<Scanner, CommandError> {
     let mut scanner = Scanner::new();
-    let limits = Limits { request_bytes_max: usize::MAX, bulk_bytes_max: usize::MAX, ..Limits::default() };
-    match scanner.scan(request, &limits) {
+    match scanner.scan(request, &Limits::judged()) {
         Ok(Scan::Request { .. }) => Ok(scanner),
         _ => Err(CommandError::Syntax),
     }
 }
 
 pub(super) fn decoded(reply: &[u8]) -> Result<Value, CommandError> {
-    let decoded = ReplyDecoder::new(ReplyLimits::default()).decode(reply);
+    let decoded = ReplyDecoder::new(ReplyLimits::arrived()).decode(reply);
     decoded.ok().flatten().map(|(value, _)| value).ok_or_else(garbled)
 }
 

@@ -273,6 +273,7 @@ impl<'s> Keyspace<'s> {
     /// Makes one change, under a new stamp, and records it.
     #[inline]
     pub fn write(&mut self, key: &[u8], mutation: Mutation<'_>) {
+        self.store.absences.note_write(self.db, key);
         self.clear_ground(self.name(key), &mutation);
         self.put(key, mutation);
         self.effects.writes += 1;

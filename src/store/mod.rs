@@ -20,7 +20,7 @@
 //! | `digest` | what a slot holds, as numbers that replicas compare |
 //! | `clear` | whole slots emptied at once: FLUSHALL, FLUSHDB |
 //! | `tombstones` | how deletions are forgotten |
-//! | `unnoticed` | changes that WATCH does not tell of |
+//! | `unnoticed`, `absences` | changes that WATCH does not tell of, and those that leave nothing to tell of them |
 
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, AtomicUsize, Ordering};
@@ -35,6 +35,7 @@ use crate::store::index::Whereabouts;
 use crate::store::prefetch::prefetch;
 use crate::store::slot::{Rules, SlotTable};
 
+pub mod absences;
 pub mod census;
 pub mod clear;
 pub mod counter;
@@ -133,6 +134,7 @@ pub struct Store {
     replicated: AtomicBool,
     still_until_ms: AtomicU64,
     unnoticed: unnoticed::Unnoticed,
+    absences: absences::Absences,
     digests: digest::Digests,
     due: due::Due,
 }
@@ -154,6 +156,7 @@ impl Store {
             replicated: AtomicBool::new(false),
             still_until_ms: AtomicU64::new(0),
             unnoticed: unnoticed::Unnoticed::default(),
+            absences: absences::Absences::default(),
             digests: digest::Digests::default(),
             due: due::Due::default(),
         }

@@ -52,6 +52,14 @@ impl Default for ReplyLimits {
     }
 }
 
+impl ReplyLimits {
+    /// For a reply that all has arrived, under other bounds: nothing is left to be bounded but its depth.
+    pub fn arrived() -> ReplyLimits {
+        let max = usize::MAX;
+        ReplyLimits { line_bytes_max: max, bulk_bytes_max: max, elements_max: max, reply_bytes_max: max }
+    }
+}
+
 /// How deeply aggregates may lie in each other.
 pub const DEPTH_MAX: usize = 32;
 

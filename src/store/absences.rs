@@ -1,0 +1,131 @@
+//! Keys that are not there and that somebody watches: whether they have been written since.
+//!
+//! Where a deletion leaves a tombstone, its stamp tells that a key has come and gone. A node without replicas keeps none, so
+//! it counts the writes of the keys that WATCH did not find, as long as somebody holds an [`Absence`]. While nobody does, a
+//! write pays one load.
+//!
+//! Exact, and bounded by what is watched. Watch and write under the lock of the key's slot.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use parking_lot::Mutex;
+
+use crate::store::Store;
+
+/// A key's database and the key.
+type Name = (u8, Box<[u8]>);
+
+/// See the head of the file.
+#[derive(Debug, Default)]
+pub struct Absences(Arc<Shared>);
+
+#[derive(Debug, Default)]
+struct Shared {
+    /// How many keys there are.
+    count: AtomicUsize,
+    keys: Mutex<HashMap<Name, Watches>>,
+}
+
+#[derive(Debug, Default)]
+struct Watches {
+    holders: usize,
+    written: u64,
+}
+
+/// A key that was not there: knows whether it has been written since, for as long as it is held.
+#[derive(Debug)]
+pub struct Absence {
+    shared: Arc<Shared>,
+    name: Name,
+    written_before: u64,
+}
+
+impl Store {
+    /// Watches a key that is not there, where its deletion would leave nothing that tells that it has been there.
+    pub fn watch_absence(&self, db: u8, key: &[u8]) -> Option<Absence> {
+        (!self.is_replicated()).then(|| self.absences.watch(db, key))
+    }
+}
+
+impl Absences {
+    fn watch(&self, db: u8, key: &[u8]) -> Absence {
+        self.0.hold((db, key.into()))
+    }
+
+    /// Notes that a key is being written.
+    #[inline]
+    pub fn note_write(&self, db: u8, key: &[u8]) {
+        if self.0.count.load(Ordering::Relaxed) != 0
+            && let Some(watches) = self.0.keys.lock().get_mut(&(db, Box::from(key)))
+        {
+            watches.written += 1;
+        }
+    }
+}
+
+impl Shared {
+    fn hold(self: &Arc<Shared>, name: Name) -> Absence {
+        let mut keys = self.keys.lock();
+        let watches = keys.entry(name.clone()).or_default();
+        watches.holders += 1;
+        let written_before = watches.written;
+        self.count.store(keys.len(), Ordering::Relaxed);
+        Absence { shared: self.clone(), name, written_before }
+    }
+}
+
+impl Absence {
+    /// Whether the key has been written since it was watched.
+    pub fn is_over(&self) -> bool {
+        self.shared.keys.lock().get(&self.name).is_some_and(|watches| watches.written != self.written_before)
+    }
+}
+
+impl Clone for Absence {
+    fn clone(&self) -> Absence {
+        let mut copy = self.shared.hold(self.name.clone());
+        copy.written_before = self.written_before;
+        copy
+    }
+}
+
+impl Drop for Absence {
+    fn drop(&mut self) {
+        let mut keys = self.shared.keys.lock();
+        let is_last = keys.get_mut(&self.name).is_some_and(|watches| {
+            watches.holders -= 1;
+            watches.holders == 0
+        });
+        if is_last {
+            keys.remove(&self.name);
+            self.shared.count.store(keys.len(), Ordering::Relaxed);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_watches_hears_of_later_writes_of_that_key_and_nothing_stays_behind() {
+        let absences = Absences::default();
+        absences.note_write(0, b"k");
+        let first = absences.watch(0, b"k");
+        absences.note_write(1, b"k");
+        absences.note_write(0, b"other");
+        assert!(!first.is_over());
+        absences.note_write(0, b"k");
+        let second = absences.watch(0, b"k");
+        assert!(first.is_over() && !second.is_over());
+        let third = first.clone();
+        drop(first);
+        assert!(third.is_over(), "a copy goes on from where it was made of");
+        absences.note_write(0, b"k");
+        assert!(second.is_over());
+        drop((second, third));
+        assert_eq!((absences.0.count.load(Ordering::Relaxed), absences.0.keys.lock().len()), (0, 0));
+    }
+}
