@@ -4,13 +4,16 @@
 //! once. Only flushing has a second round, in which each node clears the slots of which it still holds anything: nodes may
 //! differ for a moment on who coordinates, and a coordinator may have evicted what others hold. A slot is cleared by one
 //! versioned change (`store::clear`), whatever it holds; ASYNC and SYNC are alike, for memory is given back at once, slot by
-//! slot, while other slots are open to everybody. A share of flushing that has lain about for long is not run: what was written
-//! after the flush was replied to, without this node, must stay.
+//! slot, while other slots are open to everybody. A share of flushing that has lain about for long is not run, nor gone on with
+//! after a stop: what was written after the flush was replied to, without this node, must stay.
 //!
 //! A cursor of SCAN is `[tag 8 bits][slot 14][where in the slot 31]`, 53 bits, because some clients take it for a floating-
 //! point number: slots are walked in their order, whoever coordinates them. Where in the slot, `store::scan` says of one
 //! process's table, which the tag names; any other process walks that slot from its start.
 
+use std::time::{Duration, Instant};
+
+use crate::base::clock::Hlc;
 use crate::base::ids::Slot;
 use crate::base::metrics::Count;
 use crate::commands::CommandError;
@@ -22,7 +25,7 @@ use crate::replication::coordinator::View;
 use crate::replication::routing::Quorum;
 use crate::replication::wait::Waits;
 use crate::server::acknowledged;
-use crate::server::forward::ask;
+use crate::server::forward::{STALE_MS_MAX, ask};
 use crate::server::wait::scanned;
 use crate::server::worker::Worker;
 use crate::store::Effects;
@@ -30,6 +33,9 @@ use crate::store::clear::Scope;
 use crate::store::entry::Entry;
 use crate::store::keyspace::view;
 use crate::store::scan::CURSOR_BITS;
+
+/// How long it may be between two slots that are flushed.
+const STALE: Duration = Duration::from_millis(STALE_MS_MAX);
 
 const NOT_CLEARED: &str = "CLUSTERDOWN some hash slots could not be cleared: too few of their replicas are reachable";
 
@@ -264,21 +270,30 @@ impl Share<'_> {
             return Ok(());
         }
         let (node, coordinator) = (&self.worker.shared.node, &self.worker.shared.coordinator);
-        let (mut effects, mut is_whole) = (Effects::default(), true);
+        let (mut effects, mut is_whole, mut looked) = (Effects::default(), true, Instant::now());
         for slot in self.slots().filter(|slot| self.must_clear(*slot, scope, is_strict)) {
+            if !self.view.is_solo && std::mem::replace(&mut looked, Instant::now()).elapsed() > STALE {
+                // This process may have been stopped in between: who asked may have given it up, and replied without it.
+                is_whole = false;
+                break;
+            }
             if !self.view.is_solo && !self.is_rest && !self.may_clear(slot, is_strict) {
                 is_whole = false;
                 continue;
             }
-            let mut keys = node.store.lock(slot, self.db, self.now_ms, &mut effects);
-            if is_strict && !coordinator.window(self.view, slot).is_some_and(|max| keys.stamp_until(max)) {
+            let now_ms = node.store.clock.now_ms();
+            // No later than about now: should it be stopped here, what others write meanwhile stays.
+            let stale = Hlc::at_ms(node.store.clock.latest(now_ms).ms() + STALE_MS_MAX);
+            let mut keys = node.store.lock(slot, self.db, now_ms, &mut effects);
+            let max = if is_strict { coordinator.window(self.view, slot) } else { Some(stale) };
+            if !self.view.is_solo && !max.is_some_and(|max| keys.stamp_until(max)) {
                 is_whole = false;
                 continue;
             }
             keys.clear(scope);
             let deltas = keys.take_deltas();
             if !deltas.is_empty() {
-                coordinator.replicate(self.view, slot, &deltas, self.quorum, self.now_ms, waits);
+                coordinator.replicate(self.view, slot, &deltas, self.quorum, now_ms, waits);
             }
             keys.give_back_deltas(deltas);
         }
