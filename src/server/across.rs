@@ -7,8 +7,8 @@
 //! anew; after [`PATIENCE`] the client is told to try again.
 //!
 //! So each key's change is atomic and builds on what the command has read of that key, and the outcome is all of the
-//! changes or none, unless a node dies: then `-TIMEOUT` says that it is not known. What is not promised: others may see
-//! the keys between two changes, and keys that are only read may come from different moments.
+//! changes or none, unless a node dies or falls silent in the middle: then `-TIMEOUT` says that it is not known. What is not
+//! promised: others may see the keys between two changes, and keys that are only read may come from different moments.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -23,6 +23,7 @@ use crate::protocol::client::{Value, encode_command};
 use crate::protocol::{Args, Proto};
 use crate::replication::coordinator::View;
 use crate::server::batch::UNKNOWN_OUTCOME;
+use crate::server::connection::AGAIN_PAUSE;
 use crate::server::exec::Attempt;
 use crate::server::gather::values_of;
 use crate::server::settings::{command_limits, wall_us};
@@ -132,9 +133,9 @@ impl Job {
                     let names = part.changes.iter().map(|(change, _)| change.name.clone());
                     done.extend(names.zip(after));
                 }
-                Applied::No => {
-                    self.put_back(&view, done, brought).await;
-                    return Ok(false);
+                Applied::Changed | Applied::NotRun => {
+                    let is_as_before = self.put_back(done, brought).await;
+                    return if is_as_before { Ok(false) } else { Err(CommandError::text(UNKNOWN_OUTCOME)) };
                 }
                 Applied::Unknown => return Err(CommandError::text(UNKNOWN_OUTCOME)),
             }
@@ -142,19 +143,34 @@ impl Job {
         Ok(true)
     }
 
-    /// Puts back what keys held before, the last one first. A key that somebody has changed again stays theirs.
-    async fn put_back(&mut self, view: &Arc<View>, done: Vec<(KeyName, Fetched)>, brought: &Brought) {
+    /// Puts back what keys held before, the last one first. A key that somebody has changed again stays theirs. False when some
+    /// key could not be put back, or may not have been.
+    async fn put_back(&mut self, done: Vec<(KeyName, Fetched)>, brought: &Brought) -> bool {
+        let mut is_as_before = true;
         for (name, after) in done.into_iter().rev() {
             let Some(before) = brought.get(&name) else { continue };
             let change = Change { name, mutations: vec![before.restoring()], takes_away: false };
-            let after = Brought::from([(change.name.clone(), after)]);
-            let Some(parts) = parts_of(view, std::slice::from_ref(&change), &after) else {
-                continue;
-            };
-            for part in &parts {
-                self.apply(view, part).await;
-            }
+            is_as_before &= self.put_one_back(&change, after).await;
         }
+        is_as_before
+    }
+
+    /// Asks whoever coordinates the key by now, again while nobody does.
+    async fn put_one_back(&mut self, change: &Change, after: Fetched) -> bool {
+        let (began, after) = (Instant::now(), Brought::from([(change.name.clone(), after)]));
+        while began.elapsed() < PATIENCE {
+            let view = self.worker.shared.view.load_full();
+            let parts = parts_of(&view, std::slice::from_ref(change), &after).unwrap_or_default();
+            if let Some(part) = parts.first() {
+                match self.apply(&view, part).await {
+                    Applied::Yes(_) | Applied::Changed => return true,
+                    Applied::Unknown => return false,
+                    Applied::NotRun => {}
+                }
+            }
+            tokio::time::sleep(AGAIN_PAUSE).await;
+        }
+        false
     }
 
     async fn apply(&mut self, view: &Arc<View>, part: &Part) -> Applied {
@@ -178,7 +194,8 @@ impl Job {
                 let after: Option<Vec<Fetched>> = values.iter().map(|value| self.fetched(value)).collect();
                 after.filter(|after| after.len() == part.changes.len()).map_or(Applied::Unknown, Applied::Yes)
             }
-            Attempt::Changed | Attempt::NotRun => Applied::No,
+            Attempt::Changed => Applied::Changed,
+            Attempt::NotRun => Applied::NotRun,
             Attempt::Unknown => Applied::Unknown,
         }
     }
@@ -203,8 +220,10 @@ impl Job {
 enum Applied {
     /// It is done; what its keys are now.
     Yes(Vec<Fetched>),
-    /// Nothing was changed.
-    No,
+    /// Nothing was changed, because a key is no longer what was brought.
+    Changed,
+    /// Nothing was changed, because whoever was asked does not coordinate the keys, or is not ready to.
+    NotRun,
     /// It may have been done.
     Unknown,
 }
