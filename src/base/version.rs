@@ -104,6 +104,11 @@ impl Version {
         dots.filter(|dot| dot.actor == actor).map(|dot| dot.hlc).max().unwrap_or_default()
     }
 
+    /// The latest write that this version has seen, whoever made it. After a merge that need not be its dot.
+    pub fn latest(&self) -> Hlc {
+        self.context.iter().fold(self.dot.hlc, |latest, dot| latest.max(dot.hlc))
+    }
+
     fn covers_all(&self, other: &Version) -> bool {
         self.covers(other.dot) && other.context.iter().all(|dot| self.covers(*dot))
     }
@@ -230,6 +235,22 @@ mod tests {
             actors.intern(ActorId { node, boot: 1 }).expect("room");
         }
         actors
+    }
+
+    #[test]
+    fn what_others_name_is_a_context_only_if_it_keeps_the_rules() {
+        let dots = |actors: &[u16]| actors.iter().map(|actor| dot(*actor, 9)).collect::<Context>();
+        assert_eq!(context_of(dots(&[3, 1, 2])), Some(dots(&[1, 2, 3])));
+        assert_eq!(context_of(dots(&[1, 2, 1])), None, "an actor twice");
+        let most: Vec<u16> = (0..CONTEXT_DOTS_MAX as u16).collect();
+        assert!(context_of(dots(&most)).is_some() && context_of(dots(&[&most[..], &[99]].concat())).is_none());
+    }
+
+    #[test]
+    fn the_latest_write_may_be_another_than_the_dots() {
+        let (early, late) = (Version::first(dot(0, 5)), Version::first(dot(1, 9)));
+        assert_eq!(early.joined(&late, dot(0, 5)).dot, dot(0, 5));
+        assert_eq!((early.joined(&late, dot(0, 5)).latest(), late.latest()), (Hlc(9), Hlc(9)));
     }
 
     #[test]

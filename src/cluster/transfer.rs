@@ -85,7 +85,7 @@ impl Cluster {
             under_way.push(slot);
             let mut cursor = 0;
             loop {
-                cursor = self.read_batch(slot, cursor, &mut piece, |entry| entry.dot().hlc >= since);
+                cursor = self.read_batch(slot, cursor, &mut piece, |entry| entry.latest() >= since);
                 if piece.len_bytes() >= PIECE_BYTES {
                     let began = Instant::now();
                     sent += self.put_piece(link, std::mem::take(&mut piece)).await?;

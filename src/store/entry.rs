@@ -268,6 +268,11 @@ impl Entry {
         Dot { hlc: Hlc(header.hlc), actor: Actor(header.actor) }
     }
 
+    /// The stamp of the latest write that the version has seen.
+    pub fn latest(&self) -> Hlc {
+        if self.context_is_empty() { self.dot().hlc } else { self.version().latest() }
+    }
+
     /// True when the version names no other actor, so that a write by the dot's own actor changes only the dot.
     #[inline]
     pub fn context_is_empty(&self) -> bool {

@@ -4,8 +4,9 @@
 //! stamp and records it as a [`Delta`]; a replica decodes the delta and applies the same mutation under the same
 //! stamp, by the same function (`slot::SlotTable::apply`). So there is one meaning of each change, not two.
 //!
-//! Invariant: a mutation's result depends on the entry it is applied to and its stamp alone, never on a clock,
-//! a random number or an option: two replicas that held the same version before hold the same bytes after.
+//! Invariant: what a mutation makes of a value depends on the entry it is applied to and its stamp alone, never on a clock, a
+//! random number or an option: two replicas that held the same version before hold the same fields, members and versions
+//! after. Options only decide how compact they lie in memory, and what OBJECT ENCODING calls that.
 //!
 //! An `Assign`, a `Replace` or a `Delete` stands for itself and may be applied to any older version. The others change part of a
 //! value and name, in the delta, the version they were made on (`base`).

@@ -4,7 +4,8 @@
 //! the same command's delta at a replica; what comes from there, whole states too, is let in by `incoming`. Nothing else writes.
 //!
 //! Invariants:
-//! - the dot of an entry never goes back: `apply` is given a later stamp, and `merge` keeps what has seen the other;
+//! - a version never sees less than before: `apply` is given a later stamp, and `merge` keeps what either has seen (its dot may
+//!   be the earlier of two, where the later write lost);
 //! - an expired entry is as good as deleted: a mutation never builds on it (callers delete it first, see `keyspace`);
 //! - `bytes` is what the table's entries take, kept with every change;
 //! - `deadline_min_ms` is no later than the earliest deadline in the table.
