@@ -159,3 +159,41 @@ fn a_flapping_node_changes_no_ring_and_loses_nothing() {
     verdict::insist("node0 flapping", load, &everyone);
     cluster.must_settle();
 }
+
+/// A key that this node coordinates.
+fn key_of(node: &Node, prefix: &str) -> String {
+    let mut face = Client::connect_to(node.addr(node.cluster_port), AT_ALL).expect("a connection");
+    let mut keys = (0..).map(|n| format!("{prefix}:{n}"));
+    keys.find(|key| !face.call(&["GET", key]).is_error()).expect("each node coordinates some")
+}
+
+/// Questions and their answers do not wait behind the deltas that go the same way: they have a link of their own.
+#[test]
+fn a_forwarded_read_is_answered_while_megabytes_wait_on_the_lane_to_the_same_node() {
+    const WAITING: f64 = 2e6;
+    let _alone = alone();
+    let Some((network, cluster)) = cluster_on_hosts() else { return };
+    let (asker, answerer) = (&cluster.nodes[0], &cluster.nodes[1]);
+    let (written, read) = (key_of(asker, "written"), key_of(answerer, "read"));
+    let mut client = asker.client();
+    insist(&mut client, &format!("SET {read} value"));
+    insist(&mut client, "RONDO.CONSISTENCY R 1");
+    if let Err(why) = network.slow_down(1, 2_000_000) {
+        println!("SKIPPED: no way to slow a link down: {why}");
+        return;
+    }
+    let queued = || asker.metric("rondo_link_queued_bytes").expect("a node that answers");
+    let (value, mut overtaken) = ("x".repeat(50_000), 0);
+    for round in 0..400 {
+        // The third node holds it at once, and two of three are enough.
+        insist(&mut client, &format!("SET {{{written}}}:{} {value}", round % 20));
+        if round % 20 == 19 {
+            let before = queued();
+            let reply = client.call(&["GET", &read]);
+            overtaken +=
+                usize::from(before > WAITING && queued() > WAITING && reply.text().as_deref() == Some("value"));
+        }
+    }
+    println!("{overtaken} of 20 reads were answered while more than {WAITING} bytes waited");
+    assert!(overtaken > 0, "no read was answered before what was written before it had arrived");
+}

@@ -66,6 +66,13 @@ impl Network {
         self.each_way(host, Network::heal_one_way);
     }
 
+    /// Lets no more bytes a second reach a host, from wherever: those above that queue for a moment, and are dropped then.
+    pub fn slow_down(&self, host: usize, bytes_per_s: usize) -> Result<(), String> {
+        let link = format!("{}h{host}", self.bridge());
+        let rate = format!("qdisc add dev {link} root tbf rate {bytes_per_s}bps burst 64kb latency 30ms");
+        run("tc", &rate)
+    }
+
     fn each_way(&self, host: usize, change: impl Fn(&Network, usize, usize)) {
         for other in (0..self.hosts).filter(|other| *other != host) {
             change(self, host, other);
@@ -84,9 +91,14 @@ impl Drop for Network {
 }
 
 fn ip(arguments: &str) -> Result<(), String> {
-    let output = Command::new("ip").args(arguments.split(' ')).output().map_err(|error| format!("ip: {error}"))?;
+    run("ip", arguments)
+}
+
+fn run(program: &str, arguments: &str) -> Result<(), String> {
+    let output =
+        Command::new(program).args(arguments.split(' ')).output().map_err(|error| format!("{program}: {error}"))?;
     match output.status.success() {
         true => Ok(()),
-        false => Err(format!("ip {arguments}: {}", String::from_utf8_lossy(&output.stderr).trim())),
+        false => Err(format!("{program} {arguments}: {}", String::from_utf8_lossy(&output.stderr).trim())),
     }
 }
