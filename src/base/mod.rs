@@ -10,3 +10,4 @@ pub mod metrics;
 pub mod slots;
 pub mod version;
 pub mod wire;
+pub mod words;

@@ -58,8 +58,6 @@ pub mod flag {
     pub const FAST: u32 = 1 << 10;
     /// Allowed before authentication.
     pub const NO_AUTH: u32 = 1 << 11;
-    /// May wait.
-    pub const BLOCKING: u32 = 1 << 12;
     /// Its keys depend on its arguments in a way that key positions cannot say.
     pub const MOVABLEKEYS: u32 = 1 << 13;
     /// Not allowed between MULTI and EXEC.
@@ -82,14 +80,13 @@ pub mod flag {
     pub const REPEATABLE: u32 = 1 << 21;
 
     /// The flags that COMMAND names, in the order in which Redis lists them.
-    pub const NAMES: [(u32, &str); 17] = [
+    pub const NAMES: [(u32, &str); 16] = [
         (WRITE, "write"),
         (READONLY, "readonly"),
         (DENYOOM, "denyoom"),
         (ADMIN, "admin"),
         (PUBSUB, "pubsub"),
         (NOSCRIPT, "noscript"),
-        (BLOCKING, "blocking"),
         (LOADING, "loading"),
         (STALE, "stale"),
         (SKIP_MONITOR, "skip_monitor"),
@@ -195,7 +192,7 @@ pub enum NodeCommand {
     Config,
     /// DBSIZE.
     DbSize,
-    /// DEBUG: the few subcommands that tests of clients use.
+    /// DEBUG: refused, as by a Redis whose `enable-debug-command` is `no`.
     Debug,
     /// DISCARD.
     Discard,
@@ -281,6 +278,12 @@ impl Command {
     #[inline]
     pub fn has(&self, flags: u32) -> bool {
         self.flags & flags == flags
+    }
+
+    /// True when it may be a name for a family of subcommands; false for most, without looking.
+    #[inline]
+    pub fn may_be_family(&self) -> bool {
+        matches!(self.arity, -1 | -2) && matches!(self.keys, Keys::None | Keys::Subcommand { .. })
     }
 
     /// True for a request that may be run a second time when nobody knows whether it was run: the effect and the reply are

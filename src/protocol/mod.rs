@@ -10,7 +10,6 @@
 
 pub mod client;
 mod double;
-mod inline;
 mod limits;
 mod number;
 #[cfg(test)]
@@ -18,8 +17,7 @@ mod properties;
 mod reply;
 mod scanner;
 
-pub use inline::Range;
 pub use limits::{Limits, ProtocolError};
 pub use number::parse_i64;
 pub use reply::{Proto, REPLY_BYTES_MAX, Reply};
-pub use scanner::{Args, ArgsIter, Scan, Scanner};
+pub use scanner::{Args, ArgsIter, Range, Scan, Scanner};

@@ -15,9 +15,12 @@
 use memchr::memchr2;
 use smallvec::SmallVec;
 
-use super::inline::{self, Range};
 use super::limits::{Limits, ProtocolError};
 use super::number::{parse_i64, short_header};
+use crate::base::words::{self, UnbalancedQuotes};
+
+/// An argument's place: its first byte and one past the last.
+pub type Range = (u32, u32);
 
 /// What the scanner found at the start of the buffer.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -336,7 +339,8 @@ impl Scanner {
         };
         let line = buf.get(..end).unwrap_or_default();
         let Scanner { unquoted, ranges, .. } = self;
-        inline::split(line, unquoted, |range| ranges.push(range))?;
+        words::split(line, unquoted, |from, to| ranges.push((from as u32, to as u32)))
+            .map_err(|UnbalancedQuotes| ProtocolError::UnbalancedQuotes)?;
         self.is_inline = true;
         self.stage = Stage::Start;
         let consumed = end + 1;

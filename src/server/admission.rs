@@ -21,14 +21,10 @@ impl Run<'_> {
         if self.transaction.is_open() && command.has(flag::NO_MULTI) {
             return Err(CommandError::text("ERR Command not allowed inside a transaction"));
         }
-        let is_listening = self.client.is_in(state::SUBSCRIBED | state::MONITOR);
-        // What runs now looks at its subcommand itself; what is queued or refused by its name has to be right before.
-        let mut named = command;
-        if (self.transaction.is_open() || is_listening) && args.len() > 1 && !subcommands::of(command.name).is_empty() {
-            named = subcommands::checked(command, args)?;
-        }
+        let is_family = command.may_be_family() && args.len() > 1 && !subcommands::of(command.name).is_empty();
+        let named = if is_family { subcommands::checked(command, args)? } else { command };
         self.session.admits(command)?;
-        if is_listening {
+        if self.client.is_in(state::SUBSCRIBED | state::MONITOR) {
             self.admit_listening(named)?;
         }
         if command.has(flag::DENYOOM) && self.worker.shared.node.store.is_over_limit() {

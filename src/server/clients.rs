@@ -40,13 +40,11 @@ pub mod state {
     pub const SUBSCRIBED: u32 = 1 << 1;
     /// Waits: in WAIT, or until a pause is over.
     pub const BLOCKED: u32 = 1 << 2;
-    /// A watched key has changed.
-    pub const DIRTY: u32 = 1 << 3;
-    /// CLIENT NO-EVICT ON.
+    /// CLIENT NO-EVICT ON. Nobody is ever disconnected for the memory that all clients take together, so it is kept by itself.
     pub const NO_EVICT: u32 = 1 << 4;
-    /// CLIENT NO-TOUCH ON.
+    /// CLIENT NO-TOUCH ON: what it asks is no use of a key, but for TOUCH.
     pub const NO_TOUCH: u32 = 1 << 5;
-    /// READONLY.
+    /// READONLY, on the cluster face.
     pub const READONLY: u32 = 1 << 6;
     /// On the cluster face.
     pub const CLUSTER_FACE: u32 = 1 << 7;
@@ -311,7 +309,6 @@ impl Client {
             (state::MULTI, 'x'),
             (state::BLOCKED, 'b'),
             (state::CLOSING, 'c'),
-            (state::DIRTY, 'd'),
             (state::READONLY, 'r'),
             (state::NO_EVICT, 'e'),
             (state::NO_TOUCH, 'T'),

@@ -17,7 +17,7 @@ use crate::replication::coordinator::View;
 use crate::replication::routing::{Group, Quorum};
 use crate::server::ask::{Ask, Pending};
 use crate::server::batch::Batch;
-use crate::server::clients::Client;
+use crate::server::clients::{Client, state};
 use crate::server::commands;
 use crate::server::commands::connection::Session;
 use crate::server::events::{sets_events, tells_of_misses};
@@ -154,7 +154,9 @@ impl<'r> Run<'r> {
             return Step::Done;
         };
         if let Err(error) = self.admit(command, request.args) {
-            self.worker.metrics.rejected(index);
+            if let Some(at) = subcommands::counted_at(index, command, request.args) {
+                self.worker.metrics.rejected(at);
+            }
             self.transaction.spoil();
             self.fail(&error.to_string());
             return Step::Done;
@@ -186,16 +188,18 @@ impl<'r> Run<'r> {
     #[inline]
     pub(super) fn run(&mut self, index: CommandIndex, command: &'static Command, request: &Request<'_>) -> Step {
         let class = class_of(command);
-        let began = self.timer(index, request.bytes.len());
+        let mut counted_at = index;
+        if let (None, Some((_, family))) = (request.spot, request.row) {
+            self.client.runs_subcommand(index, family, request.args);
+            counted_at = subcommands::counted_at(index, family, request.args).unwrap_or(index);
+        }
+        let began = self.timer(counted_at, request.bytes.len());
         let step = match command.handler {
-            Handler::Node(node) => {
-                self.client.runs_subcommand(index, command, request.args);
-                self.run_on_node(command, node, request.args)
-            }
-            Handler::Keys(run) | Handler::FanOut(run, _) => self.run_on_keys(index, command, run, request),
+            Handler::Node(node) => self.run_on_node(counted_at, command, node, request.args),
+            Handler::Keys(run) | Handler::FanOut(run, _) => self.run_on_keys(counted_at, command, run, request),
         };
         if step == Step::Done {
-            self.count_run(index, command, request.args, began);
+            self.count_run(counted_at, command, request.args, began);
             if let Some(count) = self.batch.answered.get_mut(class as usize) {
                 *count += 1;
             }
@@ -203,9 +207,19 @@ impl<'r> Run<'r> {
         step
     }
 
-    fn run_on_node(&mut self, command: &'static Command, node: NodeCommand, args: Args<'_>) -> Step {
+    fn run_on_node(
+        &mut self,
+        index: CommandIndex,
+        command: &'static Command,
+        node: NodeCommand,
+        args: Args<'_>,
+    ) -> Step {
         if let Some(step) = self.transaction_command(node, args) {
             return step;
+        }
+        if node == NodeCommand::Reset && self.wish != Consistency::default() {
+            // Who runs it alone forgets that too.
+            return Step::Wait;
         }
         if node == NodeCommand::Config && self.origin == Origin::Client && sets_events(args) && !self.view.is_solo {
             return Step::Wait;
@@ -233,6 +247,7 @@ impl<'r> Run<'r> {
             Ok(false) => return self.run_share(node, args),
             Err(error) => {
                 self.batch.out.truncate(from);
+                self.worker.metrics.failed(index);
                 self.fail(&error.to_string());
             }
         }
@@ -292,7 +307,6 @@ impl<'r> Run<'r> {
                 &one
             }
             None => {
-                self.client.runs_subcommand(index, command, request.args);
                 many = slots_of(command, request.args);
                 &many
             }
@@ -349,6 +363,7 @@ impl<'r> Run<'r> {
         let mut effects = worker.effects.borrow_mut();
         effects.notify = worker.shared.node.pubsub.wants_events();
         effects.notify_misses = effects.notify && tells_of_misses(command);
+        effects.no_touch = self.leaves_untouched(command);
         let from = self.batch.out.len();
         let before = effects.lookups();
         let mut verified = Ok(());
@@ -392,6 +407,11 @@ impl<'r> Run<'r> {
             self.batch.forget_from(from);
             self.put_off(command, request, slots);
         }
+    }
+
+    /// Whether a command's use of its keys is not to be seen: TOUCH is there for nothing else.
+    pub(super) fn leaves_untouched(&self, command: &Command) -> bool {
+        (self.wish.no_touch || self.client.is_in(state::NO_TOUCH)) && command.name != "touch"
     }
 
     /// Leaves a request that was not run, or only read, for a moment later, when the replicas may be there again.
@@ -439,7 +459,8 @@ impl<'r> Run<'r> {
             return;
         }
         let proto = if self.session.proto == Proto::Resp3 { ask::RESP3 } else { 0 };
-        let (manner, since) = (Manner { flags: proto, db: self.session.db, wish: self.wish }, self.since);
+        let wish = Consistency { no_touch: self.client.is_in(state::NO_TOUCH), ..self.wish };
+        let (manner, since) = (Manner { flags: proto, db: self.session.db, wish }, self.since);
         let target = at.filter(|_| peer.is_some()).map(|peer| Target { peer, manner, since });
         self.worker.metrics.count(Count::Forwarded, 1);
         match target.is_some_and(|target| self.read_own_copy((target, group), (command, run), request)) {

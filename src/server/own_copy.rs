@@ -97,7 +97,7 @@ impl Run<'_> {
         let Some(spot) = request.spot.filter(|_| may && is_determined(command)) else { return false };
         let (from, node) = (self.batch.out.len(), &self.worker.shared.node);
         // The coordinator counts what is found or not, and tells who wants to know.
-        let mut effects = Effects::default();
+        let mut effects = Effects { no_touch: self.leaves_untouched(command), ..Effects::default() };
         let seen = {
             let mut keys = node.store.lock_key(request.key(), spot, self.session.db, self.now_us / 1_000, &mut effects);
             let out = Reply::new(&mut self.batch.out, self.session.proto);

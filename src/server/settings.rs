@@ -7,7 +7,7 @@ use crate::protocol::{Limits, REPLY_BYTES_MAX};
 use crate::replication::coordinator::View;
 use crate::replication::routing::Quorum;
 
-/// What a connection has told us about consistency: RONDO.CONSISTENCY.
+/// What a connection has told us about how its requests are to be run: RONDO.CONSISTENCY, and beside that CLIENT NO-TOUCH.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct Consistency {
     /// W, if it asked for one.
@@ -16,14 +16,19 @@ pub struct Consistency {
     pub read: Option<usize>,
     /// Strict or sloppy, if it asked for either.
     pub strict: Option<bool>,
+    /// What it asks is no use of a key.
+    pub no_touch: bool,
 }
+
+/// In the first byte of a [`Consistency`] on its way.
+const NO_TOUCH: u8 = 4;
 
 impl Consistency {
     /// Appends it as it travels with a forwarded request, in three bytes; 0 where the connection asked for nothing.
     pub fn put(self, out: &mut Vec<u8>) {
         let byte = |number: Option<usize>| number.map_or(0, |number| u8::try_from(number).unwrap_or(u8::MAX));
         out.extend_from_slice(&[
-            self.strict.map_or(0, |strict| 1 + u8::from(strict)),
+            self.strict.map_or(0, |strict| 1 + u8::from(strict)) | if self.no_touch { NO_TOUCH } else { 0 },
             byte(self.write),
             byte(self.read),
         ]);
@@ -31,14 +36,16 @@ impl Consistency {
 
     /// Reads what [`Consistency::put`] wrote.
     pub fn read(reader: &mut Reader<'_>) -> Result<Consistency, WireError> {
-        let strict = match reader.u8()? {
+        let first = reader.u8()?;
+        let no_touch = first & NO_TOUCH != 0;
+        let strict = match first & !NO_TOUCH {
             0 => None,
             1 => Some(false),
             2 => Some(true),
             _ => return Err(WireError),
         };
         let mut number = || reader.u8().map(|number| (number != 0).then_some(usize::from(number)));
-        Ok(Consistency { strict, write: number()?, read: number()? })
+        Ok(Consistency { strict, write: number()?, read: number()?, no_touch })
     }
 }
 
@@ -46,7 +53,8 @@ impl Consistency {
 pub fn scan_limits(settings: &Settings, authenticated: bool) -> Limits {
     Limits {
         bulk_bytes_max: settings.proto_max_bulk_len as usize,
-        request_bytes_max: settings.client_query_buffer_limit as usize,
+        // The scanner tells places in four bytes.
+        request_bytes_max: (settings.client_query_buffer_limit as usize).min(u32::MAX as usize),
         authenticated,
         ..Limits::default()
     }
@@ -91,9 +99,9 @@ mod tests {
     #[test]
     fn what_a_connection_asked_for_travels_whole() {
         let (some, most) = (Some(2), Some(255));
-        for strict in [None, Some(false), Some(true)] {
+        for (strict, no_touch) in [None, Some(false), Some(true)].into_iter().flat_map(|it| [(it, false), (it, true)]) {
             for (write, read) in [(None, None), (some, None), (None, some), (most, some)] {
-                let (wish, mut bytes) = (Consistency { write, read, strict }, Vec::new());
+                let (wish, mut bytes) = (Consistency { write, read, strict, no_touch }, Vec::new());
                 wish.put(&mut bytes);
                 assert_eq!((bytes.len(), Consistency::read(&mut Reader::new(&bytes))), (3, Ok(wish)));
             }

@@ -11,7 +11,7 @@ use tokio::sync::Notify;
 use crate::base::config::Config;
 use crate::base::metrics::Registry;
 use crate::cluster::Cluster;
-use crate::commands::table::COMMANDS;
+use crate::commands::subcommands::counted_names;
 use crate::server::clients::Clients;
 use crate::server::commands::memory;
 use crate::server::commands::slowlog::SlowLog;
@@ -65,7 +65,7 @@ impl NodeState {
         NodeState {
             pubsub: Hub::new(config.clone()),
             config,
-            metrics: Arc::new(Registry::new(COMMANDS.iter().map(|row| row.name).collect())),
+            metrics: Arc::new(Registry::new(counted_names())),
             store,
             clients: Arc::default(),
             monitors: Monitors::default(),

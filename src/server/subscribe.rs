@@ -15,6 +15,9 @@ use crate::server::monitor::NO_KEYSPACE;
 use crate::server::pubsub::{Hub, Kind, Mailbox};
 use crate::server::wait::Job;
 
+/// Redis's words for a shard channel inside a transaction, where it takes all others.
+const NO_SHARD_CHANNELS: &str = "ERR SSUBSCRIBE isn't allowed for a DENY BLOCKING client";
+
 impl Job {
     /// Begins or ends subscriptions, and answers when the other nodes know.
     pub(super) async fn subscribe(&mut self, command: &Command, args: Args<'_>, out: &mut Vec<u8>) {
@@ -30,7 +33,9 @@ impl Run<'_> {
     /// A subscription inside a transaction; false when the request is something else.
     pub fn subscribe_together(&mut self, command: &Command, args: Args<'_>) -> bool {
         let is_one = is_subscription(command);
-        if is_one {
+        if is_one && kind_of(command) == Kind::Shard && is_beginning(command) {
+            self.fail(NO_SHARD_CHANNELS);
+        } else if is_one {
             let hub = &self.worker.shared.node.pubsub;
             change(hub, self.client, command, args, self.session.proto, &mut self.batch.out);
         }
@@ -68,6 +73,10 @@ pub fn is_subscription(command: &Command) -> bool {
         && matches!(command.handler, Handler::Node(NodeCommand::Subscribe | NodeCommand::Unsubscribe))
 }
 
+fn is_beginning(command: &Command) -> bool {
+    matches!(command.handler, Handler::Node(NodeCommand::Subscribe))
+}
+
 fn kind_of(command: &Command) -> Kind {
     match command.name.as_bytes().first() {
         Some(b'p') => Kind::Pattern,
@@ -80,7 +89,7 @@ fn change(hub: &Hub, client: &Client, command: &Command, args: Args<'_>, proto: 
     let (kind, mailbox) = (kind_of(command), &client.mailbox);
     mailbox.speak(proto);
     let mut reply = Reply::new(out, proto);
-    if matches!(command.handler, Handler::Node(NodeCommand::Subscribe)) {
+    if is_beginning(command) {
         for name in args.iter().skip(1) {
             hub.subscribe(mailbox, kind, name);
             confirm(&mut reply, kind.subscribe_word(), Some(name), kind, mailbox);

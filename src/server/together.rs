@@ -130,17 +130,21 @@ impl Run<'_> {
     ) {
         keys.select(self.session.db);
         keys.tell_of_misses(tells_of_misses(command));
+        keys.leave_untouched(self.leaves_untouched(command));
         let (from, began) = (self.batch.out.len(), Instant::now());
         let before = keys.effects().lookups();
         let out = Reply::new(&mut self.batch.out, self.session.proto);
         let result = Cx { args: request.args, keys, out, limits: self.limits }.run(run);
-        self.count_run(index, command, request.args, Some(began));
+        let family = request.row.map_or(command, |(_, row)| row);
+        let counted_at = subcommands::counted_at(index, family, request.args).unwrap_or(index);
+        self.count_run(counted_at, command, request.args, Some(began));
         let must_verify = self.must_verify(keys);
         if !self.view.is_solo {
             self.replicate(keys, from, now_ms);
         }
         if let Err(error) = result {
             self.batch.out.truncate(from);
+            self.worker.metrics.failed(counted_at);
             self.fail(&error.to_string());
         }
         if must_verify && let Err(error) = self.verify(command, request, keys, before, from) {

@@ -19,11 +19,11 @@ use crate::protocol::{Args, Limits, Proto, REPLY_BYTES_MAX, Reply, Scan, Scanner
 use crate::replication::coordinator::View;
 use crate::server::again::Rerun;
 use crate::server::batch::Batch;
-use crate::server::clients::Client;
+use crate::server::clients::{Client, state};
 use crate::server::connection::{AGAIN_PAUSE, Talk};
 use crate::server::dispatch::{Origin, Run, Step};
 use crate::server::forward::{Call, Fate, Manner, answer_of, ask};
-use crate::server::settings::quorum_of;
+use crate::server::settings::{Consistency, quorum_of};
 use crate::server::share::{is_flush, is_whole};
 use crate::server::window::Request;
 use crate::server::worker::Worker;
@@ -81,7 +81,8 @@ pub fn later(worker: Rc<Worker>, client: Arc<Client>, talk: Talk, request: Vec<u
 impl Job {
     /// How other nodes are to run a part of what this connection asks.
     pub(super) fn manner(&self, flags: u8) -> Manner {
-        Manner { flags, db: self.talk.session.db, wish: self.talk.consistency }
+        let no_touch = self.client.is_in(state::NO_TOUCH);
+        Manner { flags, db: self.talk.session.db, wish: Consistency { no_touch, ..self.talk.consistency } }
     }
 
     /// The reply to `request`, an error's too.
@@ -105,12 +106,14 @@ impl Job {
         let scanner = scanned(request)?;
         let args = scanner.args(request);
         let Some((index, command)) = table::find(args.name()) else { return Err(CommandError::Syntax) };
+        let counted_at = subcommands::counted_at(index, command, args).unwrap_or(index);
         let command = subcommands::running(command, args);
         if let Handler::Node(node) = command.handler
             && !is_whole(node)
+            && node != NodeCommand::Reset
         {
             // What it runs here is counted and timed where it runs.
-            self.worker.metrics.ran(index, 1, 0);
+            self.worker.metrics.ran(counted_at, 1, 0);
         }
         match command.handler {
             Handler::Node(NodeCommand::Exec) => self.exec(out).await,
@@ -135,6 +138,13 @@ impl Job {
             Handler::Node(NodeCommand::Config) => self.set_events(command, args, out).await,
             Handler::Node(NodeCommand::Wait) => self.wait(args, out).await,
             Handler::Node(NodeCommand::Consistency) => self.consistency(args, out),
+            Handler::Node(NodeCommand::Reset) => {
+                self.talk.consistency = Consistency::default();
+                let mut batch = Batch::new(Instant::now());
+                self.dispatch(request, Origin::Part, None, &mut batch);
+                batch.finish(out);
+                Ok(())
+            }
             Handler::Node(_) => Err(not_there_yet(command)),
             Handler::Keys(_) | Handler::FanOut(..) => self.on_keys(command, request, out).await,
         }

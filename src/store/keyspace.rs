@@ -17,6 +17,7 @@ use crate::base::clock::Hlc;
 use crate::base::ids::{Slot, slot_of};
 use crate::base::version::{Actor, ActorTable, Dot, Version};
 use crate::store::clear::Scope;
+use crate::store::effects::{Effects, Event};
 use crate::store::elements::Elements;
 use crate::store::entry::{Data, Entry, FLAG_RAW};
 use crate::store::eviction::Access;
@@ -71,65 +72,6 @@ pub fn view(entry: &Entry) -> Option<View<'_>> {
         Data::Value(Value::Counter(counter)) => Some(View::Number(counter.total())),
         Data::Value(Value::Hash(fields)) => Some(View::Hash(fields)),
         Data::Value(Value::Set(set)) => Some(View::Set(set)),
-    }
-}
-
-/// Something that happened to a key, for keyspace notifications.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub struct Event {
-    /// The class letter of `notify-keyspace-events`.
-    pub class: u8,
-    /// The event's name, as Redis calls it.
-    pub name: &'static str,
-    /// The key's database.
-    pub db: u8,
-    /// The key.
-    pub key: Box<[u8]>,
-}
-
-/// What commands did beside answering. Reused from command to command; its owner empties it.
-#[derive(Debug, Default)]
-pub struct Effects {
-    /// Deltas to replicate, each behind its length in four bytes.
-    pub deltas: Vec<u8>,
-    /// Mutations made.
-    pub writes: u64,
-    /// Lookups that found a live key.
-    pub hits: u64,
-    /// Lookups that did not.
-    pub misses: u64,
-    /// Keys found expired and deleted on the way.
-    pub expired: u64,
-    /// The write that the last lookup saw; the zero dot when there was no entry.
-    pub seen: Dot,
-    /// Whether that is all of its version: it names no other actor.
-    pub seen_is_plain: bool,
-    /// What happened to keys; filled only when `notify` is set.
-    pub events: Vec<Event>,
-    /// Whether anybody wants events.
-    pub notify: bool,
-    /// Whether the command that runs tells of keys that are not there: a command that only reads.
-    pub notify_misses: bool,
-}
-
-impl Effects {
-    #[inline]
-    fn note_lookup(&mut self, found: Option<&Entry>) {
-        self.seen = found.map_or(Dot::default(), Entry::dot);
-        self.seen_is_plain = found.is_none_or(Entry::context_is_empty);
-    }
-
-    /// Lookups so far: those that found a live key, and those that did not.
-    pub fn lookups(&self) -> (u64, u64) {
-        (self.hits, self.misses)
-    }
-
-    #[inline]
-    fn note_miss(&mut self, db: u8, key: &[u8]) {
-        self.misses += 1;
-        if self.notify_misses {
-            self.events.push(Event { class: b'm', name: "keymiss", db, key: key.into() });
-        }
     }
 }
 
@@ -229,7 +171,9 @@ impl<'s> Keyspace<'s> {
         match found.filter(|entry| is_live(entry, now_ms)) {
             Some(entry) => {
                 effects.hits += 1;
-                access.touch(entry);
+                if !effects.no_touch {
+                    access.touch(entry);
+                }
                 view(entry)
             }
             None => {
@@ -381,6 +325,11 @@ impl<'s> Keyspace<'s> {
     /// Whether the command that runs next tells of keys that are not there, when anybody wants events.
     pub fn tell_of_misses(&mut self, tells: bool) {
         self.effects.notify_misses = self.effects.notify && tells;
+    }
+
+    /// Whether the next command leaves it unseen that it has used a key.
+    pub fn leave_untouched(&mut self, no_touch: bool) {
+        self.effects.no_touch = no_touch;
     }
 
     /// Lets no write from now on be stamped later than `max`; false, and nothing changed, when the next would be close to

@@ -6,8 +6,10 @@
 //!
 //! | file | what it is |
 //! |---|---|
-//! | `keyspace` | locked slots as a command sees them: read, write, and the record of what was written |
+//! | `keyspace` | locked slots as a command sees them: read, write |
+//! | `effects` | the record of what was written, found and to be told |
 //! | `slot` | one slot's table and the one function that changes it |
+//! | `scan` | walking a table in steps while it changes |
 //! | `incoming` | what other replicas send: deltas and whole states |
 //! | `mutation` | the primitives that change a key, and their form on the wire |
 //! | `merge`, `siblings`, `state` | two replicas' states of a key become one |
@@ -41,6 +43,7 @@ pub mod clear;
 pub mod counter;
 pub mod digest;
 pub mod due;
+pub mod effects;
 pub mod elements;
 pub mod entry;
 pub mod eviction;
@@ -68,7 +71,8 @@ mod entry_tests;
 #[cfg(test)]
 mod merge_tests;
 
-pub use keyspace::{Effects, Event, Keyspace, View};
+pub use effects::{Effects, Event};
+pub use keyspace::{Keyspace, View};
 
 /// The options that shape values, changeable while the node runs.
 #[derive(Debug)]

@@ -1,6 +1,6 @@
 //! What a server tells of itself: INFO, SLOWLOG, command statistics; and SHUTDOWN.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use super::conversation;
@@ -78,6 +78,76 @@ fn commands_are_counted_and_timed() {
     assert!(latency.contains("latency_percentiles_usec_set:p50="), "{latency}");
     let histogram = format!("{:?}", client.run("LATENCY HISTOGRAM set"));
     assert!(histogram.contains("\"calls\", :500"), "{histogram}");
+}
+
+/// How often each command ran, was refused and failed.
+fn counted(client: &mut Client) -> BTreeMap<String, String> {
+    let info = client.run("INFO commandstats").text().expect("a text");
+    let stats = info.lines().filter_map(|line| line.strip_prefix("cmdstat_")?.split_once(':'));
+    let figures = |text: &str| text.split(',').filter(|part| !part.starts_with("usec")).collect::<Vec<_>>().join(",");
+    stats.map(|(name, text)| (name.to_owned(), figures(text))).collect()
+}
+
+#[test]
+fn subcommands_are_counted_as_in_redis() {
+    let (redis, cluster) = (Redis::start(&[]), Cluster::start(1, &[]));
+    let [theirs, ours] = [redis.port, cluster.nodes[0].port].map(|port| {
+        let mut client = Client::to(port);
+        client.run("SET k v");
+        client.run("CONFIG RESETSTAT");
+        let lines = ["CONFIG GET port", "config get", "CONFIG", "CONFIG FOO", "CONFIG SET maxmemory x", "CLIENT ID"];
+        let more = ["OBJECT ENCODING k", "OBJECT FREQ k", "MEMORY USAGE k", "CLUSTER MEET a 1", "CLUSTER MEET", "PING"];
+        let last = ["MULTI", "OBJECT ENCODING k", "OBJECT FREQ k", "MEMORY USAGE k", "CONFIG GET port", "EXEC"];
+        lines.iter().chain(&more).chain(&last).for_each(|line| drop(client.run(line)));
+        let histogram = client.run("LATENCY HISTOGRAM config object|encoding nosuch");
+        let names = histogram.items().unwrap_or_default().iter().step_by(2).filter_map(Value::text);
+        (counted(&mut client), names.collect::<BTreeSet<_>>())
+    });
+    assert_eq!(ours, theirs);
+}
+
+#[test]
+fn what_cluster_refuses_on_the_standalone_face_is_refused_as_by_redis() {
+    let (redis, cluster) = (Redis::start(&[]), Cluster::start(1, &[]));
+    for name in ["MEET", "ADDSLOTS", "SETSLOT", "RESET", "FAILOVER", "FORGET", "SAVECONFIG", "MYSHARDID", "FOO", "INFO"]
+    {
+        let lines = [format!("CLUSTER {name}"), format!("CLUSTER {name} a"), format!("CLUSTER {name} a 1")];
+        let lines = lines.each_ref().map(String::as_str);
+        assert_eq!(conversation(cluster.nodes[0].port, &lines), conversation(redis.port, &lines), "{name}");
+    }
+}
+
+#[test]
+fn what_a_client_asks_that_leaves_no_trace_is_no_use_of_a_key() {
+    let cluster = Cluster::start(3, &["--maxmemory-policy", "allkeys-lfu", "--lfu-log-factor", "0"]);
+    for node in &cluster.nodes {
+        let mut client = node.client();
+        client.run("SET k v");
+        let frequency = |client: &mut Client| client.run("OBJECT FREQ k").int().expect("a number");
+        let before = frequency(&mut client);
+        let uses = ["GET k", "MGET k k", "STRLEN k", "GETRANGE k 0 1"];
+        uses.iter().for_each(|line| drop(client.run(line)));
+        assert_eq!(frequency(&mut client), before + 5, "at {}", node.name);
+        assert_eq!(client.run("CLIENT NO-TOUCH ON").text().as_deref(), Some("OK"));
+        uses.iter().for_each(|line| drop(client.run(line)));
+        ["MULTI", "GET k", "EXEC"].iter().for_each(|line| drop(client.run(line)));
+        assert_eq!(frequency(&mut client), before + 5, "at {}", node.name);
+        client.run("TOUCH k");
+        client.run("CLIENT NO-TOUCH OFF");
+        client.run("GET k");
+        assert_eq!(frequency(&mut client), before + 7, "at {}", node.name);
+    }
+}
+
+#[test]
+fn reset_forgets_what_was_asked_for_by_consistency() {
+    let cluster = Cluster::start(1, &[]);
+    let port = cluster.nodes[0].port;
+    let replies =
+        conversation(port, &["RONDO.CONSISTENCY", "RONDO.CONSISTENCY STRICT W 3", "RESET", "RONDO.CONSISTENCY"]);
+    assert_eq!((replies[0].items(), replies[2].text().as_deref()), (replies[3].items(), Some("RESET")));
+    let strict = conversation(port, &["RONDO.CONSISTENCY STRICT W 3", "RONDO.CONSISTENCY"]);
+    assert_ne!(strict[1], replies[0]);
 }
 
 #[test]

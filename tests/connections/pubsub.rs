@@ -55,6 +55,17 @@ fn replies_are_those_of_redis() {
         &["MULTI", "SUBSCRIBE a b", "EXEC", "PING", "RESET", "PING", "PUBSUB CHANNELS"],
         // What was queued is not refused for what the transaction itself has begun.
         &["MULTI", "SUBSCRIBE b", "CONFIG GET maxmemory", "GET x", "EXEC", "GET x"],
+        &["MULTI", "SSUBSCRIBE a", "SUNSUBSCRIBE a", "PSUBSCRIBE c*", "EXEC", "PUBSUB SHARDCHANNELS"],
+        // Names what is refused by its whole name, once that is known to be right.
+        &[
+            "SUBSCRIBE a",
+            "CONFIG GET maxmemory",
+            "OBJECT ENCODING x",
+            "MEMORY USAGE x",
+            "CONFIG FOO",
+            "CONFIG GET",
+            "GET",
+        ],
         &["SUBSCRIBE a", "RESET", "GET x", "PUBSUB CHANNELS"],
     ];
     for lines in conversations {

@@ -1,10 +1,11 @@
 //! The language of redis.conf: lines into words, and a file with some values replaced.
 //!
-//! A line is a directive and its arguments, parted by blanks. `#` opens a comment only as the first byte of a line.
-//! `"..."` understands `\n \r \t \b \a \\ \" \xHH`; `'...'` only `\'`; a closing quote must be followed by a blank. Pure:
-//! text in, text out.
+//! A line is a directive and its arguments, words as `base::words` has them. `#` opens a comment only as the first byte of a
+//! line. Pure: text in, text out.
 
 use std::collections::BTreeMap;
+
+use crate::base::words;
 
 /// A line that cannot be split. The writer's fault; nothing was read.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
@@ -19,76 +20,10 @@ pub enum SyntaxError {
 
 /// Splits one line into words.
 pub fn split_words(line: &str) -> Result<Vec<String>, SyntaxError> {
-    let mut words = Vec::new();
-    let mut rest = line.as_bytes();
-    loop {
-        rest = rest.trim_ascii_start();
-        if rest.is_empty() {
-            return Ok(words);
-        }
-        let (word, after) = take_word(rest)?;
-        words.push(String::from_utf8(word).map_err(|_| SyntaxError::NotUtf8)?);
-        rest = after;
-    }
-}
-
-/// The word at the start of `bytes`, unquoted, and what follows it.
-fn take_word(mut bytes: &[u8]) -> Result<(Vec<u8>, &[u8]), SyntaxError> {
-    let mut word = Vec::new();
-    loop {
-        match bytes {
-            [] => return Ok((word, bytes)),
-            [blank, ..] if blank.is_ascii_whitespace() => return Ok((word, bytes)),
-            [quote @ (b'"' | b'\''), after @ ..] => {
-                let after = take_quoted(*quote, after, &mut word)?;
-                if after.first().is_some_and(|next| !next.is_ascii_whitespace()) {
-                    return Err(SyntaxError::Quotes);
-                }
-                return Ok((word, after));
-            }
-            [plain, after @ ..] => {
-                word.push(*plain);
-                bytes = after;
-            }
-        }
-    }
-}
-
-/// Adds what stands before the closing `quote` to `word`; what follows the quote.
-fn take_quoted<'a>(quote: u8, mut bytes: &'a [u8], word: &mut Vec<u8>) -> Result<&'a [u8], SyntaxError> {
-    loop {
-        match (quote, bytes) {
-            (_, []) => return Err(SyntaxError::Quotes),
-            (b'"', [b'\\', b'x', high, low, after @ ..]) if high.is_ascii_hexdigit() && low.is_ascii_hexdigit() => {
-                word.push(hex_digit(*high) << 4 | hex_digit(*low));
-                bytes = after;
-            }
-            (b'"', [b'\\', escaped, after @ ..]) => {
-                word.push(match escaped {
-                    b'n' => b'\n',
-                    b'r' => b'\r',
-                    b't' => b'\t',
-                    b'b' => 8,
-                    b'a' => 7,
-                    other => *other,
-                });
-                bytes = after;
-            }
-            (b'\'', [b'\\', b'\'', after @ ..]) => {
-                word.push(b'\'');
-                bytes = after;
-            }
-            (_, [byte, after @ ..]) if *byte == quote => return Ok(after),
-            (_, [byte, after @ ..]) => {
-                word.push(*byte);
-                bytes = after;
-            }
-        }
-    }
-}
-
-fn hex_digit(digit: u8) -> u8 {
-    char::from(digit).to_digit(16).unwrap_or(0) as u8
+    let (mut text, mut places) = (Vec::new(), Vec::new());
+    words::split(line.as_bytes(), &mut text, |from, to| places.push(from..to)).map_err(|_| SyntaxError::Quotes)?;
+    let word = |place: std::ops::Range<usize>| String::from_utf8(text.get(place).unwrap_or_default().to_vec());
+    places.into_iter().map(word).collect::<Result<_, _>>().map_err(|_| SyntaxError::NotUtf8)
 }
 
 /// The words of a line of a file; empty for a blank line and a comment.
@@ -149,8 +84,9 @@ pub fn rewritten(
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use super::{SyntaxError, line_words, quoted, rewritten, split_words};
     use proptest::prelude::*;
+    use std::collections::BTreeMap;
 
     fn words(line: &str) -> Result<Vec<String>, SyntaxError> {
         line_words(line)
@@ -165,6 +101,7 @@ mod tests {
             words(r#"requirepass "a\x41\n\"b" 'it\'s \n'"#).map(|w| w.join("|")),
             Ok("requirepass|aA\n\"b|it's \\n".into())
         );
+        assert_eq!(words("a\x0bb \x0bc"), Ok(vec!["a\x0bb".into(), "c".into()]), "as of inline requests");
         assert_eq!(words("a \"b"), Err(SyntaxError::Quotes));
         assert_eq!(words("a 'b'c"), Err(SyntaxError::Quotes));
         assert_eq!(words(r#"a "\xff""#), Err(SyntaxError::NotUtf8));

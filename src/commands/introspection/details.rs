@@ -52,7 +52,6 @@ pub fn categories(row: &Command) -> Vec<&'static str> {
         (of_admin, "@admin"),
         (row.has(flag::FAST), "@fast"),
         (!row.has(flag::FAST), "@slow"),
-        (row.has(flag::BLOCKING), "@blocking"),
         (of_admin || row.has(flag::DANGEROUS), "@dangerous"),
         (of_connection, "@connection"),
         (row.group == Group::Transactions, "@transaction"),

@@ -131,7 +131,7 @@ pub static MEMORY: Command = Command {
     handler: Handler::Node(NodeCommand::Memory),
 };
 
-/// DEBUG: for tests of clients.
+/// DEBUG: refused whatever it is asked for.
 pub static DEBUG: Command = Command {
     name: "debug",
     summary: "A container for debugging commands",

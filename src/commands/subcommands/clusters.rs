@@ -108,6 +108,28 @@ pub static CLUSTER: &[Command] = &[
     },
 ];
 
+const CHANGE_BASE: Command =
+    Command { summary: "Refused: slots are placed by the ring", flags: flag::ADMIN, ..CLUSTER_BASE };
+
+/// What CLUSTER refuses: all that would change by hand what the ring decides, or asks about votes that are not taken.
+pub static CHANGES: &[Command] = &[
+    Command { name: "cluster|addslots", arity: -3, ..CHANGE_BASE },
+    Command { name: "cluster|addslotsrange", arity: -4, ..CHANGE_BASE },
+    Command { name: "cluster|bumpepoch", ..CHANGE_BASE },
+    Command { name: "cluster|count-failure-reports", arity: 3, ..CHANGE_BASE },
+    Command { name: "cluster|delslots", arity: -3, ..CHANGE_BASE },
+    Command { name: "cluster|delslotsrange", arity: -4, ..CHANGE_BASE },
+    Command { name: "cluster|failover", arity: -2, ..CHANGE_BASE },
+    Command { name: "cluster|flushslots", ..CHANGE_BASE },
+    Command { name: "cluster|forget", arity: 3, ..CHANGE_BASE },
+    Command { name: "cluster|meet", arity: -4, ..CHANGE_BASE },
+    Command { name: "cluster|replicate", arity: 3, ..CHANGE_BASE },
+    Command { name: "cluster|reset", arity: -2, ..CHANGE_BASE },
+    Command { name: "cluster|saveconfig", ..CHANGE_BASE },
+    Command { name: "cluster|set-config-epoch", arity: 3, ..CHANGE_BASE },
+    Command { name: "cluster|setslot", arity: -4, ..CHANGE_BASE },
+];
+
 const SENTINEL_BASE: Command = Command {
     name: "sentinel",
     summary: "",

@@ -1,13 +1,14 @@
 //! Subcommands: what may stand behind CLIENT, CONFIG and other commands that are names for a family.
 //!
 //! A subcommand has a row of the same shape as a command, under the name `parent|subcommand`. From it come its arity
-//! check, its errors, HELP, and what COMMAND says of it. The parent's row in `table` stands for the whole family in
-//! lookups and metrics.
+//! check, its errors, HELP, what COMMAND says of it, and its figures. The parent's row in `table` stands for the whole family
+//! in lookups.
 
 use std::borrow::Cow;
 
 use crate::commands::CommandError;
 use crate::commands::spec::{Command, Handler, Keys};
+use crate::commands::table::{COMMANDS, CommandIndex};
 use crate::protocol::{Args, Reply};
 
 mod clusters;
@@ -15,7 +16,7 @@ mod connections;
 mod diagnosis;
 mod objects;
 
-/// The families.
+/// The families. What CLUSTER only refuses is known by name and arity, and listed nowhere.
 static FAMILIES: &[&[Command]] = &[
     clusters::CLUSTER,
     clusters::SENTINEL,
@@ -27,6 +28,7 @@ static FAMILIES: &[&[Command]] = &[
     diagnosis::MEMORY,
     diagnosis::SLOWLOG,
     objects::OBJECT,
+    clusters::CHANGES,
 ];
 
 /// The subcommands of `parent`, in alphabetical order; none for a command that has none.
@@ -46,10 +48,38 @@ pub fn position(parent: &str, name: &[u8]) -> Option<usize> {
     of(parent).iter().position(|row| split(row.name).1.as_bytes().eq_ignore_ascii_case(name))
 }
 
+/// All subcommands, those too that are only refused.
+pub fn all() -> impl Iterator<Item = &'static Command> {
+    FAMILIES.iter().copied().flatten()
+}
+
+/// The place among [`all`] of the subcommand of `parent` called `name`.
+fn place(parent: &str, name: &[u8]) -> Option<usize> {
+    all().position(|row| split(row.name).0 == parent && split(row.name).1.as_bytes().eq_ignore_ascii_case(name))
+}
+
+/// Where a request of `parent`, whose own figures are at `at`, is counted: behind all commands if it asks for a subcommand,
+/// nowhere if there is no such.
+#[inline]
+pub fn counted_at(at: CommandIndex, parent: &Command, args: Args<'_>) -> Option<CommandIndex> {
+    match args.get(1) {
+        Some(name) if parent.may_be_family() && !of(parent.name).is_empty() => {
+            place(parent.name, name).map(|place| COMMANDS.len() + place)
+        }
+        _ => Some(at),
+    }
+}
+
+/// The names under which requests are counted.
+pub fn counted_names() -> Vec<&'static str> {
+    COMMANDS.iter().map(|row| row.name).chain(all().map(|row| row.name)).collect()
+}
+
 /// The row of the subcommand that a request of `parent` asks for, its arguments counted.
 pub fn checked(parent: &'static Command, args: Args<'_>) -> Result<&'static Command, CommandError> {
     let name = args.get(1).ok_or(CommandError::Arity(parent.name.into()))?;
-    let row = find(parent.name, name).ok_or_else(|| unknown(parent.name, name))?;
+    let row = place(parent.name, name).and_then(|place| all().nth(place));
+    let row = row.ok_or_else(|| unknown(parent.name, name))?;
     if row.accepts(args.len()) { Ok(row) } else { Err(CommandError::Arity(row.name.into())) }
 }
 
@@ -116,6 +146,7 @@ mod tests {
             assert!(family.iter().all(|sub| sub.group == row.group && sub.arity.unsigned_abs() > 1), "{parent}");
             assert!(find(parent, b"HELP").is_some_and(|help| help.arity == 2), "{parent}");
         }
+        assert!(all().chain(COMMANDS.iter().copied()).all(|row| of(row.name).is_empty() || row.may_be_family()));
         assert!(of("get").is_empty() && find("client", b"nonsense").is_none());
     }
 

@@ -11,7 +11,7 @@ use super::info::REDIS_VERSION;
 use crate::commands::CommandError;
 use crate::commands::spec::{Command, NodeCommand, flag};
 use crate::protocol::{Args, Proto, Reply, parse_i64};
-use crate::server::clients::Client;
+use crate::server::clients::{Client, state};
 
 /// What a connection has agreed on with its client.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -90,7 +90,12 @@ pub fn run(
             out.int(0);
             out.array(0);
         }
-        NodeCommand::ClusterHint if cx.session.cluster_face => out.ok(),
+        NodeCommand::ClusterHint if cx.session.cluster_face => {
+            if matches!(row.name, "readonly" | "readwrite") {
+                cx.client.set_state(state::READONLY, row.name == "readonly");
+            }
+            out.ok();
+        }
         NodeCommand::ClusterHint => {
             return Err(CommandError::text("ERR This instance has cluster support disabled"));
         }
@@ -212,7 +217,7 @@ fn ping(row: &'static Command, cx: &Cx<'_>, out: &mut Reply<'_>) -> Result<(), C
     if cx.args.len() > 2 {
         return Err(CommandError::Arity(row.name.into()));
     }
-    let subscribed = cx.client.is_in(crate::server::clients::state::SUBSCRIBED);
+    let subscribed = cx.client.is_in(state::SUBSCRIBED);
     match message {
         _ if subscribed && cx.session.proto == Proto::Resp2 => {
             out.array(2);
@@ -238,7 +243,7 @@ mod tests {
     use crate::commands::spec::Handler;
     use crate::commands::table;
     use crate::protocol::{Limits, Scanner};
-    use crate::server::clients::{Clients, Registration, state};
+    use crate::server::clients::{Clients, Registration};
     use std::sync::Arc;
 
     struct Connection {
@@ -347,6 +352,10 @@ mod tests {
         let mut cluster = Connection::new(true, "");
         assert_eq!(cluster.ask("SELECT 1"), "-ERR SELECT is not allowed in cluster mode\r\n");
         assert_eq!((cluster.ask("SELECT 0"), cluster.ask("READONLY")), ("+OK\r\n".into(), "+OK\r\n".into()));
+        let is_shown = |cluster: &Connection| cluster.registration.client.is_in(state::READONLY);
+        assert!(is_shown(&cluster));
+        assert_eq!(cluster.ask("READWRITE"), "+OK\r\n");
+        assert!(!is_shown(&cluster));
         cluster.registration.client.set_state(state::SUBSCRIBED, true);
         assert_eq!(cluster.ask("PING"), "*2\r\n$4\r\npong\r\n$0\r\n\r\n");
         assert_eq!(cluster.ask("PING x"), "*2\r\n$4\r\npong\r\n$1\r\nx\r\n");

@@ -33,8 +33,11 @@ pub fn run(row: &'static Command, args: Args<'_>, totals: &Totals, out: &mut Rep
 
 fn histogram(args: Args<'_>, totals: &Totals, out: &mut Reply<'_>) {
     let wanted = |command: &&CommandTotals| {
-        let name = command.name.as_bytes();
-        args.len() == 2 || args.iter().skip(2).any(|word| word.eq_ignore_ascii_case(name))
+        // A family's name means all of its subcommands.
+        let family = command.name.split('|').next().unwrap_or_default();
+        let is_meant =
+            |word: &[u8]| [command.name, family].iter().any(|name| word.eq_ignore_ascii_case(name.as_bytes()));
+        args.len() == 2 || args.iter().skip(2).any(is_meant)
     };
     let ran: Vec<&CommandTotals> = totals.commands.iter().filter(wanted).filter(|it| it.latency.count() > 0).collect();
     out.map(ran.len());
@@ -88,6 +91,7 @@ mod tests {
         let set = "$3\r\nset\r\n%2\r\n$5\r\ncalls\r\n:4\r\n$14\r\nhistogram_usec\r\n%2\r\n:1\r\n:3\r\n:8\r\n:4\r\n";
         assert_eq!(ask(&registry, "LATENCY HISTOGRAM SET get nope"), format!("%1\r\n{set}"));
         assert_eq!(ask(&registry, "LATENCY HISTOGRAM"), format!("%1\r\n{set}"));
+        assert_eq!(ask(&registry, "LATENCY HISTOGRAM se s"), "%0\r\n");
         assert_eq!(ask(&registry, "LATENCY LATEST"), "*0\r\n");
         assert_eq!(ask(&registry, "LATENCY RESET"), ":0\r\n");
         assert_eq!(ask(&registry, "LATENCY GRAPH x"), "-ERR No samples available for event 'x'\r\n");

@@ -1,8 +1,8 @@
 //! CLUSTER on the cluster face: what Redis Cluster clients ask before they go straight to a key's coordinator.
 //!
-//! Every node is a master of the slots that it coordinates at the moment, so CLUSTER NODES, which knows one role a node,
-//! has no replicas; CLUSTER SLOTS and SHARDS name the other holders of each slot behind its coordinator. Slots are placed
-//! by the ring, so whatever would move them by hand is refused with a hint.
+//! Every node is a master of the slots that it coordinates at the moment, and has no replicas: CLUSTER NODES, SLOTS and
+//! SHARDS name a slot's coordinator alone, since its other holders answer MOVED. Slots are placed by the ring, so whatever
+//! would move them by hand is refused with a hint.
 
 use std::fmt::Write as _;
 
@@ -17,26 +17,6 @@ use crate::store::entry::Entry;
 mod map;
 
 pub use map::{Run, SlotMap};
-
-/// Subcommands of Redis that would change the cluster.
-const CHANGES: [&str; 16] = [
-    "addslots",
-    "addslotsrange",
-    "bumpepoch",
-    "delslots",
-    "delslotsrange",
-    "failover",
-    "flushslots",
-    "forget",
-    "meet",
-    "replicate",
-    "reset",
-    "saveconfig",
-    "set-config-epoch",
-    "setslot",
-    "count-failure-reports",
-    "myshardid",
-];
 
 /// What CLUSTER works with.
 #[derive(Clone, Copy)]
@@ -72,12 +52,6 @@ impl<'a> Cx<'a> {
 
 /// Runs CLUSTER on the cluster face.
 pub fn run(row: &'static Command, cx: Cx<'_>, out: &mut Reply<'_>) -> Result<(), CommandError> {
-    if let Some(name) = cx.args.get(1).filter(|name| CHANGES.iter().any(|it| name.eq_ignore_ascii_case(it.as_bytes())))
-    {
-        let name = String::from_utf8_lossy(name).to_uppercase();
-        let hint = "rondo places slots by itself: nodes join with --join and leave when they are told to stop";
-        return Err(CommandError::Text(format!("ERR CLUSTER {name} is not available: {hint}").into()));
-    }
     match subcommands::short_name(subcommands::checked(row, cx.args)?) {
         "myid" => out.bulk(cx.this.to_string().as_bytes()),
         "keyslot" => out.int(slot_of(cx.args.get(2).unwrap_or_default()).number().into()),
@@ -93,7 +67,12 @@ pub fn run(row: &'static Command, cx: Cx<'_>, out: &mut Reply<'_>) -> Result<(),
         "getkeysinslot" => keys_in_slot(cx, out)?,
         // Links between nodes are not Redis's, and their figures are in /metrics.
         "links" => out.array(0),
-        _ => subcommands::help(out, row.name),
+        "help" => subcommands::help(out, row.name),
+        refused => {
+            let hint = "rondo places slots by itself: nodes join with --join and leave when they are told to stop";
+            let name = refused.to_uppercase();
+            return Err(CommandError::Text(format!("ERR CLUSTER {name} is not available: {hint}").into()));
+        }
     }
     Ok(())
 }

@@ -127,6 +127,8 @@ fn slots_are_asked_about_and_not_moved() {
         ("CLUSTER GETKEYSINSLOT 1 -1", "ERR Invalid slot or number of keys"),
         ("CLUSTER GETKEYSINSLOT 1 x", "ERR value is not an integer or out of range"),
         ("CLUSTER FOO", "ERR unknown subcommand 'FOO'. Try CLUSTER HELP."),
+        ("CLUSTER MYSHARDID", "ERR unknown subcommand 'MYSHARDID'. Try CLUSTER HELP."),
+        ("CLUSTER MEET", "ERR wrong number of arguments for 'cluster|meet' command"),
     ];
     for (line, text) in refusals {
         assert_eq!(three.text(line), text);

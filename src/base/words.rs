@@ -1,31 +1,31 @@
-//! Inline requests: a line of words, as a person types it into netcat.
+//! Words of a line, as a person types them: inline requests, lines of redis.conf, values of options that take several.
 //!
 //! Words are separated by blanks. A word may hold quoted pieces: in double quotes `\n \r \t \b \a \xHH` mean what they
 //! mean in C and a backslash makes any other byte itself; in single quotes only `\'` is special. A closing quote must be
 //! followed by a blank or the end. These are the rules of `sdssplitargs` in Redis 7.0.15, odd cases included: a vertical
 //! tab or form feed is a blank before a word and after a quote, but part of a bare word.
 //!
-//! The line ends where the slice does; it holds no NUL and no line feed, which the scanner has seen to.
+//! The line ends where the slice does, whatever bytes it holds.
 
-use super::limits::ProtocolError;
+/// A quote never closes, or something touches a closing quote.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
+#[error("unbalanced quotes")]
+pub struct UnbalancedQuotes;
 
-/// A word's place in the unquoted text: first byte and one past the last.
-pub type Range = (u32, u32);
-
-/// Splits `line` into words. Their unquoted bytes are appended to `text`, their places in it passed to `word`.
-pub(super) fn split(line: &[u8], text: &mut Vec<u8>, mut word: impl FnMut(Range)) -> Result<(), ProtocolError> {
+/// Splits `line` into words. Their unquoted bytes are appended to `text`; `word` is told where in it each begins and ends.
+pub fn split(line: &[u8], text: &mut Vec<u8>, mut word: impl FnMut(usize, usize)) -> Result<(), UnbalancedQuotes> {
     let mut rest = skip_blanks(line);
     while !rest.is_empty() {
-        let start = text.len() as u32;
+        let start = text.len();
         rest = take_word(rest, text)?;
-        word((start, text.len() as u32));
+        word(start, text.len());
         rest = skip_blanks(rest);
     }
     Ok(())
 }
 
 /// Unquotes the word that `rest` starts with; gives what follows it.
-fn take_word<'a>(mut rest: &'a [u8], text: &mut Vec<u8>) -> Result<&'a [u8], ProtocolError> {
+fn take_word<'a>(mut rest: &'a [u8], text: &mut Vec<u8>) -> Result<&'a [u8], UnbalancedQuotes> {
     loop {
         match rest {
             [] | [b' ' | b'\n' | b'\r' | b'\t', ..] => return Ok(rest),
@@ -39,10 +39,10 @@ fn take_word<'a>(mut rest: &'a [u8], text: &mut Vec<u8>) -> Result<&'a [u8], Pro
     }
 }
 
-fn take_double_quoted<'a>(mut rest: &'a [u8], text: &mut Vec<u8>) -> Result<&'a [u8], ProtocolError> {
+fn take_double_quoted<'a>(mut rest: &'a [u8], text: &mut Vec<u8>) -> Result<&'a [u8], UnbalancedQuotes> {
     loop {
         let (byte, after) = match rest {
-            [] => return Err(ProtocolError::UnbalancedQuotes),
+            [] => return Err(UnbalancedQuotes),
             [b'"', after @ ..] => return after_quote(after),
             [b'\\', b'x', high, low, after @ ..] if high.is_ascii_hexdigit() && low.is_ascii_hexdigit() => {
                 (hex_digit(*high) << 4 | hex_digit(*low), after)
@@ -55,10 +55,10 @@ fn take_double_quoted<'a>(mut rest: &'a [u8], text: &mut Vec<u8>) -> Result<&'a 
     }
 }
 
-fn take_single_quoted<'a>(mut rest: &'a [u8], text: &mut Vec<u8>) -> Result<&'a [u8], ProtocolError> {
+fn take_single_quoted<'a>(mut rest: &'a [u8], text: &mut Vec<u8>) -> Result<&'a [u8], UnbalancedQuotes> {
     loop {
         let (byte, after) = match rest {
-            [] => return Err(ProtocolError::UnbalancedQuotes),
+            [] => return Err(UnbalancedQuotes),
             [b'\'', after @ ..] => return after_quote(after),
             [b'\\', b'\'', after @ ..] => (b'\'', after),
             [byte, after @ ..] => (*byte, after),
@@ -69,9 +69,9 @@ fn take_single_quoted<'a>(mut rest: &'a [u8], text: &mut Vec<u8>) -> Result<&'a 
 }
 
 /// A closing quote also closes the word.
-fn after_quote(rest: &[u8]) -> Result<&[u8], ProtocolError> {
+fn after_quote(rest: &[u8]) -> Result<&[u8], UnbalancedQuotes> {
     match rest.first() {
-        Some(byte) if !is_blank(*byte) => Err(ProtocolError::UnbalancedQuotes),
+        Some(byte) if !is_blank(*byte) => Err(UnbalancedQuotes),
         _ => Ok(rest),
     }
 }
@@ -110,10 +110,10 @@ fn hex_digit(byte: u8) -> u8 {
 mod tests {
     use super::*;
 
-    fn words(line: &str) -> Result<Vec<Vec<u8>>, ProtocolError> {
+    fn words(line: &str) -> Result<Vec<Vec<u8>>, UnbalancedQuotes> {
         let (mut text, mut ranges) = (Vec::new(), Vec::new());
-        split(line.as_bytes(), &mut text, |range| ranges.push(range))?;
-        Ok(ranges.iter().map(|(start, end)| text[*start as usize..*end as usize].to_vec()).collect())
+        split(line.as_bytes(), &mut text, |from, to| ranges.push(from..to))?;
+        Ok(ranges.into_iter().map(|range| text[range].to_vec()).collect())
     }
 
     fn expect(line: &str, wanted: &[&[u8]]) {
@@ -142,7 +142,7 @@ mod tests {
     #[test]
     fn refuses_unbalanced_quotes() {
         for line in ["\"a", "'a", "\"a\"b", "'a'b", "\"", "a\"", "\"a\\\"", "'a\\'", "\"\"\"\""] {
-            assert_eq!(words(line), Err(ProtocolError::UnbalancedQuotes), "{line:?}");
+            assert_eq!(words(line), Err(UnbalancedQuotes), "{line:?}");
         }
     }
 }

@@ -1,0 +1,67 @@
+//! What commands do beside answering: deltas for other replicas, counts, events, and what the last lookup saw.
+//!
+//! A worker keeps one of these and hands it to each `Keyspace`; nothing here locks or decides.
+
+use crate::base::version::Dot;
+use crate::store::entry::Entry;
+
+/// Something that happened to a key, for keyspace notifications.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Event {
+    /// The class letter of `notify-keyspace-events`.
+    pub class: u8,
+    /// The event's name, as Redis calls it.
+    pub name: &'static str,
+    /// The key's database.
+    pub db: u8,
+    /// The key.
+    pub key: Box<[u8]>,
+}
+
+/// What commands did beside answering. Reused from command to command; its owner empties it.
+#[derive(Debug, Default)]
+pub struct Effects {
+    /// Deltas to replicate, each behind its length in four bytes.
+    pub deltas: Vec<u8>,
+    /// Mutations made.
+    pub writes: u64,
+    /// Lookups that found a live key.
+    pub hits: u64,
+    /// Lookups that did not.
+    pub misses: u64,
+    /// Keys found expired and deleted on the way.
+    pub expired: u64,
+    /// The write that the last lookup saw; the zero dot when there was no entry.
+    pub seen: Dot,
+    /// Whether that is all of its version: it names no other actor.
+    pub seen_is_plain: bool,
+    /// What happened to keys; filled only when `notify` is set.
+    pub events: Vec<Event>,
+    /// Whether anybody wants events.
+    pub notify: bool,
+    /// Whether the command that runs leaves it unseen that it has used a key.
+    pub no_touch: bool,
+    /// Whether the command that runs tells of keys that are not there: a command that only reads.
+    pub notify_misses: bool,
+}
+
+impl Effects {
+    #[inline]
+    pub(super) fn note_lookup(&mut self, found: Option<&Entry>) {
+        self.seen = found.map_or(Dot::default(), Entry::dot);
+        self.seen_is_plain = found.is_none_or(Entry::context_is_empty);
+    }
+
+    /// Lookups so far: those that found a live key, and those that did not.
+    pub fn lookups(&self) -> (u64, u64) {
+        (self.hits, self.misses)
+    }
+
+    #[inline]
+    pub(super) fn note_miss(&mut self, db: u8, key: &[u8]) {
+        self.misses += 1;
+        if self.notify_misses {
+            self.events.push(Event { class: b'm', name: "keymiss", db, key: key.into() });
+        }
+    }
+}
