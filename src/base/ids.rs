@@ -1,8 +1,9 @@
 //! The names of things: hash slots, nodes and actors.
 //!
 //! - A [`Slot`] is one of Redis Cluster's 16,384 hash slots: CRC16 (XMODEM) of the key, or of its hash tag, modulo 16,384.
-//! - A [`NodeId`] is 20 random bytes, written as 40 hexadecimal characters, because every Redis Cluster client and
-//!   tool expects ids of that shape. A node keeps its id over restarts when it has a data directory.
+//! - A [`NodeId`] is 20 bytes, written as 40 hexadecimal characters, because every Redis Cluster client and tool expects ids
+//!   of that shape. They are made of the node's name or address (`cluster::identity`), and kept in its data directory if it
+//!   has one.
 //! - An [`ActorId`] is one *life* of a node. A node that lost its memory must never reuse a version stamp that an
 //!   earlier life gave out (Riak's kv679), so each boot is an actor of its own.
 //!
@@ -104,7 +105,7 @@ const fn crc_tables() -> [[u16; 256]; 8] {
     tables
 }
 
-/// A node's name for as long as it keeps its data directory; random, never an address.
+/// A node's name, the same in all its lives; see the head of the file.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize, serde::Deserialize)]
 pub struct NodeId([u8; 20]);
 

@@ -3,6 +3,8 @@
 //! Writers append to a `Vec<u8>`. The [`Reader`] gives out slices of what it reads, never allocates, and answers
 //! [`WireError`] for anything that does not fit, because a peer's bytes are outside bytes.
 
+use crate::base::ids::Slot;
+
 /// The bytes are not a message of ours. The sender's fault; nothing changed; the connection is closed.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
 #[error("malformed message from a peer")]
@@ -103,6 +105,12 @@ impl<'a> Reader<'a> {
     #[inline]
     pub fn u64(&mut self) -> Result<u64, WireError> {
         self.array().map(u64::from_le_bytes)
+    }
+
+    /// A hash slot.
+    #[inline]
+    pub fn slot(&mut self) -> Result<Slot, WireError> {
+        Slot::new(self.u16()?).ok_or(WireError)
     }
 
     /// A LEB128 number.

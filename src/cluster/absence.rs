@@ -1,86 +1,302 @@
-//! A node that was cut off, or stopped, for longer than the tombstone horizon: it gives up what it held before and fetches it.
+//! Who is away, for how long, and what follows from it: rules without a socket, told the time.
 //!
-//! Others may have forgotten deletions meanwhile that this node never heard of (`graves`); what it still holds of those keys
-//! would bring them back. What it took in since is kept: those are writes that somebody was told are safe.
+//! Deletions are forgotten without a member that is away for longer than the *horizon* (`graves`): it is *left out*, and what
+//! it still holds of their keys must not come back. So a node that saw no majority for so long is *outdated*: it gives
+//! what it holds only to those who say that they have not left it out, and when it sees a majority again it asks everybody.
+//! If somebody has left it out, it starts over (`start_over`). If nobody has, there was no other side that went on, and what it
+//! holds may be all that there is: it goes on.
+//!
+//! Only who sees a majority without a break for the whole horizon leaves others out, and it says so an eighth of the horizon
+//! before it does. Any two majorities have a member in common, so who asks a majority asks somebody who knows; whoever fills up
+//! from others takes over what they say (`start_over`).
 //!
 //! The time is that of the monotonic clock: a step of the wall clock never makes a whole cluster throw its data away. It
 //! stands still while a whole machine sleeps, and what such a sleep hides is not found here.
 
-use std::sync::Arc;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use tokio::task::yield_now;
-use tokio::time::{Instant, sleep};
-use tracing::warn;
+use tokio::time::Instant;
 
-use crate::base::clock::Hlc;
-use crate::base::ids::Slot;
-use crate::cluster::Cluster;
-use crate::cluster::graves::{is_majority, is_outdated};
-use crate::cluster::shed::drop_before;
-use crate::membership::Liveness;
-use crate::ring::RowState;
+use crate::base::ids::NodeId;
 
-const LOOK_INTERVAL: Duration = Duration::from_millis(500);
+/// What somebody said of himself is believed for so long.
+const HEARD_FOR: Duration = Duration::from_secs(5);
+/// How long a node that is back waits for members that seem alive and do not say whether they have left it out.
+const ANSWER_PATIENCE: Duration = Duration::from_secs(10);
 
-impl Cluster {
-    /// How long a member may be away before others forget deletions without it.
-    pub(super) fn tombstone_horizon(&self) -> Duration {
-        Duration::from_millis(self.config.settings().tombstone_horizon_ms)
+/// One life of a node.
+pub(super) type Life = (NodeId, u64);
+
+/// Another member as this node sees it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) struct Member {
+    /// Which life of whom.
+    pub life: Life,
+    /// It does not answer.
+    pub is_down: bool,
+    /// It holds what it ever held in this life.
+    pub is_warm: bool,
+}
+
+/// What a member said when it was asked.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+struct Heard {
+    at: Instant,
+    is_warm: bool,
+    has_left_us_out: bool,
+}
+
+/// What an outdated node is to do.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(super) enum Verdict {
+    /// Ask again: no majority is there, or too few have answered.
+    Wait,
+    /// Nobody has forgotten anything without this node.
+    GoOn,
+    /// These have.
+    StartOver(BTreeSet<NodeId>),
+}
+
+/// See the head of the file.
+#[derive(Debug)]
+pub(super) struct Absence {
+    /// When a majority of the members was last seen.
+    majority_at: Instant,
+    /// Since when members have been down, a majority of the others being there all the time.
+    down_since: BTreeMap<NodeId, Instant>,
+    /// Lives without which deletions may have been forgotten, here or where this node has what it holds from.
+    left_out: BTreeSet<Life>,
+    /// What others have said since this node became outdated.
+    heard: BTreeMap<NodeId, Heard>,
+    /// Since when an outdated node sees a majority again.
+    back_since: Option<Instant>,
+}
+
+impl Absence {
+    /// Of a node that begins now.
+    pub fn new(now: Instant) -> Absence {
+        Absence {
+            majority_at: now,
+            down_since: BTreeMap::new(),
+            left_out: BTreeSet::new(),
+            heard: BTreeMap::new(),
+            back_since: None,
+        }
     }
 
-    /// True when this node was away for so long that what it holds may be deleted elsewhere: nothing of it may be given
-    /// to others.
-    pub fn is_outdated(&self) -> bool {
-        is_outdated(self.majority_at.lock().elapsed(), self.tombstone_horizon())
-    }
-
-    /// Notes for ever when a majority of the members is seen. One that has been away for too long first starts over.
-    pub(super) async fn watch_majority(&self) {
-        loop {
-            if self.sees_majority() && !self.is_outdated() {
-                *self.majority_at.lock() = Instant::now();
+    /// Takes in how the other members look now.
+    pub fn look(&mut self, members: &[Member], horizon: Duration, now: Instant) {
+        let down = || members.iter().filter(|member| member.is_down);
+        let sees_majority = is_majority(1 + members.len() - down().count(), 1 + members.len());
+        match (self.is_outdated(horizon, now), sees_majority) {
+            (false, true) => self.go_on(now),
+            (true, true) => drop(self.back_since.get_or_insert(now)),
+            (_, false) => self.back_since = None,
+        }
+        self.down_since.retain(|id, _| sees_majority && down().any(|member| member.life.0 == *id));
+        for member in down().filter(|_| sees_majority) {
+            let since = *self.down_since.entry(member.life.0).or_insert(now);
+            if now.duration_since(since) > early(horizon) {
+                self.left_out.insert(member.life);
             }
-            sleep(LOOK_INTERVAL).await;
         }
+        // Who has begun another life, or starts over, has nothing left that could come back.
+        self.left_out.retain(|life| members.iter().any(|member| member.life == *life && member.is_warm));
     }
 
-    fn sees_majority(&self) -> bool {
-        let topology = self.topology();
-        let (mut members, mut present) = (1, 1);
-        for row in topology.others() {
-            members += 1;
-            present += usize::from(topology.liveness(&row.id) != Liveness::Down);
-        }
-        is_majority(present, members)
+    /// Nothing is in doubt: a majority is there.
+    pub fn go_on(&mut self, now: Instant) {
+        self.majority_at = now;
+        self.back_since = None;
+        self.heard.clear();
     }
 
-    /// True when this node is back from an absence that was too long.
-    pub(super) fn must_start_over(&self) -> bool {
-        if !self.is_outdated() || !self.sees_majority() {
-            return false;
-        }
-        let is_member = self.topology().own_row().is_some_and(|row| row.state == RowState::Normal && row.warm);
-        let is_alone = self.topology().others().next().is_none();
-        if !is_member || is_alone {
-            // Nothing is here that others could have deleted meanwhile.
-            *self.majority_at.lock() = Instant::now();
-        }
-        is_member && !is_alone
+    /// How long ago a majority was last seen.
+    pub fn away(&self, now: Instant) -> Duration {
+        now.duration_since(self.majority_at)
     }
 
-    /// Declares this node cold and forgets what it held before it went away; it then fills up as after a restart.
-    pub(super) async fn start_over(self: &Arc<Self>) {
-        let away = self.majority_at.lock().elapsed();
-        warn!(away_s = away.as_secs(), "was away for longer than tombstone-horizon-ms: fetching everything anew");
-        self.set_own_row(RowState::Normal, false);
-        let before = Hlc::at_ms(self.store.clock.now_ms().saturating_sub(away.as_millis() as u64));
-        let mut dropped = 0;
-        for slot in Slot::all() {
-            dropped += drop_before(&mut self.store.table(slot), before);
-            yield_now().await;
+    /// Whether others may have left this node out. Begins before they do, so that it is never taken for complete when it comes
+    /// back in between.
+    pub fn is_outdated(&self, horizon: Duration, now: Instant) -> bool {
+        self.away(now) > early(horizon)
+    }
+
+    /// The members that this node has to leave out: they have been down for too long.
+    pub fn to_leave_out(&self, horizon: Duration, now: Instant) -> BTreeSet<NodeId> {
+        let is_over = |since: &Instant| now.duration_since(*since) > horizon;
+        self.down_since.iter().filter(|(_, since)| is_over(since)).map(|(id, _)| *id).collect()
+    }
+
+    /// Lives that this node has left out, or is about to.
+    pub fn left_out(&self) -> impl Iterator<Item = Life> + '_ {
+        self.left_out.iter().copied()
+    }
+
+    /// Takes over what a node says that this one has its data from.
+    pub fn inherit(&mut self, left_out: impl IntoIterator<Item = Life>) {
+        self.left_out.extend(left_out);
+    }
+
+    /// Notes what a member says: whether it is warm, and whether it has left this node out.
+    pub fn hear(&mut self, from: NodeId, is_warm: bool, has_left_us_out: bool, now: Instant) {
+        self.heard.insert(from, Heard { at: now, is_warm, has_left_us_out });
+    }
+
+    /// Whether this member may be given what an outdated node holds: it has forgotten nothing without us.
+    pub fn is_in_step_with(&self, id: &NodeId, now: Instant) -> bool {
+        self.latest(id, now).is_some_and(|heard| heard.is_warm && !heard.has_left_us_out)
+    }
+
+    /// What an outdated node is to do that sees these members.
+    pub fn verdict(&self, members: &[Member], now: Instant) -> Verdict {
+        let Some(back_since) = self.back_since else { return Verdict::Wait };
+        let present = || members.iter().filter(|member| !member.is_down).map(|member| member.life.0);
+        let answers: BTreeMap<NodeId, Heard> = present().filter_map(|id| Some((id, self.latest(&id, now)?))).collect();
+        let have_all_answered = answers.len() == present().count();
+        let is_late = now.duration_since(back_since) > ANSWER_PATIENCE;
+        let is_enough = have_all_answered || is_late && is_majority(1 + answers.len(), 1 + members.len());
+        if !is_enough {
+            return Verdict::Wait;
         }
-        *self.majority_at.lock() = Instant::now();
-        warn!(keys = dropped, "forgot what was written before that");
+        let by = answers.iter().filter(|(_, heard)| heard.is_warm && heard.has_left_us_out).map(|(id, _)| *id);
+        let by: BTreeSet<NodeId> = by.collect();
+        if by.is_empty() { Verdict::GoOn } else { Verdict::StartOver(by) }
+    }
+
+    fn latest(&self, id: &NodeId, now: Instant) -> Option<Heard> {
+        self.heard.get(id).copied().filter(|heard| now.duration_since(heard.at) < HEARD_FOR)
+    }
+}
+
+/// Whether so many of so many members, this node among both, are a majority.
+fn is_majority(present: usize, members: usize) -> bool {
+    present * 2 > members
+}
+
+/// From when on a member counts as left out that will be at the horizon.
+fn early(horizon: Duration) -> Duration {
+    horizon - horizon / 8
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const HORIZON: Duration = Duration::from_secs(80);
+
+    fn id(number: u8) -> NodeId {
+        NodeId::from_bytes([number; 20])
+    }
+
+    fn up(number: u8) -> Member {
+        Member { life: (id(number), 1), is_down: false, is_warm: true }
+    }
+
+    fn down(number: u8) -> Member {
+        Member { is_down: true, ..up(number) }
+    }
+
+    fn cold(number: u8) -> Member {
+        Member { is_warm: false, ..up(number) }
+    }
+
+    /// A node to which the other members looked like this from second to second, and the moment after that.
+    fn seen(spans: &[(u64, &[Member])]) -> (Absence, Instant) {
+        let mut now = Instant::now();
+        let mut absence = Absence::new(now);
+        for (seconds, members) in spans {
+            for _ in 0..*seconds {
+                now += Duration::from_secs(1);
+                absence.look(members, HORIZON, now);
+            }
+        }
+        (absence, now)
+    }
+
+    #[test]
+    fn only_an_unbroken_majority_leaves_out_and_says_so_before() {
+        let left_out = |spans: &[(u64, &[Member])]| {
+            let (absence, now) = seen(spans);
+            (absence.left_out().count(), absence.to_leave_out(HORIZON, now).len())
+        };
+        assert_eq!(left_out(&[(60, &[up(2), down(3)])]), (0, 0));
+        assert_eq!(left_out(&[(75, &[up(2), down(3)])]), (1, 0));
+        assert_eq!(left_out(&[(85, &[up(2), down(3)])]), (1, 1));
+        assert_eq!(left_out(&[(500, &[down(2), down(3)])]), (0, 0), "alone of three");
+        assert_eq!(left_out(&[(500, &[down(2)])]), (0, 0), "alone of two");
+        assert_eq!(left_out(&[(75, &[up(2), down(3)]), (1, &[down(2), down(3)]), (60, &[up(2), down(3)])]), (1, 0));
+        assert_eq!(
+            left_out(&[(500, &[down(2), down(3)]), (9, &[up(2), down(3)])]),
+            (0, 0),
+            "what came before counts not"
+        );
+        let next_life = Member { life: (id(3), 2), ..up(3) };
+        assert_eq!(left_out(&[(85, &[up(2), down(3)]), (1, &[up(2), next_life])]), (0, 0));
+        assert_eq!(left_out(&[(85, &[up(2), down(3)]), (1, &[up(2), cold(3)])]), (0, 0));
+        assert_eq!(left_out(&[(85, &[up(2), down(3)]), (1, &[up(2), up(3)])]), (1, 0), "it must still start over");
+    }
+
+    #[test]
+    fn who_holds_the_last_copies_never_starts_over() {
+        // Its only fellow died, and comes back empty.
+        let (mut absence, now) = seen(&[(500, &[down(2)]), (1, &[cold(2)])]);
+        assert!(absence.is_outdated(HORIZON, now));
+        assert_eq!(absence.verdict(&[cold(2)], now), Verdict::Wait);
+        absence.hear(id(2), false, false, now);
+        assert_eq!(absence.verdict(&[cold(2)], now), Verdict::GoOn);
+        assert!(!absence.is_in_step_with(&id(2), now), "not before that is decided");
+        // The same, one of two that died.
+        let (mut absence, now) = seen(&[(500, &[down(2), down(3)]), (1, &[cold(2), down(3)])]);
+        absence.hear(id(2), false, false, now);
+        assert_eq!(absence.verdict(&[cold(2), down(3)], now), Verdict::GoOn);
+    }
+
+    #[test]
+    fn three_that_were_cut_off_from_each_other_all_keep_what_they_hold_in_whatever_order_they_meet() {
+        let (alone, both) = ([down(2), down(3)], [up(2), up(3)]);
+        // One sees the others one after the other, and one of them has gone on already.
+        let (mut absence, now) = seen(&[(500, &alone), (2, &[up(2), down(3)]), (1, &both)]);
+        assert!(absence.left_out().next().is_none(), "what it would tell them");
+        absence.hear(id(2), true, false, now);
+        absence.hear(id(3), true, false, now);
+        assert_eq!(absence.verdict(&both, now), Verdict::GoOn);
+        absence.go_on(now);
+        assert!(!absence.is_outdated(HORIZON, now));
+    }
+
+    #[test]
+    fn who_was_left_out_starts_over_even_if_a_minority_does_not_say_so() {
+        let others = [up(2), up(3), down(4), up(5)];
+        let (mut absence, now) = seen(&[(500, &[down(2), down(3), down(4), down(5)]), (1, &others)]);
+        absence.hear(id(2), true, false, now);
+        absence.hear(id(3), true, true, now);
+        assert_eq!(absence.verdict(&others, now), Verdict::Wait, "the fifth has not answered");
+        let later = now + ANSWER_PATIENCE + Duration::from_secs(1);
+        assert_eq!(absence.verdict(&others, later), Verdict::Wait, "what was heard is too old");
+        absence.hear(id(2), true, false, later);
+        assert_eq!(absence.verdict(&others, later), Verdict::Wait, "two of five have no say");
+        absence.hear(id(3), true, true, later);
+        assert_eq!(absence.verdict(&others, later), Verdict::StartOver(BTreeSet::from([id(3)])));
+        assert!(absence.is_in_step_with(&id(2), later) && !absence.is_in_step_with(&id(3), later));
+        assert!(!absence.is_in_step_with(&id(5), later), "it says nothing");
+    }
+
+    #[test]
+    fn without_a_majority_nothing_is_decided_and_equals_go_on_together() {
+        let half = [up(2), down(3), down(4)];
+        let (mut absence, now) = seen(&[(500, &half)]);
+        absence.hear(id(2), true, false, now);
+        assert_eq!(absence.verdict(&half, now), Verdict::Wait);
+        assert!(absence.is_outdated(HORIZON, now) && absence.is_in_step_with(&id(2), now));
+    }
+
+    #[test]
+    fn what_its_source_left_out_a_node_that_filled_up_has_left_out_too() {
+        let mut absence = Absence::new(Instant::now());
+        absence.inherit([(id(3), 1), (id(9), 1)]);
+        absence.look(&[up(2), down(3)], HORIZON, Instant::now());
+        assert_eq!(absence.left_out().collect::<Vec<_>>(), [(id(3), 1)]);
     }
 }

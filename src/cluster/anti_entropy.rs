@@ -8,7 +8,7 @@
 //! Bounded: one peer at a time, [`MENDS_MAX`] slots a peer and round, a share of one core at most (`pace`). Keys that were
 //! evicted are not brought back into a node that is close to its limit. Nothing here is on any client's path.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -18,9 +18,9 @@ use tracing::{debug, info};
 use crate::base::ids::{NodeId, Slot};
 use crate::base::metrics::Count;
 use crate::cluster::Cluster;
-use crate::cluster::graves::{Graves, is_left_out, is_majority};
+use crate::cluster::graves::{Graves, lead_ms};
 use crate::cluster::pace::Pace;
-use crate::cluster::reconcile::ask;
+use crate::cluster::reconcile::{Take, ask};
 use crate::membership::Liveness;
 use crate::peer::compare::{Answer, Question};
 use crate::peer::control::ControlError;
@@ -41,7 +41,6 @@ struct Rounds {
     graves: Graves,
     /// When the last round of questions began that everybody answered with "I owe nobody anything".
     calm_ms: Option<u64>,
-    down_since: BTreeMap<NodeId, Instant>,
 }
 
 /// Who takes part in a round, as it was when the round began.
@@ -97,24 +96,15 @@ impl Cluster {
     /// Who takes part; `None` when this node has nothing to compare.
     fn plan_round(&self, rounds: &mut Rounds) -> Option<Plan> {
         let topology = self.topology();
-        if !topology.is_warm() || self.is_outdated() {
+        if !topology.is_warm() {
             return None;
         }
         let members: Vec<&Row> = topology.others().collect();
         let is_down = |row: &Row| topology.liveness(&row.id) == Liveness::Down;
-        rounds.down_since.retain(|id, _| members.iter().any(|row| row.id == *id && is_down(row)));
-        for row in members.iter().filter(|row| is_down(row)) {
-            rounds.down_since.entry(row.id).or_insert_with(Instant::now);
-        }
-        let sees_majority = is_majority(1 + members.len() - rounds.down_since.len(), 1 + members.len());
-        let horizon = self.tombstone_horizon();
-        let left_out: Vec<NodeId> = rounds
-            .down_since
-            .iter()
-            .filter(|(_, since)| is_left_out(since.elapsed(), horizon, sees_majority))
-            .map(|(id, _)| *id)
-            .collect();
-        let is_present = |row: &&Row| !is_down(row) && row.warm;
+        let overdue = self.absence.lock().to_leave_out(self.tombstone_horizon(), Instant::now());
+        let left_out: Vec<NodeId> =
+            members.iter().filter(|row| is_down(row) && overdue.contains(&row.id)).map(|row| row.id).collect();
+        let is_present = |row: &&Row| !is_down(row) && row.warm && self.is_warm_for(&row.id);
         let (present, absent): (Vec<&Row>, Vec<&Row>) = members.into_iter().partition(is_present);
         rounds.graves.retain(|id, life| present.iter().any(|row| (row.id, row.generation) == (id, life)));
         let absent = absent.iter().map(|row| row.id).filter(|id| !left_out.contains(id)).collect();
@@ -123,13 +113,13 @@ impl Cluster {
     }
 
     async fn round(&self, plan: &Plan, rounds: &mut Rounds) {
-        *self.left_out.lock() = plan.left_out.iter().copied().collect();
         let began_ms = self.store.clock.now_ms();
         if plan.absent.is_empty() && self.owes_nobody() && self.all_calm(plan).await {
             rounds.calm_ms = Some(began_ms);
         }
         for row in &plan.present {
             if let Err(error) = self.compare_with(plan, row, &mut rounds.graves).await {
+                rounds.graves.retract(row.id, row.generation, None);
                 debug!(peer = %row.id, %error, "not compared to the end");
             }
         }
@@ -157,8 +147,11 @@ impl Cluster {
             differing = self.differing(&link, horizon_ms, &differing, &mut pace).await?;
         }
         let differs: HashSet<Slot> = differing.iter().copied().collect();
-        for slot in slots.iter().filter(|slot| !differs.contains(slot)) {
-            graves.confirm(row.id, row.generation, *slot, began_ms);
+        for slot in &slots {
+            match differs.contains(slot) {
+                true => graves.retract(row.id, row.generation, Some(*slot)),
+                false => graves.confirm(row.id, row.generation, *slot, began_ms),
+            }
         }
         self.metrics.count(Count::AntiEntropySlots, differing.len() as u64);
         // Not always the same ones first, should there be more than one round can mend.
@@ -166,7 +159,7 @@ impl Cluster {
         differing.rotate_left(first);
         let mut keys = 0;
         for slot in differing.iter().take(MENDS_MAX) {
-            let mended = self.mend(&link, horizon_ms, *slot, false).await?;
+            let mended = self.mend(&link, horizon_ms, *slot, Take::Both).await?;
             keys += mended.keys;
             self.metrics.count(Count::AntiEntropyRepairs, mended.keys);
             if mended.is_buried {
@@ -182,7 +175,8 @@ impl Cluster {
 
     /// Forgets deletions that everybody has confirmed.
     async fn collect(&self, plan: &Plan, rounds: &Rounds) {
-        let age_min_ms = self.config.settings().tombstone_age_min_ms;
+        let lead_ms = lead_ms(self.clocks.lock().values().map(|clock| clock.ahead_us));
+        let age_min_ms = self.config.settings().tombstone_age_min_ms.saturating_add(lead_ms);
         let (mut collected, mut pace) = (0, Pace::begin());
         for (at, slot) in Slot::all().enumerate() {
             if at % SLOTS_PER_TURN == 0 {
@@ -202,9 +196,14 @@ impl Cluster {
         }
     }
 
+    /// What this node says when `asker` asks whether it owes anybody anything: a node that may itself start over does not know.
+    pub(super) fn is_calm(&self, asker: &NodeId) -> bool {
+        self.is_warm_for(asker) && self.owes_nobody()
+    }
+
     /// True when nothing is kept here for any node, those left out apart.
-    pub(super) fn owes_nobody(&self) -> bool {
-        let left_out = self.left_out.lock().clone();
+    fn owes_nobody(&self) -> bool {
+        let left_out = self.absence.lock().to_leave_out(self.tombstone_horizon(), Instant::now());
         let owed = |peer: &crate::peer::registry::Peer| !peer.missed.is_empty() && !left_out.contains(&peer.id);
         !self.peers.all().iter().any(|peer| owed(peer)) && self.strays().is_empty()
     }

@@ -1,16 +1,15 @@
-//! When a deletion may be forgotten, and when a node has been away for too long: rules without a clock or a socket.
+//! When a deletion may be forgotten: rules without a clock or a socket.
 //!
 //! A tombstone keeps older copies of its key from coming back, so it may go only when there is none: every home replica of
 //! its slot was found, in a comparison begun after the deletion, to hold no live copy of what is deleted here; every other
 //! member has said since that it owes nobody anything (no hint, no copy kept for another); and it is older than anything
-//! that may still be under way. Time alone never does it.
+//! that may still be under way. Time alone never does it. How old it is, is told by comparing its stamp with our clock, so what
+//! our clock is ahead of the others' counts as age that it must have besides; and a confirmation counts no more once a
+//! later comparison found otherwise.
 //!
-//! A member that is down can confirm nothing, so it holds up collecting, but not for ever: after the *horizon* it is left
-//! out, and in return a node that was cut off from a majority for longer than that gives up what it held before and fetches
-//! it anew. Only the side with a majority leaves others out, so never do two sides give up each other's data.
+//! A member that is down can confirm nothing, so it holds up collecting, but not for ever: see `absence`.
 
 use std::collections::BTreeMap;
-use std::time::Duration;
 
 use crate::base::clock::Hlc;
 use crate::base::ids::{NodeId, Slot};
@@ -29,6 +28,15 @@ impl Graves {
         self.confirmed.entry((node, generation)).or_default().insert(slot, began_ms);
     }
 
+    /// This life of a node was found, or may be, to hold something that is deleted here: of this slot, or of any.
+    pub fn retract(&mut self, node: NodeId, generation: u64, slot: Option<Slot>) {
+        match (self.confirmed.get_mut(&(node, generation)), slot) {
+            (Some(confirmed), Some(slot)) => drop(confirmed.remove(&slot)),
+            (Some(confirmed), None) => confirmed.clear(),
+            (None, _) => {}
+        }
+    }
+
     /// Forgets what nodes said that are no longer there in that life.
     pub fn retain(&mut self, is_there: impl Fn(NodeId, u64) -> bool) {
         self.confirmed.retain(|(node, generation), _| is_there(*node, *generation));
@@ -45,20 +53,12 @@ impl Graves {
     }
 }
 
-/// Whether so many of so many members, this node among both, are a majority.
-pub fn is_majority(present: usize, members: usize) -> bool {
-    present * 2 > members
-}
-
-/// Whether a member that has been down for so long is left out by a node that sees a majority.
-pub fn is_left_out(down_for: Duration, horizon: Duration, sees_majority: bool) -> bool {
-    sees_majority && down_for > horizon
-}
-
-/// Whether this node, which last saw a majority so long ago, must give up what it held before. Begins before the others
-/// leave it out, so that it is never taken for complete when it comes back in between.
-pub fn is_outdated(without_majority_for: Duration, horizon: Duration) -> bool {
-    without_majority_for > horizon - horizon / 8
+/// How far our clock is ahead of the one that is furthest behind, of those that are this far ahead of ours, in milliseconds.
+pub fn lead_ms(ahead_us: impl Iterator<Item = i64>) -> u64 {
+    ahead_us
+        .map(|ahead_us| ahead_us.saturating_neg())
+        .max()
+        .map_or(0, |us| u64::try_from(us).unwrap_or(0).div_ceil(1_000))
 }
 
 #[cfg(test)]
@@ -91,11 +91,22 @@ mod tests {
     }
 
     #[test]
-    fn only_a_majority_leaves_out_and_who_is_left_out_knows_it_before() {
-        let (hour, day) = (Duration::from_secs(3_600), Duration::from_secs(86_400));
-        assert!(is_majority(2, 3) && !is_majority(1, 2) && is_majority(1, 1));
-        assert!(!is_left_out(hour, day, true) && is_left_out(day + hour, day, true));
-        assert!(!is_left_out(day + hour, day, false));
-        assert!(!is_outdated(hour, day) && is_outdated(day, day) && is_outdated(day - hour, day));
+    fn what_a_later_comparison_found_otherwise_is_no_confirmation_any_more() {
+        let [slot, other] = [7, 8].map(|number| Slot::new(number).expect("a slot"));
+        let homes = [(node(1), 10)];
+        let mut graves = Graves::default();
+        [slot, other].iter().for_each(|slot| graves.confirm(node(1), 10, *slot, 4_000));
+        graves.retract(node(1), 10, Some(slot));
+        assert_eq!(graves.bound(slot, &homes, Some(5_000), 0), None);
+        assert_eq!(graves.bound(other, &homes, Some(5_000), 0), Some(Hlc::at_ms(4_000)));
+        graves.retract(node(1), 10, None);
+        assert_eq!(graves.bound(other, &homes, Some(5_000), 0), None);
+    }
+
+    #[test]
+    fn the_clock_that_is_furthest_behind_counts() {
+        assert_eq!(lead_ms([].into_iter()), 0);
+        assert_eq!(lead_ms([5_000_000, 300].into_iter()), 0, "all are ahead of ours");
+        assert_eq!(lead_ms([-1_500, -70_000_001, 4].into_iter()), 70_001);
     }
 }

@@ -30,7 +30,7 @@ const ASK_INTERVAL: Duration = Duration::from_millis(50);
 /// The same once it has taken long.
 const ASK_INTERVAL_LATE: Duration = Duration::from_millis(500);
 /// Between two looks at whether this node was away for too long.
-const LOOK_INTERVAL: Duration = Duration::from_millis(500);
+const ABSENCE_INTERVAL: Duration = Duration::from_millis(500);
 const ASK_TIMEOUT: Duration = Duration::from_millis(500);
 /// Between two complaints that nobody is there.
 const TELL_INTERVAL: Duration = Duration::from_secs(10);
@@ -55,7 +55,7 @@ impl Cluster {
             self.knock(),
             self.anti_entropy(),
             self.remove_dead(),
-            self.watch_majority(),
+            self.watch_absence(),
             self.complete()
         );
     }
@@ -84,8 +84,8 @@ impl Cluster {
         self.enter().await;
         let mut changes = self.changes();
         loop {
-            if self.must_start_over() {
-                self.start_over().await;
+            if let Some(by) = self.must_start_over() {
+                self.start_over(&by).await;
             }
             let cold = self.topology().own_row().filter(|row| !row.warm).map(|row| row.state);
             match cold.filter(|_| !self.book.lock().leaving) {
@@ -93,7 +93,7 @@ impl Cluster {
                 Some(RowState::Normal) => self.refill().await,
                 // The pause is for what only time tells: that this node was away for too long.
                 _ => {
-                    if let Ok(Err(_)) = timeout(LOOK_INTERVAL, changes.changed()).await {
+                    if let Ok(Err(_)) = timeout(ABSENCE_INTERVAL, changes.changed()).await {
                         return;
                     }
                 }
@@ -119,7 +119,7 @@ impl Cluster {
                 let (rows, has_heard_enough) = self.ask_members(rows).await;
                 let entry = rules::entry(&rows, &self.identity.id);
                 let was_joining = rows.get(&self.identity.id).is_some_and(|row| row.state == RowState::Joining);
-                self.joined_before.store(was_joining || !has_heard_enough, Ordering::Relaxed);
+                self.may_have_joined.store(was_joining || !has_heard_enough, Ordering::Relaxed);
                 self.update(|book| {
                     let known = rows.get(&self.identity.id).map_or(0, |row| row.generation);
                     book.generation = book.generation.max(known.saturating_add(1));
@@ -128,6 +128,7 @@ impl Cluster {
                     let row = self.next_own_row(book, state, false);
                     book.rows.merge(row)
                 });
+                self.outlive();
                 match entry {
                     Entry::Never => {
                         error!(node = %self.identity.id, "this node was given up for ever: give it another node-name")
@@ -217,24 +218,42 @@ impl Cluster {
         let began = Instant::now();
         self.whole.clear();
         loop {
+            self.wait_for_turn().await;
             let unconfirmed = self.barrier(&self.identity.id, COMING_PATIENCE).await;
             let taken = self.fill_own(&unconfirmed).await;
             self.note_whole(&taken, &unconfirmed);
             let slots = self.lacking_slots();
-            if slots == 0 {
+            // Nothing may come between this look and the row that says so.
+            if slots == 0 && self.is_in_turn() {
+                self.set_own_row(RowState::Normal, true);
                 break;
             }
             warn!(slots, "too few of those who act on this node's coming could give it these slots: asking again");
             sleep(ASK_INTERVAL_LATE).await;
         }
-        self.set_own_row(RowState::Normal, true);
         self.spread(&self.identity.id, COMING_PATIENCE).await;
         info!(slots = self.warm_slots(), ms = began.elapsed().as_millis() as u64, "joined the cluster");
     }
 
+    /// Whether this node may take its next step: not while too many are on their way before it.
+    fn is_in_turn(&self) -> bool {
+        steps::is_in_turn(&self.topology().rows, &self.identity.id)
+    }
+
+    async fn wait_for_turn(&self) {
+        if !self.is_in_turn() {
+            info!("many nodes come or go at once: waiting for those that began earlier");
+        }
+        while !self.is_in_turn() {
+            sleep(ASK_INTERVAL_LATE).await;
+        }
+    }
+
     async fn fill_own(self: &Arc<Self>, not_from: &BTreeSet<NodeId>) -> Taken {
         let progress = |filled| self.filled_slots.store(filled, Ordering::Relaxed);
-        self.fill(Topology::own_slots, not_from, progress).await.1
+        let taken = self.fill(Topology::own_slots, not_from, progress).await.1;
+        self.inherit_absences(&taken.values().flatten().copied().collect()).await;
+        taken
     }
 
     async fn refill(self: &Arc<Self>) {
@@ -258,15 +277,16 @@ impl Cluster {
         let (began, me) = (Instant::now(), self.identity.id);
         let mut have_taken = BTreeSet::new();
         loop {
+            self.wait_for_turn().await;
             let topology = self.topology();
             let is_awaited = |row: &&Row| !have_taken.contains(&row.id) && self.may_live(&row.id);
             let waiting: Vec<Row> = topology.others().filter(is_awaited).cloned().collect();
-            if waiting.is_empty() && steps::may_go(&topology.possible_rings, &have_taken) {
+            if waiting.is_empty() && steps::may_go(&topology.coming_rings, &have_taken) {
                 info!(nodes = have_taken.len(), ms = began.elapsed().as_millis() as u64, "handed over");
                 return;
             }
             drop(topology);
-            let question = Request::TakenOver { node: me, generation: self.book.lock().generation };
+            let question = Request::TakenOver { node: me, generation: self.own_generation() };
             for row in waiting {
                 match self.link(&row).ask(&question, ROWS_TIMEOUT).await {
                     Ok(Response::Adopted(true)) => drop(have_taken.insert(row.id)),

@@ -14,7 +14,7 @@
 //! - `remove`: a dead node is given up for ever;
 //! - `anti_entropy`: home replicas compare what they hold, now and then, at a `pace`; `reconcile` talks, and `difference`
 //!   decides what differs;
-//! - `graves`: when deletions may be forgotten, and `absence`: what a node does that was away for too long;
+//! - `graves`: when deletions may be forgotten; `absence`: who was away for too long, and `start_over`: what it then does;
 //! - `shed`: copies of slots that are not ours go home.
 //!
 //! Invariants: a node changes only its own row, but for that of a dead one that an operator gives up; liveness never changes the ring; a node that is not warm is nobody's
@@ -36,6 +36,7 @@ mod remove;
 mod rules;
 mod service;
 mod shed;
+mod start_over;
 mod topology;
 mod transfer;
 mod whole;
@@ -48,7 +49,7 @@ mod testing;
 mod tests;
 
 use std::any::Any;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Weak};
 use std::time::Duration;
@@ -57,13 +58,15 @@ use arc_swap::ArcSwap;
 use parking_lot::Mutex;
 use tokio::sync::watch;
 use tokio::time::Instant;
-use tracing::warn;
+use tracing::{error, warn};
 use xxhash_rust::xxh3::xxh3_64_with_seed;
 
 use crate::base::config::{Config, Settings};
 use crate::base::ids::{NodeId, Slot};
 use crate::base::metrics::Registry;
 use crate::base::slots::AtomicSlots;
+use crate::cluster::absence::Absence;
+use crate::cluster::rules::{Entry, Meeting};
 use crate::membership::{Liveness, Membership, View};
 use crate::peer::control::ControlLink;
 use crate::peer::handshake::{Hello, LinkKind};
@@ -106,17 +109,17 @@ pub struct Cluster {
     peers: Arc<Peers>,
     /// Keys the fingerprints of digests: the same on all nodes of a cluster, and unknown to clients.
     digest_seed: u64,
-    /// Members that have been down for so long that nobody waits for them; see `graves`.
-    left_out: Mutex<BTreeSet<NodeId>>,
-    /// The change of the ring for which this node holds what dead nodes leave to it; see `remove`.
+    /// Who is away, and how long this node was; see `absence`.
+    absence: Mutex<Absence>,
+    /// This node was away for too long, and it is not decided yet what that means; see `start_over`.
+    is_outdated: AtomicBool,
+    /// The change of the ring for which this node holds what those who go leave to it; see `remove`.
     taken_over: Mutex<Option<u64>>,
-    /// When this node last saw a majority of the members; see `absence`.
-    majority_at: Mutex<Instant>,
     /// Which slots this node holds whole; see `whole`.
     whole: AtomicSlots,
     acted: Mutex<Acted>,
-    /// An earlier life was joining, too.
-    joined_before: AtomicBool,
+    /// An earlier life may have been joining, too.
+    may_have_joined: AtomicBool,
 }
 
 /// How far those who use topologies have come.
@@ -190,12 +193,12 @@ impl Cluster {
             metrics,
             peers,
             digest_seed: digest_seed(&settings),
-            left_out: Mutex::default(),
+            absence: Mutex::new(Absence::new(Instant::now())),
+            is_outdated: AtomicBool::new(false),
             taken_over: Mutex::default(),
-            majority_at: Mutex::new(Instant::now()),
             whole: AtomicSlots::default(),
             acted: Mutex::default(),
-            joined_before: AtomicBool::new(false),
+            may_have_joined: AtomicBool::new(false),
             config,
         })
     }
@@ -306,26 +309,70 @@ impl Cluster {
 
     /// Takes in another node's rows, unless this node belongs to nothing yet: then it must first decide how to enter.
     ///
-    /// Whoever founded a cluster and then meets one that knew it before has forgotten what it held there: it fills up.
+    /// Whoever founded a cluster and then meets one that knew it before has forgotten what it held there: it fills up. One that
+    /// did not know it (`rules::meeting`) is joined.
     fn merge_rows(&self, theirs: &Rows) {
         self.update(|book| {
             let me = self.identity.id;
             if book.rows.get(&me).is_none() {
                 return false;
             }
-            let other_life = theirs.get(&me).filter(|row| row.state != RowState::Gone).map(|row| row.generation);
-            let mut changed = book.rows.merge_all(theirs);
-            match other_life.filter(|_| !book.leaving) {
-                Some(generation) if generation > book.generation => book.generation = generation.saturating_add(1),
-                Some(generation) if generation < book.generation && book.founded => {}
-                _ => return changed,
+            let meeting = rules::meeting(&book.rows, &me, book.founded, theirs);
+            if meeting == Meeting::Ignore {
+                return false;
             }
-            book.founded = false;
-            warn!(node = %me, "the cluster knew an earlier life of this node: filling up");
-            let row = self.next_own_row(book, RowState::Normal, false);
-            changed |= book.rows.merge(row);
+            let known = theirs.get(&me).map(|row| (row.state, row.generation));
+            let was_gone = is_gone(book, &me);
+            let mut changed = book.rows.merge_all(theirs);
+            if is_gone(book, &me) {
+                if !was_gone {
+                    error!(node = %me, "given up for ever while it was away: start it anew with another node-name");
+                }
+                return changed;
+            }
+            let is_other_life = |life| life > book.generation || life < book.generation && book.founded;
+            let entered = match known.filter(|_| !book.leaving) {
+                Some((_, life)) if is_other_life(life) => {
+                    book.generation = book.generation.max(life.saturating_add(1));
+                    warn!(node = %me, "the cluster knew an earlier life of this node: filling up");
+                    let joins = rules::entry(theirs, &me) == Entry::Join;
+                    Some((if joins { RowState::Joining } else { RowState::Normal }, false))
+                }
+                Some((RowState::Leaving, life)) if life == book.generation => {
+                    warn!(node = %me, "is being given up for dead, and is not: it stays");
+                    Some((RowState::Normal, book.rows.get(&me).is_some_and(|row| row.warm)))
+                }
+                None if meeting == Meeting::Yield && !book.leaving => {
+                    warn!(node = %me, "met a cluster that did not know this node: joining it");
+                    Some((RowState::Joining, false))
+                }
+                _ => None,
+            };
+            if let Some((state, warm)) = entered {
+                book.founded = false;
+                if !warm {
+                    self.whole.clear();
+                }
+                let row = self.next_own_row(book, state, warm);
+                changed |= book.rows.merge(row);
+            }
             changed
         });
+        self.outlive();
+    }
+
+    /// Tells membership of the generation of our row, which is above that of our start if the clock has gone back since an
+    /// earlier one.
+    fn outlive(&self) {
+        let generation = self.own_generation();
+        if let Some(membership) = self.membership.lock().as_ref().filter(|_| generation > self.identity.generation) {
+            membership.outlive(generation);
+        }
+    }
+
+    /// The generation of our row.
+    fn own_generation(&self) -> u64 {
+        self.book.lock().generation
     }
 
     /// Changes the book and publishes it when `change` says that it did.
@@ -358,6 +405,7 @@ impl Cluster {
         if !Arc::ptr_eq(&topology.ring, &before.ring) || !Arc::ptr_eq(&topology.next_ring, &before.next_ring) {
             self.forget_strangers(&topology);
         }
+        // Nobody else says so: here it holds before anybody goes by the new topology.
         let owners = topology.ring.members().len().max(topology.next_ring.members().len());
         self.store.set_replicated(owners > 1);
         self.topology.store(Arc::new(topology));
@@ -371,7 +419,9 @@ impl Cluster {
     /// this node does not go by the present one yet.
     async fn settle(&self) -> bool {
         let until = Instant::now() + SETTLE_TIMEOUT;
-        let (change, retired) = (*self.changes.borrow(), self.book.lock().retired.clone());
+        // Two statements: whoever publishes holds the book and waits for readers of `changes`.
+        let change = *self.changes.borrow();
+        let retired = self.book.lock().retired.clone();
         let acts = || self.acted.lock().change.is_none_or(|acted| acted >= change);
         let is_done = || {
             let nobody_holds =
@@ -412,6 +462,10 @@ impl Cluster {
             self.refresh();
         }
     }
+}
+
+fn is_gone(book: &Book, id: &NodeId) -> bool {
+    book.rows.get(id).is_some_and(|row| row.state == RowState::Gone)
 }
 
 /// The cluster's secret and name, so that no client can make two keys of one fingerprint.

@@ -40,6 +40,15 @@ pub(super) struct Mended {
     pub is_buried: bool,
 }
 
+/// Which keys that one side alone has travel when a slot is mended.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Take {
+    /// Those of both, as far as there is room.
+    Both,
+    /// Ours alone, and the other has to take them: these may be the last copies.
+    Ours,
+}
+
 impl Cluster {
     /// The moment up to which keys count as fading in a comparison that begins now.
     pub(super) fn horizon_ms(&self) -> u64 {
@@ -60,7 +69,7 @@ impl Cluster {
             let rest = slots.split_off(slots.len().saturating_sub(SLOTS_PER_QUESTION));
             let mended = async {
                 for slot in self.differing(&link, horizon_ms, &rest, &mut pace).await? {
-                    keys += self.mend(&link, horizon_ms, slot, false).await?.keys;
+                    keys += self.mend(&link, horizon_ms, slot, Take::Both).await?.keys;
                     pace.rest().await;
                 }
                 Ok::<(), ControlError>(())
@@ -98,13 +107,13 @@ impl Cluster {
         Ok(differing)
     }
 
-    /// Exchanges what differs in a slot. With `only_known` the other sends nothing that this node does not have.
+    /// Exchanges what differs in a slot.
     pub(super) async fn mend(
         &self,
         link: &ControlLink,
         horizon_ms: u64,
         slot: Slot,
-        only_known: bool,
+        take: Take,
     ) -> Result<Mended, ControlError> {
         let measure = self.measure(horizon_ms);
         let entries = {
@@ -121,8 +130,8 @@ impl Cluster {
             }
         };
         let marks = self.store.slot_marks(slot, measure, buckets);
-        let only_known = only_known || self.store.is_nearly_full();
-        let question = Question::Keys { horizon_ms, slot, buckets, only_known, marks };
+        let (only_known, must_take) = (take == Take::Ours || self.store.is_nearly_full(), take == Take::Ours);
+        let question = Question::Keys { horizon_ms, slot, buckets, only_known, must_take, marks };
         let Answer::Keys { entries, wanted, is_buried } = ask(link, question).await? else {
             return Err(WireError.into());
         };
@@ -151,8 +160,8 @@ impl Cluster {
         Ok(sent)
     }
 
-    /// Answers another node's question.
-    pub(super) async fn answer_question(&self, question: Question) -> Answer {
+    /// Answers another node's question, which may be given what is here.
+    pub(super) async fn answer_question(&self, question: Question, asker: &NodeId) -> Answer {
         match question {
             Question::Slots { horizon_ms, digests } => {
                 let measure = self.measure(horizon_ms);
@@ -169,14 +178,15 @@ impl Cluster {
                 let differs = |(at, (ours, theirs)): (usize, (&u64, &u64))| u64::from(ours != theirs) << at;
                 Answer::Buckets(ours.iter().zip(digests.iter()).enumerate().map(differs).sum())
             }
-            Question::Keys { horizon_ms, slot, buckets, only_known, marks } => {
+            Question::Keys { horizon_ms, slot, buckets, only_known, must_take, marks } => {
                 let ours = self.store.slot_marks(slot, self.measure(horizon_ms), buckets);
-                let room = Room { ours: !self.store.is_nearly_full(), theirs: !only_known };
+                let room = Room { ours: must_take || !self.store.is_nearly_full(), theirs: !only_known };
                 let difference = compare(&ours, &marks, room);
                 let entries = self.pick(slot, &difference.send).await;
                 Answer::Keys { entries, wanted: difference.wanted, is_buried: difference.is_buried }
             }
-            Question::Calm => Answer::Calm(self.is_warm() && self.owes_nobody()),
+            Question::Calm => Answer::Calm(self.is_calm(asker)),
+            Question::Absences => self.absences(),
         }
     }
 

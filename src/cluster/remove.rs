@@ -7,7 +7,7 @@
 //! that it holds what it gains, the node that was told to writes `Gone` and the ring changes. So no read ever asks a node
 //! that does not hold the slot yet.
 //!
-//! Should the dead node come back before that, it stays. Should the node that was told to die, the operator says it again
+//! Should the dead node come back before that, it stays: it takes its row back (`Cluster::merge_rows`). Should the node that was told to die, the operator says it again
 //! to another one: nothing is lost, only unfinished.
 
 use std::collections::BTreeSet;
@@ -26,7 +26,7 @@ use crate::peer::control::{Request, Response};
 use crate::ring::{Row, RowState, steps};
 
 /// Between two looks at how far everybody has come.
-const LOOK_INTERVAL: Duration = Duration::from_millis(200);
+const PROGRESS_INTERVAL: Duration = Duration::from_millis(200);
 
 /// Why a node is not given up. Nothing changed.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
@@ -72,7 +72,7 @@ impl Cluster {
         loop {
             self.take_over().await;
             self.finish_forgetting().await;
-            let _ = timeout(LOOK_INTERVAL, changes.changed()).await;
+            let _ = timeout(PROGRESS_INTERVAL, changes.changed()).await;
         }
     }
 
@@ -81,7 +81,7 @@ impl Cluster {
     pub(super) fn has_taken_over(&self, node: &NodeId, generation: u64) -> bool {
         let topology = self.topology();
         let is_that = |row: &Row| row.state == RowState::Leaving && row.generation == generation;
-        if !topology.rows.get(node).is_some_and(is_that) {
+        if !topology.rows.get(node).is_some_and(is_that) || !steps::is_in_turn(&topology.rows, node) {
             return false;
         }
         let slots = takes(&topology);
@@ -125,12 +125,15 @@ impl Cluster {
         let forgetting: Vec<(NodeId, u64)> = self.book.lock().forgetting.iter().map(|it| (*it.0, *it.1)).collect();
         for (id, generation) in forgetting {
             let row = self.topology().rows.get(&id).cloned();
-            let Some(row) = row.filter(|row| row.state == RowState::Leaving && row.generation == generation) else {
+            let is_that = |row: &Row| row.state == RowState::Leaving && row.generation == generation;
+            let is_dead = |row: &Row| self.topology().liveness(&row.id) == Liveness::Down;
+            let Some(row) = row.filter(|row| is_that(row) && is_dead(row)) else {
                 self.book.lock().forgetting.remove(&id);
                 warn!(node = %id, "this node is back, or gone already: it is not given up");
                 continue;
             };
-            if self.have_all_taken_over(&row).await {
+            // It may have come back while the others were asked.
+            if self.have_all_taken_over(&row).await && is_dead(&row) {
                 self.update(|book| {
                     book.forgetting.remove(&id);
                     book.rows.mark_gone(&id)
@@ -159,5 +162,5 @@ impl Cluster {
 
 /// The slots that this node has to fetch before those who leave may go.
 fn takes(topology: &Topology) -> Vec<Slot> {
-    steps::to_take(&topology.possible_rings, &topology.me)
+    steps::to_take(&topology.coming_rings, &topology.me)
 }

@@ -5,7 +5,11 @@ use super::tests::{Node, dot_of, formed, put, start_with, until};
 use super::*;
 use crate::base::ids::slot_of;
 use crate::base::metrics::Count;
+use crate::cluster::transfer::PIECE_TIMEOUT;
+use crate::peer::compare::Question;
+use crate::peer::control::{ControlError, Refusal, Request};
 use crate::store::Effects;
+use crate::store::eviction::Policy;
 use crate::store::mutation::Mutation;
 
 const FAST: &[(&str, &str)] = &[("anti-entropy-interval-ms", "50"), ("tombstone-age-min-ms", "0")];
@@ -161,4 +165,51 @@ async fn a_dead_node_is_given_up_and_its_keys_have_all_their_copies_again() {
     for key in &keys {
         assert!(nodes.iter().all(|it| dot_of(it, key) == dot_of(&nodes[0], key) && dot_of(it, key).is_some()));
     }
+}
+
+#[tokio::test]
+async fn who_holds_the_last_copies_keeps_them_however_long_it_was_alone() {
+    let options = [FAST, &[("tombstone-horizon-ms", "1500")]].concat();
+    let ports = [21_781, 21_782];
+    let mut nodes = cluster(&ports, &options).await;
+    let keys: Vec<Vec<u8>> = (0..300).map(|n| format!("key:{n}").into_bytes()).collect();
+    keys.iter().for_each(|key| put(&nodes[0], key));
+    let dead = nodes.pop().expect("two");
+    let (hello, id) = (dead.cluster.hello(), dead.cluster.id());
+    drop(dead);
+    let last = &nodes[0];
+    until("it was alone for too long", || last.cluster.is_outdated.load(Ordering::Acquire)).await;
+    assert!(last.cluster.is_warm() && !last.cluster.is_warm_for(&id));
+    // Before it is known what the other has forgotten, it is given nothing.
+    let link = ControlLink::new(last.cluster.identity.peer_addr, None, hello, last.cluster.secret.clone());
+    let slots = vec![slot_of(b"key:7")];
+    let digests = vec![(slot_of(b"key:7"), 0)];
+    let compared = Request::Compare(Question::Slots { horizon_ms: 0, digests });
+    for request in [Request::GetSlots { slots, cursor: 0 }, compared] {
+        let answer = link.ask(&request, PIECE_TIMEOUT).await;
+        assert!(matches!(answer, Err(ControlError::Refused(Refusal::NotWarm))), "{answer:?}");
+    }
+    // Empty, as after a crash.
+    nodes.push(start_with(ports[1], &ports, &options).await);
+    formed(&nodes.iter().collect::<Vec<_>>(), 2).await;
+    let everybody: Vec<&Node> = nodes.iter().collect();
+    until("both hold all", || keys.iter().all(|key| at_home(&everybody, key))).await;
+}
+
+#[tokio::test]
+async fn what_a_stranger_holds_is_taken_home_by_nodes_that_are_nearly_full() {
+    let nodes = cluster(&(21_786..=21_789).collect::<Vec<_>>(), FAST).await;
+    for (at, node) in nodes.iter().enumerate() {
+        // Something to evict, and little room: nothing evicts here.
+        let own =
+            (0..).map(|n| format!("own:{at}:{n}")).find(|key| node.cluster.topology().is_home(slot_of(key.as_bytes())));
+        put(node, own.expect("some key").as_bytes());
+        node.cluster.store.eviction.set_policy(Policy::AllKeysLru);
+        node.cluster.store.eviction.bytes_max.store(1, Ordering::Relaxed);
+        assert!(node.cluster.store.is_nearly_full());
+    }
+    let stranger = nodes.iter().find(|it| !it.cluster.topology().is_home(slot_of(b"key"))).expect("one of four");
+    put(stranger, b"key");
+    let everybody: Vec<&Node> = nodes.iter().collect();
+    until("it is at home and nowhere else", || at_home(&everybody, b"key")).await;
 }

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use crate::base::ids::{NodeId, Slot};
-use crate::ring::{Ring, RowState, Rows};
+use crate::ring::{Ring, Row, RowState, Rows};
 
 /// How long somebody who may found a cluster looks for one that is there already.
 pub const FOUNDING_PATIENCE: Duration = Duration::from_secs(1);
@@ -71,6 +71,43 @@ pub fn entry(rows: &Rows, me: &NodeId) -> Entry {
     }
 }
 
+/// What to do with rows that another node sends, when this one belongs to a cluster.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Meeting {
+    /// Take them in.
+    Merge,
+    /// Leave them: whoever sends them founded a cluster of its own and is about to join this one.
+    Ignore,
+    /// Take them in, and join that cluster: this node founded one of its own, and nobody there knows it.
+    Yield,
+}
+
+/// What a node with the rows `ours` does with `theirs`; `founded` says that it began its cluster itself.
+///
+/// A founder that is alone owns all slots and has fetched nothing, so it must not become an owner among others by its word
+/// alone: they do not take in its row, and it joins them. Of two of them the one stays whose life began earlier.
+pub fn meeting(ours: &Rows, me: &NodeId, founded: bool, theirs: &Rows) -> Meeting {
+    let Some(own) = ours.get(me) else { return Meeting::Merge };
+    let members: Vec<&Row> = theirs.iter().filter(|row| row.state.is_member()).collect();
+    let am_alone = founded && ours.iter().filter(|row| row.state.is_member()).all(|row| row.id == *me);
+    let owner = members.iter().find(|row| row.state == RowState::Normal && row.id != *me);
+    // Alone, as far as it knows, in a life that this node has not heard of as a member's.
+    let stranger = owner.filter(|row| {
+        let is_that = |known: &&Row| known.state.is_member() && known.generation >= row.generation;
+        members.len() == 1 && ours.get(&row.id).filter(is_that).is_none()
+    });
+    match (am_alone && theirs.get(me).is_none(), owner, stranger) {
+        (true, Some(_), Some(row)) if (own.generation, own.id) < (row.generation, row.id) => Meeting::Ignore,
+        (true, Some(_), _) => Meeting::Yield,
+        (false, Some(_), Some(row)) if knows_other_owner(ours, &row.id) => Meeting::Ignore,
+        _ => Meeting::Merge,
+    }
+}
+
+fn knows_other_owner(rows: &Rows, than: &NodeId) -> bool {
+    rows.iter().any(|row| matches!(row.state, RowState::Normal | RowState::Leaving) && row.id != *than)
+}
+
 /// Whose contents of each slot have been fetched.
 pub type Taken = BTreeMap<Slot, Vec<NodeId>>;
 
@@ -133,7 +170,6 @@ pub fn pulls(
 mod tests {
     use super::*;
     use crate::cluster::testing::row;
-    use crate::ring::Row;
 
     fn rows(states: &[RowState]) -> Rows {
         let mut rows = Rows::new();
@@ -166,6 +202,37 @@ mod tests {
         assert_eq!((entry_of(RowState::Left), entry_of(RowState::Joining)), (Entry::Join, Entry::Join));
         assert_eq!((entry_of(RowState::Normal), entry_of(RowState::Leaving)), (Entry::Refill, Entry::Refill));
         assert_eq!(entry_of(RowState::Gone), Entry::Never);
+    }
+
+    #[test]
+    fn a_founder_that_nobody_knows_joins_whom_it_meets_and_owns_nothing_before() {
+        let of = |rows: &[Row]| {
+            let mut map = Rows::new();
+            rows.iter().for_each(|row| assert!(map.merge(row.clone())));
+            map
+        };
+        let normal = |number, generation| Row { generation, ..row(number, RowState::Normal) };
+        let id = |number| row(number, RowState::Normal).id;
+        let (cluster, lone) = (of(&[normal(1, 1), normal(2, 1)]), of(&[normal(9, 5)]));
+        assert_eq!(meeting(&lone, &id(9), true, &cluster), Meeting::Yield);
+        assert_eq!(meeting(&cluster, &id(1), false, &lone), Meeting::Ignore);
+        assert_eq!(meeting(&cluster, &id(1), true, &lone), Meeting::Ignore);
+        let joining = of(&[normal(1, 1), normal(2, 1), Row { version: 2, ..row(9, RowState::Joining) }]);
+        assert_eq!(meeting(&cluster, &id(1), false, &joining), Meeting::Merge);
+        // Two founders: one stays, whoever asks first.
+        let other = of(&[normal(3, 6)]);
+        assert_eq!(meeting(&lone, &id(9), true, &other), Meeting::Ignore);
+        assert_eq!(meeting(&other, &id(3), true, &lone), Meeting::Yield);
+        // It was here before, in another life or until it left.
+        let knew = of(&[normal(1, 1), normal(9, 4)]);
+        assert_eq!(meeting(&knew, &id(1), false, &lone), Meeting::Ignore);
+        assert_eq!(meeting(&lone, &id(9), true, &knew), Meeting::Merge, "and fills up, as it was known");
+        assert_eq!(meeting(&of(&[normal(1, 1), row(9, RowState::Left)]), &id(1), false, &lone), Meeting::Ignore);
+        // All others have left, and the last one goes on.
+        let left = of(&[normal(9, 5), row(1, RowState::Left)]);
+        assert_eq!(meeting(&of(&[normal(9, 5), row(1, RowState::Leaving)]), &id(1), false, &left), Meeting::Merge);
+        // Who is only coming takes in all that it hears.
+        assert_eq!(meeting(&of(&[row(4, RowState::Joining)]), &id(4), false, &lone), Meeting::Merge);
     }
 
     #[test]

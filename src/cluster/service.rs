@@ -7,6 +7,7 @@ use tokio::net::TcpStream;
 use tokio::time::timeout;
 use tracing::debug;
 
+use crate::base::ids::NodeId;
 use crate::cluster::{Cluster, clocks};
 use crate::peer::control::{ControlError, Refusal, Request, Response, read_request, write_response};
 use crate::peer::handshake::Hello;
@@ -28,12 +29,12 @@ impl Cluster {
         loop {
             let request = timeout(IDLE_TIMEOUT, read_request(stream)).await.unwrap_or(Err(ControlError::TimedOut))?;
             self.note_contact(hello.node);
-            let response = self.answer(request).await;
+            let response = self.answer(request, &hello.node).await;
             write_response(stream, &response).await?;
         }
     }
 
-    async fn answer(&self, request: Request) -> Response {
+    async fn answer(&self, request: Request, asker: &NodeId) -> Response {
         match request {
             Request::Digest(_) => {
                 let topology = self.topology();
@@ -49,13 +50,16 @@ impl Cluster {
                 let is_known = row.is_some_and(|known| known >= (generation, version));
                 Response::Adopted(is_known && self.settle().await)
             }
-            Request::GetSlots { slots, cursor } if self.is_warm() => self.read_piece(&slots, cursor).await,
-            Request::GetSlots { .. } => Response::Refused(Refusal::NotWarm),
+            Request::GetSlots { .. } if !self.is_warm_for(asker) => Response::Refused(Refusal::NotWarm),
+            Request::Compare(question) if question.is_about_keys() && !self.is_warm_for(asker) => {
+                Response::Refused(Refusal::NotWarm)
+            }
+            Request::GetSlots { slots, cursor } => self.read_piece(&slots, cursor).await,
             Request::PutStates(entries) => match self.merge_entries(&entries).await {
                 Ok(()) => Response::Stored,
                 Err(refusal) => Response::Refused(refusal),
             },
-            Request::Compare(question) => Response::Compared(self.answer_question(question).await),
+            Request::Compare(question) => Response::Compared(self.answer_question(question, asker).await),
             Request::TakenOver { node, generation } => Response::Adopted(self.has_taken_over(&node, generation)),
             Request::Time => Response::Time(clocks::wall_us()),
         }

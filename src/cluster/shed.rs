@@ -5,23 +5,28 @@
 //! they could be the last copies of writes that were acknowledged under an older ring. So they are compared with every home
 //! replica of their slot (`reconcile`), and only what all of them hold, or had seen, goes.
 //!
-//! What was written since the comparison began stays: this node then stands in for somebody.
+//! What was written since the comparison began stays: this node then stands in for somebody. It is told by its stamp, so what is
+//! stamped shortly before stays as well, for as much as our clock may be ahead of whoever stamped it.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use tokio::task::yield_now;
 use tracing::{debug, info};
 
 use crate::base::clock::Hlc;
 use crate::base::ids::{NodeId, Slot};
+use crate::cluster::graves::lead_ms;
 use crate::cluster::pace::Pace;
+use crate::cluster::reconcile::Take;
 use crate::cluster::{Cluster, Topology};
 use crate::peer::control::ControlError;
 use crate::ring::Row;
 use crate::store::hash_name;
 use crate::store::slot::{Name, SlotTable};
 
-use std::sync::Arc;
+/// How much older than its arrival a stamp may be if all clocks agree: its batch has read the clock before, and it has travelled.
+const STAMP_MARGIN_MS: u64 = 2_000;
 
 impl Cluster {
     /// Slots that this node holds something of and that are not its own.
@@ -35,7 +40,8 @@ impl Cluster {
         if !may_shed(&self.topology()) {
             return;
         }
-        let (began, strays) = (Hlc::at_ms(self.store.clock.now_ms()), self.strays());
+        let margin_ms = STAMP_MARGIN_MS + lead_ms(self.clocks.lock().values().map(|clock| clock.ahead_us));
+        let (began, strays) = (Hlc::at_ms(self.store.clock.now_ms().saturating_sub(margin_ms)), self.strays());
         if strays.is_empty() {
             return;
         }
@@ -80,7 +86,7 @@ impl Cluster {
         let (link, horizon_ms, mut pace) = (self.new_link(row), self.horizon_ms(), Pace::begin());
         let mut keys = 0;
         for slot in self.differing(&link, horizon_ms, slots, &mut pace).await? {
-            keys += self.mend(&link, horizon_ms, slot, true).await?.keys;
+            keys += self.mend(&link, horizon_ms, slot, Take::Ours).await?.keys;
             pace.rest().await;
         }
         Ok(keys)
@@ -106,6 +112,7 @@ pub(super) fn drop_before(table: &mut SlotTable, before: Hlc) -> usize {
     }
     old.len()
 }
+
 #[cfg(test)]
 mod tests {
     use super::*;

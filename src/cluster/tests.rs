@@ -37,13 +37,19 @@ async fn start(port: u16, join: &[u16]) -> Node {
 
 /// As [`start`], with these options.
 pub async fn start_with(port: u16, join: &[u16], options: &[(&str, &str)]) -> Node {
+    start_as(port, join, options, None).await
+}
+
+/// As [`start_with`], in the life of this generation instead of what the clock says.
+async fn start_as(port: u16, join: &[u16], options: &[(&str, &str)], generation: Option<u64>) -> Node {
     let join: Vec<String> = join.iter().map(|port| format!("127.0.0.1:{port}")).collect();
     let (own, join) = (port.to_string(), join.join(","));
     // The other ports stand in the row only: nothing listens there.
     let mut all = vec![("port", "1"), ("peer-port", &own), ("join", &join), ("cluster-secret", "of the tests")];
     all.extend(options);
     let config = config(&all);
-    let identity = load_or_derive(&config.settings()).expect("an identity");
+    let derived = load_or_derive(&config.settings()).expect("an identity");
+    let identity = Identity { generation: generation.unwrap_or(derived.generation), ..derived };
     let store = Arc::new(Store::new(identity.actor()));
     let settings = MembershipConfig {
         id: identity.id,
@@ -216,4 +222,95 @@ async fn a_founder_that_was_known_before_fills_up_instead_of_answering_nothing()
     let one = start(21_721, &[]).await;
     until("it has its keys back", || total(&one) == 500).await;
     formed(&[&one, &two], 2).await;
+}
+
+/// As when one of them knocks at the other.
+async fn meet(node: &Node, other: &Node) {
+    let rows = node.cluster.topology().rows.clone();
+    let link = node.cluster.link_to(other.cluster.identity.peer_addr);
+    node.cluster.exchange_rows(&link, &rows).await.expect("an answer");
+}
+
+#[tokio::test]
+async fn a_founder_that_nobody_knew_joins_the_cluster_that_it_meets_and_fetches_what_it_is_to_own() {
+    let (lone, one) = (start(21_801, &[]).await, start(21_802, &[]).await);
+    let two = start(21_803, &[21_802]).await;
+    until("it has founded", || lone.cluster.is_warm()).await;
+    formed(&[&one, &two], 2).await;
+    let keys = write(&one, 1_000);
+    let mut everything: Vec<Slot> = Slot::all().collect();
+    one.cluster.push_slots(two.cluster.id(), &mut everything, Hlc(0)).await.expect("pushed");
+    put(&lone, b"its own");
+    meet(&lone, &one).await;
+    assert_eq!(lone.cluster.topology().own_row().map(|row| row.state), Some(RowState::Joining));
+    assert!(one.cluster.topology().rows.get(&lone.cluster.id()).is_none_or(|row| row.state == RowState::Joining));
+    formed(&[&lone, &one, &two], 3).await;
+    // Nothing is compared here, and nothing handed over: what it has, it has fetched.
+    assert!(keys.iter().all(|key| dot_of(&lone, key) == dot_of(&one, key)), "all three hold everything");
+    assert!(dot_of(&lone, b"its own").is_some());
+}
+
+#[tokio::test]
+async fn two_founders_that_meet_are_one_cluster() {
+    let one = start(21_806, &[]).await;
+    let two = start(21_807, &[]).await;
+    until("both have founded", || one.cluster.is_warm() && two.cluster.is_warm()).await;
+    let keys = write(&one, 300);
+    meet(&one, &two).await;
+    meet(&two, &one).await;
+    formed(&[&one, &two], 2).await;
+    assert!(keys.iter().all(|key| dot_of(&two, key) == dot_of(&one, key)), "the one that began later has fetched them");
+}
+
+#[tokio::test]
+async fn a_node_whose_clock_has_gone_back_since_its_last_start_is_believed_to_live() {
+    let options = [("anti-entropy-interval-ms", "0")];
+    let one = start(21_811, &[]).await;
+    let two = start(21_812, &[21_811]).await;
+    formed(&[&one, &two], 2).await;
+    let (id, life) = (two.cluster.id(), two.cluster.identity.generation);
+    drop(two);
+    until("the silence is noticed", || one.cluster.topology().liveness(&id) == Liveness::Down).await;
+    let two = start_as(21_812, &[21_811], &options, Some(life - 3_600_000)).await;
+    formed(&[&one, &two], 2).await;
+    // Not for having spoken lately alone.
+    until("membership says so", || one.cluster.view.borrow().liveness(&id) == Liveness::Alive).await;
+}
+
+#[tokio::test]
+async fn a_node_that_lives_takes_its_row_back_when_somebody_gives_it_up() {
+    let one = start(21_816, &[]).await;
+    let two = start(21_817, &[21_816]).await;
+    formed(&[&one, &two], 2).await;
+    let mut rows = one.cluster.topology().rows.clone();
+    let own = rows.get(&two.cluster.id()).cloned().expect("a row");
+    rows.merge(Row { state: RowState::Leaving, version: own.version + 1, ..own.clone() });
+    two.cluster.merge_rows(&rows);
+    let now = two.cluster.topology().own_row().cloned().expect("a row");
+    assert_eq!((now.state, now.warm, now.version), (RowState::Normal, true, own.version + 2));
+    formed(&[&one, &two], 2).await;
+}
+
+/// Whoever publishes waits for those who read what changed, and holds what these may be about to ask for.
+#[tokio::test]
+async fn publishing_and_waiting_for_what_was_published_never_wait_for_each_other() {
+    let node = start(21_821, &[]).await;
+    until("it has founded", || node.cluster.is_warm()).await;
+    let (publisher, waiter) = (node.cluster.clone(), node.cluster.clone());
+    let (done, ends) = std::sync::mpsc::channel();
+    let also_done = done.clone();
+    std::thread::spawn(move || {
+        (0..2_000).for_each(|_| publisher.update(|_| true));
+        done.send(())
+    });
+    std::thread::spawn(move || {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().expect("a runtime");
+        // Looked at once: it begins each time anew.
+        (0..20_000).for_each(|_| {
+            runtime.block_on(async { drop(tokio::time::timeout(Duration::ZERO, waiter.settle()).await) });
+        });
+        also_done.send(())
+    });
+    let both = tokio::task::spawn_blocking(move || (0..2).all(|_| ends.recv_timeout(PATIENCE).is_ok()));
+    assert!(both.await.expect("waited"), "they wait for each other");
 }

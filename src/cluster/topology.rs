@@ -20,7 +20,9 @@ pub struct Topology {
     pub ring: Arc<Ring>,
     /// The owners once everybody has joined or left who is about to; the same as `ring` when nobody is.
     pub next_ring: Arc<Ring>,
-    /// Every ring that somebody may go by (`ring::steps`): `ring` first.
+    /// Every ring that may be today's next (`ring::steps`): `ring` first.
+    pub coming_rings: Vec<Arc<Ring>>,
+    /// Every ring that somebody may go by: the same, or none while too many nodes are on their way.
     pub possible_rings: Vec<Arc<Ring>>,
     /// What is believed of each node that takes part.
     pub alive: BTreeMap<NodeId, Liveness>,
@@ -60,16 +62,29 @@ impl Topology {
         liveness: impl Fn(&NodeId) -> Liveness,
     ) -> Topology {
         let same = before.filter(|before| same_owners(&before.rows, &rows) && before.ring.replicas() == replicas);
-        let (ring, next_ring, possible_rings) = match same {
-            Some(before) => (before.ring.clone(), before.next_ring.clone(), before.possible_rings.clone()),
+        let (ring, next_ring, coming_rings) = match same {
+            Some(before) => (before.ring.clone(), before.next_ring.clone(), before.coming_rings.clone()),
             None => rings(&rows, replicas),
         };
+        let possible_rings = if steps::are_too_many(&rows) { Vec::new() } else { coming_rings.clone() };
         let believed = |id: &NodeId| if *id == me { Liveness::Alive } else { liveness(id) };
         let taking_part = rows.iter().filter(|row| row.state.is_member());
         let alive: BTreeMap<NodeId, Liveness> = taking_part.map(|row| (row.id, believed(&row.id))).collect();
         let (members, next_members) = (standings(&ring, &rows, &alive), standings(&next_ring, &rows, &alive));
         let (digest, is_warm) = (rows.digest(), rows.get(&me).is_some_and(may_answer));
-        Topology { rows, ring, next_ring, possible_rings, alive, members, next_members, me, digest, is_warm }
+        Topology {
+            rows,
+            ring,
+            next_ring,
+            coming_rings,
+            possible_rings,
+            alive,
+            members,
+            next_members,
+            me,
+            digest,
+            is_warm,
+        }
     }
 
     /// What is believed of this node; one that takes no part is down.
@@ -94,17 +109,23 @@ impl Topology {
         self.is_warm
     }
 
-    /// The slots that this node is a home replica of, or will be.
+    /// The slots that this node has to hold: it is a home replica of them today, or may soon be, whoever else comes or goes first.
     pub fn own_slots(&self) -> Vec<Slot> {
-        let Some(index) = self.next_ring.index_of(&self.me) else { return Vec::new() };
-        Slot::all().filter(|slot| self.next_ring.homes(*slot).contains(&index)).collect()
+        Slot::all().filter(|slot| self.is_home(*slot)).collect()
     }
 
     /// True when this node is a home replica of `slot`, today or maybe soon.
     pub fn is_home(&self, slot: Slot) -> bool {
         let is_home = |ring: &Ring| ring.index_of(&self.me).is_some_and(|index| ring.homes(slot).contains(&index));
-        let may_be_home = || self.possible_rings.iter().any(|ring| is_home(ring));
-        !self.ring.members().is_empty() && (is_home(&self.ring) || is_home(&self.next_ring) || may_be_home())
+        !self.ring.members().is_empty() && self.coming_rings.iter().any(|ring| is_home(ring))
+    }
+
+    /// The home replicas of `slot`, those that it may soon have among them; some more than once.
+    pub fn homes(&self, slot: Slot) -> impl Iterator<Item = NodeId> {
+        let rings = self.coming_rings.iter().filter(|ring| !ring.members().is_empty());
+        rings.flat_map(move |ring| {
+            ring.homes(slot).iter().filter_map(|at| ring.members().get(usize::from(*at))).map(|member| member.id)
+        })
     }
 
     /// True when somebody owned slots and gave them up again while this node, whose topology was `before`, heard nothing of
@@ -133,15 +154,17 @@ fn rings(rows: &Rows, replicas: usize) -> (Arc<Ring>, Arc<Ring>, Vec<Arc<Ring>>)
     let ring = Arc::new(rows.ring(replicas));
     let settled = rows.iter().all(|row| !matches!(row.state, RowState::Joining | RowState::Leaving));
     let next_ring = if settled { ring.clone() } else { Arc::new(rows.next_ring(replicas)) };
-    let possible = steps::possible_rings(rows, &ring, &next_ring);
-    (ring, next_ring, possible)
+    let coming = steps::coming_rings(rows, &ring, &next_ring);
+    (ring, next_ring, coming)
 }
 
 /// True when both maps give the same rings.
 fn same_owners(one: &Rows, other: &Rows) -> bool {
+    // The life of a node on its way says whose turn it is.
+    let life = |row: &Row| if row.state == RowState::Normal { 0 } else { row.generation };
     let owners = |rows: &Rows| -> Vec<_> {
         let members = rows.iter().filter(|row| row.state.is_member());
-        members.map(|row| (row.id, row.state, row.zone.clone(), row.weight.to_bits())).collect()
+        members.map(|row| (row.id, row.state, life(row), row.zone.clone(), row.weight.to_bits())).collect()
     };
     owners(one) == owners(other)
 }
@@ -161,6 +184,7 @@ fn standings(ring: &Ring, rows: &Rows, alive: &BTreeMap<NodeId, Liveness>) -> Ve
 mod tests {
     use super::*;
     use crate::cluster::testing::row;
+    use std::collections::BTreeSet;
 
     #[test]
     fn rings_are_built_again_only_when_owners_change() {
@@ -182,6 +206,27 @@ mod tests {
         let next = Topology::new(rows, me, 3, Some(&cold), down);
         assert_eq!((next.ring.members().len(), next.next_ring.members().len()), (2, 3));
         assert_eq!(next.possible_rings.len(), 2);
+    }
+
+    #[test]
+    fn who_comes_together_with_others_holds_what_it_has_whoever_is_first() {
+        let mut rows = Rows::new();
+        (1..=3).for_each(|number| assert!(rows.merge(row(number, RowState::Normal))));
+        (4..=5).for_each(|number| assert!(rows.merge(row(number, RowState::Joining))));
+        let of = |rows: &Rows, me: u8| {
+            Topology::new(rows.clone(), row(me, RowState::Normal).id, 3, None, |_| Liveness::Alive)
+        };
+        for first in [4, 5] {
+            let fetched: BTreeSet<Slot> = of(&rows, first).own_slots().into_iter().collect();
+            let mut rows = rows.clone();
+            rows.merge(Row { version: 2, ..row(first, RowState::Normal) });
+            let after = of(&rows, first);
+            let index = after.ring.index_of(&after.me).expect("an owner");
+            let owned: BTreeSet<Slot> = Slot::all().filter(|slot| after.ring.homes(*slot).contains(&index)).collect();
+            assert!(owned.is_subset(&fetched), "{first} is the first");
+        }
+        // An owner that restarts meanwhile fetches what it owns today, too.
+        assert_eq!(of(&rows, 1).own_slots().len(), crate::base::ids::SLOT_COUNT);
     }
 
     #[test]

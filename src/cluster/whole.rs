@@ -21,7 +21,7 @@ use crate::cluster::{Cluster, Topology};
 use crate::ring::steps::{enough_stay, majority};
 
 /// Between two looks at what is missing.
-const LOOK_INTERVAL: Duration = Duration::from_secs(1);
+const MISSING_INTERVAL: Duration = Duration::from_secs(1);
 /// After a change of the rings: by then coordinators send us what is written to our slots.
 const CHANGE_DELAY: Duration = Duration::from_secs(2);
 
@@ -42,7 +42,7 @@ impl Cluster {
             let others = homes.iter().filter(|home| Some(**home) != me).count();
             let counts = |id: &&NodeId| !unconfirmed.contains(*id);
             let have = taken.get(&slot).map_or(0, |from| from.iter().filter(counts).count());
-            let needed = match others == homes.len() && !self.has_joined_before() {
+            let needed = match others == homes.len() && !self.may_have_joined() {
                 true => homes.len() + 1 - majority(homes.len()).min(homes.len()),
                 false => rules::sources_needed(homes.len() + usize::from(others == homes.len())).min(others),
             };
@@ -52,18 +52,17 @@ impl Cluster {
         }
     }
 
-    /// True when an earlier life of this node was joining, too: it may have come further than was heard of, and have accepted
-    /// what this one does not know.
-    pub fn has_joined_before(&self) -> bool {
-        self.joined_before.load(Ordering::Relaxed)
+    /// True when an earlier life of this node was joining, too, or too few have said whether it was: it may have come further
+    /// than was heard of, and have accepted what this one does not know.
+    pub fn may_have_joined(&self) -> bool {
+        self.may_have_joined.load(Ordering::Relaxed)
     }
 
     /// How many slots this node has to hold whole before it may own them, and does not.
     pub(super) fn lacking_slots(&self) -> usize {
         let topology = self.topology();
         let may_come_later = |slot: &Slot| {
-            self.has_joined_before()
-                && topology.possible_rings.iter().all(|ring| enough_stay(&topology.ring, ring, *slot))
+            self.may_have_joined() && topology.coming_rings.iter().all(|ring| enough_stay(&topology.ring, ring, *slot))
         };
         let lacking = topology.own_slots().into_iter().filter(|slot| !self.whole.contains(*slot));
         lacking.filter(|slot| !may_come_later(slot)).count()
@@ -74,7 +73,7 @@ impl Cluster {
         let mut taken = Taken::new();
         let (mut ring, mut since) = (self.topology().next_ring.clone(), Instant::now());
         loop {
-            sleep(LOOK_INTERVAL).await;
+            sleep(MISSING_INTERVAL).await;
             let topology = self.topology();
             if !Arc::ptr_eq(&ring, &topology.next_ring) {
                 (ring, since) = (topology.next_ring.clone(), Instant::now());

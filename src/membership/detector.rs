@@ -136,6 +136,17 @@ impl Detector {
         self.settle(now);
     }
 
+    /// Goes on as this generation, if it is a later one.
+    pub(super) fn outlive(&mut self, now: Instant, generation: u64) {
+        let identity = Identity { generation, ..*self.foca.identity() };
+        if generation > self.foca.identity().generation
+            && let Err(error) = self.foca.change_identity(identity, &mut self.outbox)
+        {
+            warn!(%error, generation, "cannot go on as a later generation");
+        }
+        self.settle(now);
+    }
+
     /// Says goodbye to a few; [`gossip`](Detector::gossip) repeats it.
     pub(super) fn leave(&mut self, now: Instant) {
         if let Err(error) = self.foca.leave_cluster(&mut self.outbox) {

@@ -31,12 +31,21 @@ pub(super) struct Driver {
     opener: Opener,
     view: watch::Sender<Arc<View>>,
     counters: Arc<Counters>,
+    keyring: Keyring,
+    sender: u64,
+    /// The generation that we go by, and the one that we are told to go by.
+    generation: u64,
+    wanted_generation: Arc<AtomicU64>,
     buffer: Vec<u8>,
 }
 
 impl Driver {
     /// Binds the socket. Must be called within a tokio runtime.
-    pub(super) fn bind(mut config: MembershipConfig, counters: Arc<Counters>) -> Result<Driver, MembershipError> {
+    pub(super) fn bind(
+        mut config: MembershipConfig,
+        counters: Arc<Counters>,
+        wanted_generation: Arc<AtomicU64>,
+    ) -> Result<Driver, MembershipError> {
         let failed = |source| MembershipError::Bind { addr: config.bind, source };
         let socket = std::net::UdpSocket::bind(config.bind).map_err(failed)?;
         socket.set_nonblocking(true).map_err(failed)?;
@@ -56,6 +65,10 @@ impl Driver {
             detector,
             view,
             counters,
+            sender: config.id.short(),
+            generation: config.generation,
+            wanted_generation,
+            keyring,
             // One more than is allowed, so that longer ones show.
             buffer: vec![0; DATAGRAM_BYTES_MAX + 1],
         })
@@ -99,8 +112,19 @@ impl Driver {
                     self.read();
                 }
             }
+            self.outlive();
             self.send();
             self.publish();
+        }
+    }
+
+    /// Goes by a later generation if told to.
+    fn outlive(&mut self) {
+        let wanted = self.wanted_generation.load(Ordering::Acquire);
+        if wanted > self.generation {
+            self.generation = wanted;
+            self.sealer = Sealer::new(&self.keyring, self.sender, wanted, first_sequence());
+            self.detector.outlive(Instant::now(), wanted);
         }
     }
 

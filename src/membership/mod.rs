@@ -213,6 +213,8 @@ pub struct Membership {
     view: watch::Receiver<Arc<View>>,
     counters: Arc<Counters>,
     addr: SocketAddr,
+    /// What the driver is to be, at least.
+    generation: Arc<AtomicU64>,
 }
 
 impl Membership {
@@ -224,10 +226,11 @@ impl Membership {
         check_bind(config.bind.ip(), config.secret.as_deref())?;
         let (commands, inbox) = mpsc::channel(COMMANDS_MAX);
         let counters = Arc::new(Counters::default());
-        let driver = driver::Driver::bind(config, counters.clone())?;
+        let generation = Arc::new(AtomicU64::new(config.generation));
+        let driver = driver::Driver::bind(config, counters.clone(), generation.clone())?;
         let (addr, view) = (driver.addr(), driver.view());
         tokio::spawn(driver.run(inbox));
-        Ok(Membership { commands, view, counters, addr })
+        Ok(Membership { commands, view, counters, addr, generation })
     }
 
     /// The latest view, and a way to wait for the next.
@@ -238,6 +241,12 @@ impl Membership {
     /// Where others reach us.
     pub fn addr(&self) -> SocketAddr {
         self.addr
+    }
+
+    /// Goes on as this generation, if it is a later one: others have known an earlier boot of ours by one above our own, because
+    /// our clock has gone back, and hear nothing from us otherwise.
+    pub fn outlive(&self, generation: u64) {
+        self.generation.fetch_max(generation, Ordering::AcqRel);
     }
 
     /// Asks the member at this address to let us in. It is asked again and again while nobody is known to live.

@@ -1,10 +1,11 @@
 //! Background work of the main thread: eviction, hinted handoff, rates, idle clients. Expired keys are the `sweeper`'s.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use crate::base::ids::slot_of;
+use crate::base::ids::{NodeId, slot_of};
 use crate::base::metrics::Count;
 use crate::node::{Node, picture, sweeper};
 use crate::peer::registry::Peer;
@@ -17,6 +18,9 @@ const EVICT_PERIOD: Duration = Duration::from_millis(20);
 const EVICT_KEYS_MAX: u64 = 64;
 /// How often hints are looked for.
 const HANDOFF_PERIOD: Duration = Duration::from_millis(50);
+/// After a hand-over that failed, at first and at most.
+const RETRY_PAUSE: Duration = Duration::from_millis(100);
+const RETRY_PAUSE_MAX: Duration = Duration::from_secs(5);
 /// How often idle clients are looked for.
 const IDLE_PERIOD: Duration = Duration::from_secs(1);
 const SAMPLE_PERIOD: Duration = Duration::from_millis(100);
@@ -80,20 +84,48 @@ async fn evict(node: Arc<Node>) {
 /// Gives peers that are back what they missed, with the original versions.
 async fn hand_off(node: Arc<Node>) {
     let mut tick = tokio::time::interval(HANDOFF_PERIOD);
+    let mut failures: HashMap<NodeId, Failure> = HashMap::new();
     loop {
         tick.tick().await;
-        for peer in node.peers.all() {
+        let peers = node.peers.all();
+        failures.retain(|id, _| peers.iter().any(|peer| peer.id == *id));
+        for peer in peers {
+            let may_try = failures.get(&peer.id).is_none_or(|failure| failure.is_over(Instant::now()));
             // Who was away for too long may hold what is deleted, and gives nothing of it to others.
-            if peer.is_usable() && !peer.missed.is_empty() && !node.cluster.is_outdated() {
-                hand_to(&node, &peer).await;
+            if may_try && peer.is_usable() && !peer.missed.is_empty() && node.cluster.is_in_step_with(&peer.id) {
+                match hand_to(&node, &peer).await {
+                    true => drop(failures.remove(&peer.id)),
+                    false => {
+                        let next = Failure::after(failures.get(&peer.id), Instant::now());
+                        failures.insert(peer.id, next);
+                    }
+                }
                 picture::refresh(&node);
             }
         }
     }
 }
 
-async fn hand_to(node: &Node, peer: &Peer) {
-    let Some((mut slots, since)) = peer.missed.take() else { return };
+/// A hand-over that failed: the next one waits, each time longer.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+struct Failure {
+    at: Instant,
+    pause: Duration,
+}
+
+impl Failure {
+    fn after(last: Option<&Failure>, now: Instant) -> Failure {
+        Failure { at: now, pause: last.map_or(RETRY_PAUSE, |last| (last.pause * 2).min(RETRY_PAUSE_MAX)) }
+    }
+
+    fn is_over(&self, now: Instant) -> bool {
+        now.duration_since(self.at) >= self.pause
+    }
+}
+
+/// True when it is done.
+async fn hand_to(node: &Node, peer: &Peer) -> bool {
+    let Some((mut slots, since)) = peer.missed.take() else { return true };
     let (metrics, writes) = (&node.shared.node.metrics, peer.missed.writes.load(Ordering::Relaxed));
     let count = slots.len();
     let age_ms = node.shared.node.store.clock.now_ms().saturating_sub(since.ms());
@@ -113,6 +145,24 @@ async fn hand_to(node: &Node, peer: &Peer) {
         Err(error) => {
             peer.missed.restore(&slots, since);
             tracing::warn!(peer = %peer.addr, %error, "could not hand over what the peer had missed");
+            return false;
         }
+    }
+    true
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_hand_over_that_fails_again_and_again_is_tried_less_often() {
+        let now = Instant::now();
+        let first = Failure::after(None, now);
+        assert!(!first.is_over(now) && first.is_over(now + RETRY_PAUSE));
+        let second = Failure::after(Some(&first), now);
+        assert!(!second.is_over(now + RETRY_PAUSE) && second.is_over(now + 2 * RETRY_PAUSE));
+        let many = (0..60).fold(second, |last, _| Failure::after(Some(&last), now));
+        assert!(many.is_over(now + RETRY_PAUSE_MAX));
     }
 }

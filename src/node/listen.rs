@@ -24,6 +24,8 @@ use crate::server::worker::Shared;
 
 const ACCEPT_PAUSE: Duration = Duration::from_millis(10);
 const HANDSHAKE_DEADLINE: Duration = Duration::from_secs(2);
+/// Of silence, before the system asks whether a peer is still there; four times this, and its connection ends.
+const PEER_KEEPALIVE: Duration = Duration::from_secs(15);
 
 const TOO_MANY: &[u8] = b"-ERR max number of clients reached\r\n";
 const PROTECTED: &[u8] = b"-DENIED Redis is running in protected mode because protected mode is enabled and no password \
@@ -100,11 +102,13 @@ fn admit(node: &Node, stream: TcpStream, cluster_face: bool) -> std::io::Result<
 struct ReplicaHost {
     shared: Arc<Shared>,
     cluster: Arc<Cluster>,
+    /// Whose lane it is.
+    peer: NodeId,
 }
 
 impl Host for ReplicaHost {
     fn is_warm(&self) -> bool {
-        self.cluster.is_warm()
+        self.cluster.is_warm_for(&self.peer)
     }
 
     fn may_promise(&self, node: &NodeId, slot: Slot, ring: u64) -> bool {
@@ -115,14 +119,15 @@ impl Host for ReplicaHost {
         view.ring_digest == ring
             && is_voter
             && peer.is_some_and(|peer| peer.id == *node)
-            && (!group.is_home && !self.cluster.has_joined_before()
-                || self.cluster.is_warm() && self.cluster.is_whole(slot))
+            && (!group.is_home && !self.cluster.may_have_joined() || self.is_warm() && self.cluster.is_whole(slot))
     }
 }
 
 /// Shakes hands with a peer and gives its connection to whoever serves its kind.
 async fn meet(node: Arc<Node>, mut stream: TcpStream) {
-    if stream.set_nodelay(true).is_err() {
+    // A peer whose machine is gone says nothing any more, and its connections must not stay for ever.
+    let keepalive = TcpKeepalive::new().with_time(PEER_KEEPALIVE).with_interval(PEER_KEEPALIVE).with_retries(3);
+    if stream.set_nodelay(true).is_err() || SockRef::from(&stream).set_tcp_keepalive(&keepalive).is_err() {
         return;
     }
     let handshake = accept(&mut stream, &node.shared.hello, &node.shared.secret);
@@ -135,6 +140,8 @@ async fn meet(node: Arc<Node>, mut stream: TcpStream) {
         Err(_) => return,
     };
     let cluster = node.cluster.clone();
+    // Who was away for long has no connection left: it learns it before it answers on a new one.
+    cluster.look_at_absence();
     match hello.kind {
         LinkKind::Control => cluster.serve_control(stream, hello).await,
         LinkKind::PubSub => {
@@ -143,7 +150,7 @@ async fn meet(node: Arc<Node>, mut stream: TcpStream) {
         }
         LinkKind::Replica { lane } => {
             let Ok(stream) = stream.into_std() else { return };
-            let host = Arc::new(ReplicaHost { shared: node.shared.clone(), cluster });
+            let host = Arc::new(ReplicaHost { shared: node.shared.clone(), cluster, peer: hello.node });
             node.workers.give(usize::from(lane), Work::Replica { stream, hello, host });
         }
         LinkKind::Forward => {

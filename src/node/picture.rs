@@ -44,15 +44,16 @@ pub fn refresh(node: &Node) {
         .iter()
         .map(|id| if *id == me { None } else { topology.rows.get(id).map(|row| peer_at(node, *id, row.peer_addr)) })
         .collect();
+    let is_warm = |id: &NodeId| topology.rows.get(id).is_some_and(|row| row.warm);
+    // Who was away for too long coordinates nothing before it knows whether what it holds is deleted over there.
+    let mut full = peers.iter().flatten().filter(|peer| peer.is_usable() && is_warm(&peer.id));
+    let is_in_step = full.all(|peer| node.cluster.is_in_step_with(&peer.id));
     let standing: Vec<Standing> = ids
         .iter()
         .zip(&peers)
-        .map(|(id, peer)| {
-            let warm = topology.rows.get(id).is_some_and(|row| row.warm);
-            match peer {
-                Some(peer) => Standing { usable: peer.is_usable(), warm: warm && peer.missed.is_empty() },
-                None => Standing { usable: *id == me, warm },
-            }
+        .map(|(id, peer)| match peer {
+            Some(peer) => Standing { usable: peer.is_usable(), warm: is_warm(id) && peer.missed.is_empty() },
+            None => Standing { usable: *id == me, warm: is_warm(id) && is_in_step },
         })
         .collect();
     node.peers.retain(|id| ids.contains(id));
@@ -60,9 +61,8 @@ pub fn refresh(node: &Node) {
     let is_solo = ids.len() == 1 && member_count == 1 && place_of(&me) == Some(0);
     let strict = settings.quorum_mode == QuorumMode::Strict;
     let own = place_of(&me).unwrap_or(u16::MAX);
-    let rings = Rings { ring: &topology.ring, next: &topology.next_ring, possible: &topology.possible_rings };
+    let rings = Rings { ring: &topology.ring, coming: &topology.coming_rings, possible: &topology.possible_rings };
     let roles = Roles::plan(rings, place_of, own, &standing, strict);
-    node.shared.node.store.set_replicated(!is_solo);
     let replicas = settings.replicas.min(member_count);
     let configuration = topology.rows.configuration();
     let ring_digest = configuration ^ topology.ring.digest() ^ topology.next_ring.digest().rotate_left(1);

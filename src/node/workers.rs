@@ -113,7 +113,10 @@ async fn serve(worker: Rc<Worker>, mut receiver: UnboundedReceiver<Work>, load: 
                 let (store, metrics) = (worker.shared.node.store.clone(), worker.shared.node.metrics.clone());
                 let ballots = worker.shared.coordinator.ballots.clone();
                 let Ok(stream) = tokio::net::TcpStream::from_std(stream) else { continue };
-                let Ok(replica) = Replica::new(store, metrics, ballots, &hello, host) else { continue };
+                let Ok(replica) = Replica::new(store, metrics, ballots, &hello, host) else {
+                    tracing::error!(node = %hello.node, "a peer's lane is not served: too many lives of nodes were met");
+                    continue;
+                };
                 tokio::task::spawn_local(async move {
                     let reason = replica.serve(stream).await;
                     tracing::debug!(node = %hello.node, %reason, "a peer's lane ended");

@@ -138,7 +138,7 @@ fn read_slots(reader: &mut Reader<'_>) -> Result<Vec<Slot>, WireError> {
         if slots.len() == SLOT_COUNT {
             return Err(WireError);
         }
-        slots.push(Slot::new(reader.u16()?).ok_or(WireError)?);
+        slots.push(reader.slot()?);
     }
     Ok(slots)
 }

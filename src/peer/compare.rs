@@ -4,7 +4,7 @@
 //!
 //! Invariant: whatever is read is bounded by the message that it came in; nothing is set aside by an announced number.
 
-use crate::base::ids::Slot;
+use crate::base::ids::{NodeId, Slot};
 use crate::base::wire::{Reader, WireError, put_u16, put_u64, put_varint};
 use crate::peer::entries::Entries;
 use crate::store::digest::{BUCKETS, Mark};
@@ -13,6 +13,11 @@ const SLOTS: u8 = 1;
 const BUCKET_DIGESTS: u8 = 2;
 const KEYS: u8 = 3;
 const CALM: u8 = 4;
+const ABSENCES: u8 = 5;
+
+/// Flags of [`Question::Keys`].
+const ONLY_KNOWN: u8 = 1;
+const MUST_TAKE: u8 = 2;
 
 /// What one node asks.
 #[derive(Clone, PartialEq, Debug)]
@@ -43,11 +48,15 @@ pub enum Question {
         buckets: u64,
         /// Send nothing that is not named here: the asker has no room, or no business with it.
         only_known: bool,
+        /// Want what you lack, however little room you have: it is about to be dropped here.
+        must_take: bool,
         /// The keys.
         marks: Vec<Mark>,
     },
     /// "Is there anything that you still owe anybody?"
     Calm,
+    /// "Without whom have you forgotten deletions, or may soon?"
+    Absences,
 }
 
 /// What the other answers.
@@ -68,9 +77,21 @@ pub enum Answer {
     },
     /// It owes nobody anything.
     Calm(bool),
+    /// To `Absences`.
+    Absences {
+        /// It holds all that it should.
+        is_warm: bool,
+        /// The members that it has left out, each with the life that it then was in.
+        left_out: Vec<(NodeId, u64)>,
+    },
 }
 
 impl Question {
+    /// True when the answer tells or gives keys, or leads to it.
+    pub fn is_about_keys(&self) -> bool {
+        !matches!(self, Question::Calm | Question::Absences)
+    }
+
     /// Appends the question.
     pub fn encode(&self, out: &mut Vec<u8>) {
         match self {
@@ -88,12 +109,12 @@ impl Question {
                 put_u16(out, slot.number());
                 digests.iter().for_each(|digest| put_u64(out, *digest));
             }
-            Question::Keys { horizon_ms, slot, buckets, only_known, marks } => {
+            Question::Keys { horizon_ms, slot, buckets, only_known, must_take, marks } => {
                 out.push(KEYS);
                 put_u64(out, *horizon_ms);
                 put_u16(out, slot.number());
                 put_u64(out, *buckets);
-                out.push(u8::from(*only_known));
+                out.push((u8::from(*only_known) * ONLY_KNOWN) | (u8::from(*must_take) * MUST_TAKE));
                 for mark in marks {
                     put_u64(out, mark.key);
                     put_u64(out, mark.version);
@@ -101,26 +122,29 @@ impl Question {
                 }
             }
             Question::Calm => out.push(CALM),
+            Question::Absences => out.push(ABSENCES),
         }
     }
 
     /// Reads a question from all that is left.
     pub fn decode(reader: &mut Reader<'_>) -> Result<Question, WireError> {
         let kind = reader.u8()?;
-        if kind == CALM {
-            return Ok(Question::Calm);
+        match kind {
+            CALM => return Ok(Question::Calm),
+            ABSENCES => return Ok(Question::Absences),
+            _ => {}
         }
         let horizon_ms = reader.u64()?;
         Ok(match kind {
             SLOTS => {
                 let mut digests = Vec::new();
                 while !reader.is_empty() {
-                    digests.push((read_slot(reader)?, reader.u64()?));
+                    digests.push((reader.slot()?, reader.u64()?));
                 }
                 Question::Slots { horizon_ms, digests }
             }
             BUCKET_DIGESTS => {
-                let slot = read_slot(reader)?;
+                let slot = reader.slot()?;
                 let mut digests = Box::new([0; BUCKETS]);
                 for digest in digests.iter_mut() {
                     *digest = reader.u64()?;
@@ -128,13 +152,14 @@ impl Question {
                 Question::Buckets { horizon_ms, slot, digests }
             }
             KEYS => {
-                let (slot, buckets, only_known) = (read_slot(reader)?, reader.u64()?, reader.u8()? != 0);
+                let (slot, buckets, flags) = (reader.slot()?, reader.u64()?, reader.u8()?);
+                let (only_known, must_take) = (flags & ONLY_KNOWN != 0, flags & MUST_TAKE != 0);
                 let mut marks = Vec::new();
                 while !reader.is_empty() {
                     let (key, version, flags) = (reader.u64()?, reader.u64()?, reader.u8()?);
                     marks.push(Mark { key, version, fades: flags & 1 != 0, clears: flags & 2 != 0 });
                 }
-                Question::Keys { horizon_ms, slot, buckets, only_known, marks }
+                Question::Keys { horizon_ms, slot, buckets, only_known, must_take, marks }
             }
             _ => return Err(WireError),
         })
@@ -161,6 +186,13 @@ impl Answer {
                 entries.encode(out);
             }
             Answer::Calm(calm) => out.extend_from_slice(&[CALM, u8::from(*calm)]),
+            Answer::Absences { is_warm, left_out } => {
+                out.extend_from_slice(&[ABSENCES, u8::from(*is_warm)]);
+                for (node, generation) in left_out {
+                    out.extend_from_slice(node.as_bytes());
+                    put_u64(out, *generation);
+                }
+            }
         }
     }
 
@@ -170,7 +202,7 @@ impl Answer {
             SLOTS => {
                 let mut slots = Vec::new();
                 while !reader.is_empty() {
-                    slots.push(read_slot(reader)?);
+                    slots.push(reader.slot()?);
                 }
                 Answer::Slots(slots)
             }
@@ -184,13 +216,16 @@ impl Answer {
                 Answer::Keys { entries: Entries::decode(reader)?, wanted, is_buried }
             }
             CALM => Answer::Calm(reader.u8()? != 0),
+            ABSENCES => {
+                let (is_warm, mut left_out) = (reader.u8()? != 0, Vec::new());
+                while !reader.is_empty() {
+                    left_out.push((NodeId::from_bytes(reader.array()?), reader.u64()?));
+                }
+                Answer::Absences { is_warm, left_out }
+            }
             _ => return Err(WireError),
         })
     }
-}
-
-fn read_slot(reader: &mut Reader<'_>) -> Result<Slot, WireError> {
-    Slot::new(reader.u16()?).ok_or(WireError)
 }
 
 #[cfg(test)]
@@ -220,8 +255,9 @@ mod tests {
             let questions = [
                 Question::Slots { horizon_ms, digests: keys.iter().map(|(key, ..)| (slot, *key)).collect() },
                 Question::Buckets { horizon_ms, slot, digests: Box::new([horizon_ms; BUCKETS]) },
-                Question::Keys { horizon_ms, slot, buckets: 5, only_known: flag, marks: marks.collect() },
+                Question::Keys { horizon_ms, slot, buckets: 5, only_known: flag, must_take: !flag, marks: marks.collect() },
                 Question::Calm,
+                Question::Absences,
             ];
             for question in questions {
                 prop_assert_eq!(asked(&question), Ok(question));
@@ -232,6 +268,7 @@ mod tests {
                 Answer::Buckets(horizon_ms),
                 Answer::Keys { entries, wanted, is_buried: flag },
                 Answer::Calm(flag),
+                Answer::Absences { is_warm: flag, left_out: vec![(NodeId::from_bytes([7; 20]), horizon_ms); keys.len()] },
             ] {
                 prop_assert_eq!(answered(&answer), Ok(answer));
             }

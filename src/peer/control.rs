@@ -69,11 +69,11 @@ pub enum Request {
     PutStates(Entries),
     /// A step of comparing what both hold.
     Compare(Question),
-    /// "This node is dead and to go: do you hold all that you gain by it?"
+    /// "This node leaves, or is dead and given up: do you hold all that you have to before it may go?"
     TakenOver {
-        /// The dead node.
+        /// Who goes.
         node: NodeId,
-        /// Its last life.
+        /// Which life of it.
         generation: u64,
     },
     /// "What time is it?"
@@ -145,10 +145,6 @@ pub enum ControlError {
     Refused(#[from] Refusal),
 }
 
-fn read_slot(reader: &mut Reader<'_>) -> Result<Slot, WireError> {
-    Slot::new(reader.u16()?).ok_or(WireError)
-}
-
 impl Request {
     fn encode(&self, out: &mut Vec<u8>) {
         match self {
@@ -202,7 +198,7 @@ impl Request {
                 let cursor = reader.u64()?;
                 let mut slots = Vec::new();
                 while !reader.is_empty() {
-                    slots.push(read_slot(&mut reader)?);
+                    slots.push(reader.slot()?);
                 }
                 Request::GetSlots { slots, cursor }
             }

@@ -1,7 +1,7 @@
 //! Frames and links between nodes.
 //!
 //! Each node dials every other node; a connection carries one dialler's requests one way and their answers back, so
-//! an answer never queues behind the other side's requests. There are three kinds of connection, told apart by the
+//! an answer never queues behind the other side's requests. There are four kinds of connection, told apart by the
 //! handshake:
 //!
 //! | kind | requests | answers |
@@ -9,6 +9,7 @@
 //! | replica | deltas, verifies, whole states: numbered frames | cumulative acknowledgements, mismatches |
 //! | forward | clients' requests for keys coordinated over there | the replies, in order |
 //! | control | rows, slot contents, comparisons: rare and long-winded | one answer each |
+//! | publish | what was published over there for listeners over here | none |
 //!
 //! A replica link is cut into [`lane`]s: a hash slot's traffic always takes the same lane, so a verify never
 //! overtakes the delta it depends on, whichever worker made either.

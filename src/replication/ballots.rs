@@ -7,9 +7,10 @@
 //! acknowledged: it has become coordinator, gained a promise, or overslept. Until the tenure is settled, keys are
 //! confirmed one by one (`settle`).
 //!
-//! Bounded: a word or two a slot, a lease for each life of a peer's lane, [`CONFIRMS_MAX`] keys being confirmed.
+//! Bounded: a word or two a slot, a lease for each lane of each peer's latest life and of earlier ones that still hold a promise,
+//! [`CONFIRMS_MAX`] keys being confirmed.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering};
 
@@ -17,7 +18,7 @@ use parking_lot::Mutex;
 use smallvec::SmallVec;
 
 use crate::base::clock::{Hlc, SKEW_MS_MAX};
-use crate::base::ids::{SLOT_COUNT, Slot};
+use crate::base::ids::{NodeId, SLOT_COUNT, Slot};
 use crate::base::version::Actor;
 use crate::peer::registry::Peer;
 use crate::replication::ballot::{Holder, Lease, Promise};
@@ -46,6 +47,8 @@ pub struct Confirm {
 /// A lane of a peer that asks for promises.
 #[derive(Debug)]
 struct Candidate {
+    node: NodeId,
+    /// Which life of the node.
     actor: Actor,
     lane: u8,
     lease: Lease,
@@ -83,19 +86,37 @@ impl Ballots {
         }
     }
 
-    /// The holder that a peer's lane is here, with the number of its new connection; `None` when there were too many.
-    pub fn connect(&self, actor: Actor, lane: u8) -> Option<(Holder, u64)> {
+    /// The holder that a lane of this life of a node is here, with the number of its new connection; `None` when there were too
+    /// many. It takes the place of an earlier life's lane that no slot is promised to any more.
+    pub fn connect(&self, node: NodeId, actor: Actor, lane: u8) -> Option<(Holder, u64)> {
+        let known = self.candidates.lock().iter().position(|it| it.actor == actor && it.lane == lane);
+        let vacant = known.is_none().then(|| self.vacant(node, actor)).flatten();
         let mut candidates = self.candidates.lock();
-        let at = match candidates.iter().position(|it| it.actor == actor && it.lane == lane) {
-            Some(at) => at,
-            None => {
-                candidates.push(Candidate { actor, lane, lease: Lease::default(), connection: 0 });
-                candidates.len() - 1
+        let at = known.or(vacant).unwrap_or(candidates.len());
+        if known.is_none() {
+            // What is left of the earlier life's connection ends: it is not the latest of its place.
+            let connection = candidates.get(at).map_or(0, |it| it.connection);
+            let candidate = Candidate { node, actor, lane, lease: Lease::default(), connection };
+            match candidates.get_mut(at) {
+                Some(place) => *place = candidate,
+                None => candidates.push(candidate),
             }
-        };
+        }
         let candidate = candidates.get_mut(at)?;
         candidate.connection += 1;
         Some((Holder(u16::try_from(at + 2).ok()?), candidate.connection))
+    }
+
+    /// A place that an earlier life of this node had, and that no slot is promised to.
+    fn vacant(&self, node: NodeId, actor: Actor) -> Option<usize> {
+        let is_earlier = |it: &Candidate| it.node == node && it.actor != actor;
+        if !self.candidates.lock().iter().any(is_earlier) {
+            return None;
+        }
+        // Promises are looked at without the candidates' lock: whoever gives one takes them in the other order.
+        let holders: HashSet<usize> = self.promises.iter().filter_map(|promise| place(promise.lock().holder)).collect();
+        let candidates = self.candidates.lock();
+        candidates.iter().enumerate().position(|(at, it)| is_earlier(it) && !holders.contains(&at))
     }
 
     /// True while this is the latest connection of the holder.
@@ -237,6 +258,10 @@ fn place(holder: Holder) -> Option<usize> {
 mod tests {
     use super::*;
 
+    fn node(number: u8) -> NodeId {
+        NodeId::from_bytes([number; 20])
+    }
+
     #[test]
     fn a_slot_is_settled_only_in_the_tenure_that_was_compared() {
         let (ballots, slot) = (Ballots::new(Hlc(0)), Slot::all().next().expect("a slot"));
@@ -254,8 +279,8 @@ mod tests {
     #[test]
     fn a_promise_to_one_fences_the_other_until_it_begins_afresh() {
         let (ballots, slot) = (Ballots::new(Hlc(0)), Slot::all().next().expect("a slot"));
-        let (a, _) = ballots.connect(Actor(3), 0).expect("room");
-        let (b, _) = ballots.connect(Actor(4), 0).expect("room");
+        let (a, _) = ballots.connect(node(3), Actor(3), 0).expect("room");
+        let (b, _) = ballots.connect(node(4), Actor(4), 0).expect("room");
         let later = |by: u64| Hlc::at_ms(SKEW_MS_MAX + by);
         assert_ne!(a, b);
         assert!(ballots.is_free(slot) && ballots.renew(a, later(10), true));
@@ -268,10 +293,26 @@ mod tests {
     }
 
     #[test]
+    fn lives_that_hold_no_promise_any_more_leave_their_places_to_the_next() {
+        let (ballots, slot) = (Ballots::new(Hlc(0)), Slot::all().next().expect("a slot"));
+        let mut lives = (0..50).map(|life| ballots.connect(node(3), Actor(life), 0));
+        let (first, connection) = lives.next().flatten().expect("room");
+        assert!(lives.all(|it| it.is_some_and(|(holder, _)| holder == first)), "one place is enough");
+        assert!(!ballots.is_connected(first, connection), "what is left of an earlier life ends");
+        ballots.promise(slot, first, Hlc(1));
+        let (next, _) = ballots.connect(node(3), Actor(7), 0).expect("room");
+        assert!(next != first && ballots.accepts(slot, first), "a promise keeps its place");
+        let (other, _) = ballots.connect(node(4), Actor(8), 0).expect("room");
+        assert!(other != first && other != next, "nor is another node's taken");
+        ballots.promise(slot, next, Hlc(2));
+        assert_eq!(ballots.connect(node(3), Actor(9), 0).map(|(holder, _)| holder), Some(first));
+    }
+
+    #[test]
     fn only_the_latest_connection_of_a_lane_counts() {
         let ballots = Ballots::new(Hlc(0));
-        let (holder, first) = ballots.connect(Actor(3), 1).expect("room");
-        let (same, second) = ballots.connect(Actor(3), 1).expect("room");
+        let (holder, first) = ballots.connect(node(3), Actor(3), 1).expect("room");
+        let (same, second) = ballots.connect(node(3), Actor(3), 1).expect("room");
         assert_eq!(holder, same);
         assert!(!ballots.is_connected(holder, first) && ballots.is_connected(holder, second));
     }

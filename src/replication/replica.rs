@@ -92,7 +92,7 @@ impl Replica {
     ) -> Result<Replica, WireError> {
         let sender = store.actors.intern(hello.actor()).map_err(|_| WireError)?;
         let LinkKind::Replica { lane } = hello.kind else { return Err(WireError) };
-        let (holder, connection) = ballots.connect(sender, lane).ok_or(WireError)?;
+        let (holder, connection) = ballots.connect(hello.node, sender, lane).ok_or(WireError)?;
         let (node, received, acked, unresolved) = (hello.node, 0, 0, BTreeSet::new());
         Ok(Replica {
             store,

@@ -43,7 +43,7 @@ pub struct Group {
     pub coordinator: Option<u16>,
     /// Active nodes other than this one: they get every delta and count for W.
     pub targets: Vec<u16>,
-    /// Nodes that are taking the slot over: they get every delta, and a write waits for them beside its quorum.
+    /// Nodes that may soon take the slot over: they get every delta, and a write waits for them beside its quorum.
     pub pending: Vec<u16>,
     /// Home replicas that are down: what they miss is noted.
     pub missing: Vec<u16>,
@@ -68,9 +68,9 @@ pub struct Group {
 pub struct Rings<'a> {
     /// Today's.
     pub ring: &'a Ring,
-    /// The one that is being moved to.
-    pub next: &'a Ring,
-    /// Every one that somebody may go by (`ring::steps`).
+    /// Every one that may be today's next, this one first (`ring::steps`).
+    pub coming: &'a [Arc<Ring>],
+    /// Every one that somebody may go by.
     pub possible: &'a [Arc<Ring>],
 }
 
@@ -104,30 +104,27 @@ impl Roles {
         standing: &[Standing],
         strict: bool,
     ) -> Roles {
-        let Rings { ring, next, possible } = rings;
+        let Rings { ring, coming, possible } = rings;
         let mut roles = Roles { groups: Vec::new(), of_slot: Vec::with_capacity(SLOT_COUNT) };
         let mut known: HashMap<Group, u16> = HashMap::new();
         // Most slots share their lists with others: what was made of a list is remembered.
         let mut of_lists: HashMap<(&[u16], Lists<'_>), u16, ahash::RandomState> = HashMap::default();
-        let is_moving = ring.digest() != next.digest();
         let places = |ring: &Ring, homes: &[u16]| -> Vec<u16> {
             let members = homes.iter().filter_map(|at| ring.members().get(usize::from(*at)));
             // Nobody has the last place; it counts, and never votes.
             members.map(|member| place_of(&member.id).unwrap_or(u16::MAX)).collect()
         };
         for slot in Slot::all() {
-            let mut others = Lists::new();
-            if is_moving {
-                others.push(next.homes(slot));
-                others.extend(possible.iter().skip(1).map(|ring| ring.homes(slot)));
-            }
-            let lists = (ring.preference(slot), others);
+            let others = coming.iter().skip(1).filter(|ring| !ring.members().is_empty()).map(|ring| ring.homes(slot));
+            let lists = (ring.preference(slot), others.collect());
             let number = *of_lists.entry(lists).or_insert_with_key(|lists| {
                 let homes = ring.homes(slot);
                 let mut group = group_of(lists.0, homes.len(), me, standing, strict);
                 let is_other = |at: &u16| *at != me && is_usable(standing, *at);
-                let joining = lists.1.first().map(|homes| places(next, homes)).unwrap_or_default();
-                group.pending = joining.into_iter().filter(|at| is_other(at) && !homes.contains(at)).collect();
+                group.pending = coming.iter().skip(1).flat_map(|ring| places(ring, ring.homes(slot))).collect();
+                group.pending.retain(|at| is_other(at) && !homes.contains(at));
+                group.pending.sort_unstable();
+                group.pending.dedup();
                 let of_rings = possible.iter().map(|ring| places(ring, ring.homes(slot)));
                 group.electorates = electorates(of_rings, me);
                 group.voters = group.electorates.iter().flat_map(|it| &it.others).copied().filter(is_other).collect();
@@ -214,6 +211,7 @@ fn group_of(preference: &[u16], replicas: usize, me: u16, standing: &[Standing],
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::ring::Member;
 
     const UP: Standing = Standing { usable: true, warm: true };
     const DOWN: Standing = Standing { usable: false, warm: true };
@@ -250,6 +248,25 @@ mod tests {
         let found = electorates(lists.into_iter(), 0);
         let of = |others: &[u16], has_me| Electorate { others: others.to_vec(), has_me };
         assert_eq!(found, [of(&[1, 2], true), of(&[1, 2, 3], false), of(&[1, 2, u16::MAX], false)]);
+    }
+
+    #[test]
+    fn whoever_may_own_a_slot_next_gets_its_deltas_whichever_of_two_comes_first() {
+        let member = |number: u8| Member { id: NodeId::from_bytes([number; 20]), zone: String::new(), weight: 1.0 };
+        let ring = |numbers: &[u8]| Arc::new(Ring::build(&numbers.iter().map(|it| member(*it)).collect::<Vec<_>>(), 3));
+        let coming = [ring(&[0, 1, 2]), ring(&[0, 1, 2, 3]), ring(&[0, 1, 2, 4]), ring(&[0, 1, 2, 3, 4])];
+        let rings = Rings { ring: &coming[0], coming: &coming, possible: &coming };
+        let roles = Roles::plan(rings, |id| Some(u16::from(id.as_bytes()[0])), 0, &[UP; 5], false);
+        let gains = |ring: &Ring, number: u16, slot| {
+            let owns = |at: &u16| ring.members()[usize::from(*at)].id == member(number as u8).id;
+            ring.homes(slot).iter().any(owns)
+        };
+        let pending = |slot| roles.of(slot).expect("a group").pending.clone();
+        for slot in Slot::all() {
+            let expected = [3, 4].into_iter().filter(|it| coming.iter().any(|ring| gains(ring, *it, slot)));
+            assert_eq!(pending(slot), expected.collect::<Vec<_>>(), "{slot}");
+        }
+        assert!(Slot::all().any(|slot| gains(&coming[1], 3, slot) && !gains(&coming[3], 3, slot)));
     }
 
     #[test]

@@ -2,7 +2,7 @@
 //!
 //! A node comes in two steps (`Joining`, `Normal`) and goes in two (`Leaving`, `Left`), and others hear of each step when
 //! they do. Who is on its way is in some nodes' ring and not in others', so whoever needs a majority of a slot's home
-//! replicas takes one of *each* ring that is possible ([`possible_rings`]), as in joint consensus (Ongaro and Ousterhout,
+//! replicas takes one of *each* ring that is possible ([`coming_rings`]), as in joint consensus (Ongaro and Ousterhout,
 //! "In search of an understandable consensus algorithm", 2014, section 6). Two nodes whose rows are at most one step apart
 //! have a possible ring in common, and so their majorities meet. That nobody who could get a majority is further behind is
 //! what [`is_adopted`] is for: a node takes its second step when no possible ring finds a majority of any slot's home
@@ -13,10 +13,11 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use super::{Member, Ring, RowState, Rows};
+use super::{Member, Ring, Row, RowState, Rows};
 use crate::base::ids::{NodeId, Slot};
 
-/// Most nodes on their way at the same time of which all combinations are looked at; with more nothing strict is done.
+/// Most nodes on their way at the same time of which all combinations are looked at. Further ones wait until it is their turn,
+/// and meanwhile nothing strict is done.
 pub const CHANGES_MAX: usize = 3;
 
 /// How many of so many replicas are a majority.
@@ -24,16 +25,33 @@ pub fn majority(replicas: usize) -> usize {
     replicas / 2 + 1
 }
 
-/// Every ring that some node may go by, while `ring` becomes `next`: the two themselves are first and last. Empty when more
-/// nodes are on their way than [`CHANGES_MAX`].
-pub fn possible_rings(rows: &Rows, ring: &Arc<Ring>, next: &Arc<Ring>) -> Vec<Arc<Ring>> {
-    let is_moving = |state| matches!(state, RowState::Joining | RowState::Leaving);
-    let moving: Vec<NodeId> = rows.iter().filter(|row| is_moving(row.state)).map(|row| row.id).collect();
-    if moving.len() > CHANGES_MAX {
-        return Vec::new();
-    }
+/// The nodes on their way: those whose life began earlier come first.
+fn on_their_way(rows: &Rows) -> Vec<NodeId> {
+    let is_moving = |row: &&Row| matches!(row.state, RowState::Joining | RowState::Leaving);
+    let mut moving: Vec<(u64, NodeId)> = rows.iter().filter(is_moving).map(|row| (row.generation, row.id)).collect();
+    moving.sort_unstable();
+    moving.into_iter().map(|(_, id)| id).collect()
+}
+
+/// True when so many nodes are on their way that not every ring is known that somebody may go by.
+pub fn are_too_many(rows: &Rows) -> bool {
+    on_their_way(rows).len() > CHANGES_MAX
+}
+
+/// Whether this node, if it is on its way, may take its next step, or too many others come before it.
+pub fn is_in_turn(rows: &Rows, node: &NodeId) -> bool {
+    on_their_way(rows).iter().position(|it| it == node).is_none_or(|at| at < CHANGES_MAX)
+}
+
+/// Every ring that there may be until one more node than now is on its way, while `ring` becomes `next`: `ring` is first, and
+/// the last is the one when all whose turn it is have taken their step, mostly `next`. Unless there [are too
+/// many](are_too_many), these are all that some node may go by.
+pub fn coming_rings(rows: &Rows, ring: &Arc<Ring>, next: &Arc<Ring>) -> Vec<Arc<Ring>> {
+    let all = on_their_way(rows);
+    let moving = all.get(..CHANGES_MAX).unwrap_or(&all);
     let last = (1usize << moving.len()) - 1;
-    let between = (1..last).map(|taken| {
+    let is_next_last = moving.len() == all.len();
+    let between = (1..last + usize::from(!is_next_last)).map(|taken| {
         let has_taken = |id: &NodeId| moving.iter().position(|it| it == id).is_some_and(|at| taken >> at & 1 == 1);
         let owns = |state, has_taken| match state {
             RowState::Normal => true,
@@ -48,7 +66,7 @@ pub fn possible_rings(rows: &Rows, ring: &Arc<Ring>, next: &Arc<Ring>) -> Vec<Ar
     });
     let mut rings = vec![ring.clone()];
     rings.extend(between);
-    rings.extend((last > 0).then(|| next.clone()));
+    rings.extend((last > 0 && is_next_last).then(|| next.clone()));
     rings
 }
 
@@ -115,7 +133,6 @@ fn ids(ring: &Ring, slot: Slot) -> impl Iterator<Item = NodeId> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::ring::Row;
     use crate::ring::rows::tests::row;
 
     fn id(number: u8) -> NodeId {
@@ -132,7 +149,7 @@ mod tests {
 
     fn rings(states: &[RowState]) -> Vec<Arc<Ring>> {
         let rows = rows(states);
-        possible_rings(&rows, &Arc::new(rows.ring(3)), &Arc::new(rows.next_ring(3)))
+        coming_rings(&rows, &Arc::new(rows.ring(3)), &Arc::new(rows.next_ring(3)))
     }
 
     fn members(ring: &Ring) -> Vec<u8> {
@@ -148,7 +165,22 @@ mod tests {
         assert_eq!(shown(&[Normal, Normal, Joining]), [vec![0, 1], vec![0, 1, 2]]);
         assert_eq!(shown(&[Normal, Leaving, Joining]), [vec![0, 1], vec![0], vec![0, 1, 2], vec![0, 2]]);
         assert_eq!(shown(&[Normal, Joining, Joining, Joining]).len(), 8);
-        assert_eq!(shown(&[Normal, Joining, Joining, Joining, Joining]).len(), 0);
+        assert!(!are_too_many(&rows(&[Normal, Joining, Joining, Joining])));
+    }
+
+    #[test]
+    fn of_many_on_their_way_those_that_began_earlier_come_first() {
+        let mut rows = rows(&[Normal, Joining, Joining, Leaving]);
+        rows.merge(Row { state: Joining, generation: 0, ..row(4) });
+        assert!(are_too_many(&rows));
+        let in_turn: Vec<u8> = (0..5).filter(|it| is_in_turn(&rows, &id(*it))).collect();
+        assert_eq!(in_turn, [0, 1, 2, 4]);
+        let rings = coming_rings(&rows, &Arc::new(rows.ring(3)), &Arc::new(rows.next_ring(3)));
+        assert_eq!((rings.len(), members(&rings[0]), members(&rings[7])), (8, vec![0, 3], vec![0, 1, 2, 3, 4]));
+        assert!(rings.iter().all(|ring| members(ring).contains(&3)), "who waits has not gone");
+        // Whoever waits has nothing to do with it until it is its turn.
+        rows.merge(Row { state: Normal, generation: 0, version: 2, ..row(4) });
+        assert!(!are_too_many(&rows) && is_in_turn(&rows, &id(3)));
     }
 
     #[test]

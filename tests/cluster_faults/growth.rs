@@ -1,5 +1,6 @@
 //! Nodes that come and go while clients work, and die on the way.
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::sleep;
 use std::time::Duration;
 
@@ -52,6 +53,51 @@ fn two_nodes_join_three_at_once_without_an_error() {
     let history = verdict::insist("two nodes joined at once", load, &everyone);
     assert!(history.errors.is_empty(), "errors while two nodes joined: {:#?}", history.errors);
     insist_on_ballast(&cluster);
+}
+
+/// Whoever owns a slot answers for it alone here: between the first of two to arrive and the second, too.
+#[test]
+fn two_nodes_join_at_once_and_whoever_is_first_owns_nothing_that_it_has_not_fetched() {
+    let _alone = alone();
+    let mut cluster =
+        Cluster::start(3, &["--read-quorum", "1", "--write-quorum", "3", "--anti-entropy-interval-ms", "0"]);
+    put_ballast(&mut cluster.nodes[0].client());
+    let clients: Vec<Client> = cluster.nodes.iter().map(|node| node.client()).collect();
+    let is_over = &AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        let readers = clients.into_iter().map(|client| scope.spawn(move || count_missing(client, is_over)));
+        let readers: Vec<_> = readers.collect();
+        let new = [cluster.add(), cluster.add()];
+        new.into_iter().for_each(|i| cluster.nodes[i].must_be_ready());
+        cluster.must_settle();
+        sleep(work_for());
+        is_over.store(true, Ordering::Relaxed);
+        for reader in readers {
+            let (reads, missing) = reader.join().expect("a reader");
+            assert!(reads > 0);
+            assert_eq!(missing, Vec::<String>::new(), "of {reads} reads");
+        }
+    });
+    insist_on_ballast(&cluster);
+}
+
+/// Reads the ballast again and again until it is over; gives how often, and keys that were not there.
+fn count_missing(mut client: Client, is_over: &AtomicBool) -> (usize, Vec<String>) {
+    let (mut reads, mut missing) = (0, Vec::new());
+    while !is_over.load(Ordering::Relaxed) && missing.len() < 10 {
+        let keys: Vec<String> = (0..200).map(|n| format!("ballast:{}", (reads * 7 + n * 13) % BALLAST_KEYS)).collect();
+        let mut requests = Vec::new();
+        keys.iter().for_each(|key| encode(&mut requests, &["STRLEN", key]));
+        client.send(&requests).expect("the node reads");
+        for key in keys {
+            // A refusal is no answer.
+            if client.receive().expect("a reply").int() == Some(0) {
+                missing.push(key);
+            }
+        }
+        reads += 200;
+    }
+    (reads, missing)
 }
 
 #[test]

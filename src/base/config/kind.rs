@@ -33,6 +33,8 @@ pub enum Kind {
     },
     /// A time: milliseconds, or with a unit (`90s`, `3h`).
     Millis {
+        /// The shortest one allowed.
+        min: u64,
         /// The longest one allowed.
         max: u64,
     },
@@ -160,9 +162,9 @@ impl Kind {
                 let number = parse_bytes(word).ok_or(ValueError::NotBytes)?;
                 in_range(number, *min, *max).map(Value::Bytes)
             }
-            Kind::Millis { max } => {
+            Kind::Millis { min, max } => {
                 let number = parse_millis(word).ok_or(ValueError::NotMillis)?;
-                in_range(number, 0, *max).map(Value::Millis)
+                in_range(number, *min, *max).map(Value::Millis)
             }
             Kind::Float { min, max } => {
                 let number: f64 = word.parse().map_err(|_| ValueError::NotFloat)?;

@@ -87,6 +87,11 @@ const fn bytes(min: u64) -> Kind {
     Kind::Bytes { min, max: i64::MAX as u64 }
 }
 
+const fn millis(min: u64, max: u64) -> Kind {
+    Kind::Millis { min, max }
+}
+
+const DAY_MS: u64 = 86_400_000;
 const INT_MAX: i64 = i32::MAX as i64;
 const MB: u64 = 1 << 20;
 
@@ -152,16 +157,16 @@ pub static OPTIONS: &[Opt] = &[
         "sloppy lets healthy nodes stand in for a key's own; strict refuses instead"),
     at_start(Cluster, "conflict-mode", Kind::Choice(ConflictMode::NAMES), "settle",
         "what happens to two writes that did not see each other: settle them by the rule of the value's type"),
-    live(Cluster, "hint-age-max-ms", Kind::Millis { max: 30 * 86_400_000 }, "3h",
+    live(Cluster, "hint-age-max-ms", millis(0, 30 * DAY_MS), "3h",
         "a node that was down for longer is not handed the writes since then, but compared with, slot by slot"),
-    live(Cluster, "anti-entropy-interval-ms", Kind::Millis { max: 86_400_000 }, "10s",
+    live(Cluster, "anti-entropy-interval-ms", millis(0, DAY_MS), "10s",
         "time between two comparisons of what replicas hold, which also forget deletions that all of them hold; 0 for never"),
-    live(Cluster, "tombstone-age-min-ms", Kind::Millis { max: 86_400_000 }, "60s",
+    live(Cluster, "tombstone-age-min-ms", millis(0, DAY_MS), "60s",
         "age below which a deletion is not forgotten, even when every replica holds it"),
-    live(Cluster, "tombstone-horizon-ms", Kind::Millis { max: 365 * 86_400_000 }, "1d",
-        "absence after which deletions are forgotten without a node, and after which it fetches all its data anew"),
-    live(Cluster, "link-bytes-max", bytes(MB), "64mb",
-        "bytes that may wait to be sent to one other node"),
+    live(Cluster, "tombstone-horizon-ms", millis(1_000, 365 * DAY_MS), "1d",
+        "absence after which deletions are forgotten without a node, which then fetches all its data anew; at least 1s"),
+    at_start(Cluster, "link-bytes-max", bytes(MB), "64mb",
+        "bytes that may wait to be sent to one other node by one of this node's workers"),
     at_start(Cluster, "data-dir", Kind::Text, "",
         "directory in which the node keeps its id over restarts; empty keeps nothing"),
 

@@ -1,0 +1,180 @@
+//! A node that was cut off, or stopped, for longer than the tombstone horizon asks the others whether they have left it out
+//! (`absence`). If so it gives up what it held before and fetches it: others may have forgotten deletions meanwhile that it
+//! never heard of, and what it still holds of those keys would bring them back.
+//!
+//! Only slots are given up that somebody who left it out is a home replica of; what it took in since is kept: those are writes
+//! that somebody was told are safe.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use tokio::task::{JoinSet, yield_now};
+use tokio::time::{Instant, sleep};
+use tracing::{debug, info, warn};
+
+use crate::base::clock::Hlc;
+use crate::base::ids::{NodeId, Slot};
+use crate::base::wire::WireError;
+use crate::cluster::absence::{Life, Member, Verdict};
+use crate::cluster::gossip::ROWS_TIMEOUT;
+use crate::cluster::shed::drop_before;
+use crate::cluster::{Cluster, Topology};
+use crate::membership::Liveness;
+use crate::peer::compare::{Answer, Question};
+use crate::peer::control::{ControlError, ControlLink, Request, Response};
+use crate::ring::{Row, RowState};
+
+/// Between two looks at who is there.
+const PRESENCE_INTERVAL: Duration = Duration::from_millis(500);
+
+impl Cluster {
+    /// How long a member may be away before others forget deletions without it.
+    pub(super) fn tombstone_horizon(&self) -> Duration {
+        Duration::from_millis(self.config.settings().tombstone_horizon_ms)
+    }
+
+    /// True when this node, as its row says, holds what it should, and may give it to `peer`: not if it was away for so long
+    /// that what it holds may be deleted over there.
+    pub fn is_warm_for(&self, peer: &NodeId) -> bool {
+        self.is_warm() && self.is_in_step_with(peer)
+    }
+
+    /// False while this node was away for so long that what it holds may be deleted at `peer`, who has not said that it is not.
+    pub fn is_in_step_with(&self, peer: &NodeId) -> bool {
+        !self.is_outdated.load(Ordering::Acquire) || self.absence.lock().is_in_step_with(peer, Instant::now())
+    }
+
+    /// Notes whether this node was away for too long. Whoever lets others in, or goes on after a pause, asks for it at once.
+    pub fn look_at_absence(&self) {
+        let is_outdated = self.absence.lock().is_outdated(self.tombstone_horizon(), Instant::now());
+        self.is_outdated.store(is_outdated, Ordering::Release);
+    }
+
+    /// Notes for ever who is there, and asks them when this node was away for too long.
+    pub(super) async fn watch_absence(self: &Arc<Self>) {
+        loop {
+            self.look_at_absence();
+            let members = members_of(&self.topology());
+            self.absence.lock().look(&members, self.tombstone_horizon(), Instant::now());
+            if self.is_outdated.load(Ordering::Acquire) {
+                self.ask_the_present().await;
+            }
+            sleep(PRESENCE_INTERVAL).await;
+        }
+    }
+
+    /// Asks every member that may be there whether it has left this node out.
+    async fn ask_the_present(self: &Arc<Self>) {
+        let topology = self.topology();
+        let rows: Vec<Row> = topology.others().cloned().collect();
+        drop(topology);
+        let in_step = || -> Vec<NodeId> {
+            let (absence, now) = (self.absence.lock(), Instant::now());
+            rows.iter().map(|row| row.id).filter(|id| absence.is_in_step_with(id, now)).collect()
+        };
+        let (before, me) = (in_step(), (self.identity.id, self.own_generation()));
+        let mut asked = JoinSet::new();
+        for row in rows.iter().cloned() {
+            let cluster = self.clone();
+            asked.spawn(async move { (row.id, ask_absences(&cluster.link(&row)).await) });
+        }
+        for (id, answer) in asked.join_all().await {
+            match answer {
+                Ok((is_warm, left_out)) => {
+                    self.absence.lock().hear(id, is_warm, left_out.contains(&me), Instant::now());
+                }
+                Err(error) => debug!(peer = %id, %error, "does not say whether it has left this node out"),
+            }
+        }
+        if in_step() != before {
+            // Who coordinates what hangs on it.
+            self.update(|_| true);
+        }
+    }
+
+    /// What this node answers when it is asked whom it has left out.
+    pub(super) fn absences(&self) -> Answer {
+        Answer::Absences { is_warm: self.is_warm(), left_out: self.absence.lock().left_out().collect() }
+    }
+
+    /// Takes over what those say that this node has filled up from: what they have forgotten, it does not know either.
+    pub(super) async fn inherit_absences(&self, sources: &BTreeSet<NodeId>) {
+        let topology = self.topology();
+        let rows: Vec<Row> = sources.iter().filter_map(|id| topology.rows.get(id).cloned()).collect();
+        drop(topology);
+        for row in rows {
+            match ask_absences(&self.link(&row)).await {
+                Ok((_, left_out)) => self.absence.lock().inherit(left_out),
+                Err(error) => debug!(peer = %row.id, %error, "does not say whom it has left out"),
+            }
+        }
+    }
+
+    /// Those for whose sake this node, back from an absence that was too long, has to start over.
+    pub(super) fn must_start_over(&self) -> Option<BTreeSet<NodeId>> {
+        if !self.is_outdated.load(Ordering::Acquire) {
+            return None;
+        }
+        let topology = self.topology();
+        let holds_something = topology.own_row().is_some_and(|row| row.state == RowState::Normal && row.warm);
+        let verdict = match holds_something {
+            true => self.absence.lock().verdict(&members_of(&topology), Instant::now()),
+            // Nothing is here that others could have deleted meanwhile.
+            false => Verdict::GoOn,
+        };
+        drop(topology);
+        match verdict {
+            Verdict::Wait => None,
+            Verdict::GoOn => {
+                if holds_something {
+                    info!("was away for long, and nobody has forgotten deletions meanwhile");
+                }
+                self.absence.lock().go_on(Instant::now());
+                self.look_at_absence();
+                self.update(|_| holds_something);
+                None
+            }
+            Verdict::StartOver(by) => Some(by),
+        }
+    }
+
+    /// Declares this node cold and forgets what it held, before it went away, of slots of those who left it out; it then fills
+    /// up as after a restart.
+    pub(super) async fn start_over(self: &Arc<Self>, by: &BTreeSet<NodeId>) {
+        let away = self.absence.lock().away(Instant::now());
+        warn!(away_s = away.as_secs(), "was away for longer than tombstone-horizon-ms: fetching everything anew");
+        self.set_own_row(RowState::Normal, false);
+        let before = Hlc::at_ms(self.store.clock.now_ms().saturating_sub(away.as_millis() as u64));
+        let topology = self.topology();
+        let slots: Vec<Slot> = Slot::all().filter(|slot| topology.homes(*slot).any(|id| by.contains(&id))).collect();
+        drop(topology);
+        let mut dropped = 0;
+        for slot in slots {
+            dropped += drop_before(&mut self.store.table(slot), before);
+            yield_now().await;
+        }
+        self.absence.lock().go_on(Instant::now());
+        self.look_at_absence();
+        warn!(keys = dropped, "forgot what was written before that");
+    }
+}
+
+/// The other members, as they look.
+fn members_of(topology: &Topology) -> Vec<Member> {
+    let of = |row: &Row| Member {
+        life: (row.id, row.generation),
+        is_down: topology.liveness(&row.id) == Liveness::Down,
+        is_warm: row.warm,
+    };
+    topology.others().map(of).collect()
+}
+
+/// Whether a node is warm, and whom it has left out.
+async fn ask_absences(link: &ControlLink) -> Result<(bool, Vec<Life>), ControlError> {
+    match link.ask(&Request::Compare(Question::Absences), ROWS_TIMEOUT).await? {
+        Response::Compared(Answer::Absences { is_warm, left_out }) => Ok((is_warm, left_out)),
+        _ => Err(WireError.into()),
+    }
+}
