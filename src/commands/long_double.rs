@@ -421,6 +421,12 @@ mod tests {
         }
     }
 
+    /// A decimal number of up to seventeen decimals, in units of the last of them.
+    fn in_units(text: &str) -> u128 {
+        let (whole, decimals) = text.split_once('.').unwrap_or((text, ""));
+        format!("{whole}{decimals:0<17}").parse().expect("digits")
+    }
+
     proptest! {
         #[test]
         fn whole_numbers_add_exactly(a in any::<i32>(), b in any::<i64>()) {
@@ -435,8 +441,9 @@ mod tests {
             let scale = 10u64.pow(decimals);
             let text = format!("{}.{:0width$}", mantissa / scale, mantissa % scale, width = decimals as usize);
             let shown = LongDouble::parse(text.as_bytes()).expect("a number").to_text();
-            let (text, shown): (f64, f64) = (text.parse().expect("a double"), shown.parse().expect("a double"));
-            prop_assert_eq!(text, shown);
+            let (given, shown) = (in_units(&text), in_units(&shown));
+            // Half of the last bit of 64, and what is rounded off behind the last decimal.
+            prop_assert!(given.abs_diff(shown) <= (given >> 64) + 1, "{text}: {given} {shown}");
         }
 
         #[test]
