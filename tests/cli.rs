@@ -41,11 +41,11 @@ fn version_and_help_are_no_failures() {
 #[test]
 fn a_wrong_option_and_a_wrong_value_are_named_together() {
     let expected = "error: command line: unknown option '--maxmemroy' (did you mean '--maxmemory'?)\n\
-                    error: environment variable RONDO_HZ: hz fast: argument couldn't be parsed into an integer\n\
+                    error: environment variable RONDO_LFU_DECAY_TIME: lfu-decay-time fast: argument couldn't be parsed into an integer\n\
                     error: command line: port 70000: argument must be between 0 and 65535 inclusive\n";
     for server in [&["server"][..], &[]] {
         let args = [server, &["--maxmemroy", "1gb", "--port", "70000"]].concat();
-        let output = rondo_with(&args, &[("RONDO_HZ", "fast")]);
+        let output = rondo_with(&args, &[("RONDO_LFU_DECAY_TIME", "fast")]);
         assert_eq!((output.status.code(), stderr(&output).as_str()), (Some(2), expected));
     }
 }
@@ -81,14 +81,18 @@ fn print_config_says_where_each_value_comes_from() {
     let mut file = tempfile::NamedTempFile::with_suffix(".conf").unwrap();
     write!(file, "zone cellar\nio-threads 4\ncluster-secret hush\n").unwrap();
     let path = file.path().to_str().unwrap();
-    let output = rondo_with(&["server", path, "--hz", "20", "--print-config"], &[("RONDO_MAXMEMORY", "1kb")]);
+    let output =
+        rondo_with(&["server", path, "--lfu-decay-time", "20", "--print-config"], &[("RONDO_MAXMEMORY", "1kb")]);
     assert_eq!(output.status.code(), Some(0));
     let lines: Vec<Vec<String>> =
         stdout(&output).lines().map(|line| line.split_whitespace().map(str::to_owned).collect()).collect();
     let has = |line: &str| lines.contains(&line.split(' ').map(str::to_owned).collect());
     assert!(has(&format!("zone cellar {path}:1")), "{lines:?}");
     assert!(has(&format!("cluster-secret (hidden) {path}:3")), "{lines:?}");
-    assert!(has("hz 20 command line") && has("maxmemory 1024 environment variable RONDO_MAXMEMORY"), "{lines:?}");
+    assert!(
+        has("lfu-decay-time 20 command line") && has("maxmemory 1024 environment variable RONDO_MAXMEMORY"),
+        "{lines:?}"
+    );
     assert!(has("port 6379 default"), "{lines:?}");
     assert_eq!(stderr(&output), "warning: options of Redis that change nothing here: io-threads\n");
 }

@@ -48,8 +48,7 @@ pub use settings::{Ports, RuleError, Settings};
 pub use suggest::nearest;
 pub use table::{ALIASES, OPTIONS, Opt, Section};
 pub use types::{
-    Bind, BufferLimit, BufferLimits, ConflictMode, EventClasses, LogFormat, LogLevel, MaxmemoryPolicy, PeerAddr,
-    QuorumMode,
+    Bind, BufferLimit, BufferLimits, EventClasses, LogFormat, LogLevel, MaxmemoryPolicy, PeerAddr, QuorumMode,
 };
 
 #[cfg(test)]

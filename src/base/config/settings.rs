@@ -6,9 +6,7 @@
 use super::entry::Entry;
 use super::kind::Value;
 use super::table::Opt;
-use super::types::{
-    Bind, BufferLimits, ConflictMode, EventClasses, LogFormat, LogLevel, MaxmemoryPolicy, PeerAddr, QuorumMode,
-};
+use super::types::{Bind, BufferLimits, EventClasses, LogFormat, LogLevel, MaxmemoryPolicy, PeerAddr, QuorumMode};
 use std::net::{IpAddr, Ipv4Addr};
 
 /// How far a derived port lies above `port`: cluster, admin, peer.
@@ -94,7 +92,6 @@ pub struct Settings {
     pub write_quorum: usize,
     pub read_quorum: usize,
     pub quorum_mode: QuorumMode,
-    pub conflict_mode: ConflictMode,
     pub hint_age_max_ms: u64,
     pub anti_entropy_interval_ms: u64,
     pub tombstone_age_min_ms: u64,
@@ -105,7 +102,6 @@ pub struct Settings {
     pub maxmemory: u64,
     pub maxmemory_policy: MaxmemoryPolicy,
     pub maxmemory_samples: usize,
-    pub maxmemory_eviction_tenacity: u32,
     pub lfu_log_factor: u32,
     pub lfu_decay_time_min: u32,
 
@@ -114,7 +110,6 @@ pub struct Settings {
     pub hash_max_listpack_entries: usize,
     pub hash_max_listpack_value: usize,
     pub set_max_intset_entries: usize,
-    pub hz: u32,
 
     pub loglevel: LogLevel,
     pub logfile: String,
@@ -177,7 +172,6 @@ impl Settings {
             write_quorum: values.count("write-quorum"),
             read_quorum: values.count("read-quorum"),
             quorum_mode: values.word("quorum-mode", QuorumMode::from_name),
-            conflict_mode: values.word("conflict-mode", ConflictMode::from_name),
             hint_age_max_ms: values.millis("hint-age-max-ms"),
             anti_entropy_interval_ms: values.millis("anti-entropy-interval-ms"),
             tombstone_age_min_ms: values.millis("tombstone-age-min-ms"),
@@ -187,7 +181,6 @@ impl Settings {
             maxmemory: values.bytes("maxmemory"),
             maxmemory_policy: values.word("maxmemory-policy", MaxmemoryPolicy::from_name),
             maxmemory_samples: values.count("maxmemory-samples"),
-            maxmemory_eviction_tenacity: values.count("maxmemory-eviction-tenacity"),
             lfu_log_factor: values.count("lfu-log-factor"),
             lfu_decay_time_min: values.count("lfu-decay-time"),
             databases: values.count("databases"),
@@ -195,7 +188,6 @@ impl Settings {
             hash_max_listpack_entries: values.count("hash-max-listpack-entries"),
             hash_max_listpack_value: values.count("hash-max-listpack-value"),
             set_max_intset_entries: values.count("set-max-intset-entries"),
-            hz: values.count("hz"),
             loglevel: values.word("loglevel", LogLevel::from_name),
             logfile: values.text("logfile"),
             log_format: values.word("log-format", LogFormat::from_name),

@@ -6,7 +6,7 @@
 //! not given is derived from `port`, so that several nodes on one machine differ in one number only.
 
 use super::kind::Kind;
-use super::types::{ConflictMode, LogFormat, LogLevel, MaxmemoryPolicy, QuorumMode};
+use super::types::{LogFormat, LogLevel, MaxmemoryPolicy, QuorumMode};
 
 /// An option.
 #[derive(Debug)]
@@ -155,8 +155,6 @@ pub static OPTIONS: &[Opt] = &[
         "nodes that must agree on a read before it is answered (R)"),
     live(Cluster, "quorum-mode", Kind::Choice(QuorumMode::NAMES), "sloppy",
         "sloppy lets healthy nodes stand in for a key's own; strict refuses instead"),
-    at_start(Cluster, "conflict-mode", Kind::Choice(ConflictMode::NAMES), "settle",
-        "what happens to two writes that did not see each other: settle them by the rule of the value's type"),
     live(Cluster, "hint-age-max-ms", millis(0, 30 * DAY_MS), "3h",
         "a node that was down for longer is not handed the writes since then, but compared with, slot by slot"),
     live(Cluster, "anti-entropy-interval-ms", millis(0, DAY_MS), "10s",
@@ -177,8 +175,6 @@ pub static OPTIONS: &[Opt] = &[
          volatile-lfu, volatile-random, volatile-ttl, allkeys-lru, allkeys-lfu, allkeys-random, noeviction"),
     live(Memory, "maxmemory-samples", int(1, INT_MAX), "5",
         "keys looked at to choose one to evict"),
-    live(Memory, "maxmemory-eviction-tenacity", int(0, 100), "10",
-        "how long evicting may hold up one command; 100 for as long as it takes"),
     live(Memory, "lfu-log-factor", int(0, INT_MAX), "10",
         "how much harder each step of a key's use counter is than the one before"),
     live(Memory, "lfu-decay-time", int(0, INT_MAX), "1",
@@ -194,8 +190,6 @@ pub static OPTIONS: &[Opt] = &[
         "bytes of a field or value up to which a hash stays in its compact form"),
     live(Data, "set-max-intset-entries", int(0, i64::MAX), "512",
         "members up to which a set of integers stays in its compact form"),
-    live(Data, "hz", int(1, 500), "10",
-        "times per second that background work such as removing expired keys runs"),
 
     live(Observing, "loglevel", Kind::Choice(LogLevel::NAMES), "notice",
         "how much to log: debug, verbose, notice or warning"),

@@ -65,14 +65,6 @@ choices! {
 }
 
 choices! {
-    /// What happens to two writes of which neither saw the other.
-    ConflictMode {
-        /// The value's type settles it: strings by the last writer, counters by their sum, sets and hashes by element.
-        Settle = "settle",
-    }
-}
-
-choices! {
     /// How much is logged: Redis's words.
     LogLevel {
         /// Everything, for development.
