@@ -110,7 +110,7 @@ const fn crc_tables() -> [[u16; 256]; 8] {
 pub struct NodeId([u8; 20]);
 
 impl NodeId {
-    /// A new name that nobody else has.
+    /// A name that nobody else has, for tests: no node has one by chance.
     pub fn random() -> NodeId {
         NodeId(rand::random())
     }

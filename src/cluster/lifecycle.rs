@@ -241,10 +241,12 @@ impl Cluster {
     }
 
     async fn wait_for_turn(&self) {
-        if !self.is_in_turn() {
-            info!("many nodes come or go at once: waiting for those that began earlier");
-        }
+        let mut told: Option<Instant> = None;
         while !self.is_in_turn() {
+            if told.is_none_or(|told| told.elapsed() > TELL_INTERVAL) {
+                warn!("waiting for nodes that began to come or go earlier (RONDO.FORGET gives a dead one up)");
+                told = Some(Instant::now());
+            }
             sleep(ASK_INTERVAL_LATE).await;
         }
     }

@@ -213,3 +213,19 @@ async fn what_a_stranger_holds_is_taken_home_by_nodes_that_are_nearly_full() {
     let everybody: Vec<&Node> = nodes.iter().collect();
     until("it is at home and nowhere else", || at_home(&everybody, b"key")).await;
 }
+
+#[tokio::test]
+async fn a_node_that_is_back_before_it_is_given_up_stays() {
+    let nodes = cluster(&[21_791, 21_792, 21_793], &[("anti-entropy-interval-ms", "0")]).await;
+    let id = nodes[2].cluster.id();
+    // As if it had been down when the operator said so.
+    nodes[0].cluster.update(|book| {
+        let row = book.rows.get(&id).cloned().expect("a row");
+        book.forgetting.insert(id, row.generation);
+        book.rows.merge(Row { state: RowState::Leaving, version: row.version + 1, ..row })
+    });
+    until("nobody is about to give it up", || nodes[0].cluster.book.lock().forgetting.is_empty()).await;
+    let state = |it: &Node| it.cluster.topology().rows.get(&id).map(|row| row.state);
+    until("all know that it stays", || nodes.iter().all(|it| state(it) == Some(RowState::Normal))).await;
+    formed(&nodes.iter().collect::<Vec<_>>(), 3).await;
+}

@@ -296,6 +296,9 @@ async fn a_node_that_lives_takes_its_row_back_when_somebody_gives_it_up() {
 async fn publishing_and_waiting_for_what_was_published_never_wait_for_each_other() {
     let node = start(21_821, &[]).await;
     until("it has founded", || node.cluster.is_warm()).await;
+    // From here on nobody but these two, who would hold up this thread, too.
+    node.tasks.iter().for_each(JoinHandle::abort);
+    until("its tasks have ended", || node.tasks.iter().all(JoinHandle::is_finished)).await;
     let (publisher, waiter) = (node.cluster.clone(), node.cluster.clone());
     let (done, ends) = std::sync::mpsc::channel();
     let also_done = done.clone();
