@@ -198,7 +198,8 @@ impl<'r> Run<'r> {
             Handler::Node(node) => self.run_on_node(counted_at, command, node, request.args),
             Handler::Keys(run) | Handler::FanOut(run, _) => self.run_on_keys(counted_at, command, run, request),
         };
-        if step == Step::Done {
+        let is_counted = || share::is_first_part(command, self.origin, request.args);
+        if step == Step::Done && is_counted() {
             self.count_run(counted_at, command, request.args, began);
             if let Some(count) = self.batch.answered.get_mut(class as usize) {
                 *count += 1;
@@ -269,6 +270,7 @@ impl<'r> Run<'r> {
             db: self.session.db,
             quorum: self.quorum,
             is_rest,
+            may_be_part: is_rest || self.origin == Origin::PeerForShare,
             tells_slots: !self.view.is_solo && !self.session.cluster_face,
             now_ms,
         };

@@ -4,7 +4,7 @@
 //! once. Only flushing has a second round, in which each node clears the slots of which it still holds anything: nodes may
 //! differ for a moment on who coordinates, and a coordinator may have evicted what others hold. A slot is cleared by one
 //! versioned change (`store::clear`), whatever it holds; ASYNC and SYNC are alike, for memory is given back at once, slot by
-//! slot, while other slots are open to everybody. A share of flushing that has lain about for long is not run, nor gone on with
+//! slot, while other slots are open to everybody, and in a cluster other requests have their turn. A share of flushing that has lain about for long is not run, nor gone on with
 //! after a stop: what was written after the flush was replied to, without this node, must stay.
 //!
 //! A cursor of SCAN is `[tag 8 bits][slot 14][where in the slot 31]`, 53 bits, because some clients take it for a floating-
@@ -14,17 +14,19 @@
 use std::time::{Duration, Instant};
 
 use crate::base::clock::Hlc;
-use crate::base::ids::Slot;
+use crate::base::ids::{SLOT_COUNT, Slot};
 use crate::base::metrics::Count;
 use crate::commands::CommandError;
 use crate::commands::scan::{ScanOptions, cursor};
 use crate::commands::spec::{Command, Handler, NodeCommand};
 use crate::commands::table;
-use crate::protocol::{Args, Reply};
+use crate::protocol::client::encode_command;
+use crate::protocol::{Args, Reply, parse_i64};
 use crate::replication::coordinator::View;
 use crate::replication::routing::Quorum;
 use crate::replication::wait::Waits;
 use crate::server::acknowledged;
+use crate::server::dispatch::Origin;
 use crate::server::forward::{STALE_MS_MAX, ask};
 use crate::server::wait::scanned;
 use crate::server::worker::Worker;
@@ -34,6 +36,8 @@ use crate::store::entry::Entry;
 use crate::store::keyspace::view;
 use crate::store::scan::CURSOR_BITS;
 
+/// In how many questions a node is asked for its share of flushing: each takes a millisecond or two of a million keys.
+const FLUSH_PARTS: usize = 64;
 /// How long it may be between two slots that are flushed.
 const STALE: Duration = Duration::from_millis(STALE_MS_MAX);
 
@@ -70,6 +74,12 @@ pub fn is_flush(command: &Command) -> bool {
     matches!(command.handler, Handler::Node(NodeCommand::FlushAll | NodeCommand::FlushDb))
 }
 
+/// Whether a request counts as a command of its own in statistics: of the questions of one flush the first does.
+#[inline]
+pub fn is_first_part(command: &Command, origin: Origin, args: Args<'_>) -> bool {
+    !is_flush(command) || origin != Origin::PeerForRest && args.get(2).is_none_or(|number| number == b"0")
+}
+
 /// What a share is computed with.
 pub struct Share<'s> {
     /// The worker.
@@ -82,6 +92,8 @@ pub struct Share<'s> {
     pub quorum: Quorum,
     /// The second round of flushing: all slots of which something is held here.
     pub is_rest: bool,
+    /// A node asks, maybe for a part of its share of flushing.
+    pub may_be_part: bool,
     /// SCAN tells which slots it has walked: for a node that puts shares together.
     pub tells_slots: bool,
     /// The time, in milliseconds since 1970.
@@ -136,13 +148,11 @@ impl Share<'_> {
             },
             NodeCommand::Scan => self.scan(args, out)?,
             NodeCommand::FlushAll => {
-                check_flush(args)?;
-                self.flush(Scope::All, waits)?;
+                self.flush(Scope::All, FlushPart::of(args, self.may_be_part)?, waits)?;
                 out.ok();
             }
             NodeCommand::FlushDb => {
-                check_flush(args)?;
-                self.flush(Scope::Database(self.db), waits)?;
+                self.flush(Scope::Database(self.db), FlushPart::of(args, self.may_be_part)?, waits)?;
                 out.ok();
             }
             NodeCommand::Wait => acknowledged::answer(self.view, args, out)?,
@@ -263,7 +273,7 @@ impl Share<'_> {
 
     /// Clears the slots of this share, each by one versioned change whatever it holds. Those that may not be written now are
     /// left as they are, and the error says so: the share is to be asked for again.
-    fn flush(&self, scope: Scope, waits: &mut Waits) -> Result<(), CommandError> {
+    fn flush(&self, scope: Scope, part: FlushPart, waits: &mut Waits) -> Result<(), CommandError> {
         let is_strict = self.quorum.strict && !self.view.is_solo;
         if is_strict && self.is_rest {
             // Each slot has been cleared by its holder, whoever else still holds something of it.
@@ -271,11 +281,14 @@ impl Share<'_> {
         }
         let (node, coordinator) = (&self.worker.shared.node, &self.worker.shared.coordinator);
         let (mut effects, mut is_whole, mut looked) = (Effects::default(), true, Instant::now());
-        for slot in self.slots().filter(|slot| self.must_clear(*slot, scope, is_strict)) {
+        for slot in self.slots().filter(|slot| part.includes(*slot)) {
             if !self.view.is_solo && std::mem::replace(&mut looked, Instant::now()).elapsed() > STALE {
                 // This process may have been stopped in between: who asked may have given it up, and replied without it.
                 is_whole = false;
                 break;
+            }
+            if !self.must_clear(slot, scope, is_strict) {
+                continue;
             }
             if !self.view.is_solo && !self.is_rest && !self.may_clear(slot, is_strict) {
                 is_whole = false;
@@ -329,10 +342,81 @@ impl Share<'_> {
     }
 }
 
-fn check_flush(args: Args<'_>) -> Result<(), CommandError> {
-    let known = |word: &[u8]| word.eq_ignore_ascii_case(b"ASYNC") || word.eq_ignore_ascii_case(b"SYNC");
-    if args.len() > 2 || args.get(1).is_some_and(|word| !known(word)) {
-        return Err(CommandError::Syntax);
+/// Which slots a question to flush is about: one stretch of so many. Between two of them others have their turn.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct FlushPart {
+    number: usize,
+    count: usize,
+}
+
+impl FlushPart {
+    /// The parts in which nodes are asked.
+    pub fn all() -> impl Iterator<Item = FlushPart> {
+        (0..FLUSH_PARTS).map(|number| FlushPart { number, count: FLUSH_PARTS })
     }
-    Ok(())
+
+    /// What `FLUSHALL [SYNC|ASYNC]` is about, and, if a node may have asked, `FLUSHALL SYNC number count`.
+    pub fn of(args: Args<'_>, may_be_part: bool) -> Result<FlushPart, CommandError> {
+        let known = |word: &[u8]| word.eq_ignore_ascii_case(b"ASYNC") || word.eq_ignore_ascii_case(b"SYNC");
+        if args.get(1).is_some_and(|word| !known(word)) {
+            return Err(CommandError::Syntax);
+        }
+        let number = |at| args.get(at).and_then(parse_i64).and_then(|number| usize::try_from(number).ok());
+        match (args.len(), number(2), number(3)) {
+            (..=2, ..) => Ok(FlushPart { number: 0, count: 1 }),
+            (4, Some(number), Some(count)) if may_be_part && number < count && count <= SLOT_COUNT => {
+                Ok(FlushPart { number, count })
+            }
+            _ => Err(CommandError::Syntax),
+        }
+    }
+
+    /// The question for it.
+    pub fn question(self, name: &[u8]) -> Vec<u8> {
+        let mut request = Vec::new();
+        let (number, count) = (self.number.to_string(), self.count.to_string());
+        encode_command(&mut request, &[name, b"SYNC", number.as_bytes(), count.as_bytes()]);
+        request
+    }
+
+    fn includes(self, slot: Slot) -> bool {
+        slot.index() * self.count / SLOT_COUNT == self.number
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn part_of(request: &[u8], may_be_part: bool) -> Option<FlushPart> {
+        let scanner = scanned(request).ok()?;
+        FlushPart::of(scanner.args(request), may_be_part).ok()
+    }
+
+    #[test]
+    fn every_slot_is_in_one_part_of_a_flush() {
+        let parts: Vec<FlushPart> = FlushPart::all().collect();
+        for slot in Slot::all() {
+            assert_eq!(parts.iter().filter(|part| part.includes(slot)).count(), 1, "{slot}");
+        }
+        let whole = part_of(b"FLUSHALL ASYNC\r\n", false).expect("what clients say");
+        assert!(Slot::all().all(|slot| whole.includes(slot)));
+    }
+
+    #[test]
+    fn parts_are_asked_for_by_nodes_alone_and_counted_once() {
+        for part in FlushPart::all() {
+            let question = part.question(b"flushdb");
+            assert_eq!((part_of(&question, true), part_of(&question, false)), (Some(part), None));
+            let scanner = scanned(&question).expect("own bytes");
+            let (_, flushdb) = table::find(b"flushdb").expect("a command");
+            let is_first = is_first_part(flushdb, Origin::PeerForShare, scanner.args(&question));
+            assert_eq!(is_first, part.number == 0);
+        }
+        for nonsense in
+            ["FLUSHALL SYNC 64 64", "FLUSHALL SYNC 0 99999", "FLUSHALL SYNC 1", "FLUSHALL NOW", "FLUSHALL SYNC -1 2"]
+        {
+            assert_eq!(part_of(format!("{nonsense}\r\n").as_bytes(), true), None, "{nonsense}");
+        }
+    }
 }

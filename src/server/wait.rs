@@ -11,7 +11,7 @@ use std::task::Poll;
 use std::time::{Duration, Instant};
 
 use crate::base::clock::Hlc;
-use crate::commands::spec::{Command, Handler, NodeCommand};
+use crate::commands::spec::{Command, Handler, NodeCommand, flag};
 use crate::commands::{CommandError, subcommands, table};
 use crate::peer::registry::Peer;
 use crate::protocol::client::{ReplyDecoder, ReplyLimits, Value};
@@ -24,7 +24,7 @@ use crate::server::connection::{AGAIN_PAUSE, Talk};
 use crate::server::dispatch::{Origin, Run, Step};
 use crate::server::forward::{Call, Fate, Manner, answer_of, ask};
 use crate::server::settings::{Consistency, quorum_of};
-use crate::server::share::{is_flush, is_whole};
+use crate::server::share::{FlushPart, is_whole};
 use crate::server::window::Request;
 use crate::server::worker::Worker;
 
@@ -122,8 +122,13 @@ impl Job {
                 self.whole(command, request, out).await
             }
             Handler::Node(NodeCommand::FlushAll | NodeCommand::FlushDb) => {
-                self.flush_shares(request).await?;
-                self.whole(command, request, out).await
+                FlushPart::of(args, false)?;
+                for part in FlushPart::all() {
+                    self.flush(&part.question(args.name()), Origin::PeerForShare).await?;
+                }
+                self.flush(request, Origin::PeerForRest).await?;
+                Reply::new(out, self.talk.session.proto).ok();
+                Ok(())
             }
             Handler::Node(NodeCommand::Watch) => self.watch(args, request, out).await,
             Handler::Node(NodeCommand::Meta) => self.meta(args, request, out).await,
@@ -200,6 +205,7 @@ impl Job {
             })
             .await;
             if again.is_empty() {
+                self.worker.count_failures(batch.forward_failures, batch.unknown_outcomes);
                 return;
             }
             tokio::time::sleep(AGAIN_PAUSE).await;
@@ -208,11 +214,12 @@ impl Job {
         }
     }
 
-    /// The first round of flushing: every slot by its coordinator, asked again while some of them may not be written.
-    async fn flush_shares(&mut self, request: &[u8]) -> Result<(), CommandError> {
+    /// A round of flushing some slots: by their coordinators, or what is left by whoever has it. Asked again while some of them
+    /// may not be written.
+    async fn flush(&mut self, request: &[u8], origin: Origin) -> Result<(), CommandError> {
         let began = Instant::now();
         loop {
-            let shares = self.shares(request, Origin::PeerForShare).await?;
+            let shares = self.shares(request, origin).await?;
             let refusal =
                 shares.iter().find_map(|share| if let Value::Error(text) = share { Some(text) } else { None });
             match refusal {
@@ -232,8 +239,7 @@ impl Job {
         request: &[u8],
         out: &mut Vec<u8>,
     ) -> Result<(), CommandError> {
-        let origin = if is_flush(command) { Origin::PeerForRest } else { Origin::PeerForShare };
-        let shares = self.shares(request, origin).await?;
+        let shares = self.shares(request, Origin::PeerForShare).await?;
         let mut reply = Reply::new(out, self.talk.session.proto);
         if let Some(Value::Error(text)) = shares.iter().find(|share| matches!(share, Value::Error(_))) {
             reply.error(text);
@@ -246,14 +252,13 @@ impl Job {
                 reply.array(keys.len());
                 keys.iter().for_each(|key| reply.bulk(key));
             }
-            Handler::Node(NodeCommand::RandomKey) => {
+            _ => {
                 let found: Vec<&Value> = shares.iter().filter(|share| matches!(share, Value::Bulk(_))).collect();
                 match found.get(self.worker.draw() % found.len().max(1)) {
                     Some(Value::Bulk(key)) => reply.bulk(key),
                     _ => reply.null(),
                 }
             }
-            _ => reply.ok(),
         }
         Ok(())
     }
@@ -358,6 +363,12 @@ pub fn scanned(request: &[u8]) -> Result<Scanner, CommandError> {
         Ok(Scan::Request { .. }) => Ok(scanner),
         _ => Err(CommandError::Syntax),
     }
+}
+
+/// Whether one whole request may write.
+pub fn writes(request: &[u8]) -> bool {
+    let row = scanned(request).ok().and_then(|scanner| table::find(scanner.args(request).name()));
+    row.is_some_and(|(_, command)| command.has(flag::WRITE))
 }
 
 pub(super) fn decoded(reply: &[u8]) -> Result<Value, CommandError> {
