@@ -6,8 +6,8 @@
 //! handed over later.
 //!
 //! Numbers only grow, also over reconnections. A number is *held* once it is acknowledged, and *lost* when the
-//! connection broke before; [`Lane::fate`] tells which. What is remembered of that is bounded, and what does not fit makes more
-//! numbers lost, never one held. On one connection the last number of a batch says enough of those before it.
+//! connection broke before; [`Lane::fate`] tells which. What is remembered of that is bounded; of what does not fit it says so
+//! ([`Fate::Forgotten`]), or that more was lost. On one connection the last number of a batch says enough of those before it.
 //!
 //! A lane has a [`Pace`]: while its replica is slow, reads are confirmed elsewhere; while it is stalled, its node counts as
 //! down, but frames are still kept for it, so that a short silence costs nothing afterwards. `link` judges.
@@ -42,6 +42,8 @@ pub enum Fate {
     Held,
     /// The connection broke before it was acknowledged: the replica may have done it or not.
     Lost,
+    /// It was declined or contradicted, or nobody remembers whether it was.
+    Forgotten,
 }
 
 /// How a replica keeps up with what it is sent.
@@ -82,11 +84,13 @@ struct State {
     done: usize,
     /// Bytes that have been given to the socket, `done` included.
     written: usize,
-    /// Bytes of the longest frame since there was none that is not acknowledged.
-    longest: usize,
+    /// Number and bytes of the longest frame that is not acknowledged, or of a later one of more than half of them.
+    longest: (u64, usize),
     /// Number of the last frame appended.
     last: u64,
     waiters: VecDeque<(u64, Waker)>,
+    /// What became of frames up to this number is not known any more.
+    forgotten: u64,
     /// Stretches that were lost, in ascending order.
     lost: VecDeque<(u64, u64)>,
     /// Frames that the replica did not do, though it has acknowledged what came behind them.
@@ -152,7 +156,7 @@ impl Lane {
             return None;
         }
         // One value may be larger than all that may wait otherwise.
-        if state.pending_bytes() > self.bytes_max + state.longest {
+        if state.pending_bytes() > self.bytes_max + state.longest.1 {
             drop(state);
             self.fail();
             return None;
@@ -161,9 +165,11 @@ impl Lane {
         if !put_frame(&mut state.buf, kind, write) {
             return None;
         }
-        state.longest = state.longest.max(state.buf.len() - before);
         state.last += 1;
-        let number = state.last;
+        let (number, bytes) = (state.last, state.buf.len() - before);
+        if bytes >= state.longest.1 / 2 {
+            state.longest = (number, bytes.max(state.longest.1));
+        }
         drop(state);
         self.dirty.store(true, Ordering::Relaxed);
         Some(number)
@@ -182,6 +188,9 @@ impl Lane {
     pub fn fate(&self, number: u64) -> Fate {
         if number <= self.lost_high.load(Ordering::Acquire) {
             let state = self.state.lock();
+            if number <= state.forgotten {
+                return Fate::Forgotten;
+            }
             if state.lost.iter().any(|(from, to)| (*from..=*to).contains(&number))
                 || state.declined.binary_search(&number).is_ok()
             {
@@ -231,7 +240,7 @@ impl Lane {
         if state.mismatched.len() >= MISMATCHED_MAX {
             // Most were left by connections that have ended; whoever still asks for this one has its read confirmed anew.
             let oldest = state.mismatched.remove(0);
-            self.lose_up_to(&mut state, oldest);
+            self.forget_up_to(&mut state, oldest);
         }
         state.mismatched.push(number);
         self.mismatches.store(state.mismatched.len(), Ordering::Release);
@@ -249,7 +258,7 @@ impl Lane {
         if state.declined.len() > DECLINED_MAX
             && let Some(oldest) = state.declined.pop_front()
         {
-            self.lose_up_to(&mut state, oldest);
+            self.forget_up_to(&mut state, oldest);
         }
     }
 
@@ -262,6 +271,9 @@ impl Lane {
             return;
         }
         state.forget_frames(number - before);
+        if state.longest.0 <= number {
+            state.longest = (0, 0);
+        }
         self.acked.store(number, Ordering::Release);
         let due = state.waiters.partition_point(|(waiting, _)| *waiting <= number);
         let due: smallvec::SmallVec<[Waker; 16]> = state.waiters.drain(..due).map(|(_, waker)| waker).collect();
@@ -295,15 +307,16 @@ impl Lane {
             state.lost.push_back((acked + 1, last));
             self.lost_high.fetch_max(last, Ordering::AcqRel);
             if state.lost.len() > LOST_STRETCHES_MAX
-                && let Some((_, oldest)) = state.lost.pop_front()
+                && let (Some((from, _)), Some(next)) = (state.lost.pop_front(), state.lost.front_mut())
             {
-                self.lose_up_to(&mut state, oldest);
+                // What was held in between counts as lost with them: it has been handed over when all of it has.
+                next.0 = from;
             }
             self.acked.store(last, Ordering::Release);
         }
         let buf = std::mem::take(&mut state.buf);
         let done = std::mem::take(&mut state.done);
-        (state.written, state.longest) = (0, 0);
+        (state.written, state.longest) = (0, (0, 0));
         let waiters = std::mem::take(&mut state.waiters);
         drop(state);
         waiters.into_iter().for_each(|(_, waker)| waker.wake());
@@ -347,17 +360,14 @@ impl Lane {
         self.state.lock().pending_bytes()
     }
 
-    /// Bytes of the longest frame that waits for its acknowledgement, or has since the lane was last empty.
+    /// Bytes of about the longest frame that waits for its acknowledgement.
     pub fn longest_frame_bytes(&self) -> usize {
-        self.state.lock().longest
+        self.state.lock().longest.1
     }
 
-    /// From now on all numbers up to this one are lost.
-    fn lose_up_to(&self, state: &mut State, number: u64) {
-        let behind = state.lost.partition_point(|(_, to)| *to <= number);
-        let later = state.lost.split_off(behind);
-        // A stretch that begins before and ends later goes on behind.
-        state.lost = std::iter::once((0, number)).chain(later).collect();
+    /// From now on nobody knows what became of the frames up to this one.
+    fn forget_up_to(&self, state: &mut State, number: u64) {
+        state.forgotten = state.forgotten.max(number);
         self.lost_high.fetch_max(number, Ordering::AcqRel);
     }
 
@@ -391,7 +401,7 @@ impl State {
         // Cutting costs a copy of what is left: do it when that is the smaller part.
         if self.done == self.buf.len() {
             self.buf.clear();
-            (self.written, self.done, self.longest) = (0, 0, 0);
+            (self.written, self.done) = (0, 0);
             if self.buf.capacity() > 1 << 20 {
                 self.buf.shrink_to(1 << 16);
             }
@@ -515,6 +525,7 @@ mod tests {
             numbers.push(lost);
         }
         assert!(numbers.iter().all(|number| lane.fate(*number) == Fate::Lost));
+        assert!(lane.state.lock().lost.len() <= LOST_STRETCHES_MAX);
         lane.open();
         let last = put(&lane, "c").expect("open");
         lane.ack(last);
@@ -529,7 +540,7 @@ mod tests {
         numbers.iter().for_each(|number| lane.note_mismatch(*number));
         lane.ack(numbers.len() as u64);
         assert!(!lane.take_mismatch(1) && lane.take_mismatch(2));
-        assert_eq!((lane.fate(1), lane.fate(2)), (Fate::Lost, Fate::Held));
+        assert_eq!((lane.fate(1), lane.fate(2)), (Fate::Forgotten, Fate::Held));
     }
 
     #[test]

@@ -332,6 +332,14 @@ mod tests {
         lane.append(Kind::State, |out| out.resize(12_500_000, 0));
         assert_eq!(look_on(&lane, &mut judge, start, 0..1_000), Some(Pace::Prompt));
         assert_eq!(look_on(&lane, &mut judge, start, 1_000..1_180), Some(Pace::Stalled));
+        // Once it is there, what comes behind it has no more time than usual, though the lane was never empty.
+        lane.append(Kind::Heartbeat, |_| {});
+        assert_eq!(lane.write_with(|bytes| Ok(bytes.len())).ok(), Some(false));
+        lane.ack(2);
+        lane.append(Kind::Heartbeat, |_| {});
+        lane.set_pace(Pace::Prompt);
+        let (mut judge, later) = (Judge::new(2, start), start);
+        assert_eq!(look_on(&lane, &mut judge, later, 0..180), Some(Pace::Stalled));
     }
 
     #[test]

@@ -27,7 +27,7 @@ use crate::peer::link::LaneEvents;
 use crate::peer::registry::Peer;
 use crate::replication::ballots::Ballots;
 use crate::replication::routing::{Group, Quorum, Roles};
-use crate::replication::wait::{NEVER, Places, Waits, note_frame, place_of_confirmer, place_of_write};
+use crate::replication::wait::{Places, Sent, Waits, note_frame, place_of_confirmer, place_of_write};
 use crate::store::Store;
 use crate::store::mutation::Delta;
 use crate::store::state::State;
@@ -185,7 +185,7 @@ impl Coordinator {
             let key = view.roles.number_of(slot);
             let place = place_of_confirmer(waits, key, lane_number(slot, view), peer, has_spare);
             if let Some(wait) = waits.get_mut(place) {
-                note_frame(&mut wait.frames, (peer, lane), number);
+                note_frame(&mut wait.frames, (peer, lane), Some(number));
             }
             asked.push((place, number));
         }
@@ -201,7 +201,7 @@ impl Coordinator {
         deltas: &[u8],
         kind: Kind,
         now_ms: u64,
-        frames: &mut SmallVec<impl smallvec::Array<Item = (Arc<Peer>, u64)>>,
+        frames: &mut SmallVec<impl smallvec::Array<Item = Sent>>,
     ) {
         let Some(peer) = view.peer(at) else { return };
         let Some(lane) = peer.lane_of(slot) else { return };
@@ -212,7 +212,7 @@ impl Coordinator {
             if number.is_none() {
                 self.note_missed(peer, slot, now_ms);
             }
-            note_frame(frames, (peer, lane), number.unwrap_or(NEVER));
+            note_frame(frames, (peer, lane), number);
             rest = tail;
         }
     }

@@ -69,7 +69,7 @@ impl Comparison {
         for (peer, number) in &self.asked {
             match fate(peer, self.slot, *number) {
                 Fate::Held => compared.agreeing += 1,
-                Fate::Pending | Fate::Lost => compared.differing.push(peer.clone()),
+                Fate::Pending | Fate::Lost | Fate::Forgotten => compared.differing.push(peer.clone()),
             }
         }
         compared
@@ -222,7 +222,7 @@ impl Confirm {
             match fate(peer, slot, *number) {
                 Fate::Held => held += 1,
                 Fate::Pending => open += 1,
-                Fate::Lost => {}
+                Fate::Lost | Fate::Forgotten => {}
             }
         }
         if held < self.need && held + open >= self.need {

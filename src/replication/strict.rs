@@ -15,7 +15,7 @@ use crate::peer::registry::Peer;
 use crate::replication::ballot;
 use crate::replication::coordinator::{Coordinator, View, lane_number};
 use crate::replication::routing::{Group, Quorum};
-use crate::replication::wait::{Places, Wait, Waits};
+use crate::replication::wait::{Places, Sent, Wait, Waits};
 use crate::ring::steps::majority;
 
 impl Quorum {
@@ -101,7 +101,7 @@ impl Coordinator {
         let (number, lane) = (view.roles.number_of(slot), lane_number(slot, view));
         waits.extend(needed.map(|need| Wait::of_strict_write(number, lane, need)));
         for at in &group.voters {
-            let mut frames: SmallVec<[(Arc<Peer>, u64); 1]> = SmallVec::new();
+            let mut frames: SmallVec<[Sent; 1]> = SmallVec::new();
             if !view.peer(*at).is_some_and(|peer| peer.granted.has(slot)) {
                 self.send((view, *at), slot, deltas, Kind::Delta, now_ms, &mut frames);
                 continue;

@@ -3,7 +3,7 @@
 //! Writes of a batch that go to the same nodes on the same lane share one [`Wait`], and so do reads that the same node has to
 //! confirm: one number a peer then stands for all of its frames, because a connection is acknowledged in order. It cannot
 //! stand for a frame that was sent on an earlier connection and lost with it, nor for one that did not get onto the lane at
-//! all; once there is such a one, the peer counts as lost for the whole wait.
+//! all; once there is such a one, the peer counts for no frame of the wait before it has been handed what it missed.
 //!
 //! Invariant: a wait is met only if every frame noted in it is held by as many nodes as it needs.
 //!
@@ -17,11 +17,18 @@ use smallvec::SmallVec;
 use crate::peer::lane::{Fate, Lane};
 use crate::peer::registry::Peer;
 
-/// Stands for the number of a frame that did not get onto its lane, or shared its wait with one that was lost.
-pub(super) const NEVER: u64 = u64::MAX;
+/// What a wait has sent to one peer.
+#[derive(Clone, Debug)]
+pub(super) struct Sent {
+    peer: Arc<Peer>,
+    /// The last frame that got onto the lane; it stands for those before it on the same connection.
+    last: Option<u64>,
+    /// A frame was lost with an earlier connection, or did not get onto the lane: it counts when the peer has been handed
+    /// all that it missed.
+    has_missed: bool,
+}
 
-/// Frames that a batch waits for, of one group. A number stands for all frames of the wait on that lane before it: those that it
-/// cannot stand for, because the connection was another, make it [`NEVER`].
+/// Frames that a batch waits for, of one group.
 #[derive(Debug)]
 pub struct Wait {
     group: u16,
@@ -32,12 +39,12 @@ pub struct Wait {
     need: usize,
     /// A strict write: what is lost stays lost.
     strict: bool,
-    /// The last frame on each peer's lane, or [`NEVER`].
-    pub(super) frames: SmallVec<[(Arc<Peer>, u64); 2]>,
+    /// What each peer was sent.
+    pub(super) frames: SmallVec<[Sent; 2]>,
     /// For a read: somebody else could have been asked, and will be if this one is slow.
     has_spare: bool,
     /// Frames that must be held in any case unless their lane breaks or stalls: nodes that are taking the slot over.
-    pub(super) pending: SmallVec<[(Arc<Peer>, u64); 1]>,
+    pub(super) pending: SmallVec<[Sent; 1]>,
 }
 
 /// What became of a wait.
@@ -56,18 +63,15 @@ impl Wait {
     /// What became of it.
     pub fn outcome(&self) -> Outcome {
         let (mut held, mut open) = (0, 0);
-        for (peer, number) in &self.frames {
-            match self.fate(peer, *number) {
+        for sent in &self.frames {
+            match self.fate(sent) {
                 Fate::Held => held += 1,
-                Fate::Pending if self.is_worth_waiting(peer) => open += 1,
-                Fate::Pending => {}
-                // What was lost is handed over with all else that the peer missed.
-                Fate::Lost if self.may_heal() && peer.has_caught_up() => held += 1,
-                Fate::Lost => {}
+                Fate::Pending if self.is_worth_waiting(&sent.peer) => open += 1,
+                Fate::Pending | Fate::Lost | Fate::Forgotten => {}
             }
         }
-        let is_open = |peer: &Peer, number| self.fate(peer, number) == Fate::Pending && self.is_worth_waiting(peer);
-        let pending = self.pending.iter().any(|(peer, number)| is_open(peer, *number));
+        let is_open = |sent: &Sent| self.fate(sent) == Fate::Pending && self.is_worth_waiting(&sent.peer);
+        let pending = self.pending.iter().any(is_open);
         match (held >= self.need, held + open >= self.need) {
             (true, _) if !pending => Outcome::Met,
             (true, _) | (false, true) => Outcome::Pending,
@@ -92,24 +96,25 @@ impl Wait {
 
     /// Wakes `waker` when the outcome may have changed.
     pub fn register(&self, waker: &Waker) {
-        for (peer, number) in self.frames.iter().chain(&self.pending) {
-            if let Some(lane) = peer.lanes.get(usize::from(self.lane))
-                && self.fate(peer, *number) == Fate::Pending
+        for sent in self.frames.iter().chain(&self.pending) {
+            if let (Some(lane), Some(number)) = (sent.peer.lanes.get(usize::from(self.lane)), sent.last)
+                && lane.fate(number) == Fate::Pending
             {
-                lane.wait_for(*number, waker);
+                lane.wait_for(number, waker);
             }
         }
     }
 
-    /// True when the verify with this number was lost: nobody has confirmed it.
+    /// True when the verify with this number was lost, or nobody knows: it has confirmed nothing.
     #[inline]
     pub fn was_lost(&self, number: u64) -> bool {
-        self.frames.first().is_none_or(|(peer, _)| self.fate(peer, number) == Fate::Lost)
+        let lane = self.frames.first().and_then(|sent| sent.peer.lanes.get(usize::from(self.lane)));
+        lane.is_none_or(|lane| matches!(lane.fate(number), Fate::Lost | Fate::Forgotten))
     }
 
     /// True, once, when the verify with this number was contradicted.
     pub fn was_contradicted(&self, number: u64) -> bool {
-        let lane = self.frames.first().and_then(|(peer, _)| peer.lanes.get(usize::from(self.lane)));
+        let lane = self.frames.first().and_then(|sent| sent.peer.lanes.get(usize::from(self.lane)));
         lane.is_some_and(|lane| lane.has_mismatches() && lane.take_mismatch(number))
     }
 
@@ -119,9 +124,24 @@ impl Wait {
         lane.is_some_and(|lane| if self.has_spare { !lane.is_slow() } else { !lane.is_stalled() })
     }
 
-    fn fate(&self, peer: &Peer, number: u64) -> Fate {
-        let lane = peer.lanes.get(usize::from(self.lane)).filter(|_| number != NEVER);
-        lane.map_or(Fate::Lost, |lane| lane.fate(number))
+    /// What became of all that a peer was sent. What was lost is handed over with all else that the peer missed, and held then.
+    fn fate(&self, sent: &Sent) -> Fate {
+        let Some(lane) = sent.peer.lanes.get(usize::from(self.lane)) else { return Fate::Lost };
+        let last = sent.last.map_or(Fate::Held, |number| lane.fate(number));
+        let has_lost = sent.has_missed || last == Fate::Lost;
+        let is_healed = || self.may_heal() && sent.peer.has_caught_up();
+        match last {
+            Fate::Held | Fate::Lost if has_lost => {
+                if is_healed() {
+                    Fate::Held
+                } else {
+                    Fate::Lost
+                }
+            }
+            // Nobody waits for it alone: what was lost before it may never be handed over.
+            Fate::Pending if has_lost && !is_healed() => Fate::Lost,
+            fate => fate,
+        }
     }
 }
 
@@ -131,16 +151,19 @@ pub type Waits = SmallVec<[Wait; 2]>;
 /// Places in [`Waits`].
 pub type Places = SmallVec<[usize; 2]>;
 
-/// Notes the next frame that a wait depends on. One that was lost, or never got onto its lane, is not outdone by one behind it.
+/// Notes the next frame that a wait depends on, none if it did not get onto its lane. One that was lost is not outdone by one
+/// behind it.
 pub(super) fn note_frame(
-    frames: &mut SmallVec<impl smallvec::Array<Item = (Arc<Peer>, u64)>>,
+    frames: &mut SmallVec<impl smallvec::Array<Item = Sent>>,
     (peer, lane): (&Arc<Peer>, &Lane),
-    number: u64,
+    number: Option<u64>,
 ) {
-    match frames.iter_mut().find(|(known, _)| Arc::ptr_eq(known, peer)) {
-        Some((_, last)) if *last == NEVER || lane.fate(*last) == Fate::Lost => *last = NEVER,
-        Some((_, last)) => *last = number,
-        None => frames.push((peer.clone(), number)),
+    match frames.iter_mut().find(|sent| Arc::ptr_eq(&sent.peer, peer)) {
+        Some(sent) => {
+            sent.has_missed |= number.is_none() || sent.last.is_some_and(|last| lane.fate(last) == Fate::Lost);
+            sent.last = number.or(sent.last);
+        }
+        None => frames.push(Sent { peer: peer.clone(), last: number, has_missed: number.is_none() }),
     }
 }
 
@@ -158,7 +181,7 @@ pub(super) fn place_of_write(waits: &mut Waits, group: u16, lane: u16, need: usi
 pub(super) fn place_of_confirmer(waits: &mut Waits, group: u16, lane: u16, peer: &Arc<Peer>, has_spare: bool) -> usize {
     let same = |wait: &Wait| {
         let is_alike = !wait.writes && wait.lane == lane && wait.has_spare == has_spare;
-        is_alike && wait.frames.first().is_some_and(|(known, _)| Arc::ptr_eq(known, peer))
+        is_alike && wait.frames.first().is_some_and(|sent| Arc::ptr_eq(&sent.peer, peer))
     };
     waits.iter().position(same).unwrap_or_else(|| {
         waits.push(Wait { has_spare, ..Wait::new(group, lane, false, 1) });
@@ -183,10 +206,19 @@ mod tests {
     }
 
     /// Sends a frame, and notes it as a write's or a verify's.
-    fn send(waits: &mut Waits, at: usize, peer: &Arc<Peer>) -> u64 {
-        let number = peer.lanes[0].append(Kind::Delta, |_| {}).unwrap_or(NEVER);
+    fn send(waits: &mut Waits, at: usize, peer: &Arc<Peer>) -> Option<u64> {
+        let number = peer.lanes[0].append(Kind::Delta, |_| {});
         note_frame(&mut waits[at].frames, (peer, &peer.lanes[0]), number);
         number
+    }
+
+    fn ack(peer: &Peer, number: Option<u64>) {
+        peer.lanes[0].ack(number.expect("the lane is open"));
+    }
+
+    fn hand_over(peer: &Peer) {
+        assert!(peer.missed.take().is_some());
+        peer.missed.delivered();
     }
 
     fn break_link(peer: &Peer) {
@@ -199,12 +231,12 @@ mod tests {
         let ([one, two], mut waits) = (two(), Waits::new());
         let at = place_of_write(&mut waits, 0, 0, 1);
         let first = send(&mut waits, at, &one);
-        one.lanes[0].ack(first);
+        ack(&one, first);
         break_link(&one);
-        assert_eq!(send(&mut waits, at, &one), NEVER);
+        assert_eq!(send(&mut waits, at, &one), None);
         let second = send(&mut waits, at, &two);
         assert_eq!((place_of_write(&mut waits, 0, 0, 1), waits[at].outcome()), (at, Outcome::Pending));
-        two.lanes[0].ack(second);
+        ack(&two, second);
         assert_eq!(waits[at].outcome(), Outcome::Met);
         break_link(&two);
         send(&mut waits, at, &two);
@@ -219,11 +251,15 @@ mod tests {
         break_link(&one);
         one.lanes[0].open();
         let second = send(&mut waits, at, &one);
-        one.lanes[0].ack(second);
+        ack(&one, second);
         assert_eq!(waits[at].outcome(), Outcome::Broken);
-        assert!(one.missed.take().is_some(), "handed over");
-        one.missed.delivered();
+        hand_over(&one);
         assert_eq!(waits[at].outcome(), Outcome::Met, "nothing is missing any more");
+        // What was sent after the hand-over was not in it.
+        let third = send(&mut waits, at, &one);
+        assert_eq!(waits[at].outcome(), Outcome::Pending);
+        ack(&one, third);
+        assert_eq!(waits[at].outcome(), Outcome::Met);
     }
 
     #[test]
@@ -234,8 +270,8 @@ mod tests {
         break_link(&one);
         one.lanes[0].open();
         let held = send(&mut waits, at, &one);
-        one.lanes[0].ack(held);
-        assert!(waits[at].was_lost(lost) && !waits[at].was_lost(held));
+        ack(&one, held);
+        assert!(waits[at].was_lost(lost.expect("open")) && !waits[at].was_lost(held.expect("open")));
         assert_eq!(waits[at].outcome(), Outcome::Broken);
     }
 }

@@ -146,19 +146,19 @@ impl Job {
     /// Puts back what keys held before, the last one first. A key that somebody has changed again stays theirs. False when some
     /// key could not be put back, or may not have been.
     async fn put_back(&mut self, done: Vec<(KeyName, Fetched)>, brought: &Brought) -> bool {
-        let mut is_as_before = true;
+        let (until, mut is_as_before) = (Instant::now() + PATIENCE, true);
         for (name, after) in done.into_iter().rev() {
             let Some(before) = brought.get(&name) else { continue };
             let change = Change { name, mutations: vec![before.restoring()], takes_away: false };
-            is_as_before &= self.put_one_back(&change, after).await;
+            is_as_before &= self.put_one_back(&change, after, until).await;
         }
         is_as_before
     }
 
     /// Asks whoever coordinates the key by now, again while nobody does.
-    async fn put_one_back(&mut self, change: &Change, after: Fetched) -> bool {
-        let (began, after) = (Instant::now(), Brought::from([(change.name.clone(), after)]));
-        while began.elapsed() < PATIENCE {
+    async fn put_one_back(&mut self, change: &Change, after: Fetched, until: Instant) -> bool {
+        let after = Brought::from([(change.name.clone(), after)]);
+        while Instant::now() < until {
             let view = self.worker.shared.view.load_full();
             let parts = parts_of(&view, std::slice::from_ref(change), &after).unwrap_or_default();
             if let Some(part) = parts.first() {

@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 use crate::commands::spec::{flag, slots_of};
 use crate::replication::coordinator::View;
 use crate::server::ask::{Again, Reading, Why};
-use crate::server::batch::{Batch, UNKNOWN_OUTCOME};
+use crate::server::batch::Batch;
 use crate::server::clients::Client;
 use crate::server::commands::connection::Session;
 use crate::server::connection::Talk;
@@ -22,7 +22,7 @@ use crate::server::dispatch::{Origin, Run, Step};
 use crate::server::order::Order;
 use crate::server::settings::quorum_of;
 use crate::server::transaction::Transaction;
-use crate::server::wait::{self, scanned};
+use crate::server::wait::{self, scanned, writes};
 use crate::server::window::Request;
 use crate::server::worker::Worker;
 
@@ -56,8 +56,7 @@ impl Rerun<'_> {
             let overtaken = |read: &Reading| self.worker.is_read_overtaken(read, batch, later.clone());
             let is_overtaken = matches!(&again.why, Why::Contradicted(read) if overtaken(read));
             let is_begun = if is_overtaken || batch.started.elapsed() > AGAIN_MAX {
-                let refusal = self.worker.refusal(batch.kept(again.ask.request));
-                batch.patch(again.reply, refusal.as_bytes());
+                self.give_up(batch, &again);
                 true
             } else if let Why::Unconfirmed(read) = &again.why {
                 let quorum = quorum_of(&self.worker.shared.node.config.settings(), self.talk.consistency, &view);
@@ -72,6 +71,16 @@ impl Rerun<'_> {
         self.worker.send_off(&view, batch);
         self.worker.count_turn(began.elapsed());
         left
+    }
+
+    /// Answers a request that will not be run any more: of a write that may have been run once that is all that can be said.
+    fn give_up(&self, batch: &mut Batch, again: &Again) {
+        let request = batch.kept(again.ask.request);
+        if again.ask.since.is_some() && writes(request) {
+            return batch.leave_unknown(again.reply);
+        }
+        let refusal = self.worker.refusal(request);
+        batch.patch(again.reply, refusal.as_bytes());
     }
 
     /// Runs one request again; false, with nothing done, when it has to wait for one before it.
@@ -100,7 +109,7 @@ impl Rerun<'_> {
         }
         if again.ask.since.is_some() {
             // Over several coordinators nobody can say whether it would be too late.
-            batch.patch(again.reply, format!("-{UNKNOWN_OUTCOME}\r\n").as_bytes());
+            batch.leave_unknown(again.reply);
         } else {
             let call = wait::later(self.worker.clone(), self.client.clone(), talk, bytes);
             batch.wait_for(again.reply, again.ask, call);

@@ -5,7 +5,7 @@
 //! was stopped may have stood still; so what is taken for the offset rises slowly while it is not seen anew, and a link on
 //! which everything has been late for a while is given up: on the next one the offset is learnt from nothing.
 //!
-//! Invariant: between two looks the offset rises by no more than [`RISE_US_MAX`], so that a process that was stopped finds
+//! Invariant: between two looks the offset rises by no more than [`RISE_NS_MAX`], so that a process that was stopped finds
 //! what lay about meanwhile too old, however long that was.
 
 use std::time::{Duration, Instant};
@@ -13,10 +13,10 @@ use std::time::{Duration, Instant};
 use crate::peer::link::transfer_ms;
 use crate::server::forward::STALE_MS_MAX;
 
-/// How much the offset rises, in microseconds a millisecond: more than any clock drifts.
-const RISE_US_PER_MS: i64 = 1;
+/// How much the offset rises, in nanoseconds a microsecond: more than any clock drifts.
+const RISE_NS_PER_US: i64 = 1;
 /// How much it rises between two questions.
-const RISE_US_MAX: i64 = 20_000;
+const RISE_NS_MAX: i64 = 20_000_000;
 /// For how long every question may be late.
 const HOPELESS: Duration = Duration::from_secs(1);
 
@@ -24,7 +24,7 @@ const HOPELESS: Duration = Duration::from_secs(1);
 #[derive(Debug)]
 pub struct Ages {
     epoch: Instant,
-    offset_us: i64,
+    offset_ns: i64,
     looked: Option<Instant>,
     late_since: Option<Instant>,
 }
@@ -32,26 +32,27 @@ pub struct Ages {
 impl Ages {
     /// Of a new link; our clock counts from `epoch`.
     pub fn new(epoch: Instant) -> Ages {
-        Ages { epoch, offset_us: i64::MAX, looked: None, late_since: None }
+        Ages { epoch, offset_ns: i64::MAX, looked: None, late_since: None }
     }
 
     /// Whether a question of this many bytes that was sent at this time by the asker's clock has waited for too long.
     pub fn is_late(&mut self, sent_ms: u64, bytes: usize, now: Instant) -> bool {
-        let ours_us = now.saturating_duration_since(self.epoch).as_micros() as i64;
-        let difference_us = ours_us.saturating_sub((sent_ms as i64).saturating_mul(1_000));
-        let since_ms = self.looked.map_or(0, |looked| now.saturating_duration_since(looked).as_millis() as i64);
-        let risen_us = self.offset_us.saturating_add((since_ms * RISE_US_PER_MS).min(RISE_US_MAX));
-        self.offset_us = risen_us.min(difference_us);
+        let ours_ns = now.saturating_duration_since(self.epoch).as_nanos() as i64;
+        let difference_ns = ours_ns.saturating_sub((sent_ms as i64).saturating_mul(1_000_000));
+        let since_us = self.looked.map_or(0, |looked| now.saturating_duration_since(looked).as_micros() as i64);
+        let risen_ns = self.offset_ns.saturating_add(since_us.saturating_mul(RISE_NS_PER_US).min(RISE_NS_MAX));
+        self.offset_ns = risen_ns.min(difference_ns);
         self.looked = Some(now);
-        let most_us = 1_000 * (STALE_MS_MAX + transfer_ms(bytes)) as i64;
-        let is_late = difference_us.saturating_sub(self.offset_us) > most_us;
+        let most_ns = 1_000_000 * (STALE_MS_MAX + transfer_ms(bytes)) as i64;
+        let is_late = difference_ns.saturating_sub(self.offset_ns) > most_ns;
         self.late_since = if is_late { self.late_since.or(Some(now)) } else { None };
         is_late
     }
 
     /// Whether everything has been late for so long that the clocks' offset must have been mistaken.
-    pub fn is_hopeless(&self, now: Instant) -> bool {
-        self.late_since.is_some_and(|since| now.saturating_duration_since(since) > HOPELESS)
+    pub fn is_hopeless(&self) -> bool {
+        let late_for = |since| self.looked.map(|looked| looked.saturating_duration_since(since));
+        self.late_since.and_then(late_for).is_some_and(|late_for| late_for > HOPELESS)
     }
 }
 
@@ -73,7 +74,7 @@ mod tests {
         let woken = at(epoch, 62_000);
         assert!(ages.is_late(70_000 + 2_000, 100, woken) && ages.is_late(70_000 + 61_850, 100, woken));
         assert!(!ages.is_late(70_000 + 61_950, 100, woken) && !ages.is_late(70_000 + 62_010, 100, at(epoch, 62_013)));
-        assert!(!ages.is_hopeless(at(epoch, 70_000)));
+        assert!(!ages.is_hopeless());
     }
 
     #[test]
@@ -84,6 +85,12 @@ mod tests {
         for s in 0..3_600 {
             assert!(!ages.is_late(1_000_000 + s * 1_000 - s / 2, 100, at(epoch, s * 1_000)), "after {s} s");
         }
+        // And as much with a question every tenth of a millisecond, which is as busy as a link gets.
+        for n in 0..4_000_000u64 {
+            let now = at(epoch, 3_600_000) + Duration::from_micros(n * 100);
+            let sent_ms = 1_000_000 + 3_600_000 - 1_800 + n / 10 - n / 20_000;
+            assert!(!ages.is_late(sent_ms, 100, now), "question {n}");
+        }
     }
 
     #[test]
@@ -92,9 +99,10 @@ mod tests {
         let mut ages = Ages::new(epoch);
         assert!(!ages.is_late(5_000, 100, at(epoch, 10)));
         for ms in (20..1_020).step_by(10) {
-            assert!(ages.is_late(5_000 + ms - 300, 100, at(epoch, ms)) && !ages.is_hopeless(at(epoch, ms)));
+            assert!(ages.is_late(5_000 + ms - 300, 100, at(epoch, ms)) && !ages.is_hopeless());
         }
-        assert!(ages.is_late(5_000 + 1_030 - 300, 100, at(epoch, 1_030)) && ages.is_hopeless(at(epoch, 1_030)));
+        assert!(ages.is_late(5_000 + 1_030 - 300, 100, at(epoch, 1_030)) && ages.is_hopeless());
+        assert!(!ages.is_late(5_000 + 1_040, 100, at(epoch, 1_050)) && !ages.is_hopeless());
     }
 
     #[test]

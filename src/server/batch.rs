@@ -176,6 +176,12 @@ impl Batch {
         self.patches.push((reply, Span { from, to: self.patched.len() }));
     }
 
+    /// Answers that a write's outcome is unknown.
+    pub fn leave_unknown(&mut self, reply: Place) {
+        self.unknown_outcomes += 1;
+        self.patch(reply, format!("-{UNKNOWN_OUTCOME}\r\n").as_bytes());
+    }
+
     /// Leaves a place for a reply that `target` will give. Requests for one target go together; those for one node stay
     /// in their order. Without a target the request was put off, and will be asked for again.
     pub fn leave_hole(&mut self, target: Option<Target>, ask: Ask, is_repeatable: bool, writes: bool) {
@@ -281,8 +287,7 @@ impl Batch {
                 }
                 again.extend(hole.again());
             } else if !hole.is_silent {
-                self.unknown_outcomes += 1;
-                self.patch(hole.reply, format!("-{UNKNOWN_OUTCOME}\r\n").as_bytes());
+                self.leave_unknown(hole.reply);
             }
         }
     }
@@ -327,8 +332,7 @@ impl Batch {
                     }
                 }
                 None if any_unknown && unknown(pending.wait) => {
-                    self.patch(pending.reply, format!("-{UNKNOWN_OUTCOME}\r\n").as_bytes());
-                    self.unknown_outcomes += 1;
+                    self.leave_unknown(pending.reply);
                 }
                 None => {}
             }

@@ -148,7 +148,7 @@ impl Forwarded {
         self.input = input;
         self.input.drain(..at);
         self.worker.count_turn(began.elapsed());
-        if self.ages.is_hopeless(began) {
+        if self.ages.is_hopeless() {
             return Err(std::io::Error::other("every question has been late for long: the clocks must have drifted"));
         }
         Ok(true)
@@ -216,24 +216,21 @@ impl Held {
     /// a transaction that ran is refused instead, because asking for it again would run all of them again.
     fn confirm_or_give_up(&mut self, again: Again, worker: &Worker, view: &View) {
         let Again { reply, ask, why } = again;
+        let mut is_refused = self.is_one;
         let is_settled = match why {
             Why::Unconfirmed(read) if !self.is_confirmed_anew => {
                 worker.confirm_elsewhere(view, &mut self.batch, self.quorum, reply, read).is_ok()
             }
-            Why::Contradicted(read)
-                if self.is_one || worker.is_read_overtaken(&read, &self.batch, std::iter::empty()) =>
-            {
-                let refusal = worker.refusal(self.batch.kept(ask.request));
-                self.batch.patch(reply, refusal.as_bytes());
-                true
-            }
-            _ if self.is_one => {
-                let refusal = worker.refusal(self.batch.kept(ask.request));
-                self.batch.patch(reply, refusal.as_bytes());
-                true
+            Why::Contradicted(read) => {
+                is_refused |= worker.is_read_overtaken(&read, &self.batch, std::iter::empty());
+                false
             }
             _ => false,
         };
+        if !is_settled && is_refused {
+            let refusal = worker.refusal(self.batch.kept(ask.request));
+            return self.batch.patch(reply, refusal.as_bytes());
+        }
         let is_it = |part: &&mut Part| matches!(part, Part::Reply(at) if at.contains(&reply.span.from));
         if !is_settled && let Some(part) = self.replies.iter_mut().find(is_it) {
             *part = Part::NotRun;

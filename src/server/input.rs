@@ -33,7 +33,9 @@ impl Connection {
     /// Reads once and runs everything that is whole; true when something was read or run.
     pub(super) fn read(&mut self, cx: &mut Context<'_>) -> std::io::Result<bool> {
         // Left over from before a request that had to be alone, or from behind large replies.
-        if self.has_kept() && self.run_kept() {
+        if self.has_kept() {
+            // After a look that found nothing whole it is known how much is missing, so that this is done once.
+            self.run_kept();
             return Ok(true);
         }
         if self.is_eof {
@@ -77,8 +79,8 @@ impl Connection {
         Ok(true)
     }
 
-    /// Runs what is whole of the input that was kept; true when that was something.
-    fn run_kept(&mut self) -> bool {
+    /// Runs what is whole of the input that was kept.
+    fn run_kept(&mut self) {
         let mut input = std::mem::take(&mut self.input);
         let used = self.run_input(&input);
         input.drain(..used);
@@ -86,7 +88,6 @@ impl Connection {
             self.input = input;
         }
         self.note_input();
-        used > 0 || self.alone.is_some() || self.is_behind
     }
 
     fn note_input(&self) {

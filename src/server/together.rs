@@ -18,7 +18,7 @@ use crate::server::events::tells_of_misses;
 use crate::server::groups::{Runner, runner};
 use crate::server::monitor::NOT_IN_TRANSACTION;
 use crate::server::transaction::Watched;
-use crate::server::wait::scanned;
+use crate::server::wait::{scanned, writes};
 use crate::server::window::Request;
 use crate::store::Keyspace;
 
@@ -42,6 +42,9 @@ impl Run<'_> {
             return None;
         }
         let mut slots: Vec<Slot> = names().map(slot_of).collect();
+        if !self.has_quorums(&slots, requests) {
+            return None;
+        }
         if slots.is_empty() {
             slots.extend(Slot::all().take(1));
         }
@@ -78,6 +81,14 @@ impl Run<'_> {
             self.run_unlocked(request);
             rest = behind;
         }
+    }
+
+    /// Whether enough replicas are reachable for all that may be written or read.
+    fn has_quorums(&self, slots: &[Slot], requests: &[&[u8]]) -> bool {
+        let (view, writes) = (self.view, requests.iter().any(|request| writes(request)));
+        let has_quorum =
+            |slot: &Slot| view.roles.of(*slot).is_some_and(|it| view.check(it, self.quorum, writes).is_ok());
+        view.is_solo || slots.iter().all(has_quorum)
     }
 
     /// Runs a peer's transaction if this node coordinates all its keys; `None`, with nothing done, if it does not, or may

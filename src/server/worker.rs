@@ -15,8 +15,6 @@ use crate::base::clock::Hlc;
 use crate::base::ids::NodeId;
 use crate::base::metrics;
 use crate::commands::scratch::Scratch;
-use crate::commands::spec::flag;
-use crate::commands::table;
 use crate::peer::handshake::Hello;
 use crate::peer::registry::Peer;
 use crate::replication::coordinator::{Coordinator, View};
@@ -27,7 +25,7 @@ use crate::server::forward::{About, Call, ForwardLink, Manner, ask};
 use crate::server::pulse::Pulse;
 use crate::server::state::NodeState;
 use crate::server::tally::{Share, Tally};
-use crate::server::wait::scanned;
+use crate::server::wait::writes;
 use crate::server::window::Window;
 use crate::store::Effects;
 
@@ -187,10 +185,8 @@ impl Worker {
 
     /// The reply to a request for which too few replicas were found for too long. Counts it.
     pub fn refusal(&self, request: &[u8]) -> String {
-        let scanner = scanned(request).ok();
-        let row = scanner.and_then(|scanner| table::find(scanner.args(request).name()));
-        let is_write = row.is_some_and(|(_, command)| command.has(flag::WRITE));
-        let count = if is_write { metrics::Count::WriteQuorumFailures } else { metrics::Count::ReadQuorumFailures };
+        let count =
+            if writes(request) { metrics::Count::WriteQuorumFailures } else { metrics::Count::ReadQuorumFailures };
         self.metrics.count(count, 1);
         self.metrics.count(metrics::Count::ErrorReplies, 1);
         self.shared.node.errors.note(NOBODY_IN_TIME);
