@@ -90,8 +90,11 @@ impl Ballots {
     /// many. It takes the place of an earlier life's lane that no slot is promised to any more.
     pub fn connect(&self, node: NodeId, actor: Actor, lane: u8) -> Option<(Holder, u64)> {
         let known = self.candidates.lock().iter().position(|it| it.actor == actor && it.lane == lane);
-        let vacant = known.is_none().then(|| self.vacant(node, actor)).flatten();
+        let is_earlier = |it: &Candidate| it.node == node && it.lane == lane && it.actor != actor;
+        let vacant = known.is_none().then(|| self.vacant(is_earlier)).flatten();
         let mut candidates = self.candidates.lock();
+        // Lanes of one number are served one after the other; should somebody have come in between all the same, it stays his.
+        let vacant = vacant.filter(|at| candidates.get(*at).is_some_and(is_earlier));
         let at = known.or(vacant).unwrap_or(candidates.len());
         if known.is_none() {
             // What is left of the earlier life's connection ends: it is not the latest of its place.
@@ -107,10 +110,9 @@ impl Ballots {
         Some((Holder(u16::try_from(at + 2).ok()?), candidate.connection))
     }
 
-    /// A place that an earlier life of this node had, and that no slot is promised to.
-    fn vacant(&self, node: NodeId, actor: Actor) -> Option<usize> {
-        let is_earlier = |it: &Candidate| it.node == node && it.actor != actor;
-        if !self.candidates.lock().iter().any(is_earlier) {
+    /// A place that an earlier life of a node had, and that no slot is promised to.
+    fn vacant(&self, is_earlier: impl Fn(&Candidate) -> bool) -> Option<usize> {
+        if !self.candidates.lock().iter().any(&is_earlier) {
             return None;
         }
         // Promises are looked at without the candidates' lock: whoever gives one takes them in the other order.
