@@ -26,9 +26,9 @@ use crate::server::batch::UNKNOWN_OUTCOME;
 use crate::server::connection::AGAIN_PAUSE;
 use crate::server::exec::Attempt;
 use crate::server::gather::values_of;
+use crate::server::job::{Job, PATIENCE, decoded, garbled, scanned};
 use crate::server::settings::{command_limits, wall_us};
 use crate::server::transaction::Watched;
-use crate::server::wait::{Job, PATIENCE, decoded, garbled, scanned};
 
 /// A command's function.
 type Function = fn(&mut Cx<'_, '_>) -> Result<(), CommandError>;

@@ -19,10 +19,10 @@ use crate::server::clients::Client;
 use crate::server::commands::connection::Session;
 use crate::server::connection::Talk;
 use crate::server::dispatch::{Origin, Run, Step};
+use crate::server::job::{self, scanned, writes};
 use crate::server::order::Order;
 use crate::server::settings::quorum_of;
 use crate::server::transaction::Transaction;
-use crate::server::wait::{self, scanned, writes};
 use crate::server::window::Request;
 use crate::server::worker::Worker;
 
@@ -111,7 +111,7 @@ impl Rerun<'_> {
             // Over several coordinators nobody can say whether it would be too late.
             batch.leave_unknown(again.reply);
         } else {
-            let call = wait::later(self.worker.clone(), self.client.clone(), talk, bytes);
+            let call = job::later(self.worker.clone(), self.client.clone(), talk, bytes);
             batch.wait_for(again.reply, again.ask, call);
         }
         true

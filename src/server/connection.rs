@@ -26,10 +26,10 @@ use crate::server::ask::Again;
 use crate::server::batch::Batch;
 use crate::server::clients::{Client, state};
 use crate::server::commands::connection::Session;
+use crate::server::job::{self, Waiting};
 use crate::server::pubsub::mailbox::Found;
 use crate::server::settings::{Consistency, output_bytes_max, wall_us};
 use crate::server::transaction::Transaction;
-use crate::server::wait::{self, Waiting};
 use crate::server::worker::Worker;
 
 /// Most batches that may be held for replicas before the connection stops reading.
@@ -291,7 +291,7 @@ impl Connection {
             && self.held.is_empty()
             && let Some(request) = self.alone.take()
         {
-            let job = wait::start(self.worker.clone(), self.client.clone(), self.talk.clone(), request);
+            let job = job::start(self.worker.clone(), self.client.clone(), self.talk.clone(), request);
             self.waiting = Some(Box::pin(job));
         }
         let Some(waiting) = &mut self.waiting else { return false };

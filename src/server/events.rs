@@ -8,8 +8,8 @@ use crate::commands::spec::{Command, NodeCommand, flag};
 use crate::protocol::{Args, Reply};
 use crate::server::commands;
 use crate::server::dispatch::Run;
+use crate::server::job::Job;
 use crate::server::settings::wall_us;
-use crate::server::wait::Job;
 use crate::store::Effects;
 
 impl Run<'_> {

@@ -20,8 +20,8 @@ use crate::server::dispatch::{Origin, Run};
 use crate::server::forward::{Fate, ask};
 use crate::server::groups::{Next, Runner, coordinator_of, is_select, next_group, replies_of, requests_of, runner};
 use crate::server::held::put_watched;
+use crate::server::job::{Job, PATIENCE};
 use crate::server::transaction::{Transaction, Watched};
-use crate::server::wait::{Job, PATIENCE};
 
 const NOBODY_RUNS: &str = "TRYAGAIN the coordinator of some keys of the transaction does not answer";
 

@@ -35,11 +35,11 @@ use crate::server::forward::{AS_SEEN, Manner, NOT_RUN, Part, QUESTION_BYTES_MAX,
 use crate::server::groups::{position, requests_of};
 use crate::server::held::read_watched;
 use crate::server::input::poll_read;
+use crate::server::job::scanned;
 use crate::server::own_copy::SeenList;
 use crate::server::settings::Consistency;
 use crate::server::share::may_be_old;
 use crate::server::transaction::Transaction;
-use crate::server::wait::scanned;
 use crate::server::window::{Ending, REQUESTS_MAX};
 use crate::server::worker::Worker;
 

@@ -11,7 +11,7 @@ use crate::protocol::client::{ReplyDecoder, ReplyLimits, Value, encode_command};
 use crate::protocol::{Args, Proto, Reply};
 use crate::replication::coordinator::View;
 use crate::server::batch::Batch;
-use crate::server::wait::{Job, as_int, garbled};
+use crate::server::job::{Job, as_int, garbled};
 
 /// The keys of one coordinator, by their positions among the arguments.
 struct Part {

@@ -17,8 +17,8 @@ use crate::peer::registry::Peer;
 use crate::protocol::{Args, Reply};
 use crate::server::forward::{Fate, ask};
 use crate::server::held::Held;
+use crate::server::job::Job;
 use crate::server::settings::wall_us;
-use crate::server::wait::Job;
 
 /// An owner of the key and what it said.
 struct Owner {

@@ -1,6 +1,5 @@
 //! Listeners, connections, the batch, dispatch, the two faces, and the HTTP side.
 
-pub mod acknowledged;
 pub mod across;
 pub mod admin;
 pub mod admission;
@@ -23,6 +22,7 @@ pub mod gather;
 pub mod groups;
 pub mod held;
 mod input;
+pub mod job;
 pub mod meta;
 pub mod monitor;
 pub mod order;

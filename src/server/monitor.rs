@@ -20,10 +20,10 @@ use crate::commands::{subcommands, table};
 use crate::protocol::{Args, Reply, parse_i64};
 use crate::server::clients::{Client, state};
 use crate::server::commands::slowlog::is_secret;
+use crate::server::job::{Job, scanned};
 use crate::server::pubsub::Mailbox;
 use crate::server::settings::wall_us;
 use crate::server::state::NodeState;
-use crate::server::wait::{Job, scanned};
 
 /// What MONITOR inside a transaction reads.
 pub const NOT_IN_TRANSACTION: &str = "ERR MONITOR isn't allowed for DENY BLOCKING client";

@@ -12,8 +12,8 @@ use crate::commands::table;
 use crate::server::batch::Batch;
 use crate::server::clients::state;
 use crate::server::dispatch::{Origin, Step};
+use crate::server::job::{Job, scanned};
 use crate::server::settings::wall_us;
-use crate::server::wait::{Job, scanned};
 
 /// How long to sleep at most before looking whether the pause was ended.
 const LOOK_MS: u64 = 20;

@@ -25,10 +25,10 @@ use crate::protocol::{Args, Reply, parse_i64};
 use crate::replication::coordinator::View;
 use crate::replication::routing::Quorum;
 use crate::replication::wait::Waits;
-use crate::server::acknowledged;
 use crate::server::dispatch::Origin;
 use crate::server::forward::{STALE_MS_MAX, ask};
-use crate::server::wait::scanned;
+use crate::server::job::scanned;
+use crate::server::wait;
 use crate::server::worker::Worker;
 use crate::store::Effects;
 use crate::store::clear::Scope;
@@ -155,7 +155,7 @@ impl Share<'_> {
                 self.flush(Scope::Database(self.db), FlushPart::of(args, self.may_be_part)?, waits)?;
                 out.ok();
             }
-            NodeCommand::Wait => acknowledged::answer(self.view, args, out)?,
+            NodeCommand::Wait => wait::answer(self.view, args, out)?,
             _ => return Ok(false),
         }
         Ok(true)

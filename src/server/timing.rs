@@ -7,9 +7,9 @@ use crate::protocol::Args;
 use crate::server::clients::Client;
 use crate::server::commands::slowlog::{Sender, SlowLog};
 use crate::server::dispatch::Run;
+use crate::server::job::scanned;
 use crate::server::settings::wall_us;
 use crate::server::tally::is_apart;
-use crate::server::wait::scanned;
 use crate::server::worker::Worker;
 
 impl Run<'_> {

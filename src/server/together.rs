@@ -16,9 +16,9 @@ use crate::server::commands::unknown_command;
 use crate::server::dispatch::{KeysFunction, Origin, Run, Step};
 use crate::server::events::tells_of_misses;
 use crate::server::groups::{Runner, runner};
+use crate::server::job::{scanned, writes};
 use crate::server::monitor::NOT_IN_TRANSACTION;
 use crate::server::transaction::Watched;
-use crate::server::wait::{scanned, writes};
 use crate::server::window::Request;
 use crate::store::Keyspace;
 

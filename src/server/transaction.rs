@@ -14,7 +14,7 @@ use crate::protocol::{Args, Reply};
 use crate::server::dispatch::{Run, Step};
 use crate::server::forward::{Fate, ask};
 use crate::server::held::Held;
-use crate::server::wait::{Job, garbled};
+use crate::server::job::{Job, garbled};
 use crate::store::absences::Absence;
 
 /// Most bytes that may be queued, so that no client fills memory without running anything.

@@ -1,399 +1,178 @@
-//! Requests that must be alone and may wait: those about the whole cluster, over several coordinators, or about time.
+//! WAIT: how many replicas hold what this connection has written.
 //!
-//! Each is an `async` function that asks nodes for their share, this one included, and puts the shares together. A share
-//! is an ordinary request, run by the node that is asked for what it coordinates itself (`Origin::PeerForShare`).
+//! On its lanes a node cannot tell one connection's writes from another's. So WAIT asks every node that coordinates slots
+//! for its [`marks`], the last frame on each lane at that moment, and then how many replicas hold everything up to them
+//! ([`held`]): of each set of roles the fewest. That is never more than what is true of the connection's own writes, and no
+//! less once the lanes have moved on. A node that does not answer any more counts with what every answered write had: W.
+//!
+//! As in Redis the reply may exceed what was asked for. A replica that had missed
+//! something counts when it has been handed all of it.
 
-use std::collections::BTreeSet;
-use std::pin::Pin;
-use std::rc::Rc;
+use std::collections::HashMap;
 use std::sync::Arc;
-use std::task::Poll;
 use std::time::{Duration, Instant};
 
-use crate::base::clock::Hlc;
-use crate::commands::spec::{Command, Handler, NodeCommand, flag};
-use crate::commands::{CommandError, subcommands, table};
+use crate::base::wire::{Reader, WireError, put_u16, put_u64};
+use crate::commands::CommandError;
+use crate::peer::lane::Fate as FrameFate;
 use crate::peer::registry::Peer;
-use crate::protocol::client::{ReplyDecoder, ReplyLimits, Value};
-use crate::protocol::{Args, Limits, Proto, REPLY_BYTES_MAX, Reply, Scan, Scanner, parse_i64};
+use crate::protocol::client::{Value, encode_command};
+use crate::protocol::{Args, Reply, parse_i64};
 use crate::replication::coordinator::View;
-use crate::server::again::Rerun;
-use crate::server::batch::Batch;
-use crate::server::clients::{Client, state};
-use crate::server::connection::{AGAIN_PAUSE, Talk};
-use crate::server::dispatch::{Origin, Run, Step};
-use crate::server::forward::{Call, Fate, Manner, answer_of, ask};
-use crate::server::settings::{Consistency, quorum_of};
-use crate::server::share::{FlushPart, is_whole};
-use crate::server::window::Request;
-use crate::server::worker::Worker;
+use crate::server::clients::Unblocked;
+use crate::server::dispatch::Run;
+use crate::server::forward::{Fate, ask};
+use crate::server::job::{Job, decoded};
+use crate::server::settings::quorum_of;
 
-/// How long a request may look for coordinators that answer.
-pub(super) const PATIENCE: Duration = Duration::from_secs(2);
+/// Between two looks, growing from the one to the other.
+const LOOK_MIN: Duration = Duration::from_millis(1);
+const LOOK_MAX: Duration = Duration::from_millis(20);
 
-/// What came of a request.
-pub struct Done {
-    /// The reply.
-    pub reply: Vec<u8>,
-    /// The connection's state, which the request may have changed.
-    pub talk: Talk,
-}
+/// The questions that nodes ask each other in WAIT's name: for marks, and how many replicas hold all up to them.
+const MARKS: &[u8] = b"MARKS";
+const HELD: &[u8] = b"HELD";
 
-/// A request that is being waited for.
-pub type Waiting = dyn Future<Output = Done>;
-
-/// Everything that a waiting request works with.
-pub struct Job {
-    pub(super) worker: Rc<Worker>,
-    pub(super) client: Arc<Client>,
-    pub(super) talk: Talk,
-}
-
-/// Runs `request`, as it came, to its end.
-pub async fn start(worker: Rc<Worker>, client: Arc<Client>, talk: Talk, request: Vec<u8>) -> Done {
-    let mut job = Job { worker, client, talk };
-    let before = job.client.reply_mode();
-    let mut reply = match job.after_pause(&request).await {
-        Some(reply) => reply,
-        None => {
-            let reply = job.whole_reply(&request).await;
-            job.show(&[&request], job.talk.session.db);
-            reply
+/// A node's answer to another node's WAIT.
+pub fn answer(view: &View, args: Args<'_>, out: &mut Reply<'_>) -> Result<(), CommandError> {
+    match args.get(1) {
+        Some(MARKS) => out.bulk(&marks(view)),
+        Some(HELD) => {
+            let held = held(view, args.get(2).unwrap_or_default()).map_err(|_| CommandError::Syntax)?;
+            out.int(held as i64);
         }
-    };
-    if job.client.keeps_back(before) {
-        reply.clear();
+        _ => return Err(CommandError::Syntax),
     }
-    Done { reply, talk: job.talk }
+    Ok(())
 }
 
-/// Runs a request that has to be run again and must now be alone, in the name of a batch that waits for it.
-pub fn later(worker: Rc<Worker>, client: Arc<Client>, talk: Talk, request: Vec<u8>) -> Rc<Call> {
-    let call = Call::of_our_own();
-    let answer_to = call.clone();
-    tokio::task::spawn_local(async move {
-        let reply = Job { worker, client, talk }.whole_reply(&request).await;
-        answer_to.settle(Fate::Replied(answer_of(&reply)));
-    });
-    call
+/// The last frame on every lane: `[node u64][lanes u16][number u64 ...]` for each peer.
+fn marks(view: &View) -> Vec<u8> {
+    let mut out = Vec::new();
+    for peer in view.peers.iter().flatten() {
+        put_u64(&mut out, peer.id.short());
+        put_u16(&mut out, peer.lanes.len() as u16);
+        peer.lanes.iter().for_each(|lane| put_u64(&mut out, lane.last()));
+    }
+    out
+}
+
+/// How many replicas, beside this node, hold everything up to `marks`: the fewest of all slots that it coordinates.
+fn held(view: &View, marks: &[u8]) -> Result<usize, WireError> {
+    let mut numbers: HashMap<u64, Vec<u64>> = HashMap::new();
+    let mut reader = Reader::new(marks);
+    while !reader.is_empty() {
+        let node = reader.u64()?;
+        let lanes = (0..reader.u16()?).map(|_| reader.u64()).collect::<Result<_, _>>()?;
+        numbers.insert(node, lanes);
+    }
+    let holds_all = |at: &u16| {
+        let Some(Some(peer)) = view.peers.get(usize::from(*at)) else { return false };
+        let marked = numbers.get(&peer.id.short()).into_iter().flatten();
+        peer.has_caught_up() && peer.lanes.iter().zip(marked).all(|(lane, mark)| lane.fate(*mark) != FrameFate::Pending)
+    };
+    let own = view.roles.groups.iter().filter(|group| group.coordinator == Some(view.me));
+    let fewest = own.map(|group| group.targets.iter().filter(|at| holds_all(at)).count()).min();
+    Ok(fewest.unwrap_or(usize::MAX).min(view.replicas.saturating_sub(1)))
+}
+
+impl Run<'_> {
+    /// WAIT inside MULTI: nothing is waited for, and the reply goes out when W nodes hold what was written.
+    pub(super) fn wait_together(&mut self, args: Args<'_>) {
+        match wishes(args) {
+            Ok(_) => {
+                let held = self.quorum.write as i64 - 1;
+                self.reply().int(held);
+            }
+            Err(error) => self.fail(&error.to_string()),
+        }
+    }
 }
 
 impl Job {
-    /// How other nodes are to run a part of what this connection asks.
-    pub(super) fn manner(&self, flags: u8) -> Manner {
-        let no_touch = self.client.is_in(state::NO_TOUCH);
-        Manner { flags, db: self.talk.session.db, wish: Consistency { no_touch, ..self.talk.consistency } }
-    }
-
-    /// The reply to `request`, an error's too.
-    fn whole_reply<'j>(&'j mut self, request: &'j [u8]) -> Pin<Box<dyn Future<Output = Vec<u8>> + 'j>> {
-        Box::pin(async move {
-            let mut reply = Vec::new();
-            let mut result = self.run(request, &mut reply).await;
-            if reply.len() > REPLY_BYTES_MAX {
-                result = Err(CommandError::ReplyTooLarge);
-            }
-            if let Err(error) = result {
-                reply.clear();
-                self.worker.shared.node.errors.note(&error.to_string());
-                Reply::new(&mut reply, self.talk.session.proto).error(error.to_string());
-            }
-            reply
-        })
-    }
-
-    pub(super) async fn run(&mut self, request: &[u8], out: &mut Vec<u8>) -> Result<(), CommandError> {
-        let scanner = scanned(request)?;
-        let args = scanner.args(request);
-        let Some((index, command)) = table::find(args.name()) else { return Err(CommandError::Syntax) };
-        let counted_at = subcommands::counted_at(index, command, args).unwrap_or(index);
-        let command = subcommands::running(command, args);
-        if let Handler::Node(node) = command.handler
-            && !is_whole(node)
-            && node != NodeCommand::Reset
-        {
-            // What it runs here is counted and timed where it runs.
-            self.worker.metrics.ran(counted_at, 1, 0);
-        }
-        match command.handler {
-            Handler::Node(NodeCommand::Exec) => self.exec(out).await,
-            Handler::Node(NodeCommand::Scan) => self.scan(args, request, out).await,
-            Handler::Node(NodeCommand::DbSize | NodeCommand::Keys | NodeCommand::RandomKey) => {
-                self.whole(command, request, out).await
-            }
-            Handler::Node(NodeCommand::FlushAll | NodeCommand::FlushDb) => {
-                FlushPart::of(args, false)?;
-                for part in FlushPart::all() {
-                    self.flush(&part.question(args.name()), Origin::PeerForShare).await?;
-                }
-                self.flush(request, Origin::PeerForRest).await?;
-                Reply::new(out, self.talk.session.proto).ok();
-                Ok(())
-            }
-            Handler::Node(NodeCommand::Watch) => self.watch(args, request, out).await,
-            Handler::Node(NodeCommand::Meta) => self.meta(args, request, out).await,
-            Handler::Node(NodeCommand::Subscribe | NodeCommand::Unsubscribe) => {
-                self.subscribe(command, args, out).await;
-                Ok(())
-            }
-            Handler::Node(NodeCommand::Monitor) => {
-                self.monitor(out);
-                Ok(())
-            }
-            Handler::Node(NodeCommand::Config) => self.set_events(command, args, out).await,
-            Handler::Node(NodeCommand::Wait) => self.wait(args, out).await,
-            Handler::Node(NodeCommand::Consistency) => self.consistency(args, out),
-            Handler::Node(NodeCommand::Reset) => {
-                self.talk.consistency = Consistency::default();
-                let mut batch = Batch::new(Instant::now());
-                self.dispatch(request, Origin::Part, None, &mut batch);
-                batch.finish(out);
-                Ok(())
-            }
-            Handler::Node(_) => Err(not_there_yet(command)),
-            Handler::Keys(_) | Handler::FanOut(..) => self.on_keys(command, request, out).await,
-        }
-    }
-
-    /// A command on keys: in parts, across coordinators, or, when the keys have one coordinator by now, as any other.
-    async fn on_keys(&mut self, command: &Command, request: &[u8], out: &mut Vec<u8>) -> Result<(), CommandError> {
-        let mut batch = Batch::new(Instant::now());
-        if self.dispatch(request, Origin::Part, None, &mut batch) == Step::Done {
-            self.settle(&mut batch).await;
-            batch.finish(out);
-            return Ok(());
-        }
-        let scanner = scanned(request)?;
-        let args = scanner.args(request);
-        match command.handler {
-            Handler::FanOut(_, gather) => self.fan_out(command, gather, args, out).await,
-            Handler::Keys(run) => self.across(command, run, args, out).await,
-            Handler::Node(_) => Err(garbled()),
-        }
-    }
-
-    /// Runs a part of a request, or leaves it to be run when [`Job::settle`] asks again.
-    pub(super) fn dispatch_part(&mut self, request: &[u8], batch: &mut Batch) {
-        if self.dispatch(request, Origin::Part, None, batch) != Step::Done {
-            let session = &self.talk.session;
-            batch.ask_again(request, session.db, session.proto);
-        }
-    }
-
-    /// Deals with a request; `since` as in [`Run::since`].
-    pub(super) fn dispatch(&mut self, request: &[u8], origin: Origin, since: Option<Hlc>, batch: &mut Batch) -> Step {
-        let worker = self.worker.clone();
+    /// WAIT numreplicas timeout.
+    pub(super) async fn wait(&mut self, args: Args<'_>, out: &mut Vec<u8>) -> Result<(), CommandError> {
+        let (wanted, timeout) = wishes(args)?;
         let began = Instant::now();
-        let view = worker.view(began);
-        let Ok(scanner) = scanned(request) else { return Step::Done };
-        let state = (&mut self.talk.session, &mut self.talk.transaction);
-        let mut run = Run::new(&worker, &view, &self.client, state, self.talk.consistency, batch, origin);
-        run.since = since;
-        let step = run.request(&Request::new(scanner.args(request), request));
-        worker.count_turn(began.elapsed());
-        step
-    }
-
-    /// Waits for everything that a batch needs, running again what nobody took.
-    pub(super) async fn settle(&mut self, batch: &mut Batch) {
-        let mut again = Vec::new();
-        self.worker.send_off(&self.worker.shared.view.load(), batch);
+        let view = self.worker.shared.view.load_full();
+        let own = marks(&view);
+        let others = self.marks_elsewhere(&view).await;
+        let mut pause = LOOK_MIN;
+        self.client.begin_wait();
         loop {
-            std::future::poll_fn(|cx| match batch.poll(cx, &mut again) || !again.is_empty() && !batch.asks_others() {
-                true => Poll::Ready(()),
-                false => Poll::Pending,
-            })
-            .await;
-            if again.is_empty() {
-                self.worker.count_failures(batch.forward_failures, batch.unknown_outcomes);
-                return;
-            }
-            tokio::time::sleep(AGAIN_PAUSE).await;
-            let rerun = Rerun { worker: &self.worker, client: &self.client, talk: &self.talk };
-            again = rerun.round(batch, std::mem::take(&mut again), std::iter::empty());
-        }
-    }
-
-    /// A round of flushing some slots: by their coordinators, or what is left by whoever has it. Asked again while some of them
-    /// may not be written.
-    async fn flush(&mut self, request: &[u8], origin: Origin) -> Result<(), CommandError> {
-        let began = Instant::now();
-        loop {
-            let shares = self.shares(request, origin).await?;
-            let refusal =
-                shares.iter().find_map(|share| if let Value::Error(text) = share { Some(text) } else { None });
-            match refusal {
-                None => return Ok(()),
-                Some(text) if !text.starts_with(b"CLUSTERDOWN") || began.elapsed() > PATIENCE => {
-                    return Err(CommandError::Text(String::from_utf8_lossy(text).into_owned().into()));
+            let held = self.held_everywhere(&own, &others).await;
+            let left = timeout.map(|timeout| timeout.saturating_sub(began.elapsed()));
+            let unblocked = self.client.unblocked();
+            if held >= wanted || left == Some(Duration::ZERO) || unblocked != Unblocked::No {
+                self.client.end_wait();
+                if held < wanted && unblocked == Unblocked::WithError {
+                    return Err(CommandError::text("UNBLOCKED client unblocked via CLIENT UNBLOCK"));
                 }
-                Some(_) => tokio::time::sleep(AGAIN_PAUSE).await,
+                Reply::new(out, self.talk.session.proto).int(held);
+                return Ok(());
             }
+            tokio::time::sleep(left.map_or(pause, |left| left.min(pause))).await;
+            pause = (pause * 2).min(LOOK_MAX);
         }
     }
 
-    /// Asks every node for its share and adds them up.
-    pub(super) async fn whole(
-        &mut self,
-        command: &Command,
-        request: &[u8],
-        out: &mut Vec<u8>,
-    ) -> Result<(), CommandError> {
-        let shares = self.shares(request, Origin::PeerForShare).await?;
-        let mut reply = Reply::new(out, self.talk.session.proto);
-        if let Some(Value::Error(text)) = shares.iter().find(|share| matches!(share, Value::Error(_))) {
-            reply.error(text);
-            return Ok(());
+    /// The other coordinators with their marks; none for one that does not answer. On the cluster face a client writes to
+    /// each node itself.
+    async fn marks_elsewhere(&self, view: &View) -> Vec<(Arc<Peer>, Option<Vec<u8>>)> {
+        let is_alone = view.is_solo || self.talk.session.cluster_face;
+        let at = if is_alone { Default::default() } else { view.coordinators() };
+        let mut marked = Vec::new();
+        for (peer, call) in self.ask_each(view, &at, ask::LOCAL, &question(MARKS, b"0")) {
+            let marks = match value_of(call.answer().await) {
+                Some(Value::Bulk(marks)) => Some(marks.to_vec()),
+                _ => None,
+            };
+            marked.push((peer, marks));
         }
-        match command.handler {
-            Handler::Node(NodeCommand::DbSize) => reply.int(shares.iter().map(as_int).sum()),
-            Handler::Node(NodeCommand::Keys) => {
-                let keys: Vec<&[u8]> = shares.iter().flat_map(as_bulks).collect();
-                reply.array(keys.len());
-                keys.iter().for_each(|key| reply.bulk(key));
-            }
-            _ => {
-                let found: Vec<&Value> = shares.iter().filter(|share| matches!(share, Value::Bulk(_))).collect();
-                match found.get(self.worker.draw() % found.len().max(1)) {
-                    Some(Value::Bulk(key)) => reply.bulk(key),
-                    _ => reply.null(),
-                }
-            }
-        }
-        Ok(())
+        marked
     }
 
-    /// The shares of all nodes that have one; of this one only on the cluster face, where clients add up themselves. Asked
-    /// again when a node dies meanwhile: asking twice does no harm.
-    async fn shares(&mut self, request: &[u8], origin: Origin) -> Result<Vec<Value>, CommandError> {
-        // On the cluster face each node is asked by the client, and answers for its own share alone.
-        if self.talk.session.cluster_face {
-            return Ok(vec![decoded(&self.own_share(request, Origin::PeerForShare).await)?]);
-        }
-        let began = Instant::now();
-        loop {
-            let view = self.worker.shared.view.load_full();
-            if let Some(replies) = self.shares_by(&view, request, origin).await {
-                return replies.iter().map(|reply| decoded(reply)).collect();
-            }
-            if began.elapsed() > PATIENCE {
-                return Err(CommandError::text("CLUSTERDOWN a node that coordinates some of the keys did not answer"));
-            }
-            tokio::time::sleep(AGAIN_PAUSE).await;
-        }
-    }
-
-    /// The shares of all nodes as one picture says who they are; `None` when one of them did not answer.
-    pub(super) async fn shares_by(&mut self, view: &View, request: &[u8], origin: Origin) -> Option<Vec<Vec<u8>>> {
-        let flags = if origin == Origin::PeerForRest { ask::LOCAL | ask::REST } else { ask::LOCAL };
-        let at = if origin == Origin::PeerForRest { view.active() } else { view.coordinators() };
-        let asked = self.ask_each(view, &at, flags, request);
-        let mut replies = vec![self.own_share(request, origin).await];
-        for (_, call) in asked {
-            let Fate::Replied(reply) = call.answer().await else { return None };
-            replies.push(reply);
-        }
-        Some(replies)
-    }
-
-    /// Asks the members at these places of a picture; this node, and who has no links yet, is left out.
-    pub(super) fn ask_each(
-        &self,
-        view: &View,
-        at: &BTreeSet<u16>,
-        flags: u8,
-        question: &[u8],
-    ) -> Vec<(Arc<Peer>, Rc<Call>)> {
-        let peers = at.iter().filter_map(|at| view.peers.get(usize::from(*at))?.clone());
-        peers.map(|peer| (peer.clone(), self.worker.ask(&peer, self.manner(flags), question))).collect()
-    }
-
-    pub(super) async fn own_share(&mut self, request: &[u8], origin: Origin) -> Vec<u8> {
-        let mut batch = Batch::new(Instant::now());
-        let proto = std::mem::replace(&mut self.talk.session.proto, Proto::Resp2);
-        self.dispatch(request, origin, None, &mut batch);
-        self.talk.session.proto = proto;
-        self.settle(&mut batch).await;
-        let mut reply = Vec::new();
-        batch.finish(&mut reply);
-        reply
-    }
-
-    /// RONDO.CONSISTENCY [R n] [W n] [STRICT|SLOPPY].
-    fn consistency(&mut self, args: Args<'_>, out: &mut Vec<u8>) -> Result<(), CommandError> {
-        let mut wish = self.talk.consistency;
-        let mut words = args.iter().skip(1);
-        while let Some(word) = words.next() {
-            match word.to_ascii_uppercase().as_slice() {
-                b"STRICT" => wish.strict = Some(true),
-                b"SLOPPY" => wish.strict = Some(false),
-                letter @ (b"R" | b"W") => {
-                    let number = words.next().and_then(parse_i64).and_then(|number| usize::try_from(number).ok());
-                    let number = number.filter(|number| *number > 0).ok_or(CommandError::Syntax)?;
-                    if letter == b"R" { wish.read = Some(number) } else { wish.write = Some(number) }
-                }
-                _ => return Err(CommandError::Syntax),
-            }
-        }
-        let mut reply = Reply::new(out, self.talk.session.proto);
-        if args.len() > 1 {
-            self.talk.consistency = wish;
-            reply.ok();
-            return Ok(());
-        }
-        let view = self.worker.shared.view.load();
-        let quorum = quorum_of(&self.worker.shared.node.config.settings(), wish, &view);
-        reply.map(4);
-        for (name, number) in
-            [("replicas", view.replicas), ("read-quorum", quorum.read), ("write-quorum", quorum.write)]
-        {
-            reply.bulk(name.as_bytes());
-            reply.int(number as i64);
-        }
-        reply.bulk(b"quorum-mode");
-        reply.bulk(if quorum.strict { b"strict" } else { b"sloppy" });
-        Ok(())
-    }
-}
-
-/// A scanner that holds one whole request.
-pub fn scanned(request: &[u8]) -> Result<Scanner, CommandError> {
-    let mut scanner = Scanner::new();
-    match scanner.scan(request, &Limits::judged()) {
-        Ok(Scan::Request { .. }) => Ok(scanner),
-        _ => Err(CommandError::Syntax),
-    }
-}
-
-/// Whether one whole request may write.
-pub fn writes(request: &[u8]) -> bool {
-    let row = scanned(request).ok().and_then(|scanner| table::find(scanner.args(request).name()));
-    row.is_some_and(|(_, command)| command.has(flag::WRITE))
-}
-
-pub(super) fn decoded(reply: &[u8]) -> Result<Value, CommandError> {
-    let decoded = ReplyDecoder::new(ReplyLimits::arrived()).decode(reply);
-    decoded.ok().flatten().map(|(value, _)| value).ok_or_else(garbled)
-}
-
-pub(super) fn as_int(value: &Value) -> i64 {
-    if let Value::Int(number) = value { *number } else { 0 }
-}
-
-pub(super) fn as_bulks(value: &Value) -> Vec<&[u8]> {
-    match value {
-        Value::Array(items) | Value::Set(items) => items
+    async fn held_everywhere(&self, own: &[u8], others: &[(Arc<Peer>, Option<Vec<u8>>)]) -> i64 {
+        let view = self.worker.shared.view.load_full();
+        let quorum = quorum_of(&self.worker.shared.node.config.settings(), self.talk.consistency, &view);
+        let at_least = quorum.write as i64 - 1;
+        let calls: Vec<_> = others
             .iter()
-            .filter_map(|item| if let Value::Bulk(bytes) = item { Some(&bytes[..]) } else { None })
-            .collect(),
-        _ => Vec::new(),
+            .map(|(peer, marks)| {
+                let question = question(HELD, marks.as_ref()?);
+                Some(self.worker.ask(peer, self.manner(ask::LOCAL), &question))
+            })
+            .collect();
+        let mut fewest = held(&view, own).map_or(at_least, |held| held as i64);
+        for call in calls {
+            let answer = match call {
+                Some(call) => value_of(call.answer().await),
+                None => None,
+            };
+            fewest = fewest.min(if let Some(Value::Int(held)) = answer { held } else { at_least });
+        }
+        fewest.max(at_least)
     }
 }
 
-pub(super) fn garbled() -> CommandError {
-    CommandError::text("ERR another node gave an answer that makes no sense")
+fn question(what: &[u8], marks: &[u8]) -> Vec<u8> {
+    let mut request = Vec::new();
+    encode_command(&mut request, &[&b"WAIT"[..], what, marks]);
+    request
 }
 
-fn not_there_yet(command: &Command) -> CommandError {
-    CommandError::Text(format!("ERR {} is not supported by rondo yet", command.name.to_uppercase()).into())
+fn value_of(fate: Fate) -> Option<Value> {
+    match fate {
+        Fate::Replied(reply) => decoded(&reply).ok(),
+        _ => None,
+    }
+}
+
+/// The number of replicas and the time to wait for them; `None` for as long as it takes.
+fn wishes(args: Args<'_>) -> Result<(i64, Option<Duration>), CommandError> {
+    let wanted = parse_i64(args.get(1).unwrap_or_default()).ok_or(CommandError::NotInteger)?;
+    let timeout = parse_i64(args.get(2).unwrap_or_default())
+        .ok_or(CommandError::text("ERR timeout is not an integer or out of range"))?;
+    let timeout_ms = u64::try_from(timeout).map_err(|_| CommandError::text("ERR timeout is negative"))?;
+    Ok((wanted, (timeout_ms != 0).then(|| Duration::from_millis(timeout_ms))))
 }

@@ -17,8 +17,8 @@ use crate::protocol::client::{Value, encode_command};
 use crate::protocol::{Args, Reply, parse_i64};
 use crate::server::connection::AGAIN_PAUSE;
 use crate::server::dispatch::Origin;
+use crate::server::job::{Job, PATIENCE, as_bulks, decoded, garbled};
 use crate::server::share::{is_inside_slot, slot_number_of};
-use crate::server::wait::{Job, PATIENCE, as_bulks, decoded, garbled};
 
 /// What one node has found.
 #[derive(Debug)]

@@ -22,10 +22,10 @@ use crate::server::batch::{Batch, UNKNOWN_OUTCOME};
 use crate::server::clients::Client;
 use crate::server::connection::NOBODY_IN_TIME;
 use crate::server::forward::{About, Call, ForwardLink, Manner, ask};
+use crate::server::job::writes;
 use crate::server::pulse::Pulse;
 use crate::server::state::NodeState;
 use crate::server::tally::{Share, Tally};
-use crate::server::wait::writes;
 use crate::server::window::Window;
 use crate::store::Effects;
 
