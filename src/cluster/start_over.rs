@@ -26,6 +26,10 @@ use crate::peer::compare::{Answer, Question};
 use crate::peer::control::{ControlError, ControlLink, Request, Response};
 use crate::ring::{Row, RowState};
 
+/// Before a node that did not answer is asked again.
+const ASK_PAUSE: Duration = Duration::from_millis(100);
+/// How often it is asked.
+const ASKS_MAX: usize = 100;
 /// Between two looks at who is there.
 const PRESENCE_INTERVAL: Duration = Duration::from_millis(500);
 
@@ -105,9 +109,18 @@ impl Cluster {
         let rows: Vec<Row> = sources.iter().filter_map(|id| topology.rows.get(id).cloned()).collect();
         drop(topology);
         for row in rows {
-            match ask_absences(&self.link(&row)).await {
-                Ok((_, left_out)) => self.absence.lock().inherit(left_out),
-                Err(error) => debug!(peer = %row.id, %error, "does not say whom it has left out"),
+            // Again while it is there: not to hear of it would bring back what is deleted, should somebody return whom it left out.
+            for _ in 0..ASKS_MAX {
+                match ask_absences(&self.link(&row)).await {
+                    Ok((_, left_out)) => self.absence.lock().inherit(left_out),
+                    Err(error) if self.topology().liveness(&row.id) != Liveness::Down => {
+                        debug!(peer = %row.id, %error, "does not say whom it has left out");
+                        sleep(ASK_PAUSE).await;
+                        continue;
+                    }
+                    Err(_) => {}
+                }
+                break;
             }
         }
     }
