@@ -1,12 +1,11 @@
 //! Nodes that come and go while clients work, and die on the way.
 
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::sleep;
 use std::time::Duration;
 
 use crate::load::Load;
 use crate::support::client::{Client, encode};
-use crate::support::cluster::Cluster;
+use crate::support::cluster::{Cluster, Node};
 use crate::{AT_ALL, alone, seed, support, targets, verdict, without, work_for};
 
 /// Enough to make fetching them take a while.
@@ -26,7 +25,11 @@ fn put_ballast(client: &mut Client) {
 
 /// None of it may be gone, through any node.
 fn insist_on_ballast(cluster: &Cluster) {
-    for node in cluster.nodes.iter().filter(|node| node.process.is_some()) {
+    insist_on_ballast_through(&cluster.nodes);
+}
+
+fn insist_on_ballast_through(nodes: &[Node]) {
+    for node in nodes.iter().filter(|node| node.process.is_some()) {
         let mut client = node.client();
         for i in (0..BALLAST_KEYS).step_by(17) {
             let key = format!("ballast:{i}");
@@ -55,49 +58,46 @@ fn two_nodes_join_three_at_once_without_an_error() {
     insist_on_ballast(&cluster);
 }
 
-/// Whoever owns a slot answers for it alone here: between the first of two to arrive and the second, too.
+/// More than may be on their way at a time: the later ones wait for their turn, and all arrive, and leave again.
+#[test]
+fn five_nodes_join_two_at_once_and_leave_again_and_nothing_is_lost() {
+    let _alone = alone();
+    let mut cluster = Cluster::start(2, &["--shutdown-timeout", "120"]);
+    put_ballast(&mut cluster.nodes[0].client());
+    let new: Vec<usize> = (0..5).map(|_| cluster.add()).collect();
+    new.iter().for_each(|i| cluster.nodes[*i].must_be_ready());
+    cluster.must_settle();
+    insist_on_ballast(&cluster);
+    // All are told before the first of them has gone.
+    std::thread::scope(|scope| {
+        for node in &mut cluster.nodes[2..] {
+            scope.spawn(|| assert!(node.process.as_mut().expect("a started node").terminate(AT_ALL)));
+        }
+    });
+    cluster.nodes[2..].iter_mut().for_each(|node| node.process = None);
+    insist_on_ballast(&cluster);
+}
+
+/// Whoever owns a slot answers for it alone here, and one of two that join stands still: the other owns slots meanwhile that it
+/// will not own when both are there.
 #[test]
 fn two_nodes_join_at_once_and_whoever_is_first_owns_nothing_that_it_has_not_fetched() {
     let _alone = alone();
     let mut cluster =
         Cluster::start(3, &["--read-quorum", "1", "--write-quorum", "3", "--anti-entropy-interval-ms", "0"]);
     put_ballast(&mut cluster.nodes[0].client());
-    let clients: Vec<Client> = cluster.nodes.iter().map(|node| node.client()).collect();
-    let is_over = &AtomicBool::new(false);
-    std::thread::scope(|scope| {
-        let readers = clients.into_iter().map(|client| scope.spawn(move || count_missing(client, is_over)));
-        let readers: Vec<_> = readers.collect();
-        let new = [cluster.add(), cluster.add()];
-        new.into_iter().for_each(|i| cluster.nodes[i].must_be_ready());
-        cluster.must_settle();
-        sleep(work_for());
-        is_over.store(true, Ordering::Relaxed);
-        for reader in readers {
-            let (reads, missing) = reader.join().expect("a reader");
-            assert!(reads > 0);
-            assert_eq!(missing, Vec::<String>::new(), "of {reads} reads");
-        }
-    });
+    let [first, second] = [cluster.add(), cluster.add()];
+    let are_joining = || cluster.nodes[0].metric("rondo_members{state=\"joining\"").filter(|count| *count >= 2.0);
+    support::wait_for(AT_ALL, are_joining).expect("both are on their way");
+    cluster.nodes[second].process().pause();
+    cluster.nodes[first].must_be_ready();
+    let is_normal = || cluster.nodes[0].metric("rondo_members{state=\"normal\"").filter(|count| *count >= 4.0);
+    support::wait_for(AT_ALL, is_normal).expect("the first has arrived");
+    insist_on_ballast_through(&cluster.nodes[..second]);
+    cluster.nodes[second].process().resume();
+    cluster.nodes[second].must_be_ready();
+    cluster.must_settle();
     insist_on_ballast(&cluster);
-}
-
-/// Reads the ballast again and again until it is over; gives how often, and keys that were not there.
-fn count_missing(mut client: Client, is_over: &AtomicBool) -> (usize, Vec<String>) {
-    let (mut reads, mut missing) = (0, Vec::new());
-    while !is_over.load(Ordering::Relaxed) && missing.len() < 10 {
-        let keys: Vec<String> = (0..200).map(|n| format!("ballast:{}", (reads * 7 + n * 13) % BALLAST_KEYS)).collect();
-        let mut requests = Vec::new();
-        keys.iter().for_each(|key| encode(&mut requests, &["STRLEN", key]));
-        client.send(&requests).expect("the node reads");
-        for key in keys {
-            // A refusal is no answer.
-            if client.receive().expect("a reply").int() == Some(0) {
-                missing.push(key);
-            }
-        }
-        reads += 200;
-    }
-    (reads, missing)
 }
 
 #[test]
