@@ -58,6 +58,16 @@ fn two_nodes_join_three_at_once_without_an_error() {
     insist_on_ballast(&cluster);
 }
 
+/// Every owner of it holds the same, the one that has just come too.
+fn insist_on_agreement(client: &mut Client) {
+    for i in (0..BALLAST_KEYS).step_by(17) {
+        let meta = client.call(&["RONDO.META", &format!("ballast:{i}")]);
+        let items = meta.items().unwrap_or_else(|| panic!("no map: {meta:?}"));
+        let agreed = items.chunks(2).find(|pair| pair[0].text().as_deref() == Some("agreed"));
+        assert_eq!(agreed.and_then(|pair| pair[1].text()).as_deref(), Some("yes"), "ballast:{i}: {meta:?}");
+    }
+}
+
 /// More than may be on their way at a time: the later ones wait for their turn, and all arrive, and leave again.
 #[test]
 fn five_nodes_join_two_at_once_and_leave_again_and_nothing_is_lost() {
@@ -86,14 +96,17 @@ fn two_nodes_join_at_once_and_whoever_is_first_owns_nothing_that_it_has_not_fetc
     let mut cluster =
         Cluster::start(3, &["--read-quorum", "1", "--write-quorum", "3", "--anti-entropy-interval-ms", "0"]);
     put_ballast(&mut cluster.nodes[0].client());
-    let [first, second] = [cluster.add(), cluster.add()];
-    let are_joining = || cluster.nodes[0].metric("rondo_members{state=\"joining\"").filter(|count| *count >= 2.0);
-    support::wait_for(AT_ALL, are_joining).expect("both are on their way");
+    let second = cluster.add();
+    let is_joining = || cluster.nodes[0].metric("rondo_members{state=\"joining\"").filter(|count| *count >= 1.0);
+    support::wait_for(AT_ALL, is_joining).expect("it is on its way");
     cluster.nodes[second].process().pause();
+    let first = cluster.add();
     cluster.nodes[first].must_be_ready();
     let is_normal = || cluster.nodes[0].metric("rondo_members{state=\"normal\"").filter(|count| *count >= 4.0);
     support::wait_for(AT_ALL, is_normal).expect("the first has arrived");
+    insist_on_agreement(&mut cluster.nodes[0].client());
     insist_on_ballast_through(&cluster.nodes[..second]);
+    insist_on_ballast_through(&cluster.nodes[first..]);
     cluster.nodes[second].process().resume();
     cluster.nodes[second].must_be_ready();
     cluster.must_settle();
