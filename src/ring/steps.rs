@@ -40,15 +40,19 @@ pub fn are_too_many(rows: &Rows) -> bool {
 
 /// Whether this node, if it is on its way, may take its next step, or too many others come before it.
 pub fn is_in_turn(rows: &Rows, node: &NodeId) -> bool {
-    on_their_way(rows).iter().position(|it| it == node).is_none_or(|at| at < CHANGES_MAX)
+    let stays = |row: &Row| matches!(row.state, RowState::Normal | RowState::Joining);
+    on_their_way(rows).iter().position(|it| it == node).is_none_or(|at| at < CHANGES_MAX) || !rows.iter().any(stays)
 }
 
 /// Every ring that there may be until one more node than now is on its way, while `ring` becomes `next`: `ring` is first, and
 /// the last is the one when all whose turn it is have taken their step, mostly `next`. Unless there [are too
-/// many](are_too_many), these are all that some node may go by.
+/// many](are_too_many), these are all that some node may go by. When all go, nobody has to wait for anybody.
 pub fn coming_rings(rows: &Rows, ring: &Arc<Ring>, next: &Arc<Ring>) -> Vec<Arc<Ring>> {
     let all = on_their_way(rows);
     let moving = all.get(..CHANGES_MAX).unwrap_or(&all);
+    if moving.len() < all.len() && next.members().is_empty() {
+        return vec![ring.clone(), next.clone()];
+    }
     let last = (1usize << moving.len()) - 1;
     let is_next_last = moving.len() == all.len();
     let between = (1..last + usize::from(!is_next_last)).map(|taken| {
@@ -181,6 +185,17 @@ mod tests {
         // Whoever waits has nothing to do with it until it is its turn.
         rows.merge(Row { state: Normal, generation: 0, version: 2, ..row(4) });
         assert!(!are_too_many(&rows) && is_in_turn(&rows, &id(3)));
+    }
+
+    #[test]
+    fn when_all_go_nobody_waits_for_anybody() {
+        let states = [Leaving; 5];
+        let (rows, rings, none) = (rows(&states), rings(&states), BTreeSet::new());
+        assert!(
+            are_too_many(&rows) && (0..5).all(|it| is_in_turn(&rows, &id(it)) && to_take(&rings, &id(it)).is_empty())
+        );
+        assert!(may_go(&rings, &none));
+        assert!(!may_go(&self::rings(&[Normal, Leaving, Leaving, Leaving, Leaving]), &none));
     }
 
     #[test]
