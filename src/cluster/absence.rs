@@ -66,7 +66,8 @@ pub(super) struct Absence {
     /// Since when members have been down, a majority of the others being there all the time.
     down_since: BTreeMap<NodeId, Instant>,
     /// Lives without which deletions may have been forgotten, here or where this node has what it holds from.
-    left_out: BTreeSet<Life>,
+    /// Whether they certainly have been: else that is about to be.
+    left_out: BTreeMap<Life, bool>,
     /// What others have said since this node became outdated.
     heard: BTreeMap<NodeId, Heard>,
     /// Since when an outdated node sees a majority again.
@@ -79,7 +80,7 @@ impl Absence {
         Absence {
             majority_at: now,
             down_since: BTreeMap::new(),
-            left_out: BTreeSet::new(),
+            left_out: BTreeMap::new(),
             heard: BTreeMap::new(),
             back_since: None,
         }
@@ -98,11 +99,14 @@ impl Absence {
         for member in down().filter(|_| sees_majority) {
             let since = *self.down_since.entry(member.life.0).or_insert(now);
             if now.duration_since(since) > early(horizon) {
-                self.left_out.insert(member.life);
+                *self.left_out.entry(member.life).or_default() |= now.duration_since(since) > horizon;
             }
         }
-        // Who has begun another life, or starts over, has nothing left that could come back.
-        self.left_out.retain(|life| members.iter().any(|member| member.life == *life && member.is_warm));
+        // Who has begun another life, also by starting over, has nothing left that could come back; and without one that is back
+        // in time nothing was forgotten.
+        self.left_out.retain(|life, is_certain| {
+            members.iter().any(|member| member.life == *life && (*is_certain || member.is_down))
+        });
     }
 
     /// Nothing is in doubt: a majority is there.
@@ -131,12 +135,13 @@ impl Absence {
 
     /// Lives that this node has left out, or is about to.
     pub fn left_out(&self) -> impl Iterator<Item = Life> + '_ {
-        self.left_out.iter().copied()
+        self.left_out.keys().copied()
     }
 
-    /// Takes over what a node says that this one has its data from.
-    pub fn inherit(&mut self, left_out: impl IntoIterator<Item = Life>) {
-        self.left_out.extend(left_out);
+    /// Takes over what a node says that this one has its data from: whom it has left out, and how long it saw no majority.
+    pub fn inherit(&mut self, left_out: impl IntoIterator<Item = Life>, away: Duration, now: Instant) {
+        self.left_out.extend(left_out.into_iter().map(|life| (life, true)));
+        self.majority_at = now.checked_sub(away).map_or(self.majority_at, |at| at.min(self.majority_at));
     }
 
     /// Notes what a member says: whether it is warm, and whether it has left this node out.
@@ -234,8 +239,13 @@ mod tests {
         );
         let next_life = Member { life: (id(3), 2), ..up(3) };
         assert_eq!(left_out(&[(85, &[up(2), down(3)]), (1, &[up(2), next_life])]), (0, 0));
-        assert_eq!(left_out(&[(85, &[up(2), down(3)]), (1, &[up(2), cold(3)])]), (0, 0));
         assert_eq!(left_out(&[(85, &[up(2), down(3)]), (1, &[up(2), up(3)])]), (1, 0), "it must still start over");
+        assert_eq!(left_out(&[(75, &[up(2), down(3)]), (1, &[up(2), up(3)])]), (0, 0), "nothing was forgotten yet");
+        assert_eq!(
+            left_out(&[(85, &[up(2), Member { is_down: true, ..cold(3) }])]),
+            (1, 1),
+            "it may have fetched some"
+        );
     }
 
     #[test]
@@ -295,8 +305,12 @@ mod tests {
     #[test]
     fn what_its_source_left_out_a_node_that_filled_up_has_left_out_too() {
         let mut absence = Absence::new(Instant::now());
-        absence.inherit([(id(3), 1), (id(9), 1)]);
+        absence.inherit([(id(3), 1), (id(9), 1)], Duration::ZERO, Instant::now());
         absence.look(&[up(2), down(3)], HORIZON, Instant::now());
         assert_eq!(absence.left_out().collect::<Vec<_>>(), [(id(3), 1)]);
+        let later = Instant::now() + 3 * HORIZON;
+        absence.go_on(later);
+        absence.inherit([], 2 * HORIZON, later);
+        assert!(absence.is_outdated(HORIZON, later), "as its source was");
     }
 }

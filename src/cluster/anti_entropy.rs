@@ -18,7 +18,7 @@ use tracing::{debug, info};
 use crate::base::ids::{NodeId, Slot};
 use crate::base::metrics::Count;
 use crate::cluster::Cluster;
-use crate::cluster::graves::{Graves, lead_ms};
+use crate::cluster::graves::Graves;
 use crate::cluster::pace::Pace;
 use crate::cluster::reconcile::{Take, ask};
 use crate::membership::Liveness;
@@ -175,8 +175,7 @@ impl Cluster {
 
     /// Forgets deletions that everybody has confirmed.
     async fn collect(&self, plan: &Plan, rounds: &Rounds) {
-        let lead_ms = lead_ms(self.clocks.lock().values().map(|clock| clock.ahead_us));
-        let age_min_ms = self.config.settings().tombstone_age_min_ms.saturating_add(lead_ms);
+        let age_min_ms = self.config.settings().tombstone_age_min_ms.saturating_add(self.lead_ms());
         let (mut collected, mut pace) = (0, Pace::begin());
         for (at, slot) in Slot::all().enumerate() {
             if at % SLOTS_PER_TURN == 0 {

@@ -3,12 +3,16 @@
 //! As NTP does (Mills, RFC 5905): ask for the time, take the middle of the round trip for the moment of the answer, and
 //! of the last few answers believe the one with the shortest round trip, because it can be wrong by the least.
 //!
-//! Only measured and shown. No decision hangs on it: what refuses a stamp is the stamp itself (`base::clock`).
+//! Measured, shown, and allowed for where other nodes' stamps are compared with our clock (`graves`, `shed`). What refuses a stamp
+//! is the stamp itself (`base::clock`).
 
 use std::collections::VecDeque;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
+use crate::base::ids::NodeId;
 use crate::cluster::Cluster;
+use crate::cluster::graves::lead_ms;
+use crate::membership::Liveness;
 use crate::peer::control::{ControlError, ControlLink, Request, Response};
 
 /// Between two questions to one node.
@@ -57,6 +61,16 @@ impl PeerClock {
 }
 
 impl Cluster {
+    /// How far our clock is ahead of the one that is furthest behind, of the members that are there, in milliseconds. A clock that
+    /// is further behind than deletions are remembered does not count: nothing could be forgotten for its sake.
+    pub(super) fn lead_ms(&self) -> u64 {
+        let topology = self.topology();
+        let is_there = |id: &NodeId| topology.liveness(id) != Liveness::Down;
+        let clocks = self.clocks.lock();
+        let lead_ms = lead_ms(clocks.iter().filter(|(id, _)| is_there(id)).map(|(_, clock)| clock.ahead_us));
+        lead_ms.min(self.tombstone_horizon().as_millis() as u64)
+    }
+
     /// Asks one node for its time and remembers the answer.
     pub(super) async fn ask_time(&self, link: &ControlLink, samples: &mut Samples) -> Result<(), ControlError> {
         let (sent_us, sent) = (wall_us(), Instant::now());

@@ -306,7 +306,8 @@ impl Cluster {
         let mut told = began;
         loop {
             let unconfirmed = self.spread(about, patience).await;
-            if steps::is_adopted(&self.topology().possible_rings, &unconfirmed) {
+            // By the rings of those whose turn it is: nothing strict is done while there are more, and they wait.
+            if steps::is_adopted(&self.topology().coming_rings, &unconfirmed) {
                 return unconfirmed;
             }
             if told.elapsed() > TELL_INTERVAL || told == began {

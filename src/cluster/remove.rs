@@ -152,6 +152,10 @@ impl Cluster {
             if row.state == RowState::Leaving && self.topology().liveness(&row.id) == Liveness::Down {
                 continue;
             }
+            // Who joins fetches all that it will own anew, and may itself wait for the dead to be given up.
+            if row.state == RowState::Joining {
+                continue;
+            }
             if !matches!(self.link(&row).ask(&question, ROWS_TIMEOUT).await, Ok(Response::Adopted(true))) {
                 return false;
             }

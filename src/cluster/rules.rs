@@ -85,7 +85,8 @@ pub enum Meeting {
 /// What a node with the rows `ours` does with `theirs`; `founded` says that it began its cluster itself.
 ///
 /// A founder that is alone owns all slots and has fetched nothing, so it must not become an owner among others by its word
-/// alone: they do not take in its row, and it joins them. Of two of them the one stays whose life began earlier.
+/// alone: they do not take in its row, and it joins them. Of two of them the one stays whose life began earlier. Whoever is named in
+/// their rows takes them in: they know better what became of it.
 pub fn meeting(ours: &Rows, me: &NodeId, founded: bool, theirs: &Rows) -> Meeting {
     let Some(own) = ours.get(me) else { return Meeting::Merge };
     let members: Vec<&Row> = theirs.iter().filter(|row| row.state.is_member()).collect();
@@ -99,7 +100,7 @@ pub fn meeting(ours: &Rows, me: &NodeId, founded: bool, theirs: &Rows) -> Meetin
     match (am_alone && theirs.get(me).is_none(), owner, stranger) {
         (true, Some(_), Some(row)) if (own.generation, own.id) < (row.generation, row.id) => Meeting::Ignore,
         (true, Some(_), _) => Meeting::Yield,
-        (false, Some(_), Some(row)) if knows_other_owner(ours, &row.id) => Meeting::Ignore,
+        (false, Some(_), Some(row)) if theirs.get(me).is_none() && knows_other_owner(ours, &row.id) => Meeting::Ignore,
         _ => Meeting::Merge,
     }
 }
@@ -227,7 +228,11 @@ mod tests {
         let knew = of(&[normal(1, 1), normal(9, 4)]);
         assert_eq!(meeting(&knew, &id(1), false, &lone), Meeting::Ignore);
         assert_eq!(meeting(&lone, &id(9), true, &knew), Meeting::Merge, "and fills up, as it was known");
-        assert_eq!(meeting(&of(&[normal(1, 1), row(9, RowState::Left)]), &id(1), false, &lone), Meeting::Ignore);
+        for state in [RowState::Left, RowState::Gone] {
+            let named = of(&[normal(1, 1), row(9, state)]);
+            assert_eq!(meeting(&named, &id(1), false, &lone), Meeting::Ignore);
+            assert_eq!(meeting(&lone, &id(9), true, &named), Meeting::Merge, "or both would go on apart");
+        }
         // All others have left, and the last one goes on.
         let left = of(&[normal(9, 5), row(1, RowState::Left)]);
         assert_eq!(meeting(&of(&[normal(9, 5), row(1, RowState::Leaving)]), &id(1), false, &left), Meeting::Merge);

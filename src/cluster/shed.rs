@@ -16,7 +16,6 @@ use tracing::{debug, info};
 
 use crate::base::clock::Hlc;
 use crate::base::ids::{NodeId, Slot};
-use crate::cluster::graves::lead_ms;
 use crate::cluster::pace::Pace;
 use crate::cluster::reconcile::Take;
 use crate::cluster::{Cluster, Topology};
@@ -40,7 +39,7 @@ impl Cluster {
         if !may_shed(&self.topology()) {
             return;
         }
-        let margin_ms = STAMP_MARGIN_MS + lead_ms(self.clocks.lock().values().map(|clock| clock.ahead_us));
+        let margin_ms = STAMP_MARGIN_MS + self.lead_ms();
         let (began, strays) = (Hlc::at_ms(self.store.clock.now_ms().saturating_sub(margin_ms)), self.strays());
         if strays.is_empty() {
             return;

@@ -40,9 +40,11 @@ impl Cluster {
     }
 
     /// True when this node, as its row says, holds what it should, and may give it to `peer`: not if it was away for so long
-    /// that what it holds may be deleted over there.
+    /// that what it holds may be deleted over there. Who is filling up holds nothing that could be deleted, and takes over the
+    /// doubt with the data ([`Cluster::inherit_absences`]); this may be the last node that has it.
     pub fn is_warm_for(&self, peer: &NodeId) -> bool {
-        self.is_warm() && self.is_in_step_with(peer)
+        let is_filling_up = || self.topology().rows.get(peer).is_some_and(|row| !row.warm);
+        self.is_warm() && (self.is_in_step_with(peer) || is_filling_up())
     }
 
     /// False while this node was away for so long that what it holds may be deleted at `peer`, who has not said that it is not.
@@ -86,8 +88,8 @@ impl Cluster {
         }
         for (id, answer) in asked.join_all().await {
             match answer {
-                Ok((is_warm, left_out)) => {
-                    self.absence.lock().hear(id, is_warm, left_out.contains(&me), Instant::now());
+                Ok(said) => {
+                    self.absence.lock().hear(id, said.is_warm, said.left_out.contains(&me), Instant::now());
                 }
                 Err(error) => debug!(peer = %id, %error, "does not say whether it has left this node out"),
             }
@@ -100,7 +102,9 @@ impl Cluster {
 
     /// What this node answers when it is asked whom it has left out.
     pub(super) fn absences(&self) -> Answer {
-        Answer::Absences { is_warm: self.is_warm(), left_out: self.absence.lock().left_out().collect() }
+        let (is_warm, absence) = (self.is_warm(), self.absence.lock());
+        let away_ms = absence.away(Instant::now()).as_millis() as u64;
+        Answer::Absences { is_warm, away_ms, left_out: absence.left_out().collect() }
     }
 
     /// Takes over what those say that this node has filled up from: what they have forgotten, it does not know either.
@@ -112,7 +116,7 @@ impl Cluster {
             // Again while it is there: not to hear of it would bring back what is deleted, should somebody return whom it left out.
             for _ in 0..ASKS_MAX {
                 match ask_absences(&self.link(&row)).await {
-                    Ok((_, left_out)) => self.absence.lock().inherit(left_out),
+                    Ok(said) => self.absence.lock().inherit(said.left_out, said.away, Instant::now()),
                     Err(error) if self.topology().liveness(&row.id) != Liveness::Down => {
                         debug!(peer = %row.id, %error, "does not say whom it has left out");
                         sleep(ASK_PAUSE).await;
@@ -158,7 +162,13 @@ impl Cluster {
     pub(super) async fn start_over(self: &Arc<Self>, by: &BTreeSet<NodeId>) {
         let away = self.absence.lock().away(Instant::now());
         warn!(away_s = away.as_secs(), "was away for longer than tombstone-horizon-ms: fetching everything anew");
-        self.set_own_row(RowState::Normal, false);
+        // As in a new life: others forget that they have left this one out.
+        self.update(|book| {
+            book.generation += 1;
+            let row = self.next_own_row(book, RowState::Normal, false);
+            book.rows.merge(row)
+        });
+        self.outlive();
         let before = Hlc::at_ms(self.store.clock.now_ms().saturating_sub(away.as_millis() as u64));
         let topology = self.topology();
         let slots: Vec<Slot> = Slot::all().filter(|slot| topology.homes(*slot).any(|id| by.contains(&id))).collect();
@@ -184,10 +194,20 @@ fn members_of(topology: &Topology) -> Vec<Member> {
     topology.others().map(of).collect()
 }
 
-/// Whether a node is warm, and whom it has left out.
-async fn ask_absences(link: &ControlLink) -> Result<(bool, Vec<Life>), ControlError> {
+/// What a node says of itself.
+struct Said {
+    is_warm: bool,
+    /// How long ago it saw a majority.
+    away: Duration,
+    /// Whom it has left out.
+    left_out: Vec<Life>,
+}
+
+async fn ask_absences(link: &ControlLink) -> Result<Said, ControlError> {
     match link.ask(&Request::Compare(Question::Absences), ROWS_TIMEOUT).await? {
-        Response::Compared(Answer::Absences { is_warm, left_out }) => Ok((is_warm, left_out)),
+        Response::Compared(Answer::Absences { is_warm, away_ms, left_out }) => {
+            Ok(Said { is_warm, away: Duration::from_millis(away_ms), left_out })
+        }
         _ => Err(WireError.into()),
     }
 }

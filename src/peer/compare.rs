@@ -81,6 +81,8 @@ pub enum Answer {
     Absences {
         /// It holds all that it should.
         is_warm: bool,
+        /// How long ago it last saw a majority of the members, in milliseconds.
+        away_ms: u64,
         /// The members that it has left out, each with the life that it then was in.
         left_out: Vec<(NodeId, u64)>,
     },
@@ -186,8 +188,9 @@ impl Answer {
                 entries.encode(out);
             }
             Answer::Calm(calm) => out.extend_from_slice(&[CALM, u8::from(*calm)]),
-            Answer::Absences { is_warm, left_out } => {
+            Answer::Absences { is_warm, away_ms, left_out } => {
                 out.extend_from_slice(&[ABSENCES, u8::from(*is_warm)]);
+                put_u64(out, *away_ms);
                 for (node, generation) in left_out {
                     out.extend_from_slice(node.as_bytes());
                     put_u64(out, *generation);
@@ -217,11 +220,11 @@ impl Answer {
             }
             CALM => Answer::Calm(reader.u8()? != 0),
             ABSENCES => {
-                let (is_warm, mut left_out) = (reader.u8()? != 0, Vec::new());
+                let (is_warm, away_ms, mut left_out) = (reader.u8()? != 0, reader.u64()?, Vec::new());
                 while !reader.is_empty() {
                     left_out.push((NodeId::from_bytes(reader.array()?), reader.u64()?));
                 }
-                Answer::Absences { is_warm, left_out }
+                Answer::Absences { is_warm, away_ms, left_out }
             }
             _ => return Err(WireError),
         })
@@ -268,7 +271,7 @@ mod tests {
                 Answer::Buckets(horizon_ms),
                 Answer::Keys { entries, wanted, is_buried: flag },
                 Answer::Calm(flag),
-                Answer::Absences { is_warm: flag, left_out: vec![(NodeId::from_bytes([7; 20]), horizon_ms); keys.len()] },
+                Answer::Absences { is_warm: flag, away_ms: horizon_ms, left_out: vec![(NodeId::from_bytes([7; 20]), horizon_ms); keys.len()] },
             ] {
                 prop_assert_eq!(answered(&answer), Ok(answer));
             }

@@ -186,6 +186,8 @@ impl Lane {
     /// What became of frame `number`.
     #[inline]
     pub fn fate(&self, number: u64) -> Fate {
+        // Before what was lost is looked at: that is noted first.
+        let acked = self.acked.load(Ordering::Acquire);
         if number <= self.lost_high.load(Ordering::Acquire) {
             let state = self.state.lock();
             if number <= state.forgotten {
@@ -197,7 +199,7 @@ impl Lane {
                 return Fate::Lost;
             }
         }
-        if number <= self.acked.load(Ordering::Acquire) { Fate::Held } else { Fate::Pending }
+        if number <= acked { Fate::Held } else { Fate::Pending }
     }
 
     /// True, once, when the read verified by frame `number` has to be run again.

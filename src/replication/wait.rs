@@ -160,8 +160,11 @@ pub(super) fn note_frame(
 ) {
     match frames.iter_mut().find(|sent| Arc::ptr_eq(&sent.peer, peer)) {
         Some(sent) => {
-            sent.has_missed |= number.is_none() || sent.last.is_some_and(|last| lane.fate(last) == Fate::Lost);
-            sent.last = number.or(sent.last);
+            let before = sent.last.map(|last| lane.fate(last));
+            sent.has_missed |= number.is_none() || before == Some(Fate::Lost);
+            if before != Some(Fate::Forgotten) {
+                sent.last = number.or(sent.last);
+            }
         }
         None => frames.push(Sent { peer: peer.clone(), last: number, has_missed: number.is_none() }),
     }

@@ -15,7 +15,7 @@ use smallvec::{SmallVec, smallvec};
 use crate::base::clock::Hlc;
 use crate::base::ids::Slot;
 use crate::protocol::Proto;
-use crate::replication::wait::{Outcome, Waits};
+use crate::replication::wait::{Outcome, Wait, Waits};
 use crate::server::ask::{Again, Ask, Pending, Place, Reading, Span, Why, kept};
 use crate::server::forward::{Call, Fate, Part, parts};
 use crate::server::order::Order;
@@ -240,8 +240,10 @@ impl Batch {
     /// batch waits for that too. Otherwise `cx` will be woken when there is more to see.
     pub fn poll(&mut self, cx: &Context<'_>, again: &mut Vec<Again>) -> bool {
         let mut settled = self.poll_holes(cx, again);
-        for wait in &self.waits {
-            match wait.outcome() {
+        // Looked at once: a wait that is given up here may look otherwise a moment later.
+        let outcomes: SmallVec<[Outcome; 4]> = self.waits.iter().map(Wait::outcome).collect();
+        for (wait, outcome) in self.waits.iter().zip(&outcomes) {
+            match outcome {
                 Outcome::Pending => {
                     wait.register(cx.waker());
                     settled = false;
@@ -254,7 +256,7 @@ impl Batch {
             }
         }
         if settled && again.is_empty() {
-            self.settle_pending(again);
+            self.settle_pending(&outcomes, again);
         }
         settled && again.is_empty()
     }
@@ -316,10 +318,10 @@ impl Batch {
     }
 
     /// All waits are over: turns what they mean into replies.
-    fn settle_pending(&mut self, again: &mut Vec<Again>) {
+    fn settle_pending(&mut self, outcomes: &[Outcome], again: &mut Vec<Again>) {
         let waits = std::mem::take(&mut self.waits);
-        let unknown = |place: usize| waits.get(place).is_some_and(|wait| wait.outcome() == Outcome::Broken);
-        let any_unknown = waits.iter().any(|wait| wait.outcome() == Outcome::Broken);
+        let unknown = |place: usize| outcomes.get(place) != Some(&Outcome::Met);
+        let any_unknown = outcomes.iter().any(|outcome| *outcome != Outcome::Met);
         let mut all = std::mem::take(&mut self.pending);
         for pending in all.drain(..) {
             match pending.read {
