@@ -119,6 +119,30 @@ fn a_dead_node_is_given_up_and_every_key_has_three_copies_again() {
     assert_eq!(client.call(&["GET", &key(7)]).text(), Some("value of 7".to_owned()));
 }
 
+/// The newcomer waits for the dead, because most copies of every key were theirs, and giving them up must not wait for it.
+#[test]
+fn a_newcomer_that_waits_for_dead_nodes_comes_in_when_they_are_given_up() {
+    let _alone = alone();
+    let mut cluster = Cluster::start(3, &[]);
+    let mut client = cluster.nodes[0].client();
+    fill(&mut client, 0..200);
+    must("all copies are there", || all_agree(&mut client, 0..200, 3));
+    let dead = [node_id(&cluster.nodes[1]), node_id(&cluster.nodes[2])];
+    cluster.nodes[1].kill();
+    cluster.nodes[2].kill();
+    let new = cluster.add();
+    sleep(work_for());
+    for id in &dead {
+        must("a dead node may be forgotten", || client.call(&["RONDO.FORGET", id]).text().as_deref() == Some("OK"));
+    }
+    must("the newcomer comes in", || cluster.nodes[new].is_ready());
+    cluster.must_settle();
+    for n in 0..200 {
+        let mut newcomer = cluster.nodes[new].client();
+        assert_eq!(newcomer.call(&["GET", &key(n)]).text(), Some(format!("value of {n}")));
+    }
+}
+
 #[test]
 fn a_node_that_slept_through_a_join_loses_nothing_that_it_then_acknowledges() {
     let _alone = alone();
