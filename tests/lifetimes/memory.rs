@@ -110,6 +110,8 @@ fn it_does_so_on_every_replica_too() {
     let _alone = alone();
     let mut complaints = Vec::new();
     for shape in SHAPES.iter().filter(|shape| REPLICATED.contains(&shape.name)) {
+        // Nodes with links need some megabytes more for themselves: enough keys that these do not count.
+        let shape = &Shape { keys: shape.keys * 3, ..*shape };
         let cluster = Cluster::start(3, &[]);
         let before: Vec<Before<'_>> = cluster.nodes.iter().map(Before::of).collect();
         fill(&cluster, shape);
