@@ -196,15 +196,18 @@ fn nodes_that_are_cut_apart_give_nothing_away_twice() {
     insist("cut apart", &history, &nodes);
 }
 
+/// What the checker is there to find, it finds: most such cuts have two winners somewhere, not every one.
 #[test]
 fn in_sloppy_mode_the_same_cut_has_two_winners() {
     let _alone = alone();
     let Some(network) = network() else { return };
-    let cluster = start_on(&network);
-    let nodes = addrs(&cluster);
-    let history = cut_and_heal(&network, &nodes, false);
-    println!("sloppy: {}", history.summary());
-    assert_ne!(history.complaints(), [""; 0], "the checker finds nothing where there must be something");
+    let has_two_winners = || {
+        let cluster = start_on(&network);
+        let history = cut_and_heal(&network, &addrs(&cluster), false);
+        println!("sloppy: {}", history.summary());
+        !history.complaints().is_empty()
+    };
+    assert!((0..8).any(|_| has_two_winners()), "the checker finds nothing where there must be something");
 }
 
 #[test]
