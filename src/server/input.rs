@@ -43,9 +43,7 @@ impl Connection {
         }
         let worker = self.worker.clone();
         let mut shared = worker.input.borrow_mut();
-        let Poll::Ready(count) = poll_read(&mut self.stream, cx, &mut shared)? else { return Ok(false) };
-        self.is_eof = count == 0;
-        self.worker.metrics.count(Count::NetInputBytes, count as u64);
+        let Poll::Ready(count) = self.receive(cx, &mut shared)? else { return Ok(false) };
         let read = shared.get(..count).unwrap_or_default();
         if self.input.is_empty() {
             let used = self.run_input(read);
@@ -64,6 +62,16 @@ impl Connection {
         Ok(true)
     }
 
+    /// Reads once, and notes how much, and whether that was the end.
+    fn receive(&mut self, cx: &mut Context<'_>, buf: &mut [u8]) -> Poll<std::io::Result<usize>> {
+        let read = poll_read(&mut self.stream, cx, buf);
+        if let Poll::Ready(Ok(count)) = &read {
+            self.is_eof = *count == 0;
+            self.worker.metrics.count(Count::NetInputBytes, *count as u64);
+        }
+        read
+    }
+
     /// Reads, while a request waits alone, what comes behind it; true when something was read.
     pub(super) fn read_ahead(&mut self, cx: &mut Context<'_>) -> std::io::Result<bool> {
         if self.waiting.is_none() || self.is_eof || self.input.len() >= READ_AHEAD_BYTES {
@@ -71,9 +79,7 @@ impl Connection {
         }
         let worker = self.worker.clone();
         let mut shared = worker.input.borrow_mut();
-        let Poll::Ready(count) = poll_read(&mut self.stream, cx, &mut shared)? else { return Ok(false) };
-        self.is_eof = count == 0;
-        self.worker.metrics.count(Count::NetInputBytes, count as u64);
+        let Poll::Ready(count) = self.receive(cx, &mut shared)? else { return Ok(false) };
         self.input.extend_from_slice(shared.get(..count).unwrap_or_default());
         self.note_input();
         Ok(true)
