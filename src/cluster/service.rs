@@ -3,11 +3,11 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::net::TcpStream;
 use tokio::time::timeout;
 use tracing::debug;
 
 use crate::base::ids::NodeId;
+use crate::base::net::TcpStream;
 use crate::cluster::{Cluster, clocks};
 use crate::peer::control::{ControlError, Refusal, Request, Response, read_request, write_response};
 use crate::peer::handshake::Hello;

@@ -3,6 +3,7 @@
 use super::*;
 use crate::base::clock::Hlc;
 use crate::base::ids::{SLOT_COUNT, Slot, slot_of};
+use crate::base::net::TcpListener;
 use crate::cluster::testing::config;
 use crate::membership::MembershipConfig;
 use crate::peer::handshake;
@@ -10,7 +11,6 @@ use crate::store::hash_name;
 use crate::store::mutation::Mutation;
 use crate::store::slot::Name;
 use crate::store::{Effects, Store};
-use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 
 /// How long anything may take in a test on a busy machine.

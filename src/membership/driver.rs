@@ -7,11 +7,11 @@
 use super::detector::Detector;
 use super::seal::{DATAGRAM_BYTES_MAX, Keyring, Opener, Refusal, Sealer};
 use super::{Command, Counters, MembershipConfig, MembershipError, View};
+use crate::base::net::{UdpSocket, bind_udp};
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
-use tokio::net::UdpSocket;
 use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
 use tracing::{debug, warn};
@@ -47,10 +47,8 @@ impl Driver {
         wanted_generation: Arc<AtomicU64>,
     ) -> Result<Driver, MembershipError> {
         let failed = |source| MembershipError::Bind { addr: config.bind, source };
-        let socket = std::net::UdpSocket::bind(config.bind).map_err(failed)?;
-        socket.set_nonblocking(true).map_err(failed)?;
+        let socket = bind_udp(config.bind).map_err(failed)?;
         let port = socket.local_addr().map_err(failed)?.port();
-        let socket = UdpSocket::from_std(socket).map_err(failed)?;
         if config.advertised.port() == 0 {
             config.advertised.set_port(port);
         }

@@ -5,15 +5,14 @@
 //! node that listens beyond loopback are told so in Redis's words and closed.
 
 use std::io::Write;
-use std::net::TcpListener;
 use std::sync::Arc;
 use std::time::Duration;
 
-use socket2::{SockRef, TcpKeepalive};
-use tokio::net::TcpStream;
+use socket2::TcpKeepalive;
 
 use crate::base::ids::{NodeId, Slot};
 use crate::base::metrics::Count;
+use crate::base::net::{TcpListener, TcpStream, keep_alive};
 use crate::cluster::Cluster;
 use crate::node::Node;
 use crate::node::workers::Work;
@@ -32,30 +31,25 @@ const PROTECTED: &[u8] = b"-DENIED Redis is running in protected mode because pr
 is set for the default user. In this mode connections are only accepted from the loopback interface. If you want to \
 connect from external computers to rondo you may set requirepass, or turn protected-mode off, or bind loopback only.\r\n";
 
-/// Starts accepting.
-pub fn start(
-    node: &Arc<Node>,
-    standalone: Vec<TcpListener>,
-    cluster: Vec<TcpListener>,
-    peer: Vec<TcpListener>,
-) -> std::io::Result<()> {
-    for (listeners, face) in [(standalone, Port::Standalone), (cluster, Port::Cluster), (peer, Port::Peer)] {
-        for listener in listeners {
-            let listener = tokio::net::TcpListener::from_std(listener)?;
-            tokio::task::spawn_local(accept_on(node.clone(), listener, face));
-        }
-    }
-    Ok(())
-}
-
+/// What is accepted where.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-enum Port {
+pub enum Port {
+    /// Clients that see one Redis.
     Standalone,
+    /// Clients that see a Redis Cluster.
     Cluster,
+    /// Other nodes.
     Peer,
 }
 
-async fn accept_on(node: Arc<Node>, listener: tokio::net::TcpListener, port: Port) {
+/// Starts accepting.
+pub fn start(node: &Arc<Node>, listeners: Vec<(TcpListener, Port)>) {
+    for (listener, port) in listeners {
+        tokio::task::spawn_local(accept_on(node.clone(), listener, port));
+    }
+}
+
+async fn accept_on(node: Arc<Node>, listener: TcpListener, port: Port) {
     loop {
         match listener.accept().await {
             Ok((stream, _)) if port == Port::Peer => {
@@ -81,7 +75,7 @@ fn admit(node: &Node, stream: TcpStream, cluster_face: bool) -> std::io::Result<
     stream.set_nodelay(true)?;
     if settings.tcp_keepalive_s != 0 {
         let keepalive = TcpKeepalive::new().with_time(Duration::from_secs(settings.tcp_keepalive_s));
-        SockRef::from(&stream).set_tcp_keepalive(&keepalive)?;
+        keep_alive(&stream, &keepalive)?;
     }
     let mut stream = stream.into_std()?;
     let beyond_loopback = settings.bind.iter().any(|bind| !bind.ip.is_loopback());
@@ -127,7 +121,7 @@ impl Host for ReplicaHost {
 async fn meet(node: Arc<Node>, mut stream: TcpStream) {
     // A peer whose machine is gone says nothing any more, and its connections must not stay for ever.
     let keepalive = TcpKeepalive::new().with_time(PEER_KEEPALIVE).with_interval(PEER_KEEPALIVE).with_retries(3);
-    if stream.set_nodelay(true).is_err() || SockRef::from(&stream).set_tcp_keepalive(&keepalive).is_err() {
+    if stream.set_nodelay(true).is_err() || keep_alive(&stream, &keepalive).is_err() {
         return;
     }
     let handshake = accept(&mut stream, &node.shared.hello, &node.shared.secret);

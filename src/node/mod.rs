@@ -24,8 +24,9 @@ use socket2::{Domain, Protocol, Socket, Type};
 
 use crate::base::clock::Hlc;
 use crate::base::config::{Bind, Config, Settings};
-use crate::cluster::{Cluster, identity};
+use crate::cluster::{Cluster, Identity, identity};
 use crate::membership::{Membership, MembershipConfig};
+use crate::node::listen::Port;
 use crate::peer::handshake::{Hello, LinkKind};
 use crate::peer::registry::Peers;
 use crate::replication::ballots::Ballots;
@@ -88,62 +89,22 @@ pub fn run(config: Arc<Config>) -> Result<(), NodeError> {
     let settings = config.settings();
     let identity = identity::load_or_derive(&settings)?;
     let listeners = bind_all(&settings)?;
-    let store = Arc::new(Store::new(identity.actor()));
-    apply(&store, &settings);
-    let to_tune = store.clone();
-    config.on_change(move |settings| apply(&to_tune, settings));
-    let now_ms = store.clock.now_ms();
-    let topology = Topology::new(identity.id, &settings.node_name, Rows::new(), &Ring::build(&[], 1), BTreeSet::new());
-    let state = Arc::new(NodeState::new(config.clone(), store.clone(), topology, identity.id.to_string(), now_ms));
-    let ballots = Arc::new(Ballots::new(Hlc::at_ms(now_ms)));
-    let coordinator = Arc::new(Coordinator { store: store.clone(), metrics: state.metrics.clone(), ballots });
-    let hello = Hello {
-        cluster: settings.cluster_name.clone(),
-        node: identity.id,
-        boot: identity.generation,
-        kind: LinkKind::Control,
-    };
-    let shared = Arc::new(Shared {
-        node: state.clone(),
-        coordinator,
-        view: ArcSwap::from_pointee(View::default()),
-        hello,
-        secret: settings.cluster_secret.as_bytes().into(),
-        epoch: Instant::now(),
-        pulse: Pulse::new(settings.workers),
-    });
+    let shared = assemble(&config, &identity);
     let workers = workers::start(settings.workers, &shared)?;
     let health: Arc<dyn Health> = Arc::new(Ready(shared.clone()));
     let _admin = admin::spawn(listeners.admin, Admin { shared: shared.clone(), health })?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let local = tokio::task::LocalSet::new();
-    let (cluster_listeners, config) = ((listeners.standalone, listeners.cluster, listeners.peer), config.clone());
     let shutdown = Duration::from_secs(settings.shutdown_timeout_s.max(1));
-    let membership = MembershipConfig {
-        id: identity.id,
-        generation: identity.generation,
-        bind: SocketAddr::new(bind_ip(&settings), settings.ports.peer),
-        advertised: identity.peer_addr,
-        cluster: settings.cluster_name.clone(),
-        secret: (!settings.cluster_secret.is_empty()).then(|| settings.cluster_secret.clone()),
-        probe_period_ms: MembershipConfig::PROBE_PERIOD_MS,
-    };
-    let (lanes, lane_bytes) = (settings.workers, settings.link_bytes_max as usize);
+    let ports =
+        [(listeners.standalone, Port::Standalone), (listeners.cluster, Port::Cluster), (listeners.peer, Port::Peer)];
     drop(settings);
     local.block_on(&runtime, async move {
-        let membership = Membership::spawn(membership)?;
-        let (metrics, peers) = (shared.node.metrics.clone(), Arc::new(Peers::new(lanes, lane_bytes)));
-        let cluster = Cluster::new(config.clone(), identity, store, membership, metrics, peers.clone());
-        _ = shared.node.cluster.set(cluster.clone());
-        let node = Arc::new(Node { config, shared, peers, cluster, workers, peer_clients: Arc::default() });
-        gauges::add(&node);
-        tokio::task::spawn_local(node.cluster.clone().run());
-        tokio::task::spawn_local(picture::keep(node.clone()));
-        chores::start(&node);
-        settle::start(&node);
-        let (standalone, cluster, peer) = cluster_listeners;
-        listen::start(&node, standalone, cluster, peer)?;
-        tracing::info!(version = env!("CARGO_PKG_VERSION"), node = %node.shared.hello.node, "ready to accept connections");
+        let mut listeners = Vec::new();
+        for (listener, port) in ports.into_iter().flat_map(|(of, port)| of.into_iter().map(move |it| (it, port))) {
+            listeners.push((crate::base::net::TcpListener::from_std(listener)?, port));
+        }
+        let node = start(config, identity, shared, workers, listeners)?;
         wait_for_end(&node.shared.node.stop).await?;
         tracing::info!("told to stop");
         if tokio::time::timeout(shutdown, node.cluster.leave()).await.is_err() {
@@ -152,6 +113,69 @@ pub fn run(config: Arc<Config>) -> Result<(), NodeError> {
         tracing::info!("stopped");
         Ok(())
     })
+}
+
+/// What a node's threads share, before any of them runs.
+fn assemble(config: &Arc<Config>, identity: &Identity) -> Arc<Shared> {
+    let settings = config.settings();
+    let store = Arc::new(Store::new(identity.actor()));
+    apply(&store, &settings);
+    let to_tune = store.clone();
+    config.on_change(move |settings| apply(&to_tune, settings));
+    let now_ms = store.clock.now_ms();
+    let topology = Topology::new(identity.id, &settings.node_name, Rows::new(), &Ring::build(&[], 1), BTreeSet::new());
+    let state = Arc::new(NodeState::new(config.clone(), store.clone(), topology, identity.id.to_string(), now_ms));
+    let ballots = Arc::new(Ballots::new(Hlc::at_ms(now_ms)));
+    let coordinator = Arc::new(Coordinator { store, metrics: state.metrics.clone(), ballots });
+    let hello = Hello {
+        cluster: settings.cluster_name.clone(),
+        node: identity.id,
+        boot: identity.generation,
+        kind: LinkKind::Control,
+    };
+    Arc::new(Shared {
+        node: state,
+        coordinator,
+        view: ArcSwap::from_pointee(View::default()),
+        hello,
+        secret: settings.cluster_secret.as_bytes().into(),
+        epoch: Instant::now(),
+        pulse: Pulse::new(settings.workers),
+    })
+}
+
+/// Starts everything that runs on the main thread, where local tasks can be spawned.
+fn start(
+    config: Arc<Config>,
+    identity: Identity,
+    shared: Arc<Shared>,
+    workers: workers::Workers,
+    listeners: Vec<(crate::base::net::TcpListener, Port)>,
+) -> Result<Arc<Node>, NodeError> {
+    let settings = config.settings();
+    let membership = Membership::spawn(MembershipConfig {
+        id: identity.id,
+        generation: identity.generation,
+        bind: SocketAddr::new(bind_ip(&settings), settings.ports.peer),
+        advertised: identity.peer_addr,
+        cluster: settings.cluster_name.clone(),
+        secret: (!settings.cluster_secret.is_empty()).then(|| settings.cluster_secret.clone()),
+        probe_period_ms: MembershipConfig::PROBE_PERIOD_MS,
+    })?;
+    let peers = Arc::new(Peers::new(settings.workers, settings.link_bytes_max as usize));
+    drop(settings);
+    let (store, metrics) = (shared.node.store.clone(), shared.node.metrics.clone());
+    let cluster = Cluster::new(config.clone(), identity, store, membership, metrics, peers.clone());
+    _ = shared.node.cluster.set(cluster.clone());
+    let node = Arc::new(Node { config, shared, peers, cluster, workers, peer_clients: Arc::default() });
+    gauges::add(&node);
+    tokio::task::spawn_local(node.cluster.clone().run());
+    tokio::task::spawn_local(picture::keep(node.clone()));
+    chores::start(&node);
+    settle::start(&node);
+    listen::start(&node, listeners);
+    tracing::info!(version = env!("CARGO_PKG_VERSION"), node = %node.shared.hello.node, "ready to accept connections");
+    Ok(node)
 }
 
 /// Readiness: some coordinator stands for every slot.

@@ -3,7 +3,6 @@
 //! Each thread runs one current-thread runtime and takes what it is dealt: connections whose handshake, if they have
 //! one, is done, and the lanes it owns. A task that panics ends one connection and nothing else.
 
-use std::net::TcpStream;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -12,6 +11,7 @@ use std::sync::mpsc::sync_channel;
 use tokio::runtime::{Builder, LocalOptions};
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 
+use crate::base::net::{DetachedTcpStream, TcpStream};
 use crate::peer::handshake::Hello;
 use crate::peer::link;
 use crate::peer::registry::Peer;
@@ -26,11 +26,11 @@ use crate::store::entry::{Entry, set_maker};
 /// What a worker may be given.
 pub enum Work {
     /// A client on one of the faces.
-    Client { stream: TcpStream, registration: Registration, cluster_face: bool },
+    Client { stream: DetachedTcpStream, registration: Registration, cluster_face: bool },
     /// A peer's replica lane.
-    Replica { stream: TcpStream, hello: Hello, host: Arc<dyn Host> },
+    Replica { stream: DetachedTcpStream, hello: Hello, host: Arc<dyn Host> },
     /// A peer's forward link.
-    Forward { stream: TcpStream, hello: Hello, registration: Registration },
+    Forward { stream: DetachedTcpStream, hello: Hello, registration: Registration },
     /// A lane of ours to keep open.
     Lane { peer: Arc<Peer>, index: usize },
     /// The picture has changed: open links that are missing.
@@ -40,11 +40,20 @@ pub enum Work {
 }
 
 /// The way to all workers.
+#[derive(Default)]
 pub struct Workers {
     senders: Vec<(UnboundedSender<Work>, Arc<AtomicUsize>)>,
 }
 
 impl Workers {
+    /// The way to a worker that [`run`] is to be, and what it takes.
+    pub fn add(&mut self) -> (UnboundedReceiver<Work>, Arc<AtomicUsize>) {
+        let (sender, receiver) = unbounded_channel();
+        let load = Arc::new(AtomicUsize::new(0));
+        self.senders.push((sender, load.clone()));
+        (receiver, load)
+    }
+
     /// Gives work to one worker.
     pub fn give(&self, worker: usize, work: Work) {
         if let Some((sender, _)) = self.senders.get(worker % self.senders.len().max(1)) {
@@ -67,11 +76,9 @@ impl Workers {
 
 /// Starts the threads.
 pub fn start(count: usize, shared: &Arc<Shared>) -> std::io::Result<Workers> {
-    let mut senders = Vec::new();
+    let mut workers = Workers::default();
     for index in 0..count {
-        let (sender, receiver) = unbounded_channel();
-        let load = Arc::new(AtomicUsize::new(0));
-        let (shared, own_load) = (shared.clone(), load.clone());
+        let (shared, (receiver, load)) = (shared.clone(), workers.add());
         let (report, built) = sync_channel(1);
         std::thread::Builder::new().name(format!("worker-{index}")).spawn(move || {
             // A runtime of tasks that never leave their thread, which is where it has to be made.
@@ -80,17 +87,19 @@ pub fn start(count: usize, shared: &Arc<Shared>) -> std::io::Result<Workers> {
                 Err(error) => return drop(report.send(Err(error))),
             };
             drop(report.send(Ok(())));
-            set_maker(maker_of(index));
-            runtime.block_on(async move {
-                let worker = Rc::new(Worker::new(index, shared.clone()));
-                tokio::task::spawn_local(async move { shared.pulse.beat(index).await });
-                serve(worker, receiver, own_load).await;
-            });
+            runtime.block_on(run(index, shared, receiver, load));
         })?;
         built.recv().map_err(std::io::Error::other)??;
-        senders.push((sender, load));
     }
-    Ok(Workers { senders })
+    Ok(workers)
+}
+
+/// Is a worker, on the current thread, where local tasks can be spawned.
+pub async fn run(index: usize, shared: Arc<Shared>, receiver: UnboundedReceiver<Work>, load: Arc<AtomicUsize>) {
+    set_maker(maker_of(index));
+    let worker = Rc::new(Worker::new(index, shared.clone()));
+    tokio::task::spawn_local(async move { shared.pulse.beat(index).await });
+    serve(worker, receiver, load).await;
 }
 
 /// The number that entries bear which a worker has made; 0 for those of workers beyond what a byte holds.
@@ -112,7 +121,7 @@ async fn serve(worker: Rc<Worker>, mut receiver: UnboundedReceiver<Work>, load: 
             Work::Replica { stream, hello, host } => {
                 let (store, metrics) = (worker.shared.node.store.clone(), worker.shared.node.metrics.clone());
                 let ballots = worker.shared.coordinator.ballots.clone();
-                let Ok(stream) = tokio::net::TcpStream::from_std(stream) else { continue };
+                let Ok(stream) = TcpStream::from_std(stream) else { continue };
                 let Ok(replica) = Replica::new(store, metrics, ballots, &hello, host) else {
                     tracing::error!(node = %hello.node, "a peer's lane is not served: too many lives of nodes were met");
                     continue;
@@ -123,7 +132,7 @@ async fn serve(worker: Rc<Worker>, mut receiver: UnboundedReceiver<Work>, load: 
                 });
             }
             Work::Forward { stream, hello, registration } => {
-                let Ok(stream) = tokio::net::TcpStream::from_std(stream) else { continue };
+                let Ok(stream) = TcpStream::from_std(stream) else { continue };
                 let client = registration.client.clone();
                 let Ok(forwarded) = Forwarded::new(worker.clone(), client, stream, &hello) else { continue };
                 tokio::task::spawn_local(async move {
@@ -156,8 +165,8 @@ impl Drop for Leave {
     }
 }
 
-async fn serve_client(worker: Rc<Worker>, stream: TcpStream, registration: Registration, cluster_face: bool) {
-    let Ok(stream) = tokio::net::TcpStream::from_std(stream) else { return };
+async fn serve_client(worker: Rc<Worker>, stream: DetachedTcpStream, registration: Registration, cluster_face: bool) {
+    let Ok(stream) = TcpStream::from_std(stream) else { return };
     let session = Session::new(cluster_face, &worker.shared.node.config.settings().requirepass);
     let client = registration.client.clone();
     client.set_state(crate::server::clients::state::CLUSTER_FACE, cluster_face);

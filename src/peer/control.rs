@@ -14,10 +14,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpStream;
 use tokio::time::timeout;
 
 use crate::base::ids::{NodeId, Slot};
+use crate::base::net::TcpStream;
 use crate::base::wire::{Reader, WireError, put_u16, put_u32, put_u64, put_varint};
 use crate::peer::compare::{Answer, Question};
 use crate::peer::entries::Entries;

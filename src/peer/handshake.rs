@@ -10,9 +10,9 @@
 use hkdf::hmac::{Hmac, KeyInit, Mac};
 use sha2::Sha256;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpStream;
 
 use crate::base::ids::{ActorId, NodeId};
+use crate::base::net::TcpStream;
 use crate::base::wire::{Reader, WireError, put_bytes, put_u64};
 
 const MAGIC: [u8; 4] = *b"RNDO";
@@ -206,7 +206,7 @@ fn proves(secret: &[u8], role: &[u8], listener: &[u8], speaker: &[u8], hello: &[
 #[cfg(test)]
 mod tests {
     use super::*;
-    use tokio::net::TcpListener;
+    use crate::base::net::TcpListener;
 
     fn hello(cluster: &str) -> Hello {
         Hello { cluster: cluster.into(), node: NodeId::random(), boot: 7, kind: LinkKind::Replica { lane: 3 } }
@@ -217,7 +217,7 @@ mod tests {
         acceptor: &Hello,
         secrets: (&'static [u8], &'static [u8]),
     ) -> (Result<Hello, HandshakeError>, Result<Hello, HandshakeError>) {
-        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+        let listener = TcpListener::bind(([127, 0, 0, 1], 0).into()).await.expect("a port");
         let addr = listener.local_addr().expect("an address");
         let accepting = async {
             let (mut stream, _) = listener.accept().await?;

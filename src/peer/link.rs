@@ -8,9 +8,8 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use crate::base::net::{ReadHalf, TcpStream, WriteHalf};
 use tokio::io::AsyncReadExt;
-use tokio::net::TcpStream;
-use tokio::net::tcp::{ReadHalf, WriteHalf};
 
 use crate::peer::frame::{Frame, Kind, next_frame, read_ack};
 use crate::peer::handshake::{HandshakeError, Hello, LinkKind, dial};

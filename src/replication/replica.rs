@@ -14,9 +14,8 @@
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 
+use crate::base::net::{TcpStream, WriteHalf};
 use smallvec::SmallVec;
-use tokio::net::TcpStream;
-use tokio::net::tcp::WriteHalf;
 
 use crate::base::clock::{Hlc, SKEW_MS_MAX};
 use crate::base::ids::{NodeId, Slot};

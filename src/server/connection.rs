@@ -17,7 +17,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use tokio::net::TcpStream;
+use crate::base::net::TcpStream;
 
 use crate::base::metrics::{Class, Count};
 use crate::protocol::Scanner;

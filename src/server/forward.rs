@@ -22,8 +22,7 @@ use std::sync::Arc;
 use std::task::{Context, Waker};
 use std::time::{Duration, Instant};
 
-use tokio::net::TcpStream;
-use tokio::net::tcp::WriteHalf;
+use crate::base::net::{TcpStream, WriteHalf};
 use tokio::sync::Notify;
 
 use crate::base::clock::Hlc;

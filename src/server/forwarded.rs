@@ -13,7 +13,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Instant;
 
-use tokio::net::TcpStream;
+use crate::base::net::TcpStream;
 
 use crate::base::clock::Hlc;
 use crate::base::ids::NodeId;

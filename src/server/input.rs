@@ -10,9 +10,9 @@ use std::task::{Context, Poll};
 use std::time::Instant;
 
 use tokio::io::{AsyncRead, ReadBuf};
-use tokio::net::TcpStream;
 
 use crate::base::metrics::Count;
+use crate::base::net::TcpStream;
 use crate::protocol::{ProtocolError, Reply};
 use crate::replication::coordinator::View;
 use crate::server::batch::Batch;

@@ -7,9 +7,9 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpStream;
 
 use crate::base::ids::NodeId;
+use crate::base::net::TcpStream;
 use crate::peer::handshake::{Hello, LinkKind};
 use crate::peer::link::connect;
 use crate::server::pubsub::hub::Hub;
