@@ -28,7 +28,7 @@ use crate::server::exec::Attempt;
 use crate::server::gather::values_of;
 use crate::server::job::{Job, PATIENCE, decoded, garbled, scanned};
 use crate::server::settings::{command_limits, wall_us};
-use crate::server::transaction::Watched;
+use crate::server::watched::Watched;
 
 /// A command's function.
 type Function = fn(&mut Cx<'_, '_>) -> Result<(), CommandError>;

@@ -21,7 +21,8 @@ use crate::server::forward::{Fate, ask};
 use crate::server::groups::{Next, Runner, coordinator_of, is_select, next_group, replies_of, requests_of, runner};
 use crate::server::held::put_watched;
 use crate::server::job::{Job, PATIENCE};
-use crate::server::transaction::{Transaction, Watched};
+use crate::server::transaction::Transaction;
+use crate::server::watched::Watched;
 
 const NOBODY_RUNS: &str = "TRYAGAIN the coordinator of some keys of the transaction does not answer";
 
@@ -44,7 +45,7 @@ impl Job {
         self.client.queued.store(-1, std::sync::atomic::Ordering::Relaxed);
         self.client.set_state(crate::server::clients::state::MULTI, false);
         let (requests, db) = (requests_of(transaction.requests()), self.talk.session.db);
-        let replies = self.exec_groups(&requests, &transaction.watched).await?;
+        let replies = self.exec_groups(&requests, transaction.watched.keys()).await?;
         let mut reply = Reply::new(out, self.talk.session.proto);
         match replies {
             Some(replies) => {

@@ -18,7 +18,7 @@ use crate::protocol::{Limits, Scan, Scanner};
 use crate::replication::coordinator::View;
 use crate::server::job::scanned;
 use crate::server::share::is_whole;
-use crate::server::transaction::Watched;
+use crate::server::watched::Watched;
 
 const OTHER_COORDINATOR: &str =
     "ERR WATCH needs all keys of the transaction to have the same coordinator as the watched keys";

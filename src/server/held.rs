@@ -13,7 +13,7 @@ use crate::base::version::{Actor, ActorTable, Dot, Relation, Version};
 use crate::base::wire::{Reader, WireError, put_bytes, put_u64};
 use crate::protocol::Args;
 use crate::server::dispatch::Run;
-use crate::server::transaction::Watched;
+use crate::server::watched::Watched;
 use crate::store::keyspace::view;
 use crate::store::mutation::{put_full_dot, read_context, read_dot};
 use crate::store::slot::Name;

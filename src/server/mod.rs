@@ -46,5 +46,6 @@ pub mod topology;
 pub mod transaction;
 pub mod wait;
 pub mod walk;
+pub mod watched;
 pub mod window;
 pub mod worker;

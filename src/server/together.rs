@@ -18,7 +18,7 @@ use crate::server::events::tells_of_misses;
 use crate::server::groups::{Runner, runner};
 use crate::server::job::{scanned, writes};
 use crate::server::monitor::NOT_IN_TRANSACTION;
-use crate::server::transaction::Watched;
+use crate::server::watched::Watched;
 use crate::server::window::Request;
 use crate::store::Keyspace;
 

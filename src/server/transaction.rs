@@ -5,8 +5,7 @@
 //! coordinators cannot be watched together, and that is refused; when the coordinator changes between WATCH and EXEC, the
 //! transaction is as if a key had changed.
 
-use crate::base::ids::{NodeId, slot_of};
-use crate::base::version::Dot;
+use crate::base::ids::slot_of;
 use crate::base::wire::Reader;
 use crate::commands::CommandError;
 use crate::commands::spec::{Command, Handler, NodeCommand, flag};
@@ -15,7 +14,7 @@ use crate::server::dispatch::{Run, Step};
 use crate::server::forward::{Fate, ask};
 use crate::server::held::Held;
 use crate::server::job::{Job, garbled};
-use crate::store::absences::Absence;
+use crate::server::watched::{TOO_MANY_WATCHED, WatchList, Watched};
 
 /// Most bytes that may be queued, so that no client fills memory without running anything.
 const QUEUE_BYTES_MAX: usize = 1 << 30;
@@ -25,23 +24,6 @@ pub const OUT_OF_MEMORY: &str = "OOM command not allowed when used memory > 'max
 
 const SEVERAL_COORDINATORS: &str =
     "ERR WATCH needs all watched keys to have the same coordinator: give them one hash tag";
-
-/// A watched key and the version it had.
-#[derive(Clone, Debug)]
-pub struct Watched {
-    /// The database.
-    pub db: u8,
-    /// The key.
-    pub key: Vec<u8>,
-    /// The version it had; the zero dot for none.
-    pub seen: Dot,
-    /// Whether it was there.
-    pub was_live: bool,
-    /// Tells that it has come since and gone, where its version would not.
-    pub absence: Option<Absence>,
-    /// The node that coordinates it; `None` for this one.
-    pub at: Option<NodeId>,
-}
 
 /// A connection's transaction.
 #[derive(Clone, Debug, Default)]
@@ -53,7 +35,7 @@ pub struct Transaction {
     queued: Vec<u8>,
     count: usize,
     /// Watched keys.
-    pub watched: Vec<Watched>,
+    pub watched: WatchList,
 }
 
 impl Transaction {
@@ -110,13 +92,6 @@ impl Transaction {
         *self = Transaction::default();
     }
 
-    /// Watches a key; one that is watched already keeps the version that was seen first.
-    pub fn watch(&mut self, watched: Watched) {
-        if !self.watched.iter().any(|it| it.db == watched.db && it.key == watched.key) {
-            self.watched.push(watched);
-        }
-    }
-
     /// The queued requests, one behind the other.
     pub fn requests(&self) -> &[u8] {
         &self.queued
@@ -146,8 +121,11 @@ impl Job {
             let addr = worker.cluster_addr(&peer.id).unwrap_or_default();
             return Err(CommandError::Text(format!("MOVED {slot} {addr}").into()));
         }
-        if self.talk.transaction.watched.iter().any(|it| it.at != Some(peer.id)) {
+        if !self.talk.transaction.watched.is_at(Some(peer.id)) {
             return Err(CommandError::text(SEVERAL_COORDINATORS));
+        }
+        if !self.talk.transaction.watched.has_room_for(args.iter().skip(1)) {
+            return Err(CommandError::text(TOO_MANY_WATCHED));
         }
         let db = self.talk.session.db;
         let call = worker.ask(peer, self.manner(ask::HELD), request);
@@ -156,7 +134,7 @@ impl Job {
         for key in args.iter().skip(1) {
             let held = Held::read(&mut reader, &worker.shared.node.store.actors).map_err(|_| garbled())?;
             let (seen, was_live) = (held.dot(), held.is_live);
-            self.talk.transaction.watch(Watched {
+            self.talk.transaction.watched.add(Watched {
                 db,
                 key: key.to_vec(),
                 seen,
@@ -217,8 +195,12 @@ impl Run<'_> {
         if !args.iter().skip(1).all(|key| self.view.is_coordinator(slot_of(key))) {
             return Step::Wait;
         }
-        if self.transaction.watched.iter().any(|it| it.at.is_some()) {
+        if !self.transaction.watched.is_at(None) {
             self.fail(SEVERAL_COORDINATORS);
+            return Step::Done;
+        }
+        if !self.transaction.watched.has_room_for(args.iter().skip(1)) {
+            self.fail(TOO_MANY_WATCHED);
             return Step::Done;
         }
         let (node, now_ms) = (&self.worker.shared.node, self.now_us / 1_000);
@@ -229,7 +211,7 @@ impl Run<'_> {
             let absence = if was_live { None } else { node.store.watch_absence(self.session.db, key) };
             drop(keys);
             let (db, key) = (self.session.db, key.to_vec());
-            self.transaction.watch(Watched { db, key, seen, was_live, absence, at: None });
+            self.transaction.watched.add(Watched { db, key, seen, was_live, absence, at: None });
         }
         self.reply().ok();
         Step::Done
