@@ -14,6 +14,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use crate::base::clock::Hlc;
 use crate::base::ids::slot_of;
 use crate::commands::CommandError;
 use crate::commands::exchange::{FETCH, Fetched};
@@ -179,6 +180,8 @@ impl Job {
             key: change.name.1.clone(),
             seen: fetched.seen,
             was_live: fetched.whole.is_some(),
+            // What is computed of a key that is not there holds as well if it has come and gone.
+            since: Hlc(u64::MAX),
             absence: None,
             at: None,
         };

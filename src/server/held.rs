@@ -1,13 +1,14 @@
 //! What a node holds of some keys: the question behind WATCH and RONDO.META.
 //!
 //! A node is asked with `ask::HELD` and the client's own request; its answer is one [`Held`] a key, in the order of the
-//! keys. For WATCH only the coordinator of all keys answers; with `ask::LOCAL`, for RONDO.META, every node does. Looking
-//! is no use of a key and changes nothing.
+//! keys. For WATCH only the coordinator of all keys answers, a stamp in front that is earlier than whatever it writes
+//! afterwards; with `ask::LOCAL`, for RONDO.META, every node does. Looking is no use of a key and changes nothing.
 //!
 //! Actors travel by their full names, because the short ones mean something on one node only.
 //!
 //! Does not confirm what it finds with other replicas: RONDO.META is there to show when they differ.
 
+use crate::base::clock::Hlc;
 use crate::base::ids::slot_of;
 use crate::base::version::{Actor, ActorTable, Dot, Relation, Version};
 use crate::base::wire::{Reader, WireError, put_bytes, put_u64};
@@ -110,8 +111,12 @@ impl Run<'_> {
         if !is_local && !args.iter().skip(1).all(|key| self.view.is_coordinator(slot_of(key))) {
             return false;
         }
+        let now_ms = self.now_us / 1_000;
+        if !is_local {
+            put_u64(&mut self.batch.out, store.clock.tick(now_ms).0);
+        }
         for key in args.iter().skip(1) {
-            Held::of(store, self.session.db, key, self.now_us / 1_000).put(&mut self.batch.out, &store.actors);
+            Held::of(store, self.session.db, key, now_ms).put(&mut self.batch.out, &store.actors);
         }
         true
     }
@@ -125,6 +130,7 @@ pub fn put_watched(out: &mut Vec<u8>, watched: &[Watched], actors: &ActorTable) 
         put_bytes(out, &it.key);
         put_full_dot(out, it.seen, actors);
         out.push(u8::from(it.was_live));
+        put_u64(out, it.since.0);
     }
 }
 
@@ -134,7 +140,8 @@ pub fn read_watched(reader: &mut Reader<'_>, actors: &ActorTable) -> Result<Vec<
     for _ in 0..reader.u64()? {
         let (db, key) = (reader.u8()?, reader.bytes()?.to_vec());
         let seen = read_dot(reader, Actor::SELF, actors)?;
-        watched.push(Watched { db, key, seen, was_live: reader.u8()? != 0, absence: None, at: None });
+        let (was_live, since) = (reader.u8()? != 0, Hlc(reader.u64()?));
+        watched.push(Watched { db, key, seen, was_live, since, absence: None, at: None });
     }
     Ok(watched)
 }
@@ -142,7 +149,6 @@ pub fn read_watched(reader: &mut Reader<'_>, actors: &ActorTable) -> Result<Vec<
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::base::clock::Hlc;
     use crate::base::ids::ActorId;
     use crate::store::Effects;
     use crate::store::mutation::Mutation;
@@ -160,10 +166,11 @@ mod tests {
         held.put(&mut out, &here.actors);
         let read = Held::read(&mut Reader::new(&out), &there).expect("own bytes");
         assert_ne!(read.dot().actor, Actor::SELF, "written by the other node");
-        let watched = Watched { db: 0, key: b"k".to_vec(), seen: read.dot(), was_live: true, absence: None, at: None };
+        let (key, seen, since) = (b"k".to_vec(), read.dot(), Hlc(7));
+        let watched = Watched { db: 0, key, seen, was_live: true, since, absence: None, at: None };
         put_watched(&mut back, &[watched], &there);
         let returned = read_watched(&mut Reader::new(&back), &here.actors).expect("own bytes");
-        assert_eq!(returned.first().map(|it| it.seen), Some(held.dot()));
+        assert_eq!(returned.first().map(|it| (it.seen, it.since)), Some((held.dot(), Hlc(7))));
         assert!(read_watched(&mut Reader::new(&back[..back.len() - 1]), &here.actors).is_err());
     }
 

@@ -208,7 +208,10 @@ fn is_unchanged(keys: &mut Keyspace<'_>, watched: &Watched) -> bool {
         // One that has expired since has changed, as in Redis; one that had expired already has not.
         (true, false) => false,
         // A tombstone, or what had expired, may have been forgotten, and a clear of the slot leaves no stamp of a key.
-        (false, false) if keys.entry(key).is_none() => watched.absence.as_ref().is_none_or(|it| !it.is_over()),
+        (false, false) if keys.entry(key).is_none() => match &watched.absence {
+            Some(absence) => !absence.is_over(),
+            None => !keys.may_have_been_there(key, watched.since),
+        },
         _ => keys.is_as_seen(key, seen),
     }
 }

@@ -5,6 +5,7 @@
 //! coordinators cannot be watched together, and that is refused; when the coordinator changes between WATCH and EXEC, the
 //! transaction is as if a key had changed.
 
+use crate::base::clock::Hlc;
 use crate::base::ids::slot_of;
 use crate::base::wire::Reader;
 use crate::commands::CommandError;
@@ -131,6 +132,7 @@ impl Job {
         let call = worker.ask(peer, self.manner(ask::HELD), request);
         let Fate::Replied(answer) = call.answer().await else { return Err(down) };
         let mut reader = Reader::new(&answer);
+        let since = Hlc(reader.u64().map_err(|_| garbled())?);
         for key in args.iter().skip(1) {
             let held = Held::read(&mut reader, &worker.shared.node.store.actors).map_err(|_| garbled())?;
             let (seen, was_live) = (held.dot(), held.is_live);
@@ -139,6 +141,7 @@ impl Job {
                 key: key.to_vec(),
                 seen,
                 was_live,
+                since,
                 absence: None,
                 at: Some(peer.id),
             });
@@ -204,14 +207,14 @@ impl Run<'_> {
             return Step::Done;
         }
         let (node, now_ms) = (&self.worker.shared.node, self.now_us / 1_000);
-        let mut effects = crate::store::Effects::default();
+        let (since, mut effects) = (node.store.clock.tick(now_ms), crate::store::Effects::default());
         for key in args.iter().skip(1) {
             let keys = node.store.lock(slot_of(key), self.session.db, now_ms, &mut effects);
             let (seen, was_live) = keys.seen(key);
             let absence = if was_live { None } else { node.store.watch_absence(self.session.db, key) };
             drop(keys);
             let (db, key) = (self.session.db, key.to_vec());
-            self.transaction.watched.add(Watched { db, key, seen, was_live, absence, at: None });
+            self.transaction.watched.add(Watched { db, key, seen, was_live, since, absence, at: None });
         }
         self.reply().ok();
         Step::Done

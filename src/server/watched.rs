@@ -7,6 +7,7 @@
 
 use hashbrown::HashTable;
 
+use crate::base::clock::Hlc;
 use crate::base::ids::NodeId;
 use crate::base::version::Dot;
 use crate::store::absences::Absence;
@@ -29,7 +30,9 @@ pub struct Watched {
     pub seen: Dot,
     /// Whether it was there.
     pub was_live: bool,
-    /// Tells that it has come since and gone, where its version would not.
+    /// A stamp of its coordinator, from before the look: what is written later is stamped later.
+    pub since: Hlc,
+    /// Tells that it has come since and gone, on a node without replicas, where its version would not.
     pub absence: Option<Absence>,
     /// The node that coordinates it; `None` for this one.
     pub at: Option<NodeId>,
@@ -88,11 +91,10 @@ fn bytes_of(key: &[u8]) -> usize {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::base::clock::Hlc;
 
     fn watched(db: u8, key: &[u8], stamp: u64) -> Watched {
         let seen = Dot { hlc: Hlc(stamp), ..Dot::default() };
-        Watched { db, key: key.to_vec(), seen, was_live: true, absence: None, at: None }
+        Watched { db, key: key.to_vec(), seen, was_live: true, since: seen.hlc, absence: None, at: None }
     }
 
     /// Comparing each key with all others would take hours.

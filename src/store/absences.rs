@@ -1,7 +1,7 @@
 //! Keys that are not there and that somebody watches: whether they have been written since.
 //!
-//! Where a deletion leaves a tombstone, its stamp tells that a key has come and gone. A node without replicas keeps none, so
-//! it counts the writes of the keys that WATCH did not find, as long as somebody holds an [`Absence`]. While nobody does, a
+//! Where a deletion leaves a tombstone, its stamp tells that a key has come and gone; where FLUSHALL, expiry or eviction left
+//! none, the latest stamp of what its slot has forgotten tells that it may have. A node without replicas keeps none, so it counts the writes of the keys that WATCH did not find, as long as somebody holds an [`Absence`]. While nobody does, a
 //! write pays one load.
 //!
 //! Exact, and bounded by what is watched. Watch and write under the lock of the key's slot.
@@ -108,6 +108,47 @@ impl Drop for Absence {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::base::clock::Hlc;
+    use crate::base::ids::{ActorId, Slot, slot_of};
+    use crate::store::clear::Scope;
+    use crate::store::expiry::{Sweep, SweepRules};
+    use crate::store::mutation::Mutation;
+    use crate::store::slot::Name;
+    use crate::store::{Effects, hash_name};
+
+    /// Each way in which a key goes without a trace.
+    #[test]
+    fn a_slot_knows_how_late_what_it_has_forgotten_was_written() {
+        type Way = fn(&Store, Slot, &mut Effects);
+        let ways: [(&str, Way); 4] = [
+            ("cleared", |store, slot, effects| store.lock(slot, 0, 3_000, effects).clear(Scope::All)),
+            ("evicted", |store, slot, _| {
+                store.table(slot).forget(Name { db: 0, key: b"k", hash: hash_name(0, b"k") });
+            }),
+            ("expired", |store, slot, _| {
+                let rules = SweepRules { before_ms: 5_000, keep_tombstones: false };
+                store.table(slot).sweep(Sweep::default(), rules, drop);
+            }),
+            ("collected", |store, slot, effects| {
+                store.lock(slot, 0, 3_000, effects).write(b"k", Mutation::Delete);
+                store.collect_tombstones(slot, Hlc(u64::MAX));
+            }),
+        ];
+        for (way, go) in ways {
+            let (store, slot) = (Store::new(ActorId { node: 1, boot: 1 }), slot_of(b"k"));
+            store.set_replicated(true);
+            let mut effects = Effects::default();
+            let before = store.clock.tick(2_000);
+            store.lock(slot, 0, 2_000, &mut effects).write(b"k", Mutation::Assign { value: b"v", deadline_ms: 4_000 });
+            let after = store.clock.latest(2_500);
+            assert!(!store.table(slot).has_forgotten_since(before), "{way}: still there");
+            go(&store, slot, &mut effects);
+            let keys = store.lock(slot, 0, 3_000, &mut effects);
+            assert!(keys.entry(b"k").is_none() && keys.may_have_been_there(b"k", before), "{way}");
+            // The deletion before it was forgotten is a later write.
+            assert_eq!(keys.may_have_been_there(b"k", after), way == "collected", "{way}");
+        }
+    }
 
     #[test]
     fn who_watches_hears_of_later_writes_of_that_key_and_nothing_stays_behind() {

@@ -146,9 +146,14 @@ impl SlotTable {
     /// Takes away what a clear of this scope stamped `dot` does, and gives back its memory; gives how many keys are gone.
     pub fn sweep_cleared(&mut self, scope: Scope, dot: Dot, actors: &ActorTable) -> usize {
         let len = self.len();
-        let (mut bytes, mut census, mut cleared_at) = (0, Census::default(), Hlc(0));
+        let (mut bytes, mut census, mut cleared_at, mut forgotten_at) = (0, Census::default(), Hlc(0), Hlc(0));
         self.index.retain(hash_of, |entry| {
-            let kept = if scope.includes(entry.db()) { left_of(entry, dot, actors)? } else { entry };
+            let stamp = entry.dot().hlc;
+            let left = if scope.includes(entry.db()) { left_of(entry, dot, actors) } else { Some(entry) };
+            let Some(kept) = left else {
+                forgotten_at = forgotten_at.max(stamp);
+                return None;
+            };
             bytes += kept.memory_bytes();
             census += Census::of(&kept);
             if is_clear(kept.db()) {
@@ -157,6 +162,7 @@ impl SlotTable {
             Some(kept)
         });
         (self.bytes, self.census, self.cleared_at) = (bytes, census, cleared_at);
+        self.note_forgotten(forgotten_at);
         self.generation = self.generation.wrapping_add(1);
         self.note_change();
         len - self.len()

@@ -107,7 +107,8 @@ impl SlotTable {
             self.census += Census::of(&tombstone);
             return Some(std::mem::replace(entry, tombstone));
         }
-        let hash = hash_of(entry);
+        let (hash, stamp) = (hash_of(entry), entry.dot().hlc);
+        self.note_forgotten(stamp);
         self.note_change();
         self.index.remove(place, hash)
     }

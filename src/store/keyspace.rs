@@ -246,6 +246,13 @@ impl<'s> Keyspace<'s> {
         now == seen || self.store.unnoticed.leads(self.db, key, seen, now)
     }
 
+    /// Whether `key`, which is not there now and was not at `since`, may have been in between: something of its slot that was
+    /// written later than that has gone without a trace.
+    pub fn may_have_been_there(&self, key: &[u8], since: Hlc) -> bool {
+        let table = place_of(&self.tables, key).and_then(|at| self.tables.get(at));
+        table.is_none_or(|(_, table)| table.has_forgotten_since(since))
+    }
+
     /// Calls the string that `key` holds a raw one from now on. It is the same at the same version: nobody is told. False
     /// for what is no string but a counter, which has to be written as a string to become one.
     pub fn unpack(&mut self, key: &[u8]) -> bool {

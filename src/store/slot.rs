@@ -64,6 +64,8 @@ pub struct SlotTable {
     pub(super) changes: u32,
     /// The latest stamp of a clear that the table holds; 0 for none.
     pub(super) cleared_at: Hlc,
+    /// The latest stamp of anything that has left the table without a trace; 0 for none.
+    forgotten_at: Hlc,
 }
 
 impl SlotTable {
@@ -199,12 +201,24 @@ impl SlotTable {
         let Some(entry) = removed else { return false };
         self.bytes -= entry.memory_bytes();
         self.census -= Census::of(&entry);
+        self.note_forgotten(entry.dot().hlc);
         self.note_change();
         if is_clear(name.db) {
             self.note_clears();
         }
         self.shrink_if_sparse();
         true
+    }
+
+    /// Whether anything that was written after `since` may have left without a trace.
+    pub fn has_forgotten_since(&self, since: Hlc) -> bool {
+        self.forgotten_at > since
+    }
+
+    /// To be called for whatever leaves the table without a trace, with the stamp of its last write.
+    #[inline]
+    pub(super) fn note_forgotten(&mut self, stamp: Hlc) {
+        self.forgotten_at = self.forgotten_at.max(stamp);
     }
 
     fn assign(&mut self, name: Name<'_>, dot: Dot, value: &[u8], deadline_ms: u64, rules: &Rules) {

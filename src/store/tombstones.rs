@@ -29,6 +29,7 @@ impl SlotTable {
             let Some(entry) = hash.and_then(|hash| self.index.remove(place, hash)) else { continue };
             self.bytes -= entry.memory_bytes();
             self.census -= Census::of(&entry);
+            self.note_forgotten(entry.dot().hlc);
             collected += 1;
         }
         if collected > 0 {
