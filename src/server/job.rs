@@ -25,6 +25,7 @@ use crate::server::dispatch::{Origin, Run, Step};
 use crate::server::forward::{Call, Fate, Manner, answer_of, ask};
 use crate::server::settings::{Consistency, quorum_of};
 use crate::server::share::{FlushPart, is_whole};
+use crate::server::subscribe::is_subscription;
 use crate::server::window::Request;
 use crate::server::worker::Worker;
 
@@ -61,10 +62,16 @@ pub async fn start(worker: Rc<Worker>, client: Arc<Client>, talk: Talk, request:
             reply
         }
     };
-    if job.client.keeps_back(before) {
+    if job.client.keeps_back(before) && !is_pushed(&request) {
         reply.clear();
     }
     Done { reply, talk: job.talk }
+}
+
+/// Whether CLIENT REPLY has no say in what a request brings: to begin or end a subscription is told as messages are.
+fn is_pushed(request: &[u8]) -> bool {
+    let named = |scanner: Scanner| table::find(scanner.args(request).name());
+    scanned(request).ok().and_then(named).is_some_and(|(_, command)| is_subscription(command))
 }
 
 /// Runs a request that has to be run again and must now be alone, in the name of a batch that waits for it.

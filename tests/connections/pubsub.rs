@@ -9,8 +9,7 @@ use super::{conversation, texts};
 
 #[test]
 fn replies_are_those_of_redis() {
-    let (redis, cluster) = (Redis::start(&[]), Cluster::start(1, &[]));
-    let conversations: &[&[&str]] = &[
+    compare(&[
         &["SUBSCRIBE a b", "GET x", "PING", "PING x", "PING a b", "NOSUCH", "MULTI", "HELLO 3", "SUBSCRIBE", "GET"],
         &[
             "SUBSCRIBE a",
@@ -67,7 +66,30 @@ fn replies_are_those_of_redis() {
             "GET",
         ],
         &["SUBSCRIBE a", "RESET", "GET x", "PUBSUB CHANNELS"],
-    ];
+    ]);
+}
+
+#[test]
+fn to_begin_and_to_end_a_subscription_is_told_whatever_client_reply_says() {
+    compare(&[
+        &["CLIENT REPLY OFF", "SUBSCRIBE a", "PSUBSCRIBE a*", "PING", "UNSUBSCRIBE", "PUNSUBSCRIBE", "CLIENT REPLY ON"],
+        &[
+            "HELLO 3",
+            "CLIENT REPLY OFF",
+            "SUBSCRIBE a",
+            "GET x",
+            "SSUBSCRIBE a",
+            "UNSUBSCRIBE",
+            "PUNSUBSCRIBE",
+            "CLIENT REPLY ON",
+        ],
+        &["CLIENT REPLY SKIP", "SUBSCRIBE b", "PING x", "CLIENT REPLY SKIP", "GET", "UNSUBSCRIBE", "PING y"],
+    ]);
+}
+
+/// Has each of these conversations with a redis-server and with a node, and wants the same replies.
+fn compare(conversations: &[&[&str]]) {
+    let (redis, cluster) = (Redis::start(&[]), Cluster::start(1, &[]));
     for lines in conversations {
         let without_id = |port| {
             let mut replies = conversation(port, lines);
