@@ -11,13 +11,15 @@
 //! from others takes over what they say (`start_over`).
 //!
 //! The time is that of the monotonic clock: a step of the wall clock never makes a whole cluster throw its data away. It
-//! stands still while a whole machine sleeps, and what such a sleep hides is not found here.
+//! stands still while a whole machine sleeps, and what such a sleep hides is not found here. What was written before an
+//! absence is told by a stamp of the node's own that it was given when the absence began, whatever clocks are set to meanwhile.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use tokio::time::Instant;
 
+use crate::base::clock::Hlc;
 use crate::base::ids::NodeId;
 
 /// What somebody said of himself is believed for so long.
@@ -58,11 +60,20 @@ pub(super) enum Verdict {
     StartOver(BTreeSet<NodeId>),
 }
 
+/// A moment, by the clock that measures and by the one that stamps.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) struct Moment {
+    /// When it was.
+    pub at: Instant,
+    /// Later than whatever this node held then, and earlier than whatever it wrote afterwards.
+    pub stamp: Hlc,
+}
+
 /// See the head of the file.
 #[derive(Debug)]
 pub(super) struct Absence {
     /// When a majority of the members was last seen.
-    majority_at: Instant,
+    majority: Moment,
     /// Since when members have been down, a majority of the others being there all the time.
     down_since: BTreeMap<NodeId, Instant>,
     /// Lives without which deletions may have been forgotten, here or where this node has what it holds from.
@@ -76,9 +87,9 @@ pub(super) struct Absence {
 
 impl Absence {
     /// Of a node that begins now.
-    pub fn new(now: Instant) -> Absence {
+    pub fn new(now: Moment) -> Absence {
         Absence {
-            majority_at: now,
+            majority: now,
             down_since: BTreeMap::new(),
             left_out: BTreeMap::new(),
             heard: BTreeMap::new(),
@@ -87,11 +98,12 @@ impl Absence {
     }
 
     /// Takes in how the other members look now.
-    pub fn look(&mut self, members: &[Member], horizon: Duration, now: Instant) {
+    pub fn look(&mut self, members: &[Member], horizon: Duration, moment: Moment) {
+        let now = moment.at;
         let down = || members.iter().filter(|member| member.is_down);
         let sees_majority = is_majority(1 + members.len() - down().count(), 1 + members.len());
         match (self.is_outdated(horizon, now), sees_majority) {
-            (false, true) => self.go_on(now),
+            (false, true) => self.go_on(moment),
             (true, true) => drop(self.back_since.get_or_insert(now)),
             (_, false) => self.back_since = None,
         }
@@ -110,15 +122,20 @@ impl Absence {
     }
 
     /// Nothing is in doubt: a majority is there.
-    pub fn go_on(&mut self, now: Instant) {
-        self.majority_at = now;
+    pub fn go_on(&mut self, now: Moment) {
+        self.majority = now;
         self.back_since = None;
         self.heard.clear();
     }
 
     /// How long ago a majority was last seen.
     pub fn away(&self, now: Instant) -> Duration {
-        now.duration_since(self.majority_at)
+        now.duration_since(self.majority.at)
+    }
+
+    /// The stamp that tells what was written before a majority was last seen, or when it was: earlier ones.
+    pub fn began(&self) -> Hlc {
+        self.majority.stamp
     }
 
     /// Whether others may have left this node out. Begins before they do, so that it is never taken for complete when it comes
@@ -138,10 +155,12 @@ impl Absence {
         self.left_out.keys().copied()
     }
 
-    /// Takes over what a node says that this one has its data from: whom it has left out, and how long it saw no majority.
-    pub fn inherit(&mut self, left_out: impl IntoIterator<Item = Life>, away: Duration, now: Instant) {
+    /// Takes over what a node says that this one has its data from: whom it has left out, and when it saw a majority.
+    pub fn inherit(&mut self, left_out: impl IntoIterator<Item = Life>, majority: Moment) {
         self.left_out.extend(left_out.into_iter().map(|life| (life, true)));
-        self.majority_at = now.checked_sub(away).map_or(self.majority_at, |at| at.min(self.majority_at));
+        if majority.at < self.majority.at {
+            self.majority = majority;
+        }
     }
 
     /// Notes what a member says: whether it is warm, and whether it has left this node out.
@@ -209,15 +228,34 @@ mod tests {
 
     /// A node to which the other members looked like this from second to second, and the moment after that.
     fn seen(spans: &[(u64, &[Member])]) -> (Absence, Instant) {
-        let mut now = Instant::now();
+        let mut now = moment(Instant::now(), 0);
         let mut absence = Absence::new(now);
         for (seconds, members) in spans {
             for _ in 0..*seconds {
-                now += Duration::from_secs(1);
+                now = moment(now.at + Duration::from_secs(1), now.stamp.0 + 1);
                 absence.look(members, HORIZON, now);
             }
         }
-        (absence, now)
+        (absence, now.at)
+    }
+
+    fn moment(at: Instant, stamp: u64) -> Moment {
+        Moment { at, stamp: Hlc(stamp) }
+    }
+
+    #[test]
+    fn what_was_written_before_an_absence_is_told_by_what_was_stamped_when_it_began() {
+        let alone = [down(2), down(3)];
+        let (mut absence, now) = seen(&[(9, &[up(2), up(3)]), (500, &alone)]);
+        assert_eq!(absence.began(), Hlc(9));
+        absence.look(&[up(2), up(3)], HORIZON, moment(now, 510));
+        assert_eq!(absence.began(), Hlc(9), "until it is decided what the absence means");
+        absence.go_on(moment(now, 511));
+        assert_eq!(absence.began(), Hlc(511));
+        absence.inherit([], moment(now + Duration::from_secs(1), 7));
+        assert_eq!(absence.began(), Hlc(511), "its source was there longer");
+        absence.inherit([], moment(now - Duration::from_secs(1), 8));
+        assert_eq!(absence.began(), Hlc(8));
     }
 
     #[test]
@@ -272,7 +310,7 @@ mod tests {
         absence.hear(id(2), true, false, now);
         absence.hear(id(3), true, false, now);
         assert_eq!(absence.verdict(&both, now), Verdict::GoOn);
-        absence.go_on(now);
+        absence.go_on(moment(now, 600));
         assert!(!absence.is_outdated(HORIZON, now));
     }
 
@@ -304,13 +342,14 @@ mod tests {
 
     #[test]
     fn what_its_source_left_out_a_node_that_filled_up_has_left_out_too() {
-        let mut absence = Absence::new(Instant::now());
-        absence.inherit([(id(3), 1), (id(9), 1)], Duration::ZERO, Instant::now());
-        absence.look(&[up(2), down(3)], HORIZON, Instant::now());
+        let now = Instant::now();
+        let mut absence = Absence::new(moment(now, 1));
+        absence.inherit([(id(3), 1), (id(9), 1)], moment(now, 1));
+        absence.look(&[up(2), down(3)], HORIZON, moment(now, 2));
         assert_eq!(absence.left_out().collect::<Vec<_>>(), [(id(3), 1)]);
-        let later = Instant::now() + 3 * HORIZON;
-        absence.go_on(later);
-        absence.inherit([], 2 * HORIZON, later);
+        let later = now + 3 * HORIZON;
+        absence.go_on(moment(later, 3));
+        absence.inherit([], moment(later - 2 * HORIZON, 2));
         assert!(absence.is_outdated(HORIZON, later), "as its source was");
     }
 }

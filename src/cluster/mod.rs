@@ -175,6 +175,7 @@ impl Cluster {
             forgetting: BTreeMap::new(),
             retired: Vec::new(),
         };
+        let absence = Absence::new(start_over::moment_of(&store.clock));
         Arc::new(Cluster {
             secret: settings.cluster_secret.as_bytes().into(),
             identity,
@@ -193,7 +194,7 @@ impl Cluster {
             metrics,
             peers,
             digest_seed: digest_seed(&settings),
-            absence: Mutex::new(Absence::new(Instant::now())),
+            absence: Mutex::new(absence),
             is_outdated: AtomicBool::new(false),
             taken_over: Mutex::default(),
             whole: AtomicSlots::default(),

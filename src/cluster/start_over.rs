@@ -14,10 +14,10 @@ use tokio::task::{JoinSet, yield_now};
 use tokio::time::{Instant, sleep};
 use tracing::{debug, info, warn};
 
-use crate::base::clock::Hlc;
+use crate::base::clock::Clock;
 use crate::base::ids::{NodeId, Slot};
 use crate::base::wire::WireError;
-use crate::cluster::absence::{Life, Member, Verdict};
+use crate::cluster::absence::{Life, Member, Moment, Verdict};
 use crate::cluster::gossip::ROWS_TIMEOUT;
 use crate::cluster::shed::drop_before;
 use crate::cluster::{Cluster, Topology};
@@ -52,6 +52,10 @@ impl Cluster {
         !self.is_outdated.load(Ordering::Acquire) || self.absence.lock().is_in_step_with(peer, Instant::now())
     }
 
+    fn moment(&self) -> Moment {
+        moment_of(&self.store.clock)
+    }
+
     /// Notes whether this node was away for too long. Whoever lets others in, or goes on after a pause, asks for it at once.
     pub fn look_at_absence(&self) {
         let is_outdated = self.absence.lock().is_outdated(self.tombstone_horizon(), Instant::now());
@@ -63,7 +67,7 @@ impl Cluster {
         loop {
             self.look_at_absence();
             let members = members_of(&self.topology());
-            self.absence.lock().look(&members, self.tombstone_horizon(), Instant::now());
+            self.absence.lock().look(&members, self.tombstone_horizon(), self.moment());
             if self.is_outdated.load(Ordering::Acquire) {
                 self.ask_the_present().await;
             }
@@ -104,7 +108,7 @@ impl Cluster {
     pub(super) fn absences(&self) -> Answer {
         let (is_warm, absence) = (self.is_warm(), self.absence.lock());
         let away_ms = absence.away(Instant::now()).as_millis() as u64;
-        Answer::Absences { is_warm, away_ms, left_out: absence.left_out().collect() }
+        Answer::Absences { is_warm, away_ms, away_since: absence.began(), left_out: absence.left_out().collect() }
     }
 
     /// Takes over what those say that this node has filled up from: what they have forgotten, it does not know either.
@@ -116,7 +120,7 @@ impl Cluster {
             // Again while it is there: not to hear of it would bring back what is deleted, should somebody return whom it left out.
             for _ in 0..ASKS_MAX {
                 match ask_absences(&self.link(&row)).await {
-                    Ok(said) => self.absence.lock().inherit(said.left_out, said.away, Instant::now()),
+                    Ok(said) => self.absence.lock().inherit(said.left_out, said.majority),
                     Err(error) if self.topology().liveness(&row.id) != Liveness::Down => {
                         debug!(peer = %row.id, %error, "does not say whom it has left out");
                         sleep(ASK_PAUSE).await;
@@ -148,7 +152,7 @@ impl Cluster {
                 if holds_something {
                     info!("was away for long, and nobody has forgotten deletions meanwhile");
                 }
-                self.absence.lock().go_on(Instant::now());
+                self.absence.lock().go_on(self.moment());
                 self.look_at_absence();
                 self.update(|_| holds_something);
                 None
@@ -160,7 +164,10 @@ impl Cluster {
     /// Declares this node cold and forgets what it held, before it went away, of slots of those who left it out; it then fills
     /// up as after a restart.
     pub(super) async fn start_over(self: &Arc<Self>, by: &BTreeSet<NodeId>) {
-        let away = self.absence.lock().away(Instant::now());
+        let (away, before) = {
+            let absence = self.absence.lock();
+            (absence.away(Instant::now()), absence.began())
+        };
         warn!(away_s = away.as_secs(), "was away for longer than tombstone-horizon-ms: fetching everything anew");
         // As in a new life: others forget that they have left this one out.
         self.update(|book| {
@@ -169,7 +176,6 @@ impl Cluster {
             book.rows.merge(row)
         });
         self.outlive();
-        let before = Hlc::at_ms(self.store.clock.now_ms().saturating_sub(away.as_millis() as u64));
         let topology = self.topology();
         let slots: Vec<Slot> = Slot::all().filter(|slot| topology.homes(*slot).any(|id| by.contains(&id))).collect();
         drop(topology);
@@ -178,10 +184,15 @@ impl Cluster {
             dropped += drop_before(&mut self.store.table(slot), before);
             yield_now().await;
         }
-        self.absence.lock().go_on(Instant::now());
+        self.absence.lock().go_on(self.moment());
         self.look_at_absence();
         warn!(keys = dropped, "forgot what was written before that");
     }
+}
+
+/// This moment at a node with this clock.
+pub(super) fn moment_of(clock: &Clock) -> Moment {
+    Moment { at: Instant::now(), stamp: clock.tick(clock.now_ms()) }
 }
 
 /// The other members, as they look.
@@ -197,16 +208,18 @@ fn members_of(topology: &Topology) -> Vec<Member> {
 /// What a node says of itself.
 struct Said {
     is_warm: bool,
-    /// How long ago it saw a majority.
-    away: Duration,
+    /// When it last saw a majority.
+    majority: Moment,
     /// Whom it has left out.
     left_out: Vec<Life>,
 }
 
 async fn ask_absences(link: &ControlLink) -> Result<Said, ControlError> {
     match link.ask(&Request::Compare(Question::Absences), ROWS_TIMEOUT).await? {
-        Response::Compared(Answer::Absences { is_warm, away_ms, left_out }) => {
-            Ok(Said { is_warm, away: Duration::from_millis(away_ms), left_out })
+        Response::Compared(Answer::Absences { is_warm, away_ms, away_since, left_out }) => {
+            let now = Instant::now();
+            let at = now.checked_sub(Duration::from_millis(away_ms)).unwrap_or(now);
+            Ok(Said { is_warm, majority: Moment { at, stamp: away_since }, left_out })
         }
         _ => Err(WireError.into()),
     }

@@ -4,6 +4,7 @@
 //!
 //! Invariant: whatever is read is bounded by the message that it came in; nothing is set aside by an announced number.
 
+use crate::base::clock::Hlc;
 use crate::base::ids::{NodeId, Slot};
 use crate::base::wire::{Reader, WireError, put_u16, put_u64, put_varint};
 use crate::peer::entries::Entries;
@@ -83,6 +84,8 @@ pub enum Answer {
         is_warm: bool,
         /// How long ago it last saw a majority of the members, in milliseconds.
         away_ms: u64,
+        /// A stamp of its own from then: what it held before is stamped earlier.
+        away_since: Hlc,
         /// The members that it has left out, each with the life that it then was in.
         left_out: Vec<(NodeId, u64)>,
     },
@@ -188,9 +191,10 @@ impl Answer {
                 entries.encode(out);
             }
             Answer::Calm(calm) => out.extend_from_slice(&[CALM, u8::from(*calm)]),
-            Answer::Absences { is_warm, away_ms, left_out } => {
+            Answer::Absences { is_warm, away_ms, away_since, left_out } => {
                 out.extend_from_slice(&[ABSENCES, u8::from(*is_warm)]);
                 put_u64(out, *away_ms);
+                put_u64(out, away_since.0);
                 for (node, generation) in left_out {
                     out.extend_from_slice(node.as_bytes());
                     put_u64(out, *generation);
@@ -220,11 +224,12 @@ impl Answer {
             }
             CALM => Answer::Calm(reader.u8()? != 0),
             ABSENCES => {
-                let (is_warm, away_ms, mut left_out) = (reader.u8()? != 0, reader.u64()?, Vec::new());
+                let (is_warm, away_ms, away_since) = (reader.u8()? != 0, reader.u64()?, Hlc(reader.u64()?));
+                let mut left_out = Vec::new();
                 while !reader.is_empty() {
                     left_out.push((NodeId::from_bytes(reader.array()?), reader.u64()?));
                 }
-                Answer::Absences { is_warm, away_ms, left_out }
+                Answer::Absences { is_warm, away_ms, away_since, left_out }
             }
             _ => return Err(WireError),
         })
@@ -271,7 +276,7 @@ mod tests {
                 Answer::Buckets(horizon_ms),
                 Answer::Keys { entries, wanted, is_buried: flag },
                 Answer::Calm(flag),
-                Answer::Absences { is_warm: flag, away_ms: horizon_ms, left_out: vec![(NodeId::from_bytes([7; 20]), horizon_ms); keys.len()] },
+                Answer::Absences { is_warm: flag, away_ms: horizon_ms, away_since: Hlc(!horizon_ms), left_out: vec![(NodeId::from_bytes([7; 20]), horizon_ms); keys.len()] },
             ] {
                 prop_assert_eq!(answered(&answer), Ok(answer));
             }
