@@ -10,7 +10,7 @@ use std::collections::HashSet;
 
 use tokio::task::yield_now;
 
-use crate::base::clock::SKEW_MS_MAX;
+use crate::base::clock::{Hlc, SKEW_MS_MAX};
 use crate::base::ids::{NodeId, Slot};
 use crate::base::wire::WireError;
 use crate::cluster::Cluster;
@@ -47,6 +47,12 @@ pub(super) enum Take {
     Both,
     /// Ours alone, and the other has to take them: these may be the last copies.
     Ours,
+    /// Those of both, and the other has to take ours that were written since: it has missed them. What is older it may have
+    /// given up for want of room, and is not brought back.
+    Missed {
+        /// Since then.
+        since: Hlc,
+    },
 }
 
 impl Cluster {
@@ -59,9 +65,10 @@ impl Cluster {
         Measure { seed: self.digest_seed, horizon_ms }
     }
 
-    /// Compares these slots with `peer` and mends all that differ. Takes those that are done off `slots`, so that after an
-    /// error the rest can be done later; gives the number of keys that travelled.
-    pub async fn reconcile(&self, peer: NodeId, slots: &mut Vec<Slot>) -> Result<u64, TransferError> {
+    /// Compares these slots with `peer`, which has missed what was written in them since, and mends all that differ: afterwards
+    /// it holds that, however little room it has. Takes slots that are done off `slots`, so that after an error the rest can be
+    /// done later; gives the number of keys that travelled.
+    pub async fn reconcile(&self, peer: NodeId, slots: &mut Vec<Slot>, since: Hlc) -> Result<u64, TransferError> {
         let row = self.topology().rows.get(&peer).cloned().ok_or(TransferError::UnknownNode(peer))?;
         let (link, horizon_ms, mut pace) = (self.new_link(&row), self.horizon_ms(), Pace::begin());
         let mut keys = 0;
@@ -69,7 +76,7 @@ impl Cluster {
             let rest = slots.split_off(slots.len().saturating_sub(SLOTS_PER_QUESTION));
             let mended = async {
                 for slot in self.differing(&link, horizon_ms, &rest, &mut pace).await? {
-                    keys += self.mend(&link, horizon_ms, slot, Take::Both).await?.keys;
+                    keys += self.mend(&link, horizon_ms, slot, Take::Missed { since }).await?.keys;
                     pace.rest().await;
                 }
                 Ok::<(), ControlError>(())
@@ -130,23 +137,24 @@ impl Cluster {
             }
         };
         let marks = self.store.slot_marks(slot, measure, buckets);
-        let (only_known, must_take) = (take == Take::Ours || self.store.is_nearly_full(), take == Take::Ours);
+        let (only_known, must_take) = (take == Take::Ours || self.store.is_nearly_full(), take != Take::Both);
         let question = Question::Keys { horizon_ms, slot, buckets, only_known, must_take, marks };
         let Answer::Keys { entries, wanted, is_buried } = ask(link, question).await? else {
             return Err(WireError.into());
         };
         self.merge_entries(&entries).await?;
-        let given = self.give(link, slot, &wanted).await?;
+        let since = if let Take::Missed { since } = take { since } else { Hlc(0) };
+        let given = self.give(link, slot, &wanted, since).await?;
         Ok(Mended { keys: entries.count() + given, is_buried })
     }
 
-    /// Sends the keys of `slot` with these fingerprints.
-    async fn give(&self, link: &ControlLink, slot: Slot, wanted: &[u64]) -> Result<u64, ControlError> {
+    /// Sends the keys of `slot` with these fingerprints that were written since.
+    async fn give(&self, link: &ControlLink, slot: Slot, wanted: &[u64], since: Hlc) -> Result<u64, ControlError> {
         let wanted: HashSet<u64> = wanted.iter().copied().collect();
         let (mut piece, mut sent, mut cursor) = (Entries::default(), 0, 0);
         while !wanted.is_empty() {
             cursor = self.read_batch(slot, cursor, &mut piece, |entry| {
-                wanted.contains(&fingerprint(entry.db(), entry.key(), self.digest_seed))
+                entry.latest() >= since && wanted.contains(&fingerprint(entry.db(), entry.key(), self.digest_seed))
             });
             if piece.len_bytes() >= PIECE_BYTES || cursor == 0 && !piece.is_empty() {
                 sent += piece.count();

@@ -196,17 +196,39 @@ async fn who_holds_the_last_copies_keeps_them_however_long_it_was_alone() {
     until("both hold all", || keys.iter().all(|key| at_home(&everybody, key))).await;
 }
 
+/// Little room for what a node holds: nothing evicts here.
+fn make_nearly_full(node: &Node) {
+    node.cluster.store.eviction.set_policy(Policy::AllKeysLru);
+    node.cluster.store.eviction.bytes_max.store(1, Ordering::Relaxed);
+    assert!(node.cluster.store.is_nearly_full());
+}
+
+#[tokio::test]
+async fn what_it_missed_is_taken_by_a_node_that_is_nearly_full_and_what_it_gave_up_is_not_brought_back() {
+    let nodes = cluster(&[21_796, 21_797], &[("anti-entropy-interval-ms", "0")]).await;
+    let [giver, full] = &nodes[..] else { panic!("two") };
+    let (given_up, missed) = (&b"{t}given up"[..], &b"{t}missed"[..]);
+    put(full, b"something to evict");
+    make_nearly_full(full);
+    put(giver, given_up);
+    let clock = &giver.cluster.store.clock;
+    let since = clock.tick(clock.now_ms());
+    put(giver, missed);
+    let mut slots = vec![slot_of(missed)];
+    assert_eq!(giver.cluster.reconcile(full.cluster.id(), &mut slots, since).await.expect("compared"), 1);
+    assert_eq!((dot_of(full, missed), dot_of(full, given_up)), (dot_of(giver, missed), None));
+    assert!(slots.is_empty() && dot_of(full, missed).is_some());
+}
+
 #[tokio::test]
 async fn what_a_stranger_holds_is_taken_home_by_nodes_that_are_nearly_full() {
     let nodes = cluster(&(21_786..=21_789).collect::<Vec<_>>(), FAST).await;
     for (at, node) in nodes.iter().enumerate() {
-        // Something to evict, and little room: nothing evicts here.
+        // Something to evict.
         let own =
             (0..).map(|n| format!("own:{at}:{n}")).find(|key| node.cluster.topology().is_home(slot_of(key.as_bytes())));
         put(node, own.expect("some key").as_bytes());
-        node.cluster.store.eviction.set_policy(Policy::AllKeysLru);
-        node.cluster.store.eviction.bytes_max.store(1, Ordering::Relaxed);
-        assert!(node.cluster.store.is_nearly_full());
+        make_nearly_full(node);
     }
     let stranger = nodes.iter().find(|it| !it.cluster.topology().is_home(slot_of(b"key"))).expect("one of four");
     put(stranger, b"key");

@@ -133,7 +133,7 @@ async fn hand_to(node: &Node, peer: &Peer) -> bool {
         node.cluster.push_slots(peer.id, &mut slots, since).await
     } else {
         // Nearly everything was written since: what differs is less.
-        node.cluster.reconcile(peer.id, &mut slots).await.inspect(|_| metrics.count(Count::HintsDropped, writes))
+        node.cluster.reconcile(peer.id, &mut slots, since).await.inspect(|_| metrics.count(Count::HintsDropped, writes))
     };
     match handed {
         Ok(keys) => {
