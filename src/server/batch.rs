@@ -15,7 +15,7 @@ use smallvec::{SmallVec, smallvec};
 use crate::base::clock::Hlc;
 use crate::base::ids::Slot;
 use crate::protocol::Proto;
-use crate::replication::wait::{Outcome, Wait, Waits};
+use crate::replication::wait::{Outcome, Waits};
 use crate::server::ask::{Again, Ask, Pending, Place, Reading, Span, Why, kept};
 use crate::server::forward::{Call, Fate, Part, parts};
 use crate::server::order::Order;
@@ -241,8 +241,10 @@ impl Batch {
     pub fn poll(&mut self, cx: &Context<'_>, again: &mut Vec<Again>) -> bool {
         let mut settled = self.poll_holes(cx, again);
         // Looked at once: a wait that is given up here may look otherwise a moment later.
-        let outcomes: SmallVec<[Outcome; 4]> = self.waits.iter().map(Wait::outcome).collect();
-        for (wait, outcome) in self.waits.iter().zip(&outcomes) {
+        let mut outcomes = SmallVec::<[Outcome; 4]>::new();
+        for wait in &self.waits {
+            let outcome = wait.outcome();
+            outcomes.push(outcome);
             match outcome {
                 Outcome::Pending => {
                     wait.register(cx.waker());

@@ -84,6 +84,8 @@ pub struct Connection {
     pub(super) is_behind: bool,
     /// The bytes of the largest reply that another node has given of late.
     answer_bytes: usize,
+    /// How many requests may be with other nodes at a time, by that.
+    forwards_max: usize,
 }
 
 /// Why a connection ended.
@@ -114,6 +116,7 @@ impl Connection {
             is_eof: false,
             is_behind: false,
             answer_bytes: FIRST_ANSWER_BYTES,
+            forwards_max: forwards_max(FIRST_ANSWER_BYTES),
         }
     }
 
@@ -139,14 +142,26 @@ impl Connection {
     }
 
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<End> {
+        // Whether what is below the reading has to be looked at even if nothing is read.
+        let mut has_more = true;
         loop {
+            let could_run = self.may_run();
+            let has_read = match if could_run { self.read(cx) } else { self.read_ahead(cx) } {
+                Ok(false) if !has_more => return Poll::Pending,
+                Ok(has_read) => has_read,
+                Err(_) => return Poll::Ready(End::Io),
+            };
+            if self.is_eof && self.waiting.is_some() && self.client.is_in(state::BLOCKED) {
+                // As in Redis: nobody waits for who has left. What does something is done to its end.
+                return Poll::Ready(End::Closed);
+            }
             // What is below looks at what this has changed, so that only what they change has to be looked at again.
             self.poll_held(cx);
-            let mut progress = self.poll_alone(cx);
+            has_more = self.poll_alone(cx);
             let was_full = self.output.len() >= OUTPUT_PAUSE_BYTES;
             match self.take_mail(cx).and_then(|took| Ok((took, self.write(cx)?))) {
-                // What is below looks at the output after it was written; only mail has to be looked for again.
-                Ok((took, wrote)) => progress |= took | (wrote && was_full),
+                // The reading looks at the output after it was written; only mail has to be looked for again.
+                Ok((took, wrote)) => has_more |= took | (wrote && was_full),
                 Err(_) => return Poll::Ready(End::Io),
             }
             let is_idle = self.held.is_empty() && self.alone.is_none() && self.waiting.is_none();
@@ -154,16 +169,7 @@ impl Connection {
             if is_idle && self.output.is_empty() && is_done {
                 return Poll::Ready(End::Closed);
             }
-            let read = if self.may_run() { self.read(cx) } else { self.read_ahead(cx) };
-            match read {
-                Ok(read) => progress |= read,
-                Err(_) => return Poll::Ready(End::Io),
-            }
-            if self.is_eof && self.waiting.is_some() && self.client.is_in(state::BLOCKED) {
-                // As in Redis: nobody waits for who has left. What does something is done to its end.
-                return Poll::Ready(End::Closed);
-            }
-            if !progress {
+            if !has_read && !has_more && (could_run || !self.may_run()) {
                 return Poll::Pending;
             }
         }
@@ -171,15 +177,23 @@ impl Connection {
 
     fn may_run(&self) -> bool {
         let waits = self.alone.is_some() || self.waiting.is_some() || self.is_behind;
-        let blocked = waits || self.talk.session.closing;
+        if waits || self.talk.session.closing || self.output.len() >= OUTPUT_PAUSE_BYTES {
+            return false;
+        }
         let unsent_bytes = || self.output.len() + self.held.iter().map(|batch| batch.out.len()).sum::<usize>();
-        !blocked && self.held.len() < HELD_MAX && unsent_bytes() < OUTPUT_PAUSE_BYTES && self.forwards_left() > 0
+        let has_room = || self.held.len() < HELD_MAX && unsent_bytes() < OUTPUT_PAUSE_BYTES && self.forwards_left() > 0;
+        self.held.is_empty() || has_room()
     }
 
     /// How many more requests may be sent to other nodes.
     pub(super) fn forwards_left(&self) -> usize {
-        let most = (FORWARDED_BYTES_MAX / self.answer_bytes.max(1)).clamp(1, FORWARDED_MAX);
-        most.saturating_sub(self.held.iter().map(|batch| batch.forwarded).sum())
+        self.forwards_max.saturating_sub(self.held.iter().map(|batch| batch.forwarded).sum())
+    }
+
+    /// Notes the largest of the replies that other nodes have given to a batch.
+    fn note_answers(&mut self, largest_bytes: usize) {
+        self.answer_bytes = largest_bytes.max(self.answer_bytes / 2);
+        self.forwards_max = forwards_max(self.answer_bytes);
     }
 
     /// Takes messages of subscriptions over into the output; true when there were some. None come between a request that
@@ -227,7 +241,7 @@ impl Connection {
 
     /// Replies are not to be more than the hard limit at any time, however fast they are read.
     fn check_hard_limit(&self) -> std::io::Result<()> {
-        let most = output_bytes_max(&self.worker.shared.node.config.settings());
+        let most = self.worker.settings.read(output_bytes_max);
         let is_too_much = most.is_some_and(|most| self.output.len() - self.written > most);
         if is_too_much && !self.client.is_in(state::SUBSCRIBED | state::MONITOR) {
             self.worker.cut_off(&self.client);
@@ -242,7 +256,7 @@ impl Connection {
         if has_sent {
             self.client.is_active(now_ms);
         }
-        let limit = self.worker.shared.node.config.settings().client_output_buffer_limit.normal;
+        let limit = self.worker.settings.read(|settings| settings.client_output_buffer_limit.normal);
         if self.client.has_too_much_unsent(limit, now_ms) {
             self.worker.metrics.count(Count::OutputLimitDisconnects, 1);
             return Err(std::io::Error::other("the client does not read its replies"));
@@ -276,7 +290,8 @@ impl Connection {
             if let Some(mut batch) = self.held.pop_front() {
                 note_answered(&self.worker, &batch, batch.started.elapsed());
                 if batch.forwarded > 0 {
-                    self.answer_bytes = batch.largest_answer.max(self.answer_bytes / 2);
+                    let largest_bytes = batch.largest_answer;
+                    self.note_answers(largest_bytes);
                 }
                 batch.finish(&mut self.output);
                 self.worker.retire(batch);
@@ -311,6 +326,11 @@ impl Drop for Connection {
             node.monitors.leave(self.client.id);
         }
     }
+}
+
+/// How many requests may be with other nodes if each reply has `answer_bytes`.
+fn forwards_max(answer_bytes: usize) -> usize {
+    (FORWARDED_BYTES_MAX / answer_bytes.max(1)).clamp(1, FORWARDED_MAX)
 }
 
 /// Notes how long a batch's commands took from their arrival to their replies.

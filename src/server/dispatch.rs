@@ -115,12 +115,13 @@ impl<'r> Run<'r> {
         batch: &'r mut Batch,
         origin: Origin,
     ) -> Run<'r> {
-        let settings = worker.shared.node.config.settings();
-        let quorum = quorum_of(&settings, wish, view);
-        let mut limits = command_limits(&settings, session.cluster_face);
-        if origin.is_here() {
-            limits.reply_bytes_max = output_bytes_max(&settings).unwrap_or(REPLY_BYTES_MAX).min(REPLY_BYTES_MAX);
-        }
+        let (quorum, limits) = worker.settings.read(|settings| {
+            let mut limits = command_limits(settings, session.cluster_face);
+            if origin.is_here() {
+                limits.reply_bytes_max = output_bytes_max(settings).unwrap_or(REPLY_BYTES_MAX).min(REPLY_BYTES_MAX);
+            }
+            (quorum_of(settings, wish, view), limits)
+        });
         let now_us = wall_us();
         let is_monitored = origin == Origin::Client && worker.shared.node.monitors.is_watched();
         let (not_run, peer_seen, is_as_seen, since) = (false, None, false, None);

@@ -136,7 +136,7 @@ impl Connection {
             let is_known = self.talk.session.authenticated;
             // What a request may be depends on whether the one before it was the right AUTH.
             let most = if is_known { window::REQUESTS_MAX } else { 1 };
-            let limits = scan_limits(&worker.shared.node.config.settings(), is_known);
+            let limits = worker.settings.read(|settings| scan_limits(settings, is_known));
             if used > 0 {
                 // Those before it may have taken long.
                 worker.look_at_pulse(view, Instant::now());

@@ -58,6 +58,12 @@ struct State {
     apart: Duration,
 }
 
+impl State {
+    fn is_empty(&self) -> bool {
+        self.steady.is_empty() && self.apart.is_zero()
+    }
+}
+
 /// What the commands took that were not timed apart.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct Share {
@@ -97,6 +103,14 @@ impl Tally {
 
     /// The commands noted since the last time took `took` together: gives each its share.
     pub fn share_out(&self, took: Duration, metrics: &metrics::Worker) -> Share {
+        if self.before.borrow().is_empty() {
+            // Runs of one command at most: there is nothing to divide.
+            let (commands, us) = (self.runs.take(), took.as_micros() as u64);
+            if commands != 0 {
+                metrics.ran(self.command.get(), commands, us);
+            }
+            return Share { commands, us };
+        }
         self.set_down();
         let mut state = self.before.borrow_mut();
         let took_ns = took.saturating_sub(std::mem::take(&mut state.apart)).as_nanos() as u64;

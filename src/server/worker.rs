@@ -12,6 +12,7 @@ use ahash::AHashMap;
 use arc_swap::ArcSwap;
 
 use crate::base::clock::Hlc;
+use crate::base::config::SettingsReader;
 use crate::base::ids::NodeId;
 use crate::base::metrics;
 use crate::commands::scratch::Scratch;
@@ -62,6 +63,8 @@ pub struct Worker {
     pub shared: Arc<Shared>,
     /// Its counters.
     pub metrics: metrics::Worker,
+    /// The options in force.
+    pub settings: SettingsReader,
     /// The commands that were run, until their time is shared out.
     pub tally: Tally,
     /// What commands did beside answering, emptied after each.
@@ -81,11 +84,12 @@ pub struct Worker {
 impl Worker {
     /// A worker with no connections.
     pub fn new(index: usize, shared: Arc<Shared>) -> Worker {
-        let metrics = shared.node.metrics.worker();
+        let (metrics, settings) = (shared.node.metrics.worker(), shared.node.config.reader());
         Worker {
             index,
             shared,
             metrics,
+            settings,
             tally: Tally::default(),
             effects: RefCell::default(),
             input: RefCell::new(vec![0; INPUT_BYTES].into()),

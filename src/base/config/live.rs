@@ -16,8 +16,9 @@ use super::layers::{Loaded, Problem, Problems};
 use super::settings::{RuleError, Settings};
 use super::table::{ALIASES, OPTIONS, Opt};
 use crate::base::glob;
-use arc_swap::{ArcSwap, Guard};
+use arc_swap::{ArcSwap, Cache, Guard};
 use parking_lot::Mutex;
+use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -25,7 +26,7 @@ use std::sync::Arc;
 
 /// The options in force; shared by all threads of the node.
 pub struct Config {
-    settings: ArcSwap<Settings>,
+    settings: Arc<ArcSwap<Settings>>,
     state: Mutex<State>,
     file: Option<PathBuf>,
 }
@@ -36,6 +37,18 @@ struct State {
 }
 
 type Hook = Box<dyn Fn(&Settings) + Send + Sync>;
+
+/// The settings as one thread reads them: a look at one pointer, without a write that other threads notice, as long as
+/// nothing changes.
+pub struct SettingsReader(RefCell<Cache<Arc<ArcSwap<Settings>>, Arc<Settings>>>);
+
+impl SettingsReader {
+    /// What `look`, which does not read them again itself, makes of the settings in force now.
+    #[inline]
+    pub fn read<T>(&self, look: impl FnOnce(&Settings) -> T) -> T {
+        look(self.0.borrow_mut().load())
+    }
+}
 
 /// CONFIG SET was refused; nothing changed. The texts are Redis's, without the leading `ERR`.
 #[derive(Clone, PartialEq, Debug, thiserror::Error)]
@@ -78,12 +91,17 @@ impl Config {
         let broken = |rules: Vec<RuleError>| Problems(rules.into_iter().map(Problem::Rule).collect());
         let settings = Settings::new(&loaded.entries).map_err(broken)?;
         let state = State { entries: loaded.entries, hooks: Vec::new() };
-        Ok(Config { settings: ArcSwap::from_pointee(settings), state: Mutex::new(state), file: loaded.file })
+        Ok(Config { settings: Arc::new(ArcSwap::from_pointee(settings)), state: Mutex::new(state), file: loaded.file })
     }
 
     /// The settings in force now. Hold the guard for a batch, not for a connection's life.
     pub fn settings(&self) -> Guard<Arc<Settings>> {
         self.settings.load()
+    }
+
+    /// A way to the settings for a thread that reads them again and again.
+    pub fn reader(&self) -> SettingsReader {
+        SettingsReader(RefCell::new(Cache::new(self.settings.clone())))
     }
 
     /// The file that the options were read from.
