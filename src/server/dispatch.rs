@@ -9,23 +9,20 @@
 use crate::base::clock::Hlc;
 use crate::base::ids::Slot;
 use crate::base::metrics::{Class, Count};
-use crate::commands::spec::{Command, CommandLimits, Cx, Handler, NodeCommand, flag, slots_of};
+use crate::commands::spec::{Command, CommandLimits, Cx, Handler, flag, slots_of};
 use crate::commands::table::CommandIndex;
 use crate::commands::{CommandError, subcommands};
-use crate::protocol::{Args, Proto, REPLY_BYTES_MAX, Reply};
+use crate::protocol::{REPLY_BYTES_MAX, Reply};
 use crate::replication::coordinator::View;
-use crate::replication::routing::{Group, Quorum};
-use crate::server::ask::{Ask, Pending};
+use crate::replication::routing::Quorum;
 use crate::server::batch::Batch;
 use crate::server::clients::{Client, state};
 use crate::server::commands;
 use crate::server::commands::connection::Session;
-use crate::server::events::{sets_events, tells_of_misses};
-use crate::server::forward::{Manner, ask};
+use crate::server::events::tells_of_misses;
 use crate::server::own_copy::PeerSeen;
-use crate::server::question::Target;
 use crate::server::settings::{Consistency, command_limits, output_bytes_max, quorum_of, wall_us};
-use crate::server::share::{self, Share};
+use crate::server::share;
 use crate::server::transaction::Transaction;
 use crate::server::window::Request;
 use crate::server::worker::Worker;
@@ -209,91 +206,6 @@ impl<'r> Run<'r> {
         step
     }
 
-    fn run_on_node(
-        &mut self,
-        index: CommandIndex,
-        command: &'static Command,
-        node: NodeCommand,
-        args: Args<'_>,
-    ) -> Step {
-        if let Some(step) = self.transaction_command(node, args) {
-            return step;
-        }
-        if node == NodeCommand::Reset && self.wish != Consistency::default() {
-            // Who runs it alone forgets that too.
-            return Step::Wait;
-        }
-        if node == NodeCommand::Config && self.origin == Origin::Client && sets_events(args) && !self.view.is_solo {
-            return Step::Wait;
-        }
-        let from = self.batch.out.len();
-        let mut cx = commands::Cx {
-            args,
-            node: &self.worker.shared.node,
-            session: self.session,
-            client: self.client,
-            now_us: self.now_us,
-        };
-        let proto = cx.session.proto;
-        let mut reply = Vec::new();
-        let mut out = Reply::new(&mut reply, proto);
-        out.limit(self.limits.reply_bytes_max.saturating_sub(from));
-        let result = commands::run(command, node, &mut cx, &mut out);
-        match if out.is_cut() { Err(CommandError::ReplyTooLarge) } else { result } {
-            Ok(true) => {
-                self.batch.out.extend_from_slice(&reply);
-                if node == NodeCommand::Reset {
-                    self.transaction.reset();
-                }
-            }
-            Ok(false) => return self.run_share(node, args),
-            Err(error) => {
-                self.batch.out.truncate(from);
-                self.worker.metrics.failed(index);
-                self.fail(&error.to_string());
-            }
-        }
-        Step::Done
-    }
-
-    /// Answers for this node alone where that is what is asked; else the request has to wait for others.
-    fn run_share(&mut self, node: NodeCommand, args: Args<'_>) -> Step {
-        let is_rest = self.origin == Origin::PeerForRest;
-        let is_alone = self.view.is_solo || is_rest || self.origin == Origin::PeerForShare;
-        let is_peers_wait = node == NodeCommand::Wait && self.origin == Origin::PeerForShare;
-        if !is_peers_wait && (!is_alone || !share::is_whole(node)) {
-            return Step::Wait;
-        }
-        let (from, now_ms) = (self.batch.out.len(), self.now_us / 1_000);
-        let share = Share {
-            worker: self.worker,
-            view: self.view,
-            db: self.session.db,
-            quorum: self.quorum,
-            is_rest,
-            may_be_part: is_rest || self.origin == Origin::PeerForShare,
-            tells_slots: !self.view.is_solo && !self.session.cluster_face,
-            now_ms,
-        };
-        let mut out = Reply::new(&mut self.batch.out, self.session.proto);
-        out.limit(self.limits.reply_bytes_max);
-        let result = share.answer(node, args, &mut out, &mut self.batch.waits);
-        match if out.is_cut() { Err(CommandError::ReplyTooLarge) } else { result } {
-            Ok(true) => {
-                let reply = self.batch.place(from);
-                let waits = 0..self.batch.waits.len();
-                self.batch.pending.extend(waits.map(|wait| Pending { reply, wait, read: None }));
-                Step::Done
-            }
-            Ok(false) => Step::Wait,
-            Err(error) => {
-                self.batch.out.truncate(from);
-                self.fail(&error.to_string());
-                Step::Done
-            }
-        }
-    }
-
     /// Runs a command here if this node coordinates all its keys, else asks who does.
     #[inline]
     fn run_on_keys(
@@ -415,61 +327,6 @@ impl<'r> Run<'r> {
     /// Whether a command's use of its keys is not to be seen: TOUCH is there for nothing else.
     pub(super) fn leaves_untouched(&self, command: &Command) -> bool {
         (self.wish.no_touch || self.client.is_in(state::NO_TOUCH)) && command.name != "touch"
-    }
-
-    /// Leaves a request that was not run, or only read, for a moment later, when the replicas may be there again.
-    fn put_off(&mut self, command: &Command, request: &Request<'_>, slots: &[Slot]) {
-        if self.origin.is_here() {
-            self.leave_hole(None, command, request, slots);
-        } else {
-            self.not_run = true;
-        }
-    }
-
-    /// Leaves a place for a reply that `target` will give, or, if there is none, that is to be asked for again.
-    fn leave_hole(&mut self, target: Option<Target>, command: &Command, request: &Request<'_>, slots: &[Slot]) {
-        let ask = Ask { since: self.since, ..self.batch.keep(request.bytes, self.session.db, self.session.proto) };
-        let (is_repeatable, writes) = (self.may_repeat(command, request.args), command.has(flag::WRITE));
-        self.batch.leave_hole(target, ask, is_repeatable, writes);
-        self.batch.order.leave_open(slots, writes);
-    }
-
-    /// Whether a request whose fate is unknown may be asked again. A strict write may not.
-    fn may_repeat(&self, command: &Command, args: Args<'_>) -> bool {
-        command.has(flag::READONLY) || !self.quorum.strict && command.is_repeatable(args)
-    }
-
-    /// Asks the coordinator of a slot, or tells a smart client where it is.
-    fn send_on(
-        &mut self,
-        (group, slots): (&Group, &[Slot]),
-        (command, run): (&'static Command, KeysFunction),
-        request: &Request<'_>,
-    ) {
-        if !self.origin.is_here() {
-            // One hop at most: whoever asked looks again.
-            self.not_run = true;
-            return;
-        }
-        let at = group.coordinator;
-        let peer = at.and_then(|at| self.view.peers.get(usize::from(at))).and_then(Option::as_ref);
-        if self.session.cluster_face {
-            let addr = peer.and_then(|peer| self.worker.cluster_addr(&peer.id));
-            match (addr, slots) {
-                (Some(addr), [slot, ..]) => self.fail(&format!("MOVED {slot} {addr}")),
-                _ => self.fail("CLUSTERDOWN Hash slot not served"),
-            }
-            return;
-        }
-        let proto = if self.session.proto == Proto::Resp3 { ask::RESP3 } else { 0 };
-        let wish = Consistency { no_touch: self.client.is_in(state::NO_TOUCH), ..self.wish };
-        let (manner, since) = (Manner { flags: proto, db: self.session.db, wish }, self.since);
-        let target = at.filter(|_| peer.is_some()).map(|peer| Target { peer, manner, since });
-        self.worker.metrics.count(Count::Forwarded, 1);
-        match target.is_some_and(|target| self.read_own_copy((target, group), (command, run), request)) {
-            true => self.batch.order.leave_open(slots, false),
-            false => self.leave_hole(target, command, request, slots),
-        }
     }
 
     /// Where the next reply goes.

@@ -1,0 +1,75 @@
+//! Requests that this node does not run now: another coordinates their slot, or nobody can at the moment.
+//!
+//! What another node coordinates is asked of it once, together with all else of the batch that it coordinates (`batch`,
+//! `forward`); a smart client is told where to go instead. What nobody can run is left for a moment later (`again`). Whoever
+//! was asked by another node passes nothing on: that one looks again.
+
+use crate::base::ids::Slot;
+use crate::base::metrics::Count;
+use crate::commands::spec::{Command, flag};
+use crate::protocol::{Args, Proto};
+use crate::replication::routing::Group;
+use crate::server::ask::Ask;
+use crate::server::clients::state;
+use crate::server::dispatch::{KeysFunction, Run};
+use crate::server::forward::{Manner, ask};
+use crate::server::question::Target;
+use crate::server::settings::Consistency;
+use crate::server::window::Request;
+
+impl Run<'_> {
+    /// Leaves a request that was not run, or only read, for a moment later, when the replicas may be there again.
+    pub(super) fn put_off(&mut self, command: &Command, request: &Request<'_>, slots: &[Slot]) {
+        if self.origin.is_here() {
+            self.leave_hole(None, command, request, slots);
+        } else {
+            self.not_run = true;
+        }
+    }
+
+    /// Leaves a place for a reply that `target` will give, or, if there is none, that is to be asked for again.
+    fn leave_hole(&mut self, target: Option<Target>, command: &Command, request: &Request<'_>, slots: &[Slot]) {
+        let ask = Ask { since: self.since, ..self.batch.keep(request.bytes, self.session.db, self.session.proto) };
+        let (is_repeatable, writes) = (self.may_repeat(command, request.args), command.has(flag::WRITE));
+        self.batch.leave_hole(target, ask, is_repeatable, writes);
+        self.batch.order.leave_open(slots, writes);
+    }
+
+    /// Whether a request whose fate is unknown may be asked again. A strict write may not.
+    fn may_repeat(&self, command: &Command, args: Args<'_>) -> bool {
+        command.has(flag::READONLY) || !self.quorum.strict && command.is_repeatable(args)
+    }
+
+    /// Asks the coordinator of a slot, or tells a smart client where it is.
+    pub(super) fn send_on(
+        &mut self,
+        (group, slots): (&Group, &[Slot]),
+        (command, run): (&'static Command, KeysFunction),
+        request: &Request<'_>,
+    ) {
+        if !self.origin.is_here() {
+            // One hop at most: whoever asked looks again.
+            self.not_run = true;
+            return;
+        }
+        let at = group.coordinator;
+        let peer = at.and_then(|at| self.view.peers.get(usize::from(at))).and_then(Option::as_ref);
+        if self.session.cluster_face {
+            let addr = peer.and_then(|peer| self.worker.cluster_addr(&peer.id));
+            match (addr, slots) {
+                (Some(addr), [slot, ..]) => self.fail(&format!("MOVED {slot} {addr}")),
+                _ => self.fail("CLUSTERDOWN Hash slot not served"),
+            }
+            return;
+        }
+        let proto = if self.session.proto == Proto::Resp3 { ask::RESP3 } else { 0 };
+        let wish = Consistency { no_touch: self.client.is_in(state::NO_TOUCH), ..self.wish };
+        let (manner, since) = (Manner { flags: proto, db: self.session.db, wish }, self.since);
+        let target = at.filter(|_| peer.is_some()).map(|peer| Target { peer, manner, since });
+        self.worker.metrics.count(Count::Forwarded, 1);
+        match target.is_some_and(|target| self.read_own_copy((target, group), (command, run), request)) {
+            true => self.batch.order.leave_open(slots, false),
+            false => self.leave_hole(target, command, request, slots),
+        }
+    }
+}

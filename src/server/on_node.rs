@@ -1,0 +1,103 @@
+//! Commands about the node, the connection or the whole cluster, as far as they can be answered at once.
+//!
+//! What is about more than this node is answered here only where this node's share is what is asked for; the rest is left to
+//! `job`, which may wait.
+
+use crate::commands::CommandError;
+use crate::commands::spec::{Command, NodeCommand};
+use crate::commands::table::CommandIndex;
+use crate::protocol::{Args, Reply};
+use crate::server::ask::Pending;
+use crate::server::commands;
+use crate::server::dispatch::{Origin, Run, Step};
+use crate::server::events::sets_events;
+use crate::server::settings::Consistency;
+use crate::server::share::{self, Share};
+
+impl Run<'_> {
+    /// Runs a command that is about no key.
+    pub(super) fn run_on_node(
+        &mut self,
+        index: CommandIndex,
+        command: &'static Command,
+        node: NodeCommand,
+        args: Args<'_>,
+    ) -> Step {
+        if let Some(step) = self.transaction_command(node, args) {
+            return step;
+        }
+        if node == NodeCommand::Reset && self.wish != Consistency::default() {
+            // Who runs it alone forgets that too.
+            return Step::Wait;
+        }
+        if node == NodeCommand::Config && self.origin == Origin::Client && sets_events(args) && !self.view.is_solo {
+            return Step::Wait;
+        }
+        let from = self.batch.out.len();
+        let mut cx = commands::Cx {
+            args,
+            node: &self.worker.shared.node,
+            session: self.session,
+            client: self.client,
+            now_us: self.now_us,
+        };
+        let proto = cx.session.proto;
+        let mut reply = Vec::new();
+        let mut out = Reply::new(&mut reply, proto);
+        out.limit(self.limits.reply_bytes_max.saturating_sub(from));
+        let result = commands::run(command, node, &mut cx, &mut out);
+        match if out.is_cut() { Err(CommandError::ReplyTooLarge) } else { result } {
+            Ok(true) => {
+                self.batch.out.extend_from_slice(&reply);
+                if node == NodeCommand::Reset {
+                    self.transaction.reset();
+                }
+            }
+            Ok(false) => return self.run_share(node, args),
+            Err(error) => {
+                self.batch.out.truncate(from);
+                self.worker.metrics.failed(index);
+                self.fail(&error.to_string());
+            }
+        }
+        Step::Done
+    }
+
+    /// Answers for this node alone where that is what is asked; else the request has to wait for others.
+    fn run_share(&mut self, node: NodeCommand, args: Args<'_>) -> Step {
+        let is_rest = self.origin == Origin::PeerForRest;
+        let is_alone = self.view.is_solo || is_rest || self.origin == Origin::PeerForShare;
+        let is_peers_wait = node == NodeCommand::Wait && self.origin == Origin::PeerForShare;
+        if !is_peers_wait && (!is_alone || !share::is_whole(node)) {
+            return Step::Wait;
+        }
+        let (from, now_ms) = (self.batch.out.len(), self.now_us / 1_000);
+        let share = Share {
+            worker: self.worker,
+            view: self.view,
+            db: self.session.db,
+            quorum: self.quorum,
+            is_rest,
+            may_be_part: is_rest || self.origin == Origin::PeerForShare,
+            tells_slots: !self.view.is_solo && !self.session.cluster_face,
+            now_ms,
+        };
+        let mut out = Reply::new(&mut self.batch.out, self.session.proto);
+        out.limit(self.limits.reply_bytes_max);
+        let result = share.answer(node, args, &mut out, &mut self.batch.waits);
+        match if out.is_cut() { Err(CommandError::ReplyTooLarge) } else { result } {
+            Ok(true) => {
+                let reply = self.batch.place(from);
+                let waits = 0..self.batch.waits.len();
+                self.batch.pending.extend(waits.map(|wait| Pending { reply, wait, read: None }));
+                Step::Done
+            }
+            Ok(false) => Step::Wait,
+            Err(error) => {
+                self.batch.out.truncate(from);
+                self.fail(&error.to_string());
+                Step::Done
+            }
+        }
+    }
+}
