@@ -17,6 +17,7 @@ use hashbrown::HashTable;
 use crate::base::clock::Hlc;
 use crate::base::version::{Actor, Dot};
 use crate::base::wire::{Reader, put_bytes, put_u16, put_u64};
+use crate::store::draws::draws;
 use crate::store::entry::size_class;
 
 /// When a packed collection becomes a table.
@@ -185,13 +186,8 @@ impl Elements {
                 PackedIter::new(bytes).nth((draw % self.len as u64) as usize).map(|(_, element)| element)
             }
             Form::Table(table) => {
-                let buckets = table.num_buckets();
-                let start = (draw % buckets as u64) as usize;
-                // A stride that is odd visits every one of the buckets, whose number is a power of two.
-                let stride = ((draw >> 32) as usize) | 1;
-                (0..buckets)
-                    .find_map(|step| table.get_bucket(start.wrapping_add(step.wrapping_mul(stride)) & (buckets - 1)))
-                    .map(|block| element(block))
+                let taken = draws(draw, table.num_buckets()).find_map(|bucket| table.get_bucket(bucket));
+                taken.map(|block| element(block))
             }
         }
     }

@@ -42,6 +42,7 @@ pub mod census;
 pub mod clear;
 pub mod counter;
 pub mod digest;
+mod draws;
 pub mod due;
 pub mod effects;
 pub mod elements;

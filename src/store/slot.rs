@@ -17,6 +17,7 @@ use crate::base::version::{Dot, Version};
 use crate::store::census::Census;
 use crate::store::clear::is_clear;
 use crate::store::counter::Counter;
+use crate::store::draws::draws;
 use crate::store::elements::{Elements, PackLimits};
 use crate::store::entry::{Data, Entry, FLAG_RAW, Meta, Payload};
 use crate::store::index::{Index, Place, Whereabouts};
@@ -125,9 +126,7 @@ impl SlotTable {
         if self.index.is_empty() {
             return None;
         }
-        let places = self.index.places();
-        let start = ((u128::from(draw) * places as u128) >> 64) as usize;
-        (0..places).find_map(|step| self.index.get((start + step) % places))
+        draws(draw, self.index.places()).find_map(|place| self.index.get(place))
     }
 
     /// Every entry, tombstones and expired ones included.
