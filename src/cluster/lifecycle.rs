@@ -283,7 +283,7 @@ impl Cluster {
             let topology = self.topology();
             let is_awaited = |row: &&Row| !have_taken.contains(&row.id) && self.may_live(&row.id);
             let waiting: Vec<Row> = topology.others().filter(is_awaited).cloned().collect();
-            if waiting.is_empty() && steps::may_go(&topology.coming_rings, &have_taken) {
+            if waiting.is_empty() && steps::may_go(&topology.coming_rings, &me, &have_taken) {
                 info!(nodes = have_taken.len(), ms = began.elapsed().as_millis() as u64, "handed over");
                 return;
             }

@@ -101,11 +101,12 @@ pub fn to_take(rings: &[Arc<Ring>], me: &NodeId) -> Vec<Slot> {
     Slot::all().filter(must_take).collect()
 }
 
-/// Whether a leaving node may go: for each slot and each ring that is possible enough of today's home replicas stay, or all
-/// those of that ring `have_taken` what they have to.
-pub fn may_go(rings: &[Arc<Ring>], have_taken: &BTreeSet<NodeId>) -> bool {
+/// Whether this node, which is leaving, may go: for each slot and each ring that is possible enough of today's home replicas
+/// stay, or all others of that ring `have_taken` what they have to. It waits for nothing of its own: a ring that it is still
+/// in is one in which others have gone before it, and those waited for it.
+pub fn may_go(rings: &[Arc<Ring>], me: &NodeId, have_taken: &BTreeSet<NodeId>) -> bool {
     let Some((ring, others)) = rings.split_first() else { return true };
-    let have_all = |other: &Ring, slot| ids(other, slot).all(|id| have_taken.contains(&id));
+    let have_all = |other: &Ring, slot| ids(other, slot).all(|id| id == *me || have_taken.contains(&id));
     let is_safe = |other: &Ring, slot| enough_stay(ring, other, slot) || have_all(other, slot);
     let mut later = others.iter().filter(|other| !other.members().is_empty());
     nobody_stays(rings) || later.all(|other| Slot::all().all(|slot| is_safe(other, slot)))
@@ -194,8 +195,8 @@ mod tests {
         assert!(
             are_too_many(&rows) && (0..5).all(|it| is_in_turn(&rows, &id(it)) && to_take(&rings, &id(it)).is_empty())
         );
-        assert!(may_go(&rings, &none));
-        assert!(!may_go(&self::rings(&[Normal, Leaving, Leaving, Leaving, Leaving]), &none));
+        assert!(may_go(&rings, &id(0), &none));
+        assert!(!may_go(&self::rings(&[Normal, Leaving, Leaving, Leaving, Leaving]), &id(1), &none));
     }
 
     #[test]
@@ -229,20 +230,21 @@ mod tests {
         let none = BTreeSet::new();
         let of = |ids: &[u8]| ids.iter().map(|it| id(*it)).collect::<BTreeSet<_>>();
         let two = rings(&[Normal, Leaving]);
-        assert!(to_take(&two, &id(0)).is_empty() && may_go(&two, &none));
+        assert!(to_take(&two, &id(0)).is_empty() && may_go(&two, &id(1), &none));
         let three = rings(&[Normal, Normal, Leaving]);
         assert_eq!(to_take(&three, &id(0)), all, "or one alone would hold what it wrote together with who goes");
-        assert!(!may_go(&three, &of(&[0])) && may_go(&three, &of(&[0, 1])));
+        assert!(!may_go(&three, &id(2), &of(&[0])) && may_go(&three, &id(2), &of(&[0, 1])));
         let both = rings(&[Normal, Leaving, Leaving]);
         assert_eq!(to_take(&both, &id(0)), all, "the others may hold what this one does not");
-        assert!(!may_go(&both, &none) && may_go(&both, &of(&[0, 1, 2])));
+        assert!(!may_go(&both, &id(1), &none) && !may_go(&both, &id(1), &of(&[0])));
+        assert!(may_go(&both, &id(1), &of(&[0, 2])) && may_go(&both, &id(2), &of(&[0, 1])), "nobody waits for itself");
         let four = rings(&[Normal, Normal, Normal, Leaving]);
         let gained: usize = (0..3).map(|at| to_take(&four, &id(at)).len()).sum();
         let lost = Slot::all().filter(|slot| four[0].homes(*slot).contains(&3)).count();
-        assert_eq!((gained, may_go(&four, &none)), (lost, true));
+        assert_eq!((gained, may_go(&four, &id(3), &none)), (lost, true));
         let joined = rings(&[Normal, Normal, Leaving, Joining]);
-        assert!(!may_go(&joined, &none), "who comes may come too late");
+        assert!(!may_go(&joined, &id(2), &none), "who comes may come too late");
         let end = rings(&[Leaving, Leaving]);
-        assert!(may_go(&end, &none) && to_take(&end, &id(0)).is_empty(), "nobody is left");
+        assert!(may_go(&end, &id(0), &none) && to_take(&end, &id(0)).is_empty(), "nobody is left");
     }
 }
