@@ -117,6 +117,22 @@ fn every_key_is_returned_when_a_node_dies_in_the_middle() {
     assert_eq!(client.run("DBSIZE").int(), Some(staying().len() as i64));
 }
 
+/// As from Redis, so that who asks once and looks no further sees them all.
+#[test]
+fn few_keys_come_in_one_step() {
+    for nodes in [1, 3] {
+        let cluster = Cluster::start(nodes, &[]);
+        let mut client = cluster.nodes[0].client();
+        for name in ["a", "b", "c"] {
+            client.run(&format!("SET {name} 1"));
+        }
+        let reply = client.run("SCAN 0");
+        let Some([next, keys]) = reply.items() else { panic!("{reply:?}") };
+        let keys: BTreeSet<String> = keys.items().unwrap_or_default().iter().filter_map(Value::text).collect();
+        assert_eq!((next.text().as_deref(), keys), (Some("0"), ["a", "b", "c"].map(String::from).into()), "{nodes}");
+    }
+}
+
 /// What a smart client does: it walks each node's cluster face, and adds up.
 #[test]
 fn the_cluster_faces_return_each_key_on_one_node() {

@@ -20,6 +20,10 @@ use crate::server::dispatch::Origin;
 use crate::server::job::{Job, PATIENCE, as_bulks, decoded, garbled};
 use crate::server::share::{is_inside_slot, slot_number_of};
 
+/// What each node may find beyond its share of COUNT: few keys are not spread evenly, and they are to come in one step, as they
+/// do from Redis.
+const COUNT_SLACK: usize = 4;
+
 /// What one node has found.
 #[derive(Debug)]
 struct Found {
@@ -66,7 +70,7 @@ impl Job {
     /// `None` when not every slot has been walked.
     async fn scan_step(&mut self, from: u64, options: &ScanOptions<'_>) -> Result<Option<Step>, CommandError> {
         let view = self.worker.shared.view.load_full();
-        let count = options.count.div_ceil(view.coordinators().len().max(1)).to_string();
+        let count = (options.count.div_ceil(view.coordinators().len().max(1)) + COUNT_SLACK).to_string();
         let from_text = from.to_string();
         let mut words: Vec<&[u8]> = vec![b"SCAN", from_text.as_bytes(), b"COUNT", count.as_bytes()];
         if let Some(pattern) = options.pattern {
