@@ -133,6 +133,24 @@ fn few_keys_come_in_one_step() {
     }
 }
 
+/// Wherever they lie: a key behind many empty hash slots comes up no more often, nor one that shares its node with few.
+#[test]
+fn a_random_key_is_each_with_the_same_chance() {
+    const DRAWS: usize = 800;
+    for nodes in [1, 3] {
+        let cluster = Cluster::start(nodes, &[]);
+        let mut client = cluster.nodes[0].client();
+        let names = ["a", "b", "c", "{a}1", "{a}2", "{a}3", "{b}1", "d"];
+        names.iter().for_each(|name| drop(client.run(&format!("SET {name} 1"))));
+        let mut drawn = std::collections::BTreeMap::new();
+        (0..DRAWS).for_each(|_| *drawn.entry(client.run("RANDOMKEY").text()).or_insert(0) += 1);
+        let fair = (DRAWS / names.len()) as f64;
+        let chi_square: f64 = drawn.values().map(|times| (f64::from(*times) - fair).powi(2) / fair).sum();
+        // Seven degrees of freedom: more than this once in ten million times.
+        assert!(drawn.len() == names.len() && chi_square < 46.0, "{nodes}: {chi_square} {drawn:?}");
+    }
+}
+
 /// What a smart client does: it walks each node's cluster face, and adds up.
 #[test]
 fn the_cluster_faces_return_each_key_on_one_node() {

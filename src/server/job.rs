@@ -260,10 +260,10 @@ impl Job {
                 keys.iter().for_each(|key| reply.bulk(key));
             }
             _ => {
-                let found: Vec<&Value> = shares.iter().filter(|share| matches!(share, Value::Bulk(_))).collect();
-                match found.get(self.worker.draw() % found.len().max(1)) {
-                    Some(Value::Bulk(key)) => reply.bulk(key),
-                    _ => reply.null(),
+                let drawn: Vec<(&[u8], u64)> = shares.iter().filter_map(drawn_key).collect();
+                match weighted(&drawn, self.worker.draw() as u64) {
+                    Some(key) => reply.bulk(key),
+                    None => reply.null(),
                 }
             }
         }
@@ -395,6 +395,31 @@ pub(super) fn as_bulks(value: &Value) -> Vec<&[u8]> {
             .collect(),
         _ => Vec::new(),
     }
+}
+
+/// A share of RANDOMKEY: a key, and out of how many it was drawn.
+fn drawn_key(share: &Value) -> Option<(&[u8], u64)> {
+    match share {
+        Value::Bulk(key) => Some((key, 1)),
+        Value::Array(parts) => match parts.as_slice() {
+            [Value::Bulk(key), Value::Int(of)] => Some((key, u64::try_from(*of).ok()?)),
+            _ => None,
+        },
+        _ => None,
+    }
+}
+
+/// One of these, chosen by the random number `draw`, with chances in proportion to their weights.
+fn weighted<'k>(choices: &[(&'k [u8], u64)], draw: u64) -> Option<&'k [u8]> {
+    let total: u64 = choices.iter().map(|(_, weight)| weight).sum();
+    let mut left = draw.checked_rem(total)?;
+    for (choice, weight) in choices {
+        match left.checked_sub(*weight) {
+            Some(rest) => left = rest,
+            None => return Some(choice),
+        }
+    }
+    None
 }
 
 pub(super) fn garbled() -> CommandError {

@@ -79,7 +79,7 @@ impl Run<'_> {
             quorum: self.quorum,
             is_rest,
             may_be_part: is_rest || self.origin == Origin::PeerForShare,
-            tells_slots: !self.view.is_solo && !self.session.cluster_face,
+            is_put_together: !self.view.is_solo && !self.session.cluster_face,
             now_ms,
         };
         let mut out = Reply::new(&mut self.batch.out, self.session.proto);

@@ -50,7 +50,7 @@ const INSIDE_MASK: u64 = (1 << CURSOR_BITS) - 1;
 const TAG_SHIFT: u32 = CURSOR_BITS + 14;
 
 const _: () = assert!(TAG_SHIFT + TAG_BITS <= 53);
-/// How many entries of a slot RANDOMKEY draws before it looks through all of them.
+/// How often RANDOMKEY draws before it looks through all entries.
 const RANDOM_DRAWS: usize = 16;
 
 /// Whether a command is about the whole keyspace.
@@ -92,8 +92,9 @@ pub struct Share<'s> {
     pub is_rest: bool,
     /// A node asks, maybe for a part of its share of flushing.
     pub may_be_part: bool,
-    /// SCAN tells which slots it has walked: for a node that puts shares together.
-    pub tells_slots: bool,
+    /// A node asks that puts shares together: SCAN tells which slots it has walked, and RANDOMKEY out of how many keys it has
+    /// drawn.
+    pub is_put_together: bool,
     /// The time, in milliseconds since 1970.
     pub now_ms: u64,
 }
@@ -141,7 +142,12 @@ impl Share<'_> {
             NodeCommand::DbSize => out.int(self.count() as i64),
             NodeCommand::Keys => self.keys(args.get(1).unwrap_or_default(), out),
             NodeCommand::RandomKey => match self.random_key() {
-                Some(key) => out.bulk(&key),
+                Some((key, of)) if self.is_put_together => {
+                    out.array(2);
+                    out.bulk(&key);
+                    out.int(of as i64);
+                }
+                Some((key, _)) => out.bulk(&key),
                 None => out.null(),
             },
             NodeCommand::Scan => self.scan(args, out)?,
@@ -186,36 +192,35 @@ impl Share<'_> {
         found.iter().for_each(|key| out.bulk(key));
     }
 
-    fn random_key(&self) -> Option<Vec<u8>> {
+    /// A key, each with the same chance, and the number of keys that it was drawn from.
+    fn random_key(&self) -> Option<(Vec<u8>, usize)> {
         let store = &self.worker.shared.node.store;
-        let slots: Vec<Slot> = self.slots().collect();
-        let start = self.worker.draw();
-        for step in 0..slots.len() {
-            let slot = slots.get((start.wrapping_add(step)) % slots.len())?;
-            let table = store.table(*slot);
-            if table.is_empty() {
-                continue;
-            }
-            let is_live =
-                |entry: &&Entry| entry.db() == self.db && !entry.is_tombstone() && !entry.is_expired(self.now_ms);
-            let mut drawn = (0..RANDOM_DRAWS).filter_map(|_| table.pick(self.worker.draw() as u64));
-            // Where tombstones outnumber keys, drawing finds nothing: then any key will do.
-            if let Some(entry) = drawn.find(is_live).or_else(|| table.iter().find(is_live)) {
-                return Some(entry.key().to_vec());
-            }
+        let (mut total, mut ends) = (0, Vec::new());
+        for slot in self.slots() {
+            let keys = store.table(slot).len();
+            total += keys;
+            ends.extend((keys != 0).then_some((total, slot)));
         }
-        None
+        let is_live = |entry: &&Entry| entry.db() == self.db && !entry.is_tombstone() && !entry.is_expired(self.now_ms);
+        let draw = |_| {
+            let at = self.worker.draw().checked_rem(total)?;
+            let (_, slot) = ends.get(ends.partition_point(|(end, _)| *end <= at))?;
+            store.table(*slot).pick(self.worker.draw() as u64).filter(is_live).map(|entry| entry.key().to_vec())
+        };
+        // Where what is gone, or in other databases, outnumbers keys, drawing finds nothing: then any key will do.
+        let any = |(_, slot): &(usize, Slot)| store.table(*slot).iter().find(is_live).map(|entry| entry.key().to_vec());
+        (0..RANDOM_DRAWS).find_map(draw).or_else(|| ends.iter().find_map(any)).map(|key| (key, total))
     }
 
     fn scan(&self, args: Args<'_>, out: &mut Reply<'_>) -> Result<(), CommandError> {
         let from = cursor(args.get(1).unwrap_or_default())?;
         let options = ScanOptions::parse(args, 2, true)?;
         let step = self.scan_step(from, &options);
-        out.array(if self.tells_slots { 3 } else { 2 });
+        out.array(if self.is_put_together { 3 } else { 2 });
         out.bulk(step.next.to_string().as_bytes());
         out.array(step.keys.len());
         step.keys.iter().for_each(|key| out.bulk(key));
-        if self.tells_slots {
+        if self.is_put_together {
             out.bulk(&step.slots);
         }
         Ok(())
