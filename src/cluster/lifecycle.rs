@@ -54,6 +54,7 @@ impl Cluster {
             self.watch_membership(),
             self.knock(),
             self.anti_entropy(),
+            self.obey(),
             self.remove_dead(),
             self.watch_absence(),
             self.complete()

@@ -49,14 +49,14 @@ mod testing;
 mod tests;
 
 use std::any::Any;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use parking_lot::Mutex;
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 use tokio::time::Instant;
 use tracing::{error, warn};
 use xxhash_rust::xxh3::xxh3_64_with_seed;
@@ -113,6 +113,10 @@ pub struct Cluster {
     absence: Mutex<Absence>,
     /// This node was away for too long, and it is not decided yet what that means; see `start_over`.
     is_outdated: AtomicBool,
+    /// Dead nodes that are to be given up, as an operator said on some worker.
+    told_to_forget: Mutex<BTreeSet<NodeId>>,
+    /// Says that there are some.
+    told: Notify,
     /// The change of the ring for which this node holds what those who go leave to it; see `remove`.
     taken_over: Mutex<Option<u64>>,
     /// Which slots this node holds whole; see `whole`.
@@ -196,6 +200,8 @@ impl Cluster {
             digest_seed: digest_seed(&settings),
             absence: Mutex::new(absence),
             is_outdated: AtomicBool::new(false),
+            told_to_forget: Mutex::default(),
+            told: Notify::new(),
             taken_over: Mutex::default(),
             whole: AtomicSlots::default(),
             acted: Mutex::default(),

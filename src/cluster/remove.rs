@@ -3,12 +3,11 @@
 //! The node that is told to marks the dead one's row `Leaving`. From then on everything goes as when a node leaves, but for
 //! the dead one's own part: coordinators write to the nodes that gain its slots, and each of these, when all others act on
 //! the row, fetches what it gains from the home replicas that are left ([`Cluster::take_over`], which is what it does for
-//! a living one that leaves, too). When every member has said
-//! that it holds what it gains, the node that was told to writes `Gone` and the ring changes. So no read ever asks a node
-//! that does not hold the slot yet.
+//! a living one that leaves, too). When every member has said that it holds what it gains, the node that was told to
+//! writes `Gone` and the ring changes. So no read ever asks a node that does not hold the slot yet.
 //!
-//! Should the dead node come back before that, it stays: it takes its row back (`Cluster::merge_rows`). Should the node that was told to die, the operator says it again
-//! to another one: nothing is lost, only unfinished.
+//! Should the dead node come back before that, it stays: it takes its row back (`Cluster::merge_rows`). Should the node that
+//! was told to die, the operator says it again to another one: nothing is lost, only unfinished.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -43,27 +42,58 @@ pub enum ForgetError {
 }
 
 impl Cluster {
-    /// Gives a dead node up for ever. Returns at once; the work goes on in the background.
+    /// Gives a dead node up for ever. Returns at once: whoever asks may be a worker, and rings take milliseconds to build. The
+    /// work goes on in the background.
     pub fn forget(&self, id: &NodeId) -> Result<(), ForgetError> {
+        self.dead_row(&self.topology(), id)?;
+        info!(node = %id, "told to give this node up for ever");
+        self.told_to_forget.lock().insert(*id);
+        self.told.notify_one();
+        Ok(())
+    }
+
+    /// The row of a node that may be given up.
+    fn dead_row(&self, topology: &Topology, id: &NodeId) -> Result<Row, ForgetError> {
         if *id == self.identity.id {
             return Err(ForgetError::Ourselves);
         }
-        let topology = self.topology();
         let row = topology.rows.get(id).filter(|row| row.state != RowState::Gone).ok_or(ForgetError::Unknown(*id))?;
-        if row.state.is_member() && topology.liveness(id) != Liveness::Down {
-            return Err(ForgetError::Alive(*id));
+        match row.state.is_member() && topology.liveness(id) != Liveness::Down {
+            true => Err(ForgetError::Alive(*id)),
+            false => Ok(row.clone()),
         }
-        info!(node = %id, "told to give this node up for ever");
-        let owned = matches!(row.state, RowState::Normal | RowState::Leaving);
-        self.update(|book| {
-            if !owned {
-                return book.rows.mark_gone(id);
-            }
-            book.forgetting.insert(*id, row.generation);
-            let version = row.version.saturating_add(1);
-            row.state == RowState::Normal && book.rows.merge(Row { state: RowState::Leaving, version, ..row.clone() })
-        });
-        Ok(())
+    }
+
+    /// Begins for ever what this node is told to. Waits for nothing else: others may be waiting for this.
+    pub(super) async fn obey(&self) {
+        loop {
+            self.told.notified().await;
+            self.begin_forgetting();
+        }
+    }
+
+    /// Marks the rows of the dead.
+    fn begin_forgetting(&self) {
+        let told = std::mem::take(&mut *self.told_to_forget.lock());
+        for id in told {
+            let row = match self.dead_row(&self.topology(), &id) {
+                Ok(row) => row,
+                Err(error) => {
+                    warn!(node = %id, %error, "this node is not given up");
+                    continue;
+                }
+            };
+            let owned = matches!(row.state, RowState::Normal | RowState::Leaving);
+            self.update(|book| {
+                if !owned {
+                    return book.rows.mark_gone(&id);
+                }
+                book.forgetting.insert(id, row.generation);
+                let version = row.version.saturating_add(1);
+                row.state == RowState::Normal
+                    && book.rows.merge(Row { state: RowState::Leaving, version, ..row.clone() })
+            });
+        }
     }
 
     /// Does this node's part whenever a dead node is to go, for ever.
@@ -84,9 +114,9 @@ impl Cluster {
         if !topology.rows.get(node).is_some_and(is_that) || !steps::is_in_turn(&topology.rows, node) {
             return false;
         }
-        let slots = takes(&topology);
-        let is_done = slots.is_empty() || *self.taken_over.lock() == Some(topology.rows.configuration());
-        let is_whole = || Slot::all().all(|slot| !topology.is_home(slot) || self.is_whole(slot));
+        // The cheap question first: this is asked again and again, and there may be many rings to look at.
+        let is_done = *self.taken_over.lock() == Some(topology.rows.configuration()) || takes(&topology).is_empty();
+        let is_whole = || Slot::all().all(|slot| self.is_whole(slot) || !topology.is_home(slot));
         is_done && (topology.liveness(node) == Liveness::Down || is_whole())
     }
 
