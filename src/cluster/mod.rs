@@ -409,7 +409,7 @@ impl Cluster {
         if topology.missed_an_owner(&before) {
             self.whole.clear();
         }
-        if !Arc::ptr_eq(&topology.ring, &before.ring) || !Arc::ptr_eq(&topology.next_ring, &before.next_ring) {
+        if topology.rows.configuration() != before.rows.configuration() {
             self.forget_strangers(&topology);
         }
         // Nobody else says so: here it holds before anybody goes by the new topology.

@@ -64,7 +64,7 @@ impl Topology {
         let same = before.filter(|before| same_owners(&before.rows, &rows) && before.ring.replicas() == replicas);
         let (ring, next_ring, coming_rings) = match same {
             Some(before) => (before.ring.clone(), before.next_ring.clone(), before.coming_rings.clone()),
-            None => rings(&rows, replicas),
+            None => rings(&rows, replicas, before),
         };
         let possible_rings = if steps::are_too_many(&rows) { Vec::new() } else { coming_rings.clone() };
         let believed = |id: &NodeId| if *id == me { Liveness::Alive } else { liveness(id) };
@@ -150,11 +150,13 @@ fn may_answer(row: &Row) -> bool {
     row.warm && matches!(row.state, RowState::Normal | RowState::Leaving | RowState::Left)
 }
 
-fn rings(rows: &Rows, replicas: usize) -> (Arc<Ring>, Arc<Ring>, Vec<Arc<Ring>>) {
-    let ring = Arc::new(rows.ring(replicas));
-    let settled = rows.iter().all(|row| !matches!(row.state, RowState::Joining | RowState::Leaving));
-    let next_ring = if settled { ring.clone() } else { Arc::new(rows.next_ring(replicas)) };
-    let coming = steps::coming_rings(rows, &ring, &next_ring);
+fn rings(rows: &Rows, replicas: usize, before: Option<&Topology>) -> (Arc<Ring>, Arc<Ring>, Vec<Arc<Ring>>) {
+    let mut known: Vec<Arc<Ring>> = before.map_or(Vec::new(), |before| before.coming_rings.clone());
+    known.extend(before.map(|before| before.next_ring.clone()));
+    let ring = Ring::known_or_built(&rows.owners(), replicas, &known);
+    known.push(ring.clone());
+    let next_ring = Ring::known_or_built(&rows.next_owners(), replicas, &known);
+    let coming = steps::coming_rings(rows, &ring, &next_ring, &known);
     (ring, next_ring, coming)
 }
 
@@ -206,6 +208,11 @@ mod tests {
         let next = Topology::new(rows, me, 3, Some(&cold), down);
         assert_eq!((next.ring.members().len(), next.next_ring.members().len()), (2, 3));
         assert_eq!(next.possible_rings.len(), 2);
+        assert!(Arc::ptr_eq(&next.ring, &cold.ring), "who comes changes nothing of today's");
+        let mut rows = next.rows.clone();
+        rows.merge(Row { version: 2, ..row(3, RowState::Normal) });
+        let after = Topology::new(rows, me, 3, Some(&next), down);
+        assert!(Arc::ptr_eq(&after.ring, &next.next_ring) && Arc::ptr_eq(&after.ring, &after.next_ring));
     }
 
     #[test]

@@ -71,12 +71,12 @@ impl Cluster {
     /// Fetches what is missing, for ever.
     pub(super) async fn complete(self: &Arc<Self>) {
         let mut taken = Taken::new();
-        let (mut ring, mut since) = (self.topology().next_ring.clone(), Instant::now());
+        let (mut change, mut since) = (self.topology().rows.configuration(), Instant::now());
         loop {
             sleep(MISSING_INTERVAL).await;
             let topology = self.topology();
-            if !Arc::ptr_eq(&ring, &topology.next_ring) {
-                (ring, since) = (topology.next_ring.clone(), Instant::now());
+            if change != topology.rows.configuration() {
+                (change, since) = (topology.rows.configuration(), Instant::now());
                 taken.clear();
             }
             let stands_still = Arc::ptr_eq(&topology.ring, &topology.next_ring);

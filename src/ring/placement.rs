@@ -21,6 +21,8 @@
 //!
 //! With wilder weights the same procedure gets as near as its rounds allow. Distinct nodes and zones hold always.
 
+use std::sync::Arc;
+
 use super::member::{Member, WEIGHT_MAX, WEIGHT_MIN};
 use super::rates::settle;
 use super::share::due;
@@ -57,6 +59,13 @@ impl Ring {
         let preference = if members.is_empty() { Vec::new() } else { preference_lists(&members, replicas) };
         let digest = digest_of(&members, replicas);
         Ring { members, replicas, preference, digest }
+    }
+
+    /// As [`Ring::build`], but one of `known` where that is the same: building one takes milliseconds.
+    pub fn known_or_built(members: &[Member], replicas: usize, known: &[Arc<Ring>]) -> Arc<Ring> {
+        let (members, replicas) = (normalized(members), replicas.clamp(1, REPLICAS_MAX));
+        let same = known.iter().find(|ring| ring.replicas == replicas && ring.members == members);
+        same.cloned().unwrap_or_else(|| Arc::new(Ring::build(&members, replicas)))
     }
 
     /// The members in ascending order of id; preference lists are indexes into this.

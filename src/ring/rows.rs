@@ -176,14 +176,30 @@ impl Rows {
         self.rows.len() >= ROWS_MAX
     }
 
-    /// The ring of today's owners: normal and leaving nodes.
-    pub fn ring(&self, replicas: usize) -> Ring {
-        self.ring_of(replicas, |state| matches!(state, RowState::Normal | RowState::Leaving))
+    /// Today's owners: normal and leaving nodes.
+    pub fn owners(&self) -> Vec<Member> {
+        self.members(|row| matches!(row.state, RowState::Normal | RowState::Leaving))
     }
 
-    /// The ring once every change under way is done: normal and joining nodes.
+    /// The owners once every change under way is done: normal and joining nodes.
+    pub fn next_owners(&self) -> Vec<Member> {
+        self.members(|row| matches!(row.state, RowState::Normal | RowState::Joining))
+    }
+
+    /// What a ring needs to know of the nodes that own slots in it.
+    pub fn members(&self, owns: impl Fn(&Row) -> bool) -> Vec<Member> {
+        let rows = self.rows.values().filter(|row| owns(row));
+        rows.map(|row| Member { id: row.id, zone: row.zone.clone(), weight: row.weight }).collect()
+    }
+
+    /// The ring of today's owners.
+    pub fn ring(&self, replicas: usize) -> Ring {
+        Ring::build(&self.owners(), replicas)
+    }
+
+    /// The ring of the owners once every change under way is done.
     pub fn next_ring(&self, replicas: usize) -> Ring {
-        self.ring_of(replicas, |state| matches!(state, RowState::Normal | RowState::Joining))
+        Ring::build(&self.next_owners(), replicas)
     }
 
     /// Equal for maps under which votes of a majority mean the same: who takes part, where each stands, and which life of a
@@ -195,13 +211,6 @@ impl Rows {
         let of_row = |row: &Row| (row.id, row.state, life(row), row.zone.clone(), row.weight.to_bits());
         let all: Vec<_> = self.rows.values().map(of_row).collect();
         xxh3_64_with_seed(&postcard::to_extend(&all, Vec::new()).unwrap_or_default(), DIGEST_SEED)
-    }
-
-    fn ring_of(&self, replicas: usize, owns: impl Fn(RowState) -> bool) -> Ring {
-        let rows = self.rows.values().filter(|row| owns(row.state));
-        let members: Vec<Member> =
-            rows.map(|row| Member { id: row.id, zone: row.zone.clone(), weight: row.weight }).collect();
-        Ring::build(&members, replicas)
     }
 
     /// Equal for equal maps; two nodes whose digests differ have something to tell each other.

@@ -13,7 +13,7 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use super::{Member, Ring, Row, RowState, Rows};
+use super::{Ring, Row, RowState, Rows};
 use crate::base::ids::{NodeId, Slot};
 
 /// Most nodes on their way at the same time of which all combinations are looked at. Further ones wait until it is their turn,
@@ -46,8 +46,9 @@ pub fn is_in_turn(rows: &Rows, node: &NodeId) -> bool {
 
 /// Every ring that there may be until one more node than now is on its way, while `ring` becomes `next`: `ring` is first, and
 /// the last is the one when all whose turn it is have taken their step, mostly `next`. Unless there [are too
-/// many](are_too_many), these are all that some node may go by. When all go, nobody has to wait for anybody.
-pub fn coming_rings(rows: &Rows, ring: &Arc<Ring>, next: &Arc<Ring>) -> Vec<Arc<Ring>> {
+/// many](are_too_many), these are all that some node may go by. When all go, nobody has to wait for anybody. Those that are
+/// among `known` are taken from there.
+pub fn coming_rings(rows: &Rows, ring: &Arc<Ring>, next: &Arc<Ring>, known: &[Arc<Ring>]) -> Vec<Arc<Ring>> {
     let all = on_their_way(rows);
     let moving = all.get(..CHANGES_MAX).unwrap_or(&all);
     if moving.len() < all.len() && next.members().is_empty() {
@@ -63,10 +64,8 @@ pub fn coming_rings(rows: &Rows, ring: &Arc<Ring>, next: &Arc<Ring>) -> Vec<Arc<
             RowState::Leaving => !has_taken,
             RowState::Left | RowState::Gone => false,
         };
-        let owners = rows.iter().filter(|row| owns(row.state, has_taken(&row.id)));
-        let members: Vec<Member> =
-            owners.map(|row| Member { id: row.id, zone: row.zone.clone(), weight: row.weight }).collect();
-        Arc::new(Ring::build(&members, ring.replicas()))
+        let members = rows.members(|row| owns(row.state, has_taken(&row.id)));
+        Ring::known_or_built(&members, ring.replicas(), known)
     });
     let mut rings = vec![ring.clone()];
     rings.extend(between);
@@ -154,7 +153,7 @@ mod tests {
 
     fn rings(states: &[RowState]) -> Vec<Arc<Ring>> {
         let rows = rows(states);
-        coming_rings(&rows, &Arc::new(rows.ring(3)), &Arc::new(rows.next_ring(3)))
+        coming_rings(&rows, &Arc::new(rows.ring(3)), &Arc::new(rows.next_ring(3)), &[])
     }
 
     fn members(ring: &Ring) -> Vec<u8> {
@@ -180,7 +179,7 @@ mod tests {
         assert!(are_too_many(&rows));
         let in_turn: Vec<u8> = (0..5).filter(|it| is_in_turn(&rows, &id(*it))).collect();
         assert_eq!(in_turn, [0, 1, 2, 4]);
-        let rings = coming_rings(&rows, &Arc::new(rows.ring(3)), &Arc::new(rows.next_ring(3)));
+        let rings = coming_rings(&rows, &Arc::new(rows.ring(3)), &Arc::new(rows.next_ring(3)), &[]);
         assert_eq!((rings.len(), members(&rings[0]), members(&rings[7])), (8, vec![0, 3], vec![0, 1, 2, 3, 4]));
         assert!(rings.iter().all(|ring| members(ring).contains(&3)), "who waits has not gone");
         // Whoever waits has nothing to do with it until it is its turn.
