@@ -17,6 +17,8 @@ use crate::cluster::Cluster;
 use crate::node::Node;
 use crate::node::workers::Work;
 use crate::peer::handshake::{LinkKind, accept};
+use crate::peer::registry::Peers;
+use crate::peer::trust::{Speaker, Word};
 use crate::replication::replica::Host;
 use crate::server::pubsub;
 use crate::server::worker::Shared;
@@ -96,13 +98,14 @@ fn admit(node: &Node, stream: TcpStream, cluster_face: bool) -> std::io::Result<
 struct ReplicaHost {
     shared: Arc<Shared>,
     cluster: Arc<Cluster>,
+    peers: Arc<Peers>,
     /// Whose lane it is.
-    peer: NodeId,
+    speaker: Speaker,
 }
 
 impl Host for ReplicaHost {
     fn is_warm(&self) -> bool {
-        self.cluster.is_warm_for(&self.peer)
+        self.cluster.is_warm_for(&self.speaker.node)
     }
 
     fn may_promise(&self, node: &NodeId, slot: Slot, ring: u64) -> bool {
@@ -114,6 +117,10 @@ impl Host for ReplicaHost {
             && is_voter
             && peer.is_some_and(|peer| peer.id == *node)
             && (!group.is_home && !self.cluster.may_have_joined() || self.is_warm() && self.cluster.is_whole(slot))
+    }
+
+    fn hear_trust(&self, word: Option<Word>) {
+        self.peers.hear_trust(self.speaker, word);
     }
 }
 
@@ -144,7 +151,8 @@ async fn meet(node: Arc<Node>, mut stream: TcpStream) {
         }
         LinkKind::Replica { lane } => {
             let Ok(stream) = stream.into_std() else { return };
-            let host = Arc::new(ReplicaHost { shared: node.shared.clone(), cluster, peer: hello.node });
+            let (shared, peers, speaker) = (node.shared.clone(), node.peers.clone(), node.peers.meet(hello.node, lane));
+            let host = Arc::new(ReplicaHost { shared, cluster, peers, speaker });
             node.workers.give(usize::from(lane), Work::Replica { stream, hello, host });
         }
         LinkKind::Forward => {

@@ -1,7 +1,8 @@
 //! The picture that workers go by: made anew whenever rows, liveness or a link changes, and swapped in whole.
 //!
 //! A peer counts as usable while its lanes are open, and as knowing what it holds once it is warm by its own row and has
-//! been given everything that it missed while we could not reach it.
+//! been given everything that it missed while we could not reach it. It is told so, and this node knows what it holds only as
+//! far as the others say so of it (`peer::trust`): whom they route past must not coordinate beside who stands in for it.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -48,12 +49,21 @@ pub fn refresh(node: &Node) {
     // Who was away for too long coordinates nothing before it knows whether what it holds is deleted over there.
     let mut full = peers.iter().flatten().filter(|peer| peer.is_usable() && is_warm(&peer.id));
     let is_in_step = full.all(|peer| node.cluster.is_in_step_with(&peer.id));
+    let reached = peers.iter().flatten().filter(|peer| peer.is_usable() && is_warm(&peer.id));
+    let is_trusted = is_trusted(
+        me,
+        reached.map(|peer| Opinion {
+            of: peer.id,
+            trusts: node.peers.is_trusted_by(&peer.id),
+            is_owed: !peer.missed.is_empty(),
+        }),
+    );
     let standing: Vec<Standing> = ids
         .iter()
         .zip(&peers)
         .map(|(id, peer)| match peer {
             Some(peer) => Standing { usable: peer.is_usable(), warm: is_warm(id) && peer.missed.is_empty() },
-            None => Standing { usable: *id == me, warm: is_warm(id) && is_in_step },
+            None => Standing { usable: *id == me, warm: is_warm(id) && is_in_step && is_trusted },
         })
         .collect();
     node.peers.retain(|id| ids.contains(id));
@@ -70,10 +80,15 @@ pub fn refresh(node: &Node) {
     let life = |id: &NodeId| topology.rows.get(id).map_or(0, |row| row.generation);
     let lives = ids.iter().map(|id| (*id, life(id))).collect();
     let members = member_count;
+    let peers_told = peers.clone();
     let view = View { roles, peers, me: own, members, replicas, is_solo, ring_digest, is_moving, ids: lives };
     node.shared.coordinator.turn_to(&node.shared.view.load(), &view);
     let before = Arc::downgrade(&node.shared.view.swap(Arc::new(view)));
     node.cluster.acts_on(change, before);
+    // Behind the deltas that were sent by an earlier picture.
+    for (peer, standing) in peers_told.iter().zip(&standing) {
+        peer.iter().for_each(|peer| peer.tell_trust(standing.usable && standing.warm));
+    }
     let alive: BTreeSet<NodeId> =
         ids.iter().zip(&standing).filter(|(_, it)| it.usable && it.warm).map(|(id, _)| *id).collect();
     let shown_before = node.shared.node.topology.load();
@@ -83,6 +98,21 @@ pub fn refresh(node: &Node) {
     shown.down_since = down_since(down, &shown_before.down_since, node.shared.node.store.clock.now_ms());
     node.shared.node.topology.store(Arc::new(shown));
     (0..node.workers.len()).for_each(|worker| node.workers.give(worker, Work::View));
+}
+
+/// What a node that this one reaches takes this one for.
+struct Opinion {
+    of: NodeId,
+    /// It takes this node for fit to coordinate.
+    trusts: bool,
+    /// This node owes it something, so does not take it for fit either.
+    is_owed: bool,
+}
+
+/// True when this node may coordinate: all that it reaches say so. Of two that owe each other something one has to go on, or nobody
+/// would coordinate what both hold.
+fn is_trusted(me: NodeId, mut opinions: impl Iterator<Item = Opinion>) -> bool {
+    opinions.all(|it| it.trusts || it.is_owed && me < it.of)
 }
 
 /// Who is down, and since when: those who were so before are so since then.
@@ -113,6 +143,22 @@ fn peer_at(node: &Node, id: NodeId, addr: std::net::SocketAddr) -> Arc<Peer> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// Simulated: a node was killed and came back empty, filled up, and coordinated, while the others still routed past it because they
+    /// had not handed over yet; its SET, stamped by a clock that was behind, lost to an older one.
+    #[test]
+    fn who_is_back_coordinates_once_all_that_it_reaches_say_that_it_may() {
+        let [a, b, c] = [1, 2, 3].map(|byte| NodeId::from_bytes([byte; 20]));
+        let opinion = |of, trusts, is_owed| Opinion { of, trusts, is_owed };
+        assert!(is_trusted(b, [].into_iter()), "alone");
+        assert!(is_trusted(b, [opinion(a, true, false), opinion(c, true, false)].into_iter()));
+        assert!(!is_trusted(b, [opinion(a, true, false), opinion(c, false, false)].into_iter()));
+        let [one, other] = [
+            is_trusted(a, [opinion(b, false, true)].into_iter()),
+            is_trusted(b, [opinion(a, false, true)].into_iter()),
+        ];
+        assert!(one != other, "of two that owe each other something exactly one goes on");
+    }
 
     #[test]
     fn who_stays_down_is_down_since_the_first_time() {

@@ -33,6 +33,8 @@ pub enum Kind {
     StrictDelta = 7,
     /// A verify that counts only if the slot is promised to the sender.
     StrictVerify = 8,
+    /// Whether the sender takes the receiver for fit to coordinate (`trust::Word`).
+    Trust = 9,
     /// Answer: all requests up to this number are done.
     Ack = 16,
     /// Answer: this request could not be acknowledged as it stands; what this replica holds of the key.
@@ -48,8 +50,8 @@ pub enum Kind {
 impl Kind {
     pub(super) fn parse(byte: u8) -> Option<Kind> {
         use Kind::{Ack, Declined, Delta, Digest, Heartbeat, Mismatch, Promise, Promised, Refused, State};
-        use Kind::{StrictDelta, StrictVerify, Verify};
-        let requests = [Delta, Verify, State, Heartbeat, Promise, Digest, StrictDelta, StrictVerify];
+        use Kind::{StrictDelta, StrictVerify, Trust, Verify};
+        let requests = [Delta, Verify, State, Heartbeat, Promise, Digest, StrictDelta, StrictVerify, Trust];
         let answers = [Ack, Mismatch, Refused, Promised, Declined];
         requests.into_iter().chain(answers).find(|kind| *kind as u8 == byte)
     }

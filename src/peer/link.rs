@@ -57,6 +57,7 @@ pub async fn keep(peer: Arc<Peer>, index: usize, ours: Hello, secret: Arc<[u8]>,
                 retry = RETRY_MIN;
                 events.opened(&peer, &theirs);
                 peer.granted.reset(index);
+                peer.forget_told();
                 lane.open();
                 peer.note_change();
                 let end = converse(&peer, index, lane, &mut stream, &events).await;

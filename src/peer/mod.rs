@@ -28,3 +28,4 @@ pub mod handshake;
 pub mod lane;
 pub mod link;
 pub mod registry;
+pub mod trust;

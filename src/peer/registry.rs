@@ -9,7 +9,7 @@
 use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
 
 use parking_lot::Mutex;
 use tokio::sync::Notify;
@@ -17,8 +17,10 @@ use tokio::sync::Notify;
 use crate::base::clock::Hlc;
 use crate::base::ids::{NodeId, Slot};
 use crate::base::slots::AtomicSlots;
+use crate::peer::frame::Kind;
 use crate::peer::granted::Granted;
 use crate::peer::lane::Lane;
+use crate::peer::trust::{Speaker, Trust, Word};
 
 /// How much older than noted a hinted write's stamp may be, in milliseconds: its batch has read the clock before.
 const STAMP_MARGIN_MS: u64 = 2_000;
@@ -36,10 +38,16 @@ pub struct Peer {
     pub missed: Missed,
     /// What it has promised.
     pub granted: Granted,
+    /// Whether it was told that it is fit, on the connections that stand: [`UNTOLD`], [`UNFIT`] or [`FIT`].
+    told: AtomicU8,
     /// Told when the peer becomes usable or stops being so.
     changed: Arc<Notify>,
     is_retired: AtomicBool,
 }
+
+const UNTOLD: u8 = 0;
+const UNFIT: u8 = 1;
+const FIT: u8 = 2;
 
 impl Peer {
     /// True when nobody will talk to the peer any more: its lanes are to end.
@@ -71,6 +79,26 @@ impl Peer {
     #[inline]
     pub fn lane_of(&self, slot: Slot) -> Option<&Lane> {
         self.lanes.get(slot.index() % self.lanes.len().max(1))
+    }
+
+    /// Tells the peer whether this node takes it for fit to coordinate, unless it knows.
+    pub fn tell_trust(&self, is_fit: bool) {
+        let word = if is_fit { FIT } else { UNFIT };
+        if self.told.swap(word, Ordering::AcqRel) == word {
+            return;
+        }
+        let lanes = u8::try_from(self.lanes.len()).unwrap_or(u8::MAX);
+        for lane in &self.lanes {
+            if lane.append(Kind::Trust, |out| Word { is_fit, lanes }.put(out)).is_none() {
+                self.forget_told();
+            }
+            lane.flush();
+        }
+    }
+
+    /// Connects anew: the peer has been told nothing. To be called before the lane is open.
+    pub fn forget_told(&self) {
+        self.told.store(UNTOLD, Ordering::Release);
     }
 
     /// Bytes kept for the peer on all lanes.
@@ -158,13 +186,20 @@ pub struct Peers {
     known: Mutex<HashMap<NodeId, Arc<Peer>>>,
     lanes: usize,
     lane_bytes_max: usize,
+    trust: Trust,
     changed: Arc<Notify>,
 }
 
 impl Peers {
     /// No peers yet; each will have this many lanes with this many bytes each.
     pub fn new(lanes: usize, lane_bytes_max: usize) -> Peers {
-        Peers { known: Mutex::default(), lanes, lane_bytes_max, changed: Arc::new(Notify::new()) }
+        Peers {
+            known: Mutex::default(),
+            lanes,
+            lane_bytes_max,
+            trust: Trust::default(),
+            changed: Arc::new(Notify::new()),
+        }
     }
 
     /// The peer called so at this address; true when it is new and its lanes need their tasks. A peer that has moved is
@@ -177,7 +212,8 @@ impl Peers {
         let lanes = (0..self.lanes).map(|_| Lane::new(self.lane_bytes_max)).collect();
         let (missed, granted) = (Missed::new(), Granted::new(self.lanes));
         let (changed, is_retired) = (self.changed.clone(), AtomicBool::new(false));
-        let peer = Arc::new(Peer { id, addr, lanes, missed, granted, changed, is_retired });
+        let told = AtomicU8::new(UNTOLD);
+        let peer = Arc::new(Peer { id, addr, lanes, missed, granted, told, changed, is_retired });
         if let Some(moved) = known.insert(id, peer.clone()) {
             moved.retire();
         }
@@ -205,7 +241,26 @@ impl Peers {
         self.known.lock().values().cloned().collect()
     }
 
-    /// Resolves when some peer has become usable or stopped being so.
+    /// A node's lane has connected, and will say what the node takes this one for.
+    pub fn meet(&self, node: NodeId, lane: u8) -> Speaker {
+        self.trust.meet(node, lane)
+    }
+
+    /// Notes what a node says that it takes this one for; `None` when the connection has ended.
+    pub fn hear_trust(&self, speaker: Speaker, word: Option<Word>) {
+        match word {
+            Some(word) => self.trust.hear(speaker, word),
+            None => self.trust.forget(speaker),
+        }
+        self.changed.notify_one();
+    }
+
+    /// True when that node takes this one for fit to coordinate.
+    pub fn is_trusted_by(&self, node: &NodeId) -> bool {
+        self.trust.is_given_by(node)
+    }
+
+    /// Resolves when some peer has become usable or stopped being so, or has said what it takes this node for.
     pub async fn changed(&self) {
         self.changed.notified().await;
     }

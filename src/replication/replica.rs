@@ -29,6 +29,7 @@ use crate::peer::frame::{
 };
 use crate::peer::handshake::{Hello, LinkKind};
 use crate::peer::link::{Outbox, invalid, read_more};
+use crate::peer::trust::Word;
 use crate::replication::ballot::Holder;
 use crate::replication::ballots::Ballots;
 use crate::replication::settle::slot_digest;
@@ -53,6 +54,8 @@ pub trait Host: Send + Sync {
     /// True when it may promise a slot to `node`: it takes that one for the coordinator by these rings, and holds what it
     /// ever accepted, if it is a home replica by today's.
     fn may_promise(&self, node: &NodeId, slot: Slot, ring: u64) -> bool;
+    /// The peer says what it takes this node for; `None` when the connection has ended.
+    fn hear_trust(&self, word: Option<Word>);
 }
 
 /// One lane's state at the replica.
@@ -115,6 +118,7 @@ impl Replica {
     /// Serves the lane until its connection ends.
     pub async fn serve(mut self, mut stream: TcpStream) -> std::io::Error {
         let end = self.converse(&mut stream).await;
+        self.host.hear_trust(None);
         tracing::debug!(
             received = self.received,
             acked = self.acked,
@@ -207,6 +211,10 @@ impl Replica {
             (Kind::Verify | Kind::StrictVerify, Some(spot)) => self.verify(store, frame, spot, now_ms),
             (Kind::State, _) => self.state(store, frame.body, now_ms),
             (Kind::Heartbeat, _) => Ok(()),
+            (Kind::Trust, _) => {
+                self.host.hear_trust(Some(Word::read(frame.body)?));
+                Ok(())
+            }
             (Kind::Promise, _) => self.promise(frame.body, now_ms),
             (Kind::Digest, _) => self.digest(frame.body),
             _ => Err(WireError),
@@ -453,6 +461,8 @@ mod tests {
         fn may_promise(&self, _: &NodeId, _: Slot, ring: u64) -> bool {
             ring == RING
         }
+
+        fn hear_trust(&self, _: Option<Word>) {}
     }
 
     fn ask(replica: &mut Replica, is_fresh: bool, ring: u64) {
