@@ -13,6 +13,9 @@ mod settle;
 mod sweeper;
 mod workers;
 
+#[cfg(test)]
+mod simulation;
+
 use std::collections::BTreeSet;
 use std::net::{IpAddr, SocketAddr, TcpListener};
 use std::sync::Arc;

@@ -1,0 +1,346 @@
+//! What clients asked and were answered, and what that must be like.
+//!
+//! Every written value is another one, every counter only grows by INCR, and a member is added once and removed at most once. With at
+//! most one node faulty at a time it must hold that:
+//! - a read gives no value (nor none) that a write, acknowledged before the read began, has replaced; a write replaces those
+//!   acknowledged before it began, and also those that somebody had read before;
+//! - a read gives nothing that nobody has asked to be written, or that was refused;
+//! - a counter counts what was acknowledged before it was asked for, and no more than what was asked for by then: so does INCR;
+//! - a set has a member whose addition was acknowledged and whose removal was not asked for, and none whose removal was acknowledged.
+//!
+//! What was answered with an error that leaves the outcome open may have happened, at any later time.
+
+use std::collections::BTreeMap;
+
+use crate::peer::link::STALL_MS_MAX;
+use crate::protocol::client::Value;
+
+/// What is asked of a key.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum What {
+    Set(u64),
+    Delete,
+    Get,
+    Increment,
+    Count,
+    Add(u64),
+    Remove(u64),
+    Members,
+}
+
+/// A request: what, and of which key of its kind.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Asked {
+    pub what: What,
+    pub of: u64,
+}
+
+impl Asked {
+    /// The key's name.
+    pub fn key(&self) -> String {
+        let kind = match self.what {
+            What::Set(_) | What::Delete | What::Get => "register",
+            What::Increment | What::Count => "counter",
+            What::Add(_) | What::Remove(_) | What::Members => "set",
+        };
+        format!("{kind}{}", self.of)
+    }
+
+    fn writes(&self) -> bool {
+        !matches!(self.what, What::Get | What::Count | What::Members)
+    }
+}
+
+/// A request and what became of it.
+#[derive(Clone, Debug)]
+pub struct Event {
+    pub asked: Asked,
+    pub client: u64,
+    pub node: usize,
+    pub began_us: u64,
+    /// When the answer came.
+    pub ended_us: Option<u64>,
+    /// The answer; none came as long as there is none.
+    pub answer: Option<Value>,
+}
+
+impl Event {
+    fn is_refused(&self) -> bool {
+        // These say that nothing was done.
+        matches!(&self.answer, Some(Value::Error(text)) if text.starts_with(b"CLUSTERDOWN"))
+    }
+
+    /// When it was known to be done; `None` when that is not known, or it was not.
+    fn done_us(&self) -> Option<u64> {
+        match self.answer {
+            Some(Value::Error(_)) | None => None,
+            Some(_) => self.ended_us,
+        }
+    }
+}
+
+impl std::fmt::Display for Event {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let answer = match &self.answer {
+            None => "no answer".to_owned(),
+            Some(Value::Error(text)) => format!("-{}", String::from_utf8_lossy(text)),
+            Some(Value::Bulk(text) | Value::Simple(text)) => String::from_utf8_lossy(text).into_owned(),
+            Some(value) => format!("{value:?}"),
+        };
+        let ended = self.ended_us.map_or("never".to_owned(), |us| format!("{:.6}", us as f64 / 1e6));
+        let (began, key) = (self.began_us as f64 / 1e6, self.asked.key());
+        write!(
+            f,
+            "{began:.6}..{ended} client {} node {} {key} {:?}: {answer}",
+            self.client,
+            self.node + 1,
+            self.asked.what
+        )
+    }
+}
+
+/// See the head of the file.
+#[derive(Default)]
+pub struct History {
+    events: Vec<Event>,
+}
+
+impl History {
+    /// Notes that something is asked; gives its place.
+    pub fn note(&mut self, event: Event) -> usize {
+        self.events.push(event);
+        self.events.len() - 1
+    }
+
+    /// Notes the answer.
+    pub fn answer(&mut self, place: usize, now_us: u64, value: Value) {
+        let event = &mut self.events[place];
+        (event.ended_us, event.answer) = (Some(now_us), Some(value));
+        tracing::debug!("{event}");
+    }
+
+    /// True when the last request was done.
+    pub fn last_is_answered(&self) -> bool {
+        self.events.last().is_some_and(|event| event.done_us().is_some())
+    }
+
+    /// How many were asked, and how many done.
+    pub fn counts(&self) -> (usize, usize) {
+        (self.events.len(), self.events.iter().filter(|event| event.done_us().is_some()).count())
+    }
+
+    /// A number that differs when anything in it does.
+    pub fn digest(&self) -> u64 {
+        let text: String = self.events.iter().map(|event| event.to_string()).collect();
+        xxhash_rust::xxh3::xxh3_64(text.as_bytes())
+    }
+
+    /// What must not have happened and has. In sloppy mode (`is_strict` false) the reply to an INCR that took so long that its node
+    /// may have been taken for stopped meanwhile is not judged: others may have counted on beside it.
+    pub fn judge(&self, is_strict: bool) -> Vec<String> {
+        let mut by_key: BTreeMap<String, Vec<&Event>> = BTreeMap::new();
+        for event in &self.events {
+            by_key.entry(event.asked.key()).or_default().push(event);
+        }
+        let mut wrongs = Vec::new();
+        for events in by_key.values() {
+            match events[0].asked.what {
+                What::Set(_) | What::Delete | What::Get => judge_register(events, &mut wrongs),
+                What::Increment | What::Count => judge_counter(events, is_strict, &mut wrongs),
+                What::Add(_) | What::Remove(_) | What::Members => judge_set(events, &mut wrongs),
+            }
+        }
+        wrongs
+    }
+}
+
+fn text_of(value: &Value) -> Option<u64> {
+    match value {
+        Value::Bulk(bytes) | Value::Simple(bytes) => std::str::from_utf8(bytes).ok()?.parse().ok(),
+        Value::Int(number) => u64::try_from(*number).ok(),
+        _ => None,
+    }
+}
+
+/// One write of a register: what it left there (`None` for nothing), when it was asked for, and when it was there for sure.
+struct Write<'a> {
+    value: Option<u64>,
+    event: Option<&'a Event>,
+    began_us: u64,
+    there_us: Option<u64>,
+}
+
+fn judge_register(events: &[&Event], wrongs: &mut Vec<String>) {
+    let reads: Vec<&Event> =
+        events.iter().copied().filter(|it| it.asked.what == What::Get && it.done_us().is_some()).collect();
+    let given = |read: &Event| read.answer.as_ref().and_then(text_of);
+    let seen_us = |value: u64| reads.iter().filter(|it| given(it) == Some(value)).filter_map(|it| it.done_us()).min();
+    let mut writes = vec![Write { value: None, event: None, began_us: 0, there_us: Some(0) }];
+    writes.extend(events.iter().filter(|event| event.asked.writes()).map(|event| {
+        let value = if let What::Set(value) = event.asked.what { Some(value) } else { None };
+        let there_us = event.done_us().into_iter().chain(value.and_then(seen_us)).min();
+        Write { value, event: Some(event), began_us: event.began_us, there_us }
+    }));
+    for read in &reads {
+        let value = given(read);
+        let sources: Vec<&Write<'_>> =
+            writes.iter().filter(|it| it.value == value && Some(it.began_us) <= read.ended_us).collect();
+        // Nobody waits for what is refused: it must not be there.
+        let is_done = |it: &&Write<'_>| it.event.is_none_or(|event| !event.is_refused());
+        if !sources.iter().any(is_done) {
+            wrongs.push(format!("nobody wrote what was read, or it was refused\n  {read}"));
+            continue;
+        }
+        let newer = |source: &Write<'_>| {
+            let there_us = source.there_us?;
+            let replaces = |it: &&Write<'_>| it.began_us > there_us && it.there_us.is_some_and(|us| us < read.began_us);
+            writes.iter().find(replaces).and_then(|it| it.event)
+        };
+        if let Some(write) = sources.iter().map(|source| newer(source)).reduce(|one, other| one.and(other)).flatten() {
+            let source =
+                sources.first().and_then(|it| it.event).map_or("nothing was there".to_owned(), Event::to_string);
+            wrongs.push(format!("an older value was read\n  {source}\n  {write}\n  {read}"));
+        }
+    }
+}
+
+fn judge_counter(events: &[&Event], is_strict: bool, wrongs: &mut Vec<String>) {
+    let increments: Vec<&Event> =
+        events.iter().copied().filter(|it| it.asked.what == What::Increment && !it.is_refused()).collect();
+    let is_judged = |event: &Event| {
+        let took_us = event.ended_us.unwrap_or_default().saturating_sub(event.began_us);
+        event.done_us().is_some() && (is_strict || event.asked.what == What::Count || took_us < STALL_MS_MAX * 1_000)
+    };
+    for event in events.iter().filter(|event| is_judged(event)) {
+        let Some(count) = event.answer.as_ref().map(|value| text_of(value).unwrap_or_default()) else { continue };
+        let own = u64::from(event.asked.what == What::Increment);
+        let done = |it: &&&Event| it.done_us().is_some_and(|us| us < event.began_us);
+        let least = increments.iter().filter(done).count() as u64 + own;
+        let most = increments.iter().filter(|it| Some(it.began_us) <= event.ended_us).count() as u64;
+        if !(least..=most).contains(&count) {
+            wrongs.push(format!("a count is not in {least}..={most}\n  {event}"));
+        }
+    }
+    let mut counts: Vec<u64> =
+        increments.iter().filter(|it| is_judged(it)).filter_map(|it| text_of(it.answer.as_ref()?)).collect();
+    counts.sort_unstable();
+    if let Some(twice) = counts.windows(2).find(|pair| pair[0] == pair[1]) {
+        let both: Vec<String> = increments
+            .iter()
+            .filter(|it| is_judged(it) && it.answer.as_ref().and_then(text_of) == Some(twice[0]))
+            .map(|it| format!("\n  {it}"))
+            .collect();
+        wrongs.push(format!("two increments gave the same{}", both.concat()));
+    }
+}
+
+fn judge_set(events: &[&Event], wrongs: &mut Vec<String>) {
+    let find = |what: What| events.iter().find(|event| event.asked.what == what);
+    for read in events.iter().filter(|it| it.asked.what == What::Members && it.done_us().is_some()) {
+        let (Some(Value::Array(members)), Some(ended_us)) = (&read.answer, read.ended_us) else { continue };
+        let members: Vec<u64> = members.iter().filter_map(text_of).collect();
+        for event in events {
+            let What::Add(member) = event.asked.what else { continue };
+            let (is_there, removal) = (members.contains(&member), find(What::Remove(member)));
+            let may_be_gone = removal.is_some_and(|it| it.began_us <= ended_us && !it.is_refused());
+            let must_be_gone = removal.and_then(|it| it.done_us()).is_some_and(|us| us < read.began_us);
+            let must_be_there = event.done_us().is_some_and(|us| us < read.began_us) && !may_be_gone;
+            if is_there && (must_be_gone || event.is_refused()) {
+                wrongs.push(format!("a member is there that was removed, or refused\n  {event}\n  {read}"));
+            }
+            if !is_there && must_be_there {
+                wrongs.push(format!("a member is missing\n  {event}\n  {read}"));
+            }
+        }
+        for member in &members {
+            if find(What::Add(*member)).is_none_or(|it| it.began_us > ended_us) {
+                wrongs.push(format!("nobody added {member}\n  {read}"));
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What is asked, when it began, when it ended and how.
+    type Asking = (What, u64, Option<(u64, Value)>);
+
+    fn judged(told: &[Asking]) -> Vec<String> {
+        let mut history = History::default();
+        for (what, began_us, end) in told {
+            let asked = Asked { what: *what, of: 0 };
+            let (ended_us, answer) = end.clone().unzip();
+            history.note(Event { asked, client: 0, node: 0, began_us: *began_us, ended_us, answer });
+        }
+        history.judge(true)
+    }
+
+    fn bulk(text: &str) -> Value {
+        Value::Bulk(text.into())
+    }
+
+    fn ok() -> Value {
+        Value::Simple(b"OK".to_vec())
+    }
+
+    fn error(text: &str) -> Value {
+        Value::Error(text.into())
+    }
+
+    #[test]
+    fn an_older_value_is_one_whose_successor_was_acknowledged() {
+        let first = (What::Set(1), 10, Some((20, ok())));
+        let second = (What::Set(2), 30, Some((40, ok())));
+        let read = |began, value: &str| (What::Get, began, Some((began + 5, bulk(value))));
+        let two = [first.clone(), second.clone()];
+        assert_eq!(judged(&[&two[..], &[read(35, "1"), read(36, "2"), read(41, "2")]].concat()), [""; 0]);
+        assert_eq!(judged(&[&two[..], &[read(41, "1")]].concat()).len(), 1, "after the acknowledgement");
+        let lost = (What::Get, 50, Some((55, Value::Null)));
+        assert_eq!(
+            judged(&[&two[..], std::slice::from_ref(&lost)].concat()).len(),
+            1,
+            "nothing is older than anything"
+        );
+        let deleted = (What::Delete, 42, Some((45, Value::Int(1))));
+        assert_eq!(judged(&[&two[..], &[deleted.clone(), lost]].concat()), [""; 0]);
+        assert_eq!(judged(&[&two[..], &[deleted, read(50, "2")]].concat()).len(), 1, "it came back");
+        let open = (What::Set(3), 12, Some((15, error("TIMEOUT whatever"))));
+        assert_eq!(judged(&[&two[..], &[open.clone(), read(50, "3"), read(70, "3")]].concat()), [""; 0]);
+        let seen_and_replaced = [open, read(22, "3"), second, read(50, "3")];
+        assert_eq!(judged(&seen_and_replaced).len(), 1, "it was there before its successor was asked for");
+        assert_eq!(judged(&[first, read(30, "7")]).len(), 1, "nobody wrote that");
+        let refused = (What::Set(4), 10, Some((20, error("CLUSTERDOWN whatever"))));
+        assert_eq!(judged(&[refused, read(30, "4")]).len(), 1, "it was said not to be done");
+    }
+
+    #[test]
+    fn a_counter_counts_each_acknowledged_increment_once() {
+        let add = |began, count| (What::Increment, began, Some((began + 5, Value::Int(count))));
+        let open = (What::Increment, 0, None);
+        let read = |count: &str| (What::Count, 50, Some((55, bulk(count))));
+        assert_eq!(judged(&[add(10, 1), add(20, 2), read("2")]), [""; 0]);
+        assert_eq!(judged(&[add(10, 1), add(20, 2), read("1")]).len(), 1, "one is lost");
+        assert_eq!(judged(&[add(10, 1), add(20, 2), read("3")]).len(), 1, "one counts twice");
+        assert_eq!(judged(&[open.clone(), add(10, 2), read("2")]), [""; 0]);
+        assert_eq!(judged(&[open, add(10, 1), read("1")]), [""; 0]);
+        assert_eq!(judged(&[add(10, 1), add(12, 1)]).len(), 1, "both saw the same");
+        assert_eq!(judged(&[add(10, 1), (What::Count, 50, Some((55, Value::Null)))]).len(), 1);
+    }
+
+    #[test]
+    fn a_set_has_what_was_added_and_not_removed() {
+        let add = |member, began| (What::Add(member), began, Some((began + 5, Value::Int(1))));
+        let remove = (What::Remove(1), 20, Some((25, Value::Int(1))));
+        let read = |began, members: &[&str]| {
+            let members = members.iter().map(|member| bulk(member)).collect();
+            (What::Members, began, Some((began + 5, Value::Array(members))))
+        };
+        assert_eq!(judged(&[add(1, 0), add(2, 0), read(10, &["1", "2"])]), [""; 0]);
+        assert_eq!(judged(&[add(1, 0), add(2, 0), read(10, &["1"])]).len(), 1);
+        assert_eq!(judged(&[add(1, 0), remove.clone(), read(22, &[]), read(22, &["1"]), read(30, &[])]), [""; 0]);
+        assert_eq!(judged(&[add(1, 0), remove, read(30, &["1"])]).len(), 1);
+        assert_eq!(judged(&[add(1, 0), read(10, &["1", "5"])]).len(), 1);
+    }
+}
