@@ -26,7 +26,7 @@ use std::collections::VecDeque;
 use std::process::{Child, Command, Stdio};
 
 /// Seeds that are run when nobody says how many.
-const SEEDS: u64 = 6;
+const SEEDS: u64 = 4;
 /// Processes at a time.
 const PROCESSES: usize = 2;
 
