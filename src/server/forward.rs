@@ -49,6 +49,8 @@ const PATIENCE_MS_MAX: u64 = 10_000;
 pub const QUESTION_BYTES_MAX: usize = 1 << 30;
 /// Bytes of questions that wait to be sent above which there are to be no more.
 const WAITING_BYTES_MAX: usize = 256 << 20;
+/// An answer of so many bytes may take longer to make and to arrive than others may have to wait.
+const LONG_ANSWER_BYTES: usize = 256 << 10;
 const RETRY: Duration = Duration::from_millis(20);
 const TICK: Duration = Duration::from_millis(20);
 
@@ -327,15 +329,15 @@ impl ForwardLink {
         let (mut reader, writer) = stream.split();
         let mut buf = Vec::new();
         let mut tick = tokio::time::interval(TICK);
-        let (mut more, mut arrived) = (false, 0);
+        let (mut more, mut arrivals) = (false, Arrivals::default());
         loop {
             let step = tokio::select! {
                 biased;
-                read = read_more(&mut reader, &mut buf) => read.and_then(|()| self.take_answers(&mut buf)),
+                read = read_more(&mut reader, &mut buf) => read.and_then(|()| self.take_answers(&mut buf, &mut arrivals)),
                 ready = writer.writable(), if more => ready,
                 () = self.writer.notified(), if !more => Ok(()),
-                // While a long answer arrives, nobody behind it is late.
-                _ = tick.tick() => match std::mem::replace(&mut arrived, buf.len()) < buf.len() {
+                // While long answers arrive, nobody behind them is late.
+                _ = tick.tick() => match arrivals.are_long(buf.len(), Instant::now()) {
                     true => Ok(()),
                     false => self.check_overdue(),
                 },
@@ -365,7 +367,7 @@ impl ForwardLink {
         Ok(!out.is_empty())
     }
 
-    fn take_answers(&self, buf: &mut Vec<u8>) -> std::io::Result<()> {
+    fn take_answers(&self, buf: &mut Vec<u8>, arrivals: &mut Arrivals) -> std::io::Result<()> {
         let mut at = 0;
         while let Some((head, rest)) = buf.get(at..).and_then(|rest| rest.split_first_chunk::<4>()) {
             let len = u32::from_le_bytes(*head) as usize;
@@ -374,10 +376,33 @@ impl ForwardLink {
                 return Err(std::io::Error::other("an answer to no question"));
             };
             call.settle(Fate::Replied(answer.to_vec()));
+            arrivals.has_ended |= len >= LONG_ANSWER_BYTES;
             at += 4 + len;
         }
         buf.drain(..at);
         Ok(())
+    }
+}
+
+/// Tells a link on which long answers arrive from one that is silent.
+#[derive(Debug, Default)]
+struct Arrivals {
+    /// How much of an answer there was at the last look.
+    kept: usize,
+    /// A long answer has become whole since.
+    has_ended: bool,
+    busy_until: Option<Instant>,
+}
+
+impl Arrivals {
+    /// Whether long answers are arriving, now that `kept` bytes wait for the rest of theirs. One that has become whole is followed
+    /// by whatever was made meanwhile, which may take a moment.
+    fn are_long(&mut self, kept: usize, now: Instant) -> bool {
+        let has_grown = std::mem::replace(&mut self.kept, kept) < kept && kept >= LONG_ANSWER_BYTES;
+        if std::mem::take(&mut self.has_ended) || has_grown {
+            self.busy_until = Some(now + Duration::from_millis(GIVEN_UP_MS));
+        }
+        self.busy_until.is_some_and(|until| now < until)
     }
 }
 
@@ -398,6 +423,18 @@ fn length_of(len: usize) -> Option<u32> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn nobody_is_late_while_long_answers_arrive_and_a_moment_after_each() {
+        let (began, mut arrivals, long) = (Instant::now(), Arrivals::default(), LONG_ANSWER_BYTES);
+        let at = |ms| began + Duration::from_millis(ms);
+        assert!(!arrivals.are_long(0, at(0)) && !arrivals.are_long(1_000, at(20)), "short ones are answered at once");
+        assert!(arrivals.are_long(long, at(40)) && arrivals.are_long(2 * long, at(60)));
+        // It is whole, and of the next one less is there than there was of it.
+        arrivals.has_ended = true;
+        assert!(arrivals.are_long(7, at(80)) && arrivals.are_long(7, at(80 + GIVEN_UP_MS - 1)));
+        assert!(!arrivals.are_long(7, at(80 + GIVEN_UP_MS)), "it has fallen silent");
+    }
 
     #[test]
     fn a_length_is_what_it_says_or_refused() {
