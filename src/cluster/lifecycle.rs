@@ -344,7 +344,7 @@ impl Cluster {
                 let nodes: Vec<String> = waiting.iter().map(|row| row.id.to_string()).collect();
                 warn!(nodes = nodes.join(","), "not confirmed by these nodes");
             }
-            if waiting.is_empty() && self.settle().await || is_over {
+            if waiting.is_empty() && self.quiesce().await || is_over {
                 return open.into_iter().map(|row| row.id).collect();
             }
             let mut asked = JoinSet::new();

@@ -424,7 +424,7 @@ impl Cluster {
 
     /// Returns when no request works under an earlier topology any more, as far as can be told in a short time; false when
     /// this node does not go by the present one yet.
-    async fn settle(&self) -> bool {
+    async fn quiesce(&self) -> bool {
         let until = Instant::now() + SETTLE_TIMEOUT;
         // Two statements: whoever publishes holds the book and waits for readers of `changes`.
         let change = *self.changes.borrow();

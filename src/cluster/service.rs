@@ -48,7 +48,7 @@ impl Cluster {
             Request::Adopt { node, generation, version } => {
                 let row = self.topology().rows.get(&node).map(|row| (row.generation, row.version));
                 let is_known = row.is_some_and(|known| known >= (generation, version));
-                Response::Adopted(is_known && self.settle().await)
+                Response::Adopted(is_known && self.quiesce().await)
             }
             Request::GetSlots { .. } if !self.is_warm_for(asker) => Response::Refused(Refusal::NotWarm),
             Request::Compare(question) if question.is_about_keys() && !self.is_warm_for(asker) => {

@@ -310,7 +310,7 @@ async fn publishing_and_waiting_for_what_was_published_never_wait_for_each_other
         let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().expect("a runtime");
         // Looked at once: it begins each time anew.
         (0..20_000).for_each(|_| {
-            runtime.block_on(async { drop(tokio::time::timeout(Duration::ZERO, waiter.settle()).await) });
+            runtime.block_on(async { drop(tokio::time::timeout(Duration::ZERO, waiter.quiesce()).await) });
         });
         also_done.send(())
     });

@@ -107,7 +107,7 @@ enum Overflow {
 
 impl Overflow {
     /// What becomes of `value` in a number of this width; `None` when the operation fails.
-    fn settle(self, value: i128, width: Width) -> Option<i128> {
+    fn fit(self, value: i128, width: Width) -> Option<i128> {
         match self {
             _ if width.contains(value) => Some(value),
             Overflow::Wrap => Some(width.wrapped(value)),
@@ -185,7 +185,7 @@ impl Operation {
             Action::Set(value) => (self.width.asked(value), false),
             Action::Add(by) => (old + i128::from(by), true),
         };
-        let Some(new) = self.overflow.settle(value, self.width) else { return (None, None) };
+        let Some(new) = self.overflow.fit(value, self.width) else { return (None, None) };
         write_bits(bytes, offset, self.width.bits, new as u64);
         (Some(if shows_new { new } else { old }), Some(new != old))
     }

@@ -88,7 +88,7 @@ impl Detector {
     /// Takes in the body of a datagram; an error means that it made no sense and changed nothing.
     pub(super) fn on_packet(&mut self, now: Instant, body: &[u8]) -> Result<(), foca::Error> {
         let heard = self.foca.handle_data(body, &mut self.outbox);
-        self.settle(now);
+        self.take_outbox(now);
         heard
     }
 
@@ -122,7 +122,7 @@ impl Detector {
                     self.timers.push(now + self.pace.announce_alone, Event::Knock);
                 }
             }
-            self.settle(now);
+            self.take_outbox(now);
         }
         None
     }
@@ -133,7 +133,7 @@ impl Detector {
             self.seeds.push(addr);
         }
         self.knock_at(addr);
-        self.settle(now);
+        self.take_outbox(now);
     }
 
     /// Goes on as this generation, if it is a later one.
@@ -144,7 +144,7 @@ impl Detector {
         {
             warn!(%error, generation, "cannot go on as a later generation");
         }
-        self.settle(now);
+        self.take_outbox(now);
     }
 
     /// Says goodbye to a few; [`gossip`](Detector::gossip) repeats it.
@@ -152,7 +152,7 @@ impl Detector {
         if let Err(error) = self.foca.leave_cluster(&mut self.outbox) {
             debug!(%error, "goodbye");
         }
-        self.settle(now);
+        self.take_outbox(now);
     }
 
     /// Passes on the latest news to a few.
@@ -160,7 +160,7 @@ impl Detector {
         if let Err(error) = self.foca.gossip(&mut self.outbox) {
             debug!(%error, "gossip");
         }
-        self.settle(now);
+        self.take_outbox(now);
     }
 
     /// The next datagram body to send, and where to.
@@ -223,7 +223,7 @@ impl Detector {
     }
 
     /// Takes over what foca wants done after a call.
-    fn settle(&mut self, now: Instant) {
+    fn take_outbox(&mut self, now: Instant) {
         while let Some((to, body)) = self.outbox.to_send() {
             self.sends.push_back((to.addr, body));
         }

@@ -24,7 +24,7 @@
 use std::sync::Arc;
 
 use super::member::{Member, WEIGHT_MAX, WEIGHT_MIN};
-use super::rates::settle;
+use super::rates::balance;
 use super::share::due;
 use super::walk::Walk;
 use crate::base::ids::{NodeId, SLOT_COUNT, Slot};
@@ -127,12 +127,12 @@ fn preference_lists(members: &[Member], replicas: usize) -> Vec<u16> {
     let weights: Vec<f64> = members.iter().map(|member| member.weight).collect();
 
     let mut homes = vec![0u16; SLOT_COUNT * copies];
-    let home_rates = settle(&weights, &due.copies, |rates| {
+    let home_rates = balance(&weights, &due.copies, |rates| {
         walk.choose_homes(rates, copies, &mut homes);
         count(&homes, members.len())
     });
     let mut firsts = vec![0u16; SLOT_COUNT];
-    settle(&weights, &due.firsts, |rates| {
+    balance(&weights, &due.firsts, |rates| {
         walk.choose_firsts(rates, &homes, copies, &mut firsts);
         count(&firsts, members.len())
     });

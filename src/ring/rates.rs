@@ -23,12 +23,12 @@ const ROUNDS_MAX: usize = 32;
 ///
 /// `load` places the slots by the rates it is given and counts them for each member; the last call of it was made with
 /// the rates that are returned.
-pub(super) fn settle(weights: &[f64], due: &[f64], mut load: impl FnMut(&[f64]) -> Vec<u32>) -> Vec<f64> {
+pub(super) fn balance(weights: &[f64], due: &[f64], mut load: impl FnMut(&[f64]) -> Vec<u32>) -> Vec<f64> {
     let mut rates = weights.to_vec();
     // The step of each member in the round before: its sign is the direction, 0 is none.
     let mut steps = vec![0.0f64; weights.len()];
     for _ in 0..ROUNDS_MAX {
-        let mut settled = true;
+        let mut is_balanced = true;
         let loads = load(&rates);
         for (((rate, step), &due), load) in rates.iter_mut().zip(&mut steps).zip(due).zip(loads) {
             let load = f64::from(load);
@@ -36,14 +36,14 @@ pub(super) fn settle(weights: &[f64], due: &[f64], mut load: impl FnMut(&[f64]) 
                 *step = 0.0;
                 continue;
             }
-            settled = false;
+            is_balanced = false;
             let bound = if load > due { due * (1.0 + TARGET) } else { due * (1.0 - TARGET) };
             let wanted = bound / load.max(1.0) - 1.0;
             let length = if *step * wanted > 0.0 { (step.abs() * STEP_GROWTH).min(STEP_MAX) } else { 1.0 };
             *step = length.copysign(wanted);
             *rate *= (1.0 + wanted * length).clamp(0.5, 2.0);
         }
-        if settled {
+        if is_balanced {
             return rates;
         }
     }
