@@ -3,6 +3,7 @@
 //! Which host a call is made on behalf of is a property of the thread ([`enter`]): code under test dials and listens as usual.
 //! A socket is a number and its addresses; what belongs to it lies in the thread's [`Network`].
 
+mod weather;
 mod world;
 
 use std::cell::{Cell, RefCell};
@@ -12,8 +13,9 @@ use std::task::{Context, Poll};
 
 use tokio::io::ReadBuf;
 
+pub use weather::Weather;
 use world::Ends;
-pub use world::{Network, Weather};
+pub use world::Network;
 
 thread_local! {
     static NETWORK: RefCell<Option<Network>> = const { RefCell::new(None) };

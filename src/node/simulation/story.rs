@@ -137,11 +137,18 @@ impl Story {
         });
         let weather = Weather {
             delay_us: (40, self.world.draws.random_range(100..1_500)),
-            late: (self.world.draws.random_range(0..20), self.world.draws.random_range(1_000..80_000)),
+            late: (self.world.draws.random_range(0..60), self.world.draws.random_range(1_000..80_000)),
             chop: self.world.draws.random_range(0..200),
             loss: self.world.draws.random_range(0..20),
         };
         simulated::with(|network| network.weather = weather);
+        // Somebody is often further away: what others agree about has not got there yet.
+        if self.world.draws.random_range(0..3) > 0 {
+            let (far, us) = (self.draw_node(), self.world.draws.random_range(2_000..50_000));
+            for other in (0..self.world.nodes()).filter(|other| *other != far) {
+                simulated::with(|network| network.set_distance(ip_of(other), ip_of(far), us));
+            }
+        }
         for _ in 0..self.world.draws.random_range(2..6) {
             let calm_us = self.world.draws.random_range(0..SECOND_US);
             self.world.run_until(self.world.now_us() + calm_us);

@@ -14,28 +14,12 @@ use rand::rngs::SmallRng;
 use rand::{RngExt as _, SeedableRng as _};
 use tokio::io::ReadBuf;
 
+use super::weather::Weather;
+
 /// What a direction takes before its writer has to wait, in bytes.
 const PIPE_BYTES_MAX: usize = 256 << 10;
 /// The first port given to who dials.
 const FIRST_PORT: u16 = 40_000;
-
-/// What the network does to what is sent. Times in microseconds, chances in thousandths.
-#[derive(Clone, Copy, Debug)]
-pub struct Weather {
-    /// Least and most of an ordinary delay.
-    pub delay_us: (u64, u64),
-    /// How often a delay is a long one, and how long at most.
-    pub late: (u32, u64),
-    /// How often a write is cut in two.
-    pub chop: u32,
-    /// How often a datagram is lost.
-    pub loss: u32,
-}
-
-impl Weather {
-    /// Nothing is late, cut or lost.
-    pub const CALM: Weather = Weather { delay_us: (40, 300), late: (0, 0), chop: 0, loss: 0 };
-}
 
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub(super) struct PipeId(u64);
@@ -131,6 +115,8 @@ pub struct Network {
     sockets: BTreeMap<SocketAddr, Inbox<Vec<u8>>>,
     /// From whom nothing gets to whom.
     cuts: BTreeSet<(IpAddr, IpAddr)>,
+    /// How much further than others it is from whom to whom, in microseconds; not undone by [`Network::heal`].
+    distances: BTreeMap<(IpAddr, IpAddr), u64>,
     /// More delay from whom to whom, in microseconds.
     slow: BTreeMap<(IpAddr, IpAddr), u64>,
     /// What cuts hold up beside segments.
@@ -165,6 +151,7 @@ impl Network {
             listeners: BTreeMap::new(),
             sockets: BTreeMap::new(),
             cuts: BTreeSet::new(),
+            distances: BTreeMap::new(),
             slow: BTreeMap::new(),
             stuck: Vec::new(),
             next_port: FIRST_PORT,
@@ -200,6 +187,11 @@ impl Network {
         self.slow.insert((from, to), by_us);
     }
 
+    /// Places the one so much further from the other for good.
+    pub fn set_distance(&mut self, from: IpAddr, to: IpAddr, us: u64) {
+        self.distances.insert((from, to), us);
+    }
+
     /// Undoes all cuts and slow ways; what was held up goes on.
     pub fn heal(&mut self) {
         self.slow.clear();
@@ -233,7 +225,7 @@ impl Network {
     /// When what is sent now arrives.
     fn arrival_us(&mut self, from: IpAddr, to: IpAddr) -> u64 {
         let Weather { delay_us: (least, most), late: (chance, longest), .. } = self.weather;
-        let more = self.slow.get(&(from, to)).copied().unwrap_or_default();
+        let more: u64 = [&self.slow, &self.distances].iter().filter_map(|more| more.get(&(from, to))).sum();
         let is_late = self.draws.random_range(0..1_000) < chance;
         let late_us = if is_late { self.draws.random_range(0..=longest) } else { 0 };
         self.now_us + self.draws.random_range(least..=most) + late_us + more
