@@ -7,11 +7,14 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+use tokio::time::{Instant, sleep_until};
+
 use crate::base::config::QuorumMode;
 use crate::base::ids::NodeId;
 use crate::node::Node;
 use crate::node::workers::Work;
 use crate::peer::registry::Peer;
+use crate::peer::trust::Opinion;
 use crate::replication::coordinator::View;
 use crate::replication::routing::{Rings, Roles, Standing};
 use crate::ring::Row;
@@ -23,9 +26,11 @@ pub async fn keep(node: Arc<Node>) {
     let mut changes = node.cluster.changes();
     loop {
         refresh(&node);
+        let waits_until = node.peers.waits_until();
         tokio::select! {
             changed = changes.changed() => if changed.is_err() { return },
             () = node.peers.changed() => {}
+            () = sleep_until(waits_until.unwrap_or_else(Instant::now)), if waits_until.is_some() => {}
         }
     }
 }
@@ -50,14 +55,12 @@ pub fn refresh(node: &Node) {
     let mut full = peers.iter().flatten().filter(|peer| peer.is_usable() && is_warm(&peer.id));
     let is_in_step = full.all(|peer| node.cluster.is_in_step_with(&peer.id));
     let reached = peers.iter().flatten().filter(|peer| peer.is_usable() && is_warm(&peer.id));
-    let is_trusted = is_trusted(
-        me,
-        reached.map(|peer| Opinion {
-            of: peer.id,
-            trusts: node.peers.is_trusted_by(&peer.id),
-            is_owed: !peer.missed.is_empty(),
-        }),
-    );
+    let opinion = |peer: &Arc<Peer>| Opinion {
+        of: peer.id,
+        says: node.peers.word_of(&peer.id),
+        is_owed: !peer.missed.is_empty(),
+    };
+    let is_trusted = node.peers.may_coordinate(me, &reached.map(opinion).collect::<Vec<_>>());
     let standing: Vec<Standing> = ids
         .iter()
         .zip(&peers)
@@ -100,21 +103,6 @@ pub fn refresh(node: &Node) {
     (0..node.workers.len()).for_each(|worker| node.workers.give(worker, Work::View));
 }
 
-/// What a node that this one reaches takes this one for.
-struct Opinion {
-    of: NodeId,
-    /// It takes this node for fit to coordinate.
-    trusts: bool,
-    /// This node owes it something, so does not take it for fit either.
-    is_owed: bool,
-}
-
-/// True when this node may coordinate: all that it reaches say so. Of two that owe each other something one has to go on, or nobody
-/// would coordinate what both hold.
-fn is_trusted(me: NodeId, mut opinions: impl Iterator<Item = Opinion>) -> bool {
-    opinions.all(|it| it.trusts || it.is_owed && me < it.of)
-}
-
 /// Who is down, and since when: those who were so before are so since then.
 fn down_since(
     down: impl Iterator<Item = NodeId>,
@@ -143,22 +131,6 @@ fn peer_at(node: &Node, id: NodeId, addr: std::net::SocketAddr) -> Arc<Peer> {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    /// Simulated: a node was killed and came back empty, filled up, and coordinated, while the others still routed past it because they
-    /// had not handed over yet; its SET, stamped by a clock that was behind, lost to an older one.
-    #[test]
-    fn who_is_back_coordinates_once_all_that_it_reaches_say_that_it_may() {
-        let [a, b, c] = [1, 2, 3].map(|byte| NodeId::from_bytes([byte; 20]));
-        let opinion = |of, trusts, is_owed| Opinion { of, trusts, is_owed };
-        assert!(is_trusted(b, [].into_iter()), "alone");
-        assert!(is_trusted(b, [opinion(a, true, false), opinion(c, true, false)].into_iter()));
-        assert!(!is_trusted(b, [opinion(a, true, false), opinion(c, false, false)].into_iter()));
-        let [one, other] = [
-            is_trusted(a, [opinion(b, false, true)].into_iter()),
-            is_trusted(b, [opinion(a, false, true)].into_iter()),
-        ];
-        assert!(one != other, "of two that owe each other something exactly one goes on");
-    }
 
     #[test]
     fn who_stays_down_is_down_since_the_first_time() {

@@ -13,6 +13,7 @@ use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
 
 use parking_lot::Mutex;
 use tokio::sync::Notify;
+use tokio::time::Instant;
 
 use crate::base::clock::Hlc;
 use crate::base::ids::{NodeId, Slot};
@@ -20,7 +21,7 @@ use crate::base::slots::AtomicSlots;
 use crate::peer::frame::Kind;
 use crate::peer::granted::Granted;
 use crate::peer::lane::Lane;
-use crate::peer::trust::{Speaker, Trust, Word};
+use crate::peer::trust::{Doubt, Opinion, Speaker, Trust, Word};
 
 /// How much older than noted a hinted write's stamp may be, in milliseconds: its batch has read the clock before.
 const STAMP_MARGIN_MS: u64 = 2_000;
@@ -187,6 +188,7 @@ pub struct Peers {
     lanes: usize,
     lane_bytes_max: usize,
     trust: Trust,
+    doubt: Mutex<Doubt>,
     changed: Arc<Notify>,
 }
 
@@ -198,6 +200,7 @@ impl Peers {
             lanes,
             lane_bytes_max,
             trust: Trust::default(),
+            doubt: Mutex::default(),
             changed: Arc::new(Notify::new()),
         }
     }
@@ -255,9 +258,19 @@ impl Peers {
         self.changed.notify_one();
     }
 
-    /// True when that node takes this one for fit to coordinate.
-    pub fn is_trusted_by(&self, node: &NodeId) -> bool {
-        self.trust.is_given_by(node)
+    /// What that node says of this one: that it is fit to coordinate, that it is not, or nothing.
+    pub fn word_of(&self, node: &NodeId) -> Option<bool> {
+        self.trust.word_of(node)
+    }
+
+    /// True when this node may coordinate, by what those say that it reaches.
+    pub fn may_coordinate(&self, me: NodeId, opinions: &[Opinion]) -> bool {
+        self.doubt.lock().may_coordinate(me, opinions, Instant::now())
+    }
+
+    /// When this node stops waiting for others to say so, if it waits.
+    pub fn waits_until(&self) -> Option<Instant> {
+        self.doubt.lock().waits_until(Instant::now())
     }
 
     /// Resolves when some peer has become usable or stopped being so, or has said what it takes this node for.

@@ -3,18 +3,26 @@
 //! A node that comes back, from a restart or a long pause, holds itself for fit as soon as it is warm; the others route past it until
 //! they reach it again and have handed over what it missed. If it coordinated meanwhile, two nodes would run commands on the same
 //! slots, and an acknowledged write could lose to one with a later stamp that was made before it. So each node says on all of its
-//! lanes whether it takes the other for fit ([`Word`]), behind the deltas that it sent while it did not, and a node
-//! coordinates only once all that it reaches have said so (`node::picture`).
+//! lanes whether it takes the other for fit ([`Word`]), behind the deltas that it sent while it did not, and a node does not
+//! coordinate while one that it reaches says that it is not. Whoever has just begun, was called unfit, or reached nobody, also waits
+//! for those to speak that are silent ([`Doubt`]); to others, silence says nothing: who comes back must not stop those that went on.
+//!
+//! Nobody waits for longer than [`WAIT_MAX`]: a node that cannot be heard, or that takes long to hand over, stops nobody for good.
 //!
 //! What was said holds for as long as the connection does. One may end long after the next was made, so they are numbered.
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 use parking_lot::Mutex;
+use tokio::time::Instant;
 
 use crate::base::ids::NodeId;
 use crate::base::wire::{Reader, WireError};
+
+/// How long others may keep a node from coordinating. Handing over what was missed in some seconds takes a tenth of that.
+const WAIT_MAX: Duration = Duration::from_secs(1);
 
 /// What is said on a lane.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -85,12 +93,67 @@ impl Trust {
         }
     }
 
-    /// True when that node has said so on every lane.
-    pub fn is_given_by(&self, node: &NodeId) -> bool {
+    /// What that node says: that this one is fit, on every lane; that it is not; or nothing yet.
+    pub fn word_of(&self, node: &NodeId) -> Option<bool> {
         let said = self.said.lock();
-        let Some(words) = said.get(node) else { return false };
+        let words = said.get(node)?;
         let lanes = words.values().map(|(_, word)| usize::from(word.lanes)).max().unwrap_or_default();
-        words.len() >= lanes && words.values().all(|(_, word)| word.is_fit)
+        match words.values().all(|(_, word)| word.is_fit) {
+            true => (words.len() >= lanes).then_some(true),
+            false => Some(false),
+        }
+    }
+}
+
+/// What a node that this one reaches takes this one for.
+#[derive(Clone, Copy, Debug)]
+pub struct Opinion {
+    /// Whose it is.
+    pub of: NodeId,
+    /// Whether it takes this node for fit; `None` while it says nothing.
+    pub says: Option<bool>,
+    /// This node owes it something, so does not take it for fit either.
+    pub is_owed: bool,
+}
+
+/// Whether a node may coordinate, from picture to picture; see the head of the file.
+#[derive(Debug)]
+pub struct Doubt {
+    /// Silence counts against it.
+    is_open: bool,
+    /// Since when others have kept it from coordinating.
+    waits_since: Option<Instant>,
+}
+
+impl Default for Doubt {
+    /// Of a node that begins.
+    fn default() -> Doubt {
+        Doubt { is_open: true, waits_since: None }
+    }
+}
+
+impl Doubt {
+    /// True when this node may coordinate. Of two that owe each other something one has to go on, or nobody would coordinate what
+    /// both hold.
+    pub fn may_coordinate(&mut self, me: NodeId, opinions: &[Opinion], now: Instant) -> bool {
+        let is_said = |what| move |it: &Opinion| it.says == what;
+        if opinions.is_empty() || opinions.iter().any(is_said(Some(false))) {
+            self.is_open = true;
+        } else if opinions.iter().all(is_said(Some(true))) {
+            self.is_open = false;
+        }
+        let yields_to = |it: &Opinion| !(it.is_owed && me < it.of);
+        let is_kept_by = |it: &Opinion| it.says.map_or(self.is_open, |is_fit| !is_fit) && yields_to(it);
+        if !opinions.iter().any(is_kept_by) {
+            self.waits_since = None;
+            return true;
+        }
+        now.duration_since(*self.waits_since.get_or_insert(now)) >= WAIT_MAX
+    }
+
+    /// When this node stops waiting for the others, if it waits.
+    pub fn waits_until(&self, now: Instant) -> Option<Instant> {
+        self.waits_since.map(|since| since + WAIT_MAX).filter(|until| *until > now)
     }
 }
 
@@ -103,16 +166,16 @@ mod tests {
         let (trust, node) = (Trust::default(), NodeId::random());
         let word = |is_fit| Word { is_fit, lanes: 2 };
         let [first, second] = [0, 1].map(|lane| trust.meet(node, lane));
-        assert!(!trust.is_given_by(&node));
+        assert_eq!(trust.word_of(&node), None);
         trust.hear(first, word(true));
-        assert!(!trust.is_given_by(&node), "deltas may still be on the other lane");
+        assert_eq!(trust.word_of(&node), None, "deltas may still be on the other lane");
         trust.hear(second, word(true));
-        assert!(trust.is_given_by(&node) && !trust.is_given_by(&NodeId::random()));
+        assert_eq!((trust.word_of(&node), trust.word_of(&NodeId::random())), (Some(true), None));
         trust.hear(second, word(false));
-        assert!(!trust.is_given_by(&node));
+        assert_eq!(trust.word_of(&node), Some(false));
         trust.hear(second, word(true));
         trust.forget(first);
-        assert!(!trust.is_given_by(&node), "the connection has ended");
+        assert_eq!(trust.word_of(&node), None, "the connection has ended");
     }
 
     #[test]
@@ -123,9 +186,73 @@ mod tests {
         trust.hear(later, word(true));
         trust.hear(earlier, word(false));
         trust.forget(earlier);
-        assert!(trust.is_given_by(&node));
+        assert_eq!(trust.word_of(&node), Some(true));
         trust.forget(later);
-        assert!(!trust.is_given_by(&node));
+        assert_eq!(trust.word_of(&node), None);
+    }
+
+    /// A node called `me`, and what it made of these opinions one after the other.
+    fn judged(doubt: &mut Doubt, me: u8, rounds: &[&[(u8, Option<bool>, bool)]], now: Instant) -> Vec<bool> {
+        let id = |byte| NodeId::from_bytes([byte; 20]);
+        let opinion =
+            |(of, says, is_owed): &(u8, Option<bool>, bool)| Opinion { of: id(*of), says: *says, is_owed: *is_owed };
+        let mut judge = |round: &&[(u8, Option<bool>, bool)]| {
+            doubt.may_coordinate(id(me), &round.iter().map(opinion).collect::<Vec<_>>(), now)
+        };
+        rounds.iter().map(&mut judge).collect()
+    }
+
+    const FIT: Option<bool> = Some(true);
+    const UNFIT: Option<bool> = Some(false);
+
+    /// Simulated: a node was killed and came back empty, filled up, and coordinated, while the others still routed past it because they
+    /// had not handed over yet; its SET, stamped by a clock that was behind, lost to an older one.
+    #[test]
+    fn who_is_back_coordinates_once_all_that_it_reaches_say_that_it_may() {
+        let now = Instant::now();
+        let rounds: [&[_]; 5] = [
+            &[],
+            &[(1, None, false), (3, None, false)],
+            &[(1, FIT, false), (3, None, false)],
+            &[(1, FIT, false), (3, UNFIT, false)],
+            &[(1, FIT, false), (3, FIT, false)],
+        ];
+        assert_eq!(judged(&mut Doubt::default(), 2, &rounds, now), [true, false, false, false, true]);
+    }
+
+    #[test]
+    fn who_went_on_goes_on_when_another_dies_or_comes_back_without_a_word() {
+        let (mut doubt, now) = (Doubt::default(), Instant::now());
+        let rounds: [&[_]; 4] = [
+            &[(1, FIT, false), (3, FIT, false)],
+            &[(1, FIT, false), (3, None, false)],
+            &[(1, FIT, false)],
+            &[(1, FIT, false), (3, None, true)],
+        ];
+        assert_eq!(judged(&mut doubt, 2, &rounds, now), [true; 4]);
+        assert_eq!(judged(&mut doubt, 2, &[&[], &[(1, None, false)]], now), [true, false], "it was alone");
+    }
+
+    #[test]
+    fn of_two_that_owe_each_other_something_exactly_one_goes_on() {
+        let now = Instant::now();
+        for says in [UNFIT, None] {
+            let one = judged(&mut Doubt::default(), 1, &[&[(2, says, true)]], now);
+            let other = judged(&mut Doubt::default(), 2, &[&[(1, says, true)]], now);
+            assert_eq!((one, other), (vec![true], vec![false]));
+        }
+    }
+
+    #[test]
+    fn nobody_waits_for_ever() {
+        let (mut doubt, now, unfit) = (Doubt::default(), Instant::now(), [&[(1, UNFIT, false)][..]]);
+        assert_eq!(judged(&mut doubt, 2, &unfit, now), [false]);
+        assert_eq!(doubt.waits_until(now), Some(now + WAIT_MAX));
+        assert_eq!(judged(&mut doubt, 2, &unfit, now + WAIT_MAX / 2), [false]);
+        assert_eq!(judged(&mut doubt, 2, &unfit, now + WAIT_MAX), [true]);
+        assert_eq!(doubt.waits_until(now + WAIT_MAX), None);
+        let later = now + 2 * WAIT_MAX;
+        assert_eq!(judged(&mut doubt, 2, &[&[(1, FIT, false)], &[(1, UNFIT, false)]], later), [true, false], "anew");
     }
 
     #[test]

@@ -300,8 +300,10 @@ impl Connection {
         }
     }
 
-    /// Runs the request that must be alone, once all before it are answered; true when it made a step.
+    /// Runs the request that must be alone, once all before it are answered; true when it made a step. To begin is one: what is
+    /// read meanwhile is read otherwise.
     fn poll_alone(&mut self, cx: &mut Context<'_>) -> bool {
+        let was_waiting = self.waiting.is_some();
         if self.waiting.is_none()
             && self.held.is_empty()
             && let Some(request) = self.alone.take()
@@ -310,7 +312,7 @@ impl Connection {
             self.waiting = Some(Box::pin(job));
         }
         let Some(waiting) = &mut self.waiting else { return false };
-        let Poll::Ready(done) = waiting.as_mut().poll(cx) else { return false };
+        let Poll::Ready(done) = waiting.as_mut().poll(cx) else { return !was_waiting };
         self.waiting = None;
         self.output.extend_from_slice(&done.reply);
         self.talk = done.talk;

@@ -21,15 +21,18 @@ fn waits_until(client: &mut Client, name: &str, number: u64) {
 
 #[test]
 fn a_client_that_leaves_in_the_middle_of_wait_is_let_go() {
-    let cluster = Cluster::start(1, &[]);
-    let port = cluster.nodes[0].port;
-    let mut admin = Client::to(port);
-    let mut waiting = Client::to(port);
-    waiting.send(b"WAIT 1 0\r\n").expect("sent");
-    waits_until(&mut admin, "blocked_clients", 1);
-    drop(waiting);
-    waits_until(&mut admin, "connected_clients", 1);
-    assert_eq!(figure(&mut admin, "blocked_clients"), Some(0));
+    // The second waits behind a write that its replicas have to confirm first.
+    for (nodes, lines) in [(1, &b"WAIT 1 0\r\n"[..]), (3, b"SET a 1\r\nWAIT 5 0\r\n")] {
+        let cluster = Cluster::start(nodes, &[]);
+        let port = cluster.nodes[0].port;
+        let mut admin = Client::to(port);
+        let mut waiting = Client::to(port);
+        waiting.send(lines).expect("sent");
+        waits_until(&mut admin, "blocked_clients", 1);
+        drop(waiting);
+        waits_until(&mut admin, "connected_clients", 1);
+        assert_eq!(figure(&mut admin, "blocked_clients"), Some(0));
+    }
 }
 
 #[test]
