@@ -60,13 +60,14 @@ pub fn refresh(node: &Node) {
         says: node.peers.word_of(&peer.id),
         is_owed: !peer.missed.is_empty(),
     };
-    let is_trusted = node.peers.may_coordinate(me, &reached.map(opinion).collect::<Vec<_>>());
+    let opinions: Vec<Opinion> = reached.map(opinion).collect();
+    let may_coordinate = node.peers.may_coordinate(me, is_warm(&me) && is_in_step, &opinions);
     let standing: Vec<Standing> = ids
         .iter()
         .zip(&peers)
         .map(|(id, peer)| match peer {
             Some(peer) => Standing { usable: peer.is_usable(), warm: is_warm(id) && peer.missed.is_empty() },
-            None => Standing { usable: *id == me, warm: is_warm(id) && is_in_step && is_trusted },
+            None => Standing { usable: *id == me, warm: may_coordinate },
         })
         .collect();
     node.peers.retain(|id| ids.contains(id));

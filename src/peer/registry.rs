@@ -263,9 +263,9 @@ impl Peers {
         self.trust.word_of(node)
     }
 
-    /// True when this node may coordinate, by what those say that it reaches.
-    pub fn may_coordinate(&self, me: NodeId, opinions: &[Opinion]) -> bool {
-        self.doubt.lock().may_coordinate(me, opinions, Instant::now())
+    /// True when this node may coordinate, which is `able` to as far as it knows, by what those say that it reaches.
+    pub fn may_coordinate(&self, me: NodeId, able: bool, opinions: &[Opinion]) -> bool {
+        self.doubt.lock().may_coordinate(me, able, opinions, Instant::now())
     }
 
     /// When this node stops waiting for others to say so, if it waits.

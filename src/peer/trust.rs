@@ -7,7 +7,8 @@
 //! coordinate while one that it reaches says that it is not. Whoever has just begun, was called unfit, or reached nobody, also waits
 //! for those to speak that are silent ([`Doubt`]); to others, silence says nothing: who comes back must not stop those that went on.
 //!
-//! Nobody waits for longer than [`WAIT_MAX`]: a node that cannot be heard, or that takes long to hand over, stops nobody for good.
+//! While nobody says that it is fit, all agree who stands in for it. When some do and others do not, its slots have no coordinator;
+//! nobody waits for longer than [`WAIT_MAX`] then: a node that cannot be heard, or that takes long to hand over, stops nobody for good.
 //!
 //! What was said holds for as long as the connection does. One may end long after the next was made, so they are numbered.
 
@@ -21,8 +22,8 @@ use tokio::time::Instant;
 use crate::base::ids::NodeId;
 use crate::base::wire::{Reader, WireError};
 
-/// How long others may keep a node from coordinating. Handing over what was missed in some seconds takes a tenth of that.
-const WAIT_MAX: Duration = Duration::from_secs(1);
+/// How long a node may be kept from coordinating by some while others take it for fit already.
+const WAIT_MAX: Duration = Duration::from_millis(150);
 
 /// What is said on a lane.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -121,7 +122,7 @@ pub struct Opinion {
 pub struct Doubt {
     /// Silence counts against it.
     is_open: bool,
-    /// Since when others have kept it from coordinating.
+    /// Since when some have kept it from coordinating though others take it for fit.
     waits_since: Option<Instant>,
 }
 
@@ -133,9 +134,9 @@ impl Default for Doubt {
 }
 
 impl Doubt {
-    /// True when this node may coordinate. Of two that owe each other something one has to go on, or nobody would coordinate what
-    /// both hold.
-    pub fn may_coordinate(&mut self, me: NodeId, opinions: &[Opinion], now: Instant) -> bool {
+    /// True when this node may coordinate, which is `able` to as far as it knows. Of two that owe each other something one has to
+    /// go on, or nobody would coordinate what both hold.
+    pub fn may_coordinate(&mut self, me: NodeId, able: bool, opinions: &[Opinion], now: Instant) -> bool {
         let is_said = |what| move |it: &Opinion| it.says == what;
         if opinions.is_empty() || opinions.iter().any(is_said(Some(false))) {
             self.is_open = true;
@@ -144,11 +145,10 @@ impl Doubt {
         }
         let yields_to = |it: &Opinion| !(it.is_owed && me < it.of);
         let is_kept_by = |it: &Opinion| it.says.map_or(self.is_open, |is_fit| !is_fit) && yields_to(it);
-        if !opinions.iter().any(is_kept_by) {
-            self.waits_since = None;
-            return true;
-        }
-        now.duration_since(*self.waits_since.get_or_insert(now)) >= WAIT_MAX
+        let is_kept = opinions.iter().any(is_kept_by);
+        let is_disputed = able && is_kept && opinions.iter().any(is_said(Some(true)));
+        self.waits_since = is_disputed.then(|| self.waits_since.unwrap_or(now));
+        able && (!is_kept || self.waits_since.is_some_and(|since| now.duration_since(since) >= WAIT_MAX))
     }
 
     /// When this node stops waiting for the others, if it waits.
@@ -197,7 +197,7 @@ mod tests {
         let opinion =
             |(of, says, is_owed): &(u8, Option<bool>, bool)| Opinion { of: id(*of), says: *says, is_owed: *is_owed };
         let mut judge = |round: &&[(u8, Option<bool>, bool)]| {
-            doubt.may_coordinate(id(me), &round.iter().map(opinion).collect::<Vec<_>>(), now)
+            doubt.may_coordinate(id(me), true, &round.iter().map(opinion).collect::<Vec<_>>(), now)
         };
         rounds.iter().map(&mut judge).collect()
     }
@@ -245,14 +245,30 @@ mod tests {
 
     #[test]
     fn nobody_waits_for_ever() {
-        let (mut doubt, now, unfit) = (Doubt::default(), Instant::now(), [&[(1, UNFIT, false)][..]]);
-        assert_eq!(judged(&mut doubt, 2, &unfit, now), [false]);
-        assert_eq!(doubt.waits_until(now), Some(now + WAIT_MAX));
-        assert_eq!(judged(&mut doubt, 2, &unfit, now + WAIT_MAX / 2), [false]);
-        assert_eq!(judged(&mut doubt, 2, &unfit, now + WAIT_MAX), [true]);
+        let (mut doubt, began) = (Doubt::default(), Instant::now());
+        let [unfit, disputed]: [&[_]; 2] =
+            [&[(1, UNFIT, false), (3, None, false)], &[(1, FIT, false), (3, UNFIT, false)]];
+        let now = began + 9 * WAIT_MAX;
+        assert_eq!(judged(&mut doubt, 2, &[unfit], began), [false]);
+        assert_eq!(judged(&mut doubt, 2, &[unfit], now), [false], "all agree on who stands in for it");
+        assert_eq!(
+            (judged(&mut doubt, 2, &[disputed], now), doubt.waits_until(now)),
+            (vec![false], Some(now + WAIT_MAX))
+        );
+        assert_eq!(judged(&mut doubt, 2, &[disputed], now + WAIT_MAX / 2), [false]);
+        assert_eq!(judged(&mut doubt, 2, &[disputed], now + WAIT_MAX), [true]);
         assert_eq!(doubt.waits_until(now + WAIT_MAX), None);
-        let later = now + 2 * WAIT_MAX;
-        assert_eq!(judged(&mut doubt, 2, &[&[(1, FIT, false)], &[(1, UNFIT, false)]], later), [true, false], "anew");
+        assert_eq!(judged(&mut doubt, 2, &[&[(1, FIT, false)], disputed], now + 2 * WAIT_MAX), [true, false], "anew");
+    }
+
+    #[test]
+    fn who_is_not_able_to_coordinate_does_not_wait_yet() {
+        let (mut doubt, began) = (Doubt::default(), Instant::now());
+        let of = |byte, says| Opinion { of: NodeId::from_bytes([byte; 20]), says, is_owed: false };
+        let (me, disputed) = (NodeId::from_bytes([2; 20]), [of(1, FIT), of(3, UNFIT)]);
+        assert!(!doubt.may_coordinate(me, false, &disputed, began) && doubt.waits_until(began).is_none());
+        let filled_up = began + 9 * WAIT_MAX;
+        assert!(!doubt.may_coordinate(me, true, &disputed, filled_up), "it waits from now on");
     }
 
     #[test]
