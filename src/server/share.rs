@@ -142,12 +142,12 @@ impl Share<'_> {
             NodeCommand::DbSize => out.int(self.count() as i64),
             NodeCommand::Keys => self.keys(args.get(1).unwrap_or_default(), out),
             NodeCommand::RandomKey => match self.random_key() {
-                Some((key, of)) if self.is_put_together => {
+                Some(key) if self.is_put_together => {
                     out.array(2);
                     out.bulk(&key);
-                    out.int(of as i64);
+                    out.int(self.count().max(1) as i64);
                 }
-                Some((key, _)) => out.bulk(&key),
+                Some(key) => out.bulk(&key),
                 None => out.null(),
             },
             NodeCommand::Scan => self.scan(args, out)?,
@@ -192,8 +192,8 @@ impl Share<'_> {
         found.iter().for_each(|key| out.bulk(key));
     }
 
-    /// A key, each with the same chance, and the number of keys that there are.
-    fn random_key(&self) -> Option<(Vec<u8>, u64)> {
+    /// A key, each with the same chance.
+    fn random_key(&self) -> Option<Vec<u8>> {
         let store = &self.worker.shared.node.store;
         let (mut total, mut ends) = (0, Vec::new());
         for slot in self.slots() {
@@ -209,7 +209,7 @@ impl Share<'_> {
         };
         // Where what is gone, or in other databases, outnumbers keys, drawing finds nothing: then any key will do.
         let any = |(_, slot): &(usize, Slot)| store.table(*slot).iter().find(is_live).map(|entry| entry.key().to_vec());
-        (0..RANDOM_DRAWS).find_map(draw).or_else(|| ends.iter().find_map(any)).map(|key| (key, self.count().max(1)))
+        (0..RANDOM_DRAWS).find_map(draw).or_else(|| ends.iter().find_map(any))
     }
 
     fn scan(&self, args: Args<'_>, out: &mut Reply<'_>) -> Result<(), CommandError> {
