@@ -120,7 +120,8 @@ impl Host for ReplicaHost {
     }
 
     fn hear_trust(&self, word: Option<Word>) {
-        self.peers.hear_trust(self.speaker, word);
+        let is_warm = self.cluster.topology().rows.get(&self.speaker.node).is_some_and(|row| row.warm);
+        self.peers.hear_trust(self.speaker, word, is_warm);
     }
 }
 
@@ -151,7 +152,8 @@ async fn meet(node: Arc<Node>, mut stream: TcpStream) {
         }
         LinkKind::Replica { lane } => {
             let Ok(stream) = stream.into_std() else { return };
-            let (shared, peers, speaker) = (node.shared.clone(), node.peers.clone(), node.peers.meet(hello.node, lane));
+            let (shared, peers, speaker) =
+                (node.shared.clone(), node.peers.clone(), node.peers.meet(hello.node, hello.boot, lane));
             let host = Arc::new(ReplicaHost { shared, cluster, peers, speaker });
             node.workers.give(usize::from(lane), Work::Replica { stream, hello, host });
         }

@@ -14,6 +14,7 @@ use crate::base::ids::NodeId;
 use crate::node::Node;
 use crate::node::workers::Work;
 use crate::peer::registry::Peer;
+use crate::peer::told::Passing;
 use crate::peer::trust::Opinion;
 use crate::replication::coordinator::View;
 use crate::replication::routing::{Rings, Roles, Standing};
@@ -89,9 +90,9 @@ pub fn refresh(node: &Node) {
     node.shared.coordinator.turn_to(&node.shared.view.load(), &view);
     let before = Arc::downgrade(&node.shared.view.swap(Arc::new(view)));
     node.cluster.acts_on(change, before);
-    // Behind the deltas that were sent by an earlier picture.
+    let picture = node.peers.next_picture();
     for (peer, standing) in peers_told.iter().zip(&standing) {
-        peer.iter().for_each(|peer| peer.tell_trust(standing.usable && standing.warm));
+        peer.iter().for_each(|peer| peer.judge_fit(standing.usable && standing.warm, picture));
     }
     let alive: BTreeSet<NodeId> =
         ids.iter().zip(&standing).filter(|(_, it)| it.usable && it.warm).map(|(id, _)| *id).collect();
@@ -101,7 +102,9 @@ pub fn refresh(node: &Node) {
     let down = ids.iter().zip(&standing).filter(|(_, it)| !it.usable).map(|(id, _)| *id);
     shown.down_since = down_since(down, &shown_before.down_since, node.shared.node.store.clock.now_ms());
     node.shared.node.topology.store(Arc::new(shown));
-    (0..node.workers.len()).for_each(|worker| node.workers.give(worker, Work::View));
+    let peers = peers_told.into_iter().flatten().collect();
+    let passing = Arc::new(Passing::new(picture, node.workers.len(), peers));
+    (0..node.workers.len()).for_each(|worker| node.workers.give(worker, Work::View(passing.clone())));
 }
 
 /// Who is down, and since when: those who were so before are so since then.

@@ -15,6 +15,7 @@ use crate::base::net::{DetachedTcpStream, TcpStream};
 use crate::peer::handshake::Hello;
 use crate::peer::link;
 use crate::peer::registry::Peer;
+use crate::peer::told::Passing;
 use crate::replication::replica::{Host, Replica};
 use crate::server::clients::Registration;
 use crate::server::commands::connection::Session;
@@ -33,8 +34,8 @@ pub enum Work {
     Forward { stream: DetachedTcpStream, hello: Hello, registration: Registration },
     /// A lane of ours to keep open.
     Lane { peer: Arc<Peer>, index: usize },
-    /// The picture has changed: open links that are missing.
-    View,
+    /// The picture has changed: go by it, and open links that are missing.
+    View(Arc<Passing>),
     /// Entries that have left the store: their memory is to be given back.
     Free(Vec<Entry>),
 }
@@ -146,7 +147,10 @@ async fn serve(worker: Rc<Worker>, mut receiver: UnboundedReceiver<Work>, load: 
                 let (hello, secret) = (shared.hello.clone(), shared.secret.clone());
                 tokio::task::spawn_local(link::keep(peer, index, hello, secret, shared.coordinator.clone()));
             }
-            Work::View => worker.open_links(&worker.shared.view.load()),
+            Work::View(passing) => {
+                passing.pass();
+                worker.open_links(&worker.shared.view.load());
+            }
             Work::Free(entries) => {
                 drop(entries);
                 // However many there are, clients come between them.

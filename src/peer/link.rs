@@ -20,7 +20,7 @@ use crate::peer::registry::Peer;
 /// a busy replica needs, well below what a client notices.
 const SLOW_MS: u64 = 40;
 /// After how long without any acknowledgement a replica counts as stopped, in milliseconds.
-pub const STALL_MS_MAX: u64 = 160;
+const STALL_MS_MAX: u64 = 160;
 /// After how long it counts as gone: its connection is closed and what it has not acknowledged is handed over later.
 const GONE_MS: u64 = 3_000;
 const TICK: Duration = Duration::from_millis(20);

@@ -28,4 +28,5 @@ pub mod handshake;
 pub mod lane;
 pub mod link;
 pub mod registry;
+pub mod told;
 pub mod trust;

@@ -9,7 +9,7 @@
 use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use parking_lot::Mutex;
 use tokio::sync::Notify;
@@ -21,6 +21,7 @@ use crate::base::slots::AtomicSlots;
 use crate::peer::frame::Kind;
 use crate::peer::granted::Granted;
 use crate::peer::lane::Lane;
+use crate::peer::told::Told;
 use crate::peer::trust::{Doubt, Opinion, Speaker, Trust, Word};
 
 /// How much older than noted a hinted write's stamp may be, in milliseconds: its batch has read the clock before.
@@ -39,16 +40,14 @@ pub struct Peer {
     pub missed: Missed,
     /// What it has promised.
     pub granted: Granted,
-    /// Whether it was told that it is fit, on the connections that stand: [`UNTOLD`], [`UNFIT`] or [`FIT`].
-    told: AtomicU8,
+    /// Whether it was told that it is fit.
+    told: Told,
+    /// As in [`Peers`].
+    doubts: Arc<AtomicU64>,
     /// Told when the peer becomes usable or stops being so.
     changed: Arc<Notify>,
     is_retired: AtomicBool,
 }
-
-const UNTOLD: u8 = 0;
-const UNFIT: u8 = 1;
-const FIT: u8 = 2;
 
 impl Peer {
     /// True when nobody will talk to the peer any more: its lanes are to end.
@@ -82,24 +81,36 @@ impl Peer {
         self.lanes.get(slot.index() % self.lanes.len().max(1))
     }
 
-    /// Tells the peer whether this node takes it for fit to coordinate, unless it knows.
-    pub fn tell_trust(&self, is_fit: bool) {
-        let word = if is_fit { FIT } else { UNFIT };
-        if self.told.swap(word, Ordering::AcqRel) == word {
-            return;
-        }
+    /// By this picture, one after the one before, this node takes the peer for fit to coordinate, or not.
+    pub fn judge_fit(&self, is_fit: bool, picture: u64) {
+        self.told.judge(is_fit, picture, |word| self.say(word));
+    }
+
+    /// All workers go by this picture or a later one.
+    pub fn tell_fit(&self, picture: u64) {
+        self.told.pass(picture, |word| self.say(word));
+    }
+
+    /// Says on every lane whether the peer is fit; false when one is closed.
+    fn say(&self, is_fit: bool) -> bool {
         let lanes = u8::try_from(self.lanes.len()).unwrap_or(u8::MAX);
+        let mut is_said = true;
         for lane in &self.lanes {
-            if lane.append(Kind::Trust, |out| Word { is_fit, lanes }.put(out)).is_none() {
-                self.forget_told();
-            }
+            is_said &= lane.append(Kind::Trust, |out| Word { is_fit, lanes }.put(out)).is_some();
             lane.flush();
         }
+        is_said
     }
 
     /// Connects anew: the peer has been told nothing. To be called before the lane is open.
     pub fn forget_told(&self) {
-        self.told.store(UNTOLD, Ordering::Release);
+        self.told.forget();
+    }
+
+    /// How often this node has been called unfit to coordinate, by whomever.
+    #[inline]
+    pub fn doubts(&self) -> u64 {
+        self.doubts.load(Ordering::Relaxed)
     }
 
     /// Bytes kept for the peer on all lanes.
@@ -189,6 +200,9 @@ pub struct Peers {
     lane_bytes_max: usize,
     trust: Trust,
     doubt: Mutex<Doubt>,
+    pictures: AtomicU64,
+    /// How often one that knows what it holds has called this node unfit to coordinate: others may coordinate what it does.
+    doubts: Arc<AtomicU64>,
     changed: Arc<Notify>,
 }
 
@@ -201,6 +215,8 @@ impl Peers {
             lane_bytes_max,
             trust: Trust::default(),
             doubt: Mutex::default(),
+            pictures: AtomicU64::new(0),
+            doubts: Arc::default(),
             changed: Arc::new(Notify::new()),
         }
     }
@@ -215,8 +231,9 @@ impl Peers {
         let lanes = (0..self.lanes).map(|_| Lane::new(self.lane_bytes_max)).collect();
         let (missed, granted) = (Missed::new(), Granted::new(self.lanes));
         let (changed, is_retired) = (self.changed.clone(), AtomicBool::new(false));
-        let told = AtomicU8::new(UNTOLD);
-        let peer = Arc::new(Peer { id, addr, lanes, missed, granted, told, changed, is_retired });
+        let told = Told::default();
+        let doubts = self.doubts.clone();
+        let peer = Arc::new(Peer { id, addr, lanes, missed, granted, told, doubts, changed, is_retired });
         if let Some(moved) = known.insert(id, peer.clone()) {
             moved.retire();
         }
@@ -244,13 +261,25 @@ impl Peers {
         self.known.lock().values().cloned().collect()
     }
 
-    /// A node's lane has connected, and will say what the node takes this one for.
-    pub fn meet(&self, node: NodeId, lane: u8) -> Speaker {
-        self.trust.meet(node, lane)
+    /// The number of the next picture: greater than that of any before.
+    pub fn next_picture(&self) -> u64 {
+        self.pictures.fetch_add(1, Ordering::Relaxed)
     }
 
-    /// Notes what a node says that it takes this one for; `None` when the connection has ended.
-    pub fn hear_trust(&self, speaker: Speaker, word: Option<Word>) {
+    /// A node's lane has connected, and will say what the node takes this one for.
+    pub fn meet(&self, node: NodeId, boot: u64, lane: u8) -> Speaker {
+        let speaker = self.trust.meet(node, boot, lane);
+        // What an earlier boot has said is over.
+        self.changed.notify_one();
+        speaker
+    }
+
+    /// Notes what a node says that it takes this one for, `None` when the connection has ended. Its word counts if it knows what
+    /// it holds (`is_warm`).
+    pub fn hear_trust(&self, speaker: Speaker, word: Option<Word>, is_warm: bool) {
+        if is_warm && word.is_some_and(|word| !word.is_fit) {
+            self.doubts.fetch_add(1, Ordering::Relaxed);
+        }
         match word {
             Some(word) => self.trust.hear(speaker, word),
             None => self.trust.forget(speaker),

@@ -10,7 +10,8 @@
 //! While nobody says that it is fit, all agree who stands in for it. When some do and others do not, its slots have no coordinator;
 //! nobody waits for longer than [`WAIT_MAX`] then: a node that cannot be heard, or that takes long to hand over, stops nobody for good.
 //!
-//! What was said holds for as long as the connection does. One may end long after the next was made, so they are numbered.
+//! What was said holds for as long as the connection does, and the boot of who said it. A connection may end long after the next
+//! was made, so they are numbered; one on which nothing comes is ended (`replica`).
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -54,12 +55,28 @@ pub struct Speaker {
     pub node: NodeId,
     /// On which of its lanes.
     pub lane: u8,
+    /// In which of its lives; later ones have higher numbers.
+    boot: u64,
     /// Later connections have higher numbers.
     connection: u64,
 }
 
-/// The last words of a node by lane, each with its connection's number.
-type Words = BTreeMap<u8, (u64, Word)>;
+/// What a node has said in the latest of its lives that has connected.
+#[derive(Debug, Default)]
+struct Words {
+    boot: u64,
+    /// Its last words by lane, each with its connection's number.
+    by_lane: BTreeMap<u8, (u64, Word)>,
+}
+
+impl Words {
+    /// This life has connected.
+    fn begin(&mut self, boot: u64) {
+        if self.boot < boot {
+            *self = Words { boot, by_lane: BTreeMap::new() };
+        }
+    }
+}
 
 /// What the other nodes have said, by node and lane, and on which connection.
 #[derive(Debug, Default)]
@@ -70,16 +87,20 @@ pub struct Trust {
 
 impl Trust {
     /// A connection was made on which this lane of that node speaks.
-    pub fn meet(&self, node: NodeId, lane: u8) -> Speaker {
-        Speaker { node, lane, connection: self.connections.fetch_add(1, Ordering::Relaxed) }
+    pub fn meet(&self, node: NodeId, boot: u64, lane: u8) -> Speaker {
+        self.said.lock().entry(node).or_default().begin(boot);
+        Speaker { node, lane, boot, connection: self.connections.fetch_add(1, Ordering::Relaxed) }
     }
 
-    /// Notes what is said, unless a later connection has said something.
+    /// Notes what is said, unless a later connection has said something, or a later life has connected.
     pub fn hear(&self, speaker: Speaker, word: Word) {
         let mut said = self.said.lock();
         let words = said.entry(speaker.node).or_default();
-        if words.get(&speaker.lane).is_none_or(|(connection, _)| *connection <= speaker.connection) {
-            words.insert(speaker.lane, (speaker.connection, word));
+        words.begin(speaker.boot);
+        let by_lane = &mut words.by_lane;
+        let is_latest = by_lane.get(&speaker.lane).is_none_or(|(connection, _)| *connection <= speaker.connection);
+        if words.boot == speaker.boot && is_latest {
+            by_lane.insert(speaker.lane, (speaker.connection, word));
         }
     }
 
@@ -87,8 +108,8 @@ impl Trust {
     pub fn forget(&self, speaker: Speaker) {
         let mut said = self.said.lock();
         if let Some(words) = said.get_mut(&speaker.node) {
-            words.retain(|lane, (connection, _)| (*lane, *connection) != (speaker.lane, speaker.connection));
-            if words.is_empty() {
+            words.by_lane.retain(|lane, (connection, _)| (*lane, *connection) != (speaker.lane, speaker.connection));
+            if words.by_lane.is_empty() && words.boot == speaker.boot {
                 said.remove(&speaker.node);
             }
         }
@@ -97,7 +118,7 @@ impl Trust {
     /// What that node says: that this one is fit, on every lane; that it is not; or nothing yet.
     pub fn word_of(&self, node: &NodeId) -> Option<bool> {
         let said = self.said.lock();
-        let words = said.get(node)?;
+        let words = said.get(node).map(|words| &words.by_lane).filter(|words| !words.is_empty())?;
         let lanes = words.values().map(|(_, word)| usize::from(word.lanes)).max().unwrap_or_default();
         match words.values().all(|(_, word)| word.is_fit) {
             true => (words.len() >= lanes).then_some(true),
@@ -165,7 +186,7 @@ mod tests {
     fn trust_is_what_every_lane_has_said_last() {
         let (trust, node) = (Trust::default(), NodeId::random());
         let word = |is_fit| Word { is_fit, lanes: 2 };
-        let [first, second] = [0, 1].map(|lane| trust.meet(node, lane));
+        let [first, second] = [0, 1].map(|lane| trust.meet(node, 1, lane));
         assert_eq!(trust.word_of(&node), None);
         trust.hear(first, word(true));
         assert_eq!(trust.word_of(&node), None, "deltas may still be on the other lane");
@@ -182,13 +203,29 @@ mod tests {
     fn a_connection_that_ends_late_takes_nothing_back_from_a_later_one() {
         let (trust, node) = (Trust::default(), NodeId::random());
         let word = |is_fit| Word { is_fit, lanes: 1 };
-        let [earlier, later] = [(), ()].map(|()| trust.meet(node, 0));
+        let [earlier, later] = [(), ()].map(|()| trust.meet(node, 1, 0));
         trust.hear(later, word(true));
         trust.hear(earlier, word(false));
         trust.forget(earlier);
         assert_eq!(trust.word_of(&node), Some(true));
         trust.forget(later);
         assert_eq!(trust.word_of(&node), None);
+    }
+
+    #[test]
+    fn another_life_says_everything_anew() {
+        let (trust, node) = (Trust::default(), NodeId::random());
+        let word = |is_fit| Word { is_fit, lanes: 1 };
+        let dead = trust.meet(node, 1, 0);
+        trust.hear(dead, word(true));
+        let alive = trust.meet(node, 2, 0);
+        assert_eq!(trust.word_of(&node), None, "its connection has not ended, but who made it has");
+        trust.hear(dead, word(true));
+        assert_eq!(trust.word_of(&node), None, "it was on its way");
+        trust.forget(dead);
+        trust.hear(alive, word(false));
+        trust.hear(dead, word(true));
+        assert_eq!(trust.word_of(&node), Some(false));
     }
 
     /// A node called `me`, and what it made of these opinions one after the other.

@@ -9,13 +9,16 @@
 //! arrive.
 //!
 //! The reader never waits for its own writing: answers go to a buffer with a bound, and a peer that does not read them
-//! is cut off.
+//! is cut off. So is one that says nothing for longer than any that lives (`link` asks for a sign of life where it has nothing
+//! to say): its connection stands for what it takes this node for (`trust`), and would not end by itself for long.
 
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
+use std::time::Duration;
 
 use crate::base::net::{TcpStream, WriteHalf};
 use smallvec::SmallVec;
+use tokio::time::MissedTickBehavior;
 
 use crate::base::clock::{Hlc, SKEW_MS_MAX};
 use crate::base::ids::{NodeId, Slot};
@@ -43,6 +46,12 @@ use crate::store::{Spot, Store, hash_name, in_database};
 
 /// Most bytes of answers that a peer may leave unread.
 const ANSWER_BYTES_MAX: usize = 64 << 20;
+
+/// How often it is looked whether anything has come.
+const SILENCE_LOOK: Duration = Duration::from_millis(500);
+/// After how many looks that found nothing the peer counts as gone: somewhat longer than gossip takes to call it so. They are
+/// counted, instead of the time, so that a node that stood still itself blames nobody.
+const SILENT_LOOKS_MAX: u32 = 10;
 
 /// Most frames whose keys are looked for at once.
 const WINDOW_FRAMES_MAX: usize = 32;
@@ -131,11 +140,25 @@ impl Replica {
     async fn converse(&mut self, stream: &mut TcpStream) -> std::io::Error {
         let (mut reader, writer) = stream.split();
         let mut buf = Vec::new();
+        let mut silent_looks = 0;
+        let mut look = tokio::time::interval(SILENCE_LOOK);
+        look.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             let step = tokio::select! {
                 biased;
-                read = read_more(&mut reader, &mut buf) => read.and_then(|()| self.take_all(&mut buf)),
+                read = read_more(&mut reader, &mut buf) => {
+                    silent_looks = 0;
+                    read.and_then(|()| self.take_all(&mut buf))
+                }
                 ready = writer.writable(), if !self.out.is_empty() => ready,
+                // While an answer is on its way, however large, the peer may have to wait for it.
+                _ = look.tick(), if self.out.is_empty() => {
+                    silent_looks += 1;
+                    match silent_looks > SILENT_LOOKS_MAX {
+                        true => Err(std::io::Error::new(std::io::ErrorKind::TimedOut, "the peer has fallen silent")),
+                        false => Ok(()),
+                    }
+                }
             };
             if let Err(error) = step.and_then(|()| self.write(&writer)) {
                 return error;

@@ -5,6 +5,9 @@
 //! stand for a frame that was sent on an earlier connection and lost with it, nor for one that did not get onto the lane at
 //! all; once there is such a one, the peer counts for no frame of the wait before it has been handed what it missed.
 //!
+//! A write that is held in the end may have been without enough replicas that answer for a while, or one may have called its node
+//! unfit to coordinate (`peer::trust`). Then another may have coordinated its key meanwhile, without it: it is *doubtful*.
+//!
 //! Invariant: a wait is met only if every frame noted in it is held by as many nodes as it needs.
 //!
 //! Sends nothing, and answers nobody.
@@ -26,6 +29,8 @@ pub(super) struct Sent {
     /// A frame was lost with an earlier connection, or did not get onto the lane: it counts when the peer has been handed
     /// all that it missed.
     has_missed: bool,
+    /// How often this node had been called unfit before the first frame.
+    doubts: u64,
 }
 
 /// Frames that a batch waits for, of one group.
@@ -41,6 +46,8 @@ pub struct Wait {
     strict: bool,
     /// What each peer was sent.
     pub(super) frames: SmallVec<[Sent; 2]>,
+    /// It was found broken before it was healed.
+    pub was_broken: bool,
     /// For a read: somebody else could have been asked, and will be if this one is slow.
     has_spare: bool,
     /// Frames that must be held in any case unless their lane breaks or stalls: nodes that are taking the slot over.
@@ -84,14 +91,31 @@ impl Wait {
         self.writes && !self.strict
     }
 
+    /// Whether another node may have coordinated what was written here before it had it.
+    pub fn is_doubtful(&self) -> bool {
+        let is_doubted = |sent: &Sent| sent.doubts != sent.peer.doubts();
+        !self.strict && (self.was_broken || self.frames.iter().any(is_doubted))
+    }
+
     fn new(group: u16, lane: u16, writes: bool, need: usize) -> Wait {
         let (frames, pending) = (SmallVec::new(), SmallVec::new());
-        Wait { group, lane, writes, need, strict: false, frames, has_spare: false, pending }
+        Wait { group, lane, writes, need, strict: false, frames, was_broken: false, has_spare: false, pending }
     }
 
     /// What a strict write waits for; it shares that with no other, because each may be declined.
     pub(super) fn of_strict_write(group: u16, lane: u16, need: usize) -> Wait {
         Wait { strict: true, ..Wait::new(group, lane, true, need) }
+    }
+
+    /// A write to one peer, which is the only frame on its only lane; gives its place.
+    #[cfg(test)]
+    pub fn of_write_to(peer: &Arc<Peer>, waits: &mut Waits) -> usize {
+        let at = place_of_write(waits, 0, 0, 1);
+        let number = peer.lanes.first().and_then(|lane| lane.append(crate::peer::frame::Kind::Delta, |_| {}));
+        if let (Some(wait), Some(lane)) = (waits.get_mut(at), peer.lanes.first()) {
+            note_frame(&mut wait.frames, (peer, lane), number);
+        }
+        at
     }
 
     /// Wakes `waker` when the outcome may have changed.
@@ -166,7 +190,9 @@ pub(super) fn note_frame(
                 sent.last = number.or(sent.last);
             }
         }
-        None => frames.push(Sent { peer: peer.clone(), last: number, has_missed: number.is_none() }),
+        None => {
+            frames.push(Sent { peer: peer.clone(), last: number, has_missed: number.is_none(), doubts: peer.doubts() })
+        }
     }
 }
 
@@ -198,6 +224,7 @@ mod tests {
     use crate::base::ids::{NodeId, Slot};
     use crate::peer::frame::Kind;
     use crate::peer::registry::Peers;
+    use crate::peer::trust::Word;
 
     fn two() -> [Arc<Peer>; 2] {
         let peers = Peers::new(1, 1 << 20);
@@ -263,6 +290,30 @@ mod tests {
         assert_eq!(waits[at].outcome(), Outcome::Pending);
         ack(&one, third);
         assert_eq!(waits[at].outcome(), Outcome::Met);
+    }
+
+    #[test]
+    fn a_write_is_doubtful_when_its_node_was_called_unfit_while_it_waited_or_too_few_answered() {
+        let peers = Peers::new(1, 1 << 20);
+        let (peer, _) = peers.get_or_add(NodeId::random(), ([127, 0, 0, 1], 1).into());
+        peer.lanes[0].open();
+        let speaker = peers.meet(peer.id, 1, 0);
+        let hear = |is_fit, is_warm| peers.hear_trust(speaker, Some(Word { is_fit, lanes: 1 }), is_warm);
+        let mut waits = Waits::new();
+        hear(false, true);
+        let at = place_of_write(&mut waits, 0, 0, 1);
+        send(&mut waits, at, &peer);
+        hear(true, true);
+        hear(false, false);
+        assert!(!waits[at].is_doubtful(), "that was before, or from one that is empty itself");
+        hear(false, true);
+        assert!(waits[at].is_doubtful());
+        let mut later = Waits::new();
+        let at = place_of_write(&mut later, 0, 0, 1);
+        send(&mut later, at, &peer);
+        assert!(!later[at].is_doubtful());
+        later[at].was_broken = true;
+        assert!(later[at].is_doubtful());
     }
 
     #[test]

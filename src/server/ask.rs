@@ -44,6 +44,9 @@ pub struct Pending {
     pub wait: usize,
     /// Set for a read.
     pub read: Option<Reading>,
+    /// Says more than that it is done: what was there before, or is there by it. That is not so if another node has
+    /// coordinated the key since.
+    pub tells: bool,
 }
 
 /// A read that another replica has to confirm.

@@ -2,8 +2,8 @@
 //!
 //! Commands write their replies one behind the other. Some replies depend on replicas ([`Wait`]) or come from another
 //! node ([`Hole`]); then the whole batch is held, in the order of the connection, until all is known. A reply whose read
-//! was contradicted is run again; one whose write can no longer be confirmed becomes an error. Nothing is sent before
-//! that.
+//! was contradicted is run again; one whose write can no longer be confirmed becomes an error, and so does one that tells what a
+//! write has found, when others may have coordinated its key before they had the write. Nothing is sent before that.
 
 use std::ops::Range;
 use std::rc::Rc;
@@ -15,7 +15,7 @@ use smallvec::{SmallVec, smallvec};
 use crate::base::clock::Hlc;
 use crate::base::ids::Slot;
 use crate::protocol::Proto;
-use crate::replication::wait::{Outcome, Waits};
+use crate::replication::wait::{Outcome, Wait, Waits};
 use crate::server::ask::{Again, Ask, Pending, Place, Reading, Span, Why, kept};
 use crate::server::forward::{Call, Fate, Part, parts};
 use crate::server::order::Order;
@@ -242,7 +242,7 @@ impl Batch {
         let mut settled = self.poll_holes(cx, again);
         // Looked at once: a wait that is given up here may look otherwise a moment later.
         let mut outcomes = SmallVec::<[Outcome; 4]>::new();
-        for wait in &self.waits {
+        for wait in &mut self.waits {
             let outcome = wait.outcome();
             outcomes.push(outcome);
             match outcome {
@@ -251,6 +251,7 @@ impl Batch {
                     settled = false;
                 }
                 Outcome::Broken if wait.may_heal() && self.started.elapsed() < CATCH_UP_MAX => {
+                    wait.was_broken = true;
                     wake_later(cx.waker().clone());
                     settled = false;
                 }
@@ -324,6 +325,7 @@ impl Batch {
         let waits = std::mem::take(&mut self.waits);
         let unknown = |place: usize| outcomes.get(place) != Some(&Outcome::Met);
         let any_unknown = outcomes.iter().any(|outcome| *outcome != Outcome::Met);
+        let is_doubtful = |place: usize| waits.get(place).is_some_and(Wait::is_doubtful);
         let mut all = std::mem::take(&mut self.pending);
         for pending in all.drain(..) {
             match pending.read {
@@ -335,7 +337,7 @@ impl Batch {
                         Again { reply: pending.reply, ask: read.ask, why: Why::Unconfirmed(read) }.note(again);
                     }
                 }
-                None if any_unknown && unknown(pending.wait) => {
+                None if any_unknown && unknown(pending.wait) || pending.tells && is_doubtful(pending.wait) => {
                     self.leave_unknown(pending.reply);
                 }
                 None => {}
@@ -384,7 +386,7 @@ impl Batch {
         self.waits.append(&mut again.waits);
         for pending in again.pending {
             let read = pending.read.map(|read| Reading { ask: moved(read.ask), key: moved_span(read.key), ..read });
-            self.pending.push(Pending { reply, wait: pending.wait + base, read });
+            self.pending.push(Pending { reply, wait: pending.wait + base, read, ..pending });
         }
         if again.questions.is_empty() {
             self.patch(reply, &again.out);
@@ -407,7 +409,10 @@ fn wake_later(waker: Waker) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::base::ids::NodeId;
     use crate::base::wire::put_u32;
+    use crate::peer::lane::Pace;
+    use crate::peer::registry::Peers;
     use crate::server::forward::{AS_SEEN, Manner, NOT_RUN, answer_of, ask as flags};
 
     /// A batch with a reply of its own between two that another node has to confirm, and the call that asks it.
@@ -470,6 +475,34 @@ mod tests {
         let mut again = Vec::new();
         assert!(!batch.poll(&Context::from_waker(Waker::noop()), &mut again));
         assert_eq!(again.len(), 1);
+    }
+
+    /// Simulated: an INCR that waited through an isolation answered what another coordinator had given meanwhile.
+    #[tokio::test]
+    async fn what_a_write_found_is_not_told_when_it_was_without_replicas_for_a_while() {
+        let peers = Peers::new(1, 1 << 20);
+        let (peer, _) = peers.get_or_add(NodeId::random(), ([127, 0, 0, 1], 1).into());
+        peer.lanes[0].open();
+        let mut batch = Batch::new(Instant::now());
+        let wait = Wait::of_write_to(&peer, &mut batch.waits);
+        for (reply, tells) in [("+OK\r\n", false), (":5\r\n", true)] {
+            let from = batch.out.len();
+            batch.out.extend_from_slice(reply.as_bytes());
+            let reply = batch.place(from);
+            batch.pending.push(Pending { reply, wait, read: None, tells });
+        }
+        // Where it may spawn what looks again later.
+        let look = async |batch: &mut Batch| {
+            let poll = async { batch.poll(&Context::from_waker(Waker::noop()), &mut Vec::new()) };
+            tokio::task::LocalSet::new().run_until(poll).await
+        };
+        assert!(!look(&mut batch).await);
+        peer.lanes[0].set_pace(Pace::Stalled);
+        assert!(!look(&mut batch).await, "it may yet be held");
+        peer.lanes[0].set_pace(Pace::Prompt);
+        peer.lanes[0].ack(1);
+        assert_eq!(outcome(&mut batch), (true, 0, format!("+OK\r\n-{UNKNOWN_OUTCOME}\r\n")));
+        assert_eq!(batch.unknown_outcomes, 1);
     }
 
     #[test]

@@ -9,6 +9,7 @@ use crate::base::ids::{Slot, slot_of};
 use crate::base::version::{Actor, Version};
 use crate::commands::spec::Command;
 use crate::peer::frame::{KeyRef, Seen, Verify};
+use crate::protocol::Args;
 use crate::replication::coordinator::{QuorumError, View, seen_of};
 use crate::replication::routing::Quorum;
 use crate::server::ask::{Ask, Pending, Place, Reading, Span, kept};
@@ -21,7 +22,7 @@ use crate::store::{Keyspace, hash_name};
 
 impl Run<'_> {
     /// Puts the deltas of a command on their lanes, slot by slot.
-    pub fn replicate(&mut self, keys: &mut Keyspace<'_>, from: usize, now_ms: u64) {
+    pub fn replicate(&mut self, command: &Command, args: Args<'_>, keys: &mut Keyspace<'_>, from: usize, now_ms: u64) {
         let deltas = keys.take_deltas();
         if deltas.is_empty() {
             return;
@@ -38,7 +39,8 @@ impl Run<'_> {
         }
         keys.give_back_deltas(deltas);
         let reply = self.batch.place(from);
-        let pending = depends_on.into_iter().map(|wait| Pending { reply, wait, read: None });
+        let tells = !command.is_repeatable(args);
+        let pending = depends_on.into_iter().map(|wait| Pending { reply, wait, read: None, tells });
         self.batch.pending.extend(pending);
     }
 
@@ -68,7 +70,7 @@ impl Run<'_> {
                 let ask = *kept.get_or_insert_with(|| Ask { since, ..self.batch.keep(request.bytes, db, proto) });
                 let key = span_within(request.bytes, key, ask.request);
                 let read = Reading { number, ask, key, seen: seen.clone() };
-                self.batch.pending.push(Pending { reply, wait, read: Some(read) });
+                self.batch.pending.push(Pending { reply, wait, read: Some(read), tells: true });
             }
         }
         Ok(())
@@ -112,7 +114,7 @@ impl Worker {
         let verify = Verify { name, seen: read.seen.clone(), is_repeated: true };
         let coordinator = &self.shared.coordinator;
         for (wait, number) in coordinator.verify(view, &verify, quorum, self.draw(), &mut batch.waits)? {
-            batch.pending.push(Pending { reply, wait, read: Some(Reading { number, ..read.clone() }) });
+            batch.pending.push(Pending { reply, wait, read: Some(Reading { number, ..read.clone() }), tells: true });
         }
         Ok(())
     }

@@ -310,7 +310,7 @@ impl<'r> Run<'r> {
             }
             if !self.view.is_solo {
                 let must_verify = self.must_verify(&keys);
-                self.replicate(&mut keys, from, now_ms);
+                self.replicate(command, request.args, &mut keys, from, now_ms);
                 if must_verify && !self.is_as_seen {
                     verified = self.verify(command, request, &keys, before, from);
                 }

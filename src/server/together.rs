@@ -151,7 +151,7 @@ impl Run<'_> {
         self.count_run(counted_at, command, request.args, Some(began));
         let must_verify = self.must_verify(keys);
         if !self.view.is_solo {
-            self.replicate(keys, from, now_ms);
+            self.replicate(command, request.args, keys, from, now_ms);
         }
         if let Err(error) = result {
             self.batch.out.truncate(from);

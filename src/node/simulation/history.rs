@@ -5,14 +5,14 @@
 //! - a read gives no value (nor none) that a write, acknowledged before the read began, has replaced; a write replaces those
 //!   acknowledged before it began, and also those that somebody had read before;
 //! - a read gives nothing that nobody has asked to be written, or that was refused;
-//! - a counter counts what was acknowledged before it was asked for, and no more than what was asked for by then: so does INCR;
+//! - a counter counts what was acknowledged before it was asked for, and no more than what was asked for by then: so does INCR,
+//!   however long it took, and no two that were acknowledged give one number;
 //! - a set has a member whose addition was acknowledged and whose removal was not asked for, and none whose removal was acknowledged.
 //!
 //! What was answered with an error that leaves the outcome open may have happened, at any later time.
 
 use std::collections::BTreeMap;
 
-use crate::peer::link::STALL_MS_MAX;
 use crate::protocol::client::Value;
 
 /// What is asked of a key.
@@ -135,9 +135,8 @@ impl History {
         xxhash_rust::xxh3::xxh3_64(text.as_bytes())
     }
 
-    /// What must not have happened and has. In sloppy mode (`is_strict` false) the reply to an INCR that took so long that its node
-    /// may have been taken for stopped meanwhile is not judged: others may have counted on beside it.
-    pub fn judge(&self, is_strict: bool) -> Vec<String> {
+    /// What must not have happened and has.
+    pub fn judge(&self) -> Vec<String> {
         let mut by_key: BTreeMap<String, Vec<&Event>> = BTreeMap::new();
         for event in &self.events {
             by_key.entry(event.asked.key()).or_default().push(event);
@@ -146,7 +145,7 @@ impl History {
         for events in by_key.values() {
             match events[0].asked.what {
                 What::Set(_) | What::Delete | What::Get => judge_register(events, &mut wrongs),
-                What::Increment | What::Count => judge_counter(events, is_strict, &mut wrongs),
+                What::Increment | What::Count => judge_counter(events, &mut wrongs),
                 What::Add(_) | What::Remove(_) | What::Members => judge_set(events, &mut wrongs),
             }
         }
@@ -204,14 +203,10 @@ fn judge_register(events: &[&Event], wrongs: &mut Vec<String>) {
     }
 }
 
-fn judge_counter(events: &[&Event], is_strict: bool, wrongs: &mut Vec<String>) {
+fn judge_counter(events: &[&Event], wrongs: &mut Vec<String>) {
     let increments: Vec<&Event> =
         events.iter().copied().filter(|it| it.asked.what == What::Increment && !it.is_refused()).collect();
-    let is_judged = |event: &Event| {
-        let took_us = event.ended_us.unwrap_or_default().saturating_sub(event.began_us);
-        event.done_us().is_some() && (is_strict || event.asked.what == What::Count || took_us < STALL_MS_MAX * 1_000)
-    };
-    for event in events.iter().filter(|event| is_judged(event)) {
+    for event in events.iter().filter(|event| event.done_us().is_some()) {
         let Some(count) = event.answer.as_ref().map(|value| text_of(value).unwrap_or_default()) else { continue };
         let own = u64::from(event.asked.what == What::Increment);
         let done = |it: &&&Event| it.done_us().is_some_and(|us| us < event.began_us);
@@ -222,12 +217,12 @@ fn judge_counter(events: &[&Event], is_strict: bool, wrongs: &mut Vec<String>) {
         }
     }
     let mut counts: Vec<u64> =
-        increments.iter().filter(|it| is_judged(it)).filter_map(|it| text_of(it.answer.as_ref()?)).collect();
+        increments.iter().filter(|it| it.done_us().is_some()).filter_map(|it| text_of(it.answer.as_ref()?)).collect();
     counts.sort_unstable();
     if let Some(twice) = counts.windows(2).find(|pair| pair[0] == pair[1]) {
         let both: Vec<String> = increments
             .iter()
-            .filter(|it| is_judged(it) && it.answer.as_ref().and_then(text_of) == Some(twice[0]))
+            .filter(|it| it.done_us().is_some() && it.answer.as_ref().and_then(text_of) == Some(twice[0]))
             .map(|it| format!("\n  {it}"))
             .collect();
         wrongs.push(format!("two increments gave the same{}", both.concat()));
@@ -274,7 +269,7 @@ mod tests {
             let (ended_us, answer) = end.clone().unzip();
             history.note(Event { asked, client: 0, node: 0, began_us: *began_us, ended_us, answer });
         }
-        history.judge(true)
+        history.judge()
     }
 
     fn bulk(text: &str) -> Value {
