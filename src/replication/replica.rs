@@ -53,6 +53,23 @@ const SILENCE_LOOK: Duration = Duration::from_millis(500);
 /// counted, instead of the time, so that a node that stood still itself blames nobody.
 const SILENT_LOOKS_MAX: u32 = 10;
 
+/// How often in a row nothing had come.
+#[derive(Default)]
+struct Silence {
+    looks: u32,
+}
+
+impl Silence {
+    /// Nothing has come this time either.
+    fn look(&mut self) -> std::io::Result<()> {
+        self.looks += 1;
+        match self.looks > SILENT_LOOKS_MAX {
+            true => Err(std::io::Error::new(std::io::ErrorKind::TimedOut, "the peer has fallen silent")),
+            false => Ok(()),
+        }
+    }
+}
+
 /// Most frames whose keys are looked for at once.
 const WINDOW_FRAMES_MAX: usize = 32;
 
@@ -140,25 +157,19 @@ impl Replica {
     async fn converse(&mut self, stream: &mut TcpStream) -> std::io::Error {
         let (mut reader, writer) = stream.split();
         let mut buf = Vec::new();
-        let mut silent_looks = 0;
+        let mut silence = Silence::default();
         let mut look = tokio::time::interval(SILENCE_LOOK);
         look.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             let step = tokio::select! {
                 biased;
                 read = read_more(&mut reader, &mut buf) => {
-                    silent_looks = 0;
+                    silence = Silence::default();
                     read.and_then(|()| self.take_all(&mut buf))
                 }
                 ready = writer.writable(), if !self.out.is_empty() => ready,
                 // While an answer is on its way, however large, the peer may have to wait for it.
-                _ = look.tick(), if self.out.is_empty() => {
-                    silent_looks += 1;
-                    match silent_looks > SILENT_LOOKS_MAX {
-                        true => Err(std::io::Error::new(std::io::ErrorKind::TimedOut, "the peer has fallen silent")),
-                        false => Ok(()),
-                    }
-                }
+                _ = look.tick(), if self.out.is_empty() => silence.look(),
             };
             if let Err(error) = step.and_then(|()| self.write(&writer)) {
                 return error;
@@ -553,6 +564,13 @@ mod tests {
             at += len;
         }
         kinds
+    }
+
+    #[test]
+    fn a_peer_that_says_nothing_is_gone_after_some_looks_and_not_before() {
+        let mut silence = Silence::default();
+        assert!((0..SILENT_LOOKS_MAX).all(|_| silence.look().is_ok()));
+        assert_eq!(silence.look().map_err(|error| error.kind()), Err(std::io::ErrorKind::TimedOut));
     }
 
     #[test]
