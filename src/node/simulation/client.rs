@@ -11,7 +11,7 @@ use rand::{RngExt as _, SeedableRng as _};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::time::{sleep, timeout};
 
-use super::history::{Asked, Event, History, What};
+use super::history::{Asked, Event, HASHES, History, What};
 use super::os;
 use super::world::{PORT, ip_of};
 use crate::base::net::TcpStream;
@@ -22,9 +22,14 @@ const PATIENCE: Duration = Duration::from_secs(4);
 const DIAL_PATIENCE: Duration = Duration::from_millis(500);
 /// Requests sent in one go, at most.
 const PIPELINE_MAX: usize = 4;
-const REGISTERS: u64 = 5;
+/// The first registers are written for good, the others for a while.
+const LASTING: u64 = 5;
+const REGISTERS: u64 = 8;
 const COUNTERS: u64 = 3;
-const SETS: u64 = 2;
+/// Sets and hashes.
+const SETS: u64 = 4;
+/// Of so many requests one is a FLUSHALL, where there are any.
+const FLUSH_ONE_IN: u32 = 150;
 
 /// What all clients share.
 pub struct Load {
@@ -32,6 +37,8 @@ pub struct Load {
     pub history: RefCell<History>,
     /// Cleared when they are to end.
     pub goes_on: std::cell::Cell<bool>,
+    /// Somebody empties all databases now and then.
+    pub flushes: std::cell::Cell<bool>,
     /// Members added and not removed, by set: a client takes one that it removes.
     members: RefCell<BTreeMap<u64, Vec<u64>>>,
     next_value: std::cell::Cell<u64>,
@@ -44,6 +51,7 @@ impl Default for Load {
         Load {
             history: RefCell::default(),
             goes_on: std::cell::Cell::new(true),
+            flushes: std::cell::Cell::new(false),
             members: RefCell::default(),
             next_value: std::cell::Cell::new(1),
             ended: std::cell::Cell::new(0),
@@ -60,11 +68,20 @@ impl Load {
 /// The requests' words.
 fn words(asked: &Asked) -> Vec<String> {
     let key = asked.key();
+    let is_hash = asked.of >= HASHES;
     let words: &[&str] = match asked.what {
         What::Set(value) => &["SET", &key, &value.to_string()],
+        What::SetFor(value, ms) => &["SET", &key, &value.to_string(), "PX", &ms.to_string()],
+        What::Expire(ms) => &["PEXPIRE", &key, &ms.to_string()],
+        What::GetFor(ms) => &["GETEX", &key, "PX", &ms.to_string()],
+        What::Persist => &["PERSIST", &key],
+        What::Flush => &["FLUSHALL"],
         What::Delete => &["DEL", &key],
         What::Get | What::Count => &["GET", &key],
         What::Increment => &["INCR", &key],
+        What::Add(field) if is_hash => &["HSET", &key, &field.to_string(), &field.to_string()],
+        What::Remove(field) if is_hash => &["HDEL", &key, &field.to_string()],
+        What::Members if is_hash => &["HKEYS", &key],
         What::Add(member) => &["SADD", &key, &member.to_string()],
         What::Remove(member) => &["SREM", &key, &member.to_string()],
         What::Members => &["SMEMBERS", &key],
@@ -74,12 +91,16 @@ fn words(asked: &Asked) -> Vec<String> {
 
 /// A client's random choice.
 fn choose(load: &Load, draws: &mut SmallRng) -> Asked {
+    if load.flushes.get() && draws.random_range(0..FLUSH_ONE_IN) == 0 {
+        return Asked { what: What::Flush, of: 0 };
+    }
     let (what, of) = match draws.random_range(0..100) {
-        0..25 => (What::Set(load.value()), draws.random_range(0..REGISTERS)),
-        25..30 => (What::Delete, draws.random_range(0..REGISTERS)),
-        30..60 => (What::Get, draws.random_range(0..REGISTERS)),
-        60..72 => (What::Increment, draws.random_range(0..COUNTERS)),
-        72..80 => (What::Count, draws.random_range(0..COUNTERS)),
+        0..18 => (What::Set(load.value()), draws.random_range(0..LASTING)),
+        18..22 => (What::Delete, draws.random_range(0..LASTING)),
+        22..42 => (What::Get, draws.random_range(0..LASTING)),
+        42..66 => (choose_passing(load, draws), draws.random_range(LASTING..REGISTERS)),
+        66..74 => (What::Increment, draws.random_range(0..COUNTERS)),
+        74..80 => (What::Count, draws.random_range(0..COUNTERS)),
         80..88 => {
             let (set, member) = (draws.random_range(0..SETS), load.value());
             (What::Add(member), set)
@@ -92,6 +113,20 @@ fn choose(load: &Load, draws: &mut SmallRng) -> Asked {
         _ => (What::Members, draws.random_range(0..SETS)),
     };
     Asked { what, of }
+}
+
+/// What is asked of a register that is written for a while.
+fn choose_passing(load: &Load, draws: &mut SmallRng) -> What {
+    let ms = draws.random_range(200..2_500);
+    match draws.random_range(0..24) {
+        0..7 => What::SetFor(load.value(), ms),
+        7 => What::Set(load.value()),
+        8 => What::Delete,
+        9..12 => What::Expire(ms),
+        12..14 => What::Persist,
+        14..16 => What::GetFor(ms),
+        _ => What::Get,
+    }
 }
 
 /// Every key read once.

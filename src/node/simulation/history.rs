@@ -7,18 +7,29 @@
 //! - a read gives nothing that nobody has asked to be written, or that was refused;
 //! - a counter counts what was acknowledged before it was asked for, and no more than what was asked for by then: so does INCR,
 //!   however long it took, and no two that were acknowledged give one number;
-//! - a set has a member whose addition was acknowledged and whose removal was not asked for, and none whose removal was acknowledged.
+//! - a set has a member whose addition was acknowledged and whose removal was not asked for, and none whose removal was acknowledged;
+//! - a key that was to be there for a while is gone after it, and not before (`deadlines`);
+//! - FLUSHALL is a deletion of every key.
 //!
 //! What was answered with an error that leaves the outcome open may have happened, at any later time.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
+use super::deadlines::{self, Term};
 use crate::protocol::client::Value;
 
 /// What is asked of a key.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum What {
     Set(u64),
+    /// The same, for so many milliseconds.
+    SetFor(u64, u64),
+    /// The key shall be there for so many milliseconds.
+    Expire(u64),
+    /// The same, and the value is read.
+    GetFor(u64),
+    /// The key shall be there for good.
+    Persist,
     Delete,
     Get,
     Increment,
@@ -26,7 +37,12 @@ pub enum What {
     Add(u64),
     Remove(u64),
     Members,
+    /// All keys are deleted.
+    Flush,
 }
+
+/// From this number on, what has members is a hash: its fields are the members.
+pub const HASHES: u64 = 2;
 
 /// A request: what, and of which key of its kind.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -39,15 +55,30 @@ impl Asked {
     /// The key's name.
     pub fn key(&self) -> String {
         let kind = match self.what {
-            What::Set(_) | What::Delete | What::Get => "register",
             What::Increment | What::Count => "counter",
+            What::Add(_) | What::Remove(_) | What::Members if self.of >= HASHES => "hash",
             What::Add(_) | What::Remove(_) | What::Members => "set",
+            What::Flush => "all",
+            _ => "register",
         };
         format!("{kind}{}", self.of)
     }
 
-    fn writes(&self) -> bool {
-        !matches!(self.what, What::Get | What::Count | What::Members)
+    /// The value that it gives a register.
+    pub fn value(&self) -> Option<u64> {
+        match self.what {
+            What::Set(value) | What::SetFor(value, _) => Some(value),
+            _ => None,
+        }
+    }
+
+    /// True for what makes a register's value another one, or none.
+    pub fn replaces(&self) -> bool {
+        self.value().is_some() || matches!(self.what, What::Delete | What::Flush)
+    }
+
+    fn reads_register(&self) -> bool {
+        matches!(self.what, What::Get | What::GetFor(_))
     }
 }
 
@@ -65,13 +96,15 @@ pub struct Event {
 }
 
 impl Event {
-    fn is_refused(&self) -> bool {
-        // These say that nothing was done.
-        matches!(&self.answer, Some(Value::Error(text)) if text.starts_with(b"CLUSTERDOWN"))
+    /// True when it was said that nothing was done.
+    pub fn is_refused(&self) -> bool {
+        // Some slots may have been emptied before another could not be.
+        self.asked.what != What::Flush
+            && matches!(&self.answer, Some(Value::Error(text)) if text.starts_with(b"CLUSTERDOWN"))
     }
 
     /// When it was known to be done; `None` when that is not known, or it was not.
-    fn done_us(&self) -> Option<u64> {
+    pub fn done_us(&self) -> Option<u64> {
         match self.answer {
             Some(Value::Error(_)) | None => None,
             Some(_) => self.ended_us,
@@ -141,19 +174,21 @@ impl History {
         for event in &self.events {
             by_key.entry(event.asked.key()).or_default().push(event);
         }
+        let flushes = by_key.remove("all0").unwrap_or_default();
         let mut wrongs = Vec::new();
         for events in by_key.values() {
             match events[0].asked.what {
-                What::Set(_) | What::Delete | What::Get => judge_register(events, &mut wrongs),
-                What::Increment | What::Count => judge_counter(events, &mut wrongs),
-                What::Add(_) | What::Remove(_) | What::Members => judge_set(events, &mut wrongs),
+                What::Increment | What::Count => judge_counter(events, &flushes, &mut wrongs),
+                What::Add(_) | What::Remove(_) | What::Members => judge_set(events, &flushes, &mut wrongs),
+                _ => judge_register(&[&events[..], &flushes[..]].concat(), &mut wrongs),
             }
         }
         wrongs
     }
 }
 
-fn text_of(value: &Value) -> Option<u64> {
+/// The number that a reply gives.
+pub fn text_of(value: &Value) -> Option<u64> {
     match value {
         Value::Bulk(bytes) | Value::Simple(bytes) => std::str::from_utf8(bytes).ok()?.parse().ok(),
         Value::Int(number) => u64::try_from(*number).ok(),
@@ -171,28 +206,54 @@ struct Write<'a> {
 
 fn judge_register(events: &[&Event], wrongs: &mut Vec<String>) {
     let reads: Vec<&Event> =
-        events.iter().copied().filter(|it| it.asked.what == What::Get && it.done_us().is_some()).collect();
+        events.iter().copied().filter(|it| it.asked.reads_register() && it.done_us().is_some()).collect();
     let given = |read: &Event| read.answer.as_ref().and_then(text_of);
     let seen_us = |value: u64| reads.iter().filter(|it| given(it) == Some(value)).filter_map(|it| it.done_us()).min();
     let mut writes = vec![Write { value: None, event: None, began_us: 0, there_us: Some(0) }];
-    writes.extend(events.iter().filter(|event| event.asked.writes()).map(|event| {
-        let value = if let What::Set(value) = event.asked.what { Some(value) } else { None };
+    writes.extend(events.iter().filter(|event| event.asked.replaces()).map(|event| {
+        let value = event.asked.value();
         let there_us = event.done_us().into_iter().chain(value.and_then(seen_us)).min();
         Write { value, event: Some(event), began_us: event.began_us, there_us }
     }));
+    let terms: BTreeMap<u64, Term> = deadlines::terms(events);
+    // A value that has expired leaves nothing, and as long as nothing replaces it.
+    let expired: Vec<Write<'_>> = writes
+        .iter()
+        .filter_map(|write| {
+            let began_us = terms.get(&write.value?)?.earliest_us?;
+            Some(Write { value: None, began_us, ..*write })
+        })
+        .collect();
     for read in &reads {
         let value = given(read);
-        let sources: Vec<&Write<'_>> =
-            writes.iter().filter(|it| it.value == value && Some(it.began_us) <= read.ended_us).collect();
+        let sources: Vec<&Write<'_>> = writes
+            .iter()
+            .chain(&expired)
+            .filter(|it| it.value == value && Some(it.began_us) <= read.ended_us)
+            .collect();
         // Nobody waits for what is refused: it must not be there.
         let is_done = |it: &&Write<'_>| it.event.is_none_or(|event| !event.is_refused());
         if !sources.iter().any(is_done) {
             wrongs.push(format!("nobody wrote what was read, or it was refused\n  {read}"));
             continue;
         }
+        let term = value.and_then(|value| terms.get(&value));
+        if let Some(write) = sources[0].event
+            && term.and_then(|term| term.latest_us).is_some_and(|latest_us| latest_us < read.began_us)
+        {
+            wrongs.push(format!("a value was read that had expired\n  {write}\n  {read}"));
+        }
+        // A node whose clock is ahead may find nothing to delete where another still has it.
+        let found_nothing = |write: &Write<'_>| {
+            let is_vain = |event: &Event| matches!(event.answer, Some(Value::Int(0)));
+            let may_be_gone = term.and_then(|term| term.earliest_us).is_some_and(|us| us <= read.began_us);
+            may_be_gone && write.event.is_some_and(is_vain)
+        };
         let newer = |source: &Write<'_>| {
             let there_us = source.there_us?;
-            let replaces = |it: &&Write<'_>| it.began_us > there_us && it.there_us.is_some_and(|us| us < read.began_us);
+            let replaces = |it: &&Write<'_>| {
+                it.began_us > there_us && it.there_us.is_some_and(|us| us < read.began_us) && !found_nothing(it)
+            };
             writes.iter().find(replaces).and_then(|it| it.event)
         };
         if let Some(write) = sources.iter().map(|source| newer(source)).reduce(|one, other| one.and(other)).flatten() {
@@ -203,15 +264,29 @@ fn judge_register(events: &[&Event], wrongs: &mut Vec<String>) {
     }
 }
 
-fn judge_counter(events: &[&Event], wrongs: &mut Vec<String>) {
+/// True when one of these, done before the read began, has deleted what was done before.
+fn is_flushed(event: &Event, flushes: &[&Event], read: &Event) -> bool {
+    let is_after = |flush: &&&Event| event.done_us().is_some_and(|us| us < flush.began_us);
+    flushes.iter().filter(is_after).any(|flush| flush.done_us().is_some_and(|us| us < read.began_us))
+}
+
+/// True when one of these may have deleted it before the read.
+fn may_be_flushed(event: &Event, flushes: &[&Event], read: &Event) -> bool {
+    let is_before = |flush: &&Event| flush.done_us().is_some_and(|us| us < event.began_us);
+    flushes.iter().any(|flush| Some(flush.began_us) <= read.ended_us && !is_before(flush))
+}
+
+fn judge_counter(events: &[&Event], flushes: &[&Event], wrongs: &mut Vec<String>) {
     let increments: Vec<&Event> =
         events.iter().copied().filter(|it| it.asked.what == What::Increment && !it.is_refused()).collect();
     for event in events.iter().filter(|event| event.done_us().is_some()) {
         let Some(count) = event.answer.as_ref().map(|value| text_of(value).unwrap_or_default()) else { continue };
         let own = u64::from(event.asked.what == What::Increment);
-        let done = |it: &&&Event| it.done_us().is_some_and(|us| us < event.began_us);
+        let done =
+            |it: &&&Event| it.done_us().is_some_and(|us| us < event.began_us) && !may_be_flushed(it, flushes, event);
         let least = increments.iter().filter(done).count() as u64 + own;
-        let most = increments.iter().filter(|it| Some(it.began_us) <= event.ended_us).count() as u64;
+        let may_count = |it: &&&Event| Some(it.began_us) <= event.ended_us && !is_flushed(it, flushes, event);
+        let most = increments.iter().filter(may_count).count() as u64;
         if !(least..=most).contains(&count) {
             wrongs.push(format!("a count is not in {least}..={most}\n  {event}"));
         }
@@ -219,7 +294,7 @@ fn judge_counter(events: &[&Event], wrongs: &mut Vec<String>) {
     let mut counts: Vec<u64> =
         increments.iter().filter(|it| it.done_us().is_some()).filter_map(|it| text_of(it.answer.as_ref()?)).collect();
     counts.sort_unstable();
-    if let Some(twice) = counts.windows(2).find(|pair| pair[0] == pair[1]) {
+    if let Some(twice) = counts.windows(2).find(|pair| pair[0] == pair[1] && flushes.is_empty()) {
         let both: Vec<String> = increments
             .iter()
             .filter(|it| it.done_us().is_some() && it.answer.as_ref().and_then(text_of) == Some(twice[0]))
@@ -229,16 +304,24 @@ fn judge_counter(events: &[&Event], wrongs: &mut Vec<String>) {
     }
 }
 
-fn judge_set(events: &[&Event], wrongs: &mut Vec<String>) {
-    let find = |what: What| events.iter().find(|event| event.asked.what == what);
+fn judge_set(events: &[&Event], flushes: &[&Event], wrongs: &mut Vec<String>) {
+    let (mut additions, mut removals) = (BTreeMap::new(), BTreeMap::new());
+    for event in events {
+        match event.asked.what {
+            What::Add(member) => drop(additions.insert(member, *event)),
+            What::Remove(member) => drop(removals.insert(member, *event)),
+            _ => {}
+        }
+    }
     for read in events.iter().filter(|it| it.asked.what == What::Members && it.done_us().is_some()) {
         let (Some(Value::Array(members)), Some(ended_us)) = (&read.answer, read.ended_us) else { continue };
-        let members: Vec<u64> = members.iter().filter_map(text_of).collect();
-        for event in events {
-            let What::Add(member) = event.asked.what else { continue };
-            let (is_there, removal) = (members.contains(&member), find(What::Remove(member)));
-            let may_be_gone = removal.is_some_and(|it| it.began_us <= ended_us && !it.is_refused());
-            let must_be_gone = removal.and_then(|it| it.done_us()).is_some_and(|us| us < read.began_us);
+        let members: BTreeSet<u64> = members.iter().filter_map(text_of).collect();
+        for (member, event) in &additions {
+            let (is_there, removal) = (members.contains(member), removals.get(member));
+            let may_be_gone = removal.is_some_and(|it| it.began_us <= ended_us && !it.is_refused())
+                || may_be_flushed(event, flushes, read);
+            let must_be_gone = removal.and_then(|it| it.done_us()).is_some_and(|us| us < read.began_us)
+                || is_flushed(event, flushes, read);
             let must_be_there = event.done_us().is_some_and(|us| us < read.began_us) && !may_be_gone;
             if is_there && (must_be_gone || event.is_refused()) {
                 wrongs.push(format!("a member is there that was removed, or refused\n  {event}\n  {read}"));
@@ -248,7 +331,7 @@ fn judge_set(events: &[&Event], wrongs: &mut Vec<String>) {
             }
         }
         for member in &members {
-            if find(What::Add(*member)).is_none_or(|it| it.began_us > ended_us) {
+            if additions.get(member).is_none_or(|it| it.began_us > ended_us) {
                 wrongs.push(format!("nobody added {member}\n  {read}"));
             }
         }
@@ -337,5 +420,51 @@ mod tests {
         assert_eq!(judged(&[add(1, 0), remove.clone(), read(22, &[]), read(22, &["1"]), read(30, &[])]), [""; 0]);
         assert_eq!(judged(&[add(1, 0), remove, read(30, &["1"])]).len(), 1);
         assert_eq!(judged(&[add(1, 0), read(10, &["1", "5"])]).len(), 1);
+    }
+
+    #[test]
+    fn a_value_is_there_until_its_deadline_and_not_longer() {
+        let set = (What::SetFor(1, 2_000), 10, Some((15, ok())));
+        let get = |began, value: &str| (What::Get, began, Some((began + 5, bulk(value))));
+        let none = |began| (What::Get, began, Some((began + 5, Value::Null)));
+        let again = |what, began, reply| (what, began, Some((began + 5, Value::Int(reply))));
+        assert_eq!(judged(&[set.clone(), get(100, "1"), none(2_400_000)]), [""; 0]);
+        assert_eq!(judged(&[set.clone(), get(2_400_000, "1")]).len(), 1, "it outlives its deadline");
+        assert_eq!(judged(&[set.clone(), none(1_000_000)]).len(), 1, "it is gone before");
+        let kept = again(What::Persist, 100, 1);
+        assert_eq!(judged(&[set.clone(), kept.clone(), get(2_400_000, "1")]), [""; 0]);
+        assert_eq!(judged(&[set.clone(), kept, none(2_400_000)]).len(), 1, "it was to stay");
+        let shorter = again(What::Expire(500), 100, 1);
+        assert_eq!(judged(&[set.clone(), shorter.clone(), none(600_000)]), [""; 0]);
+        assert_eq!(judged(&[set.clone(), shorter, get(1_000_000, "1")]).len(), 1, "it was to go earlier");
+        let unknown = (What::Expire(500), 100, None);
+        assert_eq!(judged(&[set.clone(), unknown, none(600_000), get(1_000_000, "1")]), [""; 0]);
+        let longer = (What::GetFor(5_000), 100, Some((105, bulk("1"))));
+        assert_eq!(judged(&[set.clone(), longer.clone(), get(4_000_000, "1")]), [""; 0]);
+        assert_eq!(judged(&[set, longer, none(4_000_000)]).len(), 1, "it was to stay longer");
+    }
+
+    #[test]
+    fn nothing_comes_back_that_was_flushed() {
+        let set = (What::Set(1), 0, Some((5, ok())));
+        let flush = (What::Flush, 10, Some((15, ok())));
+        let get = |began, value: Value| (What::Get, began, Some((began + 5, value)));
+        assert_eq!(judged(&[set.clone(), flush.clone(), get(12, bulk("1")), get(20, Value::Null)]), [""; 0]);
+        assert_eq!(judged(&[set.clone(), flush.clone(), get(20, bulk("1"))]).len(), 1, "it came back");
+        let after = (What::Set(2), 16, Some((18, ok())));
+        assert_eq!(judged(&[set, flush.clone(), after.clone(), get(20, bulk("2"))]), [""; 0]);
+        assert_eq!(judged(&[flush.clone(), after, get(20, Value::Null)]).len(), 1, "it was written afterwards");
+        let add = |began, count| (What::Increment, began, Some((began + 5, Value::Int(count))));
+        let count = |count: &str| (What::Count, 40, Some((45, bulk(count))));
+        assert_eq!(judged(&[add(0, 1), flush.clone(), add(20, 1), count("1")]), [""; 0]);
+        assert_eq!(judged(&[add(0, 1), flush.clone(), add(20, 2), count("2")]).len(), 2, "it went on counting");
+        let member = |member, began| (What::Add(member), began, Some((began + 5, Value::Int(1))));
+        let members = |it: &[&str]| {
+            let members = it.iter().map(|member| bulk(member)).collect();
+            (What::Members, 40, Some((45, Value::Array(members))))
+        };
+        assert_eq!(judged(&[member(1, 0), flush.clone(), member(2, 20), members(&["2"])]), [""; 0]);
+        assert_eq!(judged(&[member(1, 0), flush.clone(), member(2, 20), members(&["1", "2"])]).len(), 1);
+        assert_eq!(judged(&[member(1, 0), flush, member(2, 20), members(&[])]).len(), 1);
     }
 }

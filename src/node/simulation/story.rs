@@ -2,7 +2,7 @@
 //!
 //! A cluster forms, clients begin, and one trouble after the other comes: with one node at a time, and not before everybody has
 //! recovered from the one before, because that is what sloppy mode promises; in a wild story with several at a time, where only
-//! strict mode promises what clients read. In the end nothing goes wrong any more, and within a while all nodes must have found
+//! strict mode promises what clients read. In some stories nodes join and leave beside all that. In the end nothing goes wrong any more, and within a while all nodes must have found
 //! together: every home replica of a key holds the same version of it, and the same value.
 
 use std::rc::Rc;
@@ -35,6 +35,9 @@ pub struct Told {
     /// What should not have happened.
     pub wrongs: Vec<String>,
 }
+
+/// Nodes that stay at least: with fewer, a fault beside a move leaves too few.
+const MEMBERS_MIN: usize = 3;
 
 /// Something that goes wrong.
 #[derive(Clone, Copy, Debug)]
@@ -91,6 +94,8 @@ struct Story {
     is_strict: bool,
     /// Things go wrong with several nodes at a time.
     is_wild: bool,
+    /// Nodes join and leave.
+    moves: bool,
     wrongs: Vec<String>,
     faults: Vec<String>,
 }
@@ -101,15 +106,21 @@ impl Story {
         let nodes = [3, 3, 3, 4, 5][draws.random_range(0..5)];
         let is_strict = draws.random_range(0..4) == 0;
         let mode = if is_strict { "strict" } else { "sloppy" };
-        let options = [("anti-entropy-interval-ms", "1000"), ("quorum-mode", mode)];
-        let mut world = World::new(draws, seed, nodes, &options);
+        let interval_ms = ["1000", "1000", "12000"][draws.random_range(0..3)];
+        let options = [("anti-entropy-interval-ms", interval_ms), ("quorum-mode", mode)];
+        let moves = draws.random_range(0..2) == 0;
+        let others = if moves { draws.random_range(0..=2) } else { 0 };
+        let mut world = World::new(draws, seed, nodes + others, &options);
         for node in 0..nodes {
             let ahead_us = world.draws.random_range(-100_000..=100_000);
             world.set_ahead(node, ahead_us);
             world.start_node(node);
         }
         let is_wild = world.draws.random_range(0..4) == 0;
-        Story { world, load: Rc::default(), is_strict, is_wild, wrongs: Vec::new(), faults: Vec::new() }
+        let load: Rc<Load> = Rc::default();
+        load.flushes
+            .set(world.draws.random_range(0..3) == 0 && std::env::var_os("RONDO_SIMULATION_FLUSHALL").is_some());
+        Story { world, load, is_strict, is_wild, moves, wrongs: Vec::new(), faults: Vec::new() }
     }
 
     /// Runs on until this is so for all nodes; notes it as wrong when that takes too long.
@@ -152,11 +163,36 @@ impl Story {
         for _ in 0..self.world.draws.random_range(2..6) {
             let calm_us = self.world.draws.random_range(0..SECOND_US);
             self.world.run_until(self.world.now_us() + calm_us);
+            if self.moves {
+                self.begin_move();
+            }
             self.trouble();
             if !self.wait("recover", healthy) {
                 return;
             }
         }
+    }
+
+    /// Has a node begin to join, or to leave, and gives it some time, if there is one that may.
+    fn begin_move(&mut self) {
+        let members = self.world.members();
+        let away = (0..self.world.nodes()).find(|node| !members.contains(node));
+        let leaves = members.len() > MEMBERS_MIN && (away.is_none() || self.world.draws.random_range(0..2) == 0);
+        let (what, node) = match away {
+            _ if leaves => ("leaves", self.draw_node()),
+            Some(node) => ("joins", node),
+            None => return,
+        };
+        self.faults.push(format!("{node} {what} at {:.3}", self.world.now_us() as f64 / 1e6));
+        tracing::info!(node, what, "begins to move");
+        if leaves {
+            self.world.leave(node);
+        } else {
+            self.world.start_node(node);
+        }
+        let longest_us = [30_000, 800_000][self.world.draws.random_range(0..2)];
+        let us = self.world.draws.random_range(0..longest_us);
+        self.world.run_until(self.world.now_us() + us);
     }
 
     /// Some things go wrong, one after the other or together, with no time to recover between them: all with one node, or when it is
@@ -180,8 +216,8 @@ impl Story {
     }
 
     fn draw_node(&mut self) -> usize {
-        let nodes = self.world.nodes();
-        self.world.draws.random_range(0..nodes)
+        let members = self.world.members();
+        members[self.world.draws.random_range(0..members.len())]
     }
 
     fn draw_fault(&mut self, node: usize) -> Fault {
@@ -266,7 +302,7 @@ impl Story {
         self.wait_for_clients(CLIENTS as usize);
         if self.wait("recover in the end", healthy) && self.wait("become equal", equal) {
             let host = self.world.nodes();
-            for node in 0..host {
+            for node in self.world.members() {
                 self.world.kill(host);
                 self.load.ended.set(0);
                 self.world.start_clients(client::read_all(self.load.clone(), node));
@@ -290,8 +326,9 @@ impl Story {
         let (asked, done) = history.counts();
         let mode = if self.is_strict { "strict" } else { "sloppy" };
         let manner = if self.is_wild { ", wild" } else { "" };
+        let flushes = if self.load.flushes.get() { ", flushes" } else { "" };
         let summary = format!(
-            "seed {seed}: {} nodes, {mode}{manner}, {:.1} s, {} turns, {asked} requests, {done} done, {:016x}; {}",
+            "seed {seed}: {} nodes, {mode}{manner}{flushes}, {:.1} s, {} turns, {asked} requests, {done} done, {:016x}; {}",
             self.world.nodes(),
             self.world.now_us() as f64 / 1e6,
             self.world.turns(),
@@ -320,11 +357,12 @@ fn cut(node: usize, other: usize, ways: Ways) {
 
 /// All nodes live, agree about the ring, reach each other, and none has missed anything or is unsure of what it holds.
 fn healthy(world: &World) -> Result<(), String> {
-    for at in 0..world.nodes() {
+    let members = world.members();
+    for &at in &members {
         let node = world.node(at).ok_or("a node is dead")?;
-        is_healthy(node, world.nodes()).map_err(|why| format!("node {} {why}", at + 1))?;
+        is_healthy(node, members.len()).map_err(|why| format!("node {} {why}", at + 1))?;
     }
-    let digests = (0..world.nodes()).filter_map(|at| Some(world.node(at)?.cluster.topology().digest));
+    let digests = members.iter().filter_map(|at| Some(world.node(*at)?.cluster.topology().digest));
     let digests: std::collections::BTreeSet<u64> = digests.collect();
     if digests.len() == 1 { Ok(()) } else { Err("the nodes know of different rows".to_owned()) }
 }
@@ -381,14 +419,17 @@ fn equal(world: &World) -> Result<(), String> {
 /// The live keys of a slot.
 fn keys_of(node: &Node, slot: Slot) -> Vec<(u8, Vec<u8>)> {
     let table = node.shared.node.store.table(slot);
-    let live = table.iter().filter(|entry| !entry.is_tombstone());
+    let now_ms = node.shared.node.store.clock.now_ms();
+    let live = table.iter().filter(|entry| !entry.is_tombstone() && !entry.is_expired(now_ms));
     live.map(|entry| (entry.db(), entry.key().to_vec())).collect()
 }
 
 fn is_equal(one: &Node, other: &Node, slot: Slot, name: Name<'_>) -> Result<(), String> {
     let (ours, theirs) = (state_of(one, one, slot, name), state_of(other, one, slot, name));
     let is_equal = match (&ours, &theirs) {
-        (Some(ours), Some(theirs)) => ours.version == theirs.version && ours.content == theirs.content,
+        (Some(ours), Some(theirs)) => {
+            ours.version == theirs.version && ours.deadline_ms == theirs.deadline_ms && ours.content == theirs.content
+        }
         _ => false,
     };
     let (here, there) = (one.cluster.id(), other.cluster.id());

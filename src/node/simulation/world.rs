@@ -5,9 +5,12 @@
 //! takes no time. Hosts due at the same moment take turns in an order that is drawn.
 //!
 //! A host that is frozen gets no turn: that is SIGSTOP. Whose life ends loses all its memory and sockets at once: that is kill -9.
+//! A node that was told to leave ends in the same way as soon as it has handed over, as its process does.
 
+use std::cell::Cell;
 use std::future::Future;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::rc::Rc;
 use std::sync::Arc;
 
 use rand::rngs::SmallRng;
@@ -34,6 +37,8 @@ struct Life {
     local: LocalSet,
     runtime: Runtime,
     node: Option<Arc<Node>>,
+    /// Set when the node has left the cluster.
+    has_left: Rc<Cell<bool>>,
 }
 
 /// See the head of the file.
@@ -43,6 +48,8 @@ struct Host {
     /// How far its wall clock is ahead, in microseconds.
     ahead_us: i64,
     is_frozen: bool,
+    /// True from a node's first life until it has left.
+    is_member: bool,
     /// When its next timer is due.
     due_us: u64,
 }
@@ -63,13 +70,20 @@ pub fn ip_of(node: usize) -> IpAddr {
 }
 
 impl World {
-    /// A world with so many nodes, none of which lives yet, and a host for clients; every node gets these options.
+    /// A world for so many nodes, none of which lives yet, and a host for clients; every node gets these options.
     pub fn new(draws: SmallRng, seed: u64, nodes: usize, options: &[(&str, &str)]) -> World {
         simulated::install(Network::new(seed ^ 0x6e65_7477));
         let join: Vec<String> = (0..nodes).map(|node| format!("{}:{PEER_PORT}", ip_of(node))).collect();
         let mut all = vec![("join".to_owned(), join.join(","))];
         all.extend(options.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())));
-        let host = |node| Host { ip: ip_of(node), life: None, ahead_us: 0, is_frozen: false, due_us: u64::MAX };
+        let host = |node| Host {
+            ip: ip_of(node),
+            life: None,
+            ahead_us: 0,
+            is_frozen: false,
+            is_member: false,
+            due_us: u64::MAX,
+        };
         let hosts = (0..=nodes).map(host).collect();
         World { draws, now_us: 0, hosts, options: all, turns: 0 }
     }
@@ -89,9 +103,14 @@ impl World {
         self.turns
     }
 
-    /// How many nodes there are.
+    /// How many nodes there may be.
     pub fn nodes(&self) -> usize {
         self.hosts.len() - 1
+    }
+
+    /// The nodes that are, or are about to be, members of the cluster, also when they do not live at the moment.
+    pub fn members(&self) -> Vec<usize> {
+        (0..self.nodes()).filter(|node| self.hosts[*node].is_member).collect()
     }
 
     /// Sets how far a node's wall clock is ahead.
@@ -106,6 +125,7 @@ impl World {
 
     /// Begins a life of a node, with nothing in its memory.
     pub fn start_node(&mut self, node: usize) {
+        self.hosts[node].is_member = true;
         let ip = self.hosts[node].ip;
         let mut options = self.options.clone();
         let fixed = [("port", PORT), ("cluster-port", CLUSTER_PORT), ("peer-port", PEER_PORT), ("admin-port", 0)];
@@ -132,6 +152,17 @@ impl World {
         }
     }
 
+    /// Tells a node to leave the cluster and to end, as SIGTERM does; nothing when it does not live.
+    pub fn leave(&mut self, node: usize) {
+        let Some(Life { local, node: Some(parts), has_left, .. }) = &self.hosts[node].life else { return };
+        let (parts, has_left) = (parts.clone(), has_left.clone());
+        drop(local.spawn_local(async move {
+            parts.cluster.leave().await;
+            has_left.set(true);
+        }));
+        self.hosts[node].due_us = self.now_us;
+    }
+
     /// Has the clients' host begin to do this.
     pub fn start_clients(&mut self, clients: impl Future<Output = ()> + 'static) {
         let host = self.nodes();
@@ -145,7 +176,7 @@ impl World {
         self.enter(host);
         let value = runtime.block_on(local.run_until(first));
         simulated::enter(None);
-        self.hosts[host].life = Some(Life { local, runtime, node: None });
+        self.hosts[host].life = Some(Life { local, runtime, node: None, has_left: Rc::default() });
         self.hosts[host].due_us = self.now_us;
         value
     }
@@ -153,7 +184,7 @@ impl World {
     /// Ends a life without a word.
     pub fn kill(&mut self, host: usize) {
         self.enter(host);
-        if let Some(Life { local, runtime, node }) = self.hosts[host].life.take() {
+        if let Some(Life { local, runtime, node, .. }) = self.hosts[host].life.take() {
             let guard = runtime.enter();
             drop(node);
             drop(local);
@@ -208,7 +239,12 @@ impl World {
         self.turns += 1;
         if let Some(life) = &self.hosts[host].life {
             let due_us = life.runtime.block_on(life.local.run_until(os::turn()));
+            let has_left = life.has_left.get();
             self.hosts[host].due_us = due_us.max(self.now_us + 1);
+            if has_left {
+                self.hosts[host].is_member = false;
+                self.kill(host);
+            }
         }
         simulated::enter(None);
     }
