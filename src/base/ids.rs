@@ -59,8 +59,24 @@ pub fn slot_of(key: &[u8]) -> Slot {
 /// What stands between the first `{` and the first `}` behind it, if that is anything.
 #[inline]
 fn hash_tag(key: &[u8]) -> Option<&[u8]> {
+    if !has_brace(key) {
+        return None;
+    }
     let behind = key.get(memchr::memchr(b'{', key)? + 1..)?;
     behind.get(..memchr::memchr(b'}', behind)?).filter(|tag| !tag.is_empty())
+}
+
+/// Whether there is a `{`, eight bytes a step (Mycroft's test): for keys, which are short, quicker than a search made for texts.
+#[inline]
+fn has_brace(key: &[u8]) -> bool {
+    const LOW_BITS: u64 = u64::from_le_bytes([0x01; 8]);
+    const HIGH_BITS: u64 = u64::from_le_bytes([0x80; 8]);
+    let (chunks, rest) = key.as_chunks::<8>();
+    let is_in = |chunk: &[u8; 8]| {
+        let differing = u64::from_le_bytes(*chunk) ^ u64::from_le_bytes([b'{'; 8]);
+        differing.wrapping_sub(LOW_BITS) & !differing & HIGH_BITS != 0
+    };
+    chunks.iter().any(is_in) || rest.contains(&b'{')
 }
 
 /// CRC16 (XMODEM: polynomial 0x1021, no reflection), eight bytes a step (Kounavis and Berry, "Novel Table Lookup-Based

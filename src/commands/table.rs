@@ -2,9 +2,7 @@
 //!
 //! A lookup hashes at most [`NAME_BYTES_MAX`] bytes, lower-cased on the way, and compares once.
 
-use std::sync::OnceLock;
-
-use hashbrown::HashTable;
+use std::sync::LazyLock;
 
 use crate::commands::node_rows::{cluster, connection, keyspace, pubsub, server, transactions};
 use crate::commands::spec::{Command, flag};
@@ -182,29 +180,50 @@ pub fn find(name: &[u8]) -> Option<(CommandIndex, &'static Command)> {
     if name.len() > NAME_BYTES_MAX {
         return None;
     }
-    let is_it = |at: &CommandIndex| COMMANDS.get(*at).is_some_and(|it| name.eq_ignore_ascii_case(it.name.as_bytes()));
-    let index = *index().find(hash(name), is_it)?;
-    COMMANDS.get(index).map(|command| (index, *command))
-}
-
-fn index() -> &'static HashTable<CommandIndex> {
-    static INDEX: OnceLock<HashTable<CommandIndex>> = OnceLock::new();
-    INDEX.get_or_init(|| {
-        let mut index = HashTable::with_capacity(COMMANDS.len());
-        let hash_at = |at: &CommandIndex| COMMANDS.get(*at).map_or(0, |command| hash(command.name.as_bytes()));
-        for at in 0..COMMANDS.len() {
-            index.insert_unique(hash_at(&at), at, hash_at);
+    let index = &*INDEX;
+    for bucket in buckets_of(name) {
+        let at = CommandIndex::from(*index.get(bucket)?);
+        // An empty bucket ends the search.
+        let command = COMMANDS.get(at)?;
+        if is_called(command, name) {
+            return Some((at, *command));
         }
-        index
-    })
+    }
+    None
 }
 
-/// The bytes, letters in lower case, one above the other, spread by a multiplication. Names are ours and few, so nothing
-/// a client sends can make them collide.
+/// Whether that is the command's name, in any case: names in the table are in lower case.
 #[inline]
-fn hash(name: &[u8]) -> u64 {
+fn is_called(command: &Command, name: &[u8]) -> bool {
+    name.len() == command.name.len() && name.iter().zip(command.name.bytes()).all(|(a, b)| a.to_ascii_lowercase() == b)
+}
+
+/// Buckets of [`INDEX`]: several for each command, so that most names are in the first that they are looked for in.
+const BUCKETS: usize = 1_024;
+const _: () = assert!(COMMANDS.len() * 2 < BUCKETS);
+/// What an empty bucket holds: the place of no command.
+const EMPTY: u16 = u16::MAX;
+
+/// The places of the commands in the table, each in the first bucket of its name that was free. Of our own, because every
+/// request is looked up and a map for any key costs twice as much.
+static INDEX: LazyLock<[u16; BUCKETS]> = LazyLock::new(|| {
+    let mut index = [EMPTY; BUCKETS];
+    for (at, command) in COMMANDS.iter().enumerate() {
+        let free = buckets_of(command.name.as_bytes()).find(|bucket| index.get(*bucket) == Some(&EMPTY));
+        if let Some(bucket) = free.and_then(|bucket| index.get_mut(bucket)) {
+            *bucket = at as u16;
+        }
+    }
+    index
+});
+
+/// The buckets in which a name is looked for, in this order: the bytes, letters in lower case, one above the other, spread by
+/// a multiplication, and all that follow. Names are ours and few, so nothing a client sends can make them collide.
+#[inline]
+fn buckets_of(name: &[u8]) -> impl Iterator<Item = usize> + use<> {
     let folded = name.iter().fold(name.len() as u64, |hash, byte| hash.rotate_left(8) ^ u64::from(byte | 0x20));
-    folded.wrapping_mul(0x9e37_79b9_7f4a_7c15)
+    let first = folded.wrapping_mul(0x9e37_79b9_7f4a_7c15) as usize >> (usize::BITS - BUCKETS.ilog2());
+    (first..first + BUCKETS).map(|bucket| bucket % BUCKETS)
 }
 
 #[cfg(test)]

@@ -124,17 +124,21 @@ impl Run<'_> {
 
     /// Whether the peer that asks has seen what this node, which has locked the key's slot, holds of it. That is a use of
     /// the key.
+    #[inline]
     pub(super) fn agrees_with_peer(&mut self, keys: &mut Keyspace<'_>, key: &[u8]) -> bool {
-        let Some(PeerSeen { seen, .. }) = self.peer_seen.take() else { return false };
-        let (entry, now_ms) = (keys.entry(key), keys.now_ms());
-        // Whether a deadline has passed is for the coordinator's clock to say.
-        let is_dead = entry.is_none_or(|entry| entry.is_tombstone() || entry.is_expired(now_ms));
-        let agrees = is_dead == seen.dead && confirms(entry, &seen, now_ms);
-        if agrees {
-            keys.read(key);
-        }
-        agrees
+        self.peer_seen.is_some() && self.peer_seen.take().is_some_and(|it| holds_what(&it.seen, keys, key))
     }
+}
+
+fn holds_what(seen: &Seen, keys: &mut Keyspace<'_>, key: &[u8]) -> bool {
+    let (entry, now_ms) = (keys.entry(key), keys.now_ms());
+    // Whether a deadline has passed is for the coordinator's clock to say.
+    let is_dead = entry.is_none_or(|entry| entry.is_tombstone() || entry.is_expired(now_ms));
+    let agrees = is_dead == seen.dead && confirms(entry, seen, now_ms);
+    if agrees {
+        keys.read(key);
+    }
+    agrees
 }
 
 #[cfg(test)]

@@ -1,6 +1,7 @@
 //! Whether a command may be run on its keys yet, and what it is bound to: the request path's side of settling and of strict
 //! mode (`replication::settle`, `replication::ballot`).
 
+use crate::base::clock::Hlc;
 use crate::base::ids::slot_of;
 use crate::commands::repeat::{Repeat, repeat_of};
 use crate::commands::spec::Command;
@@ -43,21 +44,9 @@ impl Run<'_> {
 
     /// What to answer instead of running a request that may have run before, when its keys were written later than it was
     /// first sent: running it now would undo that, or tell of it (`commands::repeat`).
+    #[inline]
     pub fn is_overtaken(&self, command: &Command, request: &Request<'_>, keys: &Keyspace<'_>) -> Option<&'static str> {
-        let since = self.since?;
-        let is_later = |key: &[u8]| keys.version_of(key).0.dot.hlc > since;
-        let holds = |key: &[u8], value: &[u8]| {
-            keys.peek(key).and_then(view).and_then(|held| held.text()).is_some_and(|held| *held == *value)
-        };
-        let mut names = command.key_positions(request.args).filter_map(|at| request.args.get(at));
-        match repeat_of(command, request.args) {
-            Repeat::Writes(pairs) => {
-                let is_held = |key: &[u8]| pairs.iter().any(|(name, value)| *name == key && holds(key, value));
-                names.any(|key| is_later(key) && !is_held(key)).then_some(UNKNOWN_OUTCOME)
-            }
-            Repeat::Reads => names.any(is_later).then_some(NOBODY_IN_TIME),
-            Repeat::Never => Some(UNKNOWN_OUTCOME),
-        }
+        self.since.and_then(|since| overtaken_since(since, command, request, keys))
     }
 
     /// Whether other replicas have to confirm what a command has read: if it has written nothing, for then its reply, be it
@@ -66,5 +55,21 @@ impl Run<'_> {
     #[inline]
     pub fn must_verify(&self, keys: &Keyspace<'_>) -> bool {
         !self.view.is_solo && self.quorum.read > 1 && keys.has_looked() && keys.effects().deltas.is_empty()
+    }
+}
+
+fn overtaken_since(since: Hlc, command: &Command, request: &Request<'_>, keys: &Keyspace<'_>) -> Option<&'static str> {
+    let is_later = |key: &[u8]| keys.version_of(key).0.dot.hlc > since;
+    let holds = |key: &[u8], value: &[u8]| {
+        keys.peek(key).and_then(view).and_then(|held| held.text()).is_some_and(|held| *held == *value)
+    };
+    let mut names = command.key_positions(request.args).filter_map(|at| request.args.get(at));
+    match repeat_of(command, request.args) {
+        Repeat::Writes(pairs) => {
+            let is_held = |key: &[u8]| pairs.iter().any(|(name, value)| *name == key && holds(key, value));
+            names.any(|key| is_later(key) && !is_held(key)).then_some(UNKNOWN_OUTCOME)
+        }
+        Repeat::Reads => names.any(is_later).then_some(NOBODY_IN_TIME),
+        Repeat::Never => Some(UNKNOWN_OUTCOME),
     }
 }

@@ -17,7 +17,9 @@ use crate::store::entry::Entry;
 use crate::store::prefetch::prefetch;
 
 /// Entries in a group.
-pub const WAYS: usize = 7;
+const WAYS: usize = 7;
+/// Places of a group: a power of two, so that taking a place apart is cheap. The last is never taken.
+pub const GROUP_PLACES: usize = 8;
 const PASSED_MAX: u8 = u8::MAX;
 
 /// See the head of the file.
@@ -80,9 +82,9 @@ impl Index {
         self.len == 0
     }
 
-    /// Places, taken or not.
+    /// Places, taken or not: those that never are included.
     pub fn places(&self) -> usize {
-        self.groups.len() * WAYS
+        self.groups.len() * GROUP_PLACES
     }
 
     /// Bytes that the groups take. Numbers of groups are such that the allocator adds nothing, see [`grown`].
@@ -99,7 +101,7 @@ impl Index {
             let group = self.groups.get(at)?;
             for way in group.ways_of(tag(hash)) {
                 if group.entries.get(way).and_then(Option::as_ref).is_some_and(&is_it) {
-                    return Some(at * WAYS + way);
+                    return Some(at * GROUP_PLACES + way);
                 }
             }
             if group.passed == 0 {
@@ -124,19 +126,19 @@ impl Index {
     /// The entry at a place, if there is one.
     #[inline]
     pub fn get(&self, place: Place) -> Option<&Entry> {
-        self.groups.get(place / WAYS)?.entries.get(place % WAYS)?.as_ref()
+        self.groups.get(place / GROUP_PLACES)?.entries.get(place % GROUP_PLACES)?.as_ref()
     }
 
     /// As [`get`](Index::get), to change it or put another in its stead.
     #[inline]
     pub fn get_mut(&mut self, place: Place) -> Option<&mut Entry> {
-        self.groups.get_mut(place / WAYS)?.entries.get_mut(place % WAYS)?.as_mut()
+        self.groups.get_mut(place / GROUP_PLACES)?.entries.get_mut(place % GROUP_PLACES)?.as_mut()
     }
 
     /// Has the memory fetched of the entries in the group of this place, for a walk that will come there.
     #[inline]
     pub fn prefetch_entries(&self, place: Place) {
-        self.groups.get(place / WAYS).into_iter().for_each(Group::prefetch_entries);
+        self.groups.get(place / GROUP_PLACES).into_iter().for_each(Group::prefetch_entries);
     }
 
     /// Every entry.
@@ -159,7 +161,7 @@ impl Index {
 
     /// Takes out the entry at `place`, whose hash is `hash`.
     pub fn remove(&mut self, place: Place, hash: u64) -> Option<Entry> {
-        let (last, way) = (place / WAYS, place % WAYS);
+        let (last, way) = (place / GROUP_PLACES, place % GROUP_PLACES);
         let group = self.groups.get_mut(last)?;
         let entry = group.entries.get_mut(way)?.take()?;
         if let Some(tag) = group.tags.get_mut(way) {
@@ -181,7 +183,7 @@ impl Index {
     /// Gives memory back when few of many places are taken, and all of it when none is; true when the table was laid anew.
     #[inline]
     pub fn shrink_if_sparse(&mut self, rehash: impl Fn(&Entry) -> u64) -> bool {
-        let is_sparse = self.len * 8 < self.places() && (self.groups.len() > 1 || self.len == 0);
+        let is_sparse = self.len * 8 < self.groups.len() * WAYS && (self.groups.len() > 1 || self.len == 0);
         if is_sparse {
             self.resize(groups_for(self.len * 2), rehash);
         }
@@ -251,10 +253,10 @@ impl Group {
     #[inline]
     fn ways_of(&self, tag: u8) -> impl Iterator<Item = usize> + use<> {
         let [a, b, c, d, e, f, g] = self.tags;
-        // The eighth byte is made unlike any tag that is looked for.
-        let differing = u64::from_le_bytes([a, b, c, d, e, f, g, !tag]) ^ u64::from(tag).wrapping_mul(LOW_BITS);
+        // With the byte that lies behind the tags all are read at once.
+        let differing = u64::from_le_bytes([a, b, c, d, e, f, g, self.passed]) ^ u64::from(tag).wrapping_mul(LOW_BITS);
         // The high bit of each byte that is zero, exactly (Mycroft's test without its false positives).
-        let mut zeros = !(((differing & !HIGH_BITS) + !HIGH_BITS) | differing | !HIGH_BITS);
+        let mut zeros = !(((differing & !HIGH_BITS) + !HIGH_BITS) | differing | !HIGH_BITS) & TAG_BITS;
         std::iter::from_fn(move || {
             let way = (zeros != 0).then(|| zeros.trailing_zeros() as usize / 8);
             zeros &= zeros.wrapping_sub(1);
@@ -265,6 +267,8 @@ impl Group {
 
 const LOW_BITS: u64 = 0x0101_0101_0101_0101;
 const HIGH_BITS: u64 = 0x8080_8080_8080_8080;
+/// The bytes that are tags.
+const TAG_BITS: u64 = u64::MAX >> 8;
 
 /// The group in which the search for a hash begins: the low half of the hash, scaled.
 #[inline]
@@ -377,12 +381,8 @@ mod tests {
         let spread = |key: &[u8]| crate::store::hash_name(0, key);
         for name in 0..10_000u16 {
             index.insert(spread(&name.to_le_bytes()), entry(name), |entry| spread(entry.key()));
-            assert!(
-                index.len() * 2 > index.places() || index.places() == WAYS,
-                "{} of {}",
-                index.len(),
-                index.places()
-            );
+            let groups = index.groups.len();
+            assert!(index.len() * 2 > groups * WAYS || groups == 1, "{} in {groups} groups", index.len());
         }
     }
 }

@@ -21,6 +21,7 @@ use crate::store::effects::{Effects, Event};
 use crate::store::elements::Elements;
 use crate::store::entry::{Data, Entry, FLAG_RAW};
 use crate::store::eviction::Access;
+use crate::store::index::Place;
 use crate::store::mutation::{Delta, Mutation};
 use crate::store::slot::Name;
 use crate::store::state::State;
@@ -163,10 +164,10 @@ impl<'s> Keyspace<'s> {
     #[inline]
     pub fn read(&mut self, key: &[u8]) -> Option<View<'_>> {
         let name = self.name(key);
-        self.forget_if_expired(name);
+        let place = self.place_of(name);
         let (now_ms, access) = (self.now_ms, Access::at(&self.store.eviction, self.now_ms));
         let Keyspace { tables, effects, .. } = self;
-        let found = table_of(tables, key).and_then(|table| table.find_mut(name));
+        let found = place.and_then(|(at, place)| tables.get_mut(at)?.1.entry_mut(place));
         effects.note_lookup(found.as_deref());
         match found.filter(|entry| is_live(entry, now_ms)) {
             Some(entry) => {
@@ -186,10 +187,10 @@ impl<'s> Keyspace<'s> {
     /// The live entry called `key`, noting the version seen, but not as a use: TTL, TYPE, EXISTS and their like.
     pub fn look(&mut self, key: &[u8]) -> Option<&Entry> {
         let name = self.name(key);
-        self.forget_if_expired(name);
+        let place = self.place_of(name);
         let now_ms = self.now_ms;
         let Keyspace { tables, effects, .. } = self;
-        let found = table_of(tables, key).and_then(|table| table.find(name));
+        let found = place.and_then(|(at, place)| tables.get(at)?.1.entry(place));
         effects.note_lookup(found);
         let live = found.filter(|entry| is_live(entry, now_ms));
         match live {
@@ -249,7 +250,7 @@ impl<'s> Keyspace<'s> {
     /// Whether `key`, which is not there now and was not at `since`, may have been in between: something of its slot that was
     /// written later than that has gone without a trace.
     pub fn may_have_been_there(&self, key: &[u8], since: Hlc) -> bool {
-        let table = place_of(&self.tables, key).and_then(|at| self.tables.get(at));
+        let table = table_at(&self.tables, key).and_then(|at| self.tables.get(at));
         table.is_none_or(|(_, table)| table.has_forgotten_since(since))
     }
 
@@ -352,7 +353,7 @@ impl<'s> Keyspace<'s> {
 
     /// The entry called `key`, whatever it is. Not a use.
     pub fn entry(&self, key: &[u8]) -> Option<&Entry> {
-        let at = place_of(&self.tables, key)?;
+        let at = table_at(&self.tables, key)?;
         self.tables.get(at).and_then(|(_, table)| table.find(self.name(key)))
     }
 
@@ -367,12 +368,18 @@ impl<'s> Keyspace<'s> {
         self.known.name(self.db, key)
     }
 
-    /// Removes a key whose time is over, where no replica has to be told and clients are not paused.
+    /// Where the entry called so is: the place of its table and that in it. One whose time is over is removed, where no
+    /// replica has to be told and clients are not paused.
     #[inline]
-    fn forget_if_expired(&mut self, name: Name<'_>) {
-        if self.removes_expired {
-            self.delete_if_expired(name);
+    fn place_of(&mut self, name: Name<'_>) -> Option<(usize, Place)> {
+        let at = table_at(&self.tables, name.key)?;
+        let (_, table) = self.tables.get(at)?;
+        let place = table.place_of(name)?;
+        if self.removes_expired && table.entry(place).is_some_and(|entry| entry.is_expired(self.now_ms)) {
+            self.delete_expired(name);
+            return None;
         }
+        Some((at, place))
     }
 
     #[inline]
@@ -381,10 +388,15 @@ impl<'s> Keyspace<'s> {
         // Most slots hold no key that could expire, and need not be searched.
         let table = table_of(&mut self.tables, name.key).filter(|table| table.has_deadlines());
         if table.and_then(|table| table.find(name)).is_some_and(|entry| entry.is_expired(now_ms)) {
-            self.stamp_and_apply(name, Mutation::Delete);
-            self.effects.expired += 1;
-            self.notify(b'x', "expired", name.key);
+            self.delete_expired(name);
         }
+    }
+
+    #[cold]
+    fn delete_expired(&mut self, name: Name<'_>) {
+        self.stamp_and_apply(name, Mutation::Delete);
+        self.effects.expired += 1;
+        self.notify(b'x', "expired", name.key);
     }
 
     /// Makes sure that `mutation` builds on nothing that is over, here or on any replica. A tombstone may stand for a key that
@@ -404,7 +416,7 @@ impl<'s> Keyspace<'s> {
         let hlc = if tick <= self.stamp_max { tick } else { Hlc(self.stamped.0 + 1) };
         self.stamped = hlc;
         let dot = Dot { hlc, actor: Actor::SELF };
-        let found = place_of(&self.tables, name.key).and_then(|at| self.tables.get_mut(at));
+        let found = table_at(&self.tables, name.key).and_then(|at| self.tables.get_mut(at));
         let Some((slot, table)) = found else { return };
         let rules = self.store.rules(self.now_ms);
         let base = rules.tombstones.then(|| table.base_of(name, &mutation)).flatten();
@@ -428,19 +440,19 @@ fn is_live(entry: &Entry, now_ms: u64) -> bool {
 
 /// Which of the locked tables, which are in the order of their slots, holds `key`: the only one, or the one of its slot.
 #[inline]
-fn place_of(tables: &[(Slot, TableGuard<'_>)], key: &[u8]) -> Option<usize> {
-    match tables {
-        [_] => Some(0),
-        tables => {
-            let slot = slot_of(key);
-            tables.binary_search_by_key(&slot, |(locked, _)| *locked).ok()
-        }
-    }
+fn table_at(tables: &[(Slot, TableGuard<'_>)], key: &[u8]) -> Option<usize> {
+    if let [_] = tables { Some(0) } else { table_among(tables, key) }
+}
+
+#[inline(never)]
+fn table_among(tables: &[(Slot, TableGuard<'_>)], key: &[u8]) -> Option<usize> {
+    let slot = slot_of(key);
+    tables.binary_search_by_key(&slot, |(locked, _)| *locked).ok()
 }
 
 #[inline]
 fn table_of<'t, 's>(tables: &'t mut [(Slot, TableGuard<'s>)], key: &[u8]) -> Option<&'t mut TableGuard<'s>> {
-    let at = place_of(tables, key)?;
+    let at = table_at(tables, key)?;
     tables.get_mut(at).map(|(_, table)| table)
 }
 

@@ -73,17 +73,30 @@ impl SlotTable {
     /// The entry called so, tombstones and expired ones included.
     #[inline]
     pub fn find(&self, name: Name<'_>) -> Option<&Entry> {
-        self.index.get(self.place_of(name)?)
+        self.entry(self.place_of(name)?)
     }
 
     /// As [`find`](SlotTable::find), to change what is not versioned (access time).
     #[inline]
     pub fn find_mut(&mut self, name: Name<'_>) -> Option<&mut Entry> {
-        self.index.get_mut(self.place_of(name)?)
+        self.entry_mut(self.place_of(name)?)
     }
 
+    /// The entry at a place.
     #[inline]
-    fn place_of(&self, name: Name<'_>) -> Option<Place> {
+    pub fn entry(&self, place: Place) -> Option<&Entry> {
+        self.index.get(place)
+    }
+
+    /// As [`entry`](SlotTable::entry), to change what is not versioned.
+    #[inline]
+    pub fn entry_mut(&mut self, place: Place) -> Option<&mut Entry> {
+        self.index.get_mut(place)
+    }
+
+    /// Where the entry called so is, until the table is changed.
+    #[inline]
+    pub fn place_of(&self, name: Name<'_>) -> Option<Place> {
         self.index.find(name.hash, |entry| entry.is_called(name.db, name.key))
     }
 
