@@ -241,6 +241,7 @@ fn run(cx: &mut Cx<'_, '_>, only_get: bool) -> Result<(), CommandError> {
     if end > cx.limits.string_bytes_max {
         return Err(CommandError::StringTooLong);
     }
+    cx.keys.only_write(end != 0);
     let text = cx.string(key)?.unwrap_or_default();
     let is_longer = end > text.len();
     let (start, mut bytes) = touched(&operations, &text);

@@ -2,10 +2,13 @@
 //!
 //! Numbers of several bits are in `bitfield`.
 
+use std::borrow::Cow;
+
 use crate::commands::CommandError;
 use crate::commands::spec::{Command, Cx, Group, Handler, KEY, Keys, flag};
 use crate::commands::substring::length;
 use crate::protocol::parse_i64;
+use crate::store::keyspace::view;
 use crate::store::mutation::Mutation;
 use crate::store::whole::{self, Encoding};
 
@@ -163,7 +166,7 @@ fn bitcount(cx: &mut Cx<'_, '_>) -> Result<(), CommandError> {
         4 | 5 => BitRange::of_bitcount(cx, len)?,
         _ => return Err(CommandError::Syntax),
     };
-    let text = cx.string(key)?.unwrap_or_default();
+    let text = seen_text(cx, key).unwrap_or_default();
     let count = match range {
         // The whole string goes without masks.
         Some(BitRange { first: 0, end }) if end == len * 8 => {
@@ -174,6 +177,11 @@ fn bitcount(cx: &mut Cx<'_, '_>) -> Result<(), CommandError> {
     };
     cx.out.int(count as i64);
     Ok(())
+}
+
+/// The text of a string that has been looked up already.
+fn seen_text<'t>(cx: &'t Cx<'_, '_>, key: &[u8]) -> Option<Cow<'t, [u8]>> {
+    cx.keys.peek(key).and_then(view)?.text()
 }
 
 /// BITPOS key bit with a range: the position of the first such bit, -1 for none.
@@ -206,7 +214,7 @@ fn bitpos(cx: &mut Cx<'_, '_>) -> Result<(), CommandError> {
         _ => return Err(CommandError::Syntax),
     };
     let end_is_given = cx.args.len() > 4;
-    let text = cx.string(key)?.unwrap_or_default();
+    let text = seen_text(cx, key).unwrap_or_default();
     let position = match &range {
         None => -1,
         Some(range) => match first_bit(range, &text, wanted) {
@@ -242,7 +250,7 @@ pub static BITOP: Command = Command {
     complexity: "O(N)",
     group: Group::Bitmap,
     arity: -4,
-    flags: flag::WRITE | flag::DENYOOM,
+    flags: flag::WRITE | flag::READS_TOO | flag::DENYOOM,
     keys: Keys::Range { first: 2, last: -1, step: 1 },
     handler: Handler::Keys(bitop),
 };

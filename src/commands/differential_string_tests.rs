@@ -264,7 +264,7 @@ fn shown(value: &Value) -> String {
 
 /// The events of keys as `db:name:key`. When a key that has expired is noticed is each server's own affair.
 fn events_of(node: &mut Node) -> Vec<String> {
-    let events = std::mem::take(&mut node.effects.events);
+    let events = node.take_events();
     let shown = |event: &crate::store::Event| format!("{}:{}:{}", event.db, event.name, event.key.escape_ascii());
     events.iter().filter(|event| event.name != "expired").map(shown).collect()
 }

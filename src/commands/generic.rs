@@ -185,7 +185,7 @@ pub static COPY: Command = Command {
     complexity: "O(N) worst case for collections, where N is the number of nested items. O(1) for string values.",
     group: Group::Generic,
     arity: -3,
-    flags: flag::WRITE | flag::DENYOOM | flag::KEYSPACE,
+    flags: flag::WRITE | flag::READS_TOO | flag::DENYOOM | flag::KEYSPACE,
     keys: Keys::Range { first: 1, last: 2, step: 1 },
     handler: Handler::Keys(copy),
 };
@@ -209,6 +209,7 @@ fn copy(cx: &mut Cx<'_, '_>) -> Result<(), CommandError> {
     if from_db == to_db && from == to {
         return Err(SAME_OBJECTS);
     }
+    cx.keys.read(from);
     let copied = cx.keys.copy_of(from);
     cx.keys.select(to_db);
     let copied = copied.filter(|_| replace || !cx.keys.exists(to));

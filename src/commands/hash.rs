@@ -376,7 +376,7 @@ mod tests {
         for line in ["HSET h a 1 b 2", "HSETNX h a 1", "HDEL h x", "HDEL h a b"] {
             node.run(line);
         }
-        let events: Vec<_> = node.effects.events.iter().map(|event| (event.class, event.name)).collect();
+        let events: Vec<_> = node.take_events().iter().map(|event| (event.class, event.name)).collect();
         assert_eq!(events, [(b'n', "new"), (b'h', "hset"), (b'h', "hdel"), (b'g', "del")]);
     }
 }

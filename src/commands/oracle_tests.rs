@@ -3,6 +3,7 @@
 use crate::commands::oracle::Oracle;
 use crate::commands::spec::{Keys, flag};
 use crate::commands::table::{self, COMMANDS};
+use crate::commands::testing::Node;
 use crate::protocol::client::Value;
 
 /// An array's elements; a value of another kind has none.
@@ -55,4 +56,41 @@ fn rows_say_of_arity_flags_and_keys_what_redis_says() {
     }
     let own = COMMANDS.iter().filter(|row| row.name.starts_with("rondo.") || row.name == "sentinel").count();
     assert_eq!(compared, COMMANDS.len() - own);
+}
+
+/// What INFO counts as lookups that found a key, and those that did not.
+fn lookups(oracle: &mut Oracle) -> (u64, u64) {
+    let stats = text(&oracle.run(&["INFO", "stats"]));
+    let figure = |name: &str| {
+        let line = stats.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':'));
+        line.and_then(|number| number.trim().parse().ok()).expect("a figure of INFO")
+    };
+    (figure("keyspace_hits"), figure("keyspace_misses"))
+}
+
+#[test]
+fn hits_and_misses_are_what_redis_counts() {
+    let Some(mut oracle) = Oracle::start() else { return };
+    let mut different = Vec::new();
+    for line in include_str!("lookups.txt").lines() {
+        for is_there in [false, true] {
+            let mut node = Node::new();
+            oracle.run(&["FLUSHALL"]);
+            if is_there {
+                for made in ["SET {k} 1", "HSET {k}h a 1", "SADD {k}s a b", "SADD {k}s2 c"] {
+                    node.run(made);
+                    oracle.run(&made.split(' ').collect::<Vec<_>>());
+                }
+            }
+            (node.effects.hits, node.effects.misses) = (0, 0);
+            oracle.run(&["CONFIG", "RESETSTAT"]);
+            node.run(line);
+            oracle.run(&line.split(' ').collect::<Vec<_>>());
+            let (ours, theirs) = ((node.effects.hits, node.effects.misses), lookups(&mut oracle));
+            if ours != theirs {
+                different.push(format!("{line}, there {is_there}: {ours:?} instead of {theirs:?}"));
+            }
+        }
+    }
+    assert!(different.is_empty(), "{different:#?}");
 }

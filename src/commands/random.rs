@@ -283,7 +283,7 @@ mod tests {
             assert_eq!(popped.len(), count.min(len));
             assert_eq!(node.run("SCARD s"), format!(":{}\r\n", len - popped.len()));
             assert!(popped.iter().all(|member| node.run(&format!("SISMEMBER s {member}")) == ":0\r\n"));
-            let events: Vec<_> = node.effects.events.iter().map(|event| event.name).collect();
+            let events: Vec<_> = node.take_events().iter().map(|event| event.name).collect();
             assert_eq!(events, if count >= len { vec!["spop", "del"] } else { vec!["spop"] });
         }
         let mut node = with_members(1);

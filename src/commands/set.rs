@@ -257,7 +257,7 @@ mod tests {
         assert_eq!((node.run("SMOVE a b y"), node.run("SMOVE a a x")), (":0\r\n".into(), ":1\r\n".into()));
         assert_eq!((node.run("SMOVE a b x"), node.run("SMOVE a b x")), (":1\r\n".into(), ":0\r\n".into()));
         assert_eq!((node.run("SCARD a"), node.run("SCARD b")), (":0\r\n".into(), ":2\r\n".into()));
-        let events: Vec<_> = node.effects.events.iter().skip(4).map(|event| event.name).collect();
+        let events: Vec<_> = node.take_events().iter().skip(4).map(|event| event.name).collect();
         assert_eq!(events, ["srem", "del", "sadd"]);
         node.run("SET t x");
         assert_eq!(node.run("SMOVE none t x"), ":0\r\n");

@@ -92,7 +92,7 @@ pub static SINTERSTORE: Command = Command {
     complexity: "O(N*M) worst case where N is the cardinality of the smallest set and M is the number of sets.",
     group: Group::Set,
     arity: -3,
-    flags: flag::WRITE | flag::REPEATABLE | flag::DENYOOM,
+    flags: flag::WRITE | flag::READS_TOO | flag::REPEATABLE | flag::DENYOOM,
     keys: SOURCES,
     handler: Handler::Keys(sinterstore),
 };
@@ -109,7 +109,7 @@ pub static SUNIONSTORE: Command = Command {
     complexity: "O(N) where N is the total number of elements in all given sets.",
     group: Group::Set,
     arity: -3,
-    flags: flag::WRITE | flag::REPEATABLE | flag::DENYOOM,
+    flags: flag::WRITE | flag::READS_TOO | flag::REPEATABLE | flag::DENYOOM,
     keys: SOURCES,
     handler: Handler::Keys(sunionstore),
 };
@@ -126,7 +126,7 @@ pub static SDIFFSTORE: Command = Command {
     complexity: "O(N) where N is the total number of elements in all given sets.",
     group: Group::Set,
     arity: -3,
-    flags: flag::WRITE | flag::DENYOOM,
+    flags: flag::WRITE | flag::READS_TOO | flag::DENYOOM,
     keys: SOURCES,
     handler: Handler::Keys(sdiffstore),
 };
@@ -278,7 +278,7 @@ mod tests {
         assert_eq!(node.run("SUNIONSTORE {x}t {x}a"), ":2\r\n");
         assert_eq!(node.run("SDIFFSTORE {x}t {x}a {x}b"), ":0\r\n");
         assert_eq!(node.run("SCARD {x}t"), ":0\r\n");
-        let events: Vec<_> = node.effects.events.iter().map(|event| event.name).collect();
+        let events: Vec<_> = node.take_events().iter().map(|event| event.name).collect();
         assert_eq!(events, ["sinterstore", "sunionstore", "del"]);
     }
 

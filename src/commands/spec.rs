@@ -78,6 +78,8 @@ pub mod flag {
     ///
     /// [`Command::is_repeatable`]: super::Command::is_repeatable
     pub const REPEATABLE: u32 = 1 << 21;
+    /// A write that looks keys up as a reader does, too: what it finds there counts as a hit, what not as a miss.
+    pub const READS_TOO: u32 = 1 << 22;
 
     /// The flags that COMMAND names, in the order in which Redis lists them.
     pub const NAMES: [(u32, &str); 16] = [
@@ -284,6 +286,12 @@ impl Command {
     #[inline]
     pub fn may_be_family(&self) -> bool {
         matches!(self.arity, -1 | -2) && matches!(self.keys, Keys::None | Keys::Subcommand { .. })
+    }
+
+    /// True when it looks its keys up only to write them, which Redis counts neither as hits nor as misses.
+    #[inline]
+    pub fn only_writes(&self) -> bool {
+        self.flags & (flag::WRITE | flag::READS_TOO) == flag::WRITE
     }
 
     /// True for a request that may be run a second time when nobody knows whether it was run: the effect and the reply are

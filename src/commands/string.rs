@@ -5,8 +5,8 @@
 use crate::commands::CommandError;
 use crate::commands::expiry::{self, Unit};
 use crate::commands::spec::{Command, Cx, Gather, Group, Handler, KEY, Keys, flag};
-use crate::store::View;
 use crate::store::mutation::Mutation;
+use crate::store::{View, keyspace};
 
 /// GET key: the string, or null.
 pub static GET: Command = Command {
@@ -35,7 +35,7 @@ pub static SET: Command = Command {
     complexity: "O(1)",
     group: Group::String,
     arity: -3,
-    flags: flag::WRITE | flag::REPEATABLE | flag::DENYOOM,
+    flags: flag::WRITE | flag::READS_TOO | flag::REPEATABLE | flag::DENYOOM,
     keys: KEY,
     handler: Handler::Keys(set),
 };
@@ -215,7 +215,7 @@ pub static GETSET: Command = Command {
     complexity: "O(1)",
     group: Group::String,
     arity: 3,
-    flags: flag::WRITE | flag::DENYOOM | flag::FAST,
+    flags: flag::WRITE | flag::READS_TOO | flag::DENYOOM | flag::FAST,
     keys: KEY,
     handler: Handler::Keys(getset),
 };
@@ -236,7 +236,7 @@ pub static GETDEL: Command = Command {
     complexity: "O(1)",
     group: Group::String,
     arity: 2,
-    flags: flag::WRITE | flag::FAST,
+    flags: flag::WRITE | flag::READS_TOO | flag::FAST,
     keys: KEY,
     handler: Handler::Keys(getdel),
 };
@@ -259,7 +259,7 @@ pub static GETEX: Command = Command {
     complexity: "O(1)",
     group: Group::String,
     arity: -2,
-    flags: flag::WRITE | flag::FAST,
+    flags: flag::WRITE | flag::READS_TOO | flag::FAST,
     keys: KEY,
     handler: Handler::Keys(getex),
 };
@@ -277,7 +277,7 @@ fn getex(cx: &mut Cx<'_, '_>) -> Result<(), CommandError> {
         Expiry::Persist => Some(0),
         Expiry::None | Expiry::Keep => None,
     };
-    let view = cx.keys.read(key);
+    let view = cx.keys.peek(key).and_then(keyspace::view);
     Cx::reply_string(&mut cx.out, view)?;
     match deadline_ms {
         None => {}

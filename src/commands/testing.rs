@@ -5,7 +5,7 @@ use crate::commands::spec::{CommandLimits, Cx, Handler, slots_of};
 use crate::commands::{subcommands, table};
 use crate::protocol::client::{ReplyDecoder, Value, encode_command};
 use crate::protocol::{Limits, Proto, Reply, Scan, Scanner};
-use crate::store::{Effects, Store};
+use crate::store::{Effects, Event, Store};
 
 /// One store and a clock that stands still.
 pub struct Node {
@@ -55,6 +55,13 @@ impl Node {
         self.now_ms
     }
 
+    /// What happened to keys since it was last asked; that some were not there is left out.
+    pub fn take_events(&mut self) -> Vec<Event> {
+        let mut events = std::mem::take(&mut self.effects.events);
+        events.retain(|event| event.class != b'm');
+        events
+    }
+
     /// Runs one request, written as an inline command, and gives its reply.
     pub fn run(&mut self, line: &str) -> String {
         let reply = self.run_request(format!("{line}\r\n").as_bytes());
@@ -87,6 +94,7 @@ impl Node {
             let mut keys = self.store.lock_many(&slots, self.db, self.now_ms, &mut self.effects);
             let out = Reply::new(&mut out, self.proto);
             let mut cx = Cx { args, keys: &mut keys, out, limits: self.limits };
+            cx.keys.only_write(command.only_writes());
             let result = match command.handler {
                 Handler::Keys(run) | Handler::FanOut(run, _) => cx.run(run),
                 Handler::Node(_) => panic!("{shown} needs a server"),

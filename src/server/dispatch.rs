@@ -19,7 +19,6 @@ use crate::server::batch::Batch;
 use crate::server::clients::{Client, state};
 use crate::server::commands;
 use crate::server::commands::connection::Session;
-use crate::server::events::tells_of_misses;
 use crate::server::own_copy::PeerSeen;
 use crate::server::settings::{Consistency, command_limits, output_bytes_max, quorum_of, wall_us};
 use crate::server::share;
@@ -277,7 +276,7 @@ impl<'r> Run<'r> {
         let (db, now_ms) = (self.session.db, self.now_us / 1_000);
         let mut effects = worker.effects.borrow_mut();
         effects.notify = worker.shared.node.pubsub.wants_events();
-        effects.notify_misses = effects.notify && tells_of_misses(command);
+        effects.only_writes = command.only_writes();
         effects.no_touch = self.leaves_untouched(command);
         let from = self.batch.out.len();
         let before = effects.lookups();

@@ -1,10 +1,10 @@
-//! Keyspace events on the request path: which commands tell of what, and when it is published.
+//! Keyspace events on the request path: when they are published, and when which are wanted.
 //!
 //! Commands note events while their slots are locked, and only when somebody could hear them; they are published when
 //! the locks are gone.
 
 use crate::commands::CommandError;
-use crate::commands::spec::{Command, NodeCommand, flag};
+use crate::commands::spec::{Command, NodeCommand};
 use crate::protocol::{Args, Reply};
 use crate::server::commands;
 use crate::server::dispatch::Run;
@@ -21,12 +21,6 @@ impl Run<'_> {
             effects.events.clear();
         }
     }
-}
-
-/// Commands that read some keys as a reader does, and so tell of those that are not there.
-pub fn tells_of_misses(command: &Command) -> bool {
-    command.has(flag::READONLY)
-        || matches!(command.name, "sinterstore" | "sunionstore" | "sdiffstore" | "bitop" | "copy")
 }
 
 impl Job {

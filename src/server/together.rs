@@ -14,7 +14,6 @@ use crate::commands::{subcommands, table};
 use crate::protocol::Reply;
 use crate::server::commands::unknown_command;
 use crate::server::dispatch::{KeysFunction, Origin, Run, Step};
-use crate::server::events::tells_of_misses;
 use crate::server::groups::{Runner, runner};
 use crate::server::job::{scanned, writes};
 use crate::server::monitor::NOT_IN_TRANSACTION;
@@ -140,7 +139,7 @@ impl Run<'_> {
         now_ms: u64,
     ) {
         keys.select(self.session.db);
-        keys.tell_of_misses(tells_of_misses(command));
+        keys.only_write(command.only_writes());
         keys.leave_untouched(self.leaves_untouched(command));
         let (from, began) = (self.batch.out.len(), Instant::now());
         let before = keys.effects().lookups();

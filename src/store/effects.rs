@@ -41,8 +41,8 @@ pub struct Effects {
     pub notify: bool,
     /// Whether the command that runs leaves it unseen that it has used a key.
     pub no_touch: bool,
-    /// Whether the command that runs tells of keys that are not there: a command that only reads.
-    pub notify_misses: bool,
+    /// Whether the command that runs looks keys up only to write them: that is neither a hit nor a miss.
+    pub only_writes: bool,
 }
 
 impl Effects {
@@ -58,9 +58,17 @@ impl Effects {
     }
 
     #[inline]
+    pub(super) fn note_hit(&mut self) {
+        self.hits += u64::from(!self.only_writes);
+    }
+
+    #[inline]
     pub(super) fn note_miss(&mut self, db: u8, key: &[u8]) {
+        if self.only_writes {
+            return;
+        }
         self.misses += 1;
-        if self.notify_misses {
+        if self.notify {
             self.events.push(Event { class: b'm', name: "keymiss", db, key: key.into() });
         }
     }

@@ -8,6 +8,8 @@
 
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, Ordering};
 
+use smallvec::SmallVec;
+
 use crate::base::ids::{SLOT_COUNT, Slot};
 use crate::store::entry::Entry;
 use crate::store::slot::Name;
@@ -132,17 +134,23 @@ impl Access {
     #[inline]
     pub fn touch(self, entry: &mut Entry) {
         let old = entry.access();
-        let mut frequency = old as u8;
-        if let Some((log_factor, decay_minutes)) = self.lfu {
-            frequency = self.decayed(old, decay_minutes);
-            frequency = grown(frequency, log_factor, rand::random());
-        } else if frequency == 0 {
-            frequency = FREQUENCY_NEW;
-        }
-        let new = self.seconds << 8 | u32::from(frequency);
+        let new = self.after(old);
         if new != old {
             entry.set_access(new);
         }
+    }
+
+    /// What an entry's use is noted as, given what was noted of it before; 0 for an entry that is being made.
+    #[inline]
+    pub fn after(self, old: u32) -> u32 {
+        let mut frequency = old as u8;
+        if old == 0 {
+            frequency = FREQUENCY_NEW;
+        } else if let Some((log_factor, decay_minutes)) = self.lfu {
+            frequency = self.decayed(old, decay_minutes);
+            frequency = grown(frequency, log_factor, rand::random());
+        }
+        self.seconds << 8 | u32::from(frequency)
     }
 
     /// True when the policy chooses by frequency of use.
@@ -219,7 +227,7 @@ impl Store {
         Evicted::Enough(evicted)
     }
 
-    /// The best of a sample; `None` when a full turn over the slots finds nothing that may go.
+    /// The best of a sample; `None` when there is nothing that may go in any slot.
     fn choose_victim(&self, policy: Policy, now_ms: u64) -> Option<(Slot, u8, Box<[u8]>)> {
         let access = Access::at(&self.eviction, now_ms);
         let wanted = self.eviction.samples.load(Ordering::Relaxed).max(1);
@@ -228,11 +236,17 @@ impl Store {
         for step in 0..SLOT_COUNT {
             let slot = Slot::new(((start + step) % SLOT_COUNT) as u16)?;
             let table = self.table(slot);
-            for _ in 0..wanted.min(table.len() as u32) {
-                let Some(entry) = table.pick(rand::random()) else { break };
-                if entry.is_tombstone() || policy.only_volatile() && entry.deadline_ms() == 0 {
-                    continue;
-                }
+            if policy.only_volatile() && !table.has_deadlines() {
+                continue;
+            }
+            let may_go = |entry: &&Entry| !(entry.is_tombstone() || policy.only_volatile() && entry.deadline_ms() == 0);
+            let picks = (0..wanted.min(table.len() as u32)).filter_map(|_| table.pick(rand::random()));
+            let mut sample: SmallVec<[&Entry; 16]> = picks.filter(may_go).collect();
+            if sample.is_empty() && policy.only_volatile() {
+                // A few among many that have no deadline.
+                sample.extend(table.iter().find(may_go));
+            }
+            for entry in sample {
                 found += 1;
                 let score = score(entry, policy, access);
                 if best.as_ref().is_none_or(|(best_score, ..)| *best_score < score) {
@@ -270,7 +284,10 @@ mod tests {
             let key = n.to_string().into_bytes();
             let mut keyspace = store.lock(slot_of(&key), 0, touched_ms(n), &mut effects);
             keyspace.write(&key, Mutation::Assign { value: &[0; 100], deadline_ms: deadline_ms(n) });
-            keyspace.read(&key);
+            // To be written is a use as well.
+            if n % 2 == 0 {
+                keyspace.read(&key);
+            }
         }
         store
     }
@@ -301,6 +318,23 @@ mod tests {
         assert_eq!(evict(&store, Policy::NoEviction, 5), Vec::<u64>::new());
         assert_eq!(evict(&store, Policy::VolatileLru, 5), Vec::<u64>::new());
         assert_eq!(evict(&store, Policy::AllKeysRandom, 100).len(), 10);
+    }
+
+    #[test]
+    fn a_key_among_many_of_its_slot_is_found_when_it_alone_may_go() {
+        let store = Store::new(ActorId { node: 1, boot: 1 });
+        let mut effects = Effects::default();
+        for n in 0..1_000u64 {
+            let key = format!("{{one}}{n}").into_bytes();
+            let deadline_ms = if n == 500 { 2_000_000 } else { 0 };
+            let mut keyspace = store.lock(slot_of(&key), 0, 1_000, &mut effects);
+            keyspace.write(&key, Mutation::Assign { value: &[0; 100], deadline_ms });
+        }
+        store.eviction.set_policy(Policy::VolatileLru);
+        store.eviction.bytes_max.store(1, Ordering::Relaxed);
+        let mut gone = Vec::new();
+        store.evict(1_000_000, 5, |_, key| gone.push(String::from_utf8_lossy(key).into_owned()));
+        assert_eq!(gone, ["{one}500"]);
     }
 
     #[test]

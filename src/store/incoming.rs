@@ -107,7 +107,8 @@ impl SlotTable {
         }
         self.note_change();
         let deadline_ms = state.deadline_ms;
-        let access = self.find(name).map_or(0, Entry::access);
+        // What was not here has been used somewhere; when is not known, and to be the first to go for that would be wrong.
+        let access = self.find(name).map_or_else(|| rules.access.after(0), Entry::access);
         self.put_entry(name, state.into_entry(name.db, name.key, access));
         self.note_deadline(deadline_ms);
     }

@@ -171,7 +171,7 @@ impl<'s> Keyspace<'s> {
         effects.note_lookup(found.as_deref());
         match found.filter(|entry| is_live(entry, now_ms)) {
             Some(entry) => {
-                effects.hits += 1;
+                effects.note_hit();
                 if !effects.no_touch {
                     access.touch(entry);
                 }
@@ -194,7 +194,7 @@ impl<'s> Keyspace<'s> {
         effects.note_lookup(found);
         let live = found.filter(|entry| is_live(entry, now_ms));
         match live {
-            Some(_) => effects.hits += 1,
+            Some(_) => effects.note_hit(),
             None => effects.note_miss(name.db, key),
         }
         live
@@ -330,9 +330,9 @@ impl<'s> Keyspace<'s> {
         }
     }
 
-    /// Whether the command that runs next tells of keys that are not there, when anybody wants events.
-    pub fn tell_of_misses(&mut self, tells: bool) {
-        self.effects.notify_misses = self.effects.notify && tells;
+    /// Whether the command that runs looks keys up only to write them: that is neither a hit nor a miss.
+    pub fn only_write(&mut self, only_writes: bool) {
+        self.effects.only_writes = only_writes;
     }
 
     /// Whether the next command leaves it unseen that it has used a key.

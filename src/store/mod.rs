@@ -283,6 +283,7 @@ impl Store {
             set: PackLimits::SET,
             intset_entries_max: load(&self.tuning.intset_entries_max),
             now_s: (now_ms / 1_000) as u32,
+            access: eviction::Access::at(&self.eviction, now_ms),
         }
     }
 }

@@ -20,6 +20,7 @@ use crate::store::counter::Counter;
 use crate::store::draws::draws;
 use crate::store::elements::{Elements, PackLimits};
 use crate::store::entry::{Data, Entry, FLAG_RAW, Meta, Payload};
+use crate::store::eviction::Access;
 use crate::store::index::{Index, Place, Whereabouts};
 use crate::store::mutation::Mutation;
 use crate::store::value::{Set, Value};
@@ -38,6 +39,15 @@ pub struct Rules {
     pub intset_entries_max: usize,
     /// The second in which new keys are created.
     pub now_s: u32,
+    /// The use of a key that a change of it is.
+    pub access: Access,
+}
+
+impl Rules {
+    /// What an entry begins with that is made now.
+    fn meta_of_new(&self, deadline_ms: u64) -> Meta {
+        Meta { deadline_ms, created_s: self.now_s, access: self.access.after(0), flags: 0 }
+    }
 }
 
 /// A key's name with its hash, computed once.
@@ -159,7 +169,10 @@ impl SlotTable {
             Mutation::Patch { offset, bytes } => self.patch(name, dot, offset as usize, bytes, rules),
             // Who applies a clear also sweeps the table.
             Mutation::Delete | Mutation::Clear => self.bury(name, dot, rules),
-            Mutation::Expire { deadline_ms } => self.change(name, dot, |entry| entry.set_deadline_ms(deadline_ms)),
+            Mutation::Expire { deadline_ms } => self.change(name, dot, |entry| {
+                rules.access.touch(entry);
+                entry.set_deadline_ms(deadline_ms);
+            }),
             Mutation::Add { by } => {
                 self.ensure(name, dot, rules, |old| Value::Counter(counter_from(old)));
                 self.change_value(name, dot, rules, |value| {
@@ -234,7 +247,7 @@ impl SlotTable {
     }
 
     fn assign(&mut self, name: Name<'_>, dot: Dot, value: &[u8], deadline_ms: u64, rules: &Rules) {
-        let mut meta = Meta { deadline_ms, created_s: rules.now_s, ..Meta::default() };
+        let mut meta = rules.meta_of_new(deadline_ms);
         let mut version = Version::first(dot);
         if let Some(entry) = self.find_mut(name) {
             let same_actor = entry.dot().actor == dot.actor;
@@ -243,14 +256,15 @@ impl SlotTable {
                 entry.set_dot(dot);
                 entry.set_deadline_ms(deadline_ms);
                 entry.set_flags(0);
+                rules.access.touch(entry);
                 let after = Census::of(entry);
                 self.census += after;
                 self.census -= before;
                 return;
             }
             version = entry.version().advanced(dot);
-            meta.access = entry.access();
             if !entry.is_tombstone() {
+                meta.access = rules.access.after(entry.access());
                 meta.created_s = entry.meta().created_s;
             }
         }
@@ -271,17 +285,19 @@ impl SlotTable {
             Ok(Built::Value(value)) => value,
             Err(_) => return,
         };
-        let mut meta = Meta { deadline_ms, created_s: rules.now_s, ..Meta::default() };
+        let mut meta = rules.meta_of_new(deadline_ms);
         let mut version = Version::first(dot);
         if let Some(entry) = self.find(name) {
             version = entry.version().advanced(dot);
-            meta.access = entry.access();
+            if !entry.is_tombstone() {
+                meta.access = rules.access.after(entry.access());
+            }
         }
         self.put_entry(name, Entry::new(name.db, name.key, Payload::Value(Box::new(value)), &version, meta));
     }
 
     fn patch(&mut self, name: Name<'_>, dot: Dot, offset: usize, bytes: &[u8], rules: &Rules) {
-        if self.patch_in_place(name, dot, offset, bytes) {
+        if self.patch_in_place(name, dot, offset, bytes, rules.access) {
             return;
         }
         let end = offset + bytes.len();
@@ -299,7 +315,7 @@ impl SlotTable {
         }
     }
 
-    fn patch_in_place(&mut self, name: Name<'_>, dot: Dot, offset: usize, bytes: &[u8]) -> bool {
+    fn patch_in_place(&mut self, name: Name<'_>, dot: Dot, offset: usize, bytes: &[u8], access: Access) -> bool {
         let Some(entry) = self.find_mut(name) else { return false };
         let end = offset + bytes.len();
         let len = entry.string_mut().map_or(0, |text| text.len());
@@ -310,6 +326,7 @@ impl SlotTable {
         part.copy_from_slice(bytes);
         entry.set_dot(dot);
         entry.set_flags(FLAG_RAW);
+        access.touch(entry);
         true
     }
 
@@ -331,6 +348,7 @@ impl SlotTable {
             return;
         }
         let version = old.map_or_else(|| Version::first(dot), |entry| entry.version().advanced(dot));
+        // Its first use is noted with the change that it is made for.
         let mut meta = Meta { created_s: rules.now_s, ..Meta::default() };
         if let Some(entry) = old.filter(|entry| !entry.is_tombstone()) {
             meta = entry.meta();
@@ -343,6 +361,7 @@ impl SlotTable {
     fn change_value(&mut self, name: Name<'_>, dot: Dot, rules: &Rules, change: impl FnOnce(&mut Value)) {
         let mut emptied = false;
         self.change(name, dot, |entry| {
+            rules.access.touch(entry);
             if let Some(value) = entry.value_mut() {
                 change(value);
                 emptied = match value {
