@@ -148,14 +148,15 @@ impl Run<'_> {
         let family = request.row.map_or(command, |(_, row)| row);
         let counted_at = subcommands::counted_at(index, family, request.args).unwrap_or(index);
         self.count_run(counted_at, command, request.args, Some(began));
-        let must_verify = self.must_verify(keys);
-        if !self.view.is_solo {
-            self.replicate(command, request.args, keys, from, now_ms);
-        }
+        // Before replication, which notes where the reply lies.
         if let Err(error) = result {
             self.batch.out.truncate(from);
             self.worker.metrics.failed(counted_at);
             self.fail(&error.to_string());
+        }
+        let must_verify = self.must_verify(keys);
+        if !self.view.is_solo {
+            self.replicate(command, request.args, keys, from, now_ms);
         }
         if must_verify && let Err(error) = self.verify(command, request, keys, before, from) {
             self.batch.forget_from(from);
