@@ -63,7 +63,8 @@ pub fn scan_limits(settings: &Settings, authenticated: bool) -> Limits {
 /// The limits of commands by the options and by the face that is asked.
 pub fn command_limits(settings: &Settings, cluster_face: bool) -> CommandLimits {
     CommandLimits {
-        string_bytes_max: settings.proto_max_bulk_len as usize,
+        // None that could not be read again.
+        string_bytes_max: (settings.proto_max_bulk_len as usize).min(REPLY_BYTES_MAX),
         databases: u8::try_from(settings.databases).unwrap_or(u8::MAX),
         cluster_face,
         reply_bytes_max: REPLY_BYTES_MAX,
@@ -95,6 +96,18 @@ pub fn wall_us() -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::base::config::{Config, Sources, load};
+
+    #[test]
+    fn no_option_lets_a_command_make_a_string_that_no_reply_holds() {
+        for (text, bytes_max) in [("1mb", 1 << 20), ("8gb", REPLY_BYTES_MAX)] {
+            let flags = vec![("proto-max-bulk-len".to_owned(), vec![text.to_owned()])];
+            let sources = Sources { flags, ..Sources::default() };
+            let loaded = load(&sources, &|_| unreachable!("no file is given")).expect("good options");
+            let config = Config::new(loaded).expect("good options");
+            assert_eq!(command_limits(&config.settings(), false).string_bytes_max, bytes_max);
+        }
+    }
 
     #[test]
     fn what_a_connection_asked_for_travels_whole() {

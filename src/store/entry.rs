@@ -112,7 +112,8 @@ unsafe impl Send for Entry {}
 unsafe impl Sync for Entry {}
 
 impl Entry {
-    /// An entry for `key` in database `db`. Key and value are shorter than 4 GiB: the protocol's limits see to it.
+    /// An entry for `key` in database `db`. Key and value are shorter than 4 GiB: the limits of requests, commands and
+    /// frames see to it, and one that is not stops the caller here.
     pub fn new(db: u8, key: &[u8], payload: Payload<'_>, version: &Version, meta: Meta) -> Entry {
         match payload {
             Payload::String(bytes) => Self::build(db, key, STRING, bytes, version, meta),
@@ -136,13 +137,16 @@ impl Entry {
     fn build(db: u8, key: &[u8], kind: u8, value: &[u8], version: &Version, meta: Meta) -> Entry {
         // No version names more; what is written below must be what the header says, whatever came.
         let context = version.context.get(..CONTEXT_DOTS_MAX).unwrap_or(&version.context);
+        let (Some(key_len), Some(value_len)) = (length_of(key.len()), length_of(value.len())) else {
+            panic!("a key or value of 4 GiB or more");
+        };
         let header = Header {
             deadline_ms: meta.deadline_ms,
             hlc: version.dot.hlc.0,
             created_s: meta.created_s,
             access: meta.access,
-            key_len: key.len() as u32,
-            value_len: value.len() as u32,
+            key_len,
+            value_len,
             actor: version.dot.actor.0,
             context_len: context.len() as u8,
             kind,
@@ -209,6 +213,7 @@ impl Entry {
     pub fn overwrite(&mut self, bytes: &[u8]) -> bool {
         let header = self.header();
         let (context_len, key_len) = (usize::from(header.context_len), header.key_len as usize);
+        let Some(value_len) = length_of(bytes.len()) else { return false };
         if header.kind != STRING || layout(context_len, key_len, bytes.len()) != self.layout() {
             return false;
         }
@@ -216,7 +221,7 @@ impl Entry {
         unsafe {
             self.start().add(context_len * DOT_BYTES + key_len).copy_from(bytes.as_ptr(), bytes.len());
         }
-        self.header_mut().value_len = bytes.len() as u32;
+        self.header_mut().value_len = value_len;
         true
     }
 
@@ -225,6 +230,7 @@ impl Entry {
         let header = self.header();
         let (context_len, key_len) = (usize::from(header.context_len), header.key_len as usize);
         let old_len = header.value_len as usize;
+        let Some(value_len) = length_of(len) else { return false };
         if header.kind != STRING || len < old_len || layout(context_len, key_len, len) != self.layout() {
             return false;
         }
@@ -232,7 +238,7 @@ impl Entry {
         unsafe {
             self.start().add(self.tail_offset() + old_len).write_bytes(0, len - old_len);
         }
-        self.header_mut().value_len = len as u32;
+        self.header_mut().value_len = value_len;
         true
     }
 
@@ -425,6 +431,12 @@ pub fn size_class(bytes: usize) -> usize {
         return bytes.next_multiple_of(8);
     }
     bytes.next_multiple_of((bytes.next_power_of_two() / 8).max(16))
+}
+
+/// A length as the header keeps it; `None` for one that it cannot.
+#[inline]
+fn length_of(bytes: usize) -> Option<u32> {
+    u32::try_from(bytes).ok()
 }
 
 fn layout(context_len: usize, key_len: usize, value_len: usize) -> Layout {

@@ -126,7 +126,7 @@ pub static OPTIONS: &[Opt] = &[
     live(Clients, "timeout", int(0, INT_MAX), "0",
         "seconds after which an idle client is disconnected; 0 for never"),
     live(Clients, "proto-max-bulk-len", bytes(MB), "512mb",
-        "longest single argument"),
+        "longest single argument, and longest string that APPEND, SETRANGE, SETBIT and the like make, which is 2gb at most"),
     live(Clients, "client-query-buffer-limit", bytes(MB), "1gb",
         "bytes of one request that may wait to be complete"),
     live(Clients, "client-output-buffer-limit", Kind::BufferLimits, "normal 1gb 0 0 slave 256mb 64mb 60 pubsub 32mb 8mb 60",
