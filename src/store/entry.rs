@@ -44,6 +44,9 @@ pub const FLAG_RAW: u8 = 1;
 /// The string is never shown as `int`, whatever it spells: INCRBYFLOAT wrote it.
 pub const FLAG_TEXT: u8 = 2;
 
+/// The tombstone is what expiry has left: nobody wrote it, and others may hold a live key at the same version.
+pub const FLAG_EXPIRED: u8 = 4;
+
 #[repr(C)]
 struct Header {
     deadline_ms: u64,
@@ -345,6 +348,11 @@ impl Entry {
     #[inline]
     pub fn is_tombstone(&self) -> bool {
         self.header().kind == TOMBSTONE
+    }
+
+    /// True for a tombstone that expiry alone has made, see [`FLAG_EXPIRED`].
+    pub fn is_expired_tombstone(&self) -> bool {
+        self.is_tombstone() && self.header().flags & FLAG_EXPIRED != 0
     }
 
     /// True at and after the key's deadline.

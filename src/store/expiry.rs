@@ -12,7 +12,7 @@
 //! is behind must not find it gone while it still counts it alive.
 
 use crate::store::census::Census;
-use crate::store::entry::{Entry, Meta, Payload};
+use crate::store::entry::{Entry, FLAG_EXPIRED, Meta, Payload};
 use crate::store::index::GROUP_PLACES;
 use crate::store::slot::{SlotTable, earlier, hash_of};
 
@@ -102,7 +102,8 @@ impl SlotTable {
         self.census -= Census::of(entry);
         if keep_tombstone {
             let version = entry.version();
-            let tombstone = Entry::new(entry.db(), entry.key(), Payload::Tombstone, &version, Meta::default());
+            let meta = Meta { flags: FLAG_EXPIRED, ..Meta::default() };
+            let tombstone = Entry::new(entry.db(), entry.key(), Payload::Tombstone, &version, meta);
             self.bytes += tombstone.memory_bytes();
             self.census += Census::of(&tombstone);
             return Some(std::mem::replace(entry, tombstone));

@@ -66,6 +66,10 @@ impl SlotTable {
             };
         }
         if delta.base.as_ref().is_some_and(|base| base.dot == entry.dot() && *base == entry.version()) {
+            if entry.is_expired_tombstone() {
+                // Whoever built on this version has seen the key live.
+                return Applied::NeedsState;
+            }
             self.apply(name, dot, &delta.mutation, rules);
             self.set_version(name, version);
             return Applied::Yes;
@@ -127,27 +131,44 @@ mod tests {
 
     const KEY: &[u8] = b"k";
 
+    fn name() -> Name<'static> {
+        Name { db: 0, key: KEY, hash: hash_name(0, KEY) }
+    }
+
     /// Writes at one store, and has the other apply the deltas.
     fn write(here: &Store, there: &Store, now_ms: u64, mutation: Mutation<'_>) {
+        assert!(sent(here, there, now_ms, mutation).iter().all(|applied| *applied == Applied::Yes));
+    }
+
+    /// Has one store take in the key's state as the other sees it.
+    fn give(here: &Store, there: &Store, now_ms: u64) -> Applied {
+        let mut bytes = Vec::new();
+        State::of(here.table(slot_of(KEY)).find(name()).expect("an entry"), now_ms).encode(&mut bytes, &here.actors);
+        let state = State::decode(&mut Reader::new(&bytes), &there.actors).expect("own bytes");
+        there.table(slot_of(KEY)).merge(name(), state, now_ms, &there.rules(now_ms), &there.actors)
+    }
+
+    /// Writes at one store, and gives what came of the deltas at the other.
+    fn sent(here: &Store, there: &Store, now_ms: u64, mutation: Mutation<'_>) -> Vec<Applied> {
         let mut effects = Effects::default();
         let mut keys = here.lock(slot_of(KEY), 0, now_ms, &mut effects);
         keys.write(KEY, mutation);
         let deltas = keys.take_deltas();
         let sender = there.actors.intern(here.actors.id(Actor::SELF)).expect("room");
-        let mut rest = &deltas[..];
+        let (mut rest, mut all) = (&deltas[..], Vec::new());
         while let Some((head, tail)) = rest.split_first_chunk::<4>() {
             let (delta, tail) = tail.split_at(u32::from_le_bytes(*head) as usize);
             let delta = Delta::decode(&mut Reader::new(delta), sender, &there.actors).expect("own bytes");
-            let name = Name { db: 0, key: KEY, hash: hash_name(0, KEY) };
             let rules = there.rules(now_ms);
-            assert_eq!(there.table(delta.slot).apply_delta(name, &delta, &rules, &there.actors), Applied::Yes);
+            all.push(there.table(delta.slot).apply_delta(name(), &delta, &rules, &there.actors));
             rest = tail;
         }
+        all
     }
 
     fn shown(store: &Store) -> (Version, u64, Option<String>) {
         let table = store.table(slot_of(KEY));
-        let entry = table.find(Name { db: 0, key: KEY, hash: hash_name(0, KEY) }).expect("an entry");
+        let entry = table.find(name()).expect("an entry");
         let text = view(entry).and_then(|view| Some(String::from_utf8_lossy(&view.text()?).into_owned()));
         (named(entry, store), entry.deadline_ms(), text)
     }
@@ -159,6 +180,43 @@ mod tests {
         version.dot.actor = node(version.dot.actor);
         version.context.iter_mut().for_each(|dot| dot.actor = node(dot.actor));
         version
+    }
+
+    #[test]
+    fn nothing_is_built_on_what_expiry_alone_has_left() {
+        let parts = [
+            Mutation::Add { by: 1 },
+            Mutation::Expire { deadline_ms: 9_000 },
+            Mutation::Patch { offset: 0, bytes: b"6" },
+        ];
+        for (mutation, is_swept) in parts.into_iter().flat_map(|part| [(part, true), (part, false)]) {
+            let [here, there] = [1, 2].map(|node| Store::new(ActorId { node, boot: 1 }));
+            [&here, &there].into_iter().for_each(|store| store.set_replicated(true));
+            write(&here, &there, 500, Mutation::Assign { value: b"57", deadline_ms: 1_000 });
+            if is_swept {
+                let rules = SweepRules { before_ms: 1_500, keep_tombstones: true };
+                there.table(slot_of(KEY)).sweep(Sweep::default(), rules, |_| {});
+            } else {
+                there.table(slot_of(KEY)).forget(name());
+                assert_eq!(give(&here, &there, 1_500), Applied::Yes);
+            }
+            // The clock here is behind: it still counts the key live.
+            assert_eq!(sent(&here, &there, 900, mutation), [Applied::NeedsState], "{mutation:?}");
+            assert_eq!(give(&here, &there, 900), Applied::Yes);
+            assert_eq!(shown(&here), shown(&there), "{mutation:?}");
+        }
+    }
+
+    #[test]
+    fn a_deletion_is_built_on() {
+        let [here, there] = [1, 2].map(|node| Store::new(ActorId { node, boot: 1 }));
+        [&here, &there].into_iter().for_each(|store| store.set_replicated(true));
+        write(&here, &there, 500, Mutation::Assign { value: b"57", deadline_ms: 1_000 });
+        write(&here, &there, 600, Mutation::Delete);
+        there.table(slot_of(KEY)).forget(name());
+        assert_eq!(give(&here, &there, 600), Applied::Yes);
+        write(&here, &there, 700, Mutation::Add { by: 1 });
+        assert_eq!(shown(&here), shown(&there));
     }
 
     #[test]

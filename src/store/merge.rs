@@ -62,7 +62,8 @@ pub(super) fn settle(a: &State, b: &State, actors: &ActorTable) -> State {
         _ => winner.deadline_ms,
     };
     let version = a.version.joined(&b.version, winner.version.dot);
-    State { version, deadline_ms, created_s: a.created_s.min(b.created_s), content }
+    let has_expired = content == Content::Tombstone && (a.has_expired || b.has_expired);
+    State { version, deadline_ms, created_s: a.created_s.min(b.created_s), content, has_expired }
 }
 
 fn later<'s>(a: &'s State, b: &'s State, actors: &ActorTable) -> &'s State {

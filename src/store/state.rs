@@ -12,7 +12,7 @@ use crate::base::version::{Actor, ActorTable, CONTEXT_DOTS_MAX, Context, Dot, Ve
 use crate::base::wire::{Reader, WireError, put_bytes, put_u64, put_varint};
 use crate::store::counter::{Counter, Share};
 use crate::store::elements::{Elements, PackLimits};
-use crate::store::entry::{Data, Entry, Meta, Payload};
+use crate::store::entry::{Data, Entry, FLAG_EXPIRED, Meta, Payload};
 use crate::store::hash;
 use crate::store::siblings;
 use crate::store::value::{Set, Value};
@@ -22,6 +22,7 @@ const TOMBSTONE: u8 = 1;
 const COUNTER: u8 = 2;
 const HASH: u8 = 3;
 const SET: u8 = 4;
+const EXPIRED: u8 = 5;
 
 /// A key's value as a structure of its own, apart from any table.
 #[derive(Clone, PartialEq, Debug)]
@@ -45,6 +46,8 @@ pub struct State {
     pub created_s: u32,
     /// The value.
     pub content: Content,
+    /// Whether it is a tombstone that expiry alone has made: others may hold a live key at the same version.
+    pub has_expired: bool,
 }
 
 impl State {
@@ -59,12 +62,14 @@ impl State {
             Data::Value(value) => Content::Value(Box::new(value.clone())),
         };
         let deadline_ms = if expired { 0 } else { meta.deadline_ms };
-        State { version: entry.version(), deadline_ms, created_s: meta.created_s, content }
+        let has_expired = entry.is_expired_tombstone() || expired && !entry.is_tombstone();
+        State { version: entry.version(), deadline_ms, created_s: meta.created_s, content, has_expired }
     }
 
     /// The entry that has this state.
     pub fn into_entry(self, db: u8, key: &[u8], access: u32) -> Entry {
-        let meta = Meta { deadline_ms: self.deadline_ms, created_s: self.created_s, access, flags: 0 };
+        let flags = if self.has_expired { FLAG_EXPIRED } else { 0 };
+        let meta = Meta { deadline_ms: self.deadline_ms, created_s: self.created_s, access, flags };
         let payload = match self.content {
             Content::String(ref bytes) => Payload::String(bytes),
             Content::Tombstone => Payload::Tombstone,
@@ -84,7 +89,7 @@ impl State {
                 writer.body.push(STRING);
                 put_bytes(&mut writer.body, bytes);
             }
-            Content::Tombstone => writer.body.push(TOMBSTONE),
+            Content::Tombstone => writer.body.push(if self.has_expired { EXPIRED } else { TOMBSTONE }),
             Content::Value(value) => writer.value(value),
         }
         put_varint(out, writer.named.len() as u64);
@@ -107,15 +112,16 @@ impl State {
         let version = parser.version()?;
         let deadline_ms = parser.reader.varint()?;
         let created_s = parser.reader.varint()? as u32;
-        let content = match parser.reader.u8()? {
+        let kind = parser.reader.u8()?;
+        let content = match kind {
             STRING => Content::String(parser.reader.bytes()?.to_vec()),
-            TOMBSTONE => Content::Tombstone,
+            TOMBSTONE | EXPIRED => Content::Tombstone,
             COUNTER => Content::Value(Box::new(Value::Counter(parser.counter()?))),
             HASH => Content::Value(Box::new(Value::Hash(parser.hash()?))),
             SET => Content::Value(Box::new(Value::Set(parser.set()?))),
             _ => return Err(WireError),
         };
-        Ok(State { version, deadline_ms, created_s, content })
+        Ok(State { version, deadline_ms, created_s, content, has_expired: kind == EXPIRED })
     }
 }
 
