@@ -308,7 +308,11 @@ impl Connection {
             && self.held.is_empty()
             && let Some(request) = self.alone.take()
         {
-            let job = job::start(self.worker.clone(), self.client.clone(), self.talk.clone(), request);
+            // Nothing looks at the transaction until the job gives it back, and it may be large.
+            let transaction = std::mem::take(&mut self.talk.transaction);
+            let (session, consistency) = (self.talk.session.clone(), self.talk.consistency);
+            let talk = Talk { session, transaction, consistency };
+            let job = job::start(self.worker.clone(), self.client.clone(), talk, request);
             self.waiting = Some(Box::pin(job));
         }
         let Some(waiting) = &mut self.waiting else { return false };
