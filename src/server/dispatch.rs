@@ -169,7 +169,10 @@ impl<'r> Run<'r> {
             }
         }
         if self.transaction.queues(command) {
-            self.transaction.queue(command, request.bytes);
+            if let Err(error) = self.transaction.queue(command, request.bytes) {
+                self.fail(&error.to_string());
+                return Step::Done;
+            }
             self.client.queued.store(self.transaction.len() as i64, std::sync::atomic::Ordering::Relaxed);
             self.reply().simple("QUEUED");
             return Step::Done;

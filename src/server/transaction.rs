@@ -20,6 +20,8 @@ use crate::server::watched::{TOO_MANY_WATCHED, WatchList, Watched};
 /// Most bytes that may be queued, so that no client fills memory without running anything.
 const QUEUE_BYTES_MAX: usize = 1 << 30;
 
+const QUEUE_FULL: &str = "ERR the queued commands of a transaction may take no more than 1 GB";
+
 /// What a client reads when memory is full and nothing may be evicted.
 pub const OUT_OF_MEMORY: &str = "OOM command not allowed when used memory > 'maxmemory'.";
 
@@ -47,15 +49,16 @@ impl Transaction {
         self.is_open && !matches!(command.handler, Handler::Node(Multi | Exec | Discard | Watch | Quit | Reset))
     }
 
-    /// Keeps a request for EXEC.
-    pub fn queue(&mut self, command: &Command, request: &[u8]) {
+    /// Keeps a request for EXEC. One that does not fit spoils the transaction.
+    pub fn queue(&mut self, command: &Command, request: &[u8]) -> Result<(), CommandError> {
         self.flags |= command.flags;
         if self.queued.len() + request.len() > QUEUE_BYTES_MAX {
             self.is_spoiled = true;
-            return;
+            return Err(CommandError::text(QUEUE_FULL));
         }
         self.queued.extend_from_slice(request);
         self.count += 1;
+        Ok(())
     }
 
     /// Whether `command` may write if it runs now: EXEC when something queued may.
@@ -218,5 +221,22 @@ impl Run<'_> {
         }
         self.reply().ok();
         Step::Done
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::commands::table;
+
+    #[test]
+    fn what_does_not_fit_is_refused_and_spoils_the_transaction() {
+        let (_, command) = table::find(b"get").expect("a command");
+        let mut transaction = Transaction { is_open: true, ..Transaction::default() };
+        assert!(transaction.queue(command, b"GET a\r\n").is_ok());
+        assert_eq!((transaction.len(), transaction.is_spoiled), (1, false));
+        // Its zeros are neither written nor read, so that they take no memory.
+        assert!(transaction.queue(command, &vec![0; QUEUE_BYTES_MAX]).is_err());
+        assert_eq!((transaction.len(), transaction.is_spoiled), (1, true));
     }
 }
