@@ -7,7 +7,7 @@
 //! Nothing in this file waits.
 
 use crate::base::clock::Hlc;
-use crate::base::ids::Slot;
+use crate::base::ids::{Slot, slot_of};
 use crate::base::metrics::{Class, Count};
 use crate::commands::spec::{Command, CommandLimits, Cx, Handler, flag, slots_of};
 use crate::commands::table::CommandIndex;
@@ -229,14 +229,17 @@ impl<'r> Run<'r> {
             }
         };
         // A command without a key can say no more than that.
-        let Some(slot) = slots.first().copied().or(Slot::all().next()) else { return Step::Done };
+        let slot = slots.first().copied().unwrap_or_else(|| slot_of(b""));
         let is_spread = slots.iter().any(|other| *other != slot);
         if is_spread && self.session.cluster_face {
             self.fail("CROSSSLOT Keys in request don't hash to the same slot");
             return Step::Done;
         }
         if !self.view.is_solo && self.origin != Origin::PeerForShare {
-            let Some(group) = self.view.roles.of(slot) else { return Step::Done };
+            let Some(group) = self.view.roles.of(slot) else {
+                self.fail("CLUSTERDOWN Hash slot not served");
+                return Step::Done;
+            };
             let coordinator = |slot: Slot| self.view.roles.of(slot).and_then(|group| group.coordinator);
             if is_spread && slots.iter().any(|other| coordinator(*other) != group.coordinator) {
                 return Step::Wait;
