@@ -151,7 +151,7 @@ impl Connection {
             for (request, end) in window.requests(&self.scanner, rest) {
                 if request.row.is_none() && request.args.is_http() {
                     run.session.closing = true;
-                    run.batch.out.clear();
+                    run.batch.silence(0);
                     return input.len();
                 }
                 let (mode, from) = (self.client.reply_mode(), run.batch.out.len());
