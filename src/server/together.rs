@@ -8,7 +8,7 @@
 use std::time::Instant;
 
 use crate::base::ids::{Slot, slot_of};
-use crate::commands::spec::{Command, Cx, Handler, NodeCommand};
+use crate::commands::spec::{Command, Cx, Handler, NodeCommand, flag};
 use crate::commands::table::CommandIndex;
 use crate::commands::{subcommands, table};
 use crate::protocol::Reply;
@@ -17,6 +17,7 @@ use crate::server::dispatch::{KeysFunction, Origin, Run, Step};
 use crate::server::groups::{Runner, runner};
 use crate::server::job::{scanned, writes};
 use crate::server::monitor::NOT_IN_TRANSACTION;
+use crate::server::transaction::OUT_OF_MEMORY;
 use crate::server::watched::Watched;
 use crate::server::window::Request;
 use crate::store::Keyspace;
@@ -98,6 +99,11 @@ impl Run<'_> {
             runner => runner == Runner::Anyone,
         };
         let here = requests.iter().all(is_here) && watched.iter().all(|it| self.view.is_coordinator(slot_of(&it.key)));
+        if here && self.origin == Origin::Peer && requests.iter().any(|it| may_grow(it)) && self.has_no_room() {
+            // The client's node has asked for room on itself alone.
+            requests.iter().for_each(|_| self.fail(OUT_OF_MEMORY));
+            return Some(true);
+        }
         if here { self.together(requests, watched) } else { None }
     }
 
@@ -193,6 +199,12 @@ impl Run<'_> {
             self.fail("ERR this command is not allowed inside a transaction over several nodes");
         }
     }
+}
+
+/// Whether a request is one that is refused when memory is full.
+fn may_grow(request: &[u8]) -> bool {
+    let Ok(scanner) = scanned(request) else { return false };
+    table::find(scanner.args(request).name()).is_some_and(|(_, command)| command.has(flag::DENYOOM))
 }
 
 /// Whether a command looks at no key, so that locked slots need not be given up for it.
