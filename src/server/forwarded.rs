@@ -45,6 +45,8 @@ use crate::server::worker::Worker;
 
 /// Most questions that may wait for replicas before the link stops reading.
 const HELD_MAX: usize = 1_024;
+/// Bytes of answers that wait to be written above which nothing more is read.
+const OUTPUT_PAUSE_BYTES: usize = 64 << 20;
 /// Bytes of replies to a question above which no more of its requests are run: its asker asks for the rest again. An answer
 /// so stays well below what a frame can say, whatever one reply may come to.
 const ANSWER_BYTES_MAX: usize = REPLY_BYTES_MAX / 2;
@@ -111,7 +113,7 @@ impl Forwarded {
             if let Err(error) = self.poll_held(cx).and_then(|()| self.write(cx)) {
                 return Poll::Ready(error);
             }
-            let may_read = self.held.len() < HELD_MAX && self.output.len() < QUESTION_BYTES_MAX / 16;
+            let may_read = self.held.len() < HELD_MAX && self.output.len() < OUTPUT_PAUSE_BYTES;
             match may_read.then(|| self.read(cx)).transpose() {
                 Ok(Some(true)) => {}
                 Ok(_) => return Poll::Pending,
