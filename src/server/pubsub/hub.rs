@@ -256,6 +256,18 @@ impl Hub {
         remote.meet(peer.clone()).then_some(remote)
     }
 
+    /// Forgets a node that takes no part any more, with what it listened to; false, with nothing done, if it does.
+    pub(super) fn forget(&self, remote: &Arc<Remote>) -> bool {
+        let mut remotes = self.remotes.write();
+        if !remote.part() {
+            return false;
+        }
+        remotes.retain(|known| !Arc::ptr_eq(known, remote));
+        drop(remotes);
+        self.refresh_events();
+        true
+    }
+
     /// Opens the link to a node with an account of all that is listened to here.
     pub(super) fn open(&self, remote: &Remote) {
         let topics = self.topics.read();
@@ -298,6 +310,7 @@ impl Hub {
 mod tests {
     use super::*;
     use crate::base::config::{Sources, load};
+    use crate::peer::registry::Peers;
     use crate::server::pubsub::mailbox::Found;
 
     fn hub() -> Arc<Hub> {
@@ -325,6 +338,22 @@ mod tests {
         hub.leave(&one);
         assert_eq!((hub.publish(Kind::Channel, b"a", b"x"), hub.count(Kind::Channel, b"a", true)), (0, 0));
         assert!(hub.names(Kind::Pattern, false).is_empty());
+    }
+
+    #[test]
+    fn a_node_that_takes_no_part_any_more_is_forgotten_and_met_anew() {
+        let (hub, peers, id) = (hub(), Peers::new(1, 1 << 20), NodeId::from_bytes([7; 20]));
+        let addr = "127.0.0.1:1".parse().expect("an address");
+        let (peer, _) = peers.get_or_add(id, addr);
+        let remote = hub.meet(&peer).expect("a new one");
+        hub.hear(&remote, Word::Classes("KEA"));
+        let asks = || ask_for_any(hub.classes(EventClasses::default()));
+        assert!(hub.meet(&peer).is_none() && !hub.forget(&remote) && asks());
+        let (moved, _) = peers.get_or_add(id, "127.0.0.1:2".parse().expect("an address"));
+        assert!(hub.meet(&moved).is_none() && !hub.forget(&remote) && asks(), "it is elsewhere, and takes part");
+        peers.retain(|_| false);
+        assert!(hub.forget(&remote) && !asks());
+        assert!(hub.meet(&peers.get_or_add(id, addr).0).is_some_and(|new| !Arc::ptr_eq(&new, &remote)));
     }
 
     #[test]

@@ -12,6 +12,7 @@ use crate::base::ids::NodeId;
 use crate::base::net::TcpStream;
 use crate::peer::handshake::{Hello, LinkKind};
 use crate::peer::link::connect;
+use crate::peer::registry::Peer;
 use crate::server::pubsub::hub::Hub;
 use crate::server::pubsub::remote::{Outbox, Remote};
 use crate::server::pubsub::wire::Word;
@@ -22,15 +23,15 @@ const RETRY: Duration = Duration::from_millis(50);
 const TICK: Duration = Duration::from_secs(1);
 const READ_BYTES: usize = 64 << 10;
 
-/// Keeps the link to a node connected for ever.
+/// Keeps the link to a node connected as long as the node takes part.
 pub async fn keep(hub: Arc<Hub>, remote: Arc<Remote>, ours: Hello, secret: Arc<[u8]>) {
     let hello = Hello { kind: LinkKind::PubSub, ..ours };
-    loop {
+    while !hub.forget(&remote) {
         if let Some(peer) = remote.peer()
             && let Ok(Ok((stream, _))) = tokio::time::timeout(DIAL_MAX, connect(&peer, &hello, &secret)).await
         {
             hub.open(&remote);
-            let reason = converse(&hub, &remote.outbox, stream).await;
+            let reason = converse(&hub, &remote.outbox, &peer, stream).await;
             let lost = remote.outbox.close();
             hub.progress.notify_waiters();
             tracing::info!(peer = %peer.addr, lost, %reason, "publish link closed");
@@ -39,12 +40,12 @@ pub async fn keep(hub: Arc<Hub>, remote: Arc<Remote>, ours: Hello, secret: Arc<[
     }
 }
 
-async fn converse(hub: &Hub, outbox: &Outbox, mut stream: TcpStream) -> std::io::Error {
+async fn converse(hub: &Hub, outbox: &Outbox, peer: &Peer, mut stream: TcpStream) -> std::io::Error {
     let (reader, writer) = stream.split();
     tokio::select! {
         error = write(outbox, writer) => error,
         error = read_heard(hub, outbox, reader) => error,
-        error = watch(outbox) => error,
+        error = watch(outbox, peer) => error,
     }
 }
 
@@ -69,13 +70,16 @@ async fn read_heard(hub: &Hub, outbox: &Outbox, mut reader: impl AsyncReadExt + 
     }
 }
 
-/// Ends the connection when it was given up, or when the other node deals with nothing.
-async fn watch(outbox: &Outbox) -> std::io::Error {
+/// Ends the connection when it was given up, when the other node takes no part any more, or when the other node deals with nothing.
+async fn watch(outbox: &Outbox, peer: &Peer) -> std::io::Error {
     let (mut heard, mut since) = (0, Instant::now());
     loop {
         tokio::time::sleep(TICK).await;
         if !outbox.is_open() {
             return std::io::Error::other("too much waited to be sent");
+        }
+        if peer.is_retired() {
+            return std::io::Error::other("the node takes no part any more");
         }
         let (now_heard, is_all) = outbox.progress();
         if now_heard != heard || is_all {
@@ -90,7 +94,6 @@ async fn watch(outbox: &Outbox) -> std::io::Error {
 
 /// Takes in what a node tells us until its connection ends.
 pub async fn receive(hub: Arc<Hub>, node: NodeId, mut stream: TcpStream) -> std::io::Error {
-    let remote = hub.remote(node);
     let (mut buf, mut count) = (Vec::new(), 0_u64);
     loop {
         buf.reserve(READ_BYTES);
@@ -99,6 +102,8 @@ pub async fn receive(hub: Arc<Hub>, node: NodeId, mut stream: TcpStream) -> std:
             Ok(_) => {}
             Err(error) => return error,
         }
+        // Looked for each time: a node that was forgotten and is back is another.
+        let remote = hub.remote(node);
         let mut at = 0;
         loop {
             match Word::next(buf.get(at..).unwrap_or_default()) {

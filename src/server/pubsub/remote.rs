@@ -46,8 +46,19 @@ impl Remote {
 
     /// Notes where it is; true when a task has to be started for it.
     pub(super) fn meet(&self, peer: Arc<Peer>) -> bool {
-        *self.peer.lock() = Some(peer);
+        let mut known = self.peer.lock();
+        *known = Some(peer);
         !self.has_task.swap(true, Ordering::Relaxed)
+    }
+
+    /// Notes that its task ends if the node takes no part any more; false, with nothing noted, if it does.
+    pub(super) fn part(&self) -> bool {
+        let known = self.peer.lock();
+        let is_gone = known.as_ref().is_none_or(|peer| peer.is_retired());
+        if is_gone {
+            self.has_task.store(false, Ordering::Relaxed);
+        }
+        is_gone
     }
 
     /// Where it is.
