@@ -112,8 +112,8 @@ fn store(path: &Path, text: &str) -> io::Result<()> {
     path.parent().map_or(Ok(()), |folder| std::fs::File::open(folder)?.sync_all())
 }
 
-/// Where others reach the peer port: `advertise-host`, else the first address bound, else the one that this machine
-/// uses towards the nodes to join.
+/// Where others reach the peer port: `advertise-host`, else the first address bound, one that other machines reach if there
+/// is any, else the one that this machine uses towards the nodes to join, or towards others at all.
 fn advertised_addr(settings: &Settings) -> Result<SocketAddr, IdentityError> {
     let port = settings.ports.peer;
     let host = &settings.advertise_host;
@@ -122,19 +122,26 @@ fn advertised_addr(settings: &Settings) -> Result<SocketAddr, IdentityError> {
         let mut found = (host.as_str(), port).to_socket_addrs().map_err(|error| failed(error.to_string()))?;
         return found.next().ok_or_else(|| failed("the name resolves to nothing".to_owned()));
     }
-    let bound = settings.peer_bind().into_iter().map(|bind| bind.ip).find(|ip| !ip.is_unspecified());
+    let bound: Vec<IpAddr> =
+        settings.peer_bind().iter().map(|bind| bind.ip).filter(|ip| !ip.is_unspecified()).collect();
+    let bound = bound.iter().find(|ip| !ip.is_loopback()).or(bound.first()).copied();
     Ok(SocketAddr::new(bound.or_else(|| outward_ip(settings)).unwrap_or(IpAddr::V4(Ipv4Addr::LOCALHOST)), port))
 }
 
-/// The address that packets to the nodes to join would come from. Connecting a datagram socket sends nothing.
+/// An address that is nobody's (TEST-NET-1, RFC 5737): what leads there is the way to other machines.
+const ELSEWHERE: (&str, u16) = ("192.0.2.1", 9);
+
+/// The address that packets to the nodes to join would come from, or to any other machine when there is none to join.
+/// Connecting a datagram socket sends nothing.
 fn outward_ip(settings: &Settings) -> Option<IpAddr> {
-    let towards = |peer: &crate::base::config::PeerAddr| {
-        let to = (peer.host.as_str(), peer.port).to_socket_addrs().ok()?.find(SocketAddr::is_ipv4)?;
+    let towards = |to: (&str, u16)| {
+        let to = to.to_socket_addrs().ok()?.find(SocketAddr::is_ipv4)?;
         let socket = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0)).ok()?;
         socket.connect(to).ok()?;
         socket.local_addr().ok().map(|addr| addr.ip())
     };
-    settings.join.iter().find_map(towards).filter(|ip| !ip.is_unspecified())
+    let places = settings.join.iter().map(|peer| (peer.host.as_str(), peer.port)).chain([ELSEWHERE]);
+    places.filter_map(towards).find(|ip| !ip.is_unspecified())
 }
 
 #[cfg(test)]
@@ -150,6 +157,19 @@ mod tests {
         assert_eq!(here("").peer_addr, "127.0.0.1:14000".parse().expect("an address"));
         let elsewhere = load_or_derive(&settings(&[("port", "4000"), ("cluster-name", "other")])).expect("derived");
         assert_ne!(elsewhere.id, here("").id);
+    }
+
+    #[test]
+    fn of_several_addresses_that_is_told_which_other_machines_reach() {
+        let told = |bind: &str, secret: &str| {
+            let settings = settings(&[("port", "4000"), ("bind", bind), ("cluster-secret", secret)]);
+            load_or_derive(&settings).expect("derived").peer_addr.ip().to_string()
+        };
+        assert_eq!(told("127.0.0.1 10.0.0.5", "s3cret"), "10.0.0.5");
+        assert_eq!(told("127.0.0.1 -::1", "s3cret"), "127.0.0.1");
+        assert_eq!(told("0.0.0.0", ""), "127.0.0.1");
+        let outward = outward_ip(&settings(&[])).map_or("127.0.0.1".to_owned(), |ip| ip.to_string());
+        assert_eq!(told("0.0.0.0", "s3cret"), outward);
     }
 
     #[test]

@@ -159,7 +159,7 @@ fn start(
     let membership = Membership::spawn(MembershipConfig {
         id: identity.id,
         generation: identity.generation,
-        bind: SocketAddr::new(bind_ip(&settings), settings.ports.peer),
+        bind: SocketAddr::new(gossip_ip(&settings, identity.peer_addr.ip()), settings.ports.peer),
         advertised: identity.peer_addr,
         cluster: settings.cluster_name.clone(),
         secret: (!settings.cluster_secret.is_empty()).then(|| settings.cluster_secret.clone()),
@@ -237,8 +237,12 @@ fn apply(store: &Store, settings: &Settings) {
     store.tuning.intset_entries_max.store(settings.set_max_intset_entries, Ordering::Relaxed);
 }
 
-fn bind_ip(settings: &Settings) -> IpAddr {
-    settings.peer_bind().first().map_or(IpAddr::from([127, 0, 0, 1]), |bind| bind.ip)
+/// Where gossip listens: one socket, at the address that others are told if that is bound by itself.
+fn gossip_ip(settings: &Settings, told: IpAddr) -> IpAddr {
+    let binds = settings.peer_bind();
+    let is_told = binds.iter().find(|bind| bind.ip == told);
+    let for_all = binds.iter().find(|bind| bind.ip.is_unspecified());
+    is_told.or(for_all).or(binds.first()).map_or(IpAddr::from([127, 0, 0, 1]), |bind| bind.ip)
 }
 
 fn bind_all(settings: &Settings) -> Result<Listeners, NodeError> {
