@@ -131,9 +131,6 @@ pub enum ControlError {
     /// Whoever listens there is not to be talked to.
     #[error(transparent)]
     Handshake(#[from] HandshakeError),
-    /// Another node than the one meant listens there.
-    #[error("node {0} answers at this address")]
-    OtherNode(NodeId),
     /// Nothing came in time.
     #[error("no answer in time")]
     TimedOut,
@@ -319,11 +316,8 @@ impl ControlLink {
         let dialling = async {
             let mut stream = TcpStream::connect(self.addr).await?;
             stream.set_nodelay(true)?;
-            let theirs = handshake::dial(&mut stream, &self.ours, &self.secret).await?;
-            match self.expected {
-                Some(expected) if expected != theirs.node => Err(ControlError::OtherNode(theirs.node)),
-                _ => Ok(stream),
-            }
+            handshake::dial(&mut stream, &self.ours, self.expected, &self.secret).await?;
+            Ok(stream)
         };
         timeout(DIAL_TIMEOUT, dialling).await.unwrap_or(Err(ControlError::TimedOut))
     }

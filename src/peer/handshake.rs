@@ -2,7 +2,8 @@
 //!
 //! The acceptor speaks first, with a nonce. The dialler answers with its [`Hello`], a nonce of its own and a proof: an
 //! HMAC-SHA256 of both nonces and the hello under the cluster's secret. The acceptor answers with its own hello and
-//! proof. Neither learns more than that the other knows the secret, and a recorded answer is worth nothing later.
+//! proof, and only then either of them judges what the other says, so both know why they part. A hello says for whom it
+//! is: an address may have passed to another node, which must not take a lane for its own. Neither learns more than that the other knows the secret, and a recorded answer is worth nothing later.
 //! Without a secret the key is empty; then the peer port is bound to loopback only (the options see to it).
 //!
 //! Data is not encrypted by this handshake.
@@ -17,7 +18,7 @@ use crate::base::wire::{Reader, WireError, put_bytes, put_u64};
 
 const MAGIC: [u8; 4] = *b"RNDO";
 /// Version of everything that nodes say to each other. Nodes of different versions do not talk.
-const WIRE_VERSION: u8 = 2;
+const WIRE_VERSION: u8 = 3;
 const NONCE_BYTES: usize = 32;
 const PROOF_BYTES: usize = 32;
 const HELLO_BYTES_MAX: usize = 512;
@@ -57,7 +58,8 @@ impl Hello {
         ActorId { node: self.node.short(), boot: self.boot }
     }
 
-    fn encode(&self) -> Vec<u8> {
+    /// As it is said to `listener`, or to whoever listens.
+    fn encode(&self, listener: Option<NodeId>) -> Vec<u8> {
         let mut out = Vec::new();
         put_bytes(&mut out, self.cluster.as_bytes());
         out.extend_from_slice(self.node.as_bytes());
@@ -68,11 +70,15 @@ impl Hello {
             LinkKind::Control => (2, 0),
             LinkKind::PubSub => (3, 0),
         };
-        out.extend_from_slice(&[kind, lane]);
+        out.extend_from_slice(&[kind, lane, u8::from(listener.is_some())]);
+        if let Some(listener) = listener {
+            out.extend_from_slice(listener.as_bytes());
+        }
         out
     }
 
-    fn decode(bytes: &[u8]) -> Result<Hello, WireError> {
+    /// A hello, and whom it is for.
+    fn decode(bytes: &[u8]) -> Result<(Hello, Option<NodeId>), WireError> {
         let mut reader = Reader::new(bytes);
         let cluster = String::from_utf8(reader.bytes()?.to_vec()).map_err(|_| WireError)?;
         let node = NodeId::from_bytes(reader.array()?);
@@ -84,7 +90,11 @@ impl Hello {
             (3, _) => LinkKind::PubSub,
             _ => return Err(WireError),
         };
-        Ok(Hello { cluster, node, boot, kind })
+        let listener = match reader.u8()? {
+            0 => None,
+            _ => Some(NodeId::from_bytes(reader.array()?)),
+        };
+        Ok((Hello { cluster, node, boot, kind }, listener))
     }
 }
 
@@ -106,10 +116,23 @@ pub enum HandshakeError {
     /// We dialled ourselves.
     #[error("the address is this node's own")]
     Ourselves,
+    /// Another node than the one that was dialled listens at the address.
+    #[error("node {wanted} was dialled and {found} listens there")]
+    OtherNode {
+        /// Who was dialled.
+        wanted: NodeId,
+        /// Who listens.
+        found: NodeId,
+    },
 }
 
-/// Introduces `ours` to the node that we have dialled and returns who it is.
-pub async fn dial(stream: &mut TcpStream, ours: &Hello, secret: &[u8]) -> Result<Hello, HandshakeError> {
+/// Introduces `ours` to the node that we have dialled, `wanted` if it is to be that one, and returns who it is.
+pub async fn dial(
+    stream: &mut TcpStream,
+    ours: &Hello,
+    wanted: Option<NodeId>,
+    secret: &[u8],
+) -> Result<Hello, HandshakeError> {
     let mut head = [0; 5 + NONCE_BYTES];
     stream.read_exact(&mut head).await?;
     let (magic, their_nonce) = head.split_at(5);
@@ -117,20 +140,22 @@ pub async fn dial(stream: &mut TcpStream, ours: &Hello, secret: &[u8]) -> Result
         return Err(HandshakeError::NotRondo);
     }
     let our_nonce: [u8; NONCE_BYTES] = rand::random();
-    let hello = ours.encode();
+    let hello = ours.encode(wanted);
     let mut out = greeting().to_vec();
     out.extend_from_slice(&our_nonce);
     put_hello(&mut out, &hello, &proof(secret, b"dial", their_nonce, &our_nonce, &hello));
     stream.write_all(&out).await?;
-    let (theirs, body, their_proof) = read_hello(stream).await?;
-    check(&theirs, ours)?;
+    let (body, their_proof) = read_hello(stream).await?;
     if !proves(secret, b"accept", &our_nonce, their_nonce, &body, &their_proof) {
         return Err(HandshakeError::WrongSecret);
     }
+    let (theirs, _) = Hello::decode(&body).map_err(|_| HandshakeError::NotRondo)?;
+    check(&theirs, ours)?;
+    check_listener(wanted, theirs.node)?;
     Ok(theirs)
 }
 
-/// Answers whoever has dialled us and returns who it is.
+/// Answers whoever has dialled us and returns who it is. Refuses one that has dialled another node.
 pub async fn accept(stream: &mut TcpStream, ours: &Hello, secret: &[u8]) -> Result<Hello, HandshakeError> {
     let our_nonce: [u8; NONCE_BYTES] = rand::random();
     let mut out = greeting().to_vec();
@@ -142,15 +167,17 @@ pub async fn accept(stream: &mut TcpStream, ours: &Hello, secret: &[u8]) -> Resu
     if magic != greeting() {
         return Err(HandshakeError::NotRondo);
     }
-    let (theirs, body, their_proof) = read_hello(stream).await?;
+    let (body, their_proof) = read_hello(stream).await?;
     if !proves(secret, b"dial", &our_nonce, their_nonce, &body, &their_proof) {
         return Err(HandshakeError::WrongSecret);
     }
-    check(&theirs, ours)?;
-    let hello = Hello { kind: theirs.kind, ..ours.clone() }.encode();
+    let (theirs, wanted) = Hello::decode(&body).map_err(|_| HandshakeError::NotRondo)?;
+    let hello = Hello { kind: theirs.kind, ..ours.clone() }.encode(Some(theirs.node));
     let mut out = Vec::new();
     put_hello(&mut out, &hello, &proof(secret, b"accept", their_nonce, &our_nonce, &hello));
     stream.write_all(&out).await?;
+    check(&theirs, ours)?;
+    check_listener(wanted, ours.node)?;
     Ok(theirs)
 }
 
@@ -169,13 +196,21 @@ fn check(theirs: &Hello, ours: &Hello) -> Result<(), HandshakeError> {
     Ok(())
 }
 
+fn check_listener(wanted: Option<NodeId>, found: NodeId) -> Result<(), HandshakeError> {
+    match wanted {
+        Some(wanted) if wanted != found => Err(HandshakeError::OtherNode { wanted, found }),
+        _ => Ok(()),
+    }
+}
+
 fn put_hello(out: &mut Vec<u8>, hello: &[u8], proof: &[u8; PROOF_BYTES]) {
     out.extend_from_slice(&(hello.len() as u16).to_le_bytes());
     out.extend_from_slice(hello);
     out.extend_from_slice(proof);
 }
 
-async fn read_hello(stream: &mut TcpStream) -> Result<(Hello, Vec<u8>, [u8; PROOF_BYTES]), HandshakeError> {
+/// A hello that nobody has decoded yet, and what is to prove it.
+async fn read_hello(stream: &mut TcpStream) -> Result<(Vec<u8>, [u8; PROOF_BYTES]), HandshakeError> {
     let len = usize::from(stream.read_u16_le().await?);
     if len > HELLO_BYTES_MAX {
         return Err(HandshakeError::NotRondo);
@@ -184,8 +219,7 @@ async fn read_hello(stream: &mut TcpStream) -> Result<(Hello, Vec<u8>, [u8; PROO
     stream.read_exact(&mut body).await?;
     let mut proof = [0; PROOF_BYTES];
     stream.read_exact(&mut proof).await?;
-    let hello = Hello::decode(&body).map_err(|_| HandshakeError::NotRondo)?;
-    Ok((hello, body, proof))
+    Ok((body, proof))
 }
 
 fn mac(secret: &[u8], role: &[u8], listener_nonce: &[u8], speaker_nonce: &[u8], hello: &[u8]) -> Option<Hmac<Sha256>> {
@@ -213,7 +247,7 @@ mod tests {
     }
 
     async fn meet(
-        dialler: &Hello,
+        (dialler, wanted): (&Hello, Option<NodeId>),
         acceptor: &Hello,
         secrets: (&'static [u8], &'static [u8]),
     ) -> (Result<Hello, HandshakeError>, Result<Hello, HandshakeError>) {
@@ -225,7 +259,7 @@ mod tests {
         };
         let dialling = async {
             let mut stream = TcpStream::connect(addr).await?;
-            dial(&mut stream, dialler, secrets.0).await
+            dial(&mut stream, dialler, wanted, secrets.0).await
         };
         tokio::join!(dialling, accepting)
     }
@@ -233,19 +267,58 @@ mod tests {
     #[tokio::test]
     async fn nodes_of_one_cluster_meet() {
         let (one, other) = (hello("c"), hello("c"));
-        let (dialled, accepted) = meet(&one, &other, (b"s", b"s")).await;
-        assert_eq!(dialled.expect("met").node, other.node);
-        assert_eq!(accepted.expect("met"), one);
+        for wanted in [None, Some(other.node)] {
+            let (dialled, accepted) = meet((&one, wanted), &other, (b"s", b"s")).await;
+            assert_eq!(dialled.expect("met").node, other.node);
+            assert_eq!(accepted.expect("met"), one);
+        }
     }
 
     #[tokio::test]
-    async fn strangers_do_not() {
-        let (_, accepted) = meet(&hello("c"), &hello("c"), (b"wrong", b"s")).await;
+    async fn strangers_do_not_and_both_know_why() {
+        let (dialled, accepted) = meet((&hello("c"), None), &hello("c"), (b"wrong", b"s")).await;
         assert!(matches!(accepted, Err(HandshakeError::WrongSecret)));
-        let (_, accepted) = meet(&hello("x"), &hello("c"), (b"s", b"s")).await;
+        assert!(matches!(dialled, Err(HandshakeError::Io(_))), "who does not know the secret is told nothing");
+        let (dialled, accepted) = meet((&hello("x"), None), &hello("c"), (b"s", b"s")).await;
         assert!(matches!(accepted, Err(HandshakeError::WrongCluster(name)) if name == "x"));
+        assert!(matches!(dialled, Err(HandshakeError::WrongCluster(name)) if name == "c"));
         let same = hello("c");
-        let (_, accepted) = meet(&same, &same, (b"s", b"s")).await;
+        let (dialled, accepted) = meet((&same, None), &same, (b"s", b"s")).await;
         assert!(matches!(accepted, Err(HandshakeError::Ourselves)));
+        assert!(matches!(dialled, Err(HandshakeError::Ourselves)));
+    }
+
+    #[tokio::test]
+    async fn who_has_dialled_another_node_is_refused_on_both_sides() {
+        let (acceptor, wanted) = (hello("c"), NodeId::random());
+        let (dialled, accepted) = meet((&hello("c"), Some(wanted)), &acceptor, (b"s", b"s")).await;
+        for refused in [dialled, accepted] {
+            let Err(HandshakeError::OtherNode { wanted: told, found }) = refused else { panic!("{refused:?}") };
+            assert_eq!((told, found), (wanted, acceptor.node));
+        }
+    }
+
+    #[tokio::test]
+    async fn an_echo_of_our_own_hello_is_not_taken_for_ourselves() {
+        let listener = TcpListener::bind(([127, 0, 0, 1], 0).into()).await.expect("a port");
+        let addr = listener.local_addr().expect("an address");
+        let echoing = async {
+            let (mut stream, _) = listener.accept().await?;
+            let mut head = greeting().to_vec();
+            head.extend_from_slice(&[0; NONCE_BYTES]);
+            stream.write_all(&head).await?;
+            stream.read_exact(&mut head).await?;
+            let (body, proof) = read_hello(&mut stream).await?;
+            let mut out = Vec::new();
+            put_hello(&mut out, &body, &proof);
+            stream.write_all(&out).await?;
+            Ok::<(), HandshakeError>(())
+        };
+        let dialling = async {
+            let mut stream = TcpStream::connect(addr).await?;
+            dial(&mut stream, &hello("c"), None, b"s").await
+        };
+        let (echoed, dialled) = tokio::join!(echoing, dialling);
+        assert!(echoed.is_ok() && matches!(dialled, Err(HandshakeError::WrongSecret)));
     }
 }

@@ -73,11 +73,11 @@ pub async fn keep(peer: Arc<Peer>, index: usize, ours: Hello, secret: Arc<[u8]>,
     }
 }
 
-/// Dials a peer and shakes hands.
+/// Dials a peer and shakes hands with it, and with nobody else who may have its address now.
 pub async fn connect(peer: &Peer, ours: &Hello, secret: &[u8]) -> Result<(TcpStream, Hello), HandshakeError> {
     let mut stream = TcpStream::connect(peer.addr).await?;
     stream.set_nodelay(true)?;
-    let theirs = dial(&mut stream, ours, secret).await?;
+    let theirs = dial(&mut stream, ours, Some(peer.id), secret).await?;
     Ok((stream, theirs))
 }
 
