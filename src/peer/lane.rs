@@ -12,7 +12,7 @@
 //! A lane has a [`Pace`]: while its replica is slow, reads are confirmed elsewhere; while it is stalled, its node counts as
 //! down, but frames are still kept for it, so that a short silence costs nothing afterwards. `link` judges.
 //!
-//! Invariants: bytes kept are at most `bytes_max` and the longest frame, beyond which the lane breaks itself off; nobody
+//! Invariants: bytes kept are at most `bytes_max` and two of the longest frames, beyond which the lane breaks itself off; nobody
 //! waits under the lock.
 //!
 //! Decides nothing about quorums and knows no socket: `link` does the talking.
@@ -264,7 +264,8 @@ impl Lane {
         }
     }
 
-    /// Notes that everything up to `number` is done, and wakes who waited for it.
+    /// Notes that everything up to `number` is done, and wakes who waited for it. Breaks the lane off when some of that was never
+    /// written.
     pub fn ack(&self, number: u64) {
         let mut state = self.state.lock();
         let before = self.acked.load(Ordering::Relaxed);
@@ -272,7 +273,7 @@ impl Lane {
         if number <= before {
             return;
         }
-        state.forget_frames(number - before);
+        let is_honest = state.forget_frames(number - before);
         if state.longest.0 <= number {
             state.longest = (0, 0);
         }
@@ -281,6 +282,9 @@ impl Lane {
         let due: smallvec::SmallVec<[Waker; 16]> = state.waiters.drain(..due).map(|(_, waker)| waker).collect();
         drop(state);
         due.into_iter().for_each(Waker::wake);
+        if !is_honest {
+            self.fail();
+        }
     }
 
     /// Opens the lane for a fresh connection; numbers go on after this one.
@@ -394,11 +398,14 @@ impl State {
         self.buf.len() - self.done
     }
 
-    /// Drops the oldest `count` frames.
-    fn forget_frames(&mut self, count: u64) {
+    /// Drops the oldest `count` frames. False when some were not written yet: whoever acknowledges them is not to be talked to.
+    fn forget_frames(&mut self, count: u64) -> bool {
         for _ in 0..count {
             let Some(head) = self.buf.get(self.done..).and_then(|rest| rest.first_chunk::<4>()) else { break };
             self.done += 4 + u32::from_le_bytes(*head) as usize;
+        }
+        if self.done > self.written {
+            return false;
         }
         // Cutting costs a copy of what is left: do it when that is the smaller part.
         if self.done == self.buf.len() {
@@ -412,6 +419,7 @@ impl State {
             self.written -= self.done;
             self.done = 0;
         }
+        true
     }
 }
 
@@ -419,7 +427,14 @@ impl State {
 mod tests {
     use super::*;
 
+    /// Appends a frame that is sent at once.
     fn put(lane: &Lane, text: &str) -> Option<u64> {
+        let number = put_unsent(lane, text);
+        lane.write_with(|bytes| Ok(bytes.len())).expect("written");
+        number
+    }
+
+    fn put_unsent(lane: &Lane, text: &str) -> Option<u64> {
         lane.append(Kind::Delta, |out| out.extend_from_slice(text.as_bytes()))
     }
 
@@ -464,6 +479,22 @@ mod tests {
         lane.ack(99);
         assert_eq!(put(&lane, "b"), Some(2));
         assert_eq!(lane.fate(2), Fate::Pending);
+    }
+
+    #[test]
+    fn who_acknowledges_what_was_never_written_is_not_talked_to_any_more() {
+        let lane = Lane::new(1 << 20);
+        lane.open();
+        let long = "a".repeat(1 << 16);
+        assert!((0..4).all(|_| put_unsent(&lane, &long).is_some()));
+        assert!(lane.write_with(|bytes| Ok(bytes.len().min(5))).expect("written"));
+        lane.ack(3);
+        assert!(!lane.is_open());
+        let mut given_back = 0;
+        lane.close(|_| given_back += 1);
+        assert_eq!((given_back, lane.open(), put(&lane, "b")), (1, 4, Some(5)));
+        lane.ack(5);
+        assert!(lane.is_open());
     }
 
     #[test]
@@ -551,7 +582,7 @@ mod tests {
         lane.open();
         let mut sent = Vec::new();
         for round in 0..200 {
-            put(&lane, &"x".repeat(1_000 + round));
+            put_unsent(&lane, &"x".repeat(1_000 + round));
             let more = lane.write_with(|bytes| {
                 let take = bytes.len().min(700);
                 sent.extend_from_slice(&bytes[..take]);

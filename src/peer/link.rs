@@ -59,6 +59,10 @@ pub async fn keep(peer: Arc<Peer>, index: usize, ours: Hello, secret: Arc<[u8]>,
                 peer.granted.reset(index);
                 peer.forget_told();
                 lane.open();
+                if peer.is_retired() {
+                    // It was while the lane opened, and nobody will say so again.
+                    lane.fail();
+                }
                 peer.note_change();
                 let end = converse(&peer, index, lane, &mut stream, &events).await;
                 lane.close(|frame| events.lost(&peer, frame));
@@ -101,7 +105,7 @@ async fn converse(
             biased;
             read = read_more(&mut reader, &mut buf) => read.and_then(|()| {
                 each_frame(&mut buf, |frame| match frame.kind {
-                    Kind::Ack => read_ack(frame.body).map(|number| lane.ack(base + number)).map_err(invalid),
+                    Kind::Ack => read_ack(frame.body).map(|number| lane.ack(base.saturating_add(number))).map_err(invalid),
                     _ => {
                         events.answer(peer, index, base, frame);
                         Ok(())
@@ -301,8 +305,13 @@ mod tests {
     fn waiting() -> (Lane, Judge, Instant) {
         let (lane, now) = (Lane::new(1 << 20), Instant::now());
         lane.open();
-        lane.append(Kind::Heartbeat, |_| {});
+        send(&lane);
         (lane, Judge::new(0, now), now)
+    }
+
+    fn send(lane: &Lane) {
+        lane.append(Kind::Heartbeat, |_| {});
+        lane.write_with(|bytes| Ok(bytes.len())).expect("written");
     }
 
     /// Looks every 20 ms, from one time to another; what was made of the replica at last.
@@ -370,7 +379,7 @@ mod tests {
     fn whoever_comes_back_counts_when_it_has_acknowledged_all_that_was_sent_meanwhile() {
         let (lane, mut judge, start) = waiting();
         assert_eq!(look_on(&lane, &mut judge, start, 0..200), Some(Pace::Stalled));
-        lane.append(Kind::Heartbeat, |_| {});
+        send(&lane);
         lane.ack(1);
         assert_eq!(look_on(&lane, &mut judge, start, 200..220), Some(Pace::Stalled));
         lane.ack(2);

@@ -83,7 +83,7 @@ impl Coordinator {
 
     /// Takes in what a replica has promised.
     pub(super) fn promised(&self, peer: &Peer, lane: usize, base: u64, answer: &PromiseAnswer, now_ms: u64) {
-        let Some(question) = peer.granted.answered(lane, base + answer.number) else { return };
+        let Some(question) = peer.granted.answered(lane, base.saturating_add(answer.number)) else { return };
         if !answer.granted {
             peer.granted.reset(lane);
             self.metrics.count(Count::PromisesRefused, 1);
@@ -112,7 +112,7 @@ impl Coordinator {
     /// Takes in that a replica did not do something.
     pub(super) fn declined(&self, peer: &Peer, lane: usize, base: u64, declined: &Declined) {
         let Some(own) = peer.lanes.get(lane) else { return };
-        let number = base + declined.number;
+        let number = base.saturating_add(declined.number);
         own.decline(number);
         match declined.kind {
             Kind::StrictVerify => {

@@ -246,7 +246,7 @@ impl LaneEvents for Arc<Coordinator> {
                     return own.fail();
                 }
                 if doubt == Doubt::Verify {
-                    own.note_mismatch(base + number);
+                    own.note_mismatch(base.saturating_add(number));
                 }
                 if doubt != Doubt::Delta {
                     self.metrics.count(Count::ReadRepairs, 1);

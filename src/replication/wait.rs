@@ -243,6 +243,7 @@ mod tests {
     }
 
     fn ack(peer: &Peer, number: Option<u64>) {
+        peer.lanes[0].write_with(|bytes| Ok(bytes.len())).expect("written");
         peer.lanes[0].ack(number.expect("the lane is open"));
     }
 
