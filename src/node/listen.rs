@@ -81,16 +81,21 @@ fn admit(node: &Node, stream: TcpStream, cluster_face: bool) -> std::io::Result<
     }
     let mut stream = stream.into_std()?;
     let beyond_loopback = settings.bind.iter().any(|bind| !bind.ip.is_loopback());
-    if settings.protected_mode && settings.requirepass.is_empty() && beyond_loopback && !addr.ip().is_loopback() {
-        return stream.write_all(PROTECTED);
-    }
-    if state.clients.len() >= settings.maxclients {
+    let is_protected = settings.protected_mode && settings.requirepass.is_empty() && beyond_loopback;
+    let refusal = match () {
+        () if state.clients.len() >= settings.maxclients => Some(TOO_MANY),
+        () if is_protected && !addr.ip().is_loopback() => Some(PROTECTED),
+        () => None,
+    };
+    if let Some(refusal) = refusal {
         state.metrics.count(Count::ConnectionsRejected, 1);
-        return stream.write_all(TOO_MANY);
+        return stream.write_all(refusal);
     }
     state.metrics.count(Count::ConnectionsAccepted, 1);
     let registration = state.clients.register(addr, laddr, state.store.clock.now_ms());
-    node.workers.give(node.workers.least_loaded(), Work::Client { stream, registration, cluster_face });
+    let worker = node.workers.least_loaded();
+    let load = node.workers.add_load(worker);
+    node.workers.give(worker, Work::Client { stream, registration, cluster_face, load });
     Ok(())
 }
 

@@ -27,7 +27,7 @@ use crate::store::entry::{Entry, set_maker};
 /// What a worker may be given.
 pub enum Work {
     /// A client on one of the faces.
-    Client { stream: DetachedTcpStream, registration: Registration, cluster_face: bool },
+    Client { stream: DetachedTcpStream, registration: Registration, cluster_face: bool, load: Load },
     /// A peer's replica lane.
     Replica { stream: DetachedTcpStream, hello: Hello, host: Arc<dyn Host> },
     /// A peer's forward link.
@@ -47,12 +47,11 @@ pub struct Workers {
 }
 
 impl Workers {
-    /// The way to a worker that [`run`] is to be, and what it takes.
-    pub fn add(&mut self) -> (UnboundedReceiver<Work>, Arc<AtomicUsize>) {
+    /// The way to a worker that [`run`] is to be; returns its end of it.
+    pub fn add(&mut self) -> UnboundedReceiver<Work> {
         let (sender, receiver) = unbounded_channel();
-        let load = Arc::new(AtomicUsize::new(0));
-        self.senders.push((sender, load.clone()));
-        (receiver, load)
+        self.senders.push((sender, Arc::default()));
+        receiver
     }
 
     /// Gives work to one worker.
@@ -61,6 +60,14 @@ impl Workers {
             // A worker that is gone has taken the process with it or is about to.
             _ = sender.send(work);
         }
+    }
+
+    /// Counts a connection that is about to be given to this worker, until what is returned is dropped. The worker itself may be
+    /// busy for a while, and whoever comes meanwhile is to go elsewhere.
+    pub fn add_load(&self, worker: usize) -> Load {
+        let load = self.senders.get(worker).map(|(_, load)| load.clone()).unwrap_or_default();
+        load.fetch_add(1, Ordering::Relaxed);
+        Load(load)
     }
 
     /// The worker with the fewest connections.
@@ -79,7 +86,7 @@ impl Workers {
 pub fn start(count: usize, shared: &Arc<Shared>) -> std::io::Result<Workers> {
     let mut workers = Workers::default();
     for index in 0..count {
-        let (shared, (receiver, load)) = (shared.clone(), workers.add());
+        let (shared, receiver) = (shared.clone(), workers.add());
         let (report, built) = sync_channel(1);
         std::thread::Builder::new().name(format!("worker-{index}")).spawn(move || {
             // A runtime of tasks that never leave their thread, which is where it has to be made.
@@ -88,7 +95,7 @@ pub fn start(count: usize, shared: &Arc<Shared>) -> std::io::Result<Workers> {
                 Err(error) => return drop(report.send(Err(error))),
             };
             drop(report.send(Ok(())));
-            runtime.block_on(run(index, shared, receiver, load));
+            runtime.block_on(run(index, shared, receiver));
         })?;
         built.recv().map_err(std::io::Error::other)??;
     }
@@ -96,11 +103,11 @@ pub fn start(count: usize, shared: &Arc<Shared>) -> std::io::Result<Workers> {
 }
 
 /// Is a worker, on the current thread, where local tasks can be spawned.
-pub async fn run(index: usize, shared: Arc<Shared>, receiver: UnboundedReceiver<Work>, load: Arc<AtomicUsize>) {
+pub async fn run(index: usize, shared: Arc<Shared>, receiver: UnboundedReceiver<Work>) {
     set_maker(maker_of(index));
     let worker = Rc::new(Worker::new(index, shared.clone()));
     tokio::task::spawn_local(async move { shared.pulse.beat(index).await });
-    serve(worker, receiver, load).await;
+    serve(worker, receiver).await;
 }
 
 /// The number that entries bear which a worker has made; 0 for those of workers beyond what a byte holds.
@@ -108,14 +115,13 @@ pub fn maker_of(worker: usize) -> u8 {
     u8::try_from(worker + 1).unwrap_or_default()
 }
 
-async fn serve(worker: Rc<Worker>, mut receiver: UnboundedReceiver<Work>, load: Arc<AtomicUsize>) {
+async fn serve(worker: Rc<Worker>, mut receiver: UnboundedReceiver<Work>) {
     while let Some(work) = receiver.recv().await {
         match work {
-            Work::Client { stream, registration, cluster_face } => {
-                load.fetch_add(1, Ordering::Relaxed);
-                let (worker, load) = (worker.clone(), load.clone());
+            Work::Client { stream, registration, cluster_face, load } => {
+                let worker = worker.clone();
                 tokio::task::spawn_local(async move {
-                    let _leave = Leave(load);
+                    let _load = load;
                     serve_client(worker, stream, registration, cluster_face).await;
                 });
             }
@@ -160,10 +166,10 @@ async fn serve(worker: Rc<Worker>, mut receiver: UnboundedReceiver<Work>, load: 
     }
 }
 
-/// Takes a connection off the worker's load, however it ends.
-struct Leave(Arc<AtomicUsize>);
+/// A connection that counts for its worker until this is dropped.
+pub struct Load(Arc<AtomicUsize>);
 
-impl Drop for Leave {
+impl Drop for Load {
     fn drop(&mut self) {
         self.0.fetch_sub(1, Ordering::Relaxed);
     }
@@ -175,4 +181,23 @@ async fn serve_client(worker: Rc<Worker>, stream: DetachedTcpStream, registratio
     let client = registration.client.clone();
     client.set_state(crate::server::clients::state::CLUSTER_FACE, cluster_face);
     Connection::new(worker, client, stream, session).serve().await;
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn connections_of_a_burst_go_round_while_nobody_takes_them() {
+        let mut workers = Workers::default();
+        let _receivers = [workers.add(), workers.add()];
+        let mut dealt = Vec::new();
+        for _ in 0..4 {
+            let worker = workers.least_loaded();
+            dealt.push((worker, workers.add_load(worker)));
+        }
+        assert_eq!(dealt.iter().map(|(worker, _)| *worker).collect::<Vec<_>>(), [0, 1, 0, 1]);
+        dealt.retain(|(worker, _)| *worker == 0);
+        assert_eq!(workers.least_loaded(), 1);
+    }
 }

@@ -138,8 +138,8 @@ impl World {
             let identity = identity::load_or_derive(&config.settings()).expect("an identity");
             let shared = assemble(&config, &identity);
             let mut all = workers::Workers::default();
-            let (receiver, load) = all.add();
-            tokio::task::spawn_local(workers::run(0, shared.clone(), receiver, load));
+            let receiver = all.add();
+            tokio::task::spawn_local(workers::run(0, shared.clone(), receiver));
             let ports = [(PORT, Port::Standalone), (CLUSTER_PORT, Port::Cluster), (PEER_PORT, Port::Peer)];
             let listen = |(number, port)| {
                 let listener = Listener::bind(SocketAddr::new(ip, number)).expect("a free port");
