@@ -1,11 +1,11 @@
 //! Why a command was refused, in Redis's words.
 //!
-//! Every one of these is the client's fault or the data's: nothing was changed, the connection goes on, and the same
-//! command may be sent again. The `Display` of an error is the reply's text without the leading `-`.
+//! Every one of these is the client's fault or the data's. Nothing was changed, but after `ReplyTooLarge`: that command has
+//! run, and only its reply was lost. The connection goes on. The `Display` of an error is the reply's text without the leading `-`.
 
 use std::borrow::Cow;
 
-/// A refusal. Nothing was written, neither to a key nor to the reply.
+/// A refusal; see the head of the file.
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
 pub enum CommandError {
     /// The key holds another type.

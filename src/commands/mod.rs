@@ -6,8 +6,8 @@
 //! write the block and add its row to the table.
 //!
 //! A function gets a [`Cx`]: the arguments, the locked [`Keyspace`] that holds every key the row names, and the reply
-//! to write. It answers by writing one reply and returning `Ok`, or by returning a [`CommandError`] having written
-//! nothing. All its changes go through `Keyspace::write`, so it needs to know nothing of replicas.
+//! to write. It answers by writing one reply and returning `Ok`, or by returning a [`CommandError`] having changed
+//! nothing. All its changes go through the `Keyspace`, so it needs to know nothing of replicas.
 //!
 //! Commands that need the server rather than keys (CLIENT, CONFIG, INFO, ...) are rows here too, so that the table is
 //! complete, with a [`NodeCommand`] in place of a function; the server runs them.

@@ -9,7 +9,7 @@
 //! | replica | deltas, verifies, whole states: numbered frames | cumulative acknowledgements, mismatches |
 //! | forward | clients' requests for keys coordinated over there | the replies, in order |
 //! | control | rows, slot contents, comparisons: rare and long-winded | one answer each |
-//! | publish | what was published over there for listeners over here | none |
+//! | publish | what was published over there for listeners over here | how much of it was dealt with |
 //!
 //! A replica link is cut into [`lane`]s: a hash slot's traffic always takes the same lane, so a verify never
 //! overtakes the delta it depends on, whichever worker made either.

@@ -5,7 +5,7 @@
 //!   two copies of the map merge into the same one whatever arrives first.
 //! - [`steps`]: which rings are possible while nodes come and go, and when one may take its next step.
 //!
-//! Invariants: equal member sets give equal rings on every machine, in every order, in every build (`tests/vectors.txt`
+//! Invariants: equal member sets give equal rings on every machine, in every order, in every build (`vectors.txt`
 //! holds published ones); merging rows is commutative, associative and idempotent.
 //!
 //! Knows no socket, no clock, no randomness and not who is alive: a dead node keeps its slots until its row says that

@@ -1,4 +1,5 @@
-//! Listeners, connections, the batch, dispatch, the two faces, and the HTTP side.
+//! What a node does for its clients: connections, batches of requests, what is asked of other nodes, publish and subscribe,
+//! and the HTTP side.
 
 pub mod across;
 pub mod admin;

@@ -14,6 +14,7 @@
 //! | `mutation` | the primitives that change a key, and their form on the wire |
 //! | `merge`, `siblings`, `state` | two replicas' states of a key become one |
 //! | `entry` | one key in memory |
+//! | `draws` | where to look for an entry at random |
 //! | `index`, `prefetch` | where a slot's entries are, and having them fetched in time |
 //! | `value`, `counter`, `hash`, `elements` | the types |
 //! | `whole` | a value apart from any key, for RENAME, COPY and what stores its result |
@@ -133,7 +134,7 @@ pub struct Store {
     pub actors: ActorTable,
     /// Options that shape values.
     pub tuning: Tuning,
-    /// Eviction's setting and its pool of clocks.
+    /// The settings of eviction.
     pub eviction: eviction::Eviction,
     used_bytes: AtomicI64,
     replicated: AtomicBool,

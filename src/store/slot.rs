@@ -1,14 +1,16 @@
 //! One hash slot: a table of entries, and the one function that changes them.
 //!
 //! [`SlotTable::apply`] gives a [`Mutation`] its meaning. It runs for a client's command at the coordinator and for
-//! the same command's delta at a replica; what comes from there, whole states too, is let in by `incoming`. Nothing else writes.
+//! the same command's delta at a replica; what comes from there, whole states too, is let in by `incoming`. Nothing else gives
+//! a key a value.
 //!
 //! Invariants:
 //! - a version never sees less than before: `apply` is given a later stamp, and `merge` keeps what either has seen (its dot may
 //!   be the earlier of two, where the later write lost);
 //! - an expired entry is as good as deleted: a mutation never builds on it (callers delete it first, see `keyspace`);
 //! - `bytes` is what the table's entries take, kept with every change;
-//! - `deadline_min_ms` is no later than the earliest deadline in the table.
+//! - `deadline_min_ms` is when the sweeper has to look next: no later than the earliest deadline, or a second after a walk
+//!   that found little.
 //!
 //! Knows no lock (its owner holds one), no clock and no option beyond [`Rules`].
 

@@ -2,9 +2,9 @@
 //!
 //! Each node is a child process, a real `rondo server` with ports of its own, so that `kill -9` on one of them means what it
 //! means in production. Before anything starts, the options are checked and every port is tried. The children share a
-//! random cluster secret, given in their environment, where other users of the machine cannot see it. When all of
-//! them are ready, a table and lines to paste are printed; after that a node that ends is reported in one line, and
-//! with `--restart` started again.
+//! cluster secret, a random one unless `RONDO_CLUSTER_SECRET` is set, given in their environment, where other users of the
+//! machine cannot see it. When all of them are ready, a table and lines to paste are printed; after that a node that ends is
+//! reported in one line, and with `--restart` started again.
 //!
 //! Ctrl-C, SIGTERM and SIGHUP stop the children: SIGTERM, and SIGKILL for those that take too long or when asked again.
 //! No child outlives this process, see [`node`].
@@ -97,7 +97,10 @@ pub fn run(matches: &ArgMatches, mistakes: Vec<String>) -> Result<(), Failure> {
     let dir = make_dir().map_err(|error| Failure::Failed(format!("cannot make a temporary directory: {error}")))?;
     let (ended, endings) = mpsc::unbounded_channel();
     let restart = matches.get_flag("restart");
-    let secret = format!("{:032x}{:032x}", rand::random::<u128>(), rand::random::<u128>());
+    let secret = match settings.cluster_secret.is_empty() {
+        true => format!("{:032x}{:032x}", rand::random::<u128>(), rand::random::<u128>()),
+        false => settings.cluster_secret.clone(),
+    };
     let dev =
         Dev { plans, options, settings, dir, restart, secret, nodes: Vec::new(), has_lost_one: false, ended, endings };
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
