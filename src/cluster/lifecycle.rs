@@ -144,9 +144,11 @@ impl Cluster {
     /// Asks the addresses to join until one belongs to a cluster; `None` when this node is to found it.
     async fn find(self: &Arc<Self>) -> Option<Rows> {
         let began = Instant::now();
-        let mut told = began;
+        let mut told = None;
         loop {
-            match rules::start(&self.ask_round().await, began.elapsed()) {
+            let tells = began.elapsed() > rules::FOUNDING_PATIENCE
+                && told.is_none_or(|told: Instant| told.elapsed() > TELL_INTERVAL);
+            match rules::start(&self.ask_round(tells).await, began.elapsed()) {
                 Start::Found => return None,
                 Start::Enter(rows) if rows.is_full() && rows.get(&self.identity.id).is_none() => {
                     warn!(rows = rows.len(), "the cluster is full");
@@ -155,9 +157,9 @@ impl Cluster {
                 Start::Enter(rows) => return Some(rows),
                 Start::Wait => {
                     let late = began.elapsed() > 2 * rules::FOUNDING_PATIENCE;
-                    if told.elapsed() > TELL_INTERVAL {
+                    if tells {
                         warn!("no node to join belongs to a cluster yet, and this one is not the first of the list");
-                        told = Instant::now();
+                        told = Some(Instant::now());
                     }
                     sleep(if late { ASK_INTERVAL_LATE } else { ASK_INTERVAL }).await;
                 }
@@ -171,7 +173,7 @@ impl Cluster {
         let mut asked = JoinSet::new();
         for row in rows.iter().filter(|row| row.id != self.identity.id && row.state.is_member()) {
             let (cluster, id, addr) = (self.clone(), row.id, row.peer_addr);
-            asked.spawn(async move { (id, cluster.ask_to_enter(Some(addr)).await) });
+            asked.spawn(async move { (id, cluster.ask_to_enter(Some(addr), false).await) });
         }
         let mut unheard = BTreeSet::new();
         for (id, answer) in asked.join_all().await {
@@ -185,10 +187,11 @@ impl Cluster {
         (topology.rows, steps::is_adopted(&topology.possible_rings, &unheard))
     }
 
-    /// Asks every address to join, all at once; the answers stand as the addresses do.
-    async fn ask_round(self: &Arc<Self>) -> Vec<Answer> {
+    /// Asks every address to join, all at once; the answers stand as the addresses do. Tells, if it is to, why which did not.
+    async fn ask_round(self: &Arc<Self>, tells: bool) -> Vec<Answer> {
         let addrs = self.join_addrs().await;
-        let asked: Vec<_> = addrs.into_iter().map(|addr| tokio::spawn(self.clone().ask_to_enter(addr))).collect();
+        let asked: Vec<_> =
+            addrs.into_iter().map(|addr| tokio::spawn(self.clone().ask_to_enter(addr, tells))).collect();
         let mut answers = Vec::new();
         for answer in asked {
             answers.push(answer.await.unwrap_or(Answer::Silent));
@@ -196,7 +199,7 @@ impl Cluster {
         answers
     }
 
-    async fn ask_to_enter(self: Arc<Self>, addr: Option<SocketAddr>) -> Answer {
+    async fn ask_to_enter(self: Arc<Self>, addr: Option<SocketAddr>, tells: bool) -> Answer {
         let Some(addr) = addr else { return Answer::Silent };
         if addr == self.identity.peer_addr {
             return Answer::Ourselves;
@@ -207,10 +210,17 @@ impl Cluster {
             Ok(Ok(_)) => Answer::Unformed,
             Ok(Err(ControlError::Handshake(HandshakeError::Ourselves))) => Answer::Ourselves,
             Ok(Err(error)) => {
-                debug!(%addr, %error, "a node to join does not answer");
+                if tells {
+                    warn!(%addr, %error, "a node to join cannot be asked");
+                }
                 Answer::Silent
             }
-            Err(_) => Answer::Silent,
+            Err(_) => {
+                if tells {
+                    warn!(%addr, "a node to join does not answer: is this its peer-port?");
+                }
+                Answer::Silent
+            }
         }
     }
 

@@ -8,6 +8,8 @@
 //!
 //! Data is not encrypted by this handshake.
 
+use std::io::ErrorKind::{ConnectionReset, UnexpectedEof};
+
 use hkdf::hmac::{Hmac, KeyInit, Mac};
 use sha2::Sha256;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -110,6 +112,9 @@ pub enum HandshakeError {
     /// The other side does not know the cluster's secret.
     #[error("the other side does not know the cluster-secret")]
     WrongSecret,
+    /// The other side has closed the connection when it had our proof.
+    #[error("it hung up: it has another cluster-secret, or is about to end")]
+    HungUp,
     /// The other side belongs to another cluster.
     #[error("the other side belongs to cluster {0:?}")]
     WrongCluster(String),
@@ -145,7 +150,10 @@ pub async fn dial(
     out.extend_from_slice(&our_nonce);
     put_hello(&mut out, &hello, &proof(secret, b"dial", their_nonce, &our_nonce, &hello));
     stream.write_all(&out).await?;
-    let (body, their_proof) = read_hello(stream).await?;
+    let (body, their_proof) = read_hello(stream).await.map_err(|error| match error {
+        HandshakeError::Io(error) if matches!(error.kind(), UnexpectedEof | ConnectionReset) => HandshakeError::HungUp,
+        other => other,
+    })?;
     if !proves(secret, b"accept", &our_nonce, their_nonce, &body, &their_proof) {
         return Err(HandshakeError::WrongSecret);
     }
@@ -278,7 +286,7 @@ mod tests {
     async fn strangers_do_not_and_both_know_why() {
         let (dialled, accepted) = meet((&hello("c"), None), &hello("c"), (b"wrong", b"s")).await;
         assert!(matches!(accepted, Err(HandshakeError::WrongSecret)));
-        assert!(matches!(dialled, Err(HandshakeError::Io(_))), "who does not know the secret is told nothing");
+        assert!(matches!(dialled, Err(HandshakeError::HungUp)), "who does not know the secret is told nothing");
         let (dialled, accepted) = meet((&hello("x"), None), &hello("c"), (b"s", b"s")).await;
         assert!(matches!(accepted, Err(HandshakeError::WrongCluster(name)) if name == "x"));
         assert!(matches!(dialled, Err(HandshakeError::WrongCluster(name)) if name == "c"));

@@ -50,11 +50,14 @@ pub trait LaneEvents {
 pub async fn keep(peer: Arc<Peer>, index: usize, ours: Hello, secret: Arc<[u8]>, events: impl LaneEvents) {
     let Some(lane) = peer.lanes.get(index) else { return };
     let mut retry = RETRY_MIN;
+    // Why it was refused lasts, and is told once.
+    let mut told = String::new();
     while !peer.is_retired() {
         let hello = Hello { kind: LinkKind::Replica { lane: index as u8 }, ..ours.clone() };
         match tokio::time::timeout(DIAL_DEADLINE, connect(&peer, &hello, &secret)).await {
             Ok(Ok((mut stream, theirs))) => {
                 retry = RETRY_MIN;
+                told.clear();
                 events.opened(&peer, &theirs);
                 peer.granted.reset(index);
                 peer.forget_told();
@@ -69,8 +72,12 @@ pub async fn keep(peer: Arc<Peer>, index: usize, ours: Hello, secret: Arc<[u8]>,
                 peer.note_change();
                 tracing::info!(peer = %peer.addr, lane = index, reason = %end, "replica link closed");
             }
-            Ok(Err(HandshakeError::Io(_))) | Err(_) => {}
-            Ok(Err(error)) => tracing::warn!(peer = %peer.addr, %error, "peer refused"),
+            Ok(Err(HandshakeError::Io(_) | HandshakeError::HungUp)) | Err(_) => {}
+            Ok(Err(error)) if told == error.to_string() => {}
+            Ok(Err(error)) => {
+                told = error.to_string();
+                tracing::warn!(peer = %peer.addr, lane = index, %error, "peer refused");
+            }
         }
         tokio::time::sleep(retry).await;
         retry = (retry * 2).min(RETRY_MAX);
