@@ -8,6 +8,7 @@
 
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, Ordering};
 
+use parking_lot::Mutex;
 use smallvec::SmallVec;
 
 use crate::base::ids::{SLOT_COUNT, Slot};
@@ -16,6 +17,8 @@ use crate::store::slot::Name;
 use crate::store::{Store, hash_name};
 
 const FREQUENCY_NEW: u8 = 5;
+/// Candidates that are remembered from one eviction to the next.
+const CANDIDATES_MAX: usize = 16;
 const SECONDS_MASK: u32 = 0x00ff_ffff;
 
 /// `maxmemory-policy`.
@@ -78,6 +81,20 @@ pub struct Eviction {
     pub decay_minutes: AtomicU32,
     /// Some key was evicted: others may hold what this node does not.
     has_evicted: AtomicBool,
+    /// The best of earlier samples, the very best last. Few keys of a sample deserve to go when most were used lately (Redis
+    /// 3.0 has such a pool for the same reason).
+    candidates: Mutex<Vec<Candidate>>,
+}
+
+/// A key that may be evicted next.
+#[derive(Debug)]
+struct Candidate {
+    score: u64,
+    /// Its use when it was looked at: one that was used since is none any more.
+    access: u32,
+    slot: Slot,
+    db: u8,
+    key: Box<[u8]>,
 }
 
 impl Default for Eviction {
@@ -89,6 +106,7 @@ impl Default for Eviction {
             log_factor: AtomicU32::new(10),
             decay_minutes: AtomicU32::new(1),
             has_evicted: AtomicBool::new(false),
+            candidates: Mutex::default(),
         }
     }
 }
@@ -109,6 +127,7 @@ impl Eviction {
     /// Changes the policy.
     pub fn set_policy(&self, policy: Policy) {
         self.policy.store(policy as u8, Ordering::Relaxed);
+        self.candidates.lock().clear();
     }
 }
 
@@ -227,38 +246,60 @@ impl Store {
         Evicted::Enough(evicted)
     }
 
-    /// The best of a sample; `None` when there is nothing that may go in any slot.
+    /// The best of a sample and of those before; `None` when there is nothing that may go in any slot.
     fn choose_victim(&self, policy: Policy, now_ms: u64) -> Option<(Slot, u8, Box<[u8]>)> {
+        let mut candidates = self.eviction.candidates.lock();
+        self.sample(policy, now_ms, &mut candidates);
+        while let Some(Candidate { access, slot, db, key, .. }) = candidates.pop() {
+            let name = Name { db, key: &key, hash: hash_name(db, &key) };
+            if self.table(slot).find(name).is_some_and(|entry| entry.access() == access && may_go(entry, policy)) {
+                return Some((slot, db, key));
+            }
+        }
+        None
+    }
+
+    /// Looks at some keys, from a random slot on, and keeps the best among the candidates.
+    fn sample(&self, policy: Policy, now_ms: u64, candidates: &mut Vec<Candidate>) {
         let access = Access::at(&self.eviction, now_ms);
         let wanted = self.eviction.samples.load(Ordering::Relaxed).max(1);
         let (start, mut found) = (rand::random_range(0..SLOT_COUNT), 0);
-        let mut best: Option<(u64, Slot, u8, Box<[u8]>)> = None;
-        for step in 0..SLOT_COUNT {
-            let slot = Slot::new(((start + step) % SLOT_COUNT) as u16)?;
+        for slot in (0..SLOT_COUNT).filter_map(|step| Slot::new(((start + step) % SLOT_COUNT) as u16)) {
+            if found >= wanted {
+                break;
+            }
             let table = self.table(slot);
             if policy.only_volatile() && !table.has_deadlines() {
                 continue;
             }
-            let may_go = |entry: &&Entry| !(entry.is_tombstone() || policy.only_volatile() && entry.deadline_ms() == 0);
             let picks = (0..wanted.min(table.len() as u32)).filter_map(|_| table.pick(rand::random()));
-            let mut sample: SmallVec<[&Entry; 16]> = picks.filter(may_go).collect();
+            let mut sample: SmallVec<[&Entry; 16]> = picks.filter(|entry| may_go(entry, policy)).collect();
             if sample.is_empty() && policy.only_volatile() {
                 // A few among many that have no deadline.
-                sample.extend(table.iter().find(may_go));
+                sample.extend(table.iter().find(|entry| may_go(entry, policy)));
             }
-            for entry in sample {
-                found += 1;
-                let score = score(entry, policy, access);
-                if best.as_ref().is_none_or(|(best_score, ..)| *best_score < score) {
-                    best = Some((score, slot, entry.db(), entry.key().into()));
-                }
-            }
-            if found >= wanted {
-                break;
-            }
+            found += sample.len() as u32;
+            sample.into_iter().for_each(|entry| keep(candidates, entry, slot, score(entry, policy, access)));
         }
-        best.map(|(_, slot, db, key)| (slot, db, key))
     }
+}
+
+/// Puts an entry among the candidates, where its score belongs, unless all of them are better.
+fn keep(candidates: &mut Vec<Candidate>, entry: &Entry, slot: Slot, score: u64) {
+    candidates.retain(|other| other.slot != slot || other.db != entry.db() || *other.key != *entry.key());
+    let at = candidates.partition_point(|other| other.score < score);
+    let is_full = candidates.len() >= CANDIDATES_MAX;
+    if is_full && at == 0 {
+        return;
+    }
+    candidates.insert(at, Candidate { score, access: entry.access(), slot, db: entry.db(), key: entry.key().into() });
+    if is_full {
+        candidates.remove(0);
+    }
+}
+
+fn may_go(entry: &Entry, policy: Policy) -> bool {
+    !(entry.is_tombstone() || policy.only_volatile() && entry.deadline_ms() == 0)
 }
 
 /// How much an entry deserves to go: more is sooner.
