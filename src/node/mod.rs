@@ -98,6 +98,7 @@ pub fn run(config: Arc<Config>) -> Result<(), NodeError> {
     let _admin = admin::spawn(listeners.admin, Admin { shared: shared.clone(), health })?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let local = tokio::task::LocalSet::new();
+    let shutdown = Duration::from_secs(settings.shutdown_timeout_s.max(1));
     let ports =
         [(listeners.standalone, Port::Standalone), (listeners.cluster, Port::Cluster), (listeners.peer, Port::Peer)];
     drop(settings);
@@ -109,16 +110,8 @@ pub fn run(config: Arc<Config>) -> Result<(), NodeError> {
         let node = start(config, identity, shared, workers, listeners)?;
         wait_for_end(&node.shared.node.stop).await?;
         tracing::info!("told to stop");
-        let patience = Duration::from_secs(node.config.settings().shutdown_timeout_s.max(1));
-        tokio::select! {
-            left = tokio::time::timeout(patience, node.cluster.leave()) => if left.is_err() {
-                tracing::warn!("could not hand everything over in time");
-            },
-            // Whoever asks again does not want to wait.
-            told = wait_for_signal() => {
-                told?;
-                tracing::warn!("told again to stop: not everything is handed over");
-            }
+        if tokio::time::timeout(shutdown, node.cluster.leave()).await.is_err() {
+            tracing::warn!("could not hand everything over in time");
         }
         tracing::info!("stopped");
         Ok(())
@@ -188,7 +181,7 @@ fn start(
     Ok(node)
 }
 
-/// Readiness: every slot has a coordinator and enough replicas for W and R.
+/// Readiness: some coordinator stands for every slot.
 struct Ready(Arc<Shared>);
 
 impl Health for Ready {
