@@ -17,6 +17,9 @@ use crate::store::slot::Name;
 use crate::store::{Store, hash_name};
 
 const FREQUENCY_NEW: u8 = 5;
+/// Keys that are looked at for each of `maxmemory-samples`: with one, keys that deserve to go are found more slowly than they go
+/// once they have become few.
+const SAMPLES_FACTOR: u32 = 3;
 /// Candidates that are remembered from one eviction to the next.
 const CANDIDATES_MAX: usize = 16;
 const SECONDS_MASK: u32 = 0x00ff_ffff;
@@ -262,7 +265,7 @@ impl Store {
     /// Looks at some keys, from a random slot on, and keeps the best among the candidates.
     fn sample(&self, policy: Policy, now_ms: u64, candidates: &mut Vec<Candidate>) {
         let access = Access::at(&self.eviction, now_ms);
-        let wanted = self.eviction.samples.load(Ordering::Relaxed).max(1);
+        let wanted = self.eviction.samples.load(Ordering::Relaxed).max(1).saturating_mul(SAMPLES_FACTOR);
         let (start, mut found) = (rand::random_range(0..SLOT_COUNT), 0);
         for slot in (0..SLOT_COUNT).filter_map(|step| Slot::new(((start + step) % SLOT_COUNT) as u16)) {
             if found >= wanted {
