@@ -17,6 +17,11 @@ pub const SKEW_MS_MAX: u64 = 500;
 
 const LOGICAL_BITS: u32 = 16;
 
+/// The wall clock in microseconds since 1970. May step.
+pub fn wall_us() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_micros() as u64
+}
+
 /// A hybrid logical time: `milliseconds << 16 | counter`. Orders as a number.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default)]
 pub struct Hlc(pub u64);
@@ -55,8 +60,7 @@ impl Clock {
 
     /// Wall-clock milliseconds since 1970. May step; use it for deadlines of keys, never for durations.
     pub fn now_ms(&self) -> u64 {
-        let since_epoch = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-        since_epoch.as_millis() as u64
+        wall_us() / 1_000
     }
 
     /// A stamp later than every stamp this clock has given out or observed, and not before `now_ms`.

@@ -7,8 +7,9 @@
 //! is the stamp itself (`base::clock`).
 
 use std::collections::VecDeque;
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant};
 
+use crate::base::clock::wall_us;
 use crate::base::ids::NodeId;
 use crate::cluster::Cluster;
 use crate::cluster::graves::lead_ms;
@@ -45,11 +46,6 @@ impl Samples {
     pub(super) fn best(&self) -> Option<PeerClock> {
         self.0.iter().min_by_key(|sample| sample.round_trip).copied()
     }
-}
-
-/// The wall clock, in microseconds since 1970.
-pub(super) fn wall_us() -> u64 {
-    SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_micros() as u64
 }
 
 impl PeerClock {

@@ -11,10 +11,10 @@
 use std::io::{self, Write};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, ToSocketAddrs, UdpSocket};
 use std::path::Path;
-use std::time::{SystemTime, UNIX_EPOCH};
 
 use sha2::{Digest, Sha256};
 
+use crate::base::clock::wall_us;
 use crate::base::config::Settings;
 use crate::base::ids::{ActorId, NodeId};
 
@@ -56,7 +56,7 @@ pub enum IdentityError {
 /// The identity of this start, stored for the next one when there is a data directory.
 pub fn load_or_derive(settings: &Settings) -> Result<Identity, IdentityError> {
     let peer_addr = advertised_addr(settings)?;
-    let now_ms = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_millis() as u64;
+    let now_ms = wall_us() / 1_000;
     let derived = derive(settings, peer_addr);
     if settings.data_dir.is_empty() {
         return Ok(Identity { id: derived, generation: now_ms, peer_addr });

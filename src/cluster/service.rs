@@ -6,9 +6,10 @@ use std::time::Duration;
 use tokio::time::timeout;
 use tracing::debug;
 
+use crate::base::clock::wall_us;
 use crate::base::ids::NodeId;
 use crate::base::net::TcpStream;
-use crate::cluster::{Cluster, clocks};
+use crate::cluster::Cluster;
 use crate::peer::control::{ControlError, Refusal, Request, Response, read_request, write_response};
 use crate::peer::handshake::Hello;
 use crate::ring::Rows;
@@ -61,7 +62,7 @@ impl Cluster {
             },
             Request::Compare(question) => Response::Compared(self.answer_question(question, asker).await),
             Request::TakenOver { node, generation } => Response::Adopted(self.has_taken_over(&node, generation)),
-            Request::Time => Response::Time(clocks::wall_us()),
+            Request::Time => Response::Time(wall_us()),
         }
     }
 }

@@ -7,11 +7,12 @@
 use super::detector::Detector;
 use super::seal::{DATAGRAM_BYTES_MAX, Keyring, Opener, Refusal, Sealer};
 use super::{Command, Counters, MembershipConfig, MembershipError, View};
+use crate::base::clock::wall_us;
 use crate::base::net::{UdpSocket, bind_udp};
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
 use tracing::{debug, warn};
@@ -200,5 +201,5 @@ fn count(counter: &AtomicU64) {
 
 /// Microseconds since 1970: above every sequence number of an earlier start, unless that sent a million datagrams a second.
 fn first_sequence() -> u64 {
-    SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_micros() as u64
+    wall_us()
 }

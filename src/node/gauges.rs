@@ -9,8 +9,8 @@ use crate::base::metrics::{Gauge, Gauges, Kept};
 use crate::node::{Node, Ready};
 use crate::ring::RowState;
 use crate::server::admin::Health;
-use crate::server::process;
-use crate::server::pulse::SILENCE_MAX;
+use crate::server::figures::process;
+use crate::server::figures::pulse::SILENCE_MAX;
 
 /// Registers the node as a source. The registry is the node's own: it must not keep the node.
 pub fn add(node: &Arc<Node>) {

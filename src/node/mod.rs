@@ -37,7 +37,7 @@ use crate::replication::coordinator::{Coordinator, View};
 use crate::ring::{Ring, Rows};
 use crate::server::admin::{self, Admin, Health};
 use crate::server::clients::Clients;
-use crate::server::pulse::Pulse;
+use crate::server::figures::pulse::Pulse;
 use crate::server::state::NodeState;
 use crate::server::topology::Topology;
 use crate::server::worker::Shared;

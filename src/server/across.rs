@@ -14,7 +14,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use crate::base::clock::Hlc;
+use crate::base::clock::{Hlc, wall_us};
 use crate::base::ids::slot_of;
 use crate::commands::CommandError;
 use crate::commands::exchange::{FETCH, Fetched};
@@ -28,7 +28,7 @@ use crate::server::connection::AGAIN_PAUSE;
 use crate::server::exec::Attempt;
 use crate::server::gather::values_of;
 use crate::server::job::{Job, PATIENCE, decoded, garbled, scanned};
-use crate::server::settings::{command_limits, wall_us};
+use crate::server::settings::command_limits;
 use crate::server::watched::Watched;
 
 /// A command's function.

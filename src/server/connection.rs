@@ -19,6 +19,7 @@ use std::time::Duration;
 
 use crate::base::net::TcpStream;
 
+use crate::base::clock::wall_us;
 use crate::base::metrics::{Class, Count};
 use crate::protocol::Scanner;
 use crate::server::again::Rerun;
@@ -28,7 +29,7 @@ use crate::server::clients::{Client, state};
 use crate::server::commands::connection::Session;
 use crate::server::job::{self, Waiting};
 use crate::server::pubsub::mailbox::Found;
-use crate::server::settings::{Consistency, output_bytes_max, wall_us};
+use crate::server::settings::{Consistency, output_bytes_max};
 use crate::server::transaction::Transaction;
 use crate::server::worker::Worker;
 

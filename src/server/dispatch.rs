@@ -6,7 +6,7 @@
 //!
 //! Nothing in this file waits.
 
-use crate::base::clock::Hlc;
+use crate::base::clock::{Hlc, wall_us};
 use crate::base::ids::{Slot, slot_of};
 use crate::base::metrics::{Class, Count};
 use crate::commands::spec::{Command, CommandLimits, Cx, Handler, flag, slots_of};
@@ -17,14 +17,13 @@ use crate::replication::coordinator::View;
 use crate::replication::routing::Quorum;
 use crate::server::batch::Batch;
 use crate::server::clients::{Client, state};
-use crate::server::commands;
 use crate::server::commands::connection::Session;
 use crate::server::own_copy::PeerSeen;
-use crate::server::settings::{Consistency, command_limits, output_bytes_max, quorum_of, wall_us};
-use crate::server::share;
+use crate::server::settings::{Consistency, command_limits, output_bytes_max, quorum_of};
 use crate::server::transaction::Transaction;
 use crate::server::window::Request;
 use crate::server::worker::Worker;
+use crate::server::{commands, share};
 
 /// What runs a command on its locked keys.
 pub(super) type KeysFunction = fn(&mut Cx<'_, '_>) -> Result<(), CommandError>;

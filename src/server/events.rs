@@ -3,13 +3,13 @@
 //! Commands note events while their slots are locked, and only when somebody could hear them; they are published when
 //! the locks are gone.
 
+use crate::base::clock::wall_us;
 use crate::commands::CommandError;
 use crate::commands::spec::{Command, NodeCommand};
 use crate::protocol::{Args, Reply};
 use crate::server::commands;
 use crate::server::dispatch::Run;
 use crate::server::job::Job;
-use crate::server::settings::wall_us;
 use crate::store::Effects;
 
 impl Run<'_> {

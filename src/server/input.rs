@@ -11,6 +11,7 @@ use std::time::Instant;
 
 use tokio::io::{AsyncRead, ReadBuf};
 
+use crate::base::clock::wall_us;
 use crate::base::metrics::Count;
 use crate::base::net::TcpStream;
 use crate::protocol::{ProtocolError, Reply};
@@ -20,7 +21,7 @@ use crate::server::clients::{Client, ReplyMode};
 use crate::server::connection::{Connection, OUTPUT_PAUSE_BYTES, Talk, note_answered};
 use crate::server::dispatch::{Origin, Run, Step};
 use crate::server::order::Order;
-use crate::server::settings::{scan_limits, wall_us};
+use crate::server::settings::scan_limits;
 use crate::server::timing::end_turn;
 use crate::server::window::{self, Ending};
 

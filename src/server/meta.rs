@@ -9,6 +9,7 @@
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
+use crate::base::clock::wall_us;
 use crate::base::ids::{NodeId, Slot, slot_of};
 use crate::base::version::{ActorTable, Dot};
 use crate::base::wire::Reader;
@@ -18,7 +19,6 @@ use crate::protocol::{Args, Reply};
 use crate::server::forward::{Fate, ask};
 use crate::server::held::Held;
 use crate::server::job::Job;
-use crate::server::settings::wall_us;
 
 /// An owner of the key and what it said.
 struct Owner {

@@ -14,15 +14,15 @@ use std::time::Instant;
 
 use parking_lot::Mutex;
 
+use crate::base::clock::wall_us;
 use crate::base::config::BufferLimit;
 use crate::commands::spec::{Command, Handler, NodeCommand, flag};
 use crate::commands::{subcommands, table};
 use crate::protocol::{Args, Reply, parse_i64};
 use crate::server::clients::{Client, state};
-use crate::server::commands::slowlog::is_secret;
+use crate::server::figures::slow_log::is_secret;
 use crate::server::job::{Job, scanned};
 use crate::server::pubsub::Mailbox;
-use crate::server::settings::wall_us;
 use crate::server::state::NodeState;
 
 /// What MONITOR inside a transaction reads.

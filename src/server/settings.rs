@@ -1,4 +1,4 @@
-//! What a batch is run under: quorums and limits by the options and by what the connection asked for, and the time.
+//! What a batch is run under: quorums and limits by the options and by what the connection asked for.
 
 use crate::base::config::{QuorumMode, Settings};
 use crate::base::wire::{Reader, WireError};
@@ -85,12 +85,6 @@ pub fn quorum_of(settings: &Settings, wish: Consistency, view: &View) -> Quorum 
     let quorum = Quorum { write, read, strict: false };
     let strict = wish.strict.unwrap_or(settings.quorum_mode == QuorumMode::Strict);
     if strict { quorum.strict(replicas) } else { quorum }
-}
-
-/// The wall clock in microseconds since 1970.
-pub fn wall_us() -> u64 {
-    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
-    now.as_micros() as u64
 }
 
 #[cfg(test)]

@@ -13,13 +13,13 @@ use crate::base::metrics::Registry;
 use crate::cluster::Cluster;
 use crate::commands::subcommands::counted_names;
 use crate::server::clients::Clients;
-use crate::server::commands::memory;
-use crate::server::commands::slowlog::SlowLog;
+use crate::server::figures::memory::MemoryFigures;
+use crate::server::figures::process::{self, Process};
+use crate::server::figures::recent::Recent;
+use crate::server::figures::slow_log::SlowLog;
 use crate::server::figures::{ErrorCodes, Sampler};
 use crate::server::monitor::Monitors;
-use crate::server::process::{self, Process};
 use crate::server::pubsub::Hub;
-use crate::server::recent::Recent;
 use crate::server::topology::Topology;
 use crate::store::Store;
 
@@ -88,11 +88,11 @@ impl NodeState {
     }
 
     /// The node's memory now.
-    pub fn memory(&self) -> memory::Figures {
+    pub fn memory(&self) -> MemoryFigures {
         let used_bytes = self.store.used_bytes();
         let keys = self.store.count_keys(crate::base::ids::Slot::all()).values().map(|of_db| of_db.keys).sum();
         let relaxed = std::sync::atomic::Ordering::Relaxed;
-        memory::Figures {
+        MemoryFigures {
             used_bytes,
             peak_bytes: self.sampler.peak_bytes(used_bytes),
             resident_bytes: process::resident_bytes(),

@@ -14,8 +14,8 @@ pub mod fetch;
 mod page;
 pub mod status;
 
-use super::pulse::SILENCE_MAX;
-use super::worker::Shared;
+use crate::server::figures::pulse::SILENCE_MAX;
+use crate::server::worker::Shared;
 use axum::extract::State;
 use axum::http::StatusCode;
 use axum::http::header::CONTENT_TYPE;

@@ -7,7 +7,7 @@ use crate::base::ids::{ActorId, SLOT_COUNT};
 use crate::base::metrics::Count;
 use crate::peer::handshake::{Hello, LinkKind};
 use crate::replication::coordinator::{Coordinator, View};
-use crate::server::pulse::Pulse;
+use crate::server::figures::pulse::Pulse;
 use crate::server::state::NodeState;
 use crate::server::topology::tests::picture;
 use crate::store::Store;

@@ -3,6 +3,7 @@
 use crate::commands::spec::Command;
 use crate::commands::{CommandError, subcommands};
 use crate::protocol::{Args, Reply};
+use crate::server::figures::memory::MemoryFigures;
 
 /// Above this share of resident memory over counted memory, memory is badly used.
 const FRAGMENTATION_BAD: f64 = 1.4;
@@ -10,32 +11,13 @@ const FRAGMENTATION_BAD: f64 = 1.4;
 /// Less than this is too little to judge by, in bytes.
 const JUDGED_BYTES_MIN: u64 = 5 << 20;
 
-/// The node's memory.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct Figures {
-    /// Bytes that keys and values take.
-    pub used_bytes: u64,
-    /// The most they ever took.
-    pub peak_bytes: u64,
-    /// Resident memory of the process.
-    pub resident_bytes: u64,
-    /// `maxmemory`, 0 for none.
-    pub limit_bytes: u64,
-    /// Keys held.
-    pub keys: u64,
-    /// Bytes waiting for clients.
-    pub client_bytes: u64,
-}
-
-impl Figures {
-    /// Resident memory over counted memory.
-    pub fn fragmentation(&self) -> f64 {
-        if self.used_bytes == 0 { 0.0 } else { self.resident_bytes as f64 / self.used_bytes as f64 }
-    }
-}
-
 /// Runs MEMORY, but for USAGE.
-pub fn run(row: &'static Command, args: Args<'_>, figures: Figures, out: &mut Reply<'_>) -> Result<(), CommandError> {
+pub fn run(
+    row: &'static Command,
+    args: Args<'_>,
+    figures: MemoryFigures,
+    out: &mut Reply<'_>,
+) -> Result<(), CommandError> {
     match subcommands::short_name(subcommands::checked(row, args)?) {
         "doctor" => out.verbatim(b"txt", doctor(&figures).as_bytes()),
         "stats" => stats(&figures, out),
@@ -47,7 +29,7 @@ pub fn run(row: &'static Command, args: Args<'_>, figures: Figures, out: &mut Re
     Ok(())
 }
 
-fn doctor(figures: &Figures) -> String {
+fn doctor(figures: &MemoryFigures) -> String {
     if figures.used_bytes < JUDGED_BYTES_MIN {
         return "There is too little data here to judge how memory is used.\n".into();
     }
@@ -70,7 +52,7 @@ fn doctor(figures: &Figures) -> String {
     if found.is_empty() { "Nothing is wrong with this node's memory.\n".into() } else { found.join("\n") + "\n" }
 }
 
-fn stats(figures: &Figures, out: &mut Reply<'_>) {
+fn stats(figures: &MemoryFigures, out: &mut Reply<'_>) {
     let per_key = figures.used_bytes.checked_div(figures.keys).unwrap_or(0);
     let share = |part: u64, whole: u64| if whole == 0 { 0.0 } else { part as f64 * 100.0 / whole as f64 };
     let counts = [
@@ -114,7 +96,7 @@ mod tests {
     use crate::protocol::client::{ReplyDecoder, Value};
     use crate::protocol::{Limits, Proto, Scanner};
 
-    fn ask(figures: Figures, line: &str) -> Value {
+    fn ask(figures: MemoryFigures, line: &str) -> Value {
         let buf = format!("{line}\r\n");
         let mut scanner = Scanner::new();
         scanner.scan(buf.as_bytes(), &Limits::default()).expect("a request");
@@ -128,12 +110,12 @@ mod tests {
 
     #[test]
     fn figures_are_told_and_judged() {
-        let figures = Figures {
+        let figures = MemoryFigures {
             used_bytes: 10 << 20,
             peak_bytes: 20 << 20,
             resident_bytes: 15 << 20,
             keys: 1 << 10,
-            ..Figures::default()
+            ..MemoryFigures::default()
         };
         let Value::Map(stats) = ask(figures, "MEMORY STATS") else { panic!("a map") };
         assert!(stats.contains(&(Value::Bulk(b"keys.bytes-per-key".into()), Value::Int(10 << 10))));
@@ -141,9 +123,9 @@ mod tests {
         let told = format!("{:?}", ask(figures, "MEMORY DOCTOR"));
         let quiet = format!(
             "{:?}",
-            ask(Figures { resident_bytes: 11 << 20, peak_bytes: 10 << 20, ..figures }, "MEMORY DOCTOR")
+            ask(MemoryFigures { resident_bytes: 11 << 20, peak_bytes: 10 << 20, ..figures }, "MEMORY DOCTOR")
         );
         assert_ne!(told, quiet);
-        assert!(doctor(&figures).contains("1.50 times") && doctor(&Figures::default()).contains("too little"));
+        assert!(doctor(&figures).contains("1.50 times") && doctor(&MemoryFigures::default()).contains("too little"));
     }
 }

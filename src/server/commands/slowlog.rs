@@ -1,139 +1,12 @@
-//! The slow log: commands that took long, kept in memory, the latest ones only.
-//!
-//! Times are those of the command itself, without the wait for its turn or for replicas. A command that another node
-//! coordinates is in that node's log, and its sender is the node that asked. Long requests are kept in part, as Redis
-//! 7.0.15 keeps them, so that an entry's size is bounded; passwords are not kept. The log has one lock; only slow
-//! commands take it.
+//! SLOWLOG: what the node's slow log (`figures::slow_log`) holds.
 
-use std::collections::VecDeque;
-use std::net::SocketAddr;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
-
-use parking_lot::Mutex;
-
-use crate::base::config::Settings;
 use crate::commands::spec::Command;
 use crate::commands::{CommandError, subcommands};
 use crate::protocol::{Args, Reply, parse_i64};
-
-/// Arguments kept of a request.
-const ARGS_MAX: usize = 32;
-
-/// Bytes kept of an argument.
-const ARG_BYTES_MAX: usize = 128;
+use crate::server::figures::slow_log::SlowLog;
 
 /// Entries that SLOWLOG GET answers with unless told otherwise.
 const GET_DEFAULT: i64 = 10;
-
-/// One slow command.
-#[derive(Clone, Debug)]
-struct Entry {
-    id: u64,
-    at_s: u64,
-    took_us: u64,
-    args: Vec<Vec<u8>>,
-    addr: SocketAddr,
-    name: Vec<u8>,
-}
-
-/// Who sent a slow command.
-#[derive(Clone, Copy, Debug)]
-pub struct Sender<'a> {
-    /// Its address.
-    pub addr: SocketAddr,
-    /// Its name, or nothing.
-    pub name: &'a [u8],
-}
-
-/// The latest slow commands.
-#[derive(Debug, Default)]
-pub struct SlowLog {
-    log: Mutex<Log>,
-    /// From how many microseconds on a command is slow; `u64::MAX` when none is.
-    limit_us: AtomicU64,
-    len_max: AtomicUsize,
-}
-
-#[derive(Debug, Default)]
-struct Log {
-    entries: VecDeque<Entry>,
-    next_id: u64,
-}
-
-impl SlowLog {
-    /// Takes over the limits by the options.
-    pub fn follow(&self, settings: &Settings) {
-        self.limit_us.store(settings.slowlog_log_slower_than_us.unwrap_or(u64::MAX), Ordering::Relaxed);
-        self.len_max.store(settings.slowlog_max_len, Ordering::Relaxed);
-    }
-
-    /// From how many microseconds on a command is slow.
-    #[inline]
-    pub fn limit_us(&self) -> u64 {
-        self.limit_us.load(Ordering::Relaxed)
-    }
-
-    /// Whether a command that took so long is to be kept.
-    #[inline]
-    pub fn is_slow(&self, us: u64) -> bool {
-        us >= self.limit_us() && self.limit_us() != u64::MAX
-    }
-
-    /// Keeps a command that ran at `now_ms` for `took_us`, together with `more` others of its pipeline; forgets the oldest
-    /// beyond the limit.
-    pub fn note(&self, args: Args<'_>, more: u64, took_us: u64, now_ms: u64, sender: Sender<'_>) {
-        let mut args = trimmed(args);
-        if more != 0 {
-            args.push(format!("... ({more} more commands of this pipeline)").into_bytes());
-        }
-        let mut log = self.log.lock();
-        let id = log.next_id;
-        log.next_id += 1;
-        let (addr, name) = (sender.addr, sender.name.to_vec());
-        log.entries.push_front(Entry { id, at_s: now_ms / 1_000, took_us, args, addr, name });
-        log.entries.truncate(self.len_max.load(Ordering::Relaxed));
-    }
-
-    /// How many commands are kept.
-    pub fn len(&self) -> usize {
-        self.log.lock().entries.len()
-    }
-
-    /// True when none is.
-    pub fn is_empty(&self) -> bool {
-        self.len() == 0
-    }
-}
-
-/// The request as it is kept: what is left out is said in its place.
-fn trimmed(args: Args<'_>) -> Vec<Vec<u8>> {
-    let whole = args.len() <= ARGS_MAX;
-    let kept = if whole { args.len() } else { ARGS_MAX - 1 };
-    let one = |arg: &[u8]| match arg.split_at_checked(ARG_BYTES_MAX) {
-        Some((head, rest)) if !rest.is_empty() => {
-            [head, format!("... ({} more bytes)", rest.len()).as_bytes()].concat()
-        }
-        _ => arg.to_vec(),
-    };
-    let shown = |(at, arg): (usize, &[u8])| if is_secret(args, at) { b"(redacted)".to_vec() } else { one(arg) };
-    let mut list: Vec<Vec<u8>> = args.iter().enumerate().take(kept).map(shown).collect();
-    if !whole {
-        list.push(format!("... ({} more arguments)", args.len() - kept).into_bytes());
-    }
-    list
-}
-
-/// Whether an argument may hold a password.
-pub fn is_secret(args: Args<'_>, at: usize) -> bool {
-    let is = |at: usize, word: &[u8]| args.get(at).is_some_and(|arg| arg.eq_ignore_ascii_case(word));
-    let behind = |word: &[u8], most: usize| (1..=most.min(at)).any(|back| is(at - back, word));
-    match args.name().to_ascii_lowercase().as_slice() {
-        b"auth" => at > 0,
-        b"hello" => at > 2 && behind(b"AUTH", 2),
-        b"config" => at > 2 && (is(at - 1, b"requirepass") || is(at - 1, b"cluster-secret")),
-        _ => false,
-    }
-}
 
 /// Runs SLOWLOG.
 pub fn run(row: &'static Command, args: Args<'_>, log: &SlowLog, out: &mut Reply<'_>) -> Result<(), CommandError> {
@@ -141,7 +14,7 @@ pub fn run(row: &'static Command, args: Args<'_>, log: &SlowLog, out: &mut Reply
         "get" => get(args, log, out)?,
         "len" => out.int(log.len() as i64),
         "reset" => {
-            log.log.lock().entries.clear();
+            log.clear();
             out.ok();
         }
         _ => subcommands::help(out, row.name),
@@ -155,10 +28,7 @@ fn get(args: Args<'_>, log: &SlowLog, out: &mut Reply<'_>) -> Result<(), Command
     }
     let count = args.get(2).map_or(Some(GET_DEFAULT), parse_i64).filter(|count| *count >= -1);
     let count = count.ok_or(CommandError::text("ERR count should be greater than or equal to -1"))?;
-    let entries: Vec<Entry> = {
-        let log = log.log.lock();
-        log.entries.iter().take(usize::try_from(count).unwrap_or(usize::MAX)).cloned().collect()
-    };
+    let entries = log.latest(usize::try_from(count).unwrap_or(usize::MAX));
     out.array(entries.len());
     for entry in entries {
         out.array(6);
@@ -176,15 +46,18 @@ fn get(args: Args<'_>, log: &SlowLog, out: &mut Reply<'_>) -> Result<(), Command
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::net::SocketAddr;
+
     use crate::commands::table;
     use crate::protocol::{Limits, Proto, Scanner};
+    use crate::server::figures::slow_log::Sender;
 
     fn note(log: &SlowLog, line: &str, len_max: usize) {
         let buf = format!("{line}\r\n");
         let mut scanner = Scanner::new();
         scanner.scan(buf.as_bytes(), &Limits::default()).expect("a request");
         let sender = Sender { addr: SocketAddr::from(([127, 0, 0, 1], 9)), name: b"app" };
-        log.len_max.store(len_max, Ordering::Relaxed);
+        log.set_limits(0, len_max);
         log.note(scanner.args(buf.as_bytes()), 0, 20_000, 5_000, sender);
     }
 

@@ -10,8 +10,8 @@ use crate::base::ids::NodeId;
 use crate::base::metrics::{Class, Count, Gauge, Gauges, Totals};
 use crate::peer::registry::Peer;
 use crate::server::admin::Admin;
-use crate::server::pulse::SILENCE_MAX;
-use crate::server::recent::Lately;
+use crate::server::figures::pulse::SILENCE_MAX;
+use crate::server::figures::recent::Lately;
 
 /// Defines [`Events`]: each field is the sum of counters of the metrics' table.
 macro_rules! events {

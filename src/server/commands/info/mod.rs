@@ -8,9 +8,9 @@
 use crate::base::config::Settings;
 use crate::base::metrics::{Gauges, Totals};
 use crate::protocol::{Args, Reply};
-use crate::server::commands::memory;
 use crate::server::figures::Rates;
-use crate::server::process::Process;
+use crate::server::figures::memory::MemoryFigures;
+use crate::server::figures::process::Process;
 
 mod sections;
 
@@ -35,7 +35,7 @@ pub struct Facts<'a> {
     /// Error replies by code.
     pub errors: &'a [(String, u64)],
     /// Memory.
-    pub memory: memory::Figures,
+    pub memory: MemoryFigures,
     /// Keys by database.
     pub databases: &'a [Database],
     /// Changes of keys since the start.

@@ -4,7 +4,7 @@ use std::fmt::{Display, Write as _};
 
 use super::{Facts, REDIS_VERSION};
 use crate::base::metrics::{Count, Gauge};
-use crate::server::process;
+use crate::server::figures::process;
 
 /// One section.
 pub struct Section {

@@ -21,7 +21,7 @@ fn with_text(wanted: &[&[u8]], face: Face, check: impl FnOnce(String)) {
         changes: 7,
         rates: Rates { commands: 12.4, ..Rates::default() },
         errors: &[("ERR".to_owned(), 3)],
-        memory: memory::Figures {
+        memory: MemoryFigures {
             used_bytes: 1 << 20,
             peak_bytes: 2 << 20,
             resident_bytes: 3 << 20,

@@ -1,0 +1,25 @@
+//! How much memory a node takes, in figures that others judge and show.
+
+/// The node's memory.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct MemoryFigures {
+    /// Bytes that keys and values take.
+    pub used_bytes: u64,
+    /// The most they ever took.
+    pub peak_bytes: u64,
+    /// Resident memory of the process.
+    pub resident_bytes: u64,
+    /// `maxmemory`, 0 for none.
+    pub limit_bytes: u64,
+    /// Keys held.
+    pub keys: u64,
+    /// Bytes waiting for clients.
+    pub client_bytes: u64,
+}
+
+impl MemoryFigures {
+    /// Resident memory over counted memory.
+    pub fn fragmentation(&self) -> f64 {
+        if self.used_bytes == 0 { 0.0 } else { self.resident_bytes as f64 / self.used_bytes as f64 }
+    }
+}
