@@ -36,10 +36,10 @@ use crate::replication::ballots::Ballots;
 use crate::replication::coordinator::{Coordinator, View};
 use crate::ring::{Ring, Rows};
 use crate::server::admin::{self, Admin, Health};
-use crate::server::clients::Clients;
 use crate::server::figures::pulse::Pulse;
 use crate::server::state::NodeState;
-use crate::server::topology::Topology;
+use crate::server::state::clients::Clients;
+use crate::server::state::topology::Topology;
 use crate::server::worker::Shared;
 use crate::store::Store;
 use crate::store::eviction::Policy;
@@ -194,7 +194,7 @@ impl Health for Ready {
             return Err("this node is not a member of a cluster yet".into());
         }
         let settings = self.0.node.config.settings();
-        let quorum = crate::server::settings::quorum_of(&settings, Default::default(), &view);
+        let quorum = crate::server::session::settings::quorum_of(&settings, Default::default(), &view);
         for group in &view.roles.groups {
             if group.coordinator.is_none() {
                 return Err("some hash slots have no coordinator".into());

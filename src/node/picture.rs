@@ -20,7 +20,7 @@ use crate::replication::coordinator::View;
 use crate::replication::routing::{Rings, Roles, Standing};
 use crate::ring::Row;
 use crate::server::pubsub;
-use crate::server::topology::Topology;
+use crate::server::state::topology::Topology;
 
 /// Keeps the picture up to date for ever.
 pub async fn keep(node: Arc<Node>) {

@@ -17,10 +17,10 @@ use crate::peer::link;
 use crate::peer::registry::Peer;
 use crate::peer::told::Passing;
 use crate::replication::replica::{Host, Replica};
-use crate::server::clients::Registration;
-use crate::server::commands::connection::Session;
 use crate::server::connection::Connection;
 use crate::server::forwarded::Forwarded;
+use crate::server::session::Session;
+use crate::server::state::clients::Registration;
 use crate::server::worker::{Shared, Worker};
 use crate::store::entry::{Entry, set_maker};
 
@@ -179,7 +179,7 @@ async fn serve_client(worker: Rc<Worker>, stream: DetachedTcpStream, registratio
     let Ok(stream) = TcpStream::from_std(stream) else { return };
     let session = Session::new(cluster_face, &worker.shared.node.config.settings().requirepass);
     let client = registration.client.clone();
-    client.set_state(crate::server::clients::state::CLUSTER_FACE, cluster_face);
+    client.set_state(crate::server::state::clients::state::CLUSTER_FACE, cluster_face);
     Connection::new(worker, client, stream, session).serve().await;
 }
 

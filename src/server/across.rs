@@ -28,8 +28,8 @@ use crate::server::connection::AGAIN_PAUSE;
 use crate::server::exec::Attempt;
 use crate::server::gather::values_of;
 use crate::server::job::{Job, PATIENCE, decoded, garbled, scanned};
-use crate::server::settings::command_limits;
-use crate::server::watched::Watched;
+use crate::server::session::settings::command_limits;
+use crate::server::session::watched::Watched;
 
 /// A command's function.
 type Function = fn(&mut Cx<'_, '_>) -> Result<(), CommandError>;

@@ -8,8 +8,8 @@ use crate::commands::spec::{Command, flag};
 use crate::commands::{CommandError, subcommands};
 use crate::protocol::{Args, REPLY_BYTES_MAX};
 use crate::server::batch::UNKNOWN_OUTCOME;
-use crate::server::clients::state;
 use crate::server::dispatch::Run;
+use crate::server::state::clients::state;
 
 impl Run<'_> {
     /// Whether a request may run now, or be queued: the error is the answer if not.

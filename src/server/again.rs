@@ -15,14 +15,13 @@ use crate::commands::spec::{flag, slots_of};
 use crate::replication::coordinator::View;
 use crate::server::ask::{Again, Reading, Why};
 use crate::server::batch::Batch;
-use crate::server::clients::Client;
-use crate::server::commands::connection::Session;
-use crate::server::connection::Talk;
 use crate::server::dispatch::{Origin, Run, Step};
 use crate::server::job::{self, scanned, writes};
 use crate::server::order::Order;
-use crate::server::settings::quorum_of;
-use crate::server::transaction::Transaction;
+use crate::server::session::settings::quorum_of;
+use crate::server::session::transaction::Transaction;
+use crate::server::session::{Session, Talk};
+use crate::server::state::clients::Client;
 use crate::server::window::Request;
 use crate::server::worker::Worker;
 

@@ -25,12 +25,12 @@ use crate::protocol::Scanner;
 use crate::server::again::Rerun;
 use crate::server::ask::Again;
 use crate::server::batch::Batch;
-use crate::server::clients::{Client, state};
-use crate::server::commands::connection::Session;
 use crate::server::job::{self, Waiting};
 use crate::server::pubsub::mailbox::Found;
-use crate::server::settings::{Consistency, output_bytes_max};
-use crate::server::transaction::Transaction;
+use crate::server::session::settings::{Consistency, output_bytes_max};
+use crate::server::session::transaction::Transaction;
+use crate::server::session::{Session, Talk};
+use crate::server::state::clients::{Client, state};
 use crate::server::worker::Worker;
 
 /// Most batches that may be held for replicas before the connection stops reading.
@@ -48,17 +48,6 @@ const FIRST_ANSWER_BYTES: usize = 256 << 10;
 pub const NOBODY_IN_TIME: &str = "CLUSTERDOWN too few replicas of this hash slot answered in time";
 /// How long to wait before asking again.
 pub const AGAIN_PAUSE: Duration = Duration::from_millis(3);
-
-/// The state of a connection that its requests see.
-#[derive(Clone)]
-pub struct Talk {
-    /// What was agreed on.
-    pub session: Session,
-    /// MULTI and WATCH.
-    pub transaction: Transaction,
-    /// RONDO.CONSISTENCY.
-    pub consistency: Consistency,
-}
 
 /// See the head of the file.
 pub struct Connection {

@@ -10,11 +10,11 @@ use crate::commands::spec::{Command, flag};
 use crate::protocol::{Args, Proto};
 use crate::replication::routing::Group;
 use crate::server::ask::Ask;
-use crate::server::clients::state;
 use crate::server::dispatch::{KeysFunction, Run};
 use crate::server::forward::{Manner, ask};
 use crate::server::question::Target;
-use crate::server::settings::Consistency;
+use crate::server::session::settings::Consistency;
+use crate::server::state::clients::state;
 use crate::server::window::Request;
 
 impl Run<'_> {

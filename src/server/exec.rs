@@ -19,10 +19,9 @@ use crate::server::connection::AGAIN_PAUSE;
 use crate::server::dispatch::{Origin, Run};
 use crate::server::forward::{Fate, ask};
 use crate::server::groups::{Next, Runner, coordinator_of, is_select, next_group, replies_of, requests_of, runner};
-use crate::server::held::put_watched;
 use crate::server::job::{Job, PATIENCE};
-use crate::server::transaction::Transaction;
-use crate::server::watched::Watched;
+use crate::server::session::transaction::Transaction;
+use crate::server::session::watched::{Watched, put_watched};
 
 const NOBODY_RUNS: &str = "TRYAGAIN the coordinator of some keys of the transaction does not answer";
 
@@ -43,7 +42,7 @@ impl Job {
     pub(super) async fn exec(&mut self, out: &mut Vec<u8>) -> Result<(), CommandError> {
         let transaction = std::mem::take(&mut self.talk.transaction);
         self.client.queued.store(-1, std::sync::atomic::Ordering::Relaxed);
-        self.client.set_state(crate::server::clients::state::MULTI, false);
+        self.client.set_state(crate::server::state::clients::state::MULTI, false);
         let (requests, db) = (requests_of(transaction.requests()), self.talk.session.db);
         let replies = self.exec_groups(&requests, transaction.watched.keys()).await?;
         let mut reply = Reply::new(out, self.talk.session.proto);

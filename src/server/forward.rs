@@ -31,7 +31,7 @@ use crate::peer::handshake::{Hello, LinkKind};
 use crate::peer::link::{Outbox, connect, read_more, transfer_ms};
 use crate::peer::registry::Peer;
 use crate::protocol::Proto;
-use crate::server::settings::Consistency;
+use crate::server::session::settings::Consistency;
 
 /// How old a question may be when it is run, in milliseconds.
 pub const STALE_MS_MAX: u64 = 110;

@@ -17,8 +17,8 @@ use crate::protocol::client::{ReplyLimits, ReplyScanner};
 use crate::protocol::{Limits, Scan, Scanner};
 use crate::replication::coordinator::View;
 use crate::server::job::scanned;
+use crate::server::session::watched::Watched;
 use crate::server::share::is_whole;
-use crate::server::watched::Watched;
 
 const OTHER_COORDINATOR: &str =
     "ERR WATCH needs all keys of the transaction to have the same coordinator as the watched keys";

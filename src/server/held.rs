@@ -8,13 +8,11 @@
 //!
 //! Does not confirm what it finds with other replicas: RONDO.META is there to show when they differ.
 
-use crate::base::clock::Hlc;
 use crate::base::ids::slot_of;
 use crate::base::version::{Actor, ActorTable, Dot, Relation, Version};
 use crate::base::wire::{Reader, WireError, put_bytes, put_u64};
 use crate::protocol::Args;
 use crate::server::dispatch::Run;
-use crate::server::watched::Watched;
 use crate::store::keyspace::view;
 use crate::store::mutation::{put_full_dot, read_context, read_dot};
 use crate::store::slot::Name;
@@ -122,34 +120,12 @@ impl Run<'_> {
     }
 }
 
-/// Appends watched keys, their number first, as EXEC sends them to the coordinator.
-pub fn put_watched(out: &mut Vec<u8>, watched: &[Watched], actors: &ActorTable) {
-    put_u64(out, watched.len() as u64);
-    for it in watched {
-        out.push(it.db);
-        put_bytes(out, &it.key);
-        put_full_dot(out, it.seen, actors);
-        out.push(u8::from(it.was_live));
-        put_u64(out, it.since.0);
-    }
-}
-
-/// Reads watched keys; they are kept at this node from now on.
-pub fn read_watched(reader: &mut Reader<'_>, actors: &ActorTable) -> Result<Vec<Watched>, WireError> {
-    let mut watched = Vec::new();
-    for _ in 0..reader.u64()? {
-        let (db, key) = (reader.u8()?, reader.bytes()?.to_vec());
-        let seen = read_dot(reader, Actor::SELF, actors)?;
-        let (was_live, since) = (reader.u8()? != 0, Hlc(reader.u64()?));
-        watched.push(Watched { db, key, seen, was_live, since, absence: None, at: None });
-    }
-    Ok(watched)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::base::clock::Hlc;
     use crate::base::ids::ActorId;
+    use crate::server::session::watched::{Watched, put_watched, read_watched};
     use crate::store::Effects;
     use crate::store::mutation::Mutation;
 

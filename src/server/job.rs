@@ -19,12 +19,13 @@ use crate::protocol::{Args, Limits, Proto, REPLY_BYTES_MAX, Reply, Scan, Scanner
 use crate::replication::coordinator::View;
 use crate::server::again::Rerun;
 use crate::server::batch::Batch;
-use crate::server::clients::{Client, state};
-use crate::server::connection::{AGAIN_PAUSE, Talk};
+use crate::server::connection::AGAIN_PAUSE;
 use crate::server::dispatch::{Origin, Run, Step};
 use crate::server::forward::{Call, Fate, Manner, answer_of, ask};
-use crate::server::settings::{Consistency, quorum_of};
+use crate::server::session::Talk;
+use crate::server::session::settings::{Consistency, quorum_of};
 use crate::server::share::{FlushPart, is_whole};
+use crate::server::state::clients::{Client, state};
 use crate::server::subscribe::is_subscription;
 use crate::server::window::Request;
 use crate::server::worker::Worker;

@@ -11,7 +11,7 @@ use crate::server::ask::Pending;
 use crate::server::commands;
 use crate::server::dispatch::{Origin, Run, Step};
 use crate::server::events::sets_events;
-use crate::server::settings::Consistency;
+use crate::server::session::settings::Consistency;
 use crate::server::share::{self, Share};
 
 impl Run<'_> {

@@ -4,9 +4,11 @@ use crate::base::ids::slot_of;
 use crate::base::metrics::Count;
 use crate::commands::CommandError;
 use crate::server::dispatch::Run;
-use crate::server::transaction::OUT_OF_MEMORY;
 use crate::store::Event;
 use crate::store::eviction::Evicted;
+
+/// What a client reads when memory is full and nothing may be evicted.
+pub const OUT_OF_MEMORY: &str = "OOM command not allowed when used memory > 'maxmemory'.";
 
 impl Run<'_> {
     /// Whether what needs memory has to be refused: the node is over its limit, and evicting does not help.

@@ -9,11 +9,11 @@ use std::sync::Arc;
 use crate::commands::CommandError;
 use crate::commands::spec::{Command, Handler, NodeCommand, flag};
 use crate::protocol::{Args, Proto, Reply};
-use crate::server::clients::{Client, state};
 use crate::server::dispatch::Run;
 use crate::server::job::Job;
 use crate::server::monitor::NO_KEYSPACE;
 use crate::server::pubsub::{Hub, Kind, Mailbox};
+use crate::server::state::clients::{Client, state};
 
 /// Redis's words for a shard channel inside a transaction, where it takes all others.
 const NO_SHARD_CHANNELS: &str = "ERR SSUBSCRIBE isn't allowed for a DENY BLOCKING client";

@@ -17,8 +17,8 @@ use crate::server::dispatch::{KeysFunction, Origin, Run, Step};
 use crate::server::groups::{Runner, runner};
 use crate::server::job::{scanned, writes};
 use crate::server::monitor::NOT_IN_TRANSACTION;
-use crate::server::transaction::OUT_OF_MEMORY;
-use crate::server::watched::Watched;
+use crate::server::room::OUT_OF_MEMORY;
+use crate::server::session::watched::Watched;
 use crate::server::window::Request;
 use crate::store::Keyspace;
 

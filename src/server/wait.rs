@@ -19,11 +19,11 @@ use crate::peer::registry::Peer;
 use crate::protocol::client::{Value, encode_command};
 use crate::protocol::{Args, Reply, parse_i64};
 use crate::replication::coordinator::View;
-use crate::server::clients::Unblocked;
 use crate::server::dispatch::Run;
 use crate::server::forward::{Fate, ask};
 use crate::server::job::{Job, decoded};
-use crate::server::settings::quorum_of;
+use crate::server::session::settings::quorum_of;
+use crate::server::state::clients::Unblocked;
 
 /// Between two looks, growing from the one to the other.
 const LOOK_MIN: Duration = Duration::from_millis(1);

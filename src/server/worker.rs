@@ -20,13 +20,13 @@ use crate::peer::handshake::Hello;
 use crate::peer::registry::Peer;
 use crate::replication::coordinator::{Coordinator, View};
 use crate::server::batch::{Batch, UNKNOWN_OUTCOME};
-use crate::server::clients::Client;
 use crate::server::connection::NOBODY_IN_TIME;
 use crate::server::figures::pulse::Pulse;
 use crate::server::figures::tally::{Share, Tally};
 use crate::server::forward::{About, Call, ForwardLink, Manner, ask};
 use crate::server::job::writes;
 use crate::server::state::NodeState;
+use crate::server::state::clients::Client;
 use crate::server::window::Window;
 use crate::store::Effects;
 

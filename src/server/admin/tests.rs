@@ -9,7 +9,7 @@ use crate::peer::handshake::{Hello, LinkKind};
 use crate::replication::coordinator::{Coordinator, View};
 use crate::server::figures::pulse::Pulse;
 use crate::server::state::NodeState;
-use crate::server::topology::tests::picture;
+use crate::server::state::topology::tests::picture;
 use crate::store::Store;
 use arc_swap::ArcSwap;
 use std::io::{Read, Write};

@@ -10,7 +10,7 @@ use std::net::SocketAddr;
 use crate::commands::spec::Command;
 use crate::commands::{CommandError, subcommands};
 use crate::protocol::{Args, Reply, parse_i64};
-use crate::server::clients::{Client, ClientType, Clients, ReplyMode, Unblocked, state};
+use crate::server::state::clients::{Client, ClientType, Clients, ReplyMode, Unblocked, state};
 
 /// What CLIENT works with.
 #[derive(Clone, Copy)]
@@ -302,7 +302,7 @@ mod tests {
     use super::*;
     use crate::commands::table;
     use crate::protocol::{Limits, Proto, Scanner};
-    use crate::server::clients::Registration;
+    use crate::server::state::clients::Registration;
     use std::sync::Arc;
 
     struct Two {

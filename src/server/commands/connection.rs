@@ -1,48 +1,17 @@
 //! Commands about the connection itself: HELLO, AUTH, SELECT, PING, ECHO, QUIT, RESET, and those that answer alike
 //! whoever asks: TIME, ROLE.
 //!
-//! A [`Session`] is what a connection has agreed on with its client. It starts out authenticated when there is no
-//! password. There is one user, `default`, as in a Redis without ACL rules.
+//! There is one user, `default`, as in a Redis without ACL rules.
 
 use subtle::ConstantTimeEq as _;
 
 use super::client::check_name;
 use super::info::REDIS_VERSION;
 use crate::commands::CommandError;
-use crate::commands::spec::{Command, NodeCommand, flag};
+use crate::commands::spec::{Command, NodeCommand};
 use crate::protocol::{Args, Proto, Reply, parse_i64};
-use crate::server::clients::{Client, state};
-
-/// What a connection has agreed on with its client.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub struct Session {
-    /// The selected database.
-    pub db: u8,
-    /// The version of RESP.
-    pub proto: Proto,
-    /// A password was given, or none is needed.
-    pub authenticated: bool,
-    /// The connection closes once its replies are sent.
-    pub closing: bool,
-    /// The connection came in by the cluster face.
-    pub cluster_face: bool,
-}
-
-impl Session {
-    /// The start of a connection to this face; `password` is the one in force, or empty.
-    pub fn new(cluster_face: bool, password: &str) -> Session {
-        Session { db: 0, proto: Proto::Resp2, authenticated: password.is_empty(), closing: false, cluster_face }
-    }
-
-    /// Whether a command may run before the client has authenticated; the error is the answer if not.
-    #[inline]
-    pub fn admits(&self, row: &Command) -> Result<(), CommandError> {
-        if self.authenticated || row.has(flag::NO_AUTH) {
-            return Ok(());
-        }
-        Err(CommandError::text("NOAUTH Authentication required."))
-    }
-}
+use crate::server::session::Session;
+use crate::server::state::clients::{Client, state};
 
 /// What the commands of this file work with.
 pub struct Cx<'a> {
@@ -243,7 +212,7 @@ mod tests {
     use crate::commands::spec::Handler;
     use crate::commands::table;
     use crate::protocol::{Limits, Scanner};
-    use crate::server::clients::{Clients, Registration};
+    use crate::server::state::clients::{Clients, Registration};
     use std::sync::Arc;
 
     struct Connection {

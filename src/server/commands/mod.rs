@@ -12,10 +12,10 @@ use crate::base::metrics::Count;
 use crate::commands::spec::{Command, NodeCommand};
 use crate::commands::{CommandError, introspection};
 use crate::protocol::{Args, Reply};
-use crate::server::clients::{Client, state};
 use crate::server::pubsub::Kind;
+use crate::server::session::Session;
 use crate::server::state::NodeState;
-use connection::Session;
+use crate::server::state::clients::{Client, state};
 
 pub mod client;
 pub mod cluster;

@@ -7,23 +7,10 @@
 //! Any name is known to whoever asks by name; SENTINEL MASTERS, which does not say a name, lists those of the option
 //! `sentinel-master-names`.
 
-use crate::base::ids::NodeId;
 use crate::commands::spec::Command;
 use crate::commands::{CommandError, subcommands};
 use crate::protocol::{Args, Reply};
-
-/// A node as clients reach it.
-#[derive(Clone, Debug)]
-pub struct Node {
-    /// Who it is.
-    pub id: NodeId,
-    /// Its host.
-    pub host: String,
-    /// The port of its standalone face.
-    pub port: u16,
-    /// Whether it is believed to be alive.
-    pub alive: bool,
-}
+use crate::server::state::topology::Node;
 
 /// The nodes, the one that is asked apart.
 #[derive(Clone, Copy, Debug)]
@@ -120,6 +107,7 @@ fn write_node(out: &mut Reply<'_>, name: &str, node: &Node, flags: &str, more: &
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::base::ids::NodeId;
     use crate::commands::table;
     use crate::protocol::{Limits, Proto, Scanner};
 

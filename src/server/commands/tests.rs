@@ -6,8 +6,8 @@ use crate::base::ids::ActorId;
 use crate::commands::spec::Handler;
 use crate::commands::table::{self, COMMANDS};
 use crate::protocol::{Limits, Scanner};
-use crate::server::clients::Registration;
-use crate::server::topology::tests::picture;
+use crate::server::state::clients::Registration;
+use crate::server::state::topology::tests::picture;
 use crate::store::Store;
 use std::sync::Arc;
 

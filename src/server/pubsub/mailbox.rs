@@ -14,7 +14,7 @@ use parking_lot::Mutex;
 
 use crate::base::config::BufferLimit;
 use crate::protocol::Proto;
-use crate::server::excess::Excess;
+use crate::server::pubsub::excess::Excess;
 use crate::server::pubsub::topic::{ByKind, Kind};
 
 /// See the head of the file.

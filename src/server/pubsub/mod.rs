@@ -8,7 +8,7 @@
 //! | file | what it is |
 //! |---|---|
 //! | `topic` | kinds of names that one can listen to, and messages as clients read them |
-//! | `mailbox` | what waits for one connection, and the limit on it |
+//! | `mailbox`, `excess` | what waits for one connection, and the limit on it |
 //! | `hub` | who listens to what, and the delivering |
 //! | `interest` | what the listeners of another node listen to |
 //! | `remote`, `wire`, `link` | another node, what nodes tell each other, and the connection it goes over |
@@ -17,6 +17,7 @@
 //! Knows no client connection: the connection empties its mailbox itself when replies may go out.
 
 pub mod events;
+pub mod excess;
 pub mod hub;
 pub mod interest;
 pub mod link;

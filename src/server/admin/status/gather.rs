@@ -16,7 +16,7 @@ use crate::base::ids::NodeId;
 use crate::ring::{Row, RowState};
 use crate::server::admin::Admin;
 use crate::server::admin::fetch::fetch;
-use crate::server::topology::Topology;
+use crate::server::state::topology::Topology;
 
 /// How long an answer serves everybody who asks.
 const KEPT: Duration = Duration::from_millis(500);

@@ -11,12 +11,9 @@ use crate::commands::spec::Command;
 use crate::commands::{CommandError, subcommands};
 use crate::protocol::{Args, Reply, parse_i64};
 use crate::ring::{Row, Rows};
+use crate::server::state::slot_map::{Run, SlotMap};
 use crate::store::Store;
 use crate::store::entry::Entry;
-
-mod map;
-
-pub use map::{Run, SlotMap};
 
 /// What CLUSTER works with.
 #[derive(Clone, Copy)]

@@ -11,6 +11,7 @@ use crate::protocol::{Args, Reply};
 use crate::server::figures::Rates;
 use crate::server::figures::memory::MemoryFigures;
 use crate::server::figures::process::Process;
+use crate::server::state::topology::RingFigures;
 
 mod sections;
 
@@ -83,27 +84,6 @@ pub struct Face {
     pub port: u16,
     /// It behaves as a node of a Redis Cluster.
     pub cluster: bool,
-}
-
-/// This node in the ring.
-#[derive(Clone, PartialEq, Eq, Debug, Default)]
-pub struct RingFigures {
-    /// Its id.
-    pub node_id: String,
-    /// Its name.
-    pub node_name: String,
-    /// `joining`, `normal`, `leaving` or `gone`.
-    pub state: &'static str,
-    /// Nodes in the ring.
-    pub members: usize,
-    /// Those that are believed alive.
-    pub members_alive: usize,
-    /// Slots that this node holds a copy of.
-    pub slots_held: usize,
-    /// Slots whose commands this node coordinates while all are alive.
-    pub slots_first: usize,
-    /// The ring's digest: equal on nodes that agree.
-    pub digest: u64,
 }
 
 /// Answers INFO, with or without names of sections.

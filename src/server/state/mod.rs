@@ -3,6 +3,11 @@
 //! One value behind one `Arc`: options, counters, data, clients, and the picture of the cluster. Every part looks after
 //! its own locking; nothing here is held while anything waits.
 
+pub mod clients;
+pub mod monitors;
+pub mod slot_map;
+pub mod topology;
+
 use std::sync::{Arc, OnceLock};
 
 use arc_swap::ArcSwap;
@@ -12,15 +17,15 @@ use crate::base::config::Config;
 use crate::base::metrics::Registry;
 use crate::cluster::Cluster;
 use crate::commands::subcommands::counted_names;
-use crate::server::clients::Clients;
 use crate::server::figures::memory::MemoryFigures;
 use crate::server::figures::process::{self, Process};
 use crate::server::figures::recent::Recent;
 use crate::server::figures::slow_log::SlowLog;
 use crate::server::figures::{ErrorCodes, Sampler};
-use crate::server::monitor::Monitors;
 use crate::server::pubsub::Hub;
-use crate::server::topology::Topology;
+use crate::server::state::clients::Clients;
+use crate::server::state::monitors::Monitors;
+use crate::server::state::topology::Topology;
 use crate::store::Store;
 
 /// See the head of the file.

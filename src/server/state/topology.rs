@@ -7,9 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use crate::base::ids::{NodeId, SLOT_COUNT, Slot};
 use crate::ring::{Ring, Row, RowState, Rows};
-use crate::server::commands::cluster::SlotMap;
-use crate::server::commands::info::RingFigures;
-use crate::server::commands::sentinel;
+use crate::server::state::slot_map::SlotMap;
 
 /// The picture.
 #[derive(Clone, Debug)]
@@ -29,7 +27,41 @@ pub struct Topology {
     /// For INFO.
     pub figures: RingFigures,
     /// For SENTINEL: this node, and the others.
-    pub nodes: (sentinel::Node, Vec<sentinel::Node>),
+    pub nodes: (Node, Vec<Node>),
+}
+
+/// This node in the ring.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct RingFigures {
+    /// Its id.
+    pub node_id: String,
+    /// Its name.
+    pub node_name: String,
+    /// `joining`, `normal`, `leaving` or `gone`.
+    pub state: &'static str,
+    /// Nodes in the ring.
+    pub members: usize,
+    /// Those that are believed alive.
+    pub members_alive: usize,
+    /// Slots that this node holds a copy of.
+    pub slots_held: usize,
+    /// Slots whose commands this node coordinates while all are alive.
+    pub slots_first: usize,
+    /// The ring's digest: equal on nodes that agree.
+    pub digest: u64,
+}
+
+/// A node as clients reach it.
+#[derive(Clone, Debug)]
+pub struct Node {
+    /// Who it is.
+    pub id: NodeId,
+    /// Its host.
+    pub host: String,
+    /// The port of its standalone face.
+    pub port: u16,
+    /// Whether it is believed to be alive.
+    pub alive: bool,
 }
 
 impl Topology {
@@ -51,13 +83,9 @@ impl Topology {
             slots_first: coordinated.len(),
             digest: ring.digest(),
         };
-        let node = |row: &&Row| sentinel::Node {
-            id: row.id,
-            host: row.host.clone(),
-            port: row.port,
-            alive: alive.contains(&row.id),
-        };
-        let unknown = sentinel::Node { id: this, host: String::new(), port: 0, alive: true };
+        let node =
+            |row: &&Row| Node { id: row.id, host: row.host.clone(), port: row.port, alive: alive.contains(&row.id) };
+        let unknown = Node { id: this, host: String::new(), port: 0, alive: true };
         let this_node = members.iter().find(|row| row.id == this).map_or(unknown, node);
         let others = members.iter().filter(|row| row.id != this).map(node).collect();
         Topology {

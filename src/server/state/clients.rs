@@ -21,7 +21,7 @@ use crate::commands::spec::Command;
 use crate::commands::subcommands;
 use crate::commands::table::COMMANDS;
 use crate::protocol::{Args, Proto};
-use crate::server::excess::Excess;
+use crate::server::pubsub::excess::Excess;
 use crate::server::pubsub::{Kind, Mailbox};
 
 const RELAXED: Ordering = Ordering::Relaxed;

@@ -9,15 +9,21 @@ use hashbrown::HashTable;
 
 use crate::base::clock::Hlc;
 use crate::base::ids::NodeId;
-use crate::base::version::Dot;
+use crate::base::version::{Actor, ActorTable, Dot};
+use crate::base::wire::{Reader, WireError, put_bytes, put_u64};
 use crate::store::absences::Absence;
 use crate::store::hash_name;
+use crate::store::mutation::{put_full_dot, read_dot};
 
 /// Most bytes that the watched keys of a connection may take. Redis has no such limit.
 const WATCHED_BYTES_MAX: usize = 256 << 20;
 
 /// What a client reads that watches more.
 pub const TOO_MANY_WATCHED: &str = "ERR the watched keys of a connection may take no more than 256 MB";
+
+/// What a client reads that watches keys of several coordinators.
+pub const SEVERAL_COORDINATORS: &str =
+    "ERR WATCH needs all watched keys to have the same coordinator: give them one hash tag";
 
 /// A watched key and the version it had.
 #[derive(Clone, Debug)]
@@ -86,6 +92,30 @@ impl WatchList {
 /// About what watching a key takes: its name stands here, and twice more while it is watched for being absent.
 fn bytes_of(key: &[u8]) -> usize {
     size_of::<Watched>() + 3 * key.len()
+}
+
+/// Appends watched keys, their number first, as EXEC sends them to the coordinator.
+pub fn put_watched(out: &mut Vec<u8>, watched: &[Watched], actors: &ActorTable) {
+    put_u64(out, watched.len() as u64);
+    for it in watched {
+        out.push(it.db);
+        put_bytes(out, &it.key);
+        put_full_dot(out, it.seen, actors);
+        out.push(u8::from(it.was_live));
+        put_u64(out, it.since.0);
+    }
+}
+
+/// Reads watched keys; they are kept at this node from now on.
+pub fn read_watched(reader: &mut Reader<'_>, actors: &ActorTable) -> Result<Vec<Watched>, WireError> {
+    let mut watched = Vec::new();
+    for _ in 0..reader.u64()? {
+        let (db, key) = (reader.u8()?, reader.bytes()?.to_vec());
+        let seen = read_dot(reader, Actor::SELF, actors)?;
+        let (was_live, since) = (reader.u8()? != 0, Hlc(reader.u64()?));
+        watched.push(Watched { db, key, seen, was_live, since, absence: None, at: None });
+    }
+    Ok(watched)
 }
 
 #[cfg(test)]

@@ -1,0 +1,63 @@
+//! WATCH of keys that another node coordinates: it is asked what it holds of them (`held`).
+
+use crate::base::clock::Hlc;
+use crate::base::ids::slot_of;
+use crate::base::wire::Reader;
+use crate::commands::CommandError;
+use crate::protocol::{Args, Reply};
+use crate::server::forward::{Fate, ask};
+use crate::server::held::Held;
+use crate::server::job::{Job, garbled};
+use crate::server::session::watched::{SEVERAL_COORDINATORS, TOO_MANY_WATCHED, Watched};
+
+impl Job {
+    /// WATCH of keys that another node coordinates, all of them the same one.
+    pub(super) async fn watch(
+        &mut self,
+        args: Args<'_>,
+        request: &[u8],
+        out: &mut Vec<u8>,
+    ) -> Result<(), CommandError> {
+        let worker = self.worker.clone();
+        let view = worker.shared.view.load_full();
+        let at = |key| view.roles.of(slot_of(key)).and_then(|group| group.coordinator);
+        let first = args.get(1).and_then(at);
+        let down = CommandError::text("TRYAGAIN the coordinator of the watched keys does not answer");
+        let peer = first.and_then(|at| view.peers.get(usize::from(at))).and_then(Option::as_ref);
+        if args.iter().skip(1).any(|key| at(key) != first) {
+            return Err(CommandError::text(SEVERAL_COORDINATORS));
+        }
+        let peer = peer.ok_or(down.clone())?;
+        if self.talk.session.cluster_face {
+            let slot = args.get(1).map_or(0, |key| slot_of(key).number());
+            let addr = worker.cluster_addr(&peer.id).unwrap_or_default();
+            return Err(CommandError::Text(format!("MOVED {slot} {addr}").into()));
+        }
+        if !self.talk.transaction.watched.is_at(Some(peer.id)) {
+            return Err(CommandError::text(SEVERAL_COORDINATORS));
+        }
+        if !self.talk.transaction.watched.has_room_for(args.iter().skip(1)) {
+            return Err(CommandError::text(TOO_MANY_WATCHED));
+        }
+        let db = self.talk.session.db;
+        let call = worker.ask(peer, self.manner(ask::HELD), request);
+        let Fate::Replied(answer) = call.answer().await else { return Err(down) };
+        let mut reader = Reader::new(&answer);
+        let since = Hlc(reader.u64().map_err(|_| garbled())?);
+        for key in args.iter().skip(1) {
+            let held = Held::read(&mut reader, &worker.shared.node.store.actors).map_err(|_| garbled())?;
+            let (seen, was_live) = (held.dot(), held.is_live);
+            self.talk.transaction.watched.add(Watched {
+                db,
+                key: key.to_vec(),
+                seen,
+                was_live,
+                since,
+                absence: None,
+                at: Some(peer.id),
+            });
+        }
+        Reply::new(out, self.talk.session.proto).ok();
+        Ok(())
+    }
+}
