@@ -12,6 +12,7 @@
 //! Commands that need the server rather than keys (CLIENT, CONFIG, INFO, ...) are rows here too, so that the table is
 //! complete, with a [`NodeCommand`] in place of a function; the server runs them.
 
+pub mod absent;
 pub mod bitfield;
 pub mod bitmap;
 pub mod counter;

@@ -194,7 +194,7 @@ pub enum NodeCommand {
     Config,
     /// DBSIZE.
     DbSize,
-    /// DEBUG: refused, as by a Redis whose `enable-debug-command` is `no`.
+    /// DEBUG: refused whatever it is asked for.
     Debug,
     /// DISCARD.
     Discard,

@@ -10,7 +10,7 @@ use std::sync::atomic::Ordering;
 use crate::base::ids::Slot;
 use crate::base::metrics::Count;
 use crate::commands::spec::{Command, NodeCommand};
-use crate::commands::{CommandError, introspection};
+use crate::commands::{CommandError, absent, introspection};
 use crate::protocol::{Args, Reply};
 use crate::server::pubsub::Kind;
 use crate::server::session::Session;
@@ -182,11 +182,10 @@ fn run_info(cx: &Cx<'_>, out: &mut Reply<'_>) {
     info::run(cx.args, &facts, out);
 }
 
-/// What a Redis says whose `enable-debug-command` is `no`, as ours always is.
+/// Begins as a Redis answers whose `enable-debug-command` is `no`.
 fn debug_refused() -> CommandError {
     CommandError::text(
-        "ERR DEBUG command not allowed. If the enable-debug-command option is set to \"local\", you can run it from a \
-         local connection, otherwise you need to set this option in the configuration file, and then restart the server.",
+        "ERR DEBUG command not allowed. rondo has none of its subcommands, and no option that allows them",
     )
 }
 
@@ -214,12 +213,16 @@ fn unsupported(row: &Command) -> CommandError {
     )
 }
 
-/// Redis's words for a command that does not exist (`server.c`, 7.0): the name and the first arguments, cut short.
+/// Redis's words for a command that does not exist (`server.c`, 7.0): the name and the first arguments, cut short. Of one that
+/// Redis has, in place of the arguments, why it is not here.
 pub fn unknown_command(args: Args<'_>) -> String {
     let shown = |bytes: &[u8]| {
         let until_nul = bytes.split(|byte| *byte == 0).next().unwrap_or_default();
         String::from_utf8_lossy(until_nul.get(..128).unwrap_or(until_nul)).into_owned()
     };
+    if let Some(reason) = absent::reason(args.name()) {
+        return format!("ERR unknown command '{}': {reason}", shown(args.name()));
+    }
     let mut listed = String::new();
     for arg in args.iter().skip(1) {
         if listed.len() >= 128 {

@@ -108,7 +108,7 @@ fn what_one_command_sets_another_shows() {
     let info = connected.ask("INFO memory").expect("an answer");
     assert!(info.contains("maxmemory_human:3.00M\r\n"), "{info}");
     assert!(connected.ask("INFO ring").expect("an answer").contains("ring_members_alive:2\r\n"));
-    assert!(connected.ask("DEBUG SLEEP 1").expect("an answer").starts_with("-ERR DEBUG command not allowed."));
+    assert!(connected.ask("DEBUG SLEEP 1").expect("an answer").starts_with("-ERR DEBUG command not allowed. rondo "));
     assert!(connected.ask("SAVE").expect("an answer").starts_with("-ERR SAVE is not supported"));
 }
 
@@ -138,4 +138,17 @@ fn keys_are_counted_by_database() {
         info.contains("# Keyspace\r\ndb0:keys=2,expires=1,avg_ttl=0\r\ndb3:keys=1,expires=0,avg_ttl=0\r\n"),
         "{info}"
     );
+}
+
+#[test]
+fn an_unknown_command_is_told_in_the_words_of_redis_and_one_that_redis_has_with_the_reason() {
+    let told = |line: &str| {
+        let buf = format!("{line}\r\n");
+        let mut scanner = Scanner::new();
+        scanner.scan(buf.as_bytes(), &Limits::default()).expect("a request");
+        unknown_command(scanner.args(buf.as_bytes()))
+    };
+    assert_eq!(told("nosuch a b"), "ERR unknown command 'nosuch', with args beginning with: 'a' 'b' ");
+    assert_eq!(told("LPush k v"), "ERR unknown command 'LPush': rondo has no lists yet");
+    assert_eq!(told("EVALSHA abc 0"), "ERR unknown command 'EVALSHA': rondo runs no scripts yet");
 }
