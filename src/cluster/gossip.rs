@@ -83,7 +83,10 @@ impl Cluster {
                 }
                 match self.exchange_rows(&self.link_to(addr), &rows).await {
                     Ok(_) => self.announce(addr),
-                    Err(error) => debug!(%addr, %error, "an address to join does not answer"),
+                    Err(error) => {
+                        debug!(%addr, %error, "an address to join does not answer");
+                        self.look_for_twin(addr, &error);
+                    }
                 }
             }
         }

@@ -6,7 +6,7 @@
 //!
 //! The generation is the start's wall clock in milliseconds, and above the stored one whatever the clock says.
 //!
-//! Does not check that nobody else has the same id: two nodes that share a `node-name` are the operator's mistake.
+//! Does not check that nobody else has the same id: that takes the others (`cluster::ending`).
 
 use std::io::{self, Write};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, ToSocketAddrs, UdpSocket};

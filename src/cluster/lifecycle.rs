@@ -14,12 +14,12 @@ use std::time::Duration;
 
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep, timeout};
-use tracing::{debug, error, info, warn};
+use tracing::{debug, info, warn};
 
 use crate::base::ids::{NodeId, Slot};
 use crate::cluster::gossip::ROWS_TIMEOUT;
 use crate::cluster::rules::{self, Answer, Entry, Start, Taken};
-use crate::cluster::{Cluster, Topology};
+use crate::cluster::{Cluster, Ending, Topology};
 use crate::membership::Liveness;
 use crate::peer::control::{ControlError, Request, Response};
 use crate::peer::handshake::HandshakeError;
@@ -57,6 +57,7 @@ impl Cluster {
             self.obey(),
             self.remove_dead(),
             self.watch_absence(),
+            self.watch_for_twins(),
             self.complete()
         );
     }
@@ -118,6 +119,8 @@ impl Cluster {
             }
             Some(rows) => {
                 let (rows, has_heard_enough) = self.ask_members(rows).await;
+                self.look_where_known(&rows).await;
+                self.stay_out_if_ended().await;
                 let entry = rules::entry(&rows, &self.identity.id);
                 let was_joining = rows.get(&self.identity.id).is_some_and(|row| row.state == RowState::Joining);
                 self.may_have_joined.store(was_joining || !has_heard_enough, Ordering::Relaxed);
@@ -131,9 +134,7 @@ impl Cluster {
                 });
                 self.outlive();
                 match entry {
-                    Entry::Never => {
-                        error!(node = %self.identity.id, "this node was given up for ever: give it another node-name")
-                    }
+                    Entry::Never => self.end(Ending::GivenUp),
                     Entry::Join => info!(node = %self.identity.id, "joining the cluster"),
                     Entry::Refill => info!(node = %self.identity.id, "back in the cluster, filling up"),
                 }
@@ -148,7 +149,9 @@ impl Cluster {
         loop {
             let tells = began.elapsed() > rules::FOUNDING_PATIENCE
                 && told.is_none_or(|told: Instant| told.elapsed() > TELL_INTERVAL);
-            match rules::start(&self.ask_round(tells).await, began.elapsed()) {
+            let answers = self.ask_round(tells).await;
+            self.stay_out_if_ended().await;
+            match rules::start(&answers, began.elapsed()) {
                 Start::Found => return None,
                 Start::Enter(rows) if rows.is_full() && rows.get(&self.identity.id).is_none() => {
                     warn!(rows = rows.len(), "the cluster is full");
@@ -210,6 +213,7 @@ impl Cluster {
             Ok(Ok(_)) => Answer::Unformed,
             Ok(Err(ControlError::Handshake(HandshakeError::Ourselves))) => Answer::Ourselves,
             Ok(Err(error)) => {
+                self.look_for_twin(addr, &error);
                 if tells {
                     warn!(%addr, %error, "a node to join cannot be asked");
                 }

@@ -7,6 +7,7 @@
 //! - `rules`: the decisions, pure: founding or joining, what to fetch from whom;
 //! - `lifecycle`: coming, filling up and going, in order;
 //! - `gossip`: how rows spread;
+//! - `ending`: why a node cannot go on under its id;
 //! - `clocks`: how far the nodes' clocks are apart, for people;
 //! - `service`: answers to other nodes' control connections;
 //! - `transfer`: keys that travel from node to node;
@@ -26,6 +27,7 @@ mod absence;
 mod anti_entropy;
 mod clocks;
 mod difference;
+mod ending;
 mod gossip;
 mod graves;
 pub mod identity;
@@ -58,7 +60,7 @@ use arc_swap::ArcSwap;
 use parking_lot::Mutex;
 use tokio::sync::{Notify, watch};
 use tokio::time::Instant;
-use tracing::{error, warn};
+use tracing::warn;
 use xxhash_rust::xxh3::xxh3_64_with_seed;
 
 use crate::base::config::{Config, Settings};
@@ -66,8 +68,9 @@ use crate::base::ids::{NodeId, Slot};
 use crate::base::metrics::Registry;
 use crate::base::slots::AtomicSlots;
 use crate::cluster::absence::Absence;
+use crate::cluster::ending::Oneness;
 use crate::cluster::rules::{Entry, Meeting};
-use crate::membership::{Liveness, Membership, View};
+use crate::membership::{Liveness, Membership, MembershipStats, View};
 use crate::peer::control::ControlLink;
 use crate::peer::handshake::{Hello, LinkKind};
 use crate::peer::registry::Peers;
@@ -75,6 +78,7 @@ use crate::ring::{Row, RowState, Rows};
 use crate::store::Store;
 
 pub use clocks::PeerClock;
+pub use ending::Ending;
 pub use identity::{Identity, load_or_derive};
 pub use remove::ForgetError;
 pub use topology::{Standing, Topology};
@@ -124,6 +128,8 @@ pub struct Cluster {
     acted: Mutex<Acted>,
     /// An earlier life may have been joining, too.
     may_have_joined: AtomicBool,
+    /// Whether this node must not go on; see `ending`.
+    oneness: Oneness,
 }
 
 /// How far those who use topologies have come.
@@ -206,6 +212,7 @@ impl Cluster {
             whole: AtomicSlots::default(),
             acted: Mutex::default(),
             may_have_joined: AtomicBool::new(false),
+            oneness: Oneness::default(),
             config,
         })
     }
@@ -237,6 +244,11 @@ impl Cluster {
     /// What the clocks of the other nodes were found to show.
     pub fn peer_clocks(&self) -> BTreeMap<NodeId, PeerClock> {
         self.clocks.lock().clone()
+    }
+
+    /// What gossip has counted since the start; nothing any more once this node has left.
+    pub fn gossip_stats(&self) -> MembershipStats {
+        self.membership.lock().as_ref().map(Membership::stats).unwrap_or_default()
     }
 
     /// Keys sent whole to other nodes, and received from them, since the start.
@@ -333,13 +345,16 @@ impl Cluster {
             let mut changed = book.rows.merge_all(theirs);
             if is_gone(book, &me) {
                 if !was_gone {
-                    error!(node = %me, "given up for ever while it was away: start it anew with another node-name");
+                    self.end(Ending::GivenUp);
                 }
                 return changed;
             }
             let is_other_life = |life| life > book.generation || life < book.generation && book.founded;
             let entered = match known.filter(|_| !book.leaving) {
                 Some((_, life)) if is_other_life(life) => {
+                    if life > book.generation {
+                        self.note_writer(theirs);
+                    }
                     book.generation = book.generation.max(life.saturating_add(1));
                     warn!(node = %me, "the cluster knew an earlier life of this node: filling up");
                     let joins = rules::entry(theirs, &me) == Entry::Join;

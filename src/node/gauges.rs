@@ -24,6 +24,7 @@ pub fn add(node: &Arc<Node>) {
         of_data(&node, gauges);
         of_ring(&node, gauges);
         of_peers(&node, gauges);
+        of_gossip(&node, gauges);
     };
     if let Some(metrics) = metrics {
         metrics.add_source(source);
@@ -80,6 +81,23 @@ fn of_ring(node: &Node, gauges: &mut Gauges) {
     gauges.set_labelled(Gauge::Slots, &["coordinated"], figures.slots_first as f64);
     let unserved: usize = topology.map.runs.iter().filter(|run| !run.served).map(|run| run.len()).sum();
     gauges.set(Gauge::SlotsUnserved, unserved as f64);
+}
+
+fn of_gossip(node: &Node, gauges: &mut Gauges) {
+    let stats = node.cluster.gossip_stats();
+    let packets = [
+        ("sent", stats.packets_sent),
+        ("unsent", stats.packets_unsent),
+        ("received", stats.packets_received),
+        ("refused", stats.packets_refused),
+        ("replayed", stats.packets_replayed),
+        ("senseless", stats.packets_senseless),
+    ];
+    for (outcome, count) in packets {
+        gauges.set_labelled(Kept::GossipPackets, &[outcome], count as f64);
+    }
+    gauges.set(Kept::Stalls, stats.stalls as f64);
+    gauges.set(Kept::Rejoins, stats.rejoins as f64);
 }
 
 fn of_peers(node: &Node, gauges: &mut Gauges) {

@@ -141,7 +141,7 @@ async fn meet(node: Arc<Node>, mut stream: TcpStream) {
     let hello = match tokio::time::timeout(HANDSHAKE_DEADLINE, handshake).await {
         Ok(Ok(hello)) => hello,
         Ok(Err(error)) => {
-            tracing::debug!(%error, "a connection to the peer port was refused");
+            node.refused.note(stream.peer_addr().ok(), &error, &node.shared.node.metrics);
             return;
         }
         Err(_) => return,

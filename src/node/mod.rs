@@ -3,12 +3,13 @@
 //! Start: bind every port, so that a taken one is an error before anything runs; make the store; start the workers; then,
 //! on the main thread, membership, the cluster, the picture for the workers (`picture`), background work (`chores`, `sweeper`) and
 //! the accepting of connections (`listen`). Stop: SIGTERM or SIGINT; the node leaves the cluster if others can take over,
-//! within `shutdown-timeout`, and the process ends.
+//! within `shutdown-timeout`, and the process ends. A node that must not go on under its id (`cluster::Ending`) ends at once.
 
 mod chores;
 mod gauges;
 mod listen;
 mod picture;
+mod refused;
 mod settle;
 mod sweeper;
 mod workers;
@@ -27,7 +28,7 @@ use socket2::{Domain, Protocol, Socket, Type};
 
 use crate::base::clock::Hlc;
 use crate::base::config::{Bind, Config, Settings};
-use crate::cluster::{Cluster, Identity, identity};
+use crate::cluster::{Cluster, Ending, Identity, identity};
 use crate::membership::{Membership, MembershipConfig};
 use crate::node::listen::Port;
 use crate::peer::handshake::{Hello, LinkKind};
@@ -44,7 +45,7 @@ use crate::server::worker::Shared;
 use crate::store::Store;
 use crate::store::eviction::Policy;
 
-/// Why a node could not start. Nothing runs any more when it is returned.
+/// Why a node could not start, or not go on. Nothing runs any more when it is returned.
 #[derive(Debug, thiserror::Error)]
 pub enum NodeError {
     /// A port could not be bound: it is named.
@@ -63,6 +64,9 @@ pub enum NodeError {
     /// Gossip could not start.
     #[error("{0}")]
     Membership(#[from] crate::membership::MembershipError),
+    /// It ran, and must not go on.
+    #[error("{0}")]
+    Ended(Ending),
     /// A thread or an event loop could not be made.
     #[error("{0}")]
     Io(#[from] std::io::Error),
@@ -85,6 +89,8 @@ struct Node {
     workers: workers::Workers,
     /// Peers' forward links, which CLIENT LIST does not show.
     peer_clients: Arc<Clients>,
+    /// Peers that were refused.
+    refused: refused::Refused,
 }
 
 /// Runs a node until it is told to stop.
@@ -108,7 +114,10 @@ pub fn run(config: Arc<Config>) -> Result<(), NodeError> {
             listeners.push((crate::base::net::TcpListener::from_std(listener)?, port));
         }
         let node = start(config, identity, shared, workers, listeners)?;
-        wait_for_end(&node.shared.node.stop).await?;
+        tokio::select! {
+            told = wait_for_end(&node.shared.node.stop) => told?,
+            why = node.cluster.ended() => return Err(NodeError::Ended(why)),
+        }
         tracing::info!("told to stop");
         if tokio::time::timeout(shutdown, node.cluster.leave()).await.is_err() {
             tracing::warn!("could not hand everything over in time");
@@ -170,8 +179,10 @@ fn start(
     let (store, metrics) = (shared.node.store.clone(), shared.node.metrics.clone());
     let cluster = Cluster::new(config.clone(), identity, store, membership, metrics, peers.clone());
     _ = shared.node.cluster.set(cluster.clone());
-    let node = Arc::new(Node { config, shared, peers, cluster, workers, peer_clients: Arc::default() });
+    let (peer_clients, refused) = (Arc::default(), refused::Refused::default());
+    let node = Arc::new(Node { config, shared, peers, cluster, workers, peer_clients, refused });
     gauges::add(&node);
+    tell_of_open_pages(&node.config.settings());
     tokio::task::spawn_local(node.cluster.clone().run());
     tokio::task::spawn_local(picture::keep(node.clone()));
     chores::start(&node);
@@ -179,6 +190,14 @@ fn start(
     listen::start(&node, listeners);
     tracing::info!(version = env!("CARGO_PKG_VERSION"), node = %node.shared.hello.node, "ready to accept connections");
     Ok(node)
+}
+
+/// Says so when other machines reach the admin port.
+fn tell_of_open_pages(settings: &Settings) {
+    if settings.ports.admin != 0 && settings.bind.iter().any(|bind| !bind.ip.is_loopback()) {
+        let port = settings.ports.admin;
+        tracing::warn!(port, "the admin-port asks for no password: whoever reaches this machine can read its pages");
+    }
 }
 
 /// Readiness: some coordinator stands for every slot.

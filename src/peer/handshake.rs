@@ -121,6 +121,12 @@ pub enum HandshakeError {
     /// We dialled ourselves.
     #[error("the address is this node's own")]
     Ourselves,
+    /// The other side is another process with our id.
+    #[error("the other side is another process that runs under this node's id: do two nodes share a node-name?")]
+    Twin {
+        /// When it started, as [`Hello::boot`].
+        boot: u64,
+    },
     /// Another node than the one that was dialled listens at the address.
     #[error("node {wanted} was dialled and {found} listens there")]
     OtherNode {
@@ -198,10 +204,11 @@ fn check(theirs: &Hello, ours: &Hello) -> Result<(), HandshakeError> {
     if theirs.cluster != ours.cluster {
         return Err(HandshakeError::WrongCluster(theirs.cluster.clone()));
     }
-    if theirs.node == ours.node {
-        return Err(HandshakeError::Ourselves);
+    match theirs.node == ours.node {
+        true if theirs.boot == ours.boot => Err(HandshakeError::Ourselves),
+        true => Err(HandshakeError::Twin { boot: theirs.boot }),
+        false => Ok(()),
     }
-    Ok(())
 }
 
 fn check_listener(wanted: Option<NodeId>, found: NodeId) -> Result<(), HandshakeError> {
@@ -294,6 +301,10 @@ mod tests {
         let (dialled, accepted) = meet((&same, None), &same, (b"s", b"s")).await;
         assert!(matches!(accepted, Err(HandshakeError::Ourselves)));
         assert!(matches!(dialled, Err(HandshakeError::Ourselves)));
+        let later = Hello { boot: 8, ..same.clone() };
+        let (dialled, accepted) = meet((&later, None), &same, (b"s", b"s")).await;
+        assert!(matches!(accepted, Err(HandshakeError::Twin { boot: 8 })));
+        assert!(matches!(dialled, Err(HandshakeError::Twin { boot: 7 })));
     }
 
     #[tokio::test]

@@ -229,7 +229,9 @@ fn a_cluster_through_good_and_bad(looked: &mut Looked) {
     looked.wait(&all, "slots_promised", |slots| slots > 0.0);
     client.run("RONDO.CONSISTENCY SLOPPY");
 
+    gossip(looked, &all);
     a_node_stands_still(looked, &cluster, &mut client);
+    a_node_is_declared_down(looked, &cluster);
     a_node_dies(looked, &mut cluster, &mut client);
     cluster.restart(2);
     cluster.nodes[2].must_be_ready();
@@ -268,6 +270,39 @@ fn a_node_stands_still(looked: &mut Looked, cluster: &Cluster, client: &mut Clie
     looked.wait(&all[..2], "hints_stored_total", |writes| writes > 0.0);
     looked.wait(&all[..2], "hints_replayed_total", |writes| writes > 0.0);
     looked.wait(&all, "hints_pending", |writes| writes == 0.0);
+}
+
+/// What nodes say to each other, and what a stranger says to their peer port.
+fn gossip(looked: &mut Looked, all: &[&Node]) {
+    for outcome in ["sent", "received"] {
+        looked.wait(all, &format!("gossip_packets_total{{outcome=\"{outcome}\"}}"), |packets| packets > 0.0);
+    }
+    let (node, before) = (all[0], page(all[0]));
+    let stranger = std::net::UdpSocket::bind("127.0.0.1:0").expect("a socket");
+    stranger.send_to(&[7; 100], node.addr(node.peer_port)).expect("sent");
+    let mut stranger = Client::to(node.peer_port);
+    stranger.send(&[b'x'; 64]).expect("sent");
+    looked.wait(&[node], "peers_refused_total", |refused| refused == 1.0);
+    looked.wait(&[node], "gossip_packets_total{outcome=\"refused\"}", |packets| packets == 1.0);
+    for outcome in ["unsent", "replayed", "senseless"] {
+        let series = format!("gossip_packets_total{{outcome=\"{outcome}\"}}");
+        assert!(looked.growth(&before, &page(node), &series) >= 0.0);
+    }
+}
+
+/// By gossip, which is slower than the links, and it comes back.
+fn a_node_is_declared_down(looked: &mut Looked, cluster: &Cluster) {
+    let node = &cluster.nodes[2];
+    let came_back = (1..=FAULTS_MAX).any(|round| {
+        node.process().pause();
+        std::thread::sleep(Duration::from_secs(4 * round));
+        node.process().resume();
+        cluster.must_settle();
+        page(node)["rondo_rejoins_total"] > 0.0
+    });
+    assert!(came_back, "gossip never declared a node down that stood still");
+    looked.wait(&[node], "rejoins_total", |times| times > 0.0);
+    looked.wait(&[node], "stalls_total", |times| times > 0.0);
 }
 
 fn at_rest(looked: &mut Looked, cluster: &Cluster) {

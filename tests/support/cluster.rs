@@ -217,6 +217,13 @@ impl Cluster {
         i
     }
 
+    /// Starts a node of these options alone, which this cluster does not count, and returns at once.
+    pub fn start_beside(&self, name: &str, options: &[&str], join: &[String]) -> Node {
+        let mut node = Node::new(name, self.dir.path(), options);
+        node.start(join);
+        node
+    }
+
     /// How often nodes have found out that the machine gave them no turn for so long that others may have taken them for
     /// stopped.
     pub fn count_stops(&self) -> usize {

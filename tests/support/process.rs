@@ -39,6 +39,11 @@ impl Process {
         !matches!(self.child.try_wait(), Ok(None))
     }
 
+    /// What it ended with; `None` while it runs, and when a signal ended it.
+    pub fn exit_code(&mut self) -> Option<i32> {
+        self.child.try_wait().ok().flatten()?.code()
+    }
+
     /// SIGKILL, and waits until it is gone.
     pub fn kill(&mut self) {
         let _ = self.child.kill();

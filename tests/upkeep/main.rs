@@ -12,6 +12,7 @@ mod history;
 #[path = "../cluster_faults/load.rs"]
 #[allow(dead_code, reason = "the other tests that use it direct it in more ways")]
 mod load;
+mod names;
 #[path = "../support/mod.rs"]
 mod support;
 #[path = "../cluster_faults/verdict.rs"]
@@ -48,6 +49,13 @@ fn targets(nodes: &[Node]) -> Vec<Target> {
 
 fn must(what: &str, mut holds: impl FnMut() -> bool) {
     assert!(wait_for(AT_ALL, || holds().then_some(())).is_some(), "never: {what}");
+}
+
+/// Waits until a node has ended by itself, with the code for what did not work, and wants these words at the end of its log.
+fn must_end_saying(node: &mut Node, why: &str) {
+    let process = node.process.as_mut().expect("a started node");
+    must("it ends", || process.exit_code() == Some(1));
+    assert!(process.log_tail().contains(why), "{}", process.log_tail());
 }
 
 fn key(n: usize) -> String {
@@ -114,8 +122,7 @@ fn a_dead_node_is_given_up_and_every_key_has_three_copies_again() {
     }
     // It does not come back under its name.
     cluster.restart(3);
-    sleep(work_for());
-    assert!(!cluster.nodes[3].is_ready());
+    must_end_saying(&mut cluster.nodes[3], "this node was given up for ever (RONDO.FORGET)");
     assert_eq!(client.call(&["GET", &key(7)]).text(), Some("value of 7".to_owned()));
 }
 

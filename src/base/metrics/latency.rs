@@ -75,6 +75,11 @@ impl LatencyTotals {
         0
     }
 
+    /// How many events may have taken longer than `us` microseconds: those in its bucket and in all above.
+    pub fn count_above(&self, us: u64) -> u64 {
+        self.buckets.iter().skip(bucket_of(us)).sum()
+    }
+
     /// (bound in microseconds, events at most that long) for every bucket that Prometheus is shown.
     pub fn cumulated(&self) -> impl Iterator<Item = (u64, u64)> + '_ {
         let mut seen = 0;
@@ -121,6 +126,7 @@ mod tests {
             (16, 16, 8_192)
         );
         assert_eq!((totals.count(), totals.sum_us), (100, 5_990));
+        assert_eq!([9, 17, 5_000, 8_193].map(|us| totals.count_above(us)), [100, 1, 1, 0]);
         assert_eq!(LatencyTotals::default().percentile_us(50.0), 0);
         let shown: Vec<_> = totals.cumulated().collect();
         assert_eq!((shown[0], shown[shown.len() - 1]), ((32, 99), (1 << 23, 100)));

@@ -144,6 +144,7 @@ rows! {
     AntiEntropySlots = "anti_entropy_differing_slots_total", "Hash slots that a comparison found to differ.";
     AntiEntropyRepairs = "anti_entropy_repairs_total", "Keys that travelled, either way, because a comparison found them to differ.";
     TombstonesCollected = "tombstones_collected_total", "Deletions forgotten because every replica holds them.";
+    PeersRefused = "peers_refused_total", "Connections to peer-port refused: another cluster-secret, cluster-name or version, or this node's own id.";
     ClockRefusals = "clock_refusals_total", "Peer messages refused because their stamp lay too far in the future.";
     PromisesGiven = "ballot_promises_total", "Hash slots promised to a coordinator for strict writes.";
     PromisesRefused = "ballot_refusals_total", "Hash slots that another node would not promise to this one, or had promised elsewhere.";
@@ -190,6 +191,9 @@ rows! {
     Errors = "errors_total" [code], "Error replies by the first word of their text, since the last CONFIG RESETSTAT.";
     LinkSentBytes = "link_sent_bytes_total" [peer], "Bytes sent to another node on the links for replicas.";
     LinkBreaks = "link_breaks_total" [peer], "Times that a link for replicas to another node was lost.";
+    GossipPackets = "gossip_packets_total" [outcome], "Datagrams of gossip sent, unsent (the system did not take them), received, refused (forged, damaged, or of another secret or cluster), replayed (heard before), senseless.";
+    Stalls = "stalls_total", "Times that this node found itself to have been stopped for a while, and gave the others more time.";
+    Rejoins = "rejoins_total", "Times that gossip had declared this node down though it lived, and it came back.";
     TransferredKeys = "transferred_keys_total" [direction], "Keys sent whole to other nodes (out) or received whole (in): handover, hints, refilling.";
 }
 

@@ -3,14 +3,15 @@
 //! Each rule looks for one thing and names one next step. The alert rules in `grafana/alerts.yml` watch the same things
 //! over time; here only the moment counts, and the last ten seconds.
 
+use super::local::SLOW_US;
 use super::{Advice, ClusterStatus, Condition, Member, NodeFigures, Severity};
 
 /// Share of a limit from which on it is worth saying.
 const NEAR: f64 = 0.9;
 /// Clocks further apart than this are wrong, in milliseconds; beyond 500 a node refuses the other's writes.
 const CLOCKS_APART_MS: f64 = 250.0;
-/// 99 of 100 reads or writes should take less, in microseconds.
-const SLOW_US: u64 = 100_000;
+/// So many slow commands in ten seconds are not just one that was large.
+const SLOW_MIN: u64 = 10;
 
 /// Everything that is wrong, worst first.
 pub fn of(status: &ClusterStatus) -> Vec<Advice> {
@@ -25,6 +26,7 @@ pub fn of(status: &ClusterStatus) -> Vec<Advice> {
             };
             serving(figures, is_one_down, &mut note);
             limits(figures, &mut note);
+            strangers(figures, &mut note);
             clock(figures, &mut note);
         }
     }
@@ -135,7 +137,7 @@ fn serving(figures: &NodeFigures, is_one_down: bool, note: Note<'_>) {
         note(Severity::Warning, problem, "Look for a node that is down or slow; clients must look before they repeat.");
     }
     let slowest = figures.latency.read.p99_us.max(figures.latency.write.p99_us);
-    if slowest > SLOW_US {
+    if slowest > SLOW_US && figures.slow_commands >= SLOW_MIN {
         let problem = format!("One command in a hundred takes up to {} ms.", slowest / 1_000);
         note(Severity::Warning, problem, "Look at SLOWLOG, at the machine's CPU and at the links to the other nodes.");
     }
@@ -166,6 +168,16 @@ fn limits(figures: &NodeFigures, note: Note<'_>) {
             problem,
             "Nothing is lost; raise hint-age-max-ms to have such writes handed over instead.",
         );
+    }
+}
+
+fn strangers(figures: &NodeFigures, note: Note<'_>) {
+    if figures.recent.peers_refused > 0 {
+        let problem = format!(
+            "Its peer-port refused {} connections in the last ten seconds: another cluster-secret, cluster-name or version.",
+            figures.recent.peers_refused
+        );
+        note(Severity::Info, problem, "Its log says from where they came, and what to do.");
     }
 }
 
@@ -221,9 +233,11 @@ mod tests {
             figures.memory = full("noeviction");
             (figures.clients, figures.clients_max) = (95, 100);
             figures.latency.write.p99_us = 200_000;
+            figures.slow_commands = 10;
             figures.recent.quorum_failures = 3;
             figures.recent.unknown_outcomes = 2;
             figures.recent.hints_dropped = 1;
+            figures.recent.peers_refused = 4;
             figures.links = vec![Link { clock_ahead_ms: Some(-300.0), ..Link::default() }];
         });
         let evicting = member("evicting", |figures| {
@@ -241,7 +255,7 @@ mod tests {
         let count = |severity| found.iter().filter(|it| it.0 == severity).count();
         assert_eq!(
             (count(Severity::Critical), count(Severity::Warning), count(Severity::Info)),
-            (5, 7, 2),
+            (5, 7, 3),
             "{found:#?}"
         );
         assert!(found.windows(2).all(|pair| pair[0].0 >= pair[1].0));
@@ -249,6 +263,15 @@ mod tests {
             found.contains(&(Severity::Warning, "gone: It has not answered for 2 min (refused).".into())),
             "{found:#?}"
         );
+    }
+
+    #[test]
+    fn one_large_value_is_no_slow_node() {
+        let one = member("one", |figures| {
+            figures.latency.write.p99_us = 200_000;
+            figures.slow_commands = 1;
+        });
+        assert_eq!(problems(vec![one], |_| {}), []);
     }
 
     #[test]

@@ -58,9 +58,14 @@ events! {
     error_replies = ErrorReplies;
     /// Clients refused because of maxclients.
     connections_rejected = ConnectionsRejected;
+    /// Connections of other nodes refused: another secret, another cluster, another version.
+    peers_refused = PeersRefused;
     /// Peer messages refused because their stamp lay too far in the future.
     clock_refusals = ClockRefusals;
 }
+
+/// What a read or a write should not take longer than, in microseconds.
+pub const SLOW_US: u64 = 100_000;
 
 /// This node's figures.
 pub fn figures(admin: &Admin) -> NodeFigures {
@@ -94,6 +99,10 @@ pub fn figures(admin: &Admin) -> NodeFigures {
         clients_max: settings.maxclients as u64,
         rates: rates(&lately),
         latency: latency(&lately.totals),
+        slow_commands: [Class::Read, Class::Write]
+            .map(|class| lately.totals.latency(class).count_above(SLOW_US))
+            .iter()
+            .sum(),
         recent: Events::of(&lately.totals),
         totals: Events::of(&totals),
         links: view.peers.iter().flatten().map(|peer| link(peer, &gauges)).collect(),

@@ -230,6 +230,9 @@ pub struct NodeFigures {
     pub rates: Rates,
     /// How long commands take, waiting for replicas included.
     pub latency: LatencyByClass,
+    /// Reads and writes of the last ten seconds that took longer than a command should.
+    #[serde(default)]
+    pub slow_commands: u64,
     /// What happened in the last ten seconds.
     pub recent: Events,
     /// What happened since it started.

@@ -3,7 +3,7 @@
 use std::fmt::{Display, Write as _};
 
 use super::{Facts, REDIS_VERSION};
-use crate::base::metrics::{Count, Gauge};
+use crate::base::metrics::{Count, Gauge, Kept};
 use crate::server::figures::process;
 
 /// One section.
@@ -300,6 +300,9 @@ fn ring(lines: &mut Lines<'_>, facts: &Facts<'_>) {
     lines.put("ring_slots_held", ring.slots_held);
     lines.put("ring_slots_first", ring.slots_first);
     lines.put("ring_digest", format_args!("{:016x}", ring.digest));
+    lines.put("ring_peers_refused", facts.totals.count(Count::PeersRefused));
+    lines.put("ring_stalls", facts.gauges.get(Kept::Stalls));
+    lines.put("ring_rejoins", facts.gauges.get(Kept::Rejoins));
 }
 
 fn quorum(lines: &mut Lines<'_>, facts: &Facts<'_>) {
