@@ -51,6 +51,32 @@ fn a_wrong_option_and_a_wrong_value_are_named_together() {
 }
 
 #[test]
+fn a_log_in_a_file_is_announced_and_holds_why_a_node_did_not_start() {
+    let taken = TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = taken.local_addr().unwrap().port().to_string();
+    let dir = tempfile::tempdir().unwrap();
+    let log = dir.path().join("rondo.log");
+    let log = log.to_str().unwrap();
+    let output = rondo(&[
+        "server",
+        "--port",
+        &port,
+        "--cluster-port",
+        "0",
+        "--admin-port",
+        "0",
+        "--peer-port",
+        "0",
+        "--logfile",
+        log,
+    ]);
+    let why = format!("cannot listen on 127.0.0.1:{port} (port): Address already in use (os error 98)");
+    let expected = format!("logging to {log}\nerror: {why}\n");
+    assert_eq!((output.status.code(), stderr(&output)), (Some(1), expected));
+    assert!(std::fs::read_to_string(log).unwrap().contains(&why));
+}
+
+#[test]
 fn a_wrong_line_of_a_file_is_named_with_its_number() {
     let mut file = tempfile::NamedTempFile::with_suffix(".conf").unwrap();
     write!(file, "# options\nappendonly no\n\nprot 7000\nbind 'open\n").unwrap();

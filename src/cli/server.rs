@@ -50,11 +50,20 @@ pub fn run(matches: &ArgMatches, mistakes: Vec<String>) -> Result<(), Failure> {
         return Ok(());
     }
     logs::open(&config).map_err(|error| Failure::Failed(format!("cannot open the log: {error}")))?;
+    let logfile = config.settings().logfile.clone();
+    if !logfile.is_empty() {
+        eprintln!("logging to {logfile}");
+    }
     warnings.iter().for_each(|warning| tracing::warn!("{warning}"));
     if matches.get_flag(STOP_WITH_PARENT) {
         stop_with_parent();
     }
-    crate::node::run(Arc::new(config)).map_err(|error| Failure::Failed(error.to_string()))
+    crate::node::run(Arc::new(config)).map_err(|error| {
+        if !logfile.is_empty() {
+            tracing::error!("{error}");
+        }
+        Failure::Failed(error.to_string())
+    })
 }
 
 /// The options that `sources` give, checked; all mistakes together are one failure.

@@ -236,7 +236,7 @@ impl<'r> Run<'r> {
         }
         if !self.view.is_solo && self.origin != Origin::PeerForShare {
             let Some(group) = self.view.roles.of(slot) else {
-                self.fail("CLUSTERDOWN Hash slot not served");
+                self.fail("CLUSTERDOWN Hash slot not served: this node has not joined its cluster yet");
                 return Step::Done;
             };
             let coordinator = |slot: Slot| self.view.roles.of(slot).and_then(|group| group.coordinator);

@@ -117,7 +117,7 @@ struct Dev {
     restart: bool,
     secret: String,
     nodes: Vec<Node>,
-    /// Whether a node has ended that was not told to, or did not when it was.
+    /// Whether a node has ended by itself, or did not when it was told to: then its log says more.
     has_lost_one: bool,
     ended: mpsc::UnboundedSender<Ended>,
     endings: mpsc::UnboundedReceiver<Ended>,
@@ -209,7 +209,7 @@ impl Dev {
     async fn watch(&mut self) -> Result<(), Failure> {
         while let Some((number, status)) = self.endings.recv().await {
             self.has_ended(number);
-            self.has_lost_one = true;
+            self.has_lost_one |= !show::was_told_to_end(&status);
             let Some(node) = self.nodes.iter().find(|node| node.plan.number == number) else { continue };
             let (plan, pid) = (node.plan.clone(), node.pid);
             let left = self.nodes.iter().filter(|node| node.running).count();

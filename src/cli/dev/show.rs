@@ -84,3 +84,8 @@ pub fn ending(status: &io::Result<ExitStatus>) -> String {
         },
     }
 }
+
+/// Whether it was ended by a signal that people send: SIGINT, SIGKILL or SIGTERM.
+pub fn was_told_to_end(status: &io::Result<ExitStatus>) -> bool {
+    status.as_ref().is_ok_and(|status| matches!(status.signal(), Some(2 | 9 | 15)))
+}
