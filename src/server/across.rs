@@ -24,10 +24,11 @@ use crate::protocol::client::{Value, encode_command};
 use crate::protocol::{Args, Proto};
 use crate::replication::coordinator::View;
 use crate::server::batch::UNKNOWN_OUTCOME;
+use crate::server::batch::scanned::scanned;
 use crate::server::connection::AGAIN_PAUSE;
 use crate::server::exec::Attempt;
 use crate::server::gather::values_of;
-use crate::server::job::{Job, PATIENCE, decoded, garbled, scanned};
+use crate::server::job::{Job, PATIENCE, decoded, garbled};
 use crate::server::session::settings::command_limits;
 use crate::server::session::watched::Watched;
 

@@ -13,16 +13,17 @@ use std::time::{Duration, Instant};
 
 use crate::commands::spec::{flag, slots_of};
 use crate::replication::coordinator::View;
-use crate::server::ask::{Again, Reading, Why};
 use crate::server::batch::Batch;
+use crate::server::batch::ask::{Again, Reading, Why};
+use crate::server::batch::order::Order;
+use crate::server::batch::scanned::{scanned, writes};
+use crate::server::batch::window::Request;
 use crate::server::dispatch::{Origin, Run, Step};
-use crate::server::job::{self, scanned, writes};
-use crate::server::order::Order;
+use crate::server::job;
 use crate::server::session::settings::quorum_of;
 use crate::server::session::transaction::Transaction;
 use crate::server::session::{Session, Talk};
 use crate::server::state::clients::Client;
-use crate::server::window::Request;
 use crate::server::worker::Worker;
 
 /// How long a request may be asked for again before its client is told.

@@ -23,8 +23,8 @@ use crate::base::clock::wall_us;
 use crate::base::metrics::{Class, Count};
 use crate::protocol::Scanner;
 use crate::server::again::Rerun;
-use crate::server::ask::Again;
 use crate::server::batch::Batch;
+use crate::server::batch::ask::Again;
 use crate::server::job::{self, Waiting};
 use crate::server::pubsub::mailbox::Found;
 use crate::server::session::settings::{Consistency, output_bytes_max};
@@ -44,8 +44,6 @@ const FORWARDED_MAX: usize = 256;
 /// The largest reply that is expected of another node before any has come: few requests are sent at first, twice as many
 /// in each next batch.
 const FIRST_ANSWER_BYTES: usize = 256 << 10;
-/// What a client reads when that time is over.
-pub const NOBODY_IN_TIME: &str = "CLUSTERDOWN too few replicas of this hash slot answered in time";
 /// How long to wait before asking again.
 pub const AGAIN_PAUSE: Duration = Duration::from_millis(3);
 

@@ -16,12 +16,12 @@ use crate::protocol::{REPLY_BYTES_MAX, Reply};
 use crate::replication::coordinator::View;
 use crate::replication::routing::Quorum;
 use crate::server::batch::Batch;
-use crate::server::own_copy::PeerSeen;
+use crate::server::batch::window::Request;
+use crate::server::forward::seen::PeerSeen;
 use crate::server::session::Session;
 use crate::server::session::settings::{Consistency, command_limits, output_bytes_max, quorum_of};
 use crate::server::session::transaction::Transaction;
 use crate::server::state::clients::{Client, state};
-use crate::server::window::Request;
 use crate::server::worker::Worker;
 use crate::server::{commands, share};
 

@@ -9,13 +9,13 @@ use crate::base::metrics::Count;
 use crate::commands::spec::{Command, flag};
 use crate::protocol::{Args, Proto};
 use crate::replication::routing::Group;
-use crate::server::ask::Ask;
+use crate::server::batch::ask::Ask;
+use crate::server::batch::question::Target;
+use crate::server::batch::window::Request;
 use crate::server::dispatch::{KeysFunction, Run};
 use crate::server::forward::{Manner, ask};
-use crate::server::question::Target;
 use crate::server::session::settings::Consistency;
 use crate::server::state::clients::state;
-use crate::server::window::Request;
 
 impl Run<'_> {
     /// Leaves a request that was not run, or only read, for a moment later, when the replicas may be there again.

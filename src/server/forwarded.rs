@@ -26,21 +26,21 @@ use crate::protocol::{Limits, REPLY_BYTES_MAX, Scanner};
 use crate::replication::coordinator::View;
 use crate::replication::routing::Quorum;
 use crate::server::ages::Ages;
-use crate::server::ask::{Again, Why};
 use crate::server::batch::Batch;
+use crate::server::batch::ask::{Again, Why};
+use crate::server::batch::scanned::scanned;
+use crate::server::batch::window::{Ending, REQUESTS_MAX};
 use crate::server::dispatch::{Origin, Run, Step};
+use crate::server::forward::seen::SeenList;
 use crate::server::forward::{AS_SEEN, Manner, NOT_RUN, Part, QUESTION_BYTES_MAX, ask, set_length};
 use crate::server::groups::{position, requests_of};
 use crate::server::input::poll_read;
-use crate::server::job::scanned;
-use crate::server::own_copy::SeenList;
 use crate::server::session::Session;
 use crate::server::session::settings::Consistency;
 use crate::server::session::transaction::Transaction;
 use crate::server::session::watched::read_watched;
 use crate::server::share::may_be_old;
 use crate::server::state::clients::Client;
-use crate::server::window::{Ending, REQUESTS_MAX};
 use crate::server::worker::Worker;
 
 /// Most questions that may wait for replicas before the link stops reading.

@@ -16,7 +16,7 @@ use crate::commands::{CommandError, subcommands, table};
 use crate::protocol::client::{ReplyLimits, ReplyScanner};
 use crate::protocol::{Limits, Scan, Scanner};
 use crate::replication::coordinator::View;
-use crate::server::job::scanned;
+use crate::server::batch::scanned::scanned;
 use crate::server::session::watched::Watched;
 use crate::server::share::is_whole;
 

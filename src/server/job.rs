@@ -11,14 +11,16 @@ use std::task::Poll;
 use std::time::{Duration, Instant};
 
 use crate::base::clock::Hlc;
-use crate::commands::spec::{Command, Handler, NodeCommand, flag};
+use crate::commands::spec::{Command, Handler, NodeCommand};
 use crate::commands::{CommandError, subcommands, table};
 use crate::peer::registry::Peer;
 use crate::protocol::client::{ReplyDecoder, ReplyLimits, Value};
-use crate::protocol::{Args, Limits, Proto, REPLY_BYTES_MAX, Reply, Scan, Scanner, parse_i64};
+use crate::protocol::{Args, Proto, REPLY_BYTES_MAX, Reply, Scanner, parse_i64};
 use crate::replication::coordinator::View;
 use crate::server::again::Rerun;
 use crate::server::batch::Batch;
+use crate::server::batch::scanned::scanned;
+use crate::server::batch::window::Request;
 use crate::server::connection::AGAIN_PAUSE;
 use crate::server::dispatch::{Origin, Run, Step};
 use crate::server::forward::{Call, Fate, Manner, answer_of, ask};
@@ -27,7 +29,6 @@ use crate::server::session::settings::{Consistency, quorum_of};
 use crate::server::share::{FlushPart, is_whole};
 use crate::server::state::clients::{Client, state};
 use crate::server::subscribe::is_subscription;
-use crate::server::window::Request;
 use crate::server::worker::Worker;
 
 /// How long a request may look for coordinators that answer.
@@ -362,21 +363,6 @@ impl Job {
         reply.bulk(if quorum.strict { b"strict" } else { b"sloppy" });
         Ok(())
     }
-}
-
-/// A scanner that holds one whole request.
-pub fn scanned(request: &[u8]) -> Result<Scanner, CommandError> {
-    let mut scanner = Scanner::new();
-    match scanner.scan(request, &Limits::judged()) {
-        Ok(Scan::Request { .. }) => Ok(scanner),
-        _ => Err(CommandError::Syntax),
-    }
-}
-
-/// Whether one whole request may write.
-pub fn writes(request: &[u8]) -> bool {
-    let row = scanned(request).ok().and_then(|scanner| table::find(scanner.args(request).name()));
-    row.is_some_and(|(_, command)| command.has(flag::WRITE))
 }
 
 pub(super) fn decoded(reply: &[u8]) -> Result<Value, CommandError> {

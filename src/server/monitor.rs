@@ -3,7 +3,8 @@
 use crate::commands::spec::{Handler, NodeCommand};
 use crate::commands::table;
 use crate::protocol::{Reply, parse_i64};
-use crate::server::job::{Job, scanned};
+use crate::server::batch::scanned::scanned;
+use crate::server::job::Job;
 use crate::server::state::clients::state;
 
 /// What MONITOR inside a transaction reads.

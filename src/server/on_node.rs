@@ -7,7 +7,7 @@ use crate::commands::CommandError;
 use crate::commands::spec::{Command, NodeCommand};
 use crate::commands::table::CommandIndex;
 use crate::protocol::{Args, Reply};
-use crate::server::ask::Pending;
+use crate::server::batch::ask::Pending;
 use crate::server::commands;
 use crate::server::dispatch::{Origin, Run, Step};
 use crate::server::events::sets_events;

@@ -11,8 +11,9 @@ use std::time::{Duration, Instant};
 use crate::base::clock::wall_us;
 use crate::commands::table;
 use crate::server::batch::Batch;
+use crate::server::batch::scanned::scanned;
 use crate::server::dispatch::{Origin, Step};
-use crate::server::job::{Job, scanned};
+use crate::server::job::Job;
 use crate::server::state::clients::state;
 
 /// How long to sleep at most before looking whether the pause was ended.

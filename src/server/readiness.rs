@@ -5,10 +5,9 @@ use crate::base::clock::Hlc;
 use crate::base::ids::slot_of;
 use crate::commands::repeat::{Repeat, repeat_of};
 use crate::commands::spec::Command;
-use crate::server::batch::UNKNOWN_OUTCOME;
-use crate::server::connection::NOBODY_IN_TIME;
+use crate::server::batch::window::Request;
+use crate::server::batch::{NOBODY_IN_TIME, UNKNOWN_OUTCOME};
 use crate::server::dispatch::Run;
-use crate::server::window::Request;
 use crate::store::Keyspace;
 use crate::store::keyspace::view;
 

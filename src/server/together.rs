@@ -12,14 +12,14 @@ use crate::commands::spec::{Command, Cx, Handler, NodeCommand, flag};
 use crate::commands::table::CommandIndex;
 use crate::commands::{subcommands, table};
 use crate::protocol::Reply;
+use crate::server::batch::scanned::{scanned, writes};
+use crate::server::batch::window::Request;
 use crate::server::commands::unknown_command;
 use crate::server::dispatch::{KeysFunction, Origin, Run, Step};
 use crate::server::groups::{Runner, runner};
-use crate::server::job::{scanned, writes};
 use crate::server::monitor::NOT_IN_TRANSACTION;
 use crate::server::room::OUT_OF_MEMORY;
 use crate::server::session::watched::Watched;
-use crate::server::window::Request;
 use crate::store::Keyspace;
 
 impl Run<'_> {

@@ -19,15 +19,14 @@ use crate::commands::scratch::Scratch;
 use crate::peer::handshake::Hello;
 use crate::peer::registry::Peer;
 use crate::replication::coordinator::{Coordinator, View};
-use crate::server::batch::{Batch, UNKNOWN_OUTCOME};
-use crate::server::connection::NOBODY_IN_TIME;
+use crate::server::batch::scanned::writes;
+use crate::server::batch::window::Window;
+use crate::server::batch::{Batch, NOBODY_IN_TIME, UNKNOWN_OUTCOME};
 use crate::server::figures::pulse::Pulse;
 use crate::server::figures::tally::{Share, Tally};
 use crate::server::forward::{About, Call, ForwardLink, Manner, ask};
-use crate::server::job::writes;
 use crate::server::state::NodeState;
 use crate::server::state::clients::Client;
-use crate::server::window::Window;
 use crate::store::Effects;
 
 /// How much one read may bring.

@@ -5,6 +5,12 @@
 //! was contradicted is run again; one whose write can no longer be confirmed becomes an error, and so does one that tells what a
 //! write has found, when others may have coordinated its key before they had the write. Nothing is sent before that.
 
+pub mod ask;
+pub mod order;
+pub mod question;
+pub mod scanned;
+pub mod window;
+
 use std::ops::Range;
 use std::rc::Rc;
 use std::task::{Context, Waker};
@@ -16,14 +22,17 @@ use crate::base::clock::Hlc;
 use crate::base::ids::Slot;
 use crate::protocol::Proto;
 use crate::replication::wait::{Outcome, Wait, Waits};
-use crate::server::ask::{Again, Ask, Pending, Place, Reading, Span, Why, kept};
+use crate::server::batch::ask::{Again, Ask, Pending, Place, Reading, Span, Why, kept};
+use crate::server::batch::order::Order;
+use crate::server::batch::question::{Hole, Question, Target};
 use crate::server::forward::{Call, Fate, Part, parts};
-use crate::server::order::Order;
-use crate::server::question::{Hole, Question, Target};
 
 /// What a client reads when a write reached its coordinator and may or may not have reached enough replicas.
 pub const UNKNOWN_OUTCOME: &str =
     "TIMEOUT the write's outcome is unknown: connections to too many replicas broke before they confirmed it";
+
+/// What a client reads when too few replicas were found for its request for so long that it is not asked for again.
+pub const NOBODY_IN_TIME: &str = "CLUSTERDOWN too few replicas of this hash slot answered in time";
 
 /// How long a write whose connections broke waits for a lost replica to be handed what it missed.
 const CATCH_UP_MAX: Duration = Duration::from_secs(2);

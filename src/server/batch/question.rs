@@ -8,9 +8,9 @@ use std::rc::Rc;
 use smallvec::SmallVec;
 
 use crate::base::clock::Hlc;
-use crate::server::ask::{Again, Ask, Place, Span, Why, kept};
+use crate::server::batch::ask::{Again, Ask, Place, Span, Why, kept};
+use crate::server::forward::seen::put_all;
 use crate::server::forward::{Call, Manner, ask as flags};
-use crate::server::own_copy::put_all;
 
 /// Who is asked, and how.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

@@ -14,6 +14,8 @@
 //! waited for beyond its deadline. Answers to questions that were given up are dropped. What may have run is asked again
 //! only with [`ask::SINCE`], which keeps it from being done twice (`commands::repeat`).
 
+pub mod seen;
+
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
 use std::ops::Range;
