@@ -16,12 +16,14 @@ use crate::protocol::{Proto, REPLY_BYTES_MAX, Reply};
 use crate::replication::coordinator::View;
 use crate::server::batch::{Batch, UNKNOWN_OUTCOME};
 use crate::server::connection::AGAIN_PAUSE;
-use crate::server::dispatch::{Origin, Run};
 use crate::server::forward::{Fate, ask};
-use crate::server::groups::{Next, Runner, coordinator_of, is_select, next_group, replies_of, requests_of, runner};
 use crate::server::job::{Job, PATIENCE};
+use crate::server::request::run::{Origin, Run};
 use crate::server::session::transaction::Transaction;
 use crate::server::session::watched::{Watched, put_watched};
+use crate::server::transaction::groups::{
+    Next, Runner, coordinator_of, is_select, next_group, replies_of, requests_of, runner,
+};
 
 const NOBODY_RUNS: &str = "TRYAGAIN the coordinator of some keys of the transaction does not answer";
 

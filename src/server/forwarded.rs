@@ -30,17 +30,18 @@ use crate::server::batch::Batch;
 use crate::server::batch::ask::{Again, Why};
 use crate::server::batch::scanned::scanned;
 use crate::server::batch::window::{Ending, REQUESTS_MAX};
-use crate::server::dispatch::{Origin, Run, Step};
 use crate::server::forward::seen::SeenList;
 use crate::server::forward::{AS_SEEN, Manner, NOT_RUN, Part, QUESTION_BYTES_MAX, ask, set_length};
-use crate::server::groups::{position, requests_of};
 use crate::server::input::poll_read;
+use crate::server::request::run::{Origin, Run, Step};
 use crate::server::session::Session;
 use crate::server::session::settings::Consistency;
 use crate::server::session::transaction::Transaction;
 use crate::server::session::watched::read_watched;
-use crate::server::share::may_be_old;
+use crate::server::share::flush::may_be_old;
+use crate::server::share::held;
 use crate::server::state::clients::Client;
+use crate::server::transaction::groups::{position, requests_of};
 use crate::server::worker::Worker;
 
 /// Most questions that may wait for replicas before the link stops reading.
@@ -320,7 +321,9 @@ fn run_as_one(run: &mut Run<'_>, question: &Question<'_>) -> bool {
         return run.together_if_here(&requests_of(question.requests), &[]).is_some();
     }
     let Ok(scanner) = scanned(question.requests) else { return false };
-    run.held(scanner.args(question.requests), flags & ask::LOCAL != 0)
+    let (places, asked) =
+        ((&*run.worker.shared.node.store, run.view), (run.session.db, scanner.args(question.requests)));
+    held::answer(places, asked, flags & ask::LOCAL != 0, run.now_us / 1_000, &mut run.batch.out)
 }
 
 fn next_question(input: &[u8]) -> std::io::Result<Option<(Question<'_>, usize)>> {

@@ -20,11 +20,11 @@ use crate::server::batch::Batch;
 use crate::server::batch::order::Order;
 use crate::server::batch::window::{self, Ending};
 use crate::server::connection::{Connection, OUTPUT_PAUSE_BYTES, note_answered};
-use crate::server::dispatch::{Origin, Run, Step};
+use crate::server::request::run::{Origin, Run, Step};
+use crate::server::request::timing::end_turn;
 use crate::server::session::Talk;
 use crate::server::session::settings::scan_limits;
 use crate::server::state::clients::{Client, ReplyMode};
-use crate::server::timing::end_turn;
 
 /// What is read while a request waits alone, in bytes.
 const READ_AHEAD_BYTES: usize = 64 << 10;

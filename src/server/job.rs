@@ -22,13 +22,14 @@ use crate::server::batch::Batch;
 use crate::server::batch::scanned::scanned;
 use crate::server::batch::window::Request;
 use crate::server::connection::AGAIN_PAUSE;
-use crate::server::dispatch::{Origin, Run, Step};
 use crate::server::forward::{Call, Fate, Manner, answer_of, ask};
+use crate::server::request::listening::is_subscription;
+use crate::server::request::run::{Origin, Run, Step};
 use crate::server::session::Talk;
 use crate::server::session::settings::{Consistency, quorum_of};
-use crate::server::share::{FlushPart, is_whole};
+use crate::server::share::flush::FlushPart;
+use crate::server::share::is_whole;
 use crate::server::state::clients::{Client, state};
-use crate::server::subscribe::is_subscription;
 use crate::server::worker::Worker;
 
 /// How long a request may look for coordinators that answer.

@@ -17,8 +17,8 @@ use crate::commands::CommandError;
 use crate::peer::registry::Peer;
 use crate::protocol::{Args, Reply};
 use crate::server::forward::{Fate, ask};
-use crate::server::held::Held;
 use crate::server::job::Job;
+use crate::server::share::held::Held;
 
 /// An owner of the key and what it said.
 struct Owner {

@@ -1,19 +1,24 @@
-//! MONITOR: a connection begins to watch, and what it is shown of requests that have run alone. See `state::monitors`.
+//! SUBSCRIBE, UNSUBSCRIBE and MONITOR: a connection begins or ends to listen (`request::listening`, `state::monitors`); and
+//! what those that watch are shown of requests that have run alone.
 
-use crate::commands::spec::{Handler, NodeCommand};
+use crate::commands::spec::{Command, Handler, NodeCommand};
 use crate::commands::table;
-use crate::protocol::{Reply, parse_i64};
+use crate::protocol::{Args, Reply, parse_i64};
 use crate::server::batch::scanned::scanned;
 use crate::server::job::Job;
+use crate::server::request::listening::change;
 use crate::server::state::clients::state;
 
-/// What MONITOR inside a transaction reads.
-pub const NOT_IN_TRANSACTION: &str = "ERR MONITOR isn't allowed for DENY BLOCKING client";
-
-/// What a watcher reads that asks for keys.
-pub const NO_KEYSPACE: &str = "ERR Replica can't interact with the keyspace";
-
 impl Job {
+    /// Begins or ends subscriptions, and answers when the other nodes know.
+    pub(super) async fn subscribe(&mut self, command: &Command, args: Args<'_>, out: &mut Vec<u8>) {
+        let hub = self.worker.shared.node.pubsub.clone();
+        change(&hub, &self.client, command, args, self.talk.session.proto, out);
+        if self.client.is_in(state::SUBSCRIBED) {
+            hub.announced().await;
+        }
+    }
+
     /// Begins to watch. As in Redis, who watches already gets no reply.
     pub(super) fn monitor(&self, out: &mut Vec<u8>) {
         if !self.client.is_in(state::MONITOR) {

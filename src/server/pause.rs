@@ -12,8 +12,8 @@ use crate::base::clock::wall_us;
 use crate::commands::table;
 use crate::server::batch::Batch;
 use crate::server::batch::scanned::scanned;
-use crate::server::dispatch::{Origin, Step};
 use crate::server::job::Job;
+use crate::server::request::run::{Origin, Step};
 use crate::server::state::clients::state;
 
 /// How long to sleep at most before looking whether the pause was ended.

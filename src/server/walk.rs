@@ -16,8 +16,8 @@ use crate::commands::scan::{ScanOptions, cursor};
 use crate::protocol::client::{Value, encode_command};
 use crate::protocol::{Args, Reply, parse_i64};
 use crate::server::connection::AGAIN_PAUSE;
-use crate::server::dispatch::Origin;
 use crate::server::job::{Job, PATIENCE, as_bulks, decoded, garbled};
+use crate::server::request::run::Origin;
 use crate::server::share::{is_inside_slot, slot_number_of};
 
 /// What each node may find beyond its share of COUNT: few keys are not spread evenly, and they are to come in one step, as they

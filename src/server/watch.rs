@@ -6,9 +6,9 @@ use crate::base::wire::Reader;
 use crate::commands::CommandError;
 use crate::protocol::{Args, Reply};
 use crate::server::forward::{Fate, ask};
-use crate::server::held::Held;
 use crate::server::job::{Job, garbled};
 use crate::server::session::watched::{SEVERAL_COORDINATORS, TOO_MANY_WATCHED, Watched};
+use crate::server::share::held::Held;
 
 impl Job {
     /// WATCH of keys that another node coordinates, all of them the same one.

@@ -18,9 +18,9 @@ use crate::replication::replica::confirms;
 use crate::replication::routing::Group;
 use crate::server::batch::question::Target;
 use crate::server::batch::window::Request;
-use crate::server::confirm::seen_by_one;
-use crate::server::dispatch::{KeysFunction, Origin, Run};
 use crate::server::forward::seen::PeerSeen;
+use crate::server::request::confirm::seen_by_one;
+use crate::server::request::run::{KeysFunction, Origin, Run};
 use crate::store::{Effects, Keyspace};
 
 /// Whether the reply of a command follows from what its only key holds. It does not where order or chance differ between

@@ -12,8 +12,8 @@ use crate::replication::routing::Group;
 use crate::server::batch::ask::Ask;
 use crate::server::batch::question::Target;
 use crate::server::batch::window::Request;
-use crate::server::dispatch::{KeysFunction, Run};
 use crate::server::forward::{Manner, ask};
+use crate::server::request::run::{KeysFunction, Run};
 use crate::server::session::settings::Consistency;
 use crate::server::state::clients::state;
 

@@ -3,7 +3,7 @@
 use crate::base::ids::slot_of;
 use crate::base::metrics::Count;
 use crate::commands::CommandError;
-use crate::server::dispatch::Run;
+use crate::server::request::run::Run;
 use crate::store::Event;
 use crate::store::eviction::Evicted;
 

@@ -9,25 +9,15 @@ use std::sync::Arc;
 use crate::commands::CommandError;
 use crate::commands::spec::{Command, Handler, NodeCommand, flag};
 use crate::protocol::{Args, Proto, Reply};
-use crate::server::dispatch::Run;
-use crate::server::job::Job;
-use crate::server::monitor::NO_KEYSPACE;
 use crate::server::pubsub::{Hub, Kind, Mailbox};
+use crate::server::request::run::Run;
 use crate::server::state::clients::{Client, state};
+
+/// What a watcher reads that asks for keys.
+const NO_KEYSPACE: &str = "ERR Replica can't interact with the keyspace";
 
 /// Redis's words for a shard channel inside a transaction, where it takes all others.
 const NO_SHARD_CHANNELS: &str = "ERR SSUBSCRIBE isn't allowed for a DENY BLOCKING client";
-
-impl Job {
-    /// Begins or ends subscriptions, and answers when the other nodes know.
-    pub(super) async fn subscribe(&mut self, command: &Command, args: Args<'_>, out: &mut Vec<u8>) {
-        let hub = self.worker.shared.node.pubsub.clone();
-        change(&hub, &self.client, command, args, self.talk.session.proto, out);
-        if self.client.is_in(state::SUBSCRIBED) {
-            hub.announced().await;
-        }
-    }
-}
 
 impl Run<'_> {
     /// A subscription inside a transaction; false when the request is something else.
@@ -85,7 +75,8 @@ fn kind_of(command: &Command) -> Kind {
     }
 }
 
-fn change(hub: &Hub, client: &Client, command: &Command, args: Args<'_>, proto: Proto, out: &mut Vec<u8>) {
+/// Begins or ends subscriptions, and confirms each.
+pub fn change(hub: &Hub, client: &Client, command: &Command, args: Args<'_>, proto: Proto, out: &mut Vec<u8>) {
     let (kind, mailbox) = (kind_of(command), &client.mailbox);
     mailbox.speak(proto);
     let mut reply = Reply::new(out, proto);

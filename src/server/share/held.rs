@@ -12,7 +12,7 @@ use crate::base::ids::slot_of;
 use crate::base::version::{Actor, ActorTable, Dot, Relation, Version};
 use crate::base::wire::{Reader, WireError, put_bytes, put_u64};
 use crate::protocol::Args;
-use crate::server::dispatch::Run;
+use crate::replication::coordinator::View;
 use crate::store::keyspace::view;
 use crate::store::mutation::{put_full_dot, read_context, read_dot};
 use crate::store::slot::Name;
@@ -101,23 +101,25 @@ impl Held {
     }
 }
 
-impl Run<'_> {
-    /// Answers a peer's question about the keys behind the first word; false when this node has to coordinate them all
-    /// to answer, and does not.
-    pub fn held(&mut self, args: Args<'_>, is_local: bool) -> bool {
-        let store = &self.worker.shared.node.store;
-        if !is_local && !args.iter().skip(1).all(|key| self.view.is_coordinator(slot_of(key))) {
+/// A node's answer to a question about the keys behind the first word; false, with nothing said, when it has to coordinate
+/// them all to answer, which all do that are not asked for a copy alone (`is_local`), and does not.
+pub fn answer(
+    (store, view): (&Store, &View),
+    (db, args): (u8, Args<'_>),
+    is_local: bool,
+    now_ms: u64,
+    out: &mut Vec<u8>,
+) -> bool {
+    if !is_local {
+        if !args.iter().skip(1).all(|key| view.is_coordinator(slot_of(key))) {
             return false;
         }
-        let now_ms = self.now_us / 1_000;
-        if !is_local {
-            put_u64(&mut self.batch.out, store.clock.tick(now_ms).0);
-        }
-        for key in args.iter().skip(1) {
-            Held::of(store, self.session.db, key, now_ms).put(&mut self.batch.out, &store.actors);
-        }
-        true
+        put_u64(out, store.clock.tick(now_ms).0);
     }
+    for key in args.iter().skip(1) {
+        Held::of(store, db, key, now_ms).put(out, &store.actors);
+    }
+    true
 }
 
 #[cfg(test)]

@@ -3,8 +3,8 @@
 use crate::base::ids::slot_of;
 use crate::commands::spec::NodeCommand;
 use crate::protocol::Args;
-use crate::server::dispatch::{Run, Step};
-use crate::server::room::OUT_OF_MEMORY;
+use crate::server::request::room::OUT_OF_MEMORY;
+use crate::server::request::run::{Run, Step};
 use crate::server::session::watched::{SEVERAL_COORDINATORS, TOO_MANY_WATCHED, Watched};
 use crate::server::state::clients::state;
 use crate::store::Effects;

@@ -11,16 +11,19 @@ use crate::base::ids::{Slot, slot_of};
 use crate::commands::spec::{Command, Cx, Handler, NodeCommand, flag};
 use crate::commands::table::CommandIndex;
 use crate::commands::{subcommands, table};
-use crate::protocol::Reply;
+use crate::protocol::{Args, Reply};
 use crate::server::batch::scanned::{scanned, writes};
 use crate::server::batch::window::Request;
 use crate::server::commands::unknown_command;
-use crate::server::dispatch::{KeysFunction, Origin, Run, Step};
-use crate::server::groups::{Runner, runner};
-use crate::server::monitor::NOT_IN_TRANSACTION;
-use crate::server::room::OUT_OF_MEMORY;
+use crate::server::request::room::OUT_OF_MEMORY;
+use crate::server::request::run::{KeysFunction, Origin, Run, Step};
 use crate::server::session::watched::Watched;
+use crate::server::share::marks::wishes;
+use crate::server::transaction::groups::{Runner, runner};
 use crate::store::Keyspace;
+
+/// What MONITOR inside a transaction reads.
+const NOT_IN_TRANSACTION: &str = "ERR MONITOR isn't allowed for DENY BLOCKING client";
 
 impl Run<'_> {
     /// Runs requests under the locks of all their slots, their replies one behind the other. False, with nothing done,
@@ -197,6 +200,17 @@ impl Run<'_> {
         self.origin = origin;
         if step != Step::Done {
             self.fail("ERR this command is not allowed inside a transaction over several nodes");
+        }
+    }
+
+    /// WAIT inside MULTI: nothing is waited for, and the reply goes out when W nodes hold what was written.
+    fn wait_together(&mut self, args: Args<'_>) {
+        match wishes(args) {
+            Ok(_) => {
+                let held = self.quorum.write as i64 - 1;
+                self.reply().int(held);
+            }
+            Err(error) => self.fail(&error.to_string()),
         }
     }
 }

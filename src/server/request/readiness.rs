@@ -7,7 +7,7 @@ use crate::commands::repeat::{Repeat, repeat_of};
 use crate::commands::spec::Command;
 use crate::server::batch::window::Request;
 use crate::server::batch::{NOBODY_IN_TIME, UNKNOWN_OUTCOME};
-use crate::server::dispatch::Run;
+use crate::server::request::run::Run;
 use crate::store::Keyspace;
 use crate::store::keyspace::view;
 

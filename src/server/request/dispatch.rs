@@ -6,140 +6,20 @@
 //!
 //! Nothing in this file waits.
 
-use crate::base::clock::{Hlc, wall_us};
 use crate::base::ids::{Slot, slot_of};
 use crate::base::metrics::{Class, Count};
-use crate::commands::spec::{Command, CommandLimits, Cx, Handler, flag, slots_of};
+use crate::commands::spec::{Command, Cx, Handler, flag, slots_of};
+use crate::commands::subcommands;
 use crate::commands::table::CommandIndex;
-use crate::commands::{CommandError, subcommands};
-use crate::protocol::{REPLY_BYTES_MAX, Reply};
-use crate::replication::coordinator::View;
-use crate::replication::routing::Quorum;
-use crate::server::batch::Batch;
+use crate::protocol::Reply;
 use crate::server::batch::window::Request;
-use crate::server::forward::seen::PeerSeen;
-use crate::server::session::Session;
-use crate::server::session::settings::{Consistency, command_limits, output_bytes_max, quorum_of};
-use crate::server::session::transaction::Transaction;
-use crate::server::state::clients::{Client, state};
-use crate::server::worker::Worker;
-use crate::server::{commands, share};
+use crate::server::commands;
+use crate::server::request::run::{KeysFunction, Origin, Run, Step};
+use crate::server::share::flush;
+use crate::server::state::clients::state;
+use crate::store::Effects;
 
-/// What runs a command on its locked keys.
-pub(super) type KeysFunction = fn(&mut Cx<'_, '_>) -> Result<(), CommandError>;
-
-/// How a request was dealt with.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Step {
-    /// Its reply is in the batch, or will be.
-    Done,
-    /// It must be alone and may wait: nothing was done.
-    Wait,
-    /// A request before it on one of its slots may have to run first (`order`): nothing was done.
-    Behind,
-    /// Clients are paused until this time, in milliseconds since 1970: nothing was done.
-    Paused,
-}
-
-/// Where a request comes from.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Origin {
-    /// A client.
-    Client,
-    /// This node, in the name of a client whose request has several parts or has to be run again.
-    Part,
-    /// Another node, which takes this one for the coordinator.
-    Peer,
-    /// Another node that asks for this node's share.
-    PeerForShare,
-    /// Another node that flushes what the shares have left.
-    PeerForRest,
-}
-
-impl Origin {
-    /// True when this node answers the client itself, and so may ask others.
-    pub fn is_here(self) -> bool {
-        matches!(self, Origin::Client | Origin::Part)
-    }
-}
-
-/// What a request is run with.
-pub struct Run<'r> {
-    /// The worker.
-    pub worker: &'r Worker,
-    /// The picture of the batch.
-    pub view: &'r View,
-    /// The connection's record.
-    pub client: &'r Client,
-    /// The connection's state.
-    pub session: &'r mut Session,
-    /// MULTI and WATCH.
-    pub transaction: &'r mut Transaction,
-    /// Where the reply goes.
-    pub batch: &'r mut Batch,
-    /// W and R of this connection.
-    pub quorum: Quorum,
-    /// What they were made of, for those who are asked.
-    pub wish: Consistency,
-    /// The limits that options set.
-    pub limits: CommandLimits,
-    /// Where the request comes from.
-    pub origin: Origin,
-    /// The time of the batch, in microseconds since 1970.
-    pub now_us: u64,
-    /// Whether somebody watches, by MONITOR, what clients ask, and this is a client's.
-    pub is_monitored: bool,
-    /// Set when a peer's request was not run because this node does not coordinate its key.
-    pub not_run: bool,
-    /// What the peer that asks has seen of the request's key.
-    pub peer_seen: Option<PeerSeen>,
-    /// Set when that is what there is to see, and the request was not run therefore.
-    pub is_as_seen: bool,
-    /// Set when a request may have run before: then it runs only if its keys have not been written since.
-    pub since: Option<Hlc>,
-}
-
-impl<'r> Run<'r> {
-    /// What a batch's requests are run with: options and time are looked at once.
-    pub fn new(
-        worker: &'r Worker,
-        view: &'r View,
-        client: &'r Client,
-        (session, transaction): (&'r mut Session, &'r mut Transaction),
-        wish: Consistency,
-        batch: &'r mut Batch,
-        origin: Origin,
-    ) -> Run<'r> {
-        let (quorum, limits) = worker.settings.read(|settings| {
-            let mut limits = command_limits(settings, session.cluster_face);
-            if origin.is_here() {
-                limits.reply_bytes_max = output_bytes_max(settings).unwrap_or(REPLY_BYTES_MAX).min(REPLY_BYTES_MAX);
-            }
-            (quorum_of(settings, wish, view), limits)
-        });
-        let now_us = wall_us();
-        let is_monitored = origin == Origin::Client && worker.shared.node.monitors.is_watched();
-        let (not_run, peer_seen, is_as_seen, since) = (false, None, false, None);
-        Run {
-            worker,
-            view,
-            client,
-            session,
-            transaction,
-            batch,
-            quorum,
-            wish,
-            limits,
-            origin,
-            now_us,
-            is_monitored,
-            not_run,
-            peer_seen,
-            is_as_seen,
-            since,
-        }
-    }
-
+impl Run<'_> {
     /// Deals with one request.
     #[inline]
     pub fn request(&mut self, request: &Request<'_>) -> Step {
@@ -185,7 +65,7 @@ impl<'r> Run<'r> {
 
     /// Runs a request that has been admitted.
     #[inline]
-    pub(super) fn run(&mut self, index: CommandIndex, command: &'static Command, request: &Request<'_>) -> Step {
+    pub fn run(&mut self, index: CommandIndex, command: &'static Command, request: &Request<'_>) -> Step {
         let class = class_of(command);
         let mut counted_at = index;
         if let (None, Some((_, family))) = (request.spot, request.row) {
@@ -197,7 +77,7 @@ impl<'r> Run<'r> {
             Handler::Node(node) => self.run_on_node(counted_at, command, node, request.args),
             Handler::Keys(run) | Handler::FanOut(run, _) => self.run_on_keys(counted_at, command, run, request),
         };
-        let is_counted = || share::is_first_part(command, self.origin, request.args);
+        let is_counted = || flush::is_first_part(command, self.origin == Origin::PeerForRest, request.args);
         if step == Step::Done && is_counted() {
             self.count_run(counted_at, command, request.args, began);
             if let Some(count) = self.batch.answered.get_mut(class as usize) {
@@ -329,16 +209,12 @@ impl<'r> Run<'r> {
     }
 
     /// Whether a command's use of its keys is not to be seen: TOUCH is there for nothing else.
-    pub(super) fn leaves_untouched(&self, command: &Command) -> bool {
+    pub fn leaves_untouched(&self, command: &Command) -> bool {
         (self.wish.no_touch || self.client.is_in(state::NO_TOUCH)) && command.name != "touch"
     }
 
-    /// Where the next reply goes.
-    pub fn reply(&mut self) -> Reply<'_> {
-        Reply::new(&mut self.batch.out, self.session.proto)
-    }
-
-    pub(super) fn count_effects(&self, effects: &mut crate::store::Effects) {
+    /// Counts what a command did beside answering, and publishes its events; no slot is locked.
+    pub fn count_effects(&self, effects: &mut Effects) {
         // Hits and misses are taken over once a batch; what is rare is looked at here.
         if effects.expired != 0 {
             self.worker.metrics.count(Count::ExpiredKeys, std::mem::take(&mut effects.expired));

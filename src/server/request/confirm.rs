@@ -15,7 +15,7 @@ use crate::replication::routing::Quorum;
 use crate::server::batch::Batch;
 use crate::server::batch::ask::{Ask, Pending, Place, Reading, Span, kept};
 use crate::server::batch::window::Request;
-use crate::server::dispatch::Run;
+use crate::server::request::run::Run;
 use crate::server::worker::Worker;
 use crate::store::slot::Name;
 use crate::store::{Keyspace, hash_name};

@@ -6,9 +6,9 @@ use crate::base::clock::wall_us;
 use crate::commands::spec::{Command, flag};
 use crate::protocol::Args;
 use crate::server::batch::scanned::scanned;
-use crate::server::dispatch::Run;
 use crate::server::figures::slow_log::{Sender, SlowLog};
 use crate::server::figures::tally::is_apart;
+use crate::server::request::run::Run;
 use crate::server::state::clients::Client;
 use crate::server::worker::Worker;
 

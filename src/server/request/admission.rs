@@ -8,7 +8,7 @@ use crate::commands::spec::{Command, flag};
 use crate::commands::{CommandError, subcommands};
 use crate::protocol::{Args, REPLY_BYTES_MAX};
 use crate::server::batch::UNKNOWN_OUTCOME;
-use crate::server::dispatch::Run;
+use crate::server::request::run::Run;
 use crate::server::state::clients::state;
 
 impl Run<'_> {

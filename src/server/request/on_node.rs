@@ -9,8 +9,8 @@ use crate::commands::table::CommandIndex;
 use crate::protocol::{Args, Reply};
 use crate::server::batch::ask::Pending;
 use crate::server::commands;
-use crate::server::dispatch::{Origin, Run, Step};
-use crate::server::events::sets_events;
+use crate::server::request::events::sets_events;
+use crate::server::request::run::{Origin, Run, Step};
 use crate::server::session::settings::Consistency;
 use crate::server::share::{self, Share};
 

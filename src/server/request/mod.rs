@@ -1,0 +1,26 @@
+//! One request, from its row in the table to its reply, without waiting for anything.
+//!
+//! | file | what it does |
+//! |---|---|
+//! | `run` | what a request is run with |
+//! | `dispatch` | the whole way on one page: here, there, or later |
+//! | `admission`, `room` | whether it may run at all; room when memory is full |
+//! | `readiness` | whether its keys may be built on yet |
+//! | `elsewhere`, `own_copy` | what another node coordinates: asked there, or read from a copy on condition that it agrees |
+//! | `confirm` | deltas and verifies: what it needs of replicas |
+//! | `on_node`, `multi`, `listening` | what is about no key: the node, MULTI and WATCH, subscriptions |
+//! | `events`, `timing` | what is told of it: keyspace events, and how long it took |
+
+pub mod admission;
+pub mod confirm;
+pub mod dispatch;
+pub mod elsewhere;
+pub mod events;
+pub mod listening;
+pub mod multi;
+pub mod on_node;
+pub mod own_copy;
+pub mod readiness;
+pub mod room;
+pub mod run;
+pub mod timing;

@@ -1,0 +1,140 @@
+//! What a request is run with, where it comes from, and how it was dealt with.
+//!
+//! A [`Run`] is made once for a batch. What it does with a request is in the files beside this one, [`dispatch`] first.
+//!
+//! [`dispatch`]: super::dispatch
+
+use crate::base::clock::{Hlc, wall_us};
+use crate::commands::CommandError;
+use crate::commands::spec::{CommandLimits, Cx};
+use crate::protocol::{REPLY_BYTES_MAX, Reply};
+use crate::replication::coordinator::View;
+use crate::replication::routing::Quorum;
+use crate::server::batch::Batch;
+use crate::server::forward::seen::PeerSeen;
+use crate::server::session::Session;
+use crate::server::session::settings::{Consistency, command_limits, output_bytes_max, quorum_of};
+use crate::server::session::transaction::Transaction;
+use crate::server::state::clients::Client;
+use crate::server::worker::Worker;
+
+/// What runs a command on its locked keys.
+pub type KeysFunction = fn(&mut Cx<'_, '_>) -> Result<(), CommandError>;
+
+/// How a request was dealt with.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Step {
+    /// Its reply is in the batch, or will be.
+    Done,
+    /// It must be alone and may wait: nothing was done.
+    Wait,
+    /// A request before it on one of its slots may have to run first (`order`): nothing was done.
+    Behind,
+    /// Clients are paused until this time, in milliseconds since 1970: nothing was done.
+    Paused,
+}
+
+/// Where a request comes from.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Origin {
+    /// A client.
+    Client,
+    /// This node, in the name of a client whose request has several parts or has to be run again.
+    Part,
+    /// Another node, which takes this one for the coordinator.
+    Peer,
+    /// Another node that asks for this node's share.
+    PeerForShare,
+    /// Another node that flushes what the shares have left.
+    PeerForRest,
+}
+
+impl Origin {
+    /// True when this node answers the client itself, and so may ask others.
+    pub fn is_here(self) -> bool {
+        matches!(self, Origin::Client | Origin::Part)
+    }
+}
+
+/// What a request is run with.
+pub struct Run<'r> {
+    /// The worker.
+    pub worker: &'r Worker,
+    /// The picture of the batch.
+    pub view: &'r View,
+    /// The connection's record.
+    pub client: &'r Client,
+    /// The connection's state.
+    pub session: &'r mut Session,
+    /// MULTI and WATCH.
+    pub transaction: &'r mut Transaction,
+    /// Where the reply goes.
+    pub batch: &'r mut Batch,
+    /// W and R of this connection.
+    pub quorum: Quorum,
+    /// What they were made of, for those who are asked.
+    pub wish: Consistency,
+    /// The limits that options set.
+    pub limits: CommandLimits,
+    /// Where the request comes from.
+    pub origin: Origin,
+    /// The time of the batch, in microseconds since 1970.
+    pub now_us: u64,
+    /// Whether somebody watches, by MONITOR, what clients ask, and this is a client's.
+    pub is_monitored: bool,
+    /// Set when a peer's request was not run because this node does not coordinate its key.
+    pub not_run: bool,
+    /// What the peer that asks has seen of the request's key.
+    pub peer_seen: Option<PeerSeen>,
+    /// Set when that is what there is to see, and the request was not run therefore.
+    pub is_as_seen: bool,
+    /// Set when a request may have run before: then it runs only if its keys have not been written since.
+    pub since: Option<Hlc>,
+}
+
+impl<'r> Run<'r> {
+    /// What a batch's requests are run with: options and time are looked at once.
+    pub fn new(
+        worker: &'r Worker,
+        view: &'r View,
+        client: &'r Client,
+        (session, transaction): (&'r mut Session, &'r mut Transaction),
+        wish: Consistency,
+        batch: &'r mut Batch,
+        origin: Origin,
+    ) -> Run<'r> {
+        let (quorum, limits) = worker.settings.read(|settings| {
+            let mut limits = command_limits(settings, session.cluster_face);
+            if origin.is_here() {
+                limits.reply_bytes_max = output_bytes_max(settings).unwrap_or(REPLY_BYTES_MAX).min(REPLY_BYTES_MAX);
+            }
+            (quorum_of(settings, wish, view), limits)
+        });
+        let now_us = wall_us();
+        let is_monitored = origin == Origin::Client && worker.shared.node.monitors.is_watched();
+        let (not_run, peer_seen, is_as_seen, since) = (false, None, false, None);
+        Run {
+            worker,
+            view,
+            client,
+            session,
+            transaction,
+            batch,
+            quorum,
+            wish,
+            limits,
+            origin,
+            now_us,
+            is_monitored,
+            not_run,
+            peer_seen,
+            is_as_seen,
+            since,
+        }
+    }
+
+    /// Where the next reply goes.
+    pub fn reply(&mut self) -> Reply<'_> {
+        Reply::new(&mut self.batch.out, self.session.proto)
+    }
+}

@@ -1,0 +1,241 @@
+//! A node's share of commands about the whole keyspace: DBSIZE, KEYS, SCAN, RANDOMKEY, FLUSHALL, FLUSHDB.
+//!
+//! The share is the slots that this node coordinates at the moment, so the shares of all nodes are the whole, each key
+//! once. Flushing, which has a second round, is in [`flush`].
+//!
+//! A cursor of SCAN is `[tag 8 bits][slot 14][where in the slot 31]`, 53 bits, because some clients take it for a floating-
+//! point number: slots are walked in their order, whoever coordinates them. Where in the slot, `store::scan` says of one
+//! process's table, which the tag names; any other process walks that slot from its start.
+
+pub mod flush;
+pub mod held;
+pub mod marks;
+
+use crate::base::ids::Slot;
+use crate::commands::CommandError;
+use crate::commands::scan::{ScanOptions, cursor};
+use crate::commands::spec::NodeCommand;
+use crate::protocol::{Args, Reply};
+use crate::replication::coordinator::View;
+use crate::replication::routing::Quorum;
+use crate::replication::wait::Waits;
+use crate::server::share::flush::FlushPart;
+use crate::server::worker::Worker;
+use crate::store::clear::Scope;
+use crate::store::entry::Entry;
+use crate::store::keyspace::view;
+use crate::store::scan::CURSOR_BITS;
+
+/// Bits of a cursor that tell processes apart.
+const TAG_BITS: u32 = 8;
+const INSIDE_MASK: u64 = (1 << CURSOR_BITS) - 1;
+/// Bits of a cursor below the tag.
+const TAG_SHIFT: u32 = CURSOR_BITS + 14;
+
+const _: () = assert!(TAG_SHIFT + TAG_BITS <= 53);
+/// How often RANDOMKEY draws before it looks through all entries.
+const RANDOM_DRAWS: usize = 16;
+
+/// Whether a command is about the whole keyspace.
+pub fn is_whole(command: NodeCommand) -> bool {
+    use NodeCommand::{DbSize, FlushAll, FlushDb, Keys, RandomKey, Scan};
+    matches!(command, DbSize | Keys | RandomKey | Scan | FlushAll | FlushDb)
+}
+
+/// What a share is computed with.
+pub struct Share<'s> {
+    /// The worker.
+    pub worker: &'s Worker,
+    /// The picture.
+    pub view: &'s View,
+    /// The selected database.
+    pub db: u8,
+    /// W of the connection, for FLUSHALL.
+    pub quorum: Quorum,
+    /// The second round of flushing: all slots of which something is held here.
+    pub is_rest: bool,
+    /// A node asks, maybe for a part of its share of flushing.
+    pub may_be_part: bool,
+    /// A node asks that puts shares together: SCAN tells which slots it has walked, and RANDOMKEY out of how many keys it has
+    /// drawn.
+    pub is_put_together: bool,
+    /// The time, in milliseconds since 1970.
+    pub now_ms: u64,
+}
+
+/// A share's step of SCAN.
+#[derive(Default)]
+struct ScanStep {
+    keys: Vec<Vec<u8>>,
+    /// Where the share goes on; 0 at its end.
+    next: u64,
+    /// One bit a slot that was walked to its end, from the cursor's slot on.
+    slots: Vec<u8>,
+}
+
+/// The slot that a cursor stands in.
+pub fn slot_number_of(cursor: u64) -> u16 {
+    (cursor >> CURSOR_BITS) as u16 & 0x3fff
+}
+
+/// Whether a cursor stands in the middle of its slot.
+pub fn is_inside_slot(cursor: u64) -> bool {
+    cursor & INSIDE_MASK != 0
+}
+
+fn note_slot(slots: &mut Vec<u8>, at: u16) {
+    let byte = usize::from(at / 8);
+    if slots.len() <= byte {
+        slots.resize(byte + 1, 0);
+    }
+    if let Some(byte) = slots.get_mut(byte) {
+        *byte |= 1 << (at % 8);
+    }
+}
+
+impl Share<'_> {
+    /// Answers for this node. What FLUSHALL has to wait for goes to `waits`.
+    pub fn answer(
+        &self,
+        command: NodeCommand,
+        args: Args<'_>,
+        out: &mut Reply<'_>,
+        waits: &mut Waits,
+    ) -> Result<bool, CommandError> {
+        match command {
+            NodeCommand::DbSize => out.int(self.count() as i64),
+            NodeCommand::Keys => self.keys(args.get(1).unwrap_or_default(), out),
+            NodeCommand::RandomKey => match self.random_key() {
+                Some(key) if self.is_put_together => {
+                    out.array(2);
+                    out.bulk(&key);
+                    out.int(self.count().max(1) as i64);
+                }
+                Some(key) => out.bulk(&key),
+                None => out.null(),
+            },
+            NodeCommand::Scan => self.scan(args, out)?,
+            NodeCommand::FlushAll => {
+                self.flush(Scope::All, FlushPart::of(args, self.may_be_part)?, waits)?;
+                out.ok();
+            }
+            NodeCommand::FlushDb => {
+                self.flush(Scope::Database(self.db), FlushPart::of(args, self.may_be_part)?, waits)?;
+                out.ok();
+            }
+            NodeCommand::Wait => marks::answer(self.view, args, out)?,
+            _ => return Ok(false),
+        }
+        Ok(true)
+    }
+
+    /// The slots of this node's share.
+    pub fn slots(&self) -> impl Iterator<Item = Slot> + '_ {
+        let coordinator = |slot: Slot| self.view.roles.of(slot).and_then(|group| group.coordinator);
+        let is_all = self.view.is_solo || self.is_rest;
+        Slot::all().filter(move |slot| is_all || coordinator(*slot) == Some(self.view.me))
+    }
+
+    fn count(&self) -> u64 {
+        let counts = self.worker.shared.node.store.count_keys(self.slots());
+        counts.get(&self.db).map_or(0, |of_db| of_db.keys)
+    }
+
+    fn keys(&self, pattern: &[u8], out: &mut Reply<'_>) {
+        let store = &self.worker.shared.node.store;
+        let mut found: Vec<Vec<u8>> = Vec::new();
+        for slot in self.slots() {
+            let table = store.table(slot);
+            let live = table
+                .iter()
+                .filter(|entry| entry.db() == self.db && !entry.is_tombstone() && !entry.is_expired(self.now_ms));
+            let fits = live.filter(|entry| crate::base::glob::matches(pattern, entry.key(), false));
+            found.extend(fits.map(|entry| entry.key().to_vec()));
+        }
+        out.array(found.len());
+        found.iter().for_each(|key| out.bulk(key));
+    }
+
+    /// A key, each with the same chance.
+    fn random_key(&self) -> Option<Vec<u8>> {
+        let store = &self.worker.shared.node.store;
+        let (mut total, mut ends) = (0, Vec::new());
+        for slot in self.slots() {
+            let keys = store.table(slot).len();
+            total += keys;
+            ends.extend((keys != 0).then_some((total, slot)));
+        }
+        let is_live = |entry: &&Entry| entry.db() == self.db && !entry.is_tombstone() && !entry.is_expired(self.now_ms);
+        let draw = |_| {
+            let at = self.worker.draw().checked_rem(total)?;
+            let (_, slot) = ends.get(ends.partition_point(|(end, _)| *end <= at))?;
+            store.table(*slot).pick(self.worker.draw() as u64).filter(is_live).map(|entry| entry.key().to_vec())
+        };
+        // Where what is gone, or in other databases, outnumbers keys, drawing finds nothing: then any key will do.
+        let any = |(_, slot): &(usize, Slot)| store.table(*slot).iter().find(is_live).map(|entry| entry.key().to_vec());
+        (0..RANDOM_DRAWS).find_map(draw).or_else(|| ends.iter().find_map(any))
+    }
+
+    fn scan(&self, args: Args<'_>, out: &mut Reply<'_>) -> Result<(), CommandError> {
+        let from = cursor(args.get(1).unwrap_or_default())?;
+        let options = ScanOptions::parse(args, 2, true)?;
+        let step = self.scan_step(from, &options);
+        out.array(if self.is_put_together { 3 } else { 2 });
+        out.bulk(step.next.to_string().as_bytes());
+        out.array(step.keys.len());
+        step.keys.iter().for_each(|key| out.bulk(key));
+        if self.is_put_together {
+            out.bulk(&step.slots);
+        }
+        Ok(())
+    }
+
+    fn scan_step(&self, from: u64, options: &ScanOptions<'_>) -> ScanStep {
+        let store = &self.worker.shared.node.store;
+        let first = slot_number_of(from);
+        // A place in another process's table, or in our own before a restart, means nothing here.
+        let mut inside = if from >> TAG_SHIFT == self.tag() { from & INSIDE_MASK } else { 0 };
+        let mut step = ScanStep::default();
+        let mut seen = 0;
+        // However many are empty: to look at all takes less than a millisecond, and who has few keys gets them in one step.
+        for slot in self.slots().filter(|slot| slot.number() >= first) {
+            if slot.number() != first {
+                inside = 0;
+            }
+            if seen >= options.count {
+                step.next = self.cursor_at(slot, 0);
+                return step;
+            }
+            let table = store.table(slot);
+            inside = table.scan(inside, options.count - seen, |entry| {
+                seen += 1;
+                let live = entry.db() == self.db && !entry.is_tombstone() && !entry.is_expired(self.now_ms);
+                let of_type = |name: &[u8]| {
+                    view(entry).is_some_and(|view| name.eq_ignore_ascii_case(view.type_name().as_bytes()))
+                };
+                if live && options.lets_through(entry.key()) && options.type_name.is_none_or(of_type) {
+                    step.keys.push(entry.key().to_vec());
+                }
+            });
+            if inside != 0 {
+                step.next = self.cursor_at(slot, inside);
+                return step;
+            }
+            note_slot(&mut step.slots, slot.number() - first);
+        }
+        step
+    }
+
+    fn cursor_at(&self, slot: Slot, inside: u64) -> u64 {
+        // Where a slot's walk begins is the same everywhere; and it is not the end, which is 0.
+        let tag = if inside == 0 { 0 } else { self.tag() };
+        tag << TAG_SHIFT | u64::from(slot.number()) << CURSOR_BITS | inside
+    }
+
+    /// Tells this process's tables from those of others.
+    fn tag(&self) -> u64 {
+        let actor = self.worker.shared.hello.actor();
+        let mixed = (actor.node ^ actor.boot.rotate_left(32)).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+        mixed >> (u64::BITS - TAG_BITS)
+    }
+}
