@@ -18,7 +18,7 @@ use crate::peer::registry::Peer;
 use crate::peer::told::Passing;
 use crate::replication::replica::{Host, Replica};
 use crate::server::connection::Connection;
-use crate::server::forwarded::Forwarded;
+use crate::server::connection::forwarded::Forwarded;
 use crate::server::session::Session;
 use crate::server::state::clients::Registration;
 use crate::server::worker::{Shared, Worker};

@@ -1,31 +1,22 @@
 //! What a node does for its clients: connections, batches of requests, what is asked of other nodes, publish and subscribe,
 //! and the HTTP side.
+//!
+//! A request comes in by `connection` and goes down: what cannot be answered without waiting to `job`, everything else to
+//! `request`, at once; that runs it on the store, or leaves it in its `batch` to be asked of another node by `forward`. Its reply
+//! stands in the batch until all that it depends on is known, and goes out by the connection. Each of these imports only those
+//! above it here (`tests/tidy` proves it).
 
-pub mod across;
-pub mod admin;
-pub mod again;
-pub mod ages;
-pub mod batch;
-pub mod connection;
-pub mod commands;
-pub mod events;
-pub mod exec;
 pub mod figures;
-pub mod forward;
-pub mod forwarded;
-pub mod gather;
-mod input;
-pub mod job;
-pub mod meta;
-pub mod monitor;
-pub mod pause;
 pub mod pubsub;
-pub mod share;
-pub mod request;
 pub mod session;
 pub mod state;
-pub mod transaction;
-pub mod wait;
-pub mod walk;
-pub mod watch;
+pub mod commands;
+pub mod forward;
+pub mod batch;
 pub mod worker;
+pub mod share;
+pub mod request;
+pub mod transaction;
+pub mod job;
+pub mod connection;
+pub mod admin;

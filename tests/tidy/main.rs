@@ -1,7 +1,8 @@
 //! The rules of this source, as a test.
 //!
 //! What is checked, over `src/` (and where it makes sense over `tests/`):
-//! - parts import strictly downward, by the allow-list [`LAYERS`]; folders beside each other have no import circle;
+//! - parts import strictly downward, by the allow-list [`LAYERS`]; folders beside each other have no import circle; within the
+//!   parts of [`ORDERED`], files and folders alike import only those whose `mod` stands before theirs;
 //! - every file is reached from `lib.rs` or `main.rs`, opens with a `//!` header and stays within [`FILE_LINES_MAX`];
 //! - no function is longer than [`FUNCTION_LINES_MAX`];
 //! - no unfinished work is left behind (`todo!`, notes to self), and nothing of one person's machine;
@@ -37,6 +38,9 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("cli", &["base", "protocol", "bench", "node", "server"]),
     ("main", &["base", "cli", "bench", "node"]),
 ];
+
+/// Parts that are layered in themselves: the order of the `mod` lines is the order of the layers, the lowest first.
+const ORDERED: &[&str] = &["server"];
 
 /// The files that may say `unsafe`, each with a `SAFETY:` comment for every use.
 const UNSAFE_FILES: &[&str] =
@@ -158,6 +162,29 @@ fn layer_complaints(sources: &[Source]) -> Vec<String> {
     complaints
 }
 
+/// Imports, within the parts of `ordered`, of what is declared behind the importer.
+fn order_complaints(sources: &[Source], ordered: &[&str]) -> Vec<String> {
+    let test_only = reachable(sources);
+    let mut complaints = Vec::new();
+    for part in ordered {
+        let root = sources.iter().find(|s| s.module() == [*part]);
+        let order: Vec<String> =
+            root.iter().flat_map(|s| declared_modules(s)).filter(|(_, test)| !test).map(|(name, _)| name).collect();
+        let place = |path: &[String]| match path {
+            [first, name, ..] if first == part => order.iter().position(|it| it == name),
+            _ => None,
+        };
+        for source in sources.iter().filter(|s| !test_only.get(&s.module()).copied().unwrap_or(false)) {
+            let Some(here) = place(&source.module()) else { continue };
+            for (at, path) in imports(source).into_iter().filter(|(_, path)| place(path).is_some_and(|it| it > here)) {
+                complaints
+                    .push(source.complain(at, &format!("must not import `{}`, which is above it", path.join("::"))));
+            }
+        }
+    }
+    complaints
+}
+
 /// Import circles between folders that lie beside each other, at any depth.
 fn circle_complaints(sources: &[Source]) -> Vec<String> {
     let folders: BTreeSet<Vec<String>> =
@@ -251,6 +278,11 @@ fn insist(complaints: Vec<String>) {
 #[test]
 fn parts_import_strictly_downward() {
     insist(layer_complaints(&read_all("src")));
+}
+
+#[test]
+fn within_ordered_parts_nobody_imports_what_is_declared_behind_it() {
+    insist(order_complaints(&read_all("src"), ORDERED));
 }
 
 #[test]

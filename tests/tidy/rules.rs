@@ -1,7 +1,10 @@
 //! The rules can fail: each is fed a file that breaks it.
 
 use crate::source::{Source, blank};
-use crate::{circle_complaints, layer_complaints, length_complaints, reachable, unsafe_complaints, word_complaints};
+use crate::{
+    circle_complaints, layer_complaints, length_complaints, order_complaints, reachable, unsafe_complaints,
+    word_complaints,
+};
 
 fn at(path: &str, text: &str) -> Source {
     Source::new(path, text)
@@ -34,6 +37,22 @@ fn a_circle_is_found() {
     let sources = tree("//! x\nuse crate::ring::A;\n", "//! x\nuse crate::store::B;\n");
     assert_eq!(circle_complaints(&sources).len(), 2);
     assert!(circle_complaints(&tree("//! x\nuse crate::ring::A;\n", "//! x\n")).is_empty());
+}
+
+#[test]
+fn an_import_of_what_is_declared_behind_is_found_in_files_and_folders() {
+    let with = |low: &str| {
+        vec![
+            at("src/lib.rs", "//! x\npub mod store;\n"),
+            at("src/store/mod.rs", "//! x\npub mod low;\npub mod high;\n"),
+            at("src/store/low/mod.rs", "//! x\npub mod deep;\n"),
+            at("src/store/low/deep.rs", low),
+            at("src/store/high.rs", "//! x\nuse crate::store::low::A;\n"),
+        ]
+    };
+    assert!(order_complaints(&with("//! x\nuse crate::store::low::B;\n"), &["store"]).is_empty());
+    let found = order_complaints(&with("//! x\nuse crate::store::high::B;\n"), &["store"]);
+    assert_eq!(found, ["src/store/low/deep.rs:2: must not import `store::high::B`, which is above it"]);
 }
 
 #[test]

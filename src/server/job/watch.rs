@@ -6,7 +6,8 @@ use crate::base::wire::Reader;
 use crate::commands::CommandError;
 use crate::protocol::{Args, Reply};
 use crate::server::forward::{Fate, ask};
-use crate::server::job::{Job, garbled};
+use crate::server::job::Job;
+use crate::server::job::values::garbled;
 use crate::server::session::watched::{SEVERAL_COORDINATORS, TOO_MANY_WATCHED, Watched};
 use crate::server::share::held::Held;
 

@@ -15,8 +15,9 @@ use crate::commands::CommandError;
 use crate::commands::scan::{ScanOptions, cursor};
 use crate::protocol::client::{Value, encode_command};
 use crate::protocol::{Args, Reply, parse_i64};
-use crate::server::connection::AGAIN_PAUSE;
-use crate::server::job::{Job, PATIENCE, as_bulks, decoded, garbled};
+use crate::server::job::again::AGAIN_PAUSE;
+use crate::server::job::values::{as_bulks, decoded, garbled};
+use crate::server::job::{Job, PATIENCE};
 use crate::server::request::run::Origin;
 use crate::server::share::{is_inside_slot, slot_number_of};
 

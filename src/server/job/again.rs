@@ -26,6 +26,8 @@ use crate::server::session::{Session, Talk};
 use crate::server::state::clients::Client;
 use crate::server::worker::Worker;
 
+/// How long to wait before asking again.
+pub const AGAIN_PAUSE: Duration = Duration::from_millis(3);
 /// How long a request may be asked for again before its client is told.
 const AGAIN_MAX: Duration = Duration::from_secs(2);
 

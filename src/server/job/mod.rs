@@ -1,7 +1,32 @@
 //! Requests that must be alone and may wait: those about the whole cluster, over several coordinators, or about time.
 //!
-//! Each is an `async` function that asks nodes for their share, this one included, and puts the shares together. A share
-//! is an ordinary request, run by the node that is asked for what it coordinates itself (`Origin::PeerForShare`).
+//! Each is an `async` function in a file beside this one that asks other nodes and puts together what they say. What is asked of a
+//! node is an ordinary request, run by it for what it coordinates itself (`Origin::PeerForShare`).
+//!
+//! | file | what it does |
+//! |---|---|
+//! | `again` | requests that are run again: nobody ran them, or a read was contradicted |
+//! | `gather`, `across` | keys of several coordinators: cut by key, or all together |
+//! | `exec`, `watch` | transactions |
+//! | `whole`, `scan` | the whole keyspace |
+//! | `wait`, `meta` | what replicas hold: WAIT, RONDO.META |
+//! | `listen`, `events`, `pause`, `consistency` | the connection: subscriptions, MONITOR, CONFIG SET, CLIENT PAUSE, RONDO.CONSISTENCY |
+//! | `values` | replies of other nodes as values |
+
+mod across;
+pub mod again;
+mod consistency;
+mod events;
+mod exec;
+mod gather;
+mod listen;
+mod meta;
+mod pause;
+mod scan;
+mod values;
+mod wait;
+mod watch;
+mod whole;
 
 use std::collections::BTreeSet;
 use std::pin::Pin;
@@ -14,20 +39,18 @@ use crate::base::clock::Hlc;
 use crate::commands::spec::{Command, Handler, NodeCommand};
 use crate::commands::{CommandError, subcommands, table};
 use crate::peer::registry::Peer;
-use crate::protocol::client::{ReplyDecoder, ReplyLimits, Value};
-use crate::protocol::{Args, Proto, REPLY_BYTES_MAX, Reply, Scanner, parse_i64};
+use crate::protocol::{REPLY_BYTES_MAX, Reply, Scanner};
 use crate::replication::coordinator::View;
-use crate::server::again::Rerun;
 use crate::server::batch::Batch;
 use crate::server::batch::scanned::scanned;
 use crate::server::batch::window::Request;
-use crate::server::connection::AGAIN_PAUSE;
-use crate::server::forward::{Call, Fate, Manner, answer_of, ask};
+use crate::server::forward::{Call, Fate, Manner, answer_of};
+use crate::server::job::again::{AGAIN_PAUSE, Rerun};
+use crate::server::job::values::garbled;
 use crate::server::request::listening::is_subscription;
 use crate::server::request::run::{Origin, Run, Step};
 use crate::server::session::Talk;
-use crate::server::session::settings::{Consistency, quorum_of};
-use crate::server::share::flush::FlushPart;
+use crate::server::session::settings::Consistency;
 use crate::server::share::is_whole;
 use crate::server::state::clients::{Client, state};
 use crate::server::worker::Worker;
@@ -128,18 +151,10 @@ impl Job {
         match command.handler {
             Handler::Node(NodeCommand::Exec) => self.exec(out).await,
             Handler::Node(NodeCommand::Scan) => self.scan(args, request, out).await,
-            Handler::Node(NodeCommand::DbSize | NodeCommand::Keys | NodeCommand::RandomKey) => {
-                self.whole(command, request, out).await
+            Handler::Node(node @ (NodeCommand::DbSize | NodeCommand::Keys | NodeCommand::RandomKey)) => {
+                self.whole(node, request, out).await
             }
-            Handler::Node(NodeCommand::FlushAll | NodeCommand::FlushDb) => {
-                FlushPart::of(args, false)?;
-                for part in FlushPart::all() {
-                    self.flush(&part.question(args.name()), Origin::PeerForShare).await?;
-                }
-                self.flush(request, Origin::PeerForRest).await?;
-                Reply::new(out, self.talk.session.proto).ok();
-                Ok(())
-            }
+            Handler::Node(NodeCommand::FlushAll | NodeCommand::FlushDb) => self.flush(args, request, out).await,
             Handler::Node(NodeCommand::Watch) => self.watch(args, request, out).await,
             Handler::Node(NodeCommand::Meta) => self.meta(args, request, out).await,
             Handler::Node(NodeCommand::Subscribe | NodeCommand::Unsubscribe) => {
@@ -224,88 +239,6 @@ impl Job {
         }
     }
 
-    /// A round of flushing some slots: by their coordinators, or what is left by whoever has it. Asked again while some of them
-    /// may not be written.
-    async fn flush(&mut self, request: &[u8], origin: Origin) -> Result<(), CommandError> {
-        let began = Instant::now();
-        loop {
-            let shares = self.shares(request, origin).await?;
-            let refusal =
-                shares.iter().find_map(|share| if let Value::Error(text) = share { Some(text) } else { None });
-            match refusal {
-                None => return Ok(()),
-                Some(text) if !text.starts_with(b"CLUSTERDOWN") || began.elapsed() > PATIENCE => {
-                    return Err(CommandError::Text(String::from_utf8_lossy(text).into_owned().into()));
-                }
-                Some(_) => tokio::time::sleep(AGAIN_PAUSE).await,
-            }
-        }
-    }
-
-    /// Asks every node for its share and adds them up.
-    pub(super) async fn whole(
-        &mut self,
-        command: &Command,
-        request: &[u8],
-        out: &mut Vec<u8>,
-    ) -> Result<(), CommandError> {
-        let shares = self.shares(request, Origin::PeerForShare).await?;
-        let mut reply = Reply::new(out, self.talk.session.proto);
-        if let Some(Value::Error(text)) = shares.iter().find(|share| matches!(share, Value::Error(_))) {
-            reply.error(text);
-            return Ok(());
-        }
-        match command.handler {
-            Handler::Node(NodeCommand::DbSize) => reply.int(shares.iter().map(as_int).sum()),
-            Handler::Node(NodeCommand::Keys) => {
-                let keys: Vec<&[u8]> = shares.iter().flat_map(as_bulks).collect();
-                reply.array(keys.len());
-                keys.iter().for_each(|key| reply.bulk(key));
-            }
-            _ => {
-                let drawn: Vec<(&[u8], u64)> = shares.iter().filter_map(drawn_key).collect();
-                match weighted(&drawn, self.worker.draw() as u64) {
-                    Some(key) => reply.bulk(key),
-                    None => reply.null(),
-                }
-            }
-        }
-        Ok(())
-    }
-
-    /// The shares of all nodes that have one; of this one only on the cluster face, where clients add up themselves. Asked
-    /// again when a node dies meanwhile: asking twice does no harm.
-    async fn shares(&mut self, request: &[u8], origin: Origin) -> Result<Vec<Value>, CommandError> {
-        // On the cluster face each node is asked by the client, and answers for its own share alone.
-        if self.talk.session.cluster_face {
-            return Ok(vec![decoded(&self.own_share(request, Origin::PeerForShare).await)?]);
-        }
-        let began = Instant::now();
-        loop {
-            let view = self.worker.shared.view.load_full();
-            if let Some(replies) = self.shares_by(&view, request, origin).await {
-                return replies.iter().map(|reply| decoded(reply)).collect();
-            }
-            if began.elapsed() > PATIENCE {
-                return Err(CommandError::text("CLUSTERDOWN a node that coordinates some of the keys did not answer"));
-            }
-            tokio::time::sleep(AGAIN_PAUSE).await;
-        }
-    }
-
-    /// The shares of all nodes as one picture says who they are; `None` when one of them did not answer.
-    pub(super) async fn shares_by(&mut self, view: &View, request: &[u8], origin: Origin) -> Option<Vec<Vec<u8>>> {
-        let flags = if origin == Origin::PeerForRest { ask::LOCAL | ask::REST } else { ask::LOCAL };
-        let at = if origin == Origin::PeerForRest { view.active() } else { view.coordinators() };
-        let asked = self.ask_each(view, &at, flags, request);
-        let mut replies = vec![self.own_share(request, origin).await];
-        for (_, call) in asked {
-            let Fate::Replied(reply) = call.answer().await else { return None };
-            replies.push(reply);
-        }
-        Some(replies)
-    }
-
     /// Asks the members at these places of a picture; this node, and who has no links yet, is left out.
     pub(super) fn ask_each(
         &self,
@@ -317,101 +250,6 @@ impl Job {
         let peers = at.iter().filter_map(|at| view.peers.get(usize::from(*at))?.clone());
         peers.map(|peer| (peer.clone(), self.worker.ask(&peer, self.manner(flags), question))).collect()
     }
-
-    pub(super) async fn own_share(&mut self, request: &[u8], origin: Origin) -> Vec<u8> {
-        let mut batch = Batch::new(Instant::now());
-        let proto = std::mem::replace(&mut self.talk.session.proto, Proto::Resp2);
-        self.dispatch(request, origin, None, &mut batch);
-        self.talk.session.proto = proto;
-        self.settle(&mut batch).await;
-        let mut reply = Vec::new();
-        batch.finish(&mut reply);
-        reply
-    }
-
-    /// RONDO.CONSISTENCY [R n] [W n] [STRICT|SLOPPY].
-    fn consistency(&mut self, args: Args<'_>, out: &mut Vec<u8>) -> Result<(), CommandError> {
-        let mut wish = self.talk.consistency;
-        let mut words = args.iter().skip(1);
-        while let Some(word) = words.next() {
-            match word.to_ascii_uppercase().as_slice() {
-                b"STRICT" => wish.strict = Some(true),
-                b"SLOPPY" => wish.strict = Some(false),
-                letter @ (b"R" | b"W") => {
-                    let number = words.next().and_then(parse_i64).and_then(|number| usize::try_from(number).ok());
-                    let number = number.filter(|number| *number > 0).ok_or(CommandError::Syntax)?;
-                    if letter == b"R" { wish.read = Some(number) } else { wish.write = Some(number) }
-                }
-                _ => return Err(CommandError::Syntax),
-            }
-        }
-        let mut reply = Reply::new(out, self.talk.session.proto);
-        if args.len() > 1 {
-            self.talk.consistency = wish;
-            reply.ok();
-            return Ok(());
-        }
-        let view = self.worker.shared.view.load();
-        let quorum = quorum_of(&self.worker.shared.node.config.settings(), wish, &view);
-        reply.map(4);
-        for (name, number) in
-            [("replicas", view.replicas), ("read-quorum", quorum.read), ("write-quorum", quorum.write)]
-        {
-            reply.bulk(name.as_bytes());
-            reply.int(number as i64);
-        }
-        reply.bulk(b"quorum-mode");
-        reply.bulk(if quorum.strict { b"strict" } else { b"sloppy" });
-        Ok(())
-    }
-}
-
-pub(super) fn decoded(reply: &[u8]) -> Result<Value, CommandError> {
-    let decoded = ReplyDecoder::new(ReplyLimits::arrived()).decode(reply);
-    decoded.ok().flatten().map(|(value, _)| value).ok_or_else(garbled)
-}
-
-pub(super) fn as_int(value: &Value) -> i64 {
-    if let Value::Int(number) = value { *number } else { 0 }
-}
-
-pub(super) fn as_bulks(value: &Value) -> Vec<&[u8]> {
-    match value {
-        Value::Array(items) | Value::Set(items) => items
-            .iter()
-            .filter_map(|item| if let Value::Bulk(bytes) = item { Some(&bytes[..]) } else { None })
-            .collect(),
-        _ => Vec::new(),
-    }
-}
-
-/// A share of RANDOMKEY: a key, and out of how many it was drawn.
-fn drawn_key(share: &Value) -> Option<(&[u8], u64)> {
-    match share {
-        Value::Bulk(key) => Some((key, 1)),
-        Value::Array(parts) => match parts.as_slice() {
-            [Value::Bulk(key), Value::Int(of)] => Some((key, u64::try_from(*of).ok()?)),
-            _ => None,
-        },
-        _ => None,
-    }
-}
-
-/// One of these, chosen by the random number `draw`, with chances in proportion to their weights.
-fn weighted<'k>(choices: &[(&'k [u8], u64)], draw: u64) -> Option<&'k [u8]> {
-    let total: u64 = choices.iter().map(|(_, weight)| weight).sum();
-    let mut left = draw.checked_rem(total)?;
-    for (choice, weight) in choices {
-        match left.checked_sub(*weight) {
-            Some(rest) => left = rest,
-            None => return Some(choice),
-        }
-    }
-    None
-}
-
-pub(super) fn garbled() -> CommandError {
-    CommandError::text("ERR another node gave an answer that makes no sense")
 }
 
 fn not_there_yet(command: &Command) -> CommandError {

@@ -25,10 +25,10 @@ use crate::protocol::{Args, Proto};
 use crate::replication::coordinator::View;
 use crate::server::batch::UNKNOWN_OUTCOME;
 use crate::server::batch::scanned::scanned;
-use crate::server::connection::AGAIN_PAUSE;
-use crate::server::exec::Attempt;
-use crate::server::gather::values_of;
-use crate::server::job::{Job, PATIENCE, decoded, garbled};
+use crate::server::job::again::AGAIN_PAUSE;
+use crate::server::job::exec::Attempt;
+use crate::server::job::values::{decoded, garbled, values_of};
+use crate::server::job::{Job, PATIENCE};
 use crate::server::session::settings::command_limits;
 use crate::server::session::watched::Watched;
 

@@ -7,11 +7,12 @@
 use crate::base::ids::slot_of;
 use crate::commands::CommandError;
 use crate::commands::spec::{Command, Gather, Keys};
-use crate::protocol::client::{ReplyDecoder, ReplyLimits, Value, encode_command};
+use crate::protocol::client::{Value, encode_command};
 use crate::protocol::{Args, Proto, Reply};
 use crate::replication::coordinator::View;
 use crate::server::batch::Batch;
-use crate::server::job::{Job, as_int, garbled};
+use crate::server::job::Job;
+use crate::server::job::values::{as_int, garbled, values_of};
 
 /// The keys of one coordinator, by their positions among the arguments.
 struct Part {
@@ -105,14 +106,4 @@ fn parts_of(view: &View, command: &Command, args: Args<'_>) -> Vec<Part> {
         }
     }
     parts
-}
-
-/// The values of replies that stand one behind the other.
-pub(super) fn values_of(replies: &[u8]) -> Result<Vec<Value>, CommandError> {
-    let (mut rest, mut values) = (replies, Vec::new());
-    while let Some((value, len)) = ReplyDecoder::new(ReplyLimits::arrived()).decode(rest).map_err(|_| garbled())? {
-        values.push(value);
-        rest = rest.get(len..).unwrap_or_default();
-    }
-    Ok(values)
 }

@@ -9,6 +9,10 @@
 //! by what one read brings (`input`). Other nodes are asked for no more at a time than would be [`FORWARDED_BYTES_MAX`] if all
 //! replies were as large as the largest of late; only a connection's first large ones can take it beyond that.
 
+mod ages;
+pub mod forwarded;
+mod input;
+
 use std::collections::VecDeque;
 use std::future::Future;
 use std::pin::Pin;
@@ -22,9 +26,9 @@ use crate::base::net::TcpStream;
 use crate::base::clock::wall_us;
 use crate::base::metrics::{Class, Count};
 use crate::protocol::Scanner;
-use crate::server::again::Rerun;
 use crate::server::batch::Batch;
 use crate::server::batch::ask::Again;
+use crate::server::job::again::{AGAIN_PAUSE, Rerun};
 use crate::server::job::{self, Waiting};
 use crate::server::pubsub::mailbox::Found;
 use crate::server::session::settings::{Consistency, output_bytes_max};
@@ -44,9 +48,6 @@ const FORWARDED_MAX: usize = 256;
 /// The largest reply that is expected of another node before any has come: few requests are sent at first, twice as many
 /// in each next batch.
 const FIRST_ANSWER_BYTES: usize = 256 << 10;
-/// How long to wait before asking again.
-pub const AGAIN_PAUSE: Duration = Duration::from_millis(3);
-
 /// See the head of the file.
 pub struct Connection {
     pub(super) worker: Rc<Worker>,

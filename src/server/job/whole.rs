@@ -1,0 +1,156 @@
+//! Commands about the whole keyspace: DBSIZE, KEYS, RANDOMKEY, FLUSHALL, FLUSHDB. SCAN, which goes in steps, is in `scan`.
+//!
+//! Every node that coordinates slots is asked for its share (`server::share`), this one included, and the shares are put
+//! together. On the cluster face clients do that themselves.
+
+use std::time::Instant;
+
+use crate::commands::CommandError;
+use crate::commands::spec::NodeCommand;
+use crate::protocol::client::Value;
+use crate::protocol::{Args, Proto, Reply};
+use crate::replication::coordinator::View;
+use crate::server::batch::Batch;
+use crate::server::forward::{Fate, ask};
+use crate::server::job::again::AGAIN_PAUSE;
+use crate::server::job::values::{as_bulks, as_int, decoded};
+use crate::server::job::{Job, PATIENCE};
+use crate::server::request::run::Origin;
+use crate::server::share::flush::FlushPart;
+
+impl Job {
+    /// FLUSHALL, FLUSHDB: part by part at the coordinators, then once more at all that hold anything still.
+    pub(super) async fn flush(
+        &mut self,
+        args: Args<'_>,
+        request: &[u8],
+        out: &mut Vec<u8>,
+    ) -> Result<(), CommandError> {
+        FlushPart::of(args, false)?;
+        for part in FlushPart::all() {
+            self.flush_round(&part.question(args.name()), Origin::PeerForShare).await?;
+        }
+        self.flush_round(request, Origin::PeerForRest).await?;
+        Reply::new(out, self.talk.session.proto).ok();
+        Ok(())
+    }
+
+    /// A round of flushing some slots: by their coordinators, or what is left by whoever has it. Asked again while some of them
+    /// may not be written.
+    async fn flush_round(&mut self, request: &[u8], origin: Origin) -> Result<(), CommandError> {
+        let began = Instant::now();
+        loop {
+            let shares = self.shares(request, origin).await?;
+            let refusal =
+                shares.iter().find_map(|share| if let Value::Error(text) = share { Some(text) } else { None });
+            match refusal {
+                None => return Ok(()),
+                Some(text) if !text.starts_with(b"CLUSTERDOWN") || began.elapsed() > PATIENCE => {
+                    return Err(CommandError::Text(String::from_utf8_lossy(text).into_owned().into()));
+                }
+                Some(_) => tokio::time::sleep(AGAIN_PAUSE).await,
+            }
+        }
+    }
+
+    /// Asks every node for its share and adds them up.
+    pub(super) async fn whole(
+        &mut self,
+        command: NodeCommand,
+        request: &[u8],
+        out: &mut Vec<u8>,
+    ) -> Result<(), CommandError> {
+        let shares = self.shares(request, Origin::PeerForShare).await?;
+        let mut reply = Reply::new(out, self.talk.session.proto);
+        if let Some(Value::Error(text)) = shares.iter().find(|share| matches!(share, Value::Error(_))) {
+            reply.error(text);
+            return Ok(());
+        }
+        match command {
+            NodeCommand::DbSize => reply.int(shares.iter().map(as_int).sum()),
+            NodeCommand::Keys => {
+                let keys: Vec<&[u8]> = shares.iter().flat_map(as_bulks).collect();
+                reply.array(keys.len());
+                keys.iter().for_each(|key| reply.bulk(key));
+            }
+            _ => {
+                let drawn: Vec<(&[u8], u64)> = shares.iter().filter_map(drawn_key).collect();
+                match weighted(&drawn, self.worker.draw() as u64) {
+                    Some(key) => reply.bulk(key),
+                    None => reply.null(),
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// The shares of all nodes that have one; of this one only on the cluster face, where clients add up themselves. Asked
+    /// again when a node dies meanwhile: asking twice does no harm.
+    async fn shares(&mut self, request: &[u8], origin: Origin) -> Result<Vec<Value>, CommandError> {
+        // On the cluster face each node is asked by the client, and answers for its own share alone.
+        if self.talk.session.cluster_face {
+            return Ok(vec![decoded(&self.own_share(request, Origin::PeerForShare).await)?]);
+        }
+        let began = Instant::now();
+        loop {
+            let view = self.worker.shared.view.load_full();
+            if let Some(replies) = self.shares_by(&view, request, origin).await {
+                return replies.iter().map(|reply| decoded(reply)).collect();
+            }
+            if began.elapsed() > PATIENCE {
+                return Err(CommandError::text("CLUSTERDOWN a node that coordinates some of the keys did not answer"));
+            }
+            tokio::time::sleep(AGAIN_PAUSE).await;
+        }
+    }
+
+    /// The shares of all nodes as one picture says who they are; `None` when one of them did not answer.
+    pub(super) async fn shares_by(&mut self, view: &View, request: &[u8], origin: Origin) -> Option<Vec<Vec<u8>>> {
+        let flags = if origin == Origin::PeerForRest { ask::LOCAL | ask::REST } else { ask::LOCAL };
+        let at = if origin == Origin::PeerForRest { view.active() } else { view.coordinators() };
+        let asked = self.ask_each(view, &at, flags, request);
+        let mut replies = vec![self.own_share(request, origin).await];
+        for (_, call) in asked {
+            let Fate::Replied(reply) = call.answer().await else { return None };
+            replies.push(reply);
+        }
+        Some(replies)
+    }
+
+    /// This node's share.
+    pub(super) async fn own_share(&mut self, request: &[u8], origin: Origin) -> Vec<u8> {
+        let mut batch = Batch::new(Instant::now());
+        let proto = std::mem::replace(&mut self.talk.session.proto, Proto::Resp2);
+        self.dispatch(request, origin, None, &mut batch);
+        self.talk.session.proto = proto;
+        self.settle(&mut batch).await;
+        let mut reply = Vec::new();
+        batch.finish(&mut reply);
+        reply
+    }
+}
+
+/// A share of RANDOMKEY: a key, and out of how many it was drawn.
+fn drawn_key(share: &Value) -> Option<(&[u8], u64)> {
+    match share {
+        Value::Bulk(key) => Some((key, 1)),
+        Value::Array(parts) => match parts.as_slice() {
+            [Value::Bulk(key), Value::Int(of)] => Some((key, u64::try_from(*of).ok()?)),
+            _ => None,
+        },
+        _ => None,
+    }
+}
+
+/// One of these, chosen by the random number `draw`, with chances in proportion to their weights.
+fn weighted<'k>(choices: &[(&'k [u8], u64)], draw: u64) -> Option<&'k [u8]> {
+    let total: u64 = choices.iter().map(|(_, weight)| weight).sum();
+    let mut left = draw.checked_rem(total)?;
+    for (choice, weight) in choices {
+        match left.checked_sub(*weight) {
+            Some(rest) => left = rest,
+            None => return Some(choice),
+        }
+    }
+    None
+}
