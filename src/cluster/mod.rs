@@ -70,7 +70,7 @@ use crate::base::slots::AtomicSlots;
 use crate::cluster::absence::Absence;
 use crate::cluster::ending::Oneness;
 use crate::cluster::rules::{Entry, Meeting};
-use crate::membership::{Liveness, Membership, MembershipStats, View};
+use crate::membership::{Liveness, MemberList, Membership, MembershipStats};
 use crate::peer::control::ControlLink;
 use crate::peer::handshake::{Hello, LinkKind};
 use crate::peer::registry::Peers;
@@ -99,7 +99,7 @@ pub struct Cluster {
     store: Arc<Store>,
     secret: Arc<[u8]>,
     membership: Mutex<Option<Membership>>,
-    view: watch::Receiver<Arc<View>>,
+    view: watch::Receiver<Arc<MemberList>>,
     book: Mutex<Book>,
     topology: ArcSwap<Topology>,
     changes: watch::Sender<u64>,

@@ -6,7 +6,7 @@ use super::*;
 use crate::base::ids::slot_of;
 use crate::base::metrics::Count;
 use crate::cluster::transfer::PIECE_TIMEOUT;
-use crate::peer::compare::Question;
+use crate::peer::compare::Compare;
 use crate::peer::control::{ControlError, Refusal, Request};
 use crate::store::Effects;
 use crate::store::eviction::Policy;
@@ -188,7 +188,7 @@ async fn who_holds_the_last_copies_keeps_them_however_long_it_was_alone() {
     let link = ControlLink::new(last.cluster.identity.peer_addr, None, hello, last.cluster.secret.clone());
     let slots = vec![slot_of(b"key:7")];
     let digests = vec![(slot_of(b"key:7"), 0)];
-    let compared = Request::Compare(Question::Slots { horizon_ms: 0, digests });
+    let compared = Request::Compare(Compare::Slots { horizon_ms: 0, digests });
     for request in [Request::GetSlots { slots, cursor: 0 }, compared] {
         let answer = link.ask(&request, PIECE_TIMEOUT).await;
         assert!(matches!(answer, Err(ControlError::Refused(Refusal::NotWarm))), "{answer:?}");

@@ -22,7 +22,7 @@ use crate::cluster::gossip::ROWS_TIMEOUT;
 use crate::cluster::shed::drop_before;
 use crate::cluster::{Cluster, Topology};
 use crate::membership::Liveness;
-use crate::peer::compare::{Answer, Question};
+use crate::peer::compare::{Answer, Compare};
 use crate::peer::control::{ControlError, ControlLink, Request, Response};
 use crate::ring::{Row, RowState};
 
@@ -215,7 +215,7 @@ struct Said {
 }
 
 async fn ask_absences(link: &ControlLink) -> Result<Said, ControlError> {
-    match link.ask(&Request::Compare(Question::Absences), ROWS_TIMEOUT).await? {
+    match link.ask(&Request::Compare(Compare::Absences), ROWS_TIMEOUT).await? {
         Response::Compared(Answer::Absences { is_warm, away_ms, away_since, left_out }) => {
             let now = Instant::now();
             let at = now.checked_sub(Duration::from_millis(away_ms)).unwrap_or(now);

@@ -8,7 +8,7 @@ use crate::commands::CommandError;
 use crate::commands::spec::{Command, Cx, Group, Handler, KEY, Keys, flag};
 use crate::commands::substring::length;
 use crate::protocol::parse_i64;
-use crate::store::keyspace::view;
+use crate::store::keyspace::value_ref;
 use crate::store::mutation::Mutation;
 use crate::store::whole::{self, Encoding};
 
@@ -181,7 +181,7 @@ fn bitcount(cx: &mut Cx<'_, '_>) -> Result<(), CommandError> {
 
 /// The text of a string that has been looked up already.
 fn seen_text<'t>(cx: &'t Cx<'_, '_>, key: &[u8]) -> Option<Cow<'t, [u8]>> {
-    cx.keys.peek(key).and_then(view)?.text()
+    cx.keys.peek(key).and_then(value_ref)?.text()
 }
 
 /// BITPOS key bit with a range: the position of the first such bit, -1 for none.

@@ -8,7 +8,7 @@ use crate::commands::CommandError;
 use crate::commands::long_double::LongDouble;
 use crate::commands::spec::{Command, Cx, Group, Handler, KEY, flag};
 use crate::protocol::parse_i64;
-use crate::store::View;
+use crate::store::ValueRef;
 use crate::store::mutation::Mutation;
 use crate::store::whole::{self, Encoding};
 
@@ -86,9 +86,9 @@ fn add(cx: &mut Cx<'_, '_>, by: i64) -> Result<(), CommandError> {
     let key = cx.arg(1)?;
     let old = match cx.keys.read(key) {
         None => 0,
-        Some(View::Number(number)) => number,
-        Some(View::String(bytes)) => parse_i64(bytes).ok_or(CommandError::NotInteger)?,
-        Some(View::Hash(_) | View::Set(_)) => return Err(CommandError::WrongType),
+        Some(ValueRef::Number(number)) => number,
+        Some(ValueRef::String(bytes)) => parse_i64(bytes).ok_or(CommandError::NotInteger)?,
+        Some(ValueRef::Hash(_) | ValueRef::Set(_)) => return Err(CommandError::WrongType),
     };
     let sum = old.checked_add(by).ok_or(CommandError::Overflow)?;
     cx.keys.write(key, Mutation::Add { by });

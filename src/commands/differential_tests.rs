@@ -13,7 +13,7 @@ use crate::commands::oracle::Oracle;
 use crate::commands::testing::Node;
 use crate::protocol::Proto;
 use crate::protocol::client::Value;
-use crate::store::View;
+use crate::store::ValueRef;
 
 type Request = Vec<Vec<u8>>;
 
@@ -218,10 +218,10 @@ fn comparable(value: Value, order: Order) -> Value {
 fn encoding(node: &mut Node, key: &str) -> Option<&'static str> {
     let mut keys = node.store.lock(slot_of(key.as_bytes()), node.db, node.now_ms(), &mut node.effects);
     Some(match keys.read(key.as_bytes())? {
-        View::Hash(fields) if fields.is_packed() => "listpack",
-        View::Set(set) if set.intset => "intset",
-        View::Hash(_) | View::Set(_) => "hashtable",
-        View::String(_) | View::Number(_) => return None,
+        ValueRef::Hash(fields) if fields.is_packed() => "listpack",
+        ValueRef::Set(set) if set.intset => "intset",
+        ValueRef::Hash(_) | ValueRef::Set(_) => "hashtable",
+        ValueRef::String(_) | ValueRef::Number(_) => return None,
     })
 }
 

@@ -9,7 +9,7 @@ use crate::commands::CommandError;
 use crate::commands::spec::{Command, Cx, Gather, Group, Handler, KEY, Keys, flag};
 use crate::commands::subcommands;
 use crate::protocol::parse_i64;
-use crate::store::keyspace::view;
+use crate::store::keyspace::value_ref;
 use crate::store::mutation::Mutation;
 use crate::store::whole::Encoding;
 
@@ -104,7 +104,7 @@ pub static TYPE: Command = Command {
     handler: Handler::Keys(type_of),
 };
 fn type_of(cx: &mut Cx<'_, '_>) -> Result<(), CommandError> {
-    let name = cx.keys.look(cx.arg(1)?).and_then(view).map_or("none", |view| view.type_name());
+    let name = cx.keys.look(cx.arg(1)?).and_then(value_ref).map_or("none", |view| view.type_name());
     cx.out.simple(name);
     Ok(())
 }
@@ -321,7 +321,7 @@ pub(super) fn object(cx: &mut Cx<'_, '_>) -> Result<(), CommandError> {
 /// What Redis says: the small numbers are shared by everybody, all else has one owner.
 fn references(entry: &crate::store::entry::Entry) -> i64 {
     let small = Encoding::of(entry) == Some(Encoding::Int)
-        && view(entry)
+        && value_ref(entry)
             .and_then(|view| view.text())
             .and_then(|text| parse_i64(&text))
             .is_some_and(|n| (0..10_000).contains(&n));

@@ -11,9 +11,9 @@ use crate::commands::spec::{Command, Cx, Group, Handler, KEY, flag};
 use crate::protocol::Reply;
 use crate::store::elements::{Element, Elements};
 use crate::store::hash::field;
-use crate::store::keyspace::view;
+use crate::store::keyspace::value_ref;
 use crate::store::mutation::Mutation;
-use crate::store::{Keyspace, View};
+use crate::store::{Keyspace, ValueRef};
 
 /// The fields of the hash at `key`, `None` when there is no such key; counts as a use of the key.
 pub(super) fn read_hash<'k>(keys: &'k mut Keyspace<'_>, key: &[u8]) -> Result<Option<&'k Elements>, CommandError> {
@@ -22,13 +22,13 @@ pub(super) fn read_hash<'k>(keys: &'k mut Keyspace<'_>, key: &[u8]) -> Result<Op
 
 /// The same without counting as a use, for commands that go on to write.
 pub(super) fn peek_hash<'k>(keys: &'k Keyspace<'_>, key: &[u8]) -> Result<Option<&'k Elements>, CommandError> {
-    as_hash(keys.peek(key).and_then(view))
+    as_hash(keys.peek(key).and_then(value_ref))
 }
 
-fn as_hash(view: Option<View<'_>>) -> Result<Option<&Elements>, CommandError> {
+fn as_hash(view: Option<ValueRef<'_>>) -> Result<Option<&Elements>, CommandError> {
     match view {
         None => Ok(None),
-        Some(View::Hash(fields)) => Ok(Some(fields)),
+        Some(ValueRef::Hash(fields)) => Ok(Some(fields)),
         Some(_) => Err(CommandError::WrongType),
     }
 }

@@ -9,10 +9,10 @@
 use crate::commands::CommandError;
 use crate::commands::hash::notify_if_gone;
 use crate::commands::spec::{Command, Cx, Group, Handler, KEY, Keys, flag};
-use crate::store::keyspace::view;
+use crate::store::keyspace::value_ref;
 use crate::store::mutation::Mutation;
 use crate::store::value::Set;
-use crate::store::{Keyspace, View, canonical_int};
+use crate::store::{Keyspace, ValueRef, canonical_int};
 
 /// The set at `key`, `None` when there is no such key; counts as a use of the key.
 pub(super) fn read_set<'k>(keys: &'k mut Keyspace<'_>, key: &[u8]) -> Result<Option<&'k Set>, CommandError> {
@@ -21,13 +21,13 @@ pub(super) fn read_set<'k>(keys: &'k mut Keyspace<'_>, key: &[u8]) -> Result<Opt
 
 /// The same without counting as a use, for commands that go on to write.
 pub(super) fn peek_set<'k>(keys: &'k Keyspace<'_>, key: &[u8]) -> Result<Option<&'k Set>, CommandError> {
-    as_set(keys.peek(key).and_then(view))
+    as_set(keys.peek(key).and_then(value_ref))
 }
 
-fn as_set(view: Option<View<'_>>) -> Result<Option<&Set>, CommandError> {
+fn as_set(view: Option<ValueRef<'_>>) -> Result<Option<&Set>, CommandError> {
     match view {
         None => Ok(None),
-        Some(View::Set(set)) => Ok(Some(set)),
+        Some(ValueRef::Set(set)) => Ok(Some(set)),
         Some(_) => Err(CommandError::WrongType),
     }
 }

@@ -5,7 +5,7 @@
 use crate::base::ids::Slot;
 use crate::commands::CommandError;
 use crate::protocol::{Args, REPLY_BYTES_MAX, Reply, parse_i64};
-use crate::store::{Keyspace, View};
+use crate::store::{Keyspace, ValueRef};
 
 /// A command's row in the table.
 #[derive(Debug)]
@@ -412,12 +412,12 @@ impl<'a> Cx<'a, '_> {
 
     /// Writes a string or number as a bulk reply; for other types WRONGTYPE, with nothing written.
     #[inline]
-    pub fn reply_string(out: &mut Reply<'_>, view: Option<View<'_>>) -> Result<(), CommandError> {
+    pub fn reply_string(out: &mut Reply<'_>, view: Option<ValueRef<'_>>) -> Result<(), CommandError> {
         match view {
             None => out.null(),
-            Some(View::String(bytes)) => out.bulk(bytes),
-            Some(View::Number(number)) => out.bulk_int(number),
-            Some(View::Hash(_) | View::Set(_)) => return Err(CommandError::WrongType),
+            Some(ValueRef::String(bytes)) => out.bulk(bytes),
+            Some(ValueRef::Number(number)) => out.bulk_int(number),
+            Some(ValueRef::Hash(_) | ValueRef::Set(_)) => return Err(CommandError::WrongType),
         }
         Ok(())
     }

@@ -6,7 +6,7 @@ use crate::commands::CommandError;
 use crate::commands::expiry::{self, Unit};
 use crate::commands::spec::{Command, Cx, Gather, Group, Handler, KEY, Keys, flag};
 use crate::store::mutation::Mutation;
-use crate::store::{View, keyspace};
+use crate::store::{ValueRef, keyspace};
 
 /// GET key: the string, or null.
 pub static GET: Command = Command {
@@ -268,7 +268,7 @@ fn getex(cx: &mut Cx<'_, '_>) -> Result<(), CommandError> {
     let options = Options::parse(cx, 2, false)?;
     let view = cx.keys.read(key);
     let absent = view.is_none();
-    if absent || matches!(view, Some(View::Hash(_) | View::Set(_))) {
+    if absent || matches!(view, Some(ValueRef::Hash(_) | ValueRef::Set(_))) {
         return Cx::reply_string(&mut cx.out, view);
     }
     // Redis looks at the amount only now, when the key is known to be a string.
@@ -277,7 +277,7 @@ fn getex(cx: &mut Cx<'_, '_>) -> Result<(), CommandError> {
         Expiry::Persist => Some(0),
         Expiry::None | Expiry::Keep => None,
     };
-    let view = cx.keys.peek(key).and_then(keyspace::view);
+    let view = cx.keys.peek(key).and_then(keyspace::value_ref);
     Cx::reply_string(&mut cx.out, view)?;
     match deadline_ms {
         None => {}
@@ -304,9 +304,9 @@ fn mget(cx: &mut Cx<'_, '_>) -> Result<(), CommandError> {
     cx.out.array(cx.args.len() - 1);
     for key in cx.args.iter().skip(1) {
         match cx.keys.read(key) {
-            Some(View::String(bytes)) => cx.out.bulk(bytes),
-            Some(View::Number(number)) => cx.out.bulk_int(number),
-            Some(View::Hash(_) | View::Set(_)) | None => cx.out.null(),
+            Some(ValueRef::String(bytes)) => cx.out.bulk(bytes),
+            Some(ValueRef::Number(number)) => cx.out.bulk_int(number),
+            Some(ValueRef::Hash(_) | ValueRef::Set(_)) | None => cx.out.null(),
         }
     }
     Ok(())

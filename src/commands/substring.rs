@@ -4,7 +4,7 @@
 
 use crate::commands::CommandError;
 use crate::commands::spec::{Command, Cx, Group, Handler, KEY, flag};
-use crate::store::View;
+use crate::store::ValueRef;
 use crate::store::mutation::Mutation;
 
 /// APPEND key value: the new length.
@@ -118,12 +118,12 @@ fn setrange(cx: &mut Cx<'_, '_>) -> Result<(), CommandError> {
 }
 
 /// The length of a string or number, `None` for no key.
-pub(super) fn length(view: Option<View<'_>>) -> Result<Option<usize>, CommandError> {
+pub(super) fn length(view: Option<ValueRef<'_>>) -> Result<Option<usize>, CommandError> {
     Ok(match view {
         None => None,
-        Some(View::String(bytes)) => Some(bytes.len()),
-        Some(View::Number(number)) => Some(itoa::Buffer::new().format(number).len()),
-        Some(View::Hash(_) | View::Set(_)) => return Err(CommandError::WrongType),
+        Some(ValueRef::String(bytes)) => Some(bytes.len()),
+        Some(ValueRef::Number(number)) => Some(itoa::Buffer::new().format(number).len()),
+        Some(ValueRef::Hash(_) | ValueRef::Set(_)) => return Err(CommandError::WrongType),
     })
 }
 

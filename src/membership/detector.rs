@@ -13,7 +13,7 @@
 use super::identity::{GuardedCodec, Identity, KnownAddrs};
 use super::seal::{DATAGRAM_BYTES_MAX, OVERHEAD_BYTES, cluster_number};
 use super::timers::Timers;
-use super::{Liveness, MembershipConfig, Pace, Peer, View};
+use super::{Liveness, MemberList, MembershipConfig, Pace, Peer};
 use crate::base::ids::NodeId;
 use bytes::Bytes;
 use foca::{AccumulatingRuntime, Foca, NoCustomBroadcast, OwnedNotification, PeriodicParams, State, Timer};
@@ -174,7 +174,7 @@ impl Detector {
     }
 
     /// What is believed now.
-    pub(super) fn view(&self) -> View {
+    pub(super) fn view(&self) -> MemberList {
         let mut peers: BTreeMap<NodeId, Peer> = BTreeMap::new();
         for member in self.foca.iter_membership_state() {
             let liveness = match member.state() {
@@ -191,7 +191,7 @@ impl Detector {
         }
         let ourselves = peer_of(self.foca.identity(), Liveness::Alive);
         peers.insert(ourselves.id, ourselves);
-        View { peers: peers.into_values().collect() }
+        MemberList { peers: peers.into_values().collect() }
     }
 
     /// Makes the set of admitted addresses what foca knows, so that refused or forgotten ones take no room.

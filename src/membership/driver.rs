@@ -6,7 +6,7 @@
 
 use super::detector::Detector;
 use super::seal::{DATAGRAM_BYTES_MAX, Keyring, Opener, Refusal, Sealer};
-use super::{Command, Counters, MembershipConfig, MembershipError, View};
+use super::{Command, Counters, MemberList, MembershipConfig, MembershipError};
 use crate::base::clock::wall_us;
 use crate::base::net::{UdpSocket, bind_udp};
 use std::net::SocketAddr;
@@ -30,7 +30,7 @@ pub(super) struct Driver {
     detector: Detector,
     sealer: Sealer,
     opener: Opener,
-    view: watch::Sender<Arc<View>>,
+    view: watch::Sender<Arc<MemberList>>,
     counters: Arc<Counters>,
     keyring: Keyring,
     sender: u64,
@@ -79,7 +79,7 @@ impl Driver {
     }
 
     /// The view as it will be published.
-    pub(super) fn view(&self) -> watch::Receiver<Arc<View>> {
+    pub(super) fn view(&self) -> watch::Receiver<Arc<MemberList>> {
         self.view.subscribe()
     }
 

@@ -121,11 +121,11 @@ pub struct Peer {
 
 /// Everybody that is known, ourselves included, by ascending id.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
-pub struct View {
+pub struct MemberList {
     peers: Vec<Peer>,
 }
 
-impl View {
+impl MemberList {
     /// Everybody that is known, by ascending id; we are always in it, alive.
     pub fn peers(&self) -> &[Peer] {
         &self.peers
@@ -210,7 +210,7 @@ enum Command {
 #[derive(Debug)]
 pub struct Membership {
     commands: mpsc::Sender<Command>,
-    view: watch::Receiver<Arc<View>>,
+    view: watch::Receiver<Arc<MemberList>>,
     counters: Arc<Counters>,
     addr: SocketAddr,
     /// What the driver is to be, at least.
@@ -234,7 +234,7 @@ impl Membership {
     }
 
     /// The latest view, and a way to wait for the next.
-    pub fn view(&self) -> watch::Receiver<Arc<View>> {
+    pub fn view(&self) -> watch::Receiver<Arc<MemberList>> {
         self.view.clone()
     }
 

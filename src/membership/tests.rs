@@ -88,7 +88,7 @@ impl World {
     }
 
     fn all_alive(&self) -> bool {
-        let alive = |view: View| view.peers().iter().filter(|peer| peer.liveness == Liveness::Alive).count();
+        let alive = |view: MemberList| view.peers().iter().filter(|peer| peer.liveness == Liveness::Alive).count();
         self.nodes.values().all(|detector| alive(detector.view()) == self.nodes.len())
     }
 }
@@ -176,13 +176,13 @@ fn spawn(node: u8, generation: u64, port: u16, secret: Option<&str>) -> Membersh
     Membership::spawn(MembershipConfig { secret: secret.map(str::to_string), probe_period_ms: 125, ..usual }).unwrap()
 }
 
-async fn until(membership: &Membership, what: &str, reached: impl Fn(&View) -> bool) {
+async fn until(membership: &Membership, what: &str, reached: impl Fn(&MemberList) -> bool) {
     let mut view = membership.view();
     let waited = tokio::time::timeout(PATIENCE, view.wait_for(|view| reached(view))).await;
     assert!(waited.is_ok_and(|held| held.is_ok()), "{what}: {:?}", membership.view().borrow());
 }
 
-fn alive(view: &View) -> Vec<u8> {
+fn alive(view: &MemberList) -> Vec<u8> {
     let living = view.peers().iter().filter(|peer| peer.liveness == Liveness::Alive);
     living.filter_map(|peer| peer.id.as_bytes().first().copied()).collect()
 }
@@ -268,7 +268,7 @@ async fn a_hundred_thousand_forgeries_change_nothing() {
     }
     until(&one, "still there", |view| alive(view) == [1, 2]).await;
     until(&two, "still there", |view| alive(view) == [1, 2]).await;
-    let ids = |view: &View| view.peers().iter().map(|peer| (peer.id, peer.addr)).collect::<Vec<_>>();
+    let ids = |view: &MemberList| view.peers().iter().map(|peer| (peer.id, peer.addr)).collect::<Vec<_>>();
     assert_eq!(ids(&before), ids(&one.view().borrow()));
     assert!(one.stats().packets_refused > 1_000, "{:?}", one.stats());
 }

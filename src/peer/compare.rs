@@ -16,13 +16,13 @@ const KEYS: u8 = 3;
 const CALM: u8 = 4;
 const ABSENCES: u8 = 5;
 
-/// Flags of [`Question::Keys`].
+/// Flags of [`Compare::Keys`].
 const ONLY_KNOWN: u8 = 1;
 const MUST_TAKE: u8 = 2;
 
 /// What one node asks.
 #[derive(Clone, PartialEq, Debug)]
-pub enum Question {
+pub enum Compare {
     /// "These are my digests of these slots, by this horizon. Which of yours are others?"
     Slots {
         /// Keys that expire at or before this do not count, in milliseconds since 1970.
@@ -91,16 +91,16 @@ pub enum Answer {
     },
 }
 
-impl Question {
+impl Compare {
     /// True when the answer tells or gives keys, or leads to it.
     pub fn is_about_keys(&self) -> bool {
-        !matches!(self, Question::Calm | Question::Absences)
+        !matches!(self, Compare::Calm | Compare::Absences)
     }
 
     /// Appends the question.
     pub fn encode(&self, out: &mut Vec<u8>) {
         match self {
-            Question::Slots { horizon_ms, digests } => {
+            Compare::Slots { horizon_ms, digests } => {
                 out.push(SLOTS);
                 put_u64(out, *horizon_ms);
                 for (slot, digest) in digests {
@@ -108,13 +108,13 @@ impl Question {
                     put_u64(out, *digest);
                 }
             }
-            Question::Buckets { horizon_ms, slot, digests } => {
+            Compare::Buckets { horizon_ms, slot, digests } => {
                 out.push(BUCKET_DIGESTS);
                 put_u64(out, *horizon_ms);
                 put_u16(out, slot.number());
                 digests.iter().for_each(|digest| put_u64(out, *digest));
             }
-            Question::Keys { horizon_ms, slot, buckets, only_known, must_take, marks } => {
+            Compare::Keys { horizon_ms, slot, buckets, only_known, must_take, marks } => {
                 out.push(KEYS);
                 put_u64(out, *horizon_ms);
                 put_u16(out, slot.number());
@@ -126,17 +126,17 @@ impl Question {
                     out.push(u8::from(mark.fades) | u8::from(mark.clears) << 1);
                 }
             }
-            Question::Calm => out.push(CALM),
-            Question::Absences => out.push(ABSENCES),
+            Compare::Calm => out.push(CALM),
+            Compare::Absences => out.push(ABSENCES),
         }
     }
 
     /// Reads a question from all that is left.
-    pub fn decode(reader: &mut Reader<'_>) -> Result<Question, WireError> {
+    pub fn decode(reader: &mut Reader<'_>) -> Result<Compare, WireError> {
         let kind = reader.u8()?;
         match kind {
-            CALM => return Ok(Question::Calm),
-            ABSENCES => return Ok(Question::Absences),
+            CALM => return Ok(Compare::Calm),
+            ABSENCES => return Ok(Compare::Absences),
             _ => {}
         }
         let horizon_ms = reader.u64()?;
@@ -146,7 +146,7 @@ impl Question {
                 while !reader.is_empty() {
                     digests.push((reader.slot()?, reader.u64()?));
                 }
-                Question::Slots { horizon_ms, digests }
+                Compare::Slots { horizon_ms, digests }
             }
             BUCKET_DIGESTS => {
                 let slot = reader.slot()?;
@@ -154,7 +154,7 @@ impl Question {
                 for digest in digests.iter_mut() {
                     *digest = reader.u64()?;
                 }
-                Question::Buckets { horizon_ms, slot, digests }
+                Compare::Buckets { horizon_ms, slot, digests }
             }
             KEYS => {
                 let (slot, buckets, flags) = (reader.slot()?, reader.u64()?, reader.u8()?);
@@ -164,7 +164,7 @@ impl Question {
                     let (key, version, flags) = (reader.u64()?, reader.u64()?, reader.u8()?);
                     marks.push(Mark { key, version, fades: flags & 1 != 0, clears: flags & 2 != 0 });
                 }
-                Question::Keys { horizon_ms, slot, buckets, only_known, must_take, marks }
+                Compare::Keys { horizon_ms, slot, buckets, only_known, must_take, marks }
             }
             _ => return Err(WireError),
         })
@@ -241,10 +241,10 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    fn asked(question: &Question) -> Result<Question, WireError> {
+    fn asked(question: &Compare) -> Result<Compare, WireError> {
         let mut bytes = Vec::new();
         question.encode(&mut bytes);
-        Question::decode(&mut Reader::new(&bytes))
+        Compare::decode(&mut Reader::new(&bytes))
     }
 
     fn answered(answer: &Answer) -> Result<Answer, WireError> {
@@ -261,11 +261,11 @@ mod tests {
             let marks = keys.iter().copied().map(mark);
             let wanted: Vec<u64> = keys.iter().map(|(key, ..)| *key).collect();
             let questions = [
-                Question::Slots { horizon_ms, digests: keys.iter().map(|(key, ..)| (slot, *key)).collect() },
-                Question::Buckets { horizon_ms, slot, digests: Box::new([horizon_ms; BUCKETS]) },
-                Question::Keys { horizon_ms, slot, buckets: 5, only_known: flag, must_take: !flag, marks: marks.collect() },
-                Question::Calm,
-                Question::Absences,
+                Compare::Slots { horizon_ms, digests: keys.iter().map(|(key, ..)| (slot, *key)).collect() },
+                Compare::Buckets { horizon_ms, slot, digests: Box::new([horizon_ms; BUCKETS]) },
+                Compare::Keys { horizon_ms, slot, buckets: 5, only_known: flag, must_take: !flag, marks: marks.collect() },
+                Compare::Calm,
+                Compare::Absences,
             ];
             for question in questions {
                 prop_assert_eq!(asked(&question), Ok(question));
@@ -284,7 +284,7 @@ mod tests {
 
         #[test]
         fn nonsense_is_an_error_or_harmless(bytes: Vec<u8>) {
-            let _ = Question::decode(&mut Reader::new(&bytes));
+            let _ = Compare::decode(&mut Reader::new(&bytes));
             let _ = Answer::decode(&mut Reader::new(&bytes));
         }
     }

@@ -19,7 +19,7 @@ use tokio::time::timeout;
 use crate::base::ids::{NodeId, Slot};
 use crate::base::net::TcpStream;
 use crate::base::wire::{Reader, WireError, put_u16, put_u32, put_u64, put_varint};
-use crate::peer::compare::{Answer, Question};
+use crate::peer::compare::{Answer, Compare};
 use crate::peer::entries::Entries;
 use crate::peer::frame::FRAME_BYTES_MAX;
 use crate::peer::handshake::{self, HandshakeError, Hello, LinkKind};
@@ -68,7 +68,7 @@ pub enum Request {
     /// "Merge these."
     PutStates(Entries),
     /// A step of comparing what both hold.
-    Compare(Question),
+    Compare(Compare),
     /// "This node leaves, or is dead and given up: do you hold all that you have to before it may go?"
     TakenOver {
         /// Who goes.
@@ -200,7 +200,7 @@ impl Request {
                 Request::GetSlots { slots, cursor }
             }
             PUT_STATES => Request::PutStates(Entries::decode(&mut reader)?),
-            COMPARE => Request::Compare(Question::decode(&mut reader)?),
+            COMPARE => Request::Compare(Compare::decode(&mut reader)?),
             TAKEN_OVER => Request::TakenOver { node: NodeId::from_bytes(reader.array()?), generation: reader.u64()? },
             TIME => Request::Time,
             _ => return Err(WireError),
@@ -393,7 +393,7 @@ mod tests {
             Request::Adopt { node, generation: 5, version: 6 },
             Request::GetSlots { slots, cursor: 9 },
             Request::PutStates(entries.clone()),
-            Request::Compare(Question::Calm),
+            Request::Compare(Compare::Calm),
             Request::TakenOver { node, generation: 7 },
             Request::Time,
         ] {

@@ -14,7 +14,7 @@ use crate::base::slots::AtomicSlots;
 
 /// A question for promises.
 #[derive(Clone, Debug, Default)]
-pub struct Question {
+pub struct SoughtPromises {
     /// The stamp up to which it asks to be allowed to write.
     pub until: Hlc,
     /// The rings that it goes by.
@@ -25,7 +25,7 @@ pub struct Question {
 
 #[derive(Debug)]
 struct LaneState {
-    question: Option<(u64, Question)>,
+    question: Option<(u64, SoughtPromises)>,
     /// Nothing is held on this lane, and the peer is to know that.
     is_fresh: bool,
 }
@@ -76,7 +76,7 @@ impl Granted {
 
     /// Puts a question on a lane, unless one is on its way. `send` is told whether to begin afresh, and gives the frame's
     /// number.
-    pub fn ask(&self, lane: usize, question: Question, send: impl FnOnce(&Question, bool) -> Option<u64>) {
+    pub fn ask(&self, lane: usize, question: SoughtPromises, send: impl FnOnce(&SoughtPromises, bool) -> Option<u64>) {
         let Some((state, _)) = self.lanes.get(lane) else { return };
         let mut state = state.lock();
         if state.question.is_none() {
@@ -91,7 +91,7 @@ impl Granted {
     }
 
     /// The peer has granted question `number`; its slots are given for the caller to note.
-    pub fn answered(&self, lane: usize, number: u64) -> Option<Question> {
+    pub fn answered(&self, lane: usize, number: u64) -> Option<SoughtPromises> {
         let (state, until) = self.lanes.get(lane)?;
         let mut state = state.lock();
         let (_, question) = state.question.take_if(|(asked, _)| *asked == number)?;
@@ -117,7 +117,7 @@ mod tests {
     fn what_is_granted_belongs_to_a_lane_and_its_connection() {
         let granted = Granted::new(2);
         let mut fresh = Vec::new();
-        let question = |slots| Question { until: Hlc(50), ring: 1, slots };
+        let question = |slots| SoughtPromises { until: Hlc(50), ring: 1, slots };
         granted.ask(1, question(vec![slot(3)]), |_, is_fresh| {
             fresh.push(is_fresh);
             Some(7)

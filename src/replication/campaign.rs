@@ -13,7 +13,7 @@ use crate::base::ids::Slot;
 use crate::base::metrics::Count;
 use crate::peer::ballot::{Declined, PromiseAnswer, PromiseRequest};
 use crate::peer::frame::Kind;
-use crate::peer::granted::Question;
+use crate::peer::granted::SoughtPromises;
 use crate::peer::registry::Peer;
 use crate::replication::ballot::Holder;
 use crate::replication::coordinator::{Coordinator, View};
@@ -72,7 +72,7 @@ impl Coordinator {
             let lacking = |slot: &Slot| slot.index() % count == at && !peer.granted.has(*slot);
             let slots: Vec<Slot> = wanted.iter().copied().filter(lacking).collect();
             let ring = view.ring_digest;
-            peer.granted.ask(at, Question { until, ring, slots }, |question, is_fresh| {
+            peer.granted.ask(at, SoughtPromises { until, ring, slots }, |question, is_fresh| {
                 let slots = question.slots.clone();
                 let request = PromiseRequest { is_fresh, until, ring, slots };
                 lane.append(Kind::Promise, |out| request.put(out))

@@ -26,7 +26,7 @@ use crate::peer::lane::Lane;
 use crate::peer::link::LaneEvents;
 use crate::peer::registry::Peer;
 use crate::replication::ballots::Ballots;
-use crate::replication::routing::{Group, Quorum, Roles};
+use crate::replication::routing::{Quorum, Roles, SlotRoles};
 use crate::replication::wait::{Places, Sent, Waits, note_frame, place_of_confirmer, place_of_write};
 use crate::store::Store;
 use crate::store::mutation::Delta;
@@ -69,7 +69,7 @@ pub enum QuorumError {
 
 impl View {
     /// Refuses a command whose quorum is out of reach.
-    pub fn check(&self, group: &Group, quorum: Quorum, writes: bool) -> Result<(), QuorumError> {
+    pub fn check(&self, group: &SlotRoles, quorum: Quorum, writes: bool) -> Result<(), QuorumError> {
         let (targets, confirmers, own) = match quorum.strict {
             true => (group.home_targets, group.home_confirmers, usize::from(group.is_home)),
             false => (group.targets.len(), group.confirmers.len(), usize::from(group.is_active)),
@@ -307,7 +307,7 @@ pub(super) fn lane_number(slot: Slot, view: &View) -> u16 {
 
 /// Who is to confirm a read, chosen at random among those that are not slow while there are enough of them, and whether
 /// one such is left over. A fixed turn would alias with the traffic: some keys would always be confirmed by the same node.
-fn pick_confirmers(view: &View, group: &Group, slot: Slot, need: usize, draw: usize) -> (SmallVec<[u16; 4]>, bool) {
+fn pick_confirmers(view: &View, group: &SlotRoles, slot: Slot, need: usize, draw: usize) -> (SmallVec<[u16; 4]>, bool) {
     let count = group.confirmers.len();
     let first = draw.checked_rem(count).unwrap_or_default();
     let is_slow = |at: &u16| view.peer(*at).and_then(|peer| peer.lane_of(slot)).is_none_or(Lane::is_slow);

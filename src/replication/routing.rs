@@ -4,7 +4,7 @@
 //! nodes standing in for those that are down (sloppy quorum; DeCandia et al., "Dynamo", 2007, 4.6). In strict mode
 //! nobody stands in. The coordinator is the first of them that is warm.
 //!
-//! Slots with the same roles share a [`Group`], so the table is one number a slot.
+//! Slots with the same roles share a [`SlotRoles`], so the table is one number a slot.
 //!
 //! Knows no socket: whether a node is usable is told by who calls.
 
@@ -38,7 +38,7 @@ pub struct Quorum {
 
 /// What a slot's commands need. Members are named by their place in the ring's list.
 #[derive(Clone, PartialEq, Eq, Hash, Debug, Default)]
-pub struct Group {
+pub struct SlotRoles {
     /// Who runs the slot's commands; `None` when nobody can.
     pub coordinator: Option<u16>,
     /// Active nodes other than this one: they get every delta and count for W.
@@ -74,7 +74,7 @@ pub struct Rings<'a> {
     pub possible: &'a [Arc<Ring>],
 }
 
-impl Group {
+impl SlotRoles {
     /// Home replicas other than this node that get deltas.
     pub fn homes(&self) -> &[u16] {
         self.targets.get(..self.home_targets).unwrap_or_default()
@@ -90,7 +90,7 @@ impl Group {
 #[derive(Clone, Debug, Default)]
 pub struct Roles {
     /// Distinct roles.
-    pub groups: Vec<Group>,
+    pub groups: Vec<SlotRoles>,
     of_slot: Vec<u16>,
 }
 
@@ -106,7 +106,7 @@ impl Roles {
     ) -> Roles {
         let Rings { ring, coming, possible } = rings;
         let mut roles = Roles { groups: Vec::new(), of_slot: Vec::with_capacity(SLOT_COUNT) };
-        let mut known: HashMap<Group, u16> = HashMap::new();
+        let mut known: HashMap<SlotRoles, u16> = HashMap::new();
         // Most slots share their lists with others: what was made of a list is remembered.
         let mut of_lists: HashMap<(&[u16], Lists<'_>), u16, ahash::RandomState> = HashMap::default();
         let places = |ring: &Ring, homes: &[u16]| -> Vec<u16> {
@@ -155,7 +155,7 @@ impl Roles {
 
     /// A slot's roles; `None` only when no plan was made.
     #[inline]
-    pub fn of(&self, slot: Slot) -> Option<&Group> {
+    pub fn of(&self, slot: Slot) -> Option<&SlotRoles> {
         self.groups.get(usize::from(self.number_of(slot)))
     }
 }
@@ -182,7 +182,7 @@ fn is_usable(standing: &[Standing], at: u16) -> bool {
     standing.get(usize::from(at)).is_some_and(|it| it.usable)
 }
 
-fn group_of(preference: &[u16], replicas: usize, me: u16, standing: &[Standing], strict: bool) -> Group {
+fn group_of(preference: &[u16], replicas: usize, me: u16, standing: &[Standing], strict: bool) -> SlotRoles {
     let (homes, stand_ins) = preference.split_at(replicas.min(preference.len()));
     let up = |at: &&u16| is_usable(standing, **at);
     let warm = |at: &&u16| standing.get(usize::from(**at)).is_some_and(|it| it.usable && it.warm);
@@ -193,7 +193,7 @@ fn group_of(preference: &[u16], replicas: usize, me: u16, standing: &[Standing],
     let coordinator = homes.iter().find(warm).or_else(|| active.iter().find(warm)).copied();
     let others = || active.iter().filter(|at| **at != me);
     let other_homes = || homes.iter().filter(up).filter(|at| **at != me);
-    Group {
+    SlotRoles {
         home_targets: other_homes().count(),
         home_confirmers: other_homes().filter(warm).count(),
         is_home: homes.contains(&me),

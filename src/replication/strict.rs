@@ -14,7 +14,7 @@ use crate::peer::frame::Kind;
 use crate::peer::registry::Peer;
 use crate::replication::ballot;
 use crate::replication::coordinator::{Coordinator, View, lane_number};
-use crate::replication::routing::{Group, Quorum};
+use crate::replication::routing::{Quorum, SlotRoles};
 use crate::replication::wait::{Places, Sent, Wait, Waits};
 use crate::ring::steps::majority;
 
@@ -36,7 +36,7 @@ impl View {
     /// electorate that the promise still holds. `None` when too few have promised.
     pub(super) fn pick_promised(
         &self,
-        group: &Group,
+        group: &SlotRoles,
         slot: Slot,
         need: usize,
         draw: usize,
@@ -90,7 +90,7 @@ impl Coordinator {
     pub(super) fn replicate_strict(
         &self,
         view: &View,
-        (group, slot): (&Group, Slot),
+        (group, slot): (&SlotRoles, Slot),
         deltas: &[u8],
         quorum: Quorum,
         now_ms: u64,

@@ -8,7 +8,7 @@ use std::collections::HashMap;
 
 use crate::base::ids::{NodeId, Slot};
 use crate::replication::coordinator::{Coordinator, View};
-use crate::replication::routing::Group;
+use crate::replication::routing::SlotRoles;
 
 impl Coordinator {
     /// Prepares for a new picture: withdraws promises given under other rings; what this node begins to coordinate is not
@@ -64,7 +64,7 @@ fn live_on(before: &View, view: &View) -> bool {
 
 /// The electorates of a slot, whatever places their members have.
 fn electorates(view: &View, slot: Slot) -> Vec<Vec<Option<NodeId>>> {
-    let ids = |group: &Group| -> Vec<Vec<Option<NodeId>>> {
+    let ids = |group: &SlotRoles| -> Vec<Vec<Option<NodeId>>> {
         let with_me = |has_me: bool| has_me.then_some(view.me);
         let members = group.electorates.iter().map(|it| it.others.iter().copied().chain(with_me(it.has_me)));
         members

@@ -23,7 +23,7 @@ use crate::server::batch::scanned::writes;
 use crate::server::batch::window::Window;
 use crate::server::batch::{Batch, NOBODY_IN_TIME, UNKNOWN_OUTCOME};
 use crate::server::figures::pulse::Pulse;
-use crate::server::figures::tally::{Share, Tally};
+use crate::server::figures::tally::{SteadyTime, Tally};
 use crate::server::forward::{About, Call, ForwardLink, Manner, ask};
 use crate::server::state::NodeState;
 use crate::server::state::clients::Client;
@@ -205,7 +205,7 @@ impl Worker {
     }
 
     /// Counts what the commands run since the last time did and took: `took` together.
-    pub fn count_turn(&self, took: Duration) -> Share {
+    pub fn count_turn(&self, took: Duration) -> SteadyTime {
         self.count_lookups_of(&mut self.effects.borrow_mut());
         self.tally.share_out(took, &self.metrics)
     }

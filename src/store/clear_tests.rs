@@ -15,7 +15,7 @@ use super::mutation::{Delta, Mutation};
 use super::slot::Name;
 use super::state::{Content, State};
 use super::value::Value;
-use super::{Effects, Store, View, hash_name, siblings};
+use super::{Effects, Store, ValueRef, hash_name, siblings};
 use crate::base::clock::Hlc;
 use crate::base::ids::{ActorId, Slot, slot_of};
 use crate::base::version::Actor;
@@ -133,10 +133,10 @@ impl Replica {
             let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
             let parts: Vec<String> = match keys.read(key) {
                 None => continue,
-                Some(View::String(bytes)) => vec![text(bytes)],
-                Some(View::Number(number)) => vec![number.to_string()],
-                Some(View::Hash(fields)) => fields.iter().map(|field| text(field.member)).collect(),
-                Some(View::Set(set)) => set.members.iter().map(|member| text(member.member)).collect(),
+                Some(ValueRef::String(bytes)) => vec![text(bytes)],
+                Some(ValueRef::Number(number)) => vec![number.to_string()],
+                Some(ValueRef::Hash(fields)) => fields.iter().map(|field| text(field.member)).collect(),
+                Some(ValueRef::Set(set)) => set.members.iter().map(|member| text(member.member)).collect(),
             };
             found.push((
                 key.to_vec(),

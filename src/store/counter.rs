@@ -15,54 +15,54 @@ use crate::base::version::{ActorTable, Dot};
 
 /// One actor's additions since the base.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Share {
+pub struct Addend {
     /// The actor, and the stamp of its last addition.
     pub dot: Dot,
     /// The sum of its additions.
     pub sum: i64,
 }
 
-/// A base and the shares added to it.
+/// A base and the addends added to it.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Counter {
     /// The value when the base was set; 0 for a key that did not exist.
     pub base: i64,
     /// The write that set the base; the zero dot for a key that did not exist.
     pub base_dot: Dot,
-    /// At most one share an actor, in no order.
-    pub shares: SmallVec<[Share; 1]>,
+    /// At most one addend an actor, in no order.
+    pub addends: SmallVec<[Addend; 1]>,
 }
 
 impl Counter {
     /// A counter that nobody has added to.
     pub fn on_base(base: i64, base_dot: Dot) -> Counter {
-        Counter { base, base_dot, shares: SmallVec::new() }
+        Counter { base, base_dot, addends: SmallVec::new() }
     }
 
     /// The value.
     pub fn total(&self) -> i64 {
-        self.shares.iter().fold(self.base, |total, share| total.wrapping_add(share.sum))
+        self.addends.iter().fold(self.base, |total, addend| total.wrapping_add(addend.sum))
     }
 
-    /// Adds `by` to the share of the dot's actor.
+    /// Adds `by` to the addend of the dot's actor.
     pub fn add(&mut self, dot: Dot, by: i64) {
-        match self.shares.iter_mut().find(|share| share.dot.actor == dot.actor) {
-            Some(share) => *share = Share { dot, sum: share.sum.wrapping_add(by) },
-            None => self.shares.push(Share { dot, sum: by }),
+        match self.addends.iter_mut().find(|addend| addend.dot.actor == dot.actor) {
+            Some(addend) => *addend = Addend { dot, sum: addend.sum.wrapping_add(by) },
+            None => self.addends.push(Addend { dot, sum: by }),
         }
     }
 
-    /// Takes in another replica's state: the later base with its shares, and each actor's later share.
+    /// Takes in another replica's state: the later base with its addends, and each actor's later addend.
     pub fn merge(&mut self, other: &Counter, actors: &ActorTable) {
         match actors.compare(self.base_dot, other.base_dot) {
             Ordering::Less => *self = other.clone(),
             Ordering::Greater => {}
             Ordering::Equal => {
-                for theirs in &other.shares {
-                    match self.shares.iter_mut().find(|share| share.dot.actor == theirs.dot.actor) {
+                for theirs in &other.addends {
+                    match self.addends.iter_mut().find(|addend| addend.dot.actor == theirs.dot.actor) {
                         Some(ours) if ours.dot.hlc < theirs.dot.hlc => *ours = *theirs,
                         Some(_) => {}
-                        None => self.shares.push(*theirs),
+                        None => self.addends.push(*theirs),
                     }
                 }
             }

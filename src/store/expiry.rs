@@ -13,7 +13,7 @@
 
 use crate::store::census::Census;
 use crate::store::entry::{Entry, FLAG_EXPIRED, Meta, Payload};
-use crate::store::index::GROUP_PLACES;
+use crate::store::index::LINE_PLACES;
 use crate::store::slot::{SlotTable, earlier, hash_of};
 
 /// Most places looked at under one lock.
@@ -71,8 +71,8 @@ impl SlotTable {
         let mut sweep = Sweep { next_place: None, removed: 0, ..so_far };
         self.index.prefetch_entries(from);
         for place in from..to {
-            if place.is_multiple_of(GROUP_PLACES) {
-                self.index.prefetch_entries(place + GROUP_PLACES);
+            if place.is_multiple_of(LINE_PLACES) {
+                self.index.prefetch_entries(place + LINE_PLACES);
             }
             let Some(entry) = self.index.get(place) else { continue };
             sweep.seen += 1;

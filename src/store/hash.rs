@@ -11,7 +11,7 @@ use std::cmp::Ordering;
 use crate::base::clock::Hlc;
 use crate::base::version::{Actor, ActorTable, Dot};
 use crate::base::wire::{Reader, WireError, put_u16, put_u64};
-use crate::store::counter::{Counter, Share};
+use crate::store::counter::{Addend, Counter};
 use crate::store::elements::Element;
 use crate::store::siblings::{self, Writes};
 
@@ -56,9 +56,9 @@ pub fn counter_payload(counter: &Counter) -> Vec<u8> {
     let mut out = vec![COUNTER];
     put_u64(&mut out, counter.base as u64);
     put_dot(&mut out, counter.base_dot);
-    for share in &counter.shares {
-        put_dot(&mut out, share.dot);
-        put_u64(&mut out, share.sum as u64);
+    for addend in &counter.addends {
+        put_dot(&mut out, addend.dot);
+        put_u64(&mut out, addend.sum as u64);
     }
     out
 }
@@ -98,7 +98,7 @@ pub fn settle<'a>(writes: &Writes<'a>, actors: &ActorTable) -> Cow<'a, [u8]> {
     match best {
         Some((_, Field::Bytes(bytes))) => Cow::Owned(bytes_payload(bytes)),
         Some((_, Field::Counter(mut counter))) => {
-            counter.shares.sort_unstable_by_key(|share| share.dot.actor);
+            counter.addends.sort_unstable_by_key(|addend| addend.dot.actor);
             Cow::Owned(counter_payload(&counter))
         }
         None => Cow::Borrowed(&[]),
@@ -120,7 +120,7 @@ fn read_counter(bytes: &[u8]) -> Result<Counter, WireError> {
     let mut counter = Counter::on_base(base, read_dot(&mut reader)?);
     while !reader.is_empty() {
         let dot = read_dot(&mut reader)?;
-        counter.shares.push(Share { dot, sum: reader.u64()? as i64 });
+        counter.addends.push(Addend { dot, sum: reader.u64()? as i64 });
     }
     Ok(counter)
 }

@@ -125,7 +125,7 @@ mod tests {
     use crate::base::version::{Actor, Version};
     use crate::base::wire::Reader;
     use crate::store::expiry::{Sweep, SweepRules};
-    use crate::store::keyspace::view;
+    use crate::store::keyspace::value_ref;
     use crate::store::mutation::Mutation;
     use crate::store::{Effects, Store, hash_name};
 
@@ -169,7 +169,7 @@ mod tests {
     fn shown(store: &Store) -> (Version, u64, Option<String>) {
         let table = store.table(slot_of(KEY));
         let entry = table.find(name()).expect("an entry");
-        let text = view(entry).and_then(|view| Some(String::from_utf8_lossy(&view.text()?).into_owned()));
+        let text = value_ref(entry).and_then(|view| Some(String::from_utf8_lossy(&view.text()?).into_owned()));
         (named(entry, store), entry.deadline_ms(), text)
     }
 

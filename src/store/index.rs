@@ -1,11 +1,11 @@
 //! Where a slot's entries are: an open-addressing table whose unit is a cache line.
 //!
-//! A [`Group`] is 64 bytes: seven entries, a byte of each entry's hash, and a count of the entries that were meant for
-//! this group and had to pass it by. Looking a key up costs one line, compares all seven tags at once, and touches an
-//! entry only when its tag fits; a group that nobody has passed ends the search (Bronson and Shi, "Open-sourcing F14",
-//! 2019). The number of groups is not only a power of two, so that tables of some dozens of entries stay full.
+//! A [`Line`] is 64 bytes: seven entries, a byte of each entry's hash, and a count of the entries that were meant for
+//! this line and had to pass it by. Looking a key up costs one line, compares all seven tags at once, and touches an
+//! entry only when its tag fits; a line that nobody has passed ends the search (Bronson and Shi, "Open-sourcing F14",
+//! 2019). The number of lines is not only a power of two, so that tables of some dozens of entries stay full.
 //!
-//! Invariants: an entry lies in the first group, from its home group on, that had room when it came; each group between
+//! Invariants: an entry lies in the first line, from its home line on, that had room when it came; each line between
 //! counts it in `passed`, where [`PASSED_MAX`] stands for "that or more" and is never counted down. Entries move only
 //! when the table grows or shrinks.
 //!
@@ -16,23 +16,23 @@ use std::sync::atomic::{AtomicPtr, AtomicU32, Ordering};
 use crate::store::entry::Entry;
 use crate::store::prefetch::prefetch;
 
-/// Entries in a group.
+/// Entries in a line.
 const WAYS: usize = 7;
-/// Places of a group: a power of two, so that taking a place apart is cheap. The last is never taken.
-pub const GROUP_PLACES: usize = 8;
+/// Places of a line: a power of two, so that taking a place apart is cheap. The last is never taken.
+pub const LINE_PLACES: usize = 8;
 const PASSED_MAX: u8 = u8::MAX;
 
 /// See the head of the file.
 #[repr(C, align(64))]
 #[derive(Debug, Default)]
-pub struct Group {
+pub struct Line {
     /// A byte of the entry's hash; 0 for none.
     tags: [u8; WAYS],
     passed: u8,
     entries: [Option<Entry>; WAYS],
 }
 
-const _: () = assert!(size_of::<Group>() == 64);
+const _: () = assert!(size_of::<Line>() == 64);
 
 /// An entry's place: a number below [`Index::places`].
 pub type Place = usize;
@@ -40,14 +40,14 @@ pub type Place = usize;
 /// The entries of one slot.
 #[derive(Debug, Default)]
 pub struct Index {
-    groups: Box<[Group]>,
+    lines: Box<[Line]>,
     len: usize,
 }
 
 /// Where an index's memory is, for who does not hold its lock: stale at worst, and good for nothing but a hint.
 #[derive(Debug, Default)]
 pub struct Whereabouts {
-    groups: AtomicPtr<Group>,
+    lines: AtomicPtr<Line>,
     count: AtomicU32,
 }
 
@@ -56,15 +56,15 @@ impl Whereabouts {
     #[inline]
     pub fn prefetch(&self, hash: u64) {
         let count = self.count.load(Ordering::Relaxed);
-        prefetch(self.groups.load(Ordering::Relaxed).wrapping_add(home(hash, count as usize)));
+        prefetch(self.lines.load(Ordering::Relaxed).wrapping_add(home(hash, count as usize)));
     }
 
     /// Notes where `index` is now.
     #[inline]
     pub fn note(&self, index: &Index) {
-        let (groups, count) = (index.groups.as_ptr().cast_mut(), index.groups.len() as u32);
-        if self.groups.load(Ordering::Relaxed) != groups || self.count.load(Ordering::Relaxed) != count {
-            self.groups.store(groups, Ordering::Relaxed);
+        let (lines, count) = (index.lines.as_ptr().cast_mut(), index.lines.len() as u32);
+        if self.lines.load(Ordering::Relaxed) != lines || self.count.load(Ordering::Relaxed) != count {
+            self.lines.store(lines, Ordering::Relaxed);
             self.count.store(count, Ordering::Relaxed);
         }
     }
@@ -84,27 +84,27 @@ impl Index {
 
     /// Places, taken or not: those that never are included.
     pub fn places(&self) -> usize {
-        self.groups.len() * GROUP_PLACES
+        self.lines.len() * LINE_PLACES
     }
 
-    /// Bytes that the groups take. Numbers of groups are such that the allocator adds nothing, see [`grown`].
+    /// Bytes that the lines take. Numbers of lines are such that the allocator adds nothing, see [`grown`].
     #[inline]
     pub fn allocation_bytes(&self) -> usize {
-        size_of_val(&*self.groups)
+        size_of_val(&*self.lines)
     }
 
     /// Where the entry with this hash is for which `is_it` holds.
     #[inline]
     pub fn find(&self, hash: u64, is_it: impl Fn(&Entry) -> bool) -> Option<Place> {
-        let mut at = home(hash, self.groups.len());
-        for _ in 0..self.groups.len() {
-            let group = self.groups.get(at)?;
-            for way in group.ways_of(tag(hash)) {
-                if group.entries.get(way).and_then(Option::as_ref).is_some_and(&is_it) {
-                    return Some(at * GROUP_PLACES + way);
+        let mut at = home(hash, self.lines.len());
+        for _ in 0..self.lines.len() {
+            let line = self.lines.get(at)?;
+            for way in line.ways_of(tag(hash)) {
+                if line.entries.get(way).and_then(Option::as_ref).is_some_and(&is_it) {
+                    return Some(at * LINE_PLACES + way);
                 }
             }
-            if group.passed == 0 {
+            if line.passed == 0 {
                 return None;
             }
             at = self.next(at);
@@ -112,12 +112,12 @@ impl Index {
         None
     }
 
-    /// Has the memory fetched of those entries in the hash's home group whose tags fit.
+    /// Has the memory fetched of those entries in the hash's home line whose tags fit.
     #[inline]
     pub fn prefetch(&self, hash: u64) {
-        let Some(group) = self.groups.get(home(hash, self.groups.len())) else { return };
-        for way in group.ways_of(tag(hash)) {
-            if let Some(Some(entry)) = group.entries.get(way) {
+        let Some(line) = self.lines.get(home(hash, self.lines.len())) else { return };
+        for way in line.ways_of(tag(hash)) {
+            if let Some(Some(entry)) = line.entries.get(way) {
                 entry.prefetch();
             }
         }
@@ -126,54 +126,54 @@ impl Index {
     /// The entry at a place, if there is one.
     #[inline]
     pub fn get(&self, place: Place) -> Option<&Entry> {
-        self.groups.get(place / GROUP_PLACES)?.entries.get(place % GROUP_PLACES)?.as_ref()
+        self.lines.get(place / LINE_PLACES)?.entries.get(place % LINE_PLACES)?.as_ref()
     }
 
     /// As [`get`](Index::get), to change it or put another in its stead.
     #[inline]
     pub fn get_mut(&mut self, place: Place) -> Option<&mut Entry> {
-        self.groups.get_mut(place / GROUP_PLACES)?.entries.get_mut(place % GROUP_PLACES)?.as_mut()
+        self.lines.get_mut(place / LINE_PLACES)?.entries.get_mut(place % LINE_PLACES)?.as_mut()
     }
 
-    /// Has the memory fetched of the entries in the group of this place, for a walk that will come there.
+    /// Has the memory fetched of the entries in the line of this place, for a walk that will come there.
     #[inline]
     pub fn prefetch_entries(&self, place: Place) {
-        self.groups.get(place / GROUP_PLACES).into_iter().for_each(Group::prefetch_entries);
+        self.lines.get(place / LINE_PLACES).into_iter().for_each(Line::prefetch_entries);
     }
 
     /// Every entry.
     pub fn iter(&self) -> impl Iterator<Item = &Entry> {
-        self.groups.iter().flat_map(|group| group.entries.iter().flatten())
+        self.lines.iter().flat_map(|line| line.entries.iter().flatten())
     }
 
     /// True when the next insertion lays the table out anew.
     pub fn is_full(&self) -> bool {
-        self.len >= room(self.groups.len())
+        self.len >= room(self.lines.len())
     }
 
     /// Puts in an entry that is not there yet. `rehash` gives the hashes of those that have to move.
     pub fn insert(&mut self, hash: u64, entry: Entry, rehash: impl Fn(&Entry) -> u64) {
         if self.is_full() {
-            self.resize(grown(self.groups.len()), rehash);
+            self.resize(grown(self.lines.len()), rehash);
         }
         self.place(hash, entry);
     }
 
     /// Takes out the entry at `place`, whose hash is `hash`.
     pub fn remove(&mut self, place: Place, hash: u64) -> Option<Entry> {
-        let (last, way) = (place / GROUP_PLACES, place % GROUP_PLACES);
-        let group = self.groups.get_mut(last)?;
-        let entry = group.entries.get_mut(way)?.take()?;
-        if let Some(tag) = group.tags.get_mut(way) {
+        let (last, way) = (place / LINE_PLACES, place % LINE_PLACES);
+        let line = self.lines.get_mut(last)?;
+        let entry = line.entries.get_mut(way)?.take()?;
+        if let Some(tag) = line.tags.get_mut(way) {
             *tag = 0;
         }
         self.len -= 1;
-        let mut at = home(hash, self.groups.len());
+        let mut at = home(hash, self.lines.len());
         while at != last {
             let next = self.next(at);
-            let group = self.groups.get_mut(at)?;
-            if group.passed != PASSED_MAX {
-                group.passed -= 1;
+            let line = self.lines.get_mut(at)?;
+            if line.passed != PASSED_MAX {
+                line.passed -= 1;
             }
             at = next;
         }
@@ -183,67 +183,67 @@ impl Index {
     /// Gives memory back when few of many places are taken, and all of it when none is; true when the table was laid anew.
     #[inline]
     pub fn shrink_if_sparse(&mut self, rehash: impl Fn(&Entry) -> u64) -> bool {
-        let is_sparse = self.len * 8 < self.groups.len() * WAYS && (self.groups.len() > 1 || self.len == 0);
+        let is_sparse = self.len * 8 < self.lines.len() * WAYS && (self.lines.len() > 1 || self.len == 0);
         if is_sparse {
-            self.resize(groups_for(self.len * 2), rehash);
+            self.resize(lines_for(self.len * 2), rehash);
         }
         is_sparse
     }
 
     /// Takes every entry out, and puts back what `keep` makes of it, if anything, in a table that is no larger than needed.
     pub fn retain(&mut self, rehash: impl Fn(&Entry) -> u64, mut keep: impl FnMut(Entry) -> Option<Entry>) {
-        let old = std::mem::take(&mut self.groups);
+        let old = std::mem::take(&mut self.lines);
         let mut kept = Vec::new();
-        old.first().into_iter().for_each(Group::prefetch_entries);
+        old.first().into_iter().for_each(Line::prefetch_entries);
         let mut rest = old.into_iter().peekable();
-        while let Some(group) = rest.next() {
-            rest.peek().into_iter().for_each(Group::prefetch_entries);
-            kept.extend(group.entries.into_iter().flatten().filter_map(&mut keep));
+        while let Some(line) = rest.next() {
+            rest.peek().into_iter().for_each(Line::prefetch_entries);
+            kept.extend(line.entries.into_iter().flatten().filter_map(&mut keep));
         }
-        self.groups = (0..groups_for(kept.len())).map(|_| Group::default()).collect();
+        self.lines = (0..lines_for(kept.len())).map(|_| Line::default()).collect();
         self.len = 0;
         for entry in kept {
             self.place(rehash(&entry), entry);
         }
     }
 
-    fn resize(&mut self, groups: usize, rehash: impl Fn(&Entry) -> u64) {
-        let fresh = (0..groups).map(|_| Group::default()).collect();
-        let old = std::mem::replace(&mut self.groups, fresh);
+    fn resize(&mut self, lines: usize, rehash: impl Fn(&Entry) -> u64) {
+        let fresh = (0..lines).map(|_| Line::default()).collect();
+        let old = std::mem::replace(&mut self.lines, fresh);
         self.len = 0;
-        old.iter().for_each(Group::prefetch_entries);
-        for group in old {
-            for entry in group.entries.into_iter().flatten() {
+        old.iter().for_each(Line::prefetch_entries);
+        for line in old {
+            for entry in line.entries.into_iter().flatten() {
                 self.place(rehash(&entry), entry);
             }
         }
     }
 
     fn place(&mut self, hash: u64, entry: Entry) {
-        let mut at = home(hash, self.groups.len());
+        let mut at = home(hash, self.lines.len());
         loop {
             let next = self.next(at);
-            let Some(group) = self.groups.get_mut(at) else { return };
-            let free = group.ways_of(0).next();
+            let Some(line) = self.lines.get_mut(at) else { return };
+            let free = line.ways_of(0).next();
             if let Some((place, known)) =
-                free.and_then(|way| Some((group.entries.get_mut(way)?, group.tags.get_mut(way)?)))
+                free.and_then(|way| Some((line.entries.get_mut(way)?, line.tags.get_mut(way)?)))
             {
                 *known = tag(hash);
                 *place = Some(entry);
                 self.len += 1;
                 return;
             }
-            group.passed = group.passed.saturating_add(1);
+            line.passed = line.passed.saturating_add(1);
             at = next;
         }
     }
 
     fn next(&self, at: usize) -> usize {
-        if at + 1 == self.groups.len() { 0 } else { at + 1 }
+        if at + 1 == self.lines.len() { 0 } else { at + 1 }
     }
 }
 
-impl Group {
+impl Line {
     #[inline]
     fn prefetch_entries(&self) {
         self.entries.iter().flatten().for_each(Entry::prefetch);
@@ -270,42 +270,42 @@ const HIGH_BITS: u64 = 0x8080_8080_8080_8080;
 /// The bytes that are tags.
 const TAG_BITS: u64 = u64::MAX >> 8;
 
-/// The group in which the search for a hash begins: the low half of the hash, scaled.
+/// The line in which the search for a hash begins: the low half of the hash, scaled.
 #[inline]
-fn home(hash: u64, groups: usize) -> usize {
-    ((u64::from(hash as u32) * groups as u64) >> 32) as usize
+fn home(hash: u64, lines: usize) -> usize {
+    ((u64::from(hash as u32) * lines as u64) >> 32) as usize
 }
 
-/// The byte of a hash that a group keeps; never 0.
+/// The byte of a hash that a line keeps; never 0.
 #[inline]
 fn tag(hash: u64) -> u8 {
     ((hash >> 56) as u8).max(1)
 }
 
-/// Entries that this many groups take before they grow.
-fn room(groups: usize) -> usize {
-    match groups {
-        0 | 1 => groups * WAYS,
-        _ => groups * WAYS * 9 / 10,
+/// Entries that this many lines take before they grow.
+fn room(lines: usize) -> usize {
+    match lines {
+        0 | 1 => lines * WAYS,
+        _ => lines * WAYS * 9 / 10,
     }
 }
 
 /// The smallest size that takes so many entries.
-fn groups_for(len: usize) -> usize {
-    let mut groups = 0;
-    while room(groups) < len {
-        groups = grown(groups);
+fn lines_for(len: usize) -> usize {
+    let mut lines = 0;
+    while room(lines) < len {
+        lines = grown(lines);
     }
-    groups
+    lines
 }
 
-/// The next size: 1, 2, 3, 4, 6, 8, 12, 16, 24 ... groups. These are size classes of the allocator, so nothing is lost to
+/// The next size: 1, 2, 3, 4, 6, 8, 12, 16, 24 ... lines. These are size classes of the allocator, so nothing is lost to
 /// rounding, and they are few, because the slots that lag behind keep the last class's memory from being given back.
-fn grown(groups: usize) -> usize {
-    match groups {
-        0 | 1 => groups + 1,
-        _ if groups.is_power_of_two() => groups + groups / 2,
-        _ => groups + groups / 3,
+fn grown(lines: usize) -> usize {
+    match lines {
+        0 | 1 => lines + 1,
+        _ if lines.is_power_of_two() => lines + lines / 2,
+        _ => lines + lines / 3,
     }
 }
 
@@ -322,7 +322,7 @@ mod tests {
     }
 
     fn hash(key: &[u8]) -> u64 {
-        // Few different homes and tags, so that groups overflow and tags collide.
+        // Few different homes and tags, so that lines overflow and tags collide.
         let number = key.iter().fold(0u64, |sum, byte| sum * 256 + u64::from(*byte));
         (number % 5) << 30 | (number % 3) << 56
     }
@@ -369,9 +369,9 @@ mod tests {
 
         #[test]
         fn all_ways_of_a_tag_are_found_and_no_other(tags: [u8; WAYS], tag: u8) {
-            let group = Group { tags, ..Group::default() };
+            let line = Line { tags, ..Line::default() };
             let wanted: Vec<_> = (0..WAYS).filter(|way| tags[*way] == tag).collect();
-            prop_assert_eq!(group.ways_of(tag).collect::<Vec<_>>(), wanted);
+            prop_assert_eq!(line.ways_of(tag).collect::<Vec<_>>(), wanted);
         }
     }
 
@@ -381,8 +381,8 @@ mod tests {
         let spread = |key: &[u8]| crate::store::hash_name(0, key);
         for name in 0..10_000u16 {
             index.insert(spread(&name.to_le_bytes()), entry(name), |entry| spread(entry.key()));
-            let groups = index.groups.len();
-            assert!(index.len() * 2 > groups * WAYS || groups == 1, "{} in {groups} groups", index.len());
+            let lines = index.lines.len();
+            assert!(index.len() * 2 > lines * WAYS || lines == 1, "{} in {lines} lines", index.len());
         }
     }
 }

@@ -34,7 +34,7 @@ const STAMP_ROOM_MS: u64 = 5;
 
 /// What a key holds, as a command looks at it.
 #[derive(Clone, Copy, Debug)]
-pub enum View<'a> {
+pub enum ValueRef<'a> {
     /// A string.
     String(&'a [u8]),
     /// A string that INCR has made a number of.
@@ -45,34 +45,34 @@ pub enum View<'a> {
     Set(&'a Set),
 }
 
-impl<'a> View<'a> {
+impl<'a> ValueRef<'a> {
     /// The bytes of a string or number; `None` for other types.
     pub fn text(&self) -> Option<Cow<'a, [u8]>> {
         match self {
-            View::String(bytes) => Some(Cow::Borrowed(bytes)),
-            View::Number(number) => Some(Cow::Owned(number.to_string().into_bytes())),
-            View::Hash(_) | View::Set(_) => None,
+            ValueRef::String(bytes) => Some(Cow::Borrowed(bytes)),
+            ValueRef::Number(number) => Some(Cow::Owned(number.to_string().into_bytes())),
+            ValueRef::Hash(_) | ValueRef::Set(_) => None,
         }
     }
 
     /// The type's name, as TYPE says it.
     pub fn type_name(&self) -> &'static str {
         match self {
-            View::String(_) | View::Number(_) => "string",
-            View::Hash(_) => "hash",
-            View::Set(_) => "set",
+            ValueRef::String(_) | ValueRef::Number(_) => "string",
+            ValueRef::Hash(_) => "hash",
+            ValueRef::Set(_) => "set",
         }
     }
 }
 
 /// What came of an entry's content for the keyspace's users; `None` for a tombstone.
-pub fn view(entry: &Entry) -> Option<View<'_>> {
+pub fn value_ref(entry: &Entry) -> Option<ValueRef<'_>> {
     match entry.data() {
-        Data::String(bytes) => Some(View::String(bytes)),
+        Data::String(bytes) => Some(ValueRef::String(bytes)),
         Data::Tombstone => None,
-        Data::Value(Value::Counter(counter)) => Some(View::Number(counter.total())),
-        Data::Value(Value::Hash(fields)) => Some(View::Hash(fields)),
-        Data::Value(Value::Set(set)) => Some(View::Set(set)),
+        Data::Value(Value::Counter(counter)) => Some(ValueRef::Number(counter.total())),
+        Data::Value(Value::Hash(fields)) => Some(ValueRef::Hash(fields)),
+        Data::Value(Value::Set(set)) => Some(ValueRef::Set(set)),
     }
 }
 
@@ -162,7 +162,7 @@ impl<'s> Keyspace<'s> {
 
     /// What `key` holds; `None` when there is no such key. Counts as a use of the key.
     #[inline]
-    pub fn read(&mut self, key: &[u8]) -> Option<View<'_>> {
+    pub fn read(&mut self, key: &[u8]) -> Option<ValueRef<'_>> {
         let name = self.name(key);
         let place = self.place_of(name);
         let (now_ms, access) = (self.now_ms, Access::at(&self.store.eviction, self.now_ms));
@@ -175,7 +175,7 @@ impl<'s> Keyspace<'s> {
                 if !effects.no_touch {
                     access.touch(entry);
                 }
-                view(entry)
+                value_ref(entry)
             }
             None => {
                 effects.note_miss(name.db, key);

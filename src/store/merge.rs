@@ -144,7 +144,7 @@ fn settle_registers<'s>(a: &'s State, b: &'s State, actors: &ActorTable) -> (&'s
         (Ordering::Equal, Some(one), Some(other)) => {
             let mut sum = one.clone();
             sum.merge(other, actors);
-            sum.shares.sort_unstable_by_key(|share| share.dot.actor);
+            sum.addends.sort_unstable_by_key(|addend| addend.dot.actor);
             return (later(a, b, actors), Content::Value(Box::new(Value::Counter(sum))));
         }
         // A string, and the same string added to since.

@@ -19,7 +19,7 @@ use crate::store::siblings;
 use crate::store::slot::Name;
 use crate::store::state::{Content, State};
 use crate::store::value::Value;
-use crate::store::{Effects, Store, View, hash_name};
+use crate::store::{Effects, Store, ValueRef, hash_name};
 
 const KEY: &[u8] = b"key";
 
@@ -64,8 +64,8 @@ pub(super) fn show(state: &State, actors: &ActorTable) -> Shown {
         Content::String(bytes) => Shape::Text(bytes.clone()),
         Content::Value(value) => match &**value {
             Value::Counter(counter) => {
-                let shares = counter.shares.iter().map(|share| (named(share.dot), share.sum)).collect();
-                Shape::Sum(counter.base, named(counter.base_dot), shares)
+                let addends = counter.addends.iter().map(|share| (named(share.dot), share.sum)).collect();
+                Shape::Sum(counter.base, named(counter.base_dot), addends)
             }
             Value::Hash(fields) => elements(fields, true),
             Value::Set(set) => elements(&set.members, false),
@@ -101,8 +101,8 @@ impl Replica {
         let now_ms = 1_000 + step as u64 + self.skew_ms;
         let mut keys = self.store.lock(slot_of(KEY), 0, now_ms, &mut self.effects);
         let makes_sense = match (mutation, keys.read(KEY)) {
-            (Mutation::RemoveField { field }, Some(View::Hash(fields))) => fields.get(field).is_some(),
-            (Mutation::RemoveMember { member }, Some(View::Set(set))) => set.members.get(member).is_some(),
+            (Mutation::RemoveField { field }, Some(ValueRef::Hash(fields))) => fields.get(field).is_some(),
+            (Mutation::RemoveMember { member }, Some(ValueRef::Set(set))) => set.members.get(member).is_some(),
             (Mutation::RemoveField { .. } | Mutation::RemoveMember { .. }, _) => false,
             (Mutation::Expire { .. } | Mutation::Delete, view) => view.is_some(),
             _ => true,
@@ -381,11 +381,11 @@ fn counters_add_up_after_a_partition() {
     for before in [vec![], vec![Assign(100)], vec![Add(100)]] {
         let expected = if before.is_empty() { 12 } else { 112 };
         let merged = partitioned(&before, &[Add(5), Add(-2)], &[Add(9)]);
-        let Shape::Sum(base, _, shares) = merged else { panic!("{merged:?}") };
-        assert_eq!(base + shares.iter().map(|(_, sum)| sum).sum::<i64>(), expected, "{before:?}");
+        let Shape::Sum(base, _, addends) = merged else { panic!("{merged:?}") };
+        assert_eq!(base + addends.iter().map(|(_, sum)| sum).sum::<i64>(), expected, "{before:?}");
     }
     let reset = partitioned(&[Add(100)], &[Add(1)], &[Assign(7), Add(1)]);
-    assert!(matches!(&reset, Shape::Sum(7, _, shares) if shares.len() == 1), "a new base ends the old: {reset:?}");
+    assert!(matches!(&reset, Shape::Sum(7, _, addends) if addends.len() == 1), "a new base ends the old: {reset:?}");
 }
 
 #[test]

@@ -74,7 +74,7 @@ mod entry_tests;
 mod merge_tests;
 
 pub use effects::{Effects, Event};
-pub use keyspace::{Keyspace, View};
+pub use keyspace::{Keyspace, ValueRef};
 
 /// The options that shape values, changeable while the node runs.
 #[derive(Debug)]

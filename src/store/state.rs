@@ -10,7 +10,7 @@ use crate::base::clock::Hlc;
 use crate::base::ids::ActorId;
 use crate::base::version::{Actor, ActorTable, CONTEXT_DOTS_MAX, Context, Dot, Version, context_of};
 use crate::base::wire::{Reader, WireError, put_bytes, put_u64, put_varint};
-use crate::store::counter::{Counter, Share};
+use crate::store::counter::{Addend, Counter};
 use crate::store::elements::{Elements, PackLimits};
 use crate::store::entry::{Data, Entry, FLAG_EXPIRED, Meta, Payload};
 use crate::store::hash;
@@ -198,10 +198,10 @@ impl Writer {
     fn counter(&mut self, counter: &Counter) {
         put_u64(&mut self.body, counter.base as u64);
         self.dot(counter.base_dot);
-        put_varint(&mut self.body, counter.shares.len() as u64);
-        for share in &counter.shares {
-            self.dot(share.dot);
-            put_u64(&mut self.body, share.sum as u64);
+        put_varint(&mut self.body, counter.addends.len() as u64);
+        for addend in &counter.addends {
+            self.dot(addend.dot);
+            put_u64(&mut self.body, addend.sum as u64);
         }
     }
 }
@@ -234,7 +234,7 @@ impl<'a> Parser<'_, 'a> {
         let mut counter = Counter::on_base(base, self.dot()?);
         for _ in 0..self.reader.varint()? {
             let dot = self.dot()?;
-            counter.shares.push(Share { dot, sum: self.reader.u64()? as i64 });
+            counter.addends.push(Addend { dot, sum: self.reader.u64()? as i64 });
         }
         Ok(counter)
     }

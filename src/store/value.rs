@@ -58,7 +58,7 @@ impl Value {
     pub fn memory_bytes(&self) -> usize {
         size_class(size_of::<Value>())
             + match self {
-                Value::Counter(counter) if counter.shares.spilled() => size_class(counter.shares.capacity() * 24),
+                Value::Counter(counter) if counter.addends.spilled() => size_class(counter.addends.capacity() * 24),
                 Value::Counter(_) => 0,
                 Value::Hash(fields) => fields.memory_bytes(),
                 Value::Set(set) => set.members.memory_bytes(),

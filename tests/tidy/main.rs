@@ -177,8 +177,9 @@ fn order_complaints(sources: &[Source], ordered: &[&str]) -> Vec<String> {
         for source in sources.iter().filter(|s| !test_only.get(&s.module()).copied().unwrap_or(false)) {
             let Some(here) = place(&source.module()) else { continue };
             for (at, path) in imports(source).into_iter().filter(|(_, path)| place(path).is_some_and(|it| it > here)) {
-                complaints
-                    .push(source.complain(at, &format!("must not import `{}`, which is above it", path.join("::"))));
+                complaints.push(
+                    source.complain(at, &format!("must not import `{}`, which is declared behind it", path.join("::"))),
+                );
             }
         }
     }

@@ -52,7 +52,7 @@ fn an_import_of_what_is_declared_behind_is_found_in_files_and_folders() {
     };
     assert!(order_complaints(&with("//! x\nuse crate::store::low::B;\n"), &["store"]).is_empty());
     let found = order_complaints(&with("//! x\nuse crate::store::high::B;\n"), &["store"]);
-    assert_eq!(found, ["src/store/low/deep.rs:2: must not import `store::high::B`, which is above it"]);
+    assert_eq!(found, ["src/store/low/deep.rs:2: must not import `store::high::B`, which is declared behind it"]);
 }
 
 #[test]

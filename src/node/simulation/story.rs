@@ -443,10 +443,10 @@ fn state_of(node: &Node, named_by: &Node, slot: Slot, name: Name<'_>) -> Option<
     let state = State::of(store.table(slot).find(name)?, store.clock.now_ms());
     state.encode(&mut bytes, &store.actors);
     let mut state = State::decode(&mut Reader::new(&bytes), &named_by.shared.node.store.actors).ok()?;
-    // What is no part of the value: the order of shares, and what OBJECT ENCODING says.
+    // What is no part of the value: the order of addends, and what OBJECT ENCODING says.
     if let Content::Value(value) = &mut state.content {
         match &mut **value {
-            Value::Counter(counter) => counter.shares.sort_unstable_by_key(|share| (share.dot.hlc, share.sum)),
+            Value::Counter(counter) => counter.addends.sort_unstable_by_key(|addend| (addend.dot.hlc, addend.sum)),
             Value::Set(set) => set.intset = false,
             Value::Hash(_) => {}
         }

@@ -62,12 +62,12 @@ pub struct Forwarded {
     actor: Actor,
     input: Vec<u8>,
     output: Outbox,
-    held: VecDeque<Held>,
+    held: VecDeque<HeldAnswer>,
     ages: Ages,
 }
 
 /// The replies to a question, and what they wait for.
-struct Held {
+struct HeldAnswer {
     batch: Box<Batch>,
     /// What came of each request; replies are stretches of the batch.
     replies: Vec<Part>,
@@ -78,7 +78,7 @@ struct Held {
     is_confirmed_anew: bool,
 }
 
-struct Question<'a> {
+struct PeerQuestion<'a> {
     manner: Manner,
     sent_ms: u64,
     /// What was seen of the requests' keys; empty for nothing.
@@ -157,7 +157,7 @@ impl Forwarded {
         Ok(true)
     }
 
-    fn take(&mut self, question: &Question<'_>) {
+    fn take(&mut self, question: &PeerQuestion<'_>) {
         let now = Instant::now();
         let Manner { flags, db, wish } = question.manner;
         let ages = &mut self.ages;
@@ -190,7 +190,7 @@ impl Forwarded {
         let quorum = run.quorum;
         worker.send_off(&view, &mut batch);
         let is_one = flags & (ask::WATCHED | ask::TOGETHER) != 0;
-        self.held.push_back(Held { batch, replies, quorum, is_one, is_confirmed_anew: false });
+        self.held.push_back(HeldAnswer { batch, replies, quorum, is_one, is_confirmed_anew: false });
     }
 
     fn poll_held(&mut self, cx: &mut Context<'_>) -> std::io::Result<()> {
@@ -214,7 +214,7 @@ impl Forwarded {
     }
 }
 
-impl Held {
+impl HeldAnswer {
     /// Has a read confirmed by somebody else, once. A contradicted one the asker asks for again: the repair is under way. One of
     /// a transaction that ran is refused instead, because asking for it again would run all of them again.
     fn confirm_or_give_up(&mut self, again: Again, worker: &Worker, view: &View) {
@@ -310,7 +310,7 @@ fn run_each(
 }
 
 /// Runs what belongs together as one; false when it is not for this node.
-fn run_as_one(run: &mut Run<'_>, question: &Question<'_>) -> bool {
+fn run_as_one(run: &mut Run<'_>, question: &PeerQuestion<'_>) -> bool {
     let flags = question.manner.flags;
     if flags & ask::WATCHED != 0 {
         let mut reader = Reader::new(question.requests);
@@ -326,7 +326,7 @@ fn run_as_one(run: &mut Run<'_>, question: &Question<'_>) -> bool {
     held::answer(places, asked, flags & ask::LOCAL != 0, run.now_us / 1_000, &mut run.batch.out)
 }
 
-fn next_question(input: &[u8]) -> std::io::Result<Option<(Question<'_>, usize)>> {
+fn next_question(input: &[u8]) -> std::io::Result<Option<(PeerQuestion<'_>, usize)>> {
     let malformed = || std::io::Error::new(std::io::ErrorKind::InvalidData, "a malformed question");
     let Some((head, rest)) = input.split_first_chunk::<4>() else { return Ok(None) };
     let len = u32::from_le_bytes(*head) as usize;
@@ -339,11 +339,11 @@ fn next_question(input: &[u8]) -> std::io::Result<Option<(Question<'_>, usize)>>
     Ok(Some((question, 4 + len)))
 }
 
-fn read_question<'a>(reader: &mut Reader<'a>) -> Result<Question<'a>, WireError> {
+fn read_question<'a>(reader: &mut Reader<'a>) -> Result<PeerQuestion<'a>, WireError> {
     let (flags, db, wish) = (reader.u8()?, reader.u8()?, Consistency::read(reader)?);
     let (sent_ms, stamp) = (reader.u64()?, Hlc(reader.u64()?));
     let seen_bytes = if flags & ask::SEEN != 0 { reader.u32()? as usize } else { 0 };
     let seen = reader.take(seen_bytes)?;
     let (manner, requests) = (Manner { flags, db, wish }, reader.rest());
-    Ok(Question { manner, sent_ms, stamp, seen, requests, bytes: seen_bytes + requests.len() })
+    Ok(PeerQuestion { manner, sent_ms, stamp, seen, requests, bytes: seen_bytes + requests.len() })
 }

@@ -66,7 +66,7 @@ impl State {
 
 /// What the commands took that were not timed apart.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
-pub struct Share {
+pub struct SteadyTime {
     /// How many there were.
     pub commands: u64,
     /// All of them together, in microseconds.
@@ -102,14 +102,14 @@ impl Tally {
     }
 
     /// The commands noted since the last time took `took` together: gives each its share.
-    pub fn share_out(&self, took: Duration, metrics: &metrics::Worker) -> Share {
+    pub fn share_out(&self, took: Duration, metrics: &metrics::Worker) -> SteadyTime {
         if self.before.borrow().is_empty() {
             // Runs of one command at most: there is nothing to divide.
             let (commands, us) = (self.runs.take(), took.as_micros() as u64);
             if commands != 0 {
                 metrics.ran(self.command.get(), commands, us);
             }
-            return Share { commands, us };
+            return SteadyTime { commands, us };
         }
         self.set_down();
         let mut state = self.before.borrow_mut();
@@ -118,7 +118,7 @@ impl Tally {
         for (command, runs) in state.steady.drain(..) {
             metrics.ran(command, runs, took_ns * runs / commands.max(1) / 1_000);
         }
-        Share { commands, us: took_ns / 1_000 }
+        SteadyTime { commands, us: took_ns / 1_000 }
     }
 }
 
@@ -150,10 +150,10 @@ mod tests {
         }
         tally.count_apart(keys, Duration::from_micros(600), &metrics);
         let share = tally.share_out(Duration::from_micros(1_000), &metrics);
-        assert_eq!(share, Share { commands: 6, us: 400 });
+        assert_eq!(share, SteadyTime { commands: 6, us: 400 });
         let totals = registry.totals();
         let figures = |at: usize| (totals.commands[at].calls, totals.commands[at].us);
         assert_eq!((figures(get), figures(set), figures(keys)), ((3, 200), (3, 200), (1, 600)));
-        assert_eq!(tally.share_out(Duration::from_micros(9), &metrics), Share { commands: 0, us: 9 });
+        assert_eq!(tally.share_out(Duration::from_micros(9), &metrics), SteadyTime { commands: 0, us: 9 });
     }
 }

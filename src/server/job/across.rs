@@ -36,7 +36,7 @@ use crate::server::session::watched::Watched;
 type Function = fn(&mut Cx<'_, '_>) -> Result<(), CommandError>;
 
 /// Changes for one coordinator, each with what its key must still be.
-struct Part {
+struct ChangesAt {
     at: u16,
     db: u8,
     takes_away: bool,
@@ -175,7 +175,7 @@ impl Job {
         false
     }
 
-    async fn apply(&mut self, view: &Arc<View>, part: &Part) -> Applied {
+    async fn apply(&mut self, view: &Arc<View>, part: &ChangesAt) -> Applied {
         let watched = |(change, fetched): &(Change, Fetched)| Watched {
             db: change.name.0,
             key: change.name.1.clone(),
@@ -233,8 +233,8 @@ enum Applied {
 }
 
 /// The changes by coordinator, those that only take away behind all others; `None` when a key has no coordinator.
-fn parts_of(view: &View, changes: &[Change], brought: &Brought) -> Option<Vec<Part>> {
-    let mut parts: Vec<Part> = Vec::new();
+fn parts_of(view: &View, changes: &[Change], brought: &Brought) -> Option<Vec<ChangesAt>> {
+    let mut parts: Vec<ChangesAt> = Vec::new();
     let (taking, adding): (Vec<&Change>, Vec<&Change>) = changes.iter().partition(|change| change.takes_away);
     for change in adding.into_iter().chain(taking) {
         let (db, key) = &change.name;
@@ -244,7 +244,7 @@ fn parts_of(view: &View, changes: &[Change], brought: &Brought) -> Option<Vec<Pa
         let one = (change.clone(), fetched.clone());
         match parts.iter_mut().find(|part| part.at == at && part.db == db && part.takes_away == takes_away) {
             Some(part) => part.changes.push(one),
-            None => parts.push(Part { at, db, takes_away, changes: vec![one] }),
+            None => parts.push(ChangesAt { at, db, takes_away, changes: vec![one] }),
         }
     }
     Some(parts)

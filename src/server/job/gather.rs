@@ -15,7 +15,7 @@ use crate::server::job::Job;
 use crate::server::job::values::{as_int, garbled, values_of};
 
 /// The keys of one coordinator, by their positions among the arguments.
-struct Part {
+struct KeysAt {
     at: Option<u16>,
     positions: Vec<usize>,
 }
@@ -61,7 +61,7 @@ impl Job {
     fn put_together(
         &self,
         positions: impl ExactSizeIterator<Item = usize>,
-        parts: &[Part],
+        parts: &[KeysAt],
         values: Vec<Value>,
         gather: Gather,
         out: &mut Vec<u8>,
@@ -95,14 +95,14 @@ impl Job {
 }
 
 /// The keys of a request by their coordinators, in the order in which these first appear.
-fn parts_of(view: &View, command: &Command, args: Args<'_>) -> Vec<Part> {
-    let mut parts: Vec<Part> = Vec::new();
+fn parts_of(view: &View, command: &Command, args: Args<'_>) -> Vec<KeysAt> {
+    let mut parts: Vec<KeysAt> = Vec::new();
     for position in command.key_positions(args) {
         let slot = slot_of(args.get(position).unwrap_or_default());
         let at = view.roles.of(slot).and_then(|group| group.coordinator);
         match parts.iter_mut().find(|part| part.at == at) {
             Some(part) => part.positions.push(position),
-            None => parts.push(Part { at, positions: vec![position] }),
+            None => parts.push(KeysAt { at, positions: vec![position] }),
         }
     }
     parts

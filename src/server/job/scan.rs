@@ -37,7 +37,7 @@ struct Found {
 
 /// One step of all nodes.
 #[derive(PartialEq, Eq, Debug)]
-struct Step {
+struct WholeStep {
     keys: Vec<Vec<u8>>,
     next: u64,
 }
@@ -69,7 +69,7 @@ impl Job {
     }
 
     /// `None` when not every slot has been walked.
-    async fn scan_step(&mut self, from: u64, options: &ScanOptions<'_>) -> Result<Option<Step>, CommandError> {
+    async fn scan_step(&mut self, from: u64, options: &ScanOptions<'_>) -> Result<Option<WholeStep>, CommandError> {
         let view = self.worker.shared.view.load_full();
         let count = (options.count.div_ceil(view.coordinators().len().max(1)) + COUNT_SLACK).to_string();
         let from_text = from.to_string();
@@ -101,7 +101,7 @@ fn found(reply: Value) -> Result<Found, CommandError> {
 }
 
 /// Puts the shares of a step together; `None` when a slot in between was walked by nobody.
-fn put_together(from: u64, shares: Vec<Found>) -> Option<Step> {
+fn put_together(from: u64, shares: Vec<Found>) -> Option<WholeStep> {
     let first = usize::from(slot_number_of(from));
     let end = |found: &Found| if found.next == 0 { SLOT_COUNT } else { usize::from(slot_number_of(found.next)) };
     let to = shares.iter().map(end).min()?;
@@ -121,7 +121,7 @@ fn put_together(from: u64, shares: Vec<Found>) -> Option<Step> {
             slot < to || stopped_here && slot == to
         })
     });
-    Some(Step { keys: keys.collect(), next })
+    Some(WholeStep { keys: keys.collect(), next })
 }
 
 #[cfg(test)]
@@ -147,10 +147,10 @@ mod tests {
         let all: Vec<usize> = (0..SLOT_COUNT).collect();
         let (low, high) = all.split_at(8_000);
         let step = put_together(0, vec![share(&["b"], at(8_000), low), share(&["a"], 0, high)]);
-        assert_eq!(step, Some(Step { keys: vec![b"b".to_vec()], next: at(8_000) }));
+        assert_eq!(step, Some(WholeStep { keys: vec![b"b".to_vec()], next: at(8_000) }));
         let step = put_together(0, vec![share(&["b", "c"], 0, low), share(&["a"], 0, high)]);
         let keys: Vec<Vec<u8>> = ["b", "c", "a"].map(|key| key.as_bytes().to_vec()).into();
-        assert_eq!(step, Some(Step { keys, next: 0 }));
+        assert_eq!(step, Some(WholeStep { keys, next: 0 }));
     }
 
     #[test]
@@ -158,7 +158,7 @@ mod tests {
         let inside = 5 << (CURSOR_BITS + 14) | at(3_300) | 7;
         let all: Vec<usize> = (0..SLOT_COUNT).filter(|slot| *slot != 3_300).collect();
         let step = put_together(0, vec![share(&["b"], inside, &[]), share(&["c"], 0, &all)]);
-        assert_eq!(step, Some(Step { keys: vec![b"b".to_vec()], next: inside }));
+        assert_eq!(step, Some(WholeStep { keys: vec![b"b".to_vec()], next: inside }));
         let step =
             put_together(inside, vec![share(&["b"], 0, &[0]), share(&["c"], 0, &(1..SLOT_COUNT).collect::<Vec<_>>())]);
         assert_eq!(step.map(|step| (step.keys.len(), step.next)), Some((2, 0)));

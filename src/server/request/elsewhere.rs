@@ -8,7 +8,7 @@ use crate::base::ids::Slot;
 use crate::base::metrics::Count;
 use crate::commands::spec::{Command, flag};
 use crate::protocol::{Args, Proto};
-use crate::replication::routing::Group;
+use crate::replication::routing::SlotRoles;
 use crate::server::batch::ask::Ask;
 use crate::server::batch::question::Target;
 use crate::server::batch::window::Request;
@@ -43,7 +43,7 @@ impl Run<'_> {
     /// Asks the coordinator of a slot, or tells a smart client where it is.
     pub(super) fn send_on(
         &mut self,
-        (group, slots): (&Group, &[Slot]),
+        (group, slots): (&SlotRoles, &[Slot]),
         (command, run): (&'static Command, KeysFunction),
         request: &Request<'_>,
     ) {

@@ -11,11 +11,11 @@
 //! Only commands whose reply follows from what the key holds, whichever node looks. The use of the key is counted where it
 //! is coordinated. Not in strict mode, where only promised replicas confirm; not when R is more than 2.
 
-use crate::commands::spec::{Command, Cx, Group as Kind, flag};
+use crate::commands::spec::{Command, Cx, Group, flag};
 use crate::peer::frame::Seen;
 use crate::protocol::Reply;
 use crate::replication::replica::confirms;
-use crate::replication::routing::Group;
+use crate::replication::routing::SlotRoles;
 use crate::server::batch::question::Target;
 use crate::server::batch::window::Request;
 use crate::server::forward::seen::PeerSeen;
@@ -27,8 +27,8 @@ use crate::store::{Effects, Keyspace};
 /// nodes, or where looking is not using.
 fn is_determined(command: &Command) -> bool {
     let of_content = match command.group {
-        Kind::String | Kind::Bitmap => true,
-        Kind::Hash | Kind::Set => command.has(flag::FAST),
+        Group::String | Group::Bitmap => true,
+        Group::Hash | Group::Set => command.has(flag::FAST),
         _ => false,
     };
     of_content && command.has(flag::READONLY) && command.only_key().is_some()
@@ -39,7 +39,7 @@ impl Run<'_> {
     /// the reply stands in the batch, on condition that `target` confirms it.
     pub(super) fn read_own_copy(
         &mut self,
-        (target, group): (Target, &Group),
+        (target, group): (Target, &SlotRoles),
         (command, run): (&'static Command, KeysFunction),
         request: &Request<'_>,
     ) -> bool {
@@ -67,7 +67,7 @@ impl Run<'_> {
     }
 
     /// Whether what a peer has seen would confirm what a command reads of this group here.
-    pub(super) fn believes(&self, seen: &PeerSeen, group: &Group, command: &Command) -> bool {
+    pub(super) fn believes(&self, seen: &PeerSeen, group: &SlotRoles, command: &Command) -> bool {
         let need = self.quorum.read.saturating_sub(usize::from(group.is_active));
         !self.quorum.strict && need <= 1 && group.confirmers.contains(&seen.by) && is_determined(command)
     }

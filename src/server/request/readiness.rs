@@ -9,7 +9,7 @@ use crate::server::batch::window::Request;
 use crate::server::batch::{NOBODY_IN_TIME, UNKNOWN_OUTCOME};
 use crate::server::request::run::Run;
 use crate::store::Keyspace;
-use crate::store::keyspace::view;
+use crate::store::keyspace::value_ref;
 
 impl Run<'_> {
     /// Whether this node has to ask [`Run::is_ready`] before it runs a command. A cheap look.
@@ -60,7 +60,7 @@ impl Run<'_> {
 fn overtaken_since(since: Hlc, command: &Command, request: &Request<'_>, keys: &Keyspace<'_>) -> Option<&'static str> {
     let is_later = |key: &[u8]| keys.version_of(key).0.dot.hlc > since;
     let holds = |key: &[u8], value: &[u8]| {
-        keys.peek(key).and_then(view).and_then(|held| held.text()).is_some_and(|held| *held == *value)
+        keys.peek(key).and_then(value_ref).and_then(|held| held.text()).is_some_and(|held| *held == *value)
     };
     let mut names = command.key_positions(request.args).filter_map(|at| request.args.get(at));
     match repeat_of(command, request.args) {

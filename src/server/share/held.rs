@@ -13,7 +13,7 @@ use crate::base::version::{Actor, ActorTable, Dot, Relation, Version};
 use crate::base::wire::{Reader, WireError, put_bytes, put_u64};
 use crate::protocol::Args;
 use crate::replication::coordinator::View;
-use crate::store::keyspace::view;
+use crate::store::keyspace::value_ref;
 use crate::store::mutation::{put_full_dot, read_context, read_dot};
 use crate::store::slot::Name;
 use crate::store::{Store, hash_name};
@@ -44,7 +44,7 @@ impl Held {
         Held {
             version: Some(entry.version()),
             is_live,
-            type_name: view(entry).filter(|_| is_live).map_or(String::new(), |view| view.type_name().to_owned()),
+            type_name: value_ref(entry).filter(|_| is_live).map_or(String::new(), |view| view.type_name().to_owned()),
             created_s: u64::from(entry.meta().created_s),
             deadline_ms: entry.deadline_ms(),
             bytes: entry.memory_bytes() as u64,

@@ -23,7 +23,7 @@ use crate::server::share::flush::FlushPart;
 use crate::server::worker::Worker;
 use crate::store::clear::Scope;
 use crate::store::entry::Entry;
-use crate::store::keyspace::view;
+use crate::store::keyspace::value_ref;
 use crate::store::scan::CURSOR_BITS;
 
 /// Bits of a cursor that tell processes apart.
@@ -65,7 +65,7 @@ pub struct Share<'s> {
 
 /// A share's step of SCAN.
 #[derive(Default)]
-struct ScanStep {
+struct ShareStep {
     keys: Vec<Vec<u8>>,
     /// Where the share goes on; 0 at its end.
     next: u64,
@@ -190,12 +190,12 @@ impl Share<'_> {
         Ok(())
     }
 
-    fn scan_step(&self, from: u64, options: &ScanOptions<'_>) -> ScanStep {
+    fn scan_step(&self, from: u64, options: &ScanOptions<'_>) -> ShareStep {
         let store = &self.worker.shared.node.store;
         let first = slot_number_of(from);
         // A place in another process's table, or in our own before a restart, means nothing here.
         let mut inside = if from >> TAG_SHIFT == self.tag() { from & INSIDE_MASK } else { 0 };
-        let mut step = ScanStep::default();
+        let mut step = ShareStep::default();
         let mut seen = 0;
         // However many are empty: to look at all takes less than a millisecond, and who has few keys gets them in one step.
         for slot in self.slots().filter(|slot| slot.number() >= first) {
@@ -211,7 +211,7 @@ impl Share<'_> {
                 seen += 1;
                 let live = entry.db() == self.db && !entry.is_tombstone() && !entry.is_expired(self.now_ms);
                 let of_type = |name: &[u8]| {
-                    view(entry).is_some_and(|view| name.eq_ignore_ascii_case(view.type_name().as_bytes()))
+                    value_ref(entry).is_some_and(|view| name.eq_ignore_ascii_case(view.type_name().as_bytes()))
                 };
                 if live && options.lets_through(entry.key()) && options.type_name.is_none_or(of_type) {
                     step.keys.push(entry.key().to_vec());

@@ -11,7 +11,7 @@ use crate::ring::Ring;
 
 /// Slots beside each other that the same nodes hold.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub struct Run {
+pub struct SlotRun {
     /// The first slot.
     pub first: Slot,
     /// The last slot, which belongs to the run.
@@ -26,7 +26,7 @@ pub struct Run {
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct SlotMap {
     /// In the order of the slots, without gaps while the ring has a member.
-    pub runs: Vec<Run>,
+    pub runs: Vec<SlotRun>,
 }
 
 impl SlotMap {
@@ -34,7 +34,7 @@ impl SlotMap {
     pub fn of(ring: &Ring, usable: impl Fn(&NodeId) -> bool) -> SlotMap {
         let is_usable: Vec<bool> = ring.members().iter().map(|member| usable(&member.id)).collect();
         let usable = |index: &u16| is_usable.get(usize::from(*index)).copied().unwrap_or(false);
-        let mut runs: Vec<Run> = Vec::new();
+        let mut runs: Vec<SlotRun> = Vec::new();
         let mut last_order: Vec<u16> = Vec::new();
         for slot in Slot::all() {
             let (homes, list) = (ring.homes(slot), ring.preference(slot));
@@ -48,7 +48,7 @@ impl SlotMap {
                 _ => {
                     let id = |index: &u16| ring.members().get(usize::from(*index)).map(|member| member.id);
                     let nodes = order.iter().filter_map(id).collect();
-                    runs.push(Run { first: slot, last: slot, nodes, served: usable(chosen) });
+                    runs.push(SlotRun { first: slot, last: slot, nodes, served: usable(chosen) });
                     last_order = order;
                 }
             }
@@ -57,17 +57,17 @@ impl SlotMap {
     }
 
     /// The runs that a node coordinates.
-    pub fn of_coordinator<'a>(&'a self, id: &'a NodeId) -> impl Iterator<Item = &'a Run> {
+    pub fn of_coordinator<'a>(&'a self, id: &'a NodeId) -> impl Iterator<Item = &'a SlotRun> {
         self.runs.iter().filter(move |run| run.nodes.first() == Some(id))
     }
 
     /// How many slots have a usable coordinator.
     pub fn slots_served(&self) -> usize {
-        self.runs.iter().filter(|run| run.served).map(Run::len).sum()
+        self.runs.iter().filter(|run| run.served).map(SlotRun::len).sum()
     }
 }
 
-impl Run {
+impl SlotRun {
     /// How many slots it has.
     #[expect(clippy::len_without_is_empty, reason = "a run is never empty")]
     pub fn len(&self) -> usize {
@@ -90,7 +90,7 @@ mod tests {
     fn runs_cover_all_slots_with_their_coordinators() {
         let ring = ring_of(5);
         let map = SlotMap::of(&ring, |_| true);
-        assert_eq!(map.runs.iter().map(Run::len).sum::<usize>(), SLOT_COUNT);
+        assert_eq!(map.runs.iter().map(SlotRun::len).sum::<usize>(), SLOT_COUNT);
         assert_eq!(map.slots_served(), SLOT_COUNT);
         for run in &map.runs {
             for number in run.first.number()..=run.last.number() {
@@ -109,7 +109,7 @@ mod tests {
         assert_eq!((map.of_coordinator(&dead).count(), map.slots_served()), (0, SLOT_COUNT));
         assert!(map.runs.iter().all(|run| run.nodes.len() == 3));
         let map = SlotMap::of(&ring, |_| false);
-        assert_eq!((map.runs.iter().map(Run::len).sum::<usize>(), map.slots_served()), (SLOT_COUNT, 0));
+        assert_eq!((map.runs.iter().map(SlotRun::len).sum::<usize>(), map.slots_served()), (SLOT_COUNT, 0));
         let alone = SlotMap::of(&ring_of(1), |_| true);
         assert_eq!((alone.runs.len(), alone.runs[0].nodes.len()), (1, 1));
     }

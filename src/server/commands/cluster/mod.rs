@@ -11,7 +11,7 @@ use crate::commands::spec::Command;
 use crate::commands::{CommandError, subcommands};
 use crate::protocol::{Args, Reply, parse_i64};
 use crate::ring::{Row, Rows};
-use crate::server::state::slot_map::{Run, SlotMap};
+use crate::server::state::slot_map::{SlotMap, SlotRun};
 use crate::store::Store;
 use crate::store::entry::Entry;
 
@@ -86,7 +86,7 @@ pub fn refuse_standalone(row: &'static Command, args: Args<'_>, cluster_port: u1
 
 fn info(cx: Cx<'_>) -> String {
     let served = cx.map.slots_served();
-    let assigned: usize = cx.map.runs.iter().map(Run::len).sum();
+    let assigned: usize = cx.map.runs.iter().map(SlotRun::len).sum();
     let state = if served == SLOT_COUNT { "ok" } else { "fail" };
     let coordinators = cx.nodes().filter(|row| cx.map.of_coordinator(&row.id).next().is_some()).count();
     let lines = [
