@@ -9,7 +9,6 @@ use crate::cluster::transfer::PIECE_TIMEOUT;
 use crate::peer::compare::Compare;
 use crate::peer::control::{ControlError, Refusal, Request};
 use crate::store::Effects;
-use crate::store::eviction::Policy;
 use crate::store::mutation::Mutation;
 
 const FAST: &[(&str, &str)] = &[("anti-entropy-interval-ms", "50"), ("tombstone-age-min-ms", "0")];
@@ -202,7 +201,7 @@ async fn who_holds_the_last_copies_keeps_them_however_long_it_was_alone() {
 
 /// Little room for what a node holds: nothing evicts here.
 fn make_nearly_full(node: &Node) {
-    node.cluster.store.eviction.set_policy(Policy::AllKeysLru);
+    node.cluster.store.eviction.set_policy(crate::base::config::MaxmemoryPolicy::AllkeysLru);
     node.cluster.store.eviction.bytes_max.store(1, Ordering::Relaxed);
     assert!(node.cluster.store.is_nearly_full());
 }

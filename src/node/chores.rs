@@ -5,12 +5,13 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
+use crate::base::config::MaxmemoryPolicy;
 use crate::base::ids::{NodeId, slot_of};
 use crate::base::metrics::Count;
 use crate::node::{Node, picture, sweeper};
 use crate::peer::registry::Peer;
 use crate::store::Event;
-use crate::store::eviction::{Evicted, Policy};
+use crate::store::eviction::Evicted;
 
 /// How often a node looks whether it holds too much.
 const EVICT_PERIOD: Duration = Duration::from_millis(20);
@@ -63,7 +64,7 @@ async fn evict(node: Arc<Node>) {
     let mut tick = tokio::time::interval(EVICT_PERIOD);
     loop {
         tick.tick().await;
-        while store.is_over_limit() && store.eviction.policy() != Policy::NoEviction {
+        while store.is_over_limit() && store.eviction.policy() != MaxmemoryPolicy::Noeviction {
             let mut events = Vec::new();
             let (Evicted::Enough(keys) | Evicted::NotEnough(keys)) =
                 store.evict(store.clock.now_ms(), EVICT_KEYS_MAX, |db, key| {

@@ -43,7 +43,6 @@ use crate::server::state::clients::Clients;
 use crate::server::state::topology::Topology;
 use crate::server::worker::Shared;
 use crate::store::Store;
-use crate::store::eviction::Policy;
 
 /// Why a node could not start, or not go on. Nothing runs any more when it is returned.
 #[derive(Debug, thiserror::Error)]
@@ -246,8 +245,7 @@ async fn wait_for_signal() -> std::io::Result<()> {
 fn apply(store: &Store, settings: &Settings) {
     let eviction = &store.eviction;
     eviction.bytes_max.store(settings.maxmemory, Ordering::Relaxed);
-    let policy = settings.maxmemory_policy.name();
-    eviction.set_policy(Policy::ALL.iter().find(|(name, _)| *name == policy).map_or(Policy::NoEviction, |it| it.1));
+    eviction.set_policy(settings.maxmemory_policy);
     eviction.samples.store(settings.maxmemory_samples as u32, Ordering::Relaxed);
     eviction.log_factor.store(settings.lfu_log_factor, Ordering::Relaxed);
     eviction.decay_minutes.store(settings.lfu_decay_time_min, Ordering::Relaxed);

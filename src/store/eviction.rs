@@ -11,6 +11,7 @@ use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, Ordering};
 use parking_lot::Mutex;
 use smallvec::SmallVec;
 
+use crate::base::config::MaxmemoryPolicy;
 use crate::base::ids::{SLOT_COUNT, Slot};
 use crate::store::entry::Entry;
 use crate::store::slot::Name;
@@ -23,52 +24,6 @@ const SAMPLES_FACTOR: u32 = 3;
 /// Candidates that are remembered from one eviction to the next.
 const CANDIDATES_MAX: usize = 16;
 const SECONDS_MASK: u32 = 0x00ff_ffff;
-
-/// `maxmemory-policy`.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-#[repr(u8)]
-pub enum Policy {
-    /// Refuse writes that need memory.
-    NoEviction,
-    /// Least recently used, of all keys.
-    AllKeysLru,
-    /// Least recently used, of keys with a deadline.
-    VolatileLru,
-    /// Least frequently used, of all keys.
-    AllKeysLfu,
-    /// Least frequently used, of keys with a deadline.
-    VolatileLfu,
-    /// Any, of all keys.
-    AllKeysRandom,
-    /// Any, of keys with a deadline.
-    VolatileRandom,
-    /// Nearest deadline.
-    VolatileTtl,
-}
-
-impl Policy {
-    /// Every policy, by Redis's name.
-    pub const ALL: [(&'static str, Policy); 8] = [
-        ("noeviction", Policy::NoEviction),
-        ("allkeys-lru", Policy::AllKeysLru),
-        ("volatile-lru", Policy::VolatileLru),
-        ("allkeys-lfu", Policy::AllKeysLfu),
-        ("volatile-lfu", Policy::VolatileLfu),
-        ("allkeys-random", Policy::AllKeysRandom),
-        ("volatile-random", Policy::VolatileRandom),
-        ("volatile-ttl", Policy::VolatileTtl),
-    ];
-
-    /// True when the policy chooses by frequency of use.
-    pub fn is_lfu(self) -> bool {
-        matches!(self, Policy::AllKeysLfu | Policy::VolatileLfu)
-    }
-
-    fn only_volatile(self) -> bool {
-        use Policy::{VolatileLfu, VolatileLru, VolatileRandom, VolatileTtl};
-        matches!(self, VolatileLru | VolatileLfu | VolatileRandom | VolatileTtl)
-    }
-}
 
 /// The settings, changeable while the node runs.
 #[derive(Debug)]
@@ -104,7 +59,7 @@ impl Default for Eviction {
     fn default() -> Eviction {
         Eviction {
             bytes_max: AtomicU64::new(0),
-            policy: AtomicU8::new(Policy::NoEviction as u8),
+            policy: AtomicU8::new(MaxmemoryPolicy::Noeviction as u8),
             samples: AtomicU32::new(5),
             log_factor: AtomicU32::new(10),
             decay_minutes: AtomicU32::new(1),
@@ -116,10 +71,9 @@ impl Default for Eviction {
 
 impl Eviction {
     /// The policy in force.
-    pub fn policy(&self) -> Policy {
-        let code = self.policy.load(Ordering::Relaxed);
-        let found = Policy::ALL.iter().find(|(_, policy)| *policy as u8 == code);
-        found.map_or(Policy::NoEviction, |(_, policy)| *policy)
+    pub fn policy(&self) -> MaxmemoryPolicy {
+        let place = usize::from(self.policy.load(Ordering::Relaxed));
+        MaxmemoryPolicy::ALL.get(place).copied().unwrap_or(MaxmemoryPolicy::Noeviction)
     }
 
     /// True once a key was evicted: others may hold what this node does not.
@@ -128,7 +82,7 @@ impl Eviction {
     }
 
     /// Changes the policy.
-    pub fn set_policy(&self, policy: Policy) {
+    pub fn set_policy(&self, policy: MaxmemoryPolicy) {
         self.policy.store(policy as u8, Ordering::Relaxed);
         self.candidates.lock().clear();
     }
@@ -224,7 +178,7 @@ impl Store {
     /// True when keys are given up, or soon will be, because of the limit: what others have more is not to be brought here.
     pub fn is_nearly_full(&self) -> bool {
         let limit = self.eviction.bytes_max.load(Ordering::Relaxed);
-        limit != 0 && self.eviction.policy() != Policy::NoEviction && self.used_bytes() > limit / 10 * 9
+        limit != 0 && self.eviction.policy() != MaxmemoryPolicy::Noeviction && self.used_bytes() > limit / 10 * 9
     }
 
     /// Evicts by the policy until below the limit, at most `keys_max` keys; `gone` is told of each.
@@ -233,7 +187,7 @@ impl Store {
         let mut evicted = 0;
         // While clients are paused Redis evicts nothing either, and refuses nothing for that.
         while self.is_over_limit() && !self.stands_still(now_ms) {
-            if policy == Policy::NoEviction || evicted >= keys_max {
+            if policy == MaxmemoryPolicy::Noeviction || evicted >= keys_max {
                 return Evicted::NotEnough(evicted);
             }
             let Some((slot, db, key)) = self.choose_victim(policy, now_ms) else {
@@ -250,7 +204,7 @@ impl Store {
     }
 
     /// The best of a sample and of those before; `None` when there is nothing that may go in any slot.
-    fn choose_victim(&self, policy: Policy, now_ms: u64) -> Option<(Slot, u8, Box<[u8]>)> {
+    fn choose_victim(&self, policy: MaxmemoryPolicy, now_ms: u64) -> Option<(Slot, u8, Box<[u8]>)> {
         let mut candidates = self.eviction.candidates.lock();
         self.sample(policy, now_ms, &mut candidates);
         while let Some(Candidate { access, slot, db, key, .. }) = candidates.pop() {
@@ -263,7 +217,7 @@ impl Store {
     }
 
     /// Looks at some keys, from a random slot on, and keeps the best among the candidates.
-    fn sample(&self, policy: Policy, now_ms: u64, candidates: &mut Vec<Candidate>) {
+    fn sample(&self, policy: MaxmemoryPolicy, now_ms: u64, candidates: &mut Vec<Candidate>) {
         let access = Access::at(&self.eviction, now_ms);
         let wanted = self.eviction.samples.load(Ordering::Relaxed).max(1).saturating_mul(SAMPLES_FACTOR);
         let (start, mut found) = (rand::random_range(0..SLOT_COUNT), 0);
@@ -301,17 +255,17 @@ fn keep(candidates: &mut Vec<Candidate>, entry: &Entry, slot: Slot, score: u64) 
     }
 }
 
-fn may_go(entry: &Entry, policy: Policy) -> bool {
+fn may_go(entry: &Entry, policy: MaxmemoryPolicy) -> bool {
     !(entry.is_tombstone() || policy.only_volatile() && entry.deadline_ms() == 0)
 }
 
 /// How much an entry deserves to go: more is sooner.
-fn score(entry: &Entry, policy: Policy, access: Access) -> u64 {
+fn score(entry: &Entry, policy: MaxmemoryPolicy, access: Access) -> u64 {
     match policy {
-        Policy::AllKeysLru | Policy::VolatileLru => u64::from(access.idle_s(entry)),
-        Policy::AllKeysLfu | Policy::VolatileLfu => u64::from(u8::MAX - access.frequency(entry)),
-        Policy::VolatileTtl => u64::MAX - entry.deadline_ms(),
-        Policy::AllKeysRandom | Policy::VolatileRandom | Policy::NoEviction => 0,
+        MaxmemoryPolicy::AllkeysLru | MaxmemoryPolicy::VolatileLru => u64::from(access.idle_s(entry)),
+        MaxmemoryPolicy::AllkeysLfu | MaxmemoryPolicy::VolatileLfu => u64::from(u8::MAX - access.frequency(entry)),
+        MaxmemoryPolicy::VolatileTtl => u64::MAX - entry.deadline_ms(),
+        MaxmemoryPolicy::AllkeysRandom | MaxmemoryPolicy::VolatileRandom | MaxmemoryPolicy::Noeviction => 0,
     }
 }
 
@@ -336,7 +290,7 @@ mod tests {
         store
     }
 
-    fn evict(store: &Store, policy: Policy, keys: u64) -> Vec<u64> {
+    fn evict(store: &Store, policy: MaxmemoryPolicy, keys: u64) -> Vec<u64> {
         store.eviction.set_policy(policy);
         store.eviction.bytes_max.store(1, Ordering::Relaxed);
         store.eviction.samples.store(64, Ordering::Relaxed);
@@ -348,20 +302,20 @@ mod tests {
     #[test]
     fn lru_prefers_the_idle_ttl_the_soonest_and_volatile_spares_the_rest() {
         let store = store_with(1_000, |_| 0, |n| n * 1_000);
-        let gone = evict(&store, Policy::AllKeysLru, 50);
+        let gone = evict(&store, MaxmemoryPolicy::AllkeysLru, 50);
         assert_eq!(gone.len(), 50);
         assert!(gone.iter().sum::<u64>() / 50 < 300, "mean {gone:?}");
         let store = store_with(1_000, |n| if n % 2 == 0 { 0 } else { 2_000_000 + n }, |_| 1_000);
-        let gone = evict(&store, Policy::VolatileTtl, 50);
+        let gone = evict(&store, MaxmemoryPolicy::VolatileTtl, 50);
         assert!(gone.iter().all(|n| n % 2 == 1) && gone.iter().sum::<u64>() / 50 < 300, "{gone:?}");
     }
 
     #[test]
     fn noeviction_and_nothing_volatile_evict_nothing() {
         let store = store_with(10, |_| 0, |_| 0);
-        assert_eq!(evict(&store, Policy::NoEviction, 5), Vec::<u64>::new());
-        assert_eq!(evict(&store, Policy::VolatileLru, 5), Vec::<u64>::new());
-        assert_eq!(evict(&store, Policy::AllKeysRandom, 100).len(), 10);
+        assert_eq!(evict(&store, MaxmemoryPolicy::Noeviction, 5), Vec::<u64>::new());
+        assert_eq!(evict(&store, MaxmemoryPolicy::VolatileLru, 5), Vec::<u64>::new());
+        assert_eq!(evict(&store, MaxmemoryPolicy::AllkeysRandom, 100).len(), 10);
     }
 
     #[test]
@@ -374,7 +328,7 @@ mod tests {
             let mut keyspace = store.lock(slot_of(&key), 0, 1_000, &mut effects);
             keyspace.write(&key, Mutation::Assign { value: &[0; 100], deadline_ms });
         }
-        store.eviction.set_policy(Policy::VolatileLru);
+        store.eviction.set_policy(MaxmemoryPolicy::VolatileLru);
         store.eviction.bytes_max.store(1, Ordering::Relaxed);
         let mut gone = Vec::new();
         store.evict(1_000_000, 5, |_, key| gone.push(String::from_utf8_lossy(key).into_owned()));

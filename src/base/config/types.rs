@@ -16,6 +16,9 @@ macro_rules! choices {
         pub enum $name { $($(#[$variant_doc])* $variant),+ }
 
         impl $name {
+            /// All of them, in the same order as [`Self::NAMES`]; the place of each is its discriminant.
+            pub const ALL: &'static [$name] = &[$($name::$variant),+];
+
             /// The words, in the order in which error texts list them.
             pub const NAMES: &'static [&'static str] = &[$($text),+];
 
@@ -51,6 +54,19 @@ choices! {
         AllkeysRandom = "allkeys-random",
         /// Nothing: commands that need memory are refused.
         Noeviction = "noeviction",
+    }
+}
+
+impl MaxmemoryPolicy {
+    /// True when the policy chooses by frequency of use.
+    pub fn is_lfu(self) -> bool {
+        matches!(self, MaxmemoryPolicy::AllkeysLfu | MaxmemoryPolicy::VolatileLfu)
+    }
+
+    /// True when the policy takes keys with a TTL alone.
+    pub fn only_volatile(self) -> bool {
+        use MaxmemoryPolicy::{VolatileLfu, VolatileLru, VolatileRandom, VolatileTtl};
+        matches!(self, VolatileLru | VolatileLfu | VolatileRandom | VolatileTtl)
     }
 }
 

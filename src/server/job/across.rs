@@ -27,7 +27,7 @@ use crate::server::batch::UNKNOWN_OUTCOME;
 use crate::server::batch::scanned::scanned;
 use crate::server::job::again::AGAIN_PAUSE;
 use crate::server::job::exec::Attempt;
-use crate::server::job::values::{decoded, garbled, values_of};
+use crate::server::job::values::{decoded, garbled, refused, values_of};
 use crate::server::job::{Job, PATIENCE};
 use crate::server::session::settings::command_limits;
 use crate::server::session::watched::Watched;
@@ -112,9 +112,7 @@ impl Job {
             result?;
             let items = match decoded(&reply)? {
                 Value::Array(items) => items,
-                Value::Error(text) => {
-                    return Err(CommandError::Text(String::from_utf8_lossy(&text).into_owned().into()));
-                }
+                Value::Error(text) => return Err(refused(&text)),
                 _ => return Err(garbled()),
             };
             for (name, item) in of_db.iter().zip(&items) {

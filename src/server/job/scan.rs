@@ -16,7 +16,7 @@ use crate::commands::scan::{ScanOptions, cursor};
 use crate::protocol::client::{Value, encode_command};
 use crate::protocol::{Args, Reply, parse_i64};
 use crate::server::job::again::AGAIN_PAUSE;
-use crate::server::job::values::{as_bulks, decoded, garbled};
+use crate::server::job::values::{as_bulks, decoded, garbled, refused};
 use crate::server::job::{Job, PATIENCE};
 use crate::server::request::run::Origin;
 use crate::server::share::{is_inside_slot, slot_number_of};
@@ -91,7 +91,7 @@ impl Job {
 fn found(reply: Value) -> Result<Found, CommandError> {
     let parts = match reply {
         Value::Array(parts) => parts,
-        Value::Error(text) => return Err(CommandError::Text(String::from_utf8_lossy(&text).into_owned().into())),
+        Value::Error(text) => return Err(refused(&text)),
         _ => return Err(garbled()),
     };
     // A node that is alone in its picture of the cluster does not say what it has walked: it is not one of ours.

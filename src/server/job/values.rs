@@ -35,6 +35,11 @@ pub(super) fn values_of(replies: &[u8]) -> Result<Vec<Value>, CommandError> {
     Ok(values)
 }
 
+/// The error that another node has answered with, to be answered in turn.
+pub(super) fn refused(text: &[u8]) -> CommandError {
+    CommandError::Text(String::from_utf8_lossy(text).into_owned().into())
+}
+
 /// What a client reads when another node does not speak as we do.
 pub(super) fn garbled() -> CommandError {
     CommandError::text("ERR another node gave an answer that makes no sense")

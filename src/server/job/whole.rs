@@ -13,7 +13,7 @@ use crate::replication::coordinator::View;
 use crate::server::batch::Batch;
 use crate::server::forward::{Fate, ask};
 use crate::server::job::again::AGAIN_PAUSE;
-use crate::server::job::values::{as_bulks, as_int, decoded};
+use crate::server::job::values::{as_bulks, as_int, decoded, refused};
 use crate::server::job::{Job, PATIENCE};
 use crate::server::request::run::Origin;
 use crate::server::share::flush::FlushPart;
@@ -46,7 +46,7 @@ impl Job {
             match refusal {
                 None => return Ok(()),
                 Some(text) if !text.starts_with(b"CLUSTERDOWN") || began.elapsed() > PATIENCE => {
-                    return Err(CommandError::Text(String::from_utf8_lossy(text).into_owned().into()));
+                    return Err(refused(text));
                 }
                 Some(_) => tokio::time::sleep(AGAIN_PAUSE).await,
             }

@@ -42,17 +42,12 @@ impl Run<'_> {
             now_us: self.now_us,
         };
         let proto = cx.session.proto;
-        let mut reply = Vec::new();
-        let mut out = Reply::new(&mut reply, proto);
-        out.limit(self.limits.reply_bytes_max.saturating_sub(from));
+        let mut out = Reply::new(&mut self.batch.out, proto);
+        out.limit(self.limits.reply_bytes_max);
         let result = commands::run(command, node, &mut cx, &mut out);
         match if out.is_cut() { Err(CommandError::ReplyTooLarge) } else { result } {
-            Ok(true) => {
-                self.batch.out.extend_from_slice(&reply);
-                if node == NodeCommand::Reset {
-                    self.transaction.reset();
-                }
-            }
+            Ok(true) if node == NodeCommand::Reset => self.transaction.reset(),
+            Ok(true) => {}
             Ok(false) => return self.run_share(node, args),
             Err(error) => {
                 self.batch.out.truncate(from);
