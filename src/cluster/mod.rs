@@ -81,7 +81,7 @@ pub use clocks::PeerClock;
 pub use ending::Ending;
 pub use identity::{Identity, load_or_derive};
 pub use remove::ForgetError;
-pub use topology::{Standing, Topology};
+pub use topology::Topology;
 pub use transfer::TransferError;
 
 /// A node that membership has not heard of counts as alive for so long after it was spoken to.

@@ -95,7 +95,7 @@ impl Cluster {
 /// Whether the ring stands still and all its members hold what is theirs.
 fn may_shed(topology: &Topology) -> bool {
     let stands_still = Arc::ptr_eq(&topology.ring, &topology.next_ring);
-    stands_still && topology.is_warm() && topology.members.iter().all(|member| member.warm)
+    stands_still && topology.is_warm() && topology.all_are_warm()
 }
 
 /// Forgets entries last written before this; gives how many there were.

@@ -103,7 +103,8 @@ pub async fn formed(nodes: &[&Node], members: usize) {
         let digest = nodes[0].cluster.topology().digest;
         nodes.iter().all(|node| {
             let topology = node.cluster.topology();
-            let alive = topology.members.iter().filter(|member| member.liveness == Liveness::Alive && member.warm);
+            let owners = topology.ring.members().iter().filter_map(|member| topology.rows.get(&member.id));
+            let alive = owners.filter(|row| topology.liveness(&row.id) == Liveness::Alive && row.warm);
             topology.digest == digest && topology.is_warm() && alive.count() == members
         })
     })

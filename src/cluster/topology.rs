@@ -4,7 +4,6 @@
 //! start to end. Building a ring costs milliseconds, so rings are kept while the rows they are made of are the same.
 
 use std::collections::BTreeMap;
-use std::net::SocketAddr;
 use std::sync::Arc;
 
 use crate::base::ids::{NodeId, Slot};
@@ -26,30 +25,11 @@ pub struct Topology {
     pub possible_rings: Vec<Arc<Ring>>,
     /// What is believed of each node that takes part.
     pub alive: BTreeMap<NodeId, Liveness>,
-    /// What a request needs to know of the members, in the order of `ring.members()`.
-    pub members: Vec<Standing>,
-    /// The same for `next_ring.members()`.
-    pub next_members: Vec<Standing>,
     /// This node.
     pub me: NodeId,
     /// The rows' digest.
     pub digest: u64,
     is_warm: bool,
-}
-
-/// One member as a request looks at it.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Standing {
-    /// Who it is.
-    pub id: NodeId,
-    /// Where other nodes reach it.
-    pub peer_addr: SocketAddr,
-    /// Which life of it.
-    pub generation: u64,
-    /// What is believed of it; this node is always alive.
-    pub liveness: Liveness,
-    /// It holds all of its slots' data and may answer reads.
-    pub warm: bool,
 }
 
 impl Topology {
@@ -70,21 +50,8 @@ impl Topology {
         let believed = |id: &NodeId| if *id == me { Liveness::Alive } else { liveness(id) };
         let taking_part = rows.iter().filter(|row| row.state.is_member());
         let alive: BTreeMap<NodeId, Liveness> = taking_part.map(|row| (row.id, believed(&row.id))).collect();
-        let (members, next_members) = (standings(&ring, &rows, &alive), standings(&next_ring, &rows, &alive));
         let (digest, is_warm) = (rows.digest(), rows.get(&me).is_some_and(may_answer));
-        Topology {
-            rows,
-            ring,
-            next_ring,
-            coming_rings,
-            possible_rings,
-            alive,
-            members,
-            next_members,
-            me,
-            digest,
-            is_warm,
-        }
+        Topology { rows, ring, next_ring, coming_rings, possible_rings, alive, me, digest, is_warm }
     }
 
     /// What is believed of this node; one that takes no part is down.
@@ -107,6 +74,12 @@ impl Topology {
     /// A node that has left still may: those who have not heard of it yet ask it until they have.
     pub fn is_warm(&self) -> bool {
         self.is_warm
+    }
+
+    /// True when every owner of today's holds all of its slots' data.
+    pub fn all_are_warm(&self) -> bool {
+        let mut rows = self.ring.members().iter().filter_map(|member| self.rows.get(&member.id));
+        rows.all(|row| row.warm)
     }
 
     /// The slots that this node has to hold: it is a home replica of them today, or may soon be, whoever else comes or goes first.
@@ -171,17 +144,6 @@ fn same_owners(one: &Rows, other: &Rows) -> bool {
     owners(one) == owners(other)
 }
 
-fn standings(ring: &Ring, rows: &Rows, alive: &BTreeMap<NodeId, Liveness>) -> Vec<Standing> {
-    let standing = |row: &Row| Standing {
-        id: row.id,
-        peer_addr: row.peer_addr,
-        generation: row.generation,
-        liveness: alive.get(&row.id).copied().unwrap_or(Liveness::Down),
-        warm: row.warm,
-    };
-    ring.members().iter().filter_map(|member| rows.get(&member.id)).map(standing).collect()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -198,11 +160,13 @@ mod tests {
         let first = Topology::new(rows.clone(), me, 3, None, down);
         assert!(Arc::ptr_eq(&first.ring, &first.next_ring));
         assert!(first.is_warm() && first.own_slots().len() == crate::base::ids::SLOT_COUNT);
-        assert_eq!(first.members.iter().map(|m| m.liveness).collect::<Vec<_>>(), [Liveness::Alive, Liveness::Down]);
+        let believed = first.ring.members().iter().map(|member| first.liveness(&member.id)).collect::<Vec<_>>();
+        assert_eq!((believed, first.all_are_warm()), (vec![Liveness::Alive, Liveness::Down], true));
 
         rows.merge(Row { warm: false, version: 2, ..row(1, RowState::Normal) });
         let cold = Topology::new(rows.clone(), me, 3, Some(&first), down);
         assert!(Arc::ptr_eq(&first.ring, &cold.ring) && !cold.is_warm() && cold.digest != first.digest);
+        assert!(!cold.all_are_warm());
 
         rows.merge(row(3, RowState::Joining));
         let next = Topology::new(rows, me, 3, Some(&cold), down);

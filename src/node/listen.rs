@@ -113,12 +113,12 @@ impl Host for ReplicaHost {
         self.cluster.is_warm_for(&self.speaker.node)
     }
 
-    fn may_promise(&self, node: &NodeId, slot: Slot, ring: u64) -> bool {
+    fn may_promise(&self, node: &NodeId, slot: Slot, electorate_digest: u64) -> bool {
         let view = self.shared.view.load();
         let Some(group) = view.roles.of(slot) else { return false };
         let peer = group.coordinator.and_then(|at| view.peers.get(usize::from(at))?.as_ref());
         let is_voter = group.electorates.iter().any(|electorate| electorate.has_me);
-        view.ring_digest == ring
+        view.electorate_digest == electorate_digest
             && is_voter
             && peer.is_some_and(|peer| peer.id == *node)
             && (!group.is_home && !self.cluster.may_have_joined() || self.is_warm() && self.cluster.is_whole(slot))

@@ -80,13 +80,13 @@ pub fn refresh(node: &Node) {
     let roles = Roles::plan(rings, place_of, own, &standing, strict);
     let replicas = settings.replicas.min(member_count);
     let configuration = topology.rows.configuration();
-    let ring_digest = configuration ^ topology.ring.digest() ^ topology.next_ring.digest().rotate_left(1);
+    let electorate_digest = configuration ^ topology.ring.digest() ^ topology.next_ring.digest().rotate_left(1);
     let is_moving = !Arc::ptr_eq(&topology.ring, &topology.next_ring);
     let life = |id: &NodeId| topology.rows.get(id).map_or(0, |row| row.generation);
     let lives = ids.iter().map(|id| (*id, life(id))).collect();
     let members = member_count;
     let peers_told = peers.clone();
-    let view = View { roles, peers, me: own, members, replicas, is_solo, ring_digest, is_moving, ids: lives };
+    let view = View { roles, peers, me: own, members, replicas, is_solo, electorate_digest, is_moving, ids: lives };
     node.shared.coordinator.turn_to(&node.shared.view.load(), &view);
     let before = Arc::downgrade(&node.shared.view.swap(Arc::new(view)));
     node.cluster.acts_on(change, before);

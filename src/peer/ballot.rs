@@ -15,8 +15,8 @@ pub struct PromiseRequest {
     pub is_fresh: bool,
     /// The latest stamp that it asks for.
     pub until: Hlc,
-    /// The rings that it goes by.
-    pub ring: u64,
+    /// Who may vote as it sees it (`View::electorate_digest`).
+    pub electorate_digest: u64,
     /// The slots.
     pub slots: Vec<Slot>,
 }
@@ -26,15 +26,15 @@ impl PromiseRequest {
     pub fn put(&self, out: &mut Vec<u8>) {
         out.push(u8::from(self.is_fresh));
         put_u64(out, self.until.0);
-        put_u64(out, self.ring);
+        put_u64(out, self.electorate_digest);
         put_slots(out, &self.slots);
     }
 
     /// Reads the body.
     pub fn read(body: &[u8]) -> Result<PromiseRequest, WireError> {
         let mut reader = Reader::new(body);
-        let (is_fresh, until, ring) = (reader.u8()? != 0, Hlc(reader.u64()?), reader.u64()?);
-        Ok(PromiseRequest { is_fresh, until, ring, slots: read_slots(&mut reader)? })
+        let (is_fresh, until, electorate_digest) = (reader.u8()? != 0, Hlc(reader.u64()?), reader.u64()?);
+        Ok(PromiseRequest { is_fresh, until, electorate_digest, slots: read_slots(&mut reader)? })
     }
 }
 
@@ -152,7 +152,7 @@ mod tests {
     fn messages_read_back() {
         let slots: Vec<Slot> = Slot::all().step_by(999).collect();
         let (mut out, slot) = (Vec::new(), slots[3]);
-        let request = PromiseRequest { is_fresh: true, until: Hlc(7), ring: 8, slots: slots.clone() };
+        let request = PromiseRequest { is_fresh: true, until: Hlc(7), electorate_digest: 8, slots: slots.clone() };
         request.put(&mut out);
         assert_eq!(PromiseRequest::read(&out), Ok(request));
         out.clear();

@@ -11,14 +11,15 @@ use parking_lot::Mutex;
 use crate::base::clock::Hlc;
 use crate::base::ids::Slot;
 use crate::base::slots::AtomicSlots;
+use crate::peer::lane::{lane_index, slots_of_lane};
 
 /// A question for promises.
 #[derive(Clone, Debug, Default)]
 pub struct SoughtPromises {
     /// The stamp up to which it asks to be allowed to write.
     pub until: Hlc,
-    /// The rings that it goes by.
-    pub ring: u64,
+    /// Who may vote as it sees it (`View::electorate_digest`).
+    pub electorate_digest: u64,
     /// The slots that it asks for; none when only the stamp is to move.
     pub slots: Vec<Slot>,
 }
@@ -52,7 +53,7 @@ impl Granted {
 
     /// The latest stamp of strict writes to a slot that the peer allows; `None` when the slot is not promised.
     pub fn until(&self, slot: Slot) -> Option<Hlc> {
-        let (_, until) = self.lanes.get(slot.index() % self.lanes.len())?;
+        let (_, until) = self.lanes.get(lane_index(slot, self.lanes.len()))?;
         self.has(slot).then(|| Hlc(until.load(Ordering::Acquire)))
     }
 
@@ -70,7 +71,7 @@ impl Granted {
     pub fn reset(&self, lane: usize) {
         let Some((state, _)) = self.lanes.get(lane) else { return };
         let mut state = state.lock();
-        Slot::all().skip(lane).step_by(self.lanes.len()).for_each(|slot| self.forget(slot));
+        slots_of_lane(lane, self.lanes.len()).for_each(|slot| self.forget(slot));
         *state = LaneState { question: None, is_fresh: true };
     }
 
@@ -117,7 +118,7 @@ mod tests {
     fn what_is_granted_belongs_to_a_lane_and_its_connection() {
         let granted = Granted::new(2);
         let mut fresh = Vec::new();
-        let question = |slots| SoughtPromises { until: Hlc(50), ring: 1, slots };
+        let question = |slots| SoughtPromises { until: Hlc(50), electorate_digest: 1, slots };
         granted.ask(1, question(vec![slot(3)]), |_, is_fresh| {
             fresh.push(is_fresh);
             Some(7)

@@ -24,6 +24,7 @@ use std::task::Waker;
 use parking_lot::Mutex;
 use tokio::sync::Notify;
 
+use crate::base::ids::Slot;
 use crate::peer::frame::{Frame, Kind, next_frame, put_frame};
 
 /// How many broken stretches are remembered apart: as many reconnections.
@@ -56,6 +57,17 @@ pub enum Pace {
     Slow = 1,
     /// It says nothing: it may be stopped.
     Stalled = 2,
+}
+
+/// The lane, out of so many to a peer, that a slot's traffic takes: the same one to every peer.
+#[inline]
+pub fn lane_index(slot: Slot, lanes: usize) -> usize {
+    slot.index() % lanes.max(1)
+}
+
+/// The slots whose traffic takes a lane, out of so many.
+pub fn slots_of_lane(lane: usize, lanes: usize) -> impl Iterator<Item = Slot> {
+    Slot::all().skip(lane).step_by(lanes.max(1))
 }
 
 /// See the head of the file.

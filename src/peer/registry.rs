@@ -20,7 +20,7 @@ use crate::base::ids::{NodeId, Slot};
 use crate::base::slots::AtomicSlots;
 use crate::peer::frame::Kind;
 use crate::peer::granted::Granted;
-use crate::peer::lane::Lane;
+use crate::peer::lane::{Lane, lane_index};
 use crate::peer::told::Told;
 use crate::peer::trust::{Doubt, Opinion, Speaker, Trust, Word};
 
@@ -78,7 +78,7 @@ impl Peer {
     /// The lane that a slot's traffic takes.
     #[inline]
     pub fn lane_of(&self, slot: Slot) -> Option<&Lane> {
-        self.lanes.get(slot.index() % self.lanes.len().max(1))
+        self.lanes.get(lane_index(slot, self.lanes.len()))
     }
 
     /// By this picture, one after the one before, this node takes the peer for fit to coordinate, or not.

@@ -66,8 +66,8 @@ pub struct Ballots {
     unsettled: AtomicUsize,
     confirms: Mutex<HashMap<ConfirmKey, Confirm>>,
     wanted_ms: AtomicU64,
-    /// What promises are given under (`View::ring_digest`).
-    configuration: AtomicU64,
+    /// What promises are given under (`View::electorate_digest`).
+    electorate_digest: AtomicU64,
 }
 
 impl Ballots {
@@ -82,7 +82,7 @@ impl Ballots {
             unsettled: AtomicUsize::new(0),
             confirms: Mutex::default(),
             wanted_ms: AtomicU64::new(0),
-            configuration: AtomicU64::new(0),
+            electorate_digest: AtomicU64::new(0),
         }
     }
 
@@ -138,15 +138,15 @@ impl Ballots {
         self.with_lease(slot, |promise, lease| promise.give(to, lease, now))
     }
 
-    /// From now on promises are given, and own ones relied on, under this configuration alone.
-    pub fn go_by(&self, configuration: u64) {
-        self.configuration.store(configuration, Ordering::Release);
+    /// From now on promises are given, and own ones relied on, under this digest alone.
+    pub fn go_by(&self, electorate_digest: u64) {
+        self.electorate_digest.store(electorate_digest, Ordering::Release);
     }
 
-    /// True while promises are given under this configuration. Holds for as long as a slot is locked that has been promised
+    /// True while promises are given under this digest. Holds for as long as a slot is locked that has been promised
     /// under it.
-    pub fn goes_by(&self, configuration: u64) -> bool {
-        self.configuration.load(Ordering::Acquire) == configuration
+    pub fn goes_by(&self, electorate_digest: u64) -> bool {
+        self.electorate_digest.load(Ordering::Acquire) == electorate_digest
     }
 
     /// Takes back what was promised of a slot. Call it under the slot's lock.

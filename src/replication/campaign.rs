@@ -14,6 +14,7 @@ use crate::base::metrics::Count;
 use crate::peer::ballot::{Declined, PromiseAnswer, PromiseRequest};
 use crate::peer::frame::Kind;
 use crate::peer::granted::SoughtPromises;
+use crate::peer::lane::lane_index;
 use crate::peer::registry::Peer;
 use crate::replication::ballot::Holder;
 use crate::replication::coordinator::{Coordinator, View};
@@ -55,7 +56,7 @@ impl Coordinator {
     fn promise_to_self(&self, view: &View, slot: Slot, now_ms: u64) {
         let _locked = self.store.table(slot);
         let now = self.store.clock.latest(now_ms);
-        if self.ballots.goes_by(view.ring_digest)
+        if self.ballots.goes_by(view.electorate_digest)
             && self.store.clock.observe(self.ballots.floor(slot, now), now_ms).is_ok()
         {
             self.ballots.promise(slot, Holder::SELF, now);
@@ -67,14 +68,14 @@ impl Coordinator {
     fn ask(&self, view: &View, peer: &Arc<Peer>, wanted: &[Slot], now_ms: u64) {
         let ahead = self.store.clock.latest(now_ms).ms().saturating_add(LEASE_MS);
         let until = Hlc::at_ms(ahead.min(now_ms + LEASE_AHEAD_MS_MAX));
-        let count = peer.lanes.len().max(1);
+        let count = peer.lanes.len();
         for (at, lane) in peer.lanes.iter().enumerate().filter(|(_, lane)| lane.is_open()) {
-            let lacking = |slot: &Slot| slot.index() % count == at && !peer.granted.has(*slot);
+            let lacking = |slot: &Slot| lane_index(*slot, count) == at && !peer.granted.has(*slot);
             let slots: Vec<Slot> = wanted.iter().copied().filter(lacking).collect();
-            let ring = view.ring_digest;
-            peer.granted.ask(at, SoughtPromises { until, ring, slots }, |question, is_fresh| {
+            let electorate_digest = view.electorate_digest;
+            peer.granted.ask(at, SoughtPromises { until, electorate_digest, slots }, |question, is_fresh| {
                 let slots = question.slots.clone();
-                let request = PromiseRequest { is_fresh, until, ring, slots };
+                let request = PromiseRequest { is_fresh, until, electorate_digest, slots };
                 lane.append(Kind::Promise, |out| request.put(out))
             });
             lane.flush();
@@ -101,7 +102,7 @@ impl Coordinator {
                 continue;
             }
             let _locked = self.store.table(slot);
-            if !self.ballots.goes_by(question.ring) {
+            if !self.ballots.goes_by(question.electorate_digest) {
                 return;
             }
             peer.granted.note(slot);

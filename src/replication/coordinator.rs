@@ -22,7 +22,7 @@ use crate::peer::ballot::{Declined, PromiseAnswer};
 use crate::peer::entries::Known;
 use crate::peer::frame::{Doubt, Frame, KeyRef, Kind, Seen, Verify, read_refused};
 use crate::peer::handshake::Hello;
-use crate::peer::lane::Lane;
+use crate::peer::lane::{Lane, lane_index};
 use crate::peer::link::LaneEvents;
 use crate::peer::registry::Peer;
 use crate::replication::ballots::Ballots;
@@ -49,7 +49,7 @@ pub struct View {
     pub is_solo: bool,
     /// Differs when the rings do, those to come included, and otherwise whenever votes mean something else
     /// (`Rows::configuration`).
-    pub ring_digest: u64,
+    pub electorate_digest: u64,
     /// Nodes are on their way in or out.
     pub is_moving: bool,
     /// Who has which place, and in which life (`Row::generation`).
@@ -299,10 +299,10 @@ fn lost_state(reader: &mut Reader<'_>, actors: &ActorTable) -> Result<Option<(Sl
     })
 }
 
-/// The lane of a slot: the same one to every peer.
+/// The lane of a slot.
 pub(super) fn lane_number(slot: Slot, view: &View) -> u16 {
-    let lanes = view.peers.iter().flatten().next().map_or(1, |peer| peer.lanes.len().max(1));
-    (slot.index() % lanes) as u16
+    let lanes = view.peers.iter().flatten().next().map_or(1, |peer| peer.lanes.len());
+    lane_index(slot, lanes) as u16
 }
 
 /// Who is to confirm a read, chosen at random among those that are not slow while there are enough of them, and whether

@@ -79,7 +79,7 @@ pub trait Host: Send + Sync {
     fn is_warm(&self) -> bool;
     /// True when it may promise a slot to `node`: it takes that one for the coordinator by these rings, and holds what it
     /// ever accepted, if it is a home replica by today's.
-    fn may_promise(&self, node: &NodeId, slot: Slot, ring: u64) -> bool;
+    fn may_promise(&self, node: &NodeId, slot: Slot, electorate_digest: u64) -> bool;
     /// The peer says what it takes this node for; `None` when the connection has ended.
     fn hear_trust(&self, word: Option<Word>);
 }
@@ -262,12 +262,12 @@ impl Replica {
         let granted = !is_absurd && self.ballots.renew(self.holder, request.until, request.is_fresh);
         let mut answer = PromiseAnswer { number: self.received, granted, floor: Hlc(0), refused: Vec::new() };
         for slot in request.slots.into_iter().filter(|_| granted) {
-            if !self.host.may_promise(&self.node, slot, request.ring) {
+            if !self.host.may_promise(&self.node, slot, request.electorate_digest) {
                 answer.refused.push(slot);
                 continue;
             }
             let _locked = self.store.table(slot);
-            if !self.ballots.goes_by(request.ring) {
+            if !self.ballots.goes_by(request.electorate_digest) {
                 answer.refused.push(slot);
                 continue;
             }
@@ -469,7 +469,7 @@ mod tests {
     use crate::store::mutation::Mutation;
 
     const NOW_MS: u64 = 5_000;
-    const RING: u64 = 7;
+    const ELECTORATE_DIGEST: u64 = 7;
 
     /// A node that coordinates, and a replica of it that holds nothing yet.
     fn pair() -> (Store, Replica) {
@@ -479,7 +479,7 @@ mod tests {
         sender.set_replicated(true);
         let metrics = Arc::new(Registry::new(Vec::new()));
         let ballots = Arc::new(Ballots::new(Hlc(0)));
-        ballots.go_by(RING);
+        ballots.go_by(ELECTORATE_DIGEST);
         let replica =
             Replica::new(Arc::new(receiver), metrics, ballots, &hello, Arc::new(Willing)).expect("a new actor");
         (sender, replica)
@@ -492,17 +492,17 @@ mod tests {
             true
         }
 
-        fn may_promise(&self, _: &NodeId, _: Slot, ring: u64) -> bool {
-            ring == RING
+        fn may_promise(&self, _: &NodeId, _: Slot, electorate_digest: u64) -> bool {
+            electorate_digest == ELECTORATE_DIGEST
         }
 
         fn hear_trust(&self, _: Option<Word>) {}
     }
 
-    fn ask(replica: &mut Replica, is_fresh: bool, ring: u64) {
+    fn ask(replica: &mut Replica, is_fresh: bool, electorate_digest: u64) {
         let mut body = Vec::new();
         let slots = vec![slot_of(b"k")];
-        PromiseRequest { is_fresh, until: Hlc::at_ms(NOW_MS + 9), ring, slots }.put(&mut body);
+        PromiseRequest { is_fresh, until: Hlc::at_ms(NOW_MS + 9), electorate_digest, slots }.put(&mut body);
         take(replica, Kind::Promise, &body);
     }
 
@@ -512,10 +512,10 @@ mod tests {
         let first = delta(&sender, b"a");
         take(&mut replica, Kind::StrictDelta, &first);
         assert_eq!(answers(&mut replica), [Kind::Declined, Kind::Ack]);
-        ask(&mut replica, true, RING + 1);
+        ask(&mut replica, true, ELECTORATE_DIGEST + 1);
         take(&mut replica, Kind::StrictDelta, &first);
         assert_eq!(answers(&mut replica), [Kind::Promised, Kind::Ack, Kind::Declined, Kind::Ack], "by other rings");
-        ask(&mut replica, false, RING);
+        ask(&mut replica, false, ELECTORATE_DIGEST);
         take(&mut replica, Kind::StrictDelta, &first);
         assert_eq!(answers(&mut replica), [Kind::Promised, Kind::Ack, Kind::Ack]);
         // One is missing, so this one needs the state; when that comes the slot is promised to somebody else.

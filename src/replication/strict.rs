@@ -71,7 +71,7 @@ impl Coordinator {
     /// To be relied on it has to be asked under the slot's lock.
     pub fn window(&self, view: &View, slot: Slot) -> Option<Hlc> {
         let group = view.roles.of(slot).filter(|group| group.is_home && view.is_coordinator(slot))?;
-        if !self.ballots.is_own(slot) || !self.ballots.goes_by(view.ring_digest) {
+        if !self.ballots.is_own(slot) || !self.ballots.goes_by(view.electorate_digest) {
             return None;
         }
         ballot::window(&group.electorates, |at| view.peer(at).and_then(|peer| peer.granted.until(slot)))

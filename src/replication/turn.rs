@@ -14,7 +14,7 @@ impl Coordinator {
     /// Prepares for a new picture: withdraws promises given under other rings; what this node begins to coordinate is not
     /// settled, and neither is what it coordinates together with somebody who is back and may have coordinated it meanwhile.
     pub fn turn_to(&self, before: &View, view: &View) {
-        if before.ring_digest != view.ring_digest {
+        if before.electorate_digest != view.electorate_digest {
             self.withdraw(before, view);
         }
         let missing = |view: &View| -> Vec<NodeId> {
@@ -38,7 +38,7 @@ impl Coordinator {
 
     fn withdraw(&self, before: &View, view: &View) {
         // First: whoever promises a slot, or notes a promise, looks at this with the slot locked.
-        self.ballots.go_by(view.ring_digest);
+        self.ballots.go_by(view.electorate_digest);
         let peers = || view.peers.iter().chain(&before.peers).flatten();
         peers().for_each(|peer| (0..peer.lanes.len()).for_each(|lane| peer.granted.reset(lane)));
         let now = self.store.clock.latest(self.store.clock.now_ms());

@@ -11,7 +11,9 @@
 //! Does not spread rows, nor decide who may write which: that is for the parts that talk.
 
 use super::member::{Member, WEIGHT_MAX, WEIGHT_MIN};
-use super::placement::{DIGEST_SEED, Ring};
+use super::placement::DIGEST_SEED;
+#[cfg(test)]
+use super::placement::Ring;
 use crate::base::config::is_name;
 use crate::base::ids::NodeId;
 use serde::{Deserialize, Serialize};
@@ -192,12 +194,14 @@ impl Rows {
         rows.map(|row| Member { id: row.id, zone: row.zone.clone(), weight: row.weight }).collect()
     }
 
-    /// The ring of today's owners.
+    /// The ring of today's owners. The node itself takes it from `cluster::topology`, which keeps rings.
+    #[cfg(test)]
     pub fn ring(&self, replicas: usize) -> Ring {
         Ring::build(&self.owners(), replicas)
     }
 
     /// The ring of the owners once every change under way is done.
+    #[cfg(test)]
     pub fn next_ring(&self, replicas: usize) -> Ring {
         Ring::build(&self.next_owners(), replicas)
     }
