@@ -11,6 +11,7 @@ use tokio::time::{Instant, sleep_until};
 
 use crate::base::config::QuorumMode;
 use crate::base::ids::NodeId;
+use crate::cluster;
 use crate::node::Node;
 use crate::node::workers::Work;
 use crate::peer::registry::Peer;
@@ -40,71 +41,101 @@ pub async fn keep(node: Arc<Node>) {
 pub fn refresh(node: &Node) {
     let change = *node.cluster.changes().borrow();
     let topology = node.cluster.topology();
-    let me = topology.me;
-    let members = topology.ring.members().iter().map(|member| member.id);
-    let joining = topology.next_ring.members().iter().map(|member| member.id);
-    let mut ids: Vec<NodeId> = members.collect();
-    let member_count = ids.len();
-    ids.extend(joining.filter(|id| topology.ring.index_of(id).is_none()));
-    let place_of = |id: &NodeId| ids.iter().position(|known| known == id).map(|at| at as u16);
-    let peers: Vec<Option<Arc<Peer>>> = ids
-        .iter()
-        .map(|id| if *id == me { None } else { topology.rows.get(id).map(|row| peer_at(node, *id, row.peer_addr)) })
-        .collect();
-    let is_warm = |id: &NodeId| topology.rows.get(id).is_some_and(|row| row.warm);
-    // Who was away for too long coordinates nothing before it knows whether what it holds is deleted over there.
-    let mut full = peers.iter().flatten().filter(|peer| peer.is_usable() && is_warm(&peer.id));
-    let is_in_step = full.all(|peer| node.cluster.is_in_step_with(&peer.id));
-    let reached = peers.iter().flatten().filter(|peer| peer.is_usable() && is_warm(&peer.id));
+    let nodes = Nodes::of(node, &topology);
+    node.peers.retain(|id| nodes.ids.contains(id));
+    let view = nodes.view(node, &topology);
+    node.shared.coordinator.turn_to(&node.shared.view.load(), &view);
+    let before = Arc::downgrade(&node.shared.view.swap(Arc::new(view)));
+    node.cluster.acts_on(change, before);
+    let picture = node.peers.next_picture();
+    for (peer, standing) in nodes.peers.iter().zip(&nodes.standing) {
+        peer.iter().for_each(|peer| peer.judge_fit(standing.usable && standing.warm, picture));
+    }
+    nodes.show(node, &topology);
+    let peers = nodes.peers.into_iter().flatten().collect();
+    let passing = Arc::new(Passing::new(picture, node.workers.len(), peers));
+    (0..node.workers.len()).for_each(|worker| node.workers.give(worker, Work::View(passing.clone())));
+}
+
+/// The nodes of a picture, each at the same place in all lists: today's owners first, then those to come.
+struct Nodes {
+    ids: Vec<NodeId>,
+    /// None for this node.
+    peers: Vec<Option<Arc<Peer>>>,
+    standing: Vec<Standing>,
+    /// How many own slots today.
+    owners: usize,
+}
+
+impl Nodes {
+    fn of(node: &Node, topology: &cluster::Topology) -> Nodes {
+        let me = topology.me;
+        let mut ids: Vec<NodeId> = topology.ring.members().iter().map(|member| member.id).collect();
+        let owners = ids.len();
+        let coming = topology.next_ring.members().iter().map(|member| member.id);
+        ids.extend(coming.filter(|id| topology.ring.index_of(id).is_none()));
+        let peer_of = |id: &NodeId| topology.rows.get(id).map(|row| peer_at(node, *id, row.peer_addr));
+        let peers: Vec<Option<Arc<Peer>>> = ids.iter().map(|id| if *id == me { None } else { peer_of(id) }).collect();
+        let may_coordinate = may_coordinate(node, topology, &peers);
+        let standing_of = |(id, peer): (&NodeId, &Option<Arc<Peer>>)| match peer {
+            Some(peer) => Standing { usable: peer.is_usable(), warm: is_warm(topology, id) && peer.missed.is_empty() },
+            None => Standing { usable: *id == me, warm: may_coordinate },
+        };
+        let standing = ids.iter().zip(&peers).map(standing_of).collect();
+        Nodes { ids, peers, standing, owners }
+    }
+
+    /// What batches work with.
+    fn view(&self, node: &Node, topology: &cluster::Topology) -> View {
+        let settings = node.config.settings();
+        let place_of = |id: &NodeId| self.ids.iter().position(|known| known == id).map(|at| at as u16);
+        let me = place_of(&topology.me).unwrap_or(u16::MAX);
+        let rings = Rings { ring: &topology.ring, coming: &topology.coming_rings, possible: &topology.possible_rings };
+        let strict = settings.quorum_mode == QuorumMode::Strict;
+        let rings_digest = topology.ring.digest() ^ topology.next_ring.digest().rotate_left(1);
+        let life = |id: &NodeId| topology.rows.get(id).map_or(0, |row| row.generation);
+        View {
+            roles: Roles::plan(rings, place_of, me, &self.standing, strict),
+            peers: self.peers.clone(),
+            me,
+            members: self.owners,
+            replicas: settings.replicas.min(self.owners),
+            is_solo: self.ids.len() == 1 && self.owners == 1 && me == 0,
+            electorate_digest: topology.rows.configuration() ^ rings_digest,
+            is_moving: !Arc::ptr_eq(&topology.ring, &topology.next_ring),
+            ids: self.ids.iter().map(|id| (*id, life(id))).collect(),
+        }
+    }
+
+    /// Has commands tell of the cluster as it is now.
+    fn show(&self, node: &Node, topology: &cluster::Topology) {
+        let ids = || self.ids.iter().zip(&self.standing);
+        let alive: BTreeSet<NodeId> = ids().filter(|(_, it)| it.usable && it.warm).map(|(id, _)| *id).collect();
+        let shown_before = node.shared.node.topology.load();
+        let name = topology.own_row().map_or(shown_before.figures.node_name.clone(), Row::shown_name);
+        let mut shown = Topology::new(topology.me, &name, topology.rows.clone(), &topology.ring, alive);
+        let down = ids().filter(|(_, it)| !it.usable).map(|(id, _)| *id);
+        shown.down_since = down_since(down, &shown_before.down_since, node.shared.node.store.clock.now_ms());
+        node.shared.node.topology.store(Arc::new(shown));
+    }
+}
+
+fn is_warm(topology: &cluster::Topology, id: &NodeId) -> bool {
+    topology.rows.get(id).is_some_and(|row| row.warm)
+}
+
+/// Whether this node may coordinate, as far as the others that it reaches say so. Who was away for too long coordinates nothing
+/// before it knows whether what it holds is deleted over there.
+fn may_coordinate(node: &Node, topology: &cluster::Topology, peers: &[Option<Arc<Peer>>]) -> bool {
+    let reached = || peers.iter().flatten().filter(|peer| peer.is_usable() && is_warm(topology, &peer.id));
+    let is_in_step = reached().all(|peer| node.cluster.is_in_step_with(&peer.id));
     let opinion = |peer: &Arc<Peer>| Opinion {
         of: peer.id,
         says: node.peers.word_of(&peer.id),
         is_owed: !peer.missed.is_empty(),
     };
-    let opinions: Vec<Opinion> = reached.map(opinion).collect();
-    let may_coordinate = node.peers.may_coordinate(me, is_warm(&me) && is_in_step, &opinions);
-    let standing: Vec<Standing> = ids
-        .iter()
-        .zip(&peers)
-        .map(|(id, peer)| match peer {
-            Some(peer) => Standing { usable: peer.is_usable(), warm: is_warm(id) && peer.missed.is_empty() },
-            None => Standing { usable: *id == me, warm: may_coordinate },
-        })
-        .collect();
-    node.peers.retain(|id| ids.contains(id));
-    let settings = node.config.settings();
-    let is_solo = ids.len() == 1 && member_count == 1 && place_of(&me) == Some(0);
-    let strict = settings.quorum_mode == QuorumMode::Strict;
-    let own = place_of(&me).unwrap_or(u16::MAX);
-    let rings = Rings { ring: &topology.ring, coming: &topology.coming_rings, possible: &topology.possible_rings };
-    let roles = Roles::plan(rings, place_of, own, &standing, strict);
-    let replicas = settings.replicas.min(member_count);
-    let configuration = topology.rows.configuration();
-    let electorate_digest = configuration ^ topology.ring.digest() ^ topology.next_ring.digest().rotate_left(1);
-    let is_moving = !Arc::ptr_eq(&topology.ring, &topology.next_ring);
-    let life = |id: &NodeId| topology.rows.get(id).map_or(0, |row| row.generation);
-    let lives = ids.iter().map(|id| (*id, life(id))).collect();
-    let members = member_count;
-    let peers_told = peers.clone();
-    let view = View { roles, peers, me: own, members, replicas, is_solo, electorate_digest, is_moving, ids: lives };
-    node.shared.coordinator.turn_to(&node.shared.view.load(), &view);
-    let before = Arc::downgrade(&node.shared.view.swap(Arc::new(view)));
-    node.cluster.acts_on(change, before);
-    let picture = node.peers.next_picture();
-    for (peer, standing) in peers_told.iter().zip(&standing) {
-        peer.iter().for_each(|peer| peer.judge_fit(standing.usable && standing.warm, picture));
-    }
-    let alive: BTreeSet<NodeId> =
-        ids.iter().zip(&standing).filter(|(_, it)| it.usable && it.warm).map(|(id, _)| *id).collect();
-    let shown_before = node.shared.node.topology.load();
-    let name = topology.own_row().map_or(shown_before.figures.node_name.clone(), Row::shown_name);
-    let mut shown = Topology::new(me, &name, topology.rows.clone(), &topology.ring, alive);
-    let down = ids.iter().zip(&standing).filter(|(_, it)| !it.usable).map(|(id, _)| *id);
-    shown.down_since = down_since(down, &shown_before.down_since, node.shared.node.store.clock.now_ms());
-    node.shared.node.topology.store(Arc::new(shown));
-    let peers = peers_told.into_iter().flatten().collect();
-    let passing = Arc::new(Passing::new(picture, node.workers.len(), peers));
-    (0..node.workers.len()).for_each(|worker| node.workers.give(worker, Work::View(passing.clone())));
+    let opinions: Vec<Opinion> = reached().map(opinion).collect();
+    node.peers.may_coordinate(topology.me, is_warm(topology, &topology.me) && is_in_step, &opinions)
 }
 
 /// Who is down, and since when: those who were so before are so since then.

@@ -31,15 +31,7 @@ impl Run<'_> {
     pub fn together(&mut self, requests: &[&[u8]], watched: &[Watched]) -> Option<bool> {
         let store = self.worker.shared.node.store.clone();
         let now_ms = self.now_us / 1_000;
-        let mut names: Vec<Vec<u8>> = watched.iter().map(|it| it.key.clone()).collect();
-        for request in requests {
-            let Ok(scanner) = scanned(request) else { continue };
-            let args = scanner.args(request);
-            if let Some((_, command)) = table::find(args.name()) {
-                let positions = subcommands::running(command, args).key_positions(args);
-                names.extend(positions.filter_map(|at| args.get(at)).map(<[u8]>::to_vec));
-            }
-        }
+        let names = keys_of(requests, watched);
         let names = || names.iter().map(Vec::as_slice);
         if !self.view.is_solo && self.may_lack() && !self.is_ready(names()) {
             return None;
@@ -59,13 +51,8 @@ impl Run<'_> {
             let mut keys = store.lock_many(&slots, self.session.db, now_ms, &mut effects);
             if !self.may_run_strictly(&mut keys, names()) {
                 drop(keys);
-                if rest.len() == requests.len() {
-                    return None;
-                }
-                for request in rest {
-                    self.batch.out.extend_from_slice(self.worker.refusal(request).as_bytes());
-                }
-                return Some(true);
+                let has_begun = rest.len() < requests.len();
+                return has_begun.then(|| self.refuse(rest));
             }
             if !is_checked && !watched.iter().all(|it| is_unchanged(&mut keys, it)) {
                 return Some(false);
@@ -84,6 +71,14 @@ impl Run<'_> {
             self.run_unlocked(request);
             rest = behind;
         }
+    }
+
+    /// Refuses requests behind some that have run; true, because those have.
+    fn refuse(&mut self, requests: &[&[u8]]) -> bool {
+        for request in requests {
+            self.batch.out.extend_from_slice(self.worker.refusal(request).as_bytes());
+        }
+        true
     }
 
     /// Whether enough replicas are reachable for all that may be written or read.
@@ -213,6 +208,20 @@ impl Run<'_> {
             Err(error) => self.fail(&error.to_string()),
         }
     }
+}
+
+/// All keys that requests name or that are watched; some more than once.
+fn keys_of(requests: &[&[u8]], watched: &[Watched]) -> Vec<Vec<u8>> {
+    let mut names: Vec<Vec<u8>> = watched.iter().map(|it| it.key.clone()).collect();
+    for request in requests {
+        let Ok(scanner) = scanned(request) else { continue };
+        let args = scanner.args(request);
+        if let Some((_, command)) = table::find(args.name()) {
+            let positions = subcommands::running(command, args).key_positions(args);
+            names.extend(positions.filter_map(|at| args.get(at)).map(<[u8]>::to_vec));
+        }
+    }
+    names
 }
 
 /// Whether a request is one that is refused when memory is full.
