@@ -1,16 +1,18 @@
 //! The members of a collection: byte strings, each with the dot of the write that put it there and a payload.
 //!
 //! A hash keeps its values as payloads, a set keeps empty ones. While it is small a collection is *packed*: one
-//! vector, searched from the front, in the order of insertion, as Redis's listpack is. One element too many or too
-//! long turns it, for good, into a *table*, as Redis's hash table is.
+//! vector, searched from the front, in the order of insertion, as the listpack of a Redis hash is. One element too many or
+//! too long turns it into a *table*, as Redis's hash table is, which removals do not turn back.
 //!
 //! Invariant: an element is present once. Iteration by [`Elements::scan`] visits every element that stays present
-//! from the first call to the last at least once, also when the table grows between calls: the cursor carries the
-//! table's layout generation, and a scan starts over when that has changed.
+//! from the first call to the last at least once, also when the table is laid anew between calls, when another collection
+//! takes its place, and when another process goes on: the cursor carries the table's [`Layout`], and a scan that comes
+//! with another starts over.
 //!
 //! Knows nothing of what payloads mean or how they merge.
 
 use std::sync::OnceLock;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use hashbrown::HashTable;
 
@@ -45,6 +47,9 @@ const SHRINK_BUCKETS_MIN: usize = 256;
 /// A table shrinks when less than one in this many of its buckets is used.
 const SHRINK_SHARE: usize = 8;
 
+/// Bits of a scan's cursor.
+const CURSOR_BITS: u32 = 53;
+
 /// One element, borrowed.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Element<'a> {
@@ -61,7 +66,7 @@ pub struct Element<'a> {
 pub struct Elements {
     form: Form,
     len: usize,
-    generation: u8,
+    layout: Layout,
     /// Bytes in the boxes of a table.
     boxed_bytes: usize,
 }
@@ -72,9 +77,41 @@ enum Form {
     Table(HashTable<Box<[u8]>>),
 }
 
+/// Which arrangement of elements in buckets this is: no two of a process are alike, and of two processes only by chance. A
+/// clone has that of its original, for its elements stand in the same buckets.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+struct Layout(u64);
+
+impl Layout {
+    fn new() -> Layout {
+        static COUNT: AtomicU64 = AtomicU64::new(0);
+        // A number that only this process's hash makes of the count.
+        Layout(hash_of(&COUNT.fetch_add(1, Ordering::Relaxed).to_le_bytes()))
+    }
+
+    /// Where a scan goes on: `[layout][bucket]` in 53 bits, because some clients take a cursor for a floating-point number. The
+    /// bucket takes as few as it needs.
+    fn cursor(self, bucket: usize, buckets: usize) -> u64 {
+        let bits = bucket_bits(buckets);
+        let tag_bits = CURSOR_BITS.saturating_sub(bits);
+        (self.0 & ((1 << tag_bits) - 1)) << bits | bucket as u64
+    }
+
+    /// The bucket that a cursor stands at; the first when it was made of another layout.
+    fn bucket(self, cursor: u64, buckets: usize) -> usize {
+        let bucket = (cursor & ((1 << bucket_bits(buckets)) - 1)) as usize;
+        if self.cursor(bucket, buckets) == cursor { bucket } else { 0 }
+    }
+}
+
+/// Bits that number so many buckets.
+fn bucket_bits(buckets: usize) -> u32 {
+    buckets.next_power_of_two().trailing_zeros()
+}
+
 impl Default for Elements {
     fn default() -> Elements {
-        Elements { form: Form::Packed(Vec::new()), len: 0, generation: 0, boxed_bytes: 0 }
+        Elements { form: Form::Packed(Vec::new()), len: 0, layout: Layout::default(), boxed_bytes: 0 }
     }
 }
 
@@ -134,7 +171,7 @@ impl Elements {
         }
         if table.len() == table.capacity() {
             // The insertion would move elements: say so, and scans start over.
-            self.generation = self.generation.wrapping_add(1);
+            self.layout = Layout::new();
             table.reserve(1, |block| hash_of(element(block).member));
         }
         table.insert_unique(hash, block, |block| hash_of(element(block).member));
@@ -163,7 +200,7 @@ impl Elements {
     fn shrink(&mut self) {
         let Form::Table(table) = &mut self.form else { return };
         if table.num_buckets() > SHRINK_BUCKETS_MIN && self.len < table.num_buckets() / SHRINK_SHARE {
-            self.generation = self.generation.wrapping_add(1);
+            self.layout = Layout::new();
             table.shrink_to(self.len * 2, |block| hash_of(element(block).member));
         }
     }
@@ -194,17 +231,17 @@ impl Elements {
 
     /// Visits about `count` elements from `cursor` on and gives the next cursor, 0 at the end.
     ///
-    /// A packed collection is visited whole. Elements may be visited twice when the table grows between calls.
+    /// A packed collection is visited whole. Elements may be visited twice when the table is laid anew between calls.
     pub fn scan<'a>(&'a self, cursor: u64, count: usize, mut visit: impl FnMut(Element<'a>)) -> u64 {
         let Form::Table(table) = &self.form else {
             self.iter().for_each(visit);
             return 0;
         };
-        let from = if (cursor >> 32) as u8 == self.generation { cursor as u32 as usize } else { 0 };
+        let buckets = table.num_buckets();
         let mut seen = 0;
-        for bucket in from..table.num_buckets() {
+        for bucket in self.layout.bucket(cursor, buckets)..buckets {
             if seen >= count {
-                return u64::from(self.generation) << 32 | bucket as u64;
+                return self.layout.cursor(bucket, buckets);
             }
             if let Some(block) = table.get_bucket(bucket) {
                 visit(element(block));
@@ -231,6 +268,7 @@ impl Elements {
             table.insert_unique(hash_of(found.member), block, |block| hash_of(element(block).member));
         }
         self.form = Form::Table(table);
+        self.layout = Layout::new();
     }
 }
 
@@ -240,7 +278,7 @@ impl Clone for Elements {
             Form::Packed(bytes) => Form::Packed(bytes.clone()),
             Form::Table(table) => Form::Table(table.clone()),
         };
-        Elements { form, len: self.len, generation: self.generation, boxed_bytes: self.boxed_bytes }
+        Elements { form, len: self.len, layout: self.layout, boxed_bytes: self.boxed_bytes }
     }
 }
 
@@ -373,6 +411,31 @@ mod tests {
         }
         assert!((0..100).all(|n| seen.contains(&name(n))));
         assert!(elements.len() == 100 && elements.memory_bytes() * 20 < full);
+    }
+
+    #[test]
+    fn a_scan_that_goes_on_in_another_table_of_the_same_elements_misses_nothing() {
+        let name = |n: usize| format!("e{n}").into_bytes();
+        let table = |order: &mut dyn Iterator<Item = usize>| {
+            let mut elements = Elements::default();
+            order.for_each(|n| assert!(elements.put(&name(n), dot(1), b"", SMALL)));
+            elements
+        };
+        let (one, other) = (table(&mut (0..2_000)), table(&mut (0..2_000).rev()));
+        let mut seen = BTreeSet::new();
+        let mut cursor = one.scan(0, 700, |it| _ = seen.insert(it.member.to_vec()));
+        assert!(cursor != 0 && cursor < 1 << CURSOR_BITS);
+        let mut seen_in_other = BTreeSet::new();
+        while cursor != 0 {
+            cursor = other.scan(cursor, 700, |it| _ = seen_in_other.insert(it.member.to_vec()));
+        }
+        assert_eq!(seen_in_other.len(), 2_000);
+        // In its own table, or a clone of it, the scan goes on where it was.
+        let (mut cursor, mut rest) = (one.scan(0, 700, |_| {}), 0);
+        while cursor != 0 {
+            cursor = one.clone().scan(cursor, 700, |_| rest += 1);
+        }
+        assert_eq!(rest, 1_300);
     }
 
     #[test]
