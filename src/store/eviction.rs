@@ -3,7 +3,8 @@
 //! Every entry has an access word: 24 bits of seconds (last use) and 8 bits of frequency (a logarithmic counter that
 //! decays, Morris 1978). A use writes it only when it changes, so that hot keys do not dirty their cache line.
 //!
-//! To evict, a few random slots are asked for a few random entries each, and the best victim of all of them goes.
+//! To evict, a few random slots are asked for a few random entries each, and the best victim of these, and of those that were
+//! nearly as good at earlier evictions, goes.
 //! Eviction is this node's own affair: it leaves no tombstone, and replicas do not repair it back.
 
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, Ordering};
@@ -206,18 +207,20 @@ impl Store {
     /// The best of a sample and of those before; `None` when there is nothing that may go in any slot.
     fn choose_victim(&self, policy: MaxmemoryPolicy, now_ms: u64) -> Option<(Slot, u8, Box<[u8]>)> {
         let mut candidates = self.eviction.candidates.lock();
-        self.sample(policy, now_ms, &mut candidates);
-        while let Some(Candidate { access, slot, db, key, .. }) = candidates.pop() {
-            let name = Name { db, key: &key, hash: hash_name(db, &key) };
-            if self.table(slot).find(name).is_some_and(|entry| entry.access() == access && may_go(entry, policy)) {
-                return Some((slot, db, key));
+        // Candidates that are none any more may have kept all of the sample out: then there is another without them.
+        while self.sample(policy, now_ms, &mut candidates) {
+            while let Some(Candidate { access, slot, db, key, .. }) = candidates.pop() {
+                let name = Name { db, key: &key, hash: hash_name(db, &key) };
+                if self.table(slot).find(name).is_some_and(|entry| entry.access() == access && may_go(entry, policy)) {
+                    return Some((slot, db, key));
+                }
             }
         }
         None
     }
 
-    /// Looks at some keys, from a random slot on, and keeps the best among the candidates.
-    fn sample(&self, policy: MaxmemoryPolicy, now_ms: u64, candidates: &mut Vec<Candidate>) {
+    /// Looks at some keys, from a random slot on, and keeps the best among the candidates. False when no key may go.
+    fn sample(&self, policy: MaxmemoryPolicy, now_ms: u64, candidates: &mut Vec<Candidate>) -> bool {
         let access = Access::at(&self.eviction, now_ms);
         let wanted = self.eviction.samples.load(Ordering::Relaxed).max(1).saturating_mul(SAMPLES_FACTOR);
         let (start, mut found) = (rand::random_range(0..SLOT_COUNT), 0);
@@ -226,18 +229,19 @@ impl Store {
                 break;
             }
             let table = self.table(slot);
-            if policy.only_volatile() && !table.has_deadlines() {
+            if table.is_empty() || policy.only_volatile() && !table.has_deadlines() {
                 continue;
             }
             let picks = (0..wanted.min(table.len() as u32)).filter_map(|_| table.pick(rand::random()));
             let mut sample: SmallVec<[&Entry; 16]> = picks.filter(|entry| may_go(entry, policy)).collect();
-            if sample.is_empty() && policy.only_volatile() {
-                // A few among many that have no deadline.
-                sample.extend(table.iter().find(|entry| may_go(entry, policy)));
+            if sample.is_empty() {
+                // A few among many that were deleted or have no deadline.
+                sample.extend(table.pick_where(rand::random(), |entry| may_go(entry, policy)));
             }
             found += sample.len() as u32;
             sample.into_iter().for_each(|entry| keep(candidates, entry, slot, score(entry, policy, access)));
         }
+        found > 0
     }
 }
 
@@ -333,6 +337,41 @@ mod tests {
         let mut gone = Vec::new();
         store.evict(1_000_000, 5, |_, key| gone.push(String::from_utf8_lossy(key).into_owned()));
         assert_eq!(gone, ["{one}500"]);
+    }
+
+    #[test]
+    fn a_key_among_many_deletions_of_its_slot_is_found() {
+        let store = Store::new(ActorId { node: 1, boot: 1 });
+        store.set_replicated(true);
+        let mut effects = Effects::default();
+        for n in 0..1_000u64 {
+            let key = format!("{{one}}{n}").into_bytes();
+            let mut keyspace = store.lock(slot_of(&key), 0, 1_000, &mut effects);
+            keyspace.write(&key, Mutation::Assign { value: &[0; 100], deadline_ms: 0 });
+            if n != 500 {
+                keyspace.delete(&key);
+            }
+        }
+        store.eviction.set_policy(MaxmemoryPolicy::AllkeysLru);
+        store.eviction.bytes_max.store(1, Ordering::Relaxed);
+        let mut gone = Vec::new();
+        store.evict(1_000_000, 5, |_, key| gone.push(String::from_utf8_lossy(key).into_owned()));
+        assert_eq!(gone, ["{one}500"]);
+    }
+
+    #[test]
+    fn candidates_that_are_gone_keep_no_other_key_from_being_evicted() {
+        let store = store_with(100, |_| 0, |n| if n < 30 { 1_000 } else { 900_000 });
+        assert_eq!(evict(&store, MaxmemoryPolicy::AllkeysLru, 1).len(), 1);
+        let mut effects = Effects::default();
+        for n in 0..30u64 {
+            let key = n.to_string().into_bytes();
+            store.lock(slot_of(&key), 0, 1_000_000, &mut effects).delete(&key);
+        }
+        assert!(!store.eviction.candidates.lock().is_empty());
+        let mut gone = 0;
+        store.evict(1_000_000, 100, |_, _| gone += 1);
+        assert_eq!(gone, 70);
     }
 
     #[test]

@@ -148,10 +148,15 @@ impl SlotTable {
 
     /// Some entry, chosen by the random number `draw`; `None` when there is none.
     pub fn pick(&self, draw: u64) -> Option<&Entry> {
+        self.pick_where(draw, |_| true)
+    }
+
+    /// Some entry of which `fits` holds, chosen by the random number `draw`, found wherever there is one.
+    pub fn pick_where(&self, draw: u64, fits: impl Fn(&Entry) -> bool) -> Option<&Entry> {
         if self.index.is_empty() {
             return None;
         }
-        draws(draw, self.index.places()).find_map(|place| self.index.get(place))
+        draws(draw, self.index.places()).find_map(|place| self.index.get(place).filter(|entry| fits(entry)))
     }
 
     /// Every entry, tombstones and expired ones included.
