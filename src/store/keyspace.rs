@@ -229,7 +229,7 @@ impl<'s> Keyspace<'s> {
         self.clear_ground(self.name(key), &mutation);
         let (before, _) = self.seen(key);
         self.put(key, mutation);
-        self.store.unnoticed.note(self.db, key, before, self.effects.seen);
+        self.store.unnoticed.note(self.name(key).hash, before, self.effects.seen);
     }
 
     #[inline]
@@ -244,7 +244,7 @@ impl<'s> Keyspace<'s> {
     /// Whether nothing has happened to `key` since its write `seen`, the zero dot for none, that WATCH should notice.
     pub fn is_as_seen(&self, key: &[u8], seen: Dot) -> bool {
         let (now, _) = self.seen(key);
-        now == seen || self.store.unnoticed.leads(self.db, key, seen, now)
+        now == seen || self.store.unnoticed.leads(self.name(key).hash, seen, now)
     }
 
     /// Whether `key`, which is not there now and was not at `since`, may have been in between: something of its slot that was

@@ -2,8 +2,9 @@
 //! one, the room that a failing BITFIELD leaves in it.
 //!
 //! They are versioned and replicated as any other, so their stamps are remembered: a key that was watched at the stamp before
-//! one counts as unchanged at the stamp after it. There are few, and [`KEYS_MAX`] keys are remembered at most; what is
-//! forgotten makes a transaction fail that might have run, never the other way round.
+//! one counts as unchanged at the stamp after it. There are few, and [`KEYS_MAX`] keys are remembered at most, by the hashes
+//! of their names, so that long names take no more room than short ones; what is forgotten makes a transaction fail that might
+//! have run, never the other way round. Two keys of one hash do so as well: no two writes have one stamp.
 
 use std::collections::HashMap;
 
@@ -16,10 +17,10 @@ const KEYS_MAX: usize = 1_024;
 
 /// See the head of the file.
 #[derive(Debug, Default)]
-pub struct Unnoticed(Mutex<HashMap<Name, Stretch>>);
+pub struct Unnoticed(Mutex<HashMap<NameHash, Stretch>>);
 
-/// A key's database and the key.
-type Name = (u8, Box<[u8]>);
+/// The hash of a key's database and the key (`store::hash_name`).
+type NameHash = u64;
 
 /// From `first` to `last` nothing happened to a key that anybody should notice.
 #[derive(Clone, Copy, Debug)]
@@ -30,9 +31,8 @@ struct Stretch {
 
 impl Unnoticed {
     /// The key's write `after` came next to `before`, the zero dot for none, and is not to be noticed.
-    pub fn note(&self, db: u8, key: &[u8], before: Dot, after: Dot) {
+    pub fn note(&self, name: NameHash, before: Dot, after: Dot) {
         let mut stretches = self.0.lock();
-        let name: Name = (db, key.into());
         let known = stretches.get(&name).filter(|known| known.last == before).map(|known| known.first);
         if stretches.len() >= KEYS_MAX && !stretches.contains_key(&name) {
             stretches.clear();
@@ -41,10 +41,9 @@ impl Unnoticed {
     }
 
     /// Whether nothing that is to be noticed lies between these two writes of the key.
-    pub fn leads(&self, db: u8, key: &[u8], from: Dot, to: Dot) -> bool {
+    pub fn leads(&self, name: NameHash, from: Dot, to: Dot) -> bool {
         let stretches = self.0.lock();
-        let stretch = stretches.get(&(db, key.into()));
-        stretch.is_some_and(|it| it.last == to && it.first.hlc <= from.hlc && from.hlc <= to.hlc)
+        stretches.get(&name).is_some_and(|it| it.last == to && it.first.hlc <= from.hlc && from.hlc <= to.hlc)
     }
 }
 
@@ -52,6 +51,7 @@ impl Unnoticed {
 mod tests {
     use super::*;
     use crate::base::clock::Hlc;
+    use crate::store::hash_name;
 
     fn dot(stamp: u64) -> Dot {
         Dot { hlc: Hlc(stamp), ..Dot::default() }
@@ -60,14 +60,15 @@ mod tests {
     #[test]
     fn stretches_grow_end_with_what_is_noticed_and_are_bounded() {
         let unnoticed = Unnoticed::default();
-        unnoticed.note(0, b"k", dot(0), dot(5));
-        unnoticed.note(0, b"k", dot(5), dot(7));
-        let leads = |from, to| unnoticed.leads(0, b"k", dot(from), dot(to));
-        assert!(leads(0, 7) && leads(5, 7) && !leads(5, 6) && !unnoticed.leads(1, b"k", dot(0), dot(7)));
+        let k = hash_name(0, b"k");
+        unnoticed.note(k, dot(0), dot(5));
+        unnoticed.note(k, dot(5), dot(7));
+        let leads = |from, to| unnoticed.leads(k, dot(from), dot(to));
+        assert!(leads(0, 7) && leads(5, 7) && !leads(5, 6) && !unnoticed.leads(hash_name(1, b"k"), dot(0), dot(7)));
         // Stamp 8 was noticed.
-        unnoticed.note(0, b"k", dot(8), dot(9));
+        unnoticed.note(k, dot(8), dot(9));
         assert!(leads(8, 9) && !leads(7, 9) && !leads(0, 7));
-        (0..KEYS_MAX as u64).for_each(|n| unnoticed.note(0, &n.to_le_bytes(), dot(0), dot(1)));
+        (0..KEYS_MAX as u64).for_each(|n| unnoticed.note(hash_name(0, &n.to_le_bytes()), dot(0), dot(1)));
         assert!(unnoticed.0.lock().len() <= KEYS_MAX && !leads(8, 9));
     }
 }
