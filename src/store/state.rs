@@ -234,6 +234,10 @@ impl<'a> Parser<'_, 'a> {
         let mut counter = Counter::on_base(base, self.dot()?);
         for _ in 0..self.reader.varint()? {
             let dot = self.dot()?;
+            let is_told = counter.addends.iter().any(|addend| addend.dot.actor == dot.actor);
+            if is_told {
+                return Err(WireError);
+            }
             counter.addends.push(Addend { dot, sum: self.reader.u64()? as i64 });
         }
         Ok(counter)
@@ -260,7 +264,8 @@ impl<'a> Parser<'_, 'a> {
             let writes = payloads.iter().map(|(dot, payload)| (*dot, payload.as_slice())).collect();
             siblings::put(&mut fields, member, &writes, &visible, PackLimits::TRANSFER_HASH);
         }
-        Ok(fields)
+        // One without elements is a deleted key, and would never be deleted as it is.
+        if fields.is_empty() { Err(WireError) } else { Ok(fields) }
     }
 
     fn set(&mut self) -> Result<Set, WireError> {
@@ -274,6 +279,47 @@ impl<'a> Parser<'_, 'a> {
             }
             siblings::put(&mut members, member, &writes, &[], PackLimits::SET);
         }
-        Ok(Set { members, intset })
+        if members.is_empty() { Err(WireError) } else { Ok(Set { members, intset }) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn is_taken(value: Value) -> bool {
+        let actors = ActorTable::new(ActorId { node: 1, boot: 1 });
+        let (content, version) = (Content::Value(Box::new(value)), Version::first(dot(5)));
+        let state = State { version, deadline_ms: 0, created_s: 0, content, has_expired: false };
+        let mut bytes = Vec::new();
+        state.encode(&mut bytes, &actors);
+        State::decode(&mut Reader::new(&bytes), &actors).is_ok()
+    }
+
+    fn dot(at: u64) -> Dot {
+        Dot { hlc: Hlc(at), actor: Actor::SELF }
+    }
+
+    #[test]
+    fn no_peer_makes_a_collection_without_elements() {
+        let some = || {
+            let mut elements = Elements::default();
+            elements.put(b"m", dot(5), &[], PackLimits::SET);
+            elements
+        };
+        let mut fields = Elements::default();
+        fields.put(b"f", dot(5), &hash::bytes_payload(b"v"), PackLimits::TRANSFER_HASH);
+        assert!(is_taken(Value::Hash(fields)) && !is_taken(Value::Hash(Elements::default())));
+        assert!(is_taken(Value::Set(Set { members: some(), intset: true })));
+        assert!(!is_taken(Value::Set(Set { members: Elements::default(), intset: true })));
+    }
+
+    #[test]
+    fn an_actor_has_one_addend_of_a_counter() {
+        let mut counter = Counter::on_base(3, dot(1));
+        counter.add(dot(2), 4);
+        assert!(is_taken(Value::Counter(counter.clone())));
+        counter.addends.push(Addend { dot: dot(4), sum: 1 });
+        assert!(!is_taken(Value::Counter(counter)));
     }
 }
