@@ -135,11 +135,15 @@ impl SlotTable {
         self.changes = self.changes.wrapping_add(1);
     }
 
-    /// Gives up everything, and the memory for it.
+    /// Gives up everything, and the memory for it. Whoever has been here before notices: what was computed is stale, walks
+    /// start over, and all that there was has left without a trace.
     pub fn reset(&mut self) {
-        let changes = self.changes;
-        *self = SlotTable::default();
-        self.changes = changes.wrapping_add(1);
+        if let Some(stamp) = self.iter().map(|entry| entry.dot().hlc).max() {
+            self.note_forgotten(stamp);
+        }
+        let (changes, generation) = (self.changes.wrapping_add(1), self.generation.wrapping_add(1));
+        let forgotten_at = self.forgotten_at;
+        *self = SlotTable { changes, generation, forgotten_at, ..SlotTable::default() };
     }
 }
 
@@ -323,5 +327,27 @@ mod tests {
         assert!(!seen.contains(&one.slot_digest(slot, MEASURE)));
         one.table(slot).forget(Name { db: 0, key: b"{t}", hash: hash_name(0, b"{t}") });
         assert_eq!(one.slot_digest(slot, MEASURE), 0);
+    }
+    #[test]
+    fn a_slot_given_up_is_noticed_by_walks_and_watches() {
+        let one = store(1, &[2]);
+        let slot = slot_of(b"{t}");
+        let fill = || {
+            for n in 0..100 {
+                write(&one, format!("{{t}}{n}").as_bytes(), Mutation::Assign { value: b"v", deadline_ms: 0 });
+            }
+        };
+        fill();
+        let cursor = one.table(slot).scan(0, 50, |_| {});
+        let stamp = one.table(slot).iter().map(|entry| entry.dot().hlc).max().expect("an entry");
+        one.table(slot).reset();
+        let since = Hlc(stamp.0 - 1);
+        assert!(one.table(slot).is_empty() && one.table(slot).has_forgotten_since(since));
+        one.table(slot).reset();
+        assert!(one.table(slot).has_forgotten_since(since));
+        fill();
+        let mut visits = 0;
+        one.table(slot).scan(cursor, 1_000, |_| visits += 1);
+        assert_eq!(visits, 100);
     }
 }

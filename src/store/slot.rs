@@ -78,7 +78,7 @@ pub struct SlotTable {
     /// The latest stamp of a clear that the table holds; 0 for none.
     pub(super) cleared_at: Hlc,
     /// The latest stamp of anything that has left the table without a trace; 0 for none.
-    forgotten_at: Hlc,
+    pub(super) forgotten_at: Hlc,
 }
 
 impl SlotTable {
