@@ -49,15 +49,6 @@ impl Unit {
     }
 }
 
-/// Writes a string with a deadline, 0 for none; with one that has passed the key is gone instead.
-pub fn assign(cx: &mut Cx<'_, '_>, key: &[u8], value: &[u8], deadline_ms: u64) {
-    if deadline_ms != 0 && deadline_ms <= cx.keys.now_ms() {
-        cx.keys.delete(key);
-        return;
-    }
-    cx.keys.write(key, Mutation::Assign { value, deadline_ms });
-}
-
 /// Gives an existing key a deadline; one that has passed deletes it.
 pub fn expire_key(cx: &mut Cx<'_, '_>, key: &[u8], deadline_ms: u64) {
     if deadline_ms <= cx.keys.now_ms() {
@@ -312,6 +303,18 @@ fn reply_deadline(cx: &mut Cx<'_, '_>, show: impl Fn(u64) -> u64) -> Result<(), 
 #[cfg(test)]
 mod tests {
     use crate::commands::testing::Node;
+
+    #[test]
+    fn what_is_set_with_a_deadline_that_has_passed_has_been_there_and_expires() {
+        let mut node = Node::new();
+        node.effects.notify = true;
+        assert_eq!(node.run("SET k v EXAT 1 NX"), "+OK\r\n");
+        assert_eq!(node.effects.writes, 1);
+        assert_eq!(node.run("GET k"), "$-1\r\n");
+        let names: Vec<_> = node.take_events().iter().map(|event| event.name).collect();
+        assert_eq!(names, ["new", "set", "expire", "expired"]);
+        assert_eq!(node.effects.expired, 1);
+    }
 
     #[test]
     fn deadlines_are_set_shown_and_taken_away() {

@@ -68,7 +68,8 @@ fn set(cx: &mut Cx<'_, '_>) -> Result<(), CommandError> {
         }
         return Ok(());
     }
-    expiry::assign(cx, key, value, deadline_ms);
+    // Also with a deadline that has passed: the key has been there, and goes as any that expires.
+    cx.keys.write(key, Mutation::Assign { value, deadline_ms });
     cx.keys.notify(b'$', "set", key);
     if matches!(options.expiry, Expiry::In(..)) {
         cx.keys.notify(b'g', "expire", key);
@@ -199,7 +200,7 @@ fn psetex(cx: &mut Cx<'_, '_>) -> Result<(), CommandError> {
 fn set_expiring(cx: &mut Cx<'_, '_>, unit: Unit, command: &'static str) -> Result<(), CommandError> {
     let (key, amount, value) = (cx.arg(1)?, cx.arg(2)?, cx.arg(3)?);
     let deadline_ms = unit.deadline_ms(amount, cx.keys.now_ms(), command)?;
-    expiry::assign(cx, key, value, deadline_ms);
+    cx.keys.write(key, Mutation::Assign { value, deadline_ms });
     cx.keys.notify(b'$', "set", key);
     cx.keys.notify(b'g', "expire", key);
     cx.out.ok();

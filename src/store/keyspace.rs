@@ -236,7 +236,8 @@ impl<'s> Keyspace<'s> {
     fn put(&mut self, key: &[u8], mutation: Mutation<'_>) {
         let may_be_new = self.effects.notify && !self.exists(key);
         self.stamp_and_apply(self.name(key), mutation);
-        if may_be_new && self.exists(key) {
+        // One whose deadline has passed is new too.
+        if may_be_new && self.entry(key).is_some_and(|entry| !entry.is_tombstone()) {
             self.notify(b'n', "new", key);
         }
     }
