@@ -291,7 +291,7 @@ pub(super) fn object(cx: &mut Cx<'_, '_>) -> Result<(), CommandError> {
         return Ok(());
     }
     let access = cx.keys.access();
-    let Some(entry) = cx.keys.look(cx.arg(2)?) else {
+    let Some(entry) = cx.keys.look_untold(cx.arg(2)?) else {
         cx.out.null();
         return Ok(());
     };
@@ -357,6 +357,16 @@ mod tests {
         for (line, reply) in steps {
             assert_eq!(node.run(line), format!("{reply}\r\n"), "{line}");
         }
+    }
+
+    #[test]
+    fn object_does_not_tell_of_a_key_that_is_not_there() {
+        let mut node = Node::new();
+        node.effects.notify = true;
+        assert_eq!(node.run("OBJECT ENCODING none"), "$-1\r\n");
+        assert!(node.effects.events.is_empty() && node.effects.misses == 1);
+        node.run("TYPE none");
+        assert_eq!(node.effects.events.len(), 1);
     }
 
     #[test]

@@ -186,6 +186,15 @@ impl<'s> Keyspace<'s> {
 
     /// The live entry called `key`, noting the version seen, but not as a use: TTL, TYPE, EXISTS and their like.
     pub fn look(&mut self, key: &[u8]) -> Option<&Entry> {
+        self.look_telling(key, true)
+    }
+
+    /// The same, without telling of a key that is not there: OBJECT.
+    pub fn look_untold(&mut self, key: &[u8]) -> Option<&Entry> {
+        self.look_telling(key, false)
+    }
+
+    fn look_telling(&mut self, key: &[u8], tells: bool) -> Option<&Entry> {
         let name = self.name(key);
         let place = self.place_of(name);
         let now_ms = self.now_ms;
@@ -195,7 +204,12 @@ impl<'s> Keyspace<'s> {
         let live = found.filter(|entry| is_live(entry, now_ms));
         match live {
             Some(_) => effects.note_hit(),
-            None => effects.note_miss(name.db, key),
+            None => {
+                let notify = effects.notify;
+                effects.notify = notify && tells;
+                effects.note_miss(name.db, key);
+                effects.notify = notify;
+            }
         }
         live
     }
