@@ -24,8 +24,10 @@ pub static LCS: Command = Command {
 fn lcs(cx: &mut Cx<'_, '_>) -> Result<(), CommandError> {
     let no_strings = |_| CommandError::text("ERR The specified keys must contain string values");
     let (key_a, key_b) = (cx.arg(1)?, cx.arg(2)?);
-    let a = cx.string(key_a).map_err(no_strings)?.unwrap_or_default().into_owned();
-    let b = cx.string(key_b).map_err(no_strings)?.unwrap_or_default().into_owned();
+    // Both are looked up, whatever the first holds.
+    let a = cx.string(key_a).map(|text| text.unwrap_or_default().into_owned());
+    let b = cx.string(key_b).map(|text| text.unwrap_or_default().into_owned());
+    let (a, b) = (a.map_err(no_strings)?, b.map_err(no_strings)?);
     let options = Options::parse(cx)?;
     let table = Table::new(&a, &b, cx.limits.string_bytes_max)?;
     let length = table.at(a.len(), b.len());
