@@ -238,9 +238,6 @@ fn run(cx: &mut Cx<'_, '_>, only_get: bool) -> Result<(), CommandError> {
     let writing = operations.iter().filter(|operation| !matches!(operation.action, Action::Get));
     let (first, end) = writing
         .fold((usize::MAX, 0), |(first, end), operation| (first.min(operation.first()), end.max(operation.end())));
-    if end > cx.limits.string_bytes_max {
-        return Err(CommandError::StringTooLong);
-    }
     cx.keys.only_write(end != 0);
     let text = cx.string(key)?.unwrap_or_default();
     let is_longer = end > text.len();
@@ -296,6 +293,15 @@ mod tests {
         for (line, reply) in steps {
             assert_eq!(node.run(line), reply, "{line}");
         }
+    }
+
+    #[test]
+    fn a_number_may_begin_in_the_last_byte_that_a_string_may_have() {
+        let mut node = Node::new();
+        node.limits.string_bytes_max = 10;
+        assert_eq!(node.run("BITFIELD f SET u8 79 255 GET u8 79"), "*2\r\n:0\r\n:255\r\n");
+        assert_eq!(node.run("STRLEN f"), ":11\r\n");
+        assert_eq!(node.run("BITFIELD f SET u8 80 1"), "-ERR bit offset is not an integer or out of range\r\n");
     }
 
     #[test]
