@@ -2,7 +2,8 @@
 //!
 //! `*` any bytes, `?` one byte, `[a-z]` and `[^a-z]` one byte of (or outside) a class, `\x` the byte x itself. The odd
 //! corners are those of redis-server 7.0.15: a class that is never closed ends with the pattern, a range written
-//! backwards is turned round, an escaped byte inside a class keeps its case even when case is ignored.
+//! backwards is turned round, a range takes bytes from 0x80 on for less than all others, as C's `char` does on most machines,
+//! an escaped byte inside a class keeps its case even when case is ignored.
 //!
 //! Redis's own matcher calls itself at every `*` and takes exponential time on patterns such as `*a*a*a*b`
 //! (CVE-2022-36021, CVE-2024-31228). This one never recurses and never allocates: when a byte does not fit, only the
@@ -76,9 +77,10 @@ fn take_class(class: &[u8], byte: u8, nocase: bool) -> Option<&[u8]> {
                 break;
             }
             [from, b'-', to, ref after @ ..] => {
-                let fold = |c: u8| if nocase { c.to_ascii_lowercase() } else { c };
+                let fold = |c: i8| if nocase { c.cast_unsigned().to_ascii_lowercase().cast_signed() } else { c };
+                let (from, to) = (from.cast_signed(), to.cast_signed());
                 let (low, high) = (from.min(to), from.max(to));
-                found |= (fold(low)..=fold(high)).contains(&fold(byte));
+                found |= (fold(low)..=fold(high)).contains(&fold(byte.cast_signed()));
                 after
             }
             [single, ref after @ ..] => {
@@ -127,6 +129,15 @@ mod tests {
         for (pattern, text, expected) in cases {
             assert_eq!(matches(pattern.as_bytes(), text.as_bytes(), false), expected, "{pattern} on {text}");
         }
+    }
+
+    #[test]
+    fn ranges_compare_bytes_as_signed_numbers() {
+        // -128 to 97: all but what is above 'a'.
+        for (byte, expected) in [(b'\x80', true), (b'\xff', true), (b'A', true), (b'a', true), (b'b', false)] {
+            assert_eq!(matches(b"[a-\x80]", &[byte], false), expected, "{byte}");
+        }
+        assert!(matches(b"[\x80-\xff]", b"\xc0", false) && !matches(b"[\x80-\xc0]", b"\xc1", false));
     }
 
     #[test]
