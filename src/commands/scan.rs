@@ -55,6 +55,8 @@ impl<'a> ScanOptions<'a> {
 
 /// The cursor that `text` spells, by the rules of C's `strtoul`: no text is 0, a minus sign counts from the end.
 pub fn cursor(text: &[u8]) -> Result<u64, CommandError> {
+    // A C string ends at its first NUL.
+    let text = text.split(|byte| *byte == 0).next().unwrap_or_default();
     let (negative, digits) = match text {
         [b'-', digits @ ..] => (true, digits),
         [b'+', digits @ ..] => (false, digits),
@@ -156,8 +158,8 @@ mod tests {
 
     #[test]
     fn cursors_are_read_as_strtoul_does() {
-        let read = [&b""[..], b"0", b"17", b"+5", b"-1", b"18446744073709551615"].map(cursor);
-        assert_eq!(read, [0, 0, 17, 5, u64::MAX, u64::MAX].map(Ok));
+        let read = [&b""[..], b"0", b"17", b"+5", b"-1", b"18446744073709551615", b"7\x00x", b"\x00x"].map(cursor);
+        assert_eq!(read, [0, 0, 17, 5, u64::MAX, u64::MAX, 7, 0].map(Ok));
         for text in [&b"x"[..], b" 1", b"1 ", b"-", b"+-1", b"18446744073709551616", b"\xff"] {
             assert!(cursor(text).is_err(), "{}", text.escape_ascii());
         }
