@@ -73,6 +73,8 @@ pub static FETCH: Command = Command {
 };
 fn fetch(cx: &mut Cx<'_, '_>) -> Result<(), CommandError> {
     cx.out.array(cx.args.len().saturating_sub(1));
+    // What the command finds is counted and told of once, where it runs.
+    cx.keys.only_write(true);
     for key in cx.args.iter().skip(1) {
         // Looked up once and no more: what was seen then is what other replicas have to confirm.
         let is_there = cx.keys.read(key).is_some();
@@ -120,6 +122,7 @@ mod tests {
     use super::*;
     use crate::commands::testing::Node;
     use crate::protocol::client::Value;
+    use crate::store::Effects;
 
     fn fetched(node: &mut Node, key: &str) -> Fetched {
         let Value::Array(items) = node.run_args(&["RONDO.FETCH", key]) else { panic!("an array") };
@@ -154,6 +157,15 @@ mod tests {
         assert_eq!(there.run("PTTL s"), ":70000\r\n");
         let none = fetched(&mut here, "none");
         assert_eq!((none.whole, none.seen), (None, Dot::default()));
+    }
+
+    #[test]
+    fn a_fetch_is_neither_counted_nor_told_of() {
+        let mut node = Node::new();
+        node.run("SET k v");
+        node.effects = Effects { notify: true, ..Effects::default() };
+        assert!(fetched(&mut node, "none").whole.is_none() && fetched(&mut node, "k").whole.is_some());
+        assert_eq!((node.effects.lookups(), node.effects.events.len()), ((0, 0), 0));
     }
 
     #[test]

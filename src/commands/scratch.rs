@@ -55,8 +55,10 @@ pub struct Outcome {
     pub reply: Result<Vec<u8>, CommandError>,
     /// What changes, each key once, in the order of their first changes.
     pub changes: Vec<Change>,
-    /// What is to be told to whoever listens for keyspace events.
+    /// What is to be told to whoever listens for keyspace events, also of a command that was refused.
     pub events: Vec<Event>,
+    /// Lookups that found a key, and those that did not.
+    pub lookups: (u64, u64),
 }
 
 /// What a command is run with.
@@ -72,6 +74,8 @@ pub struct Setting<'a> {
     pub tuning: &'a Tuning,
     /// Whether anybody wants events.
     pub notify: bool,
+    /// Whether the command looks its keys up only to write them: that is neither a hit nor a miss.
+    pub only_writes: bool,
     /// The time, in milliseconds since 1970.
     pub now_ms: u64,
 }
@@ -112,7 +116,7 @@ impl Scratch {
         }
         // From here on what is written is recorded.
         self.store.set_replicated(true);
-        effects.notify = setting.notify;
+        (effects.notify, effects.only_writes) = (setting.notify, setting.only_writes);
         let mut bytes = Vec::new();
         let (result, deltas) = {
             let mut keys = self.store.lock_many(&slots, setting.db, setting.now_ms, &mut effects);
@@ -123,7 +127,8 @@ impl Scratch {
         let changes = self.changes(&deltas);
         let written = changes.iter().map(|change| &change.name);
         brought.keys().chain(written).for_each(|name| self.forget(name));
-        Outcome { reply: result.map(|()| bytes), changes, events: effects.events }
+        let lookups = effects.lookups();
+        Outcome { reply: result.map(|()| bytes), changes, events: effects.events, lookups }
     }
 
     fn changes(&self, deltas: &[u8]) -> Vec<Change> {
@@ -179,8 +184,8 @@ mod tests {
         let brought = brought.iter().map(|(key, it)| ((0, key.as_bytes().to_vec()), it.clone())).collect::<Brought>();
         let tuning = Store::new(ActorId { node: 9, boot: 9 }).tuning;
         let limits = CommandLimits::default();
-        let setting =
-            Setting { db: 0, proto: Proto::Resp2, limits, tuning: &tuning, notify: true, now_ms: 1_700_000_000_000 };
+        let (notify, only_writes, now_ms) = (true, command.only_writes(), 1_700_000_000_000);
+        let setting = Setting { db: 0, proto: Proto::Resp2, limits, tuning: &tuning, notify, only_writes, now_ms };
         scratch.run(function, args, &brought, setting)
     }
 
@@ -191,6 +196,27 @@ mod tests {
     fn set(members: &[&str]) -> Fetched {
         let whole = whole::set(members.iter().map(|member| member.as_bytes()), None);
         Fetched { whole: Some(whole), ..Fetched::default() }
+    }
+
+    #[test]
+    fn what_a_command_finds_is_counted_and_told_of_as_on_one_node() {
+        let scratch = Scratch::default();
+        let none = || Fetched::default();
+        for (line, lookups, missed) in [
+            ("COPY a b", (0, 1), &["a"][..]),
+            ("RENAME a b", (0, 0), &[]),
+            ("MSETNX a 1 b 2", (0, 0), &[]),
+            ("SUNIONSTORE a b c", (1, 1), &["b"]),
+        ] {
+            let outcome = run(&scratch, line, &[("a", none()), ("b", none()), ("c", set(&["m"]))]);
+            let misses = outcome.events.iter().filter(|event| event.name == "keymiss");
+            let misses: Vec<_> = misses.map(|event| String::from_utf8_lossy(&event.key).into_owned()).collect();
+            assert_eq!(
+                (outcome.lookups, misses.as_slice()),
+                (lookups, &missed.iter().map(|key| key.to_string()).collect::<Vec<_>>()[..]),
+                "{line}"
+            );
+        }
     }
 
     #[test]

@@ -16,6 +16,7 @@ use std::time::{Duration, Instant};
 
 use crate::base::clock::{Hlc, wall_us};
 use crate::base::ids::slot_of;
+use crate::base::metrics::Count;
 use crate::commands::CommandError;
 use crate::commands::exchange::{FETCH, Fetched};
 use crate::commands::scratch::{Brought, Change, KeyName, Outcome, Setting};
@@ -58,7 +59,7 @@ impl Job {
         loop {
             let mut brought = self.bring(&names).await?;
             let mut outcome = loop {
-                let outcome = self.on_scratch(run, args, &brought);
+                let outcome = self.on_scratch((command, run), args, &brought);
                 let changed = outcome.changes.iter().map(|it| &it.name);
                 let missing: Vec<KeyName> = changed.filter(|name| !brought.contains_key(*name)).cloned().collect();
                 if missing.is_empty() {
@@ -66,12 +67,15 @@ impl Job {
                 }
                 brought.extend(self.bring(&missing).await?);
             };
-            let reply = outcome.reply?;
-            if self.commit(&outcome.changes, &brought).await? {
+            let is_refused = outcome.reply.is_err();
+            if is_refused || self.commit(&outcome.changes, &brought).await? {
                 // That a key is new has been told where it was put.
                 outcome.events.retain(|event| event.class != b'n');
                 self.worker.shared.node.pubsub.publish_events(&outcome.events);
-                out.extend_from_slice(&reply);
+                let (hits, misses) = outcome.lookups;
+                self.worker.metrics.count(Count::KeyspaceHits, hits);
+                self.worker.metrics.count(Count::KeyspaceMisses, misses);
+                out.extend_from_slice(&outcome.reply?);
                 return Ok(());
             }
             if began.elapsed() > PATIENCE {
@@ -83,7 +87,7 @@ impl Job {
         }
     }
 
-    fn on_scratch(&self, run: Function, args: Args<'_>, brought: &Brought) -> Outcome {
+    fn on_scratch(&self, (command, run): (&Command, Function), args: Args<'_>, brought: &Brought) -> Outcome {
         let node = &self.worker.shared.node;
         let setting = Setting {
             db: self.talk.session.db,
@@ -91,6 +95,7 @@ impl Job {
             limits: command_limits(&node.config.settings(), self.talk.session.cluster_face),
             tuning: &node.store.tuning,
             notify: node.pubsub.wants_events(),
+            only_writes: command.only_writes(),
             now_ms: wall_us() / 1_000,
         };
         self.worker.scratch.run(run, args, brought, setting)
