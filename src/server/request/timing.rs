@@ -1,4 +1,4 @@
-//! Timing on the request path: see `tally` for what is timed apart, and `commands::slowlog` for what is kept of it.
+//! Timing on the request path: see `tally` for what is timed apart, and `slow_log` for what is kept of it.
 
 use std::time::{Duration, Instant};
 
