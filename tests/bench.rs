@@ -1,111 +1,27 @@
 //! `rondo bench` as a user runs it, against real redis-servers on ports of their own and against a server that stalls.
 //!
 //! The program is started with `-o json` and its answer is read. Without a redis-server on the path the tests that need
-//! one say so and pass. Only what a slow machine cannot change is asserted: counts, and latencies from below.
+//! one are skipped. Only what a slow machine cannot change is asserted: counts, and latencies from below.
+
+mod support;
 
 use std::io::{Read as _, Write as _};
-use std::net::{TcpListener, TcpStream};
+use std::net::TcpListener;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use rondo::protocol::client::{ReplyDecoder, Value, encode_command};
 use serde_json::Value as Json;
+
+use support::ports::free_port;
+use support::redis::Redis;
+use support::resp::Value;
 
 /// How long anything may take.
 const PATIENCE: Duration = Duration::from_secs(30);
 
-/// A redis-server; it dies with this value.
-struct Redis {
-    process: Child,
-    port: u16,
-    dir: tempfile::TempDir,
-    options: Vec<String>,
-}
-
-impl Drop for Redis {
-    fn drop(&mut self) {
-        // It may be gone already; then there is nothing to stop.
-        let _ = self.process.kill();
-        let _ = self.process.wait();
-    }
-}
-
-impl Redis {
-    /// `None` without a redis-server on this machine.
-    fn start(options: &[&str]) -> Option<Redis> {
-        if let Err(error) = Command::new("redis-server").arg("--version").stdout(Stdio::null()).status() {
-            eprintln!("skipped: needs redis-server: {error}");
-            return None;
-        }
-        let options: Vec<String> = options.iter().map(|option| option.to_string()).collect();
-        // Another process may take the port before redis-server does; then the next one is tried.
-        for _ in 0..10 {
-            let (port, dir) = (free_port(), tempfile::tempdir().expect("a directory"));
-            let process = spawn_redis(port, &dir, &options);
-            let mut redis = Redis { process, port, dir, options: options.clone() };
-            if redis.wait() {
-                return Some(redis);
-            }
-        }
-        panic!("redis-server did not start on any of ten free ports");
-    }
-
-    /// Waits until it answers; false if it ended instead.
-    fn wait(&mut self) -> bool {
-        let deadline = Instant::now() + PATIENCE;
-        while TcpStream::connect(("127.0.0.1", self.port)).is_err() {
-            if self.process.try_wait().expect("a child").is_some() {
-                return false;
-            }
-            assert!(Instant::now() < deadline, "redis-server does not listen");
-            std::thread::sleep(Duration::from_millis(10));
-        }
-        true
-    }
-
-    fn kill(&mut self) {
-        self.process.kill().expect("it runs");
-        self.process.wait().expect("it ends");
-    }
-
-    fn restart(&mut self) {
-        self.process = spawn_redis(self.port, &self.dir, &self.options);
-        assert!(self.wait(), "redis-server starts again");
-    }
-
-    /// Runs one command.
-    fn ask(&self, args: &[&str]) -> Value {
-        let mut stream = TcpStream::connect(("127.0.0.1", self.port)).expect("it listens");
-        stream.set_read_timeout(Some(PATIENCE)).expect("a timeout");
-        let mut request = Vec::new();
-        encode_command(&mut request, args);
-        stream.write_all(&request).expect("sends");
-        let (mut decoder, mut reply, mut piece) = (ReplyDecoder::default(), Vec::new(), [0; 4096]);
-        loop {
-            let length = stream.read(&mut piece).expect("answers");
-            reply.extend_from_slice(&piece[..length]);
-            if let Some((value, _)) = decoder.decode(&reply).expect("a reply") {
-                return value;
-            }
-        }
-    }
-}
-
-fn spawn_redis(port: u16, dir: &tempfile::TempDir, options: &[String]) -> Child {
-    let mut command = Command::new("redis-server");
-    command.args(["--save", "", "--port", &port.to_string()]).args(options);
-    command.current_dir(dir.path()).stdout(Stdio::null()).spawn().expect("redis-server starts")
-}
-
-/// A port that was free a moment ago; below 50000, so that a cluster bus on port + 10000 exists.
-fn free_port() -> u16 {
-    loop {
-        let listener = TcpListener::bind(("127.0.0.1", 0)).expect("a free port");
-        let port = listener.local_addr().expect("an address").port();
-        if port < 50_000 {
-            return port;
-        }
-    }
+/// One command and its reply, on a connection of its own.
+fn ask(redis: &Redis, args: &[&str]) -> Value {
+    redis.client().call(args)
 }
 
 /// Starts `rondo bench` with these words behind it.
@@ -133,29 +49,29 @@ fn errors_of(result: &Json) -> Vec<String> {
 
 #[test]
 fn every_operation_reaches_the_server_and_is_counted() {
-    let Some(redis) = Redis::start(&[]) else { return };
+    let Some(redis) = Redis::start_if_there(&[]) else { return };
     for line in ["-c 7 -P 16 -r 1000 -n 20001 --fill", "-c 3 -P 5 --threads 2 -r 1000 -n 20001 --fill -3 --zipf 0.99"] {
-        redis.ask(&["FLUSHALL"]);
-        redis.ask(&["CONFIG", "RESETSTAT"]);
+        ask(&redis, &["FLUSHALL"]);
+        ask(&redis, &["CONFIG", "RESETSTAT"]);
         let results = results_of(spawn_bench(redis.port, line));
         assert_eq!((count(&results[0], "operations"), count(&results[1], "operations")), (1_000, 20_001), "{line}");
-        assert_eq!(redis.ask(&["DBSIZE"]), Value::Int(1_000));
+        assert_eq!(ask(&redis, &["DBSIZE"]), Value::Int(1_000));
         assert_eq!((count(&results[1], "misses"), errors_of(&results[1])), (0, vec![]));
         let hits = count(&results[1], "hits");
         assert!((16_000..17_400).contains(&hits), "five of six are GETs: {hits}");
-        let Value::Bulk(stats) = redis.ask(&["INFO", "commandstats"]) else { panic!("INFO answers text") };
+        let Value::Bulk(stats) = ask(&redis, &["INFO", "commandstats"]) else { panic!("INFO answers text") };
         let stats = String::from_utf8_lossy(&stats).into_owned();
         assert!(stats.contains(&format!("cmdstat_get:calls={hits},")), "{hits} in {stats}");
         assert!(stats.contains(&format!("cmdstat_set:calls={},", 21_001 - hits)), "{stats}");
     }
-    let Value::Int(ttl) = redis.ask(&["TTL", "key:000000000001"]) else { panic!("TTL answers a number") };
+    let Value::Int(ttl) = ask(&redis, &["TTL", "key:000000000001"]) else { panic!("TTL answers a number") };
     assert!((1_700..=1_800).contains(&ttl));
-    assert_eq!(redis.ask(&["STRLEN", "key:000000000001"]), Value::Int(2_048));
+    assert_eq!(ask(&redis, &["STRLEN", "key:000000000001"]), Value::Int(2_048));
 }
 
 #[test]
 fn large_values_and_deep_pipelines_do_not_deadlock() {
-    let Some(redis) = Redis::start(&[]) else { return };
+    let Some(redis) = Redis::start_if_there(&[]) else { return };
     let line = "-c 2 -P 100 -r 20 -n 2000 --fill --workload mixed -d 300000";
     let results = results_of(spawn_bench(redis.port, line));
     assert_eq!((count(&results[1], "operations"), errors_of(&results[1])), (2_000, vec![]));
@@ -163,14 +79,14 @@ fn large_values_and_deep_pipelines_do_not_deadlock() {
 
 #[test]
 fn an_open_loop_keeps_its_rate() {
-    let Some(redis) = Redis::start(&[]) else { return };
+    let Some(redis) = Redis::start_if_there(&[]) else { return };
     let results = results_of(spawn_bench(redis.port, "--rate 2000 --seconds 1.5 --warmup 0.5 -c 5 --workload set"));
     assert_eq!((count(&results[0], "operations"), errors_of(&results[0])), (3_000, vec![]));
 }
 
 #[test]
 fn what_a_server_refuses_is_said() {
-    let Some(redis) = Redis::start(&["--requirepass", "secret"]) else { return };
+    let Some(redis) = Redis::start_if_there(&["--requirepass", "secret"]) else { return };
     let refused = |line: &str| {
         let output = spawn_bench(redis.port, line).wait_with_output().expect("it ends");
         assert!(!output.status.success());
@@ -185,7 +101,7 @@ fn what_a_server_refuses_is_said() {
     let results = results_of(spawn_bench(redis.port, "-a secret -n 100"));
     assert_eq!(count(&results[0], "operations"), 100);
     // A command that fails is counted by its first word, with the text.
-    let full = Redis::start(&["--maxmemory", "1"]).expect("as before");
+    let full = Redis::start_if_there(&["--maxmemory", "1"]).expect("as before");
     let results = results_of(spawn_bench(full.port, "-n 100 --workload set"));
     assert_eq!((count(&results[0], "operations"), errors_of(&results[0])), (0, vec!["OOM".to_string()]));
     assert_eq!(count(&results[0]["errors"]["OOM"], "count"), 100);
@@ -193,10 +109,10 @@ fn what_a_server_refuses_is_said() {
 
 #[test]
 fn a_server_that_dies_is_waited_for_and_nothing_is_hidden() {
-    let Some(mut redis) = Redis::start(&[]) else { return };
+    let Some(mut redis) = Redis::start_if_there(&[]) else { return };
     let bench = spawn_bench(redis.port, "-c 4 --rate 1000 --seconds 4 --workload set");
     std::thread::sleep(Duration::from_millis(1_000));
-    redis.kill();
+    redis.process.kill();
     std::thread::sleep(Duration::from_millis(1_000));
     redis.restart();
     let results = results_of(bench);
@@ -214,7 +130,7 @@ fn a_server_that_dies_is_waited_for_and_nothing_is_hidden() {
 
 #[test]
 fn what_a_server_forgets_is_found_by_reading_back() {
-    let Some(mut redis) = Redis::start(&[]) else { return };
+    let Some(mut redis) = Redis::start_if_there(&[]) else { return };
     let line = "-c 4 --rate 1000 --seconds 3 --workload set -d 64 -r 3000 --fail-fast --interval 100 --read-back";
     let check = |result: &Json| {
         let intervals = result["timeline"]["intervals"].as_array().expect("a timeline");
@@ -230,7 +146,7 @@ fn what_a_server_forgets_is_found_by_reading_back() {
     assert_eq!(check(&results_of(spawn_bench(redis.port, line))[0]), 0);
     let bench = spawn_bench(redis.port, line);
     std::thread::sleep(Duration::from_millis(1_500));
-    redis.kill();
+    redis.process.kill();
     std::thread::sleep(Duration::from_millis(300));
     redis.restart();
     assert!(check(&results_of(bench)[0]) > 0, "it came back empty, and most keys were not written again");
@@ -238,13 +154,17 @@ fn what_a_server_forgets_is_found_by_reading_back() {
 
 #[test]
 fn keys_go_to_the_owners_of_their_slots_and_follow_them() {
-    let cluster = ["--cluster-enabled", "yes", "--cluster-node-timeout", "60000"];
-    let (Some(one), Some(two)) = (Redis::start(&cluster), Redis::start(&cluster)) else { return };
-    one.ask(&["CLUSTER", "ADDSLOTSRANGE", "0", "8000"]);
-    two.ask(&["CLUSTER", "ADDSLOTSRANGE", "8001", "16383"]);
-    one.ask(&["CLUSTER", "MEET", "127.0.0.1", &two.port.to_string()]);
+    let buses = [free_port(), free_port()].map(|port| port.to_string());
+    let start = |bus: &str| {
+        let options = ["--cluster-enabled", "yes", "--cluster-node-timeout", "60000", "--cluster-port", bus];
+        Redis::start_if_there(&options)
+    };
+    let (Some(one), Some(two)) = (start(&buses[0]), start(&buses[1])) else { return };
+    ask(&one, &["CLUSTER", "ADDSLOTSRANGE", "0", "8000"]);
+    ask(&two, &["CLUSTER", "ADDSLOTSRANGE", "8001", "16383"]);
+    ask(&one, &["CLUSTER", "MEET", "127.0.0.1", &two.port.to_string(), &buses[1]]);
     let deadline = Instant::now() + PATIENCE;
-    let is_whole = |redis: &Redis| match redis.ask(&["CLUSTER", "INFO"]) {
+    let is_whole = |redis: &Redis| match ask(redis, &["CLUSTER", "INFO"]) {
         Value::Bulk(info) => String::from_utf8_lossy(&info).contains("cluster_state:ok"),
         other => panic!("CLUSTER INFO answers text, not {other:?}"),
     };
@@ -254,20 +174,20 @@ fn keys_go_to_the_owners_of_their_slots_and_follow_them() {
     }
     let results = results_of(spawn_bench(one.port, "--cluster --fill-only -r 5000 -c 5 --workload set"));
     assert_eq!((count(&results[0], "operations"), errors_of(&results[0])), (5_000, vec![]));
-    let (Value::Int(at_one), Value::Int(at_two)) = (one.ask(&["DBSIZE"]), two.ask(&["DBSIZE"])) else {
+    let (Value::Int(at_one), Value::Int(at_two)) = (ask(&one, &["DBSIZE"]), ask(&two, &["DBSIZE"])) else {
         panic!("DBSIZE answers a number")
     };
     assert!(at_one + at_two == 5_000 && at_one > 2_000 && at_two > 2_000, "{at_one} and {at_two}");
 
     // Slots without keys may change hands at once.
-    let (_, _) = (one.ask(&["FLUSHALL"]), two.ask(&["FLUSHALL"]));
+    let (_, _) = (ask(&one, &["FLUSHALL"]), ask(&two, &["FLUSHALL"]));
     let bench = spawn_bench(one.port, "--cluster --workload get -r 5000 -c 4 --seconds 2");
     std::thread::sleep(Duration::from_millis(700));
-    let Value::Bulk(id) = two.ask(&["CLUSTER", "MYID"]) else { panic!("CLUSTER MYID answers text") };
+    let Value::Bulk(id) = ask(&two, &["CLUSTER", "MYID"]) else { panic!("CLUSTER MYID answers text") };
     let id = String::from_utf8_lossy(&id).into_owned();
     for slot in 0..200 {
         for node in [&two, &one] {
-            node.ask(&["CLUSTER", "SETSLOT", &slot.to_string(), "NODE", &id]);
+            ask(node, &["CLUSTER", "SETSLOT", &slot.to_string(), "NODE", &id]);
         }
     }
     let results = results_of(bench);

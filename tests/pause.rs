@@ -7,7 +7,8 @@ mod support;
 use std::time::Duration;
 
 use support::client::{Client, encode};
-use support::cluster::{Cluster, Redis};
+use support::cluster::Cluster;
+use support::redis::Redis;
 use support::resp::Value;
 use support::wait_for;
 

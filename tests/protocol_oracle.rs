@@ -3,20 +3,22 @@
 //!
 //! A real redis-server of version 7.0 is started. Ours runs in this process: the scanner, the reply writer
 //! and, since a connection must answer something, PING, ECHO and the error for every other command. Without a
-//! redis-server on the path the tests say so and pass.
+//! redis-server on the path the tests are skipped.
 //!
 //! What is left out, because Redis's own answer depends on how the bytes were split into reads: a line that is too long
 //! and yet ends.
 
+mod support;
+
 use std::io::{ErrorKind, Read, Write};
 use std::net::Shutdown;
 use std::os::unix::net::UnixStream;
-use std::path::PathBuf;
-use std::process::{Child, Command, Stdio};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use proptest::prelude::*;
 use rondo::protocol::{Args, Limits, Proto, Reply, Scan, Scanner};
+
+use support::redis::Redis;
 
 /// How long redis-server may take for anything.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -37,51 +39,18 @@ impl std::fmt::Debug for Seen {
     }
 }
 
-/// A redis-server on a Unix socket of its own; it dies with this value.
-struct Oracle {
-    server: Child,
-    dir: tempfile::TempDir,
-}
-
-impl Drop for Oracle {
-    fn drop(&mut self) {
-        // It may be gone already; then there is nothing to stop.
-        let _ = self.server.kill();
-        let _ = self.server.wait();
-    }
-}
+/// A redis-server, talked to on its Unix socket.
+struct Oracle(Redis);
 
 impl Oracle {
     /// Starts one, with a password if asked; `None` without a redis-server 7.0 on this machine.
     fn start(password: Option<&str>) -> Option<Oracle> {
-        let version = Command::new("redis-server").arg("--version").output();
-        let version = version.map(|output| String::from_utf8_lossy(&output.stdout).into_owned()).unwrap_or_default();
-        if !version.contains(" v=7.0.") {
-            eprintln!("skipped: needs redis-server 7.0, found {version:?}");
-            return None;
-        }
-        let dir = tempfile::tempdir().expect("a directory");
-        let mut command = Command::new("redis-server");
-        command.args(["--port", "0", "--save", "", "--unixsocket"]).arg(dir.path().join("socket"));
-        if let Some(password) = password {
-            command.args(["--requirepass", password]);
-        }
-        let server = command.current_dir(dir.path()).stdout(Stdio::null()).spawn().expect("redis-server starts");
-        let oracle = Oracle { server, dir };
-        let deadline = Instant::now() + PATIENCE;
-        while UnixStream::connect(oracle.socket()).is_err() {
-            assert!(Instant::now() < deadline, "redis-server does not listen");
-            std::thread::sleep(Duration::from_millis(10));
-        }
-        Some(oracle)
-    }
-
-    fn socket(&self) -> PathBuf {
-        self.dir.path().join("socket")
+        let options: Vec<&str> = password.into_iter().flat_map(|password| ["--requirepass", password]).collect();
+        Redis::start_if_there(&options).map(Oracle)
     }
 
     fn connect(&self) -> UnixStream {
-        let client = UnixStream::connect(self.socket()).expect("connects");
+        let client = UnixStream::connect(self.0.socket()).expect("connects");
         client.set_read_timeout(Some(PATIENCE)).expect("a timeout");
         client
     }

@@ -5,7 +5,9 @@
 //! and of `scripts/test`, which runs this test, it is only seen that it is there and can be run. The first block's cluster
 //! is there until a block starts nodes of its own.
 //!
-//! Without the right to make a namespace the test says SKIPPED, unless `RONDO_PEOPLE_REQUIRED` is set.
+//! Without the right to make a namespace the test says SKIPPED, unless `RONDO_REQUIRED` is set.
+
+mod support;
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
@@ -90,8 +92,7 @@ fn has_namespaces() -> bool {
     if probe.is_ok_and(|output| output.status.success()) {
         return true;
     }
-    assert!(std::env::var("RONDO_PEOPLE_REQUIRED").is_err(), "network namespaces cannot be made here");
-    println!("SKIPPED: network namespaces cannot be made here, for want of root or iproute2");
+    support::skipped("network namespaces cannot be made here, for want of root or iproute2");
     false
 }
 

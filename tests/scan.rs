@@ -6,6 +6,7 @@ mod support;
 use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use support::StopOnDrop;
 use support::client::Client;
 use support::cluster::Cluster;
 use support::resp::Value;
@@ -74,8 +75,8 @@ fn every_key_that_stays_is_returned_while_tables_grow_and_a_node_joins() {
     fill(&mut cluster.nodes[0].client());
     let stop = AtomicBool::new(false);
     std::thread::scope(|scope| {
-        let stop = &stop;
-        scope.spawn(move || churn(ports[1], stop));
+        let _stops = StopOnDrop(&stop);
+        scope.spawn(|| churn(ports[1], &stop));
         let mut client = cluster.nodes[2].client();
         check(&walk(&mut client, &["COUNT", "37"], || {}), "while tables grow");
         // The node comes in the middle of the walk, and the walk ends when it is a full member.
@@ -94,7 +95,6 @@ fn every_key_that_stays_is_returned_while_tables_grow_and_a_node_joins() {
         });
         assert!(joined.is_some(), "the walk was too short");
         check(&found, "while a node joins");
-        stop.store(true, Ordering::Relaxed);
     });
     let typed = walk(&mut cluster.nodes[3].client(), &["MATCH", "stay:*", "TYPE", "string", "COUNT", "1000"], || {});
     assert_eq!(typed.len(), STAYING);

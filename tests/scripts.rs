@@ -1,7 +1,9 @@
 //! The scripts that measure, run briefly: they end well, and what they say and draw is whole.
 //!
 //! Only their working is tested; what they measure on a busy machine means nothing. Without python3 or redis-server the
-//! tests say SKIPPED, unless `RONDO_PEOPLE_REQUIRED` is set.
+//! tests say SKIPPED, unless `RONDO_REQUIRED` is set.
+
+mod support;
 
 use std::path::Path;
 use std::process::Command;
@@ -12,8 +14,7 @@ const RONDO: &str = env!("CARGO_BIN_EXE_rondo");
 fn run(script: &str, args: &[&str]) -> Option<String> {
     let is_here = |program: &&str| Command::new(program).arg("--version").output().is_ok();
     if !["python3", "redis-server", "redis-cli"].iter().all(is_here) {
-        assert!(std::env::var("RONDO_PEOPLE_REQUIRED").is_err(), "python3, redis-server or redis-cli is missing");
-        println!("SKIPPED: python3, redis-server or redis-cli is missing");
+        support::skipped("python3, redis-server or redis-cli is missing");
         return None;
     }
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("scripts").join(script);

@@ -19,23 +19,16 @@ mod probe;
 mod support;
 mod verdict;
 
-use std::sync::{Mutex, MutexGuard};
 use std::thread::sleep;
 use std::time::Duration;
 
 use load::{Load, Target};
 use probe::Probe;
 use support::cluster::{Cluster, Node};
-use support::env_number;
+use support::{alone, env_number};
 
 /// A generous bound on things that must happen at all.
 const AT_ALL: Duration = Duration::from_secs(90);
-
-static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
-
-fn alone() -> MutexGuard<'static, ()> {
-    ONE_AT_A_TIME.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
-}
 
 fn work_for() -> Duration {
     Duration::from_secs(env_number("RONDO_FAULT_SECONDS", 2))

@@ -1,6 +1,6 @@
 //! Nodes that cannot hear each other: hosts of one network, cut apart by routes that swallow everything.
 //!
-//! Root only; without it each test says loudly that it was skipped.
+//! Root only; without it each test says that it was skipped, or fails where `RONDO_REQUIRED` is set.
 
 use std::collections::BTreeSet;
 use std::thread::sleep;
@@ -21,7 +21,7 @@ fn cluster_on_hosts() -> Option<(Network, Cluster)> {
     let network = match Network::new(3) {
         Ok(network) => network,
         Err(why) => {
-            println!("SKIPPED: no network namespaces, so nothing is said about partitions: {why}");
+            support::skipped(&format!("there are no network namespaces to cut nodes apart in: {why}"));
             return None;
         }
     };
@@ -179,7 +179,7 @@ fn a_forwarded_read_is_answered_while_megabytes_wait_on_the_lane_to_the_same_nod
     insist(&mut client, &format!("SET {read} value"));
     insist(&mut client, "RONDO.CONSISTENCY R 1");
     if let Err(why) = network.slow_down(1, 2_000_000) {
-        println!("SKIPPED: no way to slow a link down: {why}");
+        support::skipped(&format!("no link can be slowed down: {why}"));
         return;
     }
     let queued = || asker.metric("rondo_link_queued_bytes").expect("a node that answers");

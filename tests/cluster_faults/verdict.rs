@@ -7,7 +7,7 @@ use crate::checkers;
 use crate::history::{History, Read};
 use crate::load::{KEYS, Load, Target, register_name};
 use crate::support::client::Client;
-use crate::support::cluster::Redis;
+use crate::support::redis::Redis;
 use crate::support::resp::Value;
 
 /// How long a node may go on answering with errors after the last fault is over.

@@ -5,7 +5,8 @@ use std::time::Duration;
 
 use super::conversation;
 use super::support::client::Client;
-use super::support::cluster::{Cluster, Redis};
+use super::support::cluster::Cluster;
+use super::support::redis::Redis;
 use super::support::resp::Value;
 use super::support::wait_for;
 

@@ -3,7 +3,8 @@
 use std::time::Duration;
 
 use super::support::client::{Client, encode};
-use super::support::cluster::{Cluster, Redis};
+use super::support::cluster::Cluster;
+use super::support::redis::Redis;
 use super::support::wait_for;
 
 /// What a server says to raw bytes, and then closes the connection (or not, within a while).

@@ -4,7 +4,8 @@ use std::time::Duration;
 
 use super::conversation;
 use super::support::client::{Client, encode};
-use super::support::cluster::{Cluster, Node, Redis};
+use super::support::cluster::{Cluster, Node};
+use super::support::redis::Redis;
 use super::support::resp::Value;
 use super::support::wait_for;
 

@@ -3,7 +3,8 @@
 use std::time::Duration;
 
 use super::support::client::Client;
-use super::support::cluster::{Cluster, Redis};
+use super::support::cluster::Cluster;
+use super::support::redis::Redis;
 use super::support::wait_for;
 use super::{conversation, texts};
 

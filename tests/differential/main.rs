@@ -22,8 +22,9 @@ use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use generate::{Action, Generator, Step};
 use pauses::{Pauses, is_excused};
-use support::cluster::{Cluster, Redis};
+use support::cluster::Cluster;
 use support::env_number;
+use support::redis::Redis;
 use world::{Mismatch, World};
 
 const COMMANDS_DEFAULT: u64 = 60_000;

@@ -5,6 +5,7 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use crate::support::StopOnDrop;
 use crate::support::cluster::Cluster;
 use crate::support::random::Random;
 
@@ -25,11 +26,8 @@ impl<'c> Pauses<'c> {
         let pauses = Pauses { cluster, stopped: Mutex::new(()), is_over: AtomicBool::new(false) };
         std::thread::scope(|scope| {
             scope.spawn(|| pauses.stop_one_after_the_other(&mut Random::new(seed)));
-            let outcome = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| body(&pauses)));
-            pauses.is_over.store(true, Ordering::Relaxed);
-            if let Err(panic) = outcome {
-                std::panic::resume_unwind(panic);
-            }
+            let _stops = StopOnDrop(&pauses.is_over);
+            body(&pauses);
         });
     }
 

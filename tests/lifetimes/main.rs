@@ -9,24 +9,18 @@ mod memory;
 #[path = "../support/mod.rs"]
 mod support;
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use support::client::{Client, encode};
 use support::cluster::{Cluster, Node};
-use support::{env_number, wait_for};
+use support::{alone, env_number, wait_for};
 
 /// A generous bound on things that must happen at all.
 const AT_ALL: Duration = Duration::from_secs(120);
 /// Requests sent before their replies are read.
 const PIPELINE: usize = 500;
-
-static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
-
-fn alone() -> MutexGuard<'static, ()> {
-    ONE_AT_A_TIME.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
-}
 
 fn must(what: &str, mut holds: impl FnMut() -> bool) {
     assert!(wait_for(AT_ALL, || holds().then_some(())).is_some(), "never: {what}");

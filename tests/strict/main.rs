@@ -5,7 +5,7 @@
 //! hold a lock at the same time, or what was won belong to somebody else at the end. That nobody is served while too few
 //! nodes can be reached is right, and only printed. The same cut in sloppy mode must show the checker two winners.
 //!
-//! What needs network namespaces is skipped, loudly, without root. Environment: `RONDO_STRICT_ROUNDS` (faults a test; 3),
+//! What needs network namespaces is skipped without root, or fails where `RONDO_REQUIRED` is set. Environment: `RONDO_STRICT_ROUNDS` (faults a test; 3),
 //! `RONDO_STRICT_SEED`. The tests run one after another: each needs the machine for itself.
 
 mod carried;
@@ -17,7 +17,6 @@ mod support;
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
-use std::sync::{Mutex, MutexGuard};
 use std::thread::sleep;
 use std::time::Duration;
 
@@ -27,18 +26,12 @@ use support::client::Client;
 use support::cluster::{Cluster, Node};
 use support::network::Network;
 use support::resp::Value;
-use support::{env_number, wait_for};
+use support::{alone, env_number, wait_for};
 
 /// A generous bound on things that must happen at all.
 const AT_ALL: Duration = Duration::from_secs(90);
 /// How long clients work before, during and after a fault.
 const STRETCH: Duration = Duration::from_millis(1_500);
-
-static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
-
-fn alone() -> MutexGuard<'static, ()> {
-    ONE_AT_A_TIME.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
-}
 
 fn rounds() -> usize {
     env_number("RONDO_STRICT_ROUNDS", 3) as usize
@@ -141,7 +134,7 @@ fn a_node_that_comes_back_without_memory_gives_nothing_away_twice() {
     insist("killed", &load.finish(), &nodes);
 }
 
-/// Three nodes in namespaces of their own; `None`, and said loudly, where that cannot be.
+/// Three namespaces, one for each node; `None` where they cannot be made.
 fn network() -> Option<Network> {
     // The links of a network that was just taken away may be there for a moment longer.
     let mut reason = String::new();
@@ -150,7 +143,7 @@ fn network() -> Option<Network> {
     match found {
         Some(network) => Some(network),
         None => {
-            println!("SKIPPED, nodes were not cut apart: no network namespaces here ({reason})");
+            support::skipped(&format!("there are no network namespaces to cut nodes apart in: {reason}"));
             None
         }
     }

@@ -1,4 +1,4 @@
-//! redis-server, and one or more rondo nodes, as processes of this machine.
+//! One or more rondo nodes, as processes of this machine.
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
@@ -14,35 +14,6 @@ use super::wait_for;
 const START: Duration = Duration::from_secs(60);
 
 const SECRET: &str = "only-for-tests";
-
-/// A redis-server without persistence.
-pub struct Redis {
-    pub port: u16,
-    pub process: Process,
-    _dir: tempfile::TempDir,
-}
-
-impl Redis {
-    pub fn start(options: &[&str]) -> Redis {
-        let dir = tempfile::tempdir().unwrap();
-        let port = free_port();
-        let mut command = Command::new("redis-server");
-        command.args(["--port", &port.to_string(), "--save", "", "--appendonly", "no", "--bind", "127.0.0.1"]);
-        command.arg("--dir").arg(dir.path()).args(options);
-        let mut process = Process::start("redis-server", command, &dir.path().join("log"));
-        process.must("answering", START, || answers_ping(port));
-        Redis { port, process, _dir: dir }
-    }
-
-    pub fn client(&self) -> Client {
-        Client::to(self.port)
-    }
-}
-
-fn answers_ping(port: u16) -> bool {
-    let client = Client::connect(port, Duration::from_secs(2));
-    client.is_ok_and(|mut client| client.try_call(&["PING"]).is_ok_and(|reply| !reply.is_error()))
-}
 
 /// One rondo node: its ports stay the same over restarts, its process may be absent.
 pub struct Node {

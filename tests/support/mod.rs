@@ -12,8 +12,11 @@ pub mod network;
 pub mod ports;
 pub mod process;
 pub mod random;
+pub mod redis;
 pub mod resp;
 
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 
 /// Asks until `question` answers, at most `within`; `None` when it never did.
@@ -27,6 +30,29 @@ pub fn wait_for<T>(within: Duration, mut question: impl FnMut() -> Option<T>) ->
             return None;
         }
         std::thread::sleep(Duration::from_millis(10));
+    }
+}
+
+/// Held by a test that needs the machine for itself: the others of its program that hold it wait.
+pub fn alone() -> MutexGuard<'static, ()> {
+    static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
+    ONE_AT_A_TIME.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
+}
+
+/// Says that a test does nothing, for want of something. Where `RONDO_REQUIRED` is set, as `scripts/test` does when it may
+/// install what tests need, the test fails instead.
+pub fn skipped(why: &str) {
+    assert!(std::env::var_os("RONDO_REQUIRED").is_none(), "RONDO_REQUIRED is set, and {why}");
+    println!("SKIPPED: {why}");
+}
+
+/// Sets the flag when it is dropped, by a failed assertion too: scoped threads that go on until it is set would else have the
+/// test wait for them for ever.
+pub struct StopOnDrop<'a>(pub &'a AtomicBool);
+
+impl Drop for StopOnDrop<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
     }
 }
 

@@ -18,7 +18,6 @@ mod support;
 #[path = "../cluster_faults/verdict.rs"]
 mod verdict;
 
-use std::sync::{Mutex, MutexGuard};
 use std::thread::sleep;
 use std::time::Duration;
 
@@ -26,18 +25,12 @@ use load::{Load, Target};
 use support::client::Client;
 use support::cluster::{Cluster, Node};
 use support::resp::Value;
-use support::{env_number, wait_for};
+use support::{alone, env_number, wait_for};
 
 /// A generous bound on things that must happen at all.
 const AT_ALL: Duration = Duration::from_secs(120);
 /// Comparisons one after the other, so that no test waits for the next.
 const EAGER: &[&str] = &["--anti-entropy-interval-ms", "100", "--tombstone-age-min-ms", "500"];
-
-static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
-
-fn alone() -> MutexGuard<'static, ()> {
-    ONE_AT_A_TIME.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
-}
 
 fn work_for() -> Duration {
     Duration::from_secs(env_number("RONDO_FAULT_SECONDS", 2))
