@@ -228,10 +228,13 @@ mod tests {
         assert_eq!(told, [(&b"b"[..], false), (&b"a"[..], true)]);
         let events: Vec<_> = outcome.events.iter().map(|event| event.name).collect();
         assert_eq!(events, ["new", "rename_from", "rename_to"]);
-        let outcome = run(&scratch, "SMOVE a b m", &[("a", set(&["m", "n"])), ("b", Fetched::default())]);
-        assert_eq!(outcome.reply, Ok(b":1\r\n".to_vec()));
-        let told: Vec<_> = outcome.changes.iter().map(|it| (it.name.1.as_slice(), it.takes_away)).collect();
-        assert_eq!(told, [(&b"a"[..], true), (&b"b"[..], false)]);
+        // Also where the member is there: somebody who has put it there may be about to take it back.
+        for there in [Fetched::default(), set(&["m"])] {
+            let outcome = run(&scratch, "SMOVE a b m", &[("a", set(&["m", "n"])), ("b", there)]);
+            assert_eq!(outcome.reply, Ok(b":1\r\n".to_vec()));
+            let told: Vec<_> = outcome.changes.iter().map(|it| (it.name.1.as_slice(), it.takes_away)).collect();
+            assert_eq!(told, [(&b"a"[..], true), (&b"b"[..], false)]);
+        }
     }
 
     #[test]

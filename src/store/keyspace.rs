@@ -316,6 +316,11 @@ impl<'s> Keyspace<'s> {
         self.entry(key).map_or_else(Default::default, |entry| (entry.version(), is_live(entry, self.now_ms)))
     }
 
+    /// Whether other nodes hold copies of what this one holds.
+    pub fn is_replicated(&self) -> bool {
+        self.store.is_replicated()
+    }
+
     /// The actors that this node has met, to name versions to other nodes.
     pub fn actors(&self) -> &ActorTable {
         &self.store.actors

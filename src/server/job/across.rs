@@ -14,7 +14,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use crate::base::clock::{Hlc, wall_us};
+use crate::base::clock::wall_us;
 use crate::base::ids::slot_of;
 use crate::base::metrics::Count;
 use crate::commands::CommandError;
@@ -31,7 +31,7 @@ use crate::server::job::exec::Attempt;
 use crate::server::job::values::{decoded, garbled, refused, values_of};
 use crate::server::job::{Job, PATIENCE};
 use crate::server::session::settings::command_limits;
-use crate::server::session::watched::Watched;
+use crate::server::session::watched::{EXACTLY, Watched};
 
 /// A command's function.
 type Function = fn(&mut Cx<'_, '_>) -> Result<(), CommandError>;
@@ -184,8 +184,7 @@ impl Job {
             key: change.name.1.clone(),
             seen: fetched.seen,
             was_live: fetched.whole.is_some(),
-            // What is computed of a key that is not there holds as well if it has come and gone.
-            since: Hlc(u64::MAX),
+            since: EXACTLY,
             absence: None,
             at: None,
         };

@@ -25,6 +25,10 @@ pub const TOO_MANY_WATCHED: &str = "ERR the watched keys of a connection may tak
 pub const SEVERAL_COORDINATORS: &str =
     "ERR WATCH needs all watched keys to have the same coordinator: give them one hash tag";
 
+/// The `since` of a key that something was computed of: whatever was written since counts, be it nothing that WATCH notices, and
+/// what is computed of a key that is not there holds as well if it has come and gone.
+pub const EXACTLY: Hlc = Hlc(u64::MAX);
+
 /// A watched key and the version it had.
 #[derive(Clone, Debug)]
 pub struct Watched {
@@ -36,7 +40,7 @@ pub struct Watched {
     pub seen: Dot,
     /// Whether it was there.
     pub was_live: bool,
-    /// A stamp of its coordinator, from before the look: what is written later is stamped later.
+    /// A stamp of its coordinator, from before the look: what is written later is stamped later. Or [`EXACTLY`].
     pub since: Hlc,
     /// Tells that it has come since and gone, on a node without replicas, where its version would not.
     pub absence: Option<Absence>,

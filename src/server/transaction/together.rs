@@ -17,7 +17,7 @@ use crate::server::batch::window::Request;
 use crate::server::commands::unknown_command;
 use crate::server::request::room::OUT_OF_MEMORY;
 use crate::server::request::run::{KeysFunction, Origin, Run, Step};
-use crate::server::session::watched::Watched;
+use crate::server::session::watched::{EXACTLY, Watched};
 use crate::server::share::marks::wishes;
 use crate::server::transaction::groups::{Runner, runner};
 use crate::store::Keyspace;
@@ -247,6 +247,7 @@ fn is_unchanged(keys: &mut Keyspace<'_>, watched: &Watched) -> bool {
             Some(absence) => !absence.is_over(),
             None => !keys.may_have_been_there(key, watched.since),
         },
+        _ if watched.since == EXACTLY => keys.seen(key).0 == seen,
         _ => keys.is_as_seen(key, seen),
     }
 }
