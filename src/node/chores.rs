@@ -2,8 +2,9 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
+
+use tokio::task::JoinHandle;
 
 use crate::base::config::MaxmemoryPolicy;
 use crate::base::ids::{NodeId, slot_of};
@@ -22,6 +23,8 @@ const HANDOFF_PERIOD: Duration = Duration::from_millis(50);
 /// After a hand-over that failed, at first and at most.
 const RETRY_PAUSE: Duration = Duration::from_millis(100);
 const RETRY_PAUSE_MAX: Duration = Duration::from_secs(5);
+/// Most peers that are handed over to at the same time.
+const HANDOFFS_MAX: usize = 16;
 /// How often idle clients are looked for.
 const IDLE_PERIOD: Duration = Duration::from_secs(1);
 const SAMPLE_PERIOD: Duration = Duration::from_millis(100);
@@ -82,26 +85,38 @@ async fn evict(node: Arc<Node>) {
     }
 }
 
-/// Gives peers that are back what they missed, with the original versions.
+/// Gives peers that are back what they missed, with the original versions: several at a time, so that nobody waits for one that
+/// does not answer.
 async fn hand_off(node: Arc<Node>) {
     let mut tick = tokio::time::interval(HANDOFF_PERIOD);
     let mut failures: HashMap<NodeId, Failure> = HashMap::new();
+    let mut running: HashMap<NodeId, JoinHandle<bool>> = HashMap::new();
     loop {
         tick.tick().await;
+        for id in running.iter().filter(|(_, task)| task.is_finished()).map(|(id, _)| *id).collect::<Vec<_>>() {
+            let Some(task) = running.remove(&id) else { continue };
+            if task.await.unwrap_or(false) {
+                failures.remove(&id);
+            } else {
+                failures.insert(id, Failure::after(failures.get(&id), Instant::now()));
+            }
+        }
         let peers = node.peers.all();
         failures.retain(|id, _| peers.iter().any(|peer| peer.id == *id));
         for peer in peers {
+            if running.len() >= HANDOFFS_MAX || running.contains_key(&peer.id) {
+                continue;
+            }
             let may_try = failures.get(&peer.id).is_none_or(|failure| failure.is_over(Instant::now()));
             // Who was away for too long may hold what is deleted, and gives nothing of it to others.
             if may_try && peer.is_usable() && !peer.missed.is_empty() && node.cluster.is_in_step_with(&peer.id) {
-                match hand_to(&node, &peer).await {
-                    true => drop(failures.remove(&peer.id)),
-                    false => {
-                        let next = Failure::after(failures.get(&peer.id), Instant::now());
-                        failures.insert(peer.id, next);
-                    }
-                }
-                picture::refresh(&node);
+                let (node, id) = (node.clone(), peer.id);
+                let handing = async move {
+                    let is_done = hand_to(&node, &peer).await;
+                    picture::refresh(&node);
+                    is_done
+                };
+                running.insert(id, tokio::task::spawn_local(handing));
             }
         }
     }
@@ -127,19 +142,22 @@ impl Failure {
 /// True when it is done.
 async fn hand_to(node: &Node, peer: &Peer) -> bool {
     let Some((mut slots, since)) = peer.missed.take() else { return true };
-    let (metrics, writes) = (&node.shared.node.metrics, peer.missed.writes.load(Ordering::Relaxed));
+    let metrics = &node.shared.node.metrics;
     let count = slots.len();
     let age_ms = node.shared.node.store.clock.now_ms().saturating_sub(since.ms());
-    let handed = if age_ms <= node.config.settings().hint_age_max_ms {
+    let is_recent = age_ms <= node.config.settings().hint_age_max_ms;
+    let handed = if is_recent {
         node.cluster.push_slots(peer.id, &mut slots, since).await
     } else {
         // Nearly everything was written since: what differs is less.
-        node.cluster.reconcile(peer.id, &mut slots, since).await.inspect(|_| metrics.count(Count::HintsDropped, writes))
+        node.cluster.reconcile(peer.id, &mut slots, since).await
     };
     match handed {
         Ok(keys) => {
-            peer.missed.delivered();
-            peer.missed.writes.store(0, Ordering::Relaxed);
+            let writes = peer.missed.delivered();
+            if !is_recent {
+                metrics.count(Count::HintsDropped, writes);
+            }
             metrics.count(Count::HintsReplayed, keys);
             tracing::info!(peer = %peer.addr, slots = count, keys, "handed over what the peer had missed");
         }

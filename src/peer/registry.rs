@@ -141,8 +141,10 @@ pub struct Missed {
     slots: Mutex<Option<AtomicSlots>>,
     since: AtomicU64,
     is_delivering: AtomicBool,
-    /// Writes noted since the peer was last complete.
+    /// Writes noted and not delivered yet.
     pub writes: AtomicU64,
+    /// How many of them were noted when their slots were taken.
+    taken_writes: AtomicU64,
 }
 
 impl Missed {
@@ -152,6 +154,7 @@ impl Missed {
             since: AtomicU64::new(u64::MAX),
             is_delivering: AtomicBool::new(false),
             writes: AtomicU64::new(0),
+            taken_writes: AtomicU64::new(0),
         }
     }
 
@@ -160,6 +163,7 @@ impl Missed {
         let mut slots = self.slots.lock();
         slots.get_or_insert_default().insert(slot);
         self.since.fetch_min(Hlc::at_ms(stamped_ms.saturating_sub(STAMP_MARGIN_MS)).0, Ordering::Relaxed);
+        // Under the lock, as all of it: who takes slots takes the writes that belong to them.
         self.writes.fetch_add(1, Ordering::Relaxed);
     }
 
@@ -176,18 +180,26 @@ impl Missed {
         self.is_delivering.store(true, Ordering::Release);
         // Under the lock: whatever is noted from here on belongs to the next time, its stamp too.
         let since = Hlc(self.since.swap(u64::MAX, Ordering::Relaxed));
+        self.taken_writes.store(self.writes.load(Ordering::Relaxed), Ordering::Relaxed);
         drop(slots);
         Some((missed.iter().collect(), since))
     }
 
-    /// What was taken has arrived.
-    pub fn delivered(&self) {
+    /// What was taken has arrived; gives how many writes that were.
+    pub fn delivered(&self) -> u64 {
+        let writes = self.taken_writes.swap(0, Ordering::Relaxed);
+        self.writes.fetch_sub(writes, Ordering::Relaxed);
         self.is_delivering.store(false, Ordering::Release);
+        writes
     }
 
     /// Puts back what could not be delivered.
     pub fn restore(&self, slots: &[Slot], since: Hlc) {
-        slots.iter().for_each(|slot| self.note(*slot, since.ms() + STAMP_MARGIN_MS));
+        let mut missed = self.slots.lock();
+        let missed_slots = missed.get_or_insert_default();
+        slots.iter().for_each(|slot| missed_slots.insert(*slot));
+        self.since.fetch_min(since.0, Ordering::Relaxed);
+        drop(missed);
         self.is_delivering.store(false, Ordering::Release);
     }
 }
@@ -305,5 +317,29 @@ impl Peers {
     /// Resolves when some peer has become usable or stopped being so, or has said what it takes this node for.
     pub async fn changed(&self) {
         self.changed.notified().await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn writes_count_as_missed_until_just_those_are_delivered() {
+        let missed = Missed::new();
+        let (one, other) = (Slot::all().next().expect("a slot"), Slot::all().last().expect("a slot"));
+        missed.note(one, 10_000);
+        missed.note(one, 10_001);
+        let (slots, since) = missed.take().expect("missed");
+        missed.restore(&slots, since);
+        assert_eq!(missed.writes.load(Ordering::Relaxed), 2, "no write came by failing to deliver");
+        let (again, since_again) = missed.take().expect("restored");
+        assert_eq!((again, since_again), (slots, since));
+        missed.note(other, 20_000);
+        assert_eq!(missed.delivered(), 2);
+        assert_eq!((missed.writes.load(Ordering::Relaxed), missed.is_empty()), (1, false));
+        assert_eq!(missed.take().map(|(slots, _)| slots), Some(vec![other]));
+        missed.delivered();
+        assert_eq!((missed.writes.load(Ordering::Relaxed), missed.is_empty()), (0, true));
     }
 }
