@@ -12,6 +12,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+use parking_lot::Mutex;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep, timeout};
 use tracing::{debug, info, warn};
@@ -67,9 +68,9 @@ impl Cluster {
     pub async fn leave(self: &Arc<Self>) {
         self.book.lock().leaving = true;
         if self.topology().is_formed() && self.topology().others().next().is_some() {
-            // Who has only been joining owns nothing: as a leaving node it would.
-            if self.is_warm() {
-                self.set_own_row(RowState::Leaving, true);
+            // Who has only been joining owns nothing: as a leaving node it would. Who is filling up owns its slots.
+            if self.topology().own_row().is_some_and(|row| matches!(row.state, RowState::Normal | RowState::Leaving)) {
+                self.set_own_row(RowState::Leaving, self.is_warm());
                 self.barrier(&self.identity.id, LEAVING_PATIENCE).await;
                 self.be_taken_over().await;
             }
@@ -154,7 +155,10 @@ impl Cluster {
             match rules::start(&answers, began.elapsed()) {
                 Start::Found => return None,
                 Start::Enter(rows) if rows.is_full() && rows.get(&self.identity.id).is_none() => {
-                    warn!(rows = rows.len(), "the cluster is full");
+                    warn!(
+                        rows = rows.len(),
+                        "the cluster remembers as many node ids as it can: no new one can join (a node-name keeps a node's id)"
+                    );
                     sleep(COMING_PATIENCE).await;
                 }
                 Start::Enter(rows) => return Some(rows),
@@ -235,7 +239,7 @@ impl Cluster {
         loop {
             self.wait_for_turn().await;
             let unconfirmed = self.barrier(&self.identity.id, COMING_PATIENCE).await;
-            let taken = self.fill_own(&unconfirmed).await;
+            let taken = self.fill_own(&unconfirmed, |_| true).await;
             self.note_whole(&taken, &unconfirmed);
             let slots = self.lacking_slots();
             // Nothing may come between this look and the row that says so.
@@ -266,9 +270,9 @@ impl Cluster {
         }
     }
 
-    async fn fill_own(self: &Arc<Self>, not_from: &BTreeSet<NodeId>) -> Taken {
+    async fn fill_own(self: &Arc<Self>, not_from: &BTreeSet<NodeId>, may_lack: impl Fn(&[Slot]) -> bool) -> Taken {
         let progress = |filled| self.filled_slots.store(filled, Ordering::Relaxed);
-        let taken = self.fill(Topology::own_slots, not_from, progress).await.1;
+        let taken = self.fill(Topology::own_slots, not_from, progress, may_lack).await.1;
         self.inherit_absences(&taken.values().flatten().copied().collect()).await;
         taken
     }
@@ -277,7 +281,8 @@ impl Cluster {
         let began = Instant::now();
         self.whole.clear();
         let unconfirmed = self.spread(&self.identity.id, COMING_PATIENCE).await;
-        let taken = self.fill_own(&BTreeSet::new()).await;
+        let told = Mutex::new(None);
+        let taken = self.fill_own(&BTreeSet::new(), |stuck| self.may_begin_without(stuck, &told)).await;
         let topology = self.topology();
         let stands_still = Arc::ptr_eq(&topology.ring, &topology.next_ring);
         if stands_still || steps::is_adopted(&topology.possible_rings, &unconfirmed) {
@@ -286,6 +291,23 @@ impl Cluster {
         drop(topology);
         self.set_own_row(RowState::Normal, true);
         info!(slots = self.warm_slots(), ms = began.elapsed().as_millis() as u64, "filled up");
+    }
+
+    /// Whether this node, which has lost its memory, may serve these slots though nobody could give it what is in them. While
+    /// it may not it says so, not too often, and notes when.
+    fn may_begin_without(&self, stuck: &[Slot], told: &Mutex<Option<Instant>>) -> bool {
+        let topology = self.topology();
+        let awaited = rules::awaited(stuck, &topology.ring, &topology.me, &topology.rows);
+        let mut told = told.lock();
+        if !awaited.is_empty() && told.is_none_or(|told| told.elapsed() > TELL_INTERVAL) {
+            let nodes = awaited.iter().map(NodeId::to_string).collect::<Vec<_>>().join(",");
+            warn!(
+                slots = stuck.len(),
+                nodes, "waiting for the nodes that hold these slots (RONDO.FORGET gives a dead one up)"
+            );
+            *told = Some(Instant::now());
+        }
+        awaited.is_empty()
     }
 
     /// Returns when others hold what this node leaves to them (`remove`'s `take_over`). One that is down is not waited for where

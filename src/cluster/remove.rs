@@ -139,7 +139,7 @@ impl Cluster {
         }
         let is_adopted = |topology: &Topology| steps::is_adopted(&topology.possible_rings, &unconfirmed);
         let not_from = if is_adopted(&self.topology()) { unconfirmed.clone() } else { BTreeSet::new() };
-        let (slots, taken) = self.fill(takes, &not_from, |_| {}).await;
+        let (slots, taken) = self.fill(takes, &not_from, |_| {}, |_| true).await;
         let topology = self.topology();
         if topology.rows.configuration() == change {
             if is_adopted(&topology) {

@@ -1,6 +1,6 @@
 //! The decisions of coming and filling up, without a clock, a socket or a store.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use crate::base::ids::{NodeId, Slot};
@@ -120,7 +120,7 @@ pub struct Pulls {
     /// Slots that have enough.
     pub filled: usize,
     /// Slots whose home replicas are all dead or filling up themselves.
-    pub stuck: usize,
+    pub stuck: Vec<Slot>,
 }
 
 /// How many other home replicas a node that has lost its memory has to fetch a slot from before it may promise the slot
@@ -160,11 +160,25 @@ pub fn pulls(
         next.truncate(wanted.saturating_sub(have.len()));
         match (next.is_empty(), have.is_empty() && wanted > 0) {
             (false, _) => next.into_iter().for_each(|id| pulls.from.entry(id).or_default().push(*slot)),
-            (true, true) => pulls.stuck += 1,
+            (true, true) => pulls.stuck.push(*slot),
             (true, false) => pulls.filled += 1,
         }
     }
     pulls
+}
+
+/// The nodes that a node which lost its memory waits for, however long: those that do not answer and hold a stuck slot still,
+/// as far as anybody knows. Should they come back they bring what was acknowledged, and until then who began with
+/// nothing would deny it. Who has come back empty is not waited for, nor whom an operator gives up.
+pub fn awaited(stuck: &[Slot], ring: &Ring, me: &NodeId, rows: &Rows) -> BTreeSet<NodeId> {
+    let holds = |id: &NodeId| rows.get(id).is_some_and(|row| row.warm && row.state == RowState::Normal);
+    let holders: Vec<Option<NodeId>> =
+        ring.members().iter().map(|member| (member.id != *me && holds(&member.id)).then_some(member.id)).collect();
+    if holders.is_empty() {
+        return BTreeSet::new();
+    }
+    let homes = stuck.iter().flat_map(|slot| ring.homes(*slot).iter());
+    homes.filter_map(|index| holders.get(usize::from(*index)).copied().flatten()).collect()
 }
 
 #[cfg(test)]
@@ -255,7 +269,7 @@ mod tests {
             slots.iter().for_each(|slot| taken.entry(*slot).or_default().push(*source));
         }
         let done = pulls(&all, &ring, &newcomer, 2, |_| true, |_| false, &taken);
-        assert_eq!((done.filled, done.from.len(), done.stuck), (all.len(), 0, 0));
+        assert_eq!((done.filled, done.from.len(), done.stuck.len()), (all.len(), 0, 0));
         let goes = row(2, RowState::Leaving).id;
         let plan = pulls(&all, &ring, &newcomer, 2, |_| true, |id| *id == goes, &Taken::new());
         let of_goes = all.iter().filter(|slot| ring.homes(**slot).contains(&1)).count();
@@ -272,7 +286,7 @@ mod tests {
         };
         let both = plan(&ids, &Taken::new());
         assert_eq!(both.from.keys().copied().collect::<Vec<_>>(), ids[1..]);
-        assert_eq!(plan(&[], &Taken::new()).stuck, all.len());
+        assert_eq!(plan(&[], &Taken::new()).stuck, all);
         let one = plan(&ids[1..2], &Taken::new());
         assert_eq!(one.from.keys().copied().collect::<Vec<_>>(), ids[1..2]);
         let taken = all.iter().map(|slot| (*slot, vec![ids[1]])).collect();
@@ -280,5 +294,21 @@ mod tests {
         assert_eq!(plan(&ids, &taken).from.keys().copied().collect::<Vec<_>>(), ids[2..]);
         let alone = rows(&[RowState::Normal]);
         assert_eq!(pulls(&all, &alone.ring(3), &ids[0], 2, |_| true, |_| false, &Taken::new()).filled, all.len());
+    }
+    #[test]
+    fn who_lost_its_memory_waits_for_those_who_may_bring_it_back_and_for_nobody_else() {
+        let all: Vec<Slot> = Slot::all().collect();
+        let awaited_of = |others: [Row; 2]| {
+            let mut map = rows(&[RowState::Normal]);
+            others.into_iter().for_each(|row| assert!(map.merge(row)));
+            awaited(&all, &map.ring(3), &row(1, RowState::Normal).id, &map)
+        };
+        let (held, empty) =
+            (|node| row(node, RowState::Normal), |node| Row { warm: false, ..row(node, RowState::Normal) });
+        assert_eq!(awaited_of([held(2), held(3)]), [held(2).id, held(3).id].into());
+        assert_eq!(awaited_of([held(2), empty(3)]), [held(2).id].into());
+        assert_eq!(awaited_of([empty(2), empty(3)]), BTreeSet::new(), "all restarted at once");
+        assert_eq!(awaited_of([row(2, RowState::Leaving), row(3, RowState::Gone)]), BTreeSet::new(), "given up");
+        assert_eq!(awaited(&[], &rows(&[RowState::Normal; 3]).ring(3), &held(1).id, &Rows::new()), BTreeSet::new());
     }
 }

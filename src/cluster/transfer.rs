@@ -44,7 +44,8 @@ const REST_MAX: Duration = Duration::from_millis(200);
 const SOURCES_MAX: usize = 2;
 const RETRY_PAUSE: Duration = Duration::from_millis(200);
 const RETRY_PAUSE_MAX: Duration = Duration::from_secs(3);
-/// How long a node waits for sources of slots whose home replicas are all dead or filling up.
+/// How long a node waits for sources of slots whose home replicas are all dead or filling up; longer while some may still
+/// bring the contents back.
 const STUCK_PATIENCE: Duration = Duration::from_secs(30);
 
 /// Keys did not all arrive. What did is merged; the rest may be sent again.
@@ -56,6 +57,9 @@ pub enum TransferError {
     /// The control link failed.
     #[error(transparent)]
     Control(#[from] ControlError),
+    /// What another sent is too far ahead of this node's clock.
+    #[error("a stamp lies too far ahead of this node's clock")]
+    OurClock,
 }
 
 impl Cluster {
@@ -116,12 +120,14 @@ impl Cluster {
     }
 
     /// Fetches what these slots hold elsewhere until it has enough of every one, and says how many they were and from whom
-    /// they came; see [`rules::pulls`]. Nobody of `not_from` is asked. `progress` is told how many are filled.
+    /// they came; see [`rules::pulls`]. Nobody of `not_from` is asked. `progress` is told how many are filled. Slots that nobody
+    /// can give for long are left out once `may_lack` them.
     pub(super) async fn fill(
         self: &Arc<Self>,
         slots_of: impl Fn(&Topology) -> Vec<Slot>,
         not_from: &BTreeSet<NodeId>,
         progress: impl Fn(usize),
+        may_lack: impl Fn(&[Slot]) -> bool,
     ) -> (usize, Taken) {
         let mut taken = Taken::new();
         let mut stuck_since: Option<Instant> = None;
@@ -129,13 +135,13 @@ impl Cluster {
         loop {
             let plan = self.plan_pulls(&slots_of, not_from, &taken);
             progress(plan.filled);
-            if plan.from.is_empty() && plan.stuck == 0 {
+            if plan.from.is_empty() && plan.stuck.is_empty() {
                 return (plan.filled, taken);
             }
             if plan.from.is_empty() {
                 let since = *stuck_since.get_or_insert_with(Instant::now);
-                if since.elapsed() >= STUCK_PATIENCE {
-                    warn!(slots = plan.stuck, "nobody is left who holds these slots: they start empty");
+                if since.elapsed() >= STUCK_PATIENCE && may_lack(&plan.stuck) {
+                    warn!(slots = plan.stuck.len(), "nobody is left who holds these slots: they start empty");
                     return (plan.filled, taken);
                 }
                 tokio::time::sleep(RETRY_PAUSE).await;
@@ -203,21 +209,23 @@ impl Cluster {
     }
 
     /// Fetches and merges these slots of one node; gives those that arrived whole.
-    async fn pull(&self, source: &Row, mut slots: Vec<Slot>) -> (Vec<Slot>, Result<(), ControlError>) {
+    async fn pull(&self, source: &Row, mut slots: Vec<Slot>) -> (Vec<Slot>, Result<(), TransferError>) {
         let link = self.new_link(source);
         let (mut done, mut cursor) = (Vec::new(), 0);
         while !slots.is_empty() {
             let request = Request::GetSlots { slots: slots.clone(), cursor };
             let (entries, slots_done, next) = match link.ask(&request, PIECE_TIMEOUT).await {
                 Ok(Response::Piece { entries, slots_done, cursor }) => (entries, slots_done, cursor),
-                Ok(_) => return (done, Err(WireError.into())),
-                Err(error) => return (done, Err(error)),
+                Ok(_) => return (done, Err(ControlError::from(WireError).into())),
+                Err(error) => return (done, Err(error.into())),
             };
             if slots_done > slots.len() || (slots_done == 0 && next == cursor) {
-                return (done, Err(WireError.into()));
+                return (done, Err(ControlError::from(WireError).into()));
             }
-            if let Err(refusal) = self.merge_entries(&entries).await {
-                return (done, Err(refusal.into()));
+            match self.merge_entries(&entries).await {
+                Ok(()) => {}
+                Err(Refusal::Clock) => return (done, Err(TransferError::OurClock)),
+                Err(_) => return (done, Err(ControlError::from(WireError).into())),
             }
             done.extend(slots.drain(..slots_done));
             cursor = next;
@@ -278,7 +286,10 @@ impl Cluster {
                 return Err(Refusal::Malformed);
             }
             let now_ms = self.store.clock.now_ms();
-            self.store.clock.observe(key.state.version.dot.hlc, now_ms).map_err(|_| Refusal::Clock)?;
+            if self.store.clock.observe(key.state.version.dot.hlc, now_ms).is_err() {
+                self.metrics.count(Count::ClockRefusals, 1);
+                return Err(Refusal::Clock);
+            }
             let name = Name { db: key.db, key: key.key, hash: hash_name(key.db, key.key) };
             let rules = self.store.rules(now_ms);
             let merged = self.store.table(key.slot).merge(name, key.state, now_ms, &rules, &self.store.actors);

@@ -108,7 +108,8 @@ pub enum Response {
     Refused(Refusal),
 }
 
-/// Why a node will not do what it is asked. Nothing is half done but, for `Clock`, the states before the one refused.
+/// Why a node will not do what it is asked. Nothing is half done but, for `Clock` and `Malformed`, the states
+/// before the one refused are merged.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
 pub enum Refusal {
     /// It is filling up itself; ask another, or later.
