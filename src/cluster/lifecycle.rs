@@ -272,7 +272,7 @@ impl Cluster {
 
     async fn fill_own(self: &Arc<Self>, not_from: &BTreeSet<NodeId>, may_lack: impl Fn(&[Slot]) -> bool) -> Taken {
         let progress = |filled| self.filled_slots.store(filled, Ordering::Relaxed);
-        let taken = self.fill(Topology::own_slots, not_from, progress, may_lack).await.1;
+        let taken = self.fill(Topology::own_slots, Taken::new(), not_from, progress, may_lack).await.1;
         self.inherit_absences(&taken.values().flatten().copied().collect()).await;
         taken
     }

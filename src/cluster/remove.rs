@@ -19,6 +19,7 @@ use tracing::{info, warn};
 use crate::base::ids::{NodeId, Slot};
 use crate::cluster::gossip::ROWS_TIMEOUT;
 use crate::cluster::lifecycle::{COMING_PATIENCE, LEAVING_PATIENCE};
+use crate::cluster::rules::Taken;
 use crate::cluster::{Cluster, Topology};
 use crate::membership::Liveness;
 use crate::peer::control::{Request, Response};
@@ -99,8 +100,9 @@ impl Cluster {
     /// Does this node's part whenever a dead node is to go, for ever.
     pub(super) async fn remove_dead(self: &Arc<Self>) {
         let mut changes = self.changes();
+        let mut taken = Taken::new();
         loop {
-            self.take_over().await;
+            taken = self.take_over(taken).await;
             self.finish_forgetting().await;
             let _ = timeout(PROGRESS_INTERVAL, changes.changed()).await;
         }
@@ -116,38 +118,45 @@ impl Cluster {
         }
         // The cheap question first: this is asked again and again, and there may be many rings to look at.
         let is_done = *self.taken_over.lock() == Some(topology.rows.configuration()) || takes(&topology).is_empty();
-        let is_whole = || Slot::all().all(|slot| self.is_whole(slot) || !topology.is_home(slot));
-        is_done && (topology.liveness(node) == Liveness::Down || is_whole())
+        is_done && (topology.liveness(node) == Liveness::Down || self.is_all_whole(&topology))
     }
 
-    /// Fetches what this node gains by the going of others, once a change of the ring.
-    async fn take_over(self: &Arc<Self>) {
-        let (leaving, patience, change) = {
+    /// Fetches what this node gains by the going of others, once a change of the ring; for one that lives again and again, until
+    /// this node holds everything whole. Is given what it has fetched for that change so far, and gives what it has now.
+    async fn take_over(self: &Arc<Self>, before: Taken) -> Taken {
+        let (leaving, is_awaited, patience, change) = {
             let topology = self.topology();
             let leaving = topology.others().filter(|row| row.state == RowState::Leaving).map(|row| row.id);
             let leaving: Vec<NodeId> = leaving.collect();
             let is_awaited = leaving.iter().any(|id| topology.liveness(id) != Liveness::Down);
             let patience = if is_awaited { LEAVING_PATIENCE } else { COMING_PATIENCE };
-            (leaving, patience, topology.rows.configuration())
+            (leaving, is_awaited, patience, topology.rows.configuration())
         };
         if leaving.is_empty() || !self.is_warm() || *self.taken_over.lock() == Some(change) {
-            return;
+            return Taken::new();
         }
         let mut unconfirmed = BTreeSet::new();
         for id in &leaving {
             unconfirmed.extend(self.spread(id, patience).await);
         }
-        let is_adopted = |topology: &Topology| steps::is_adopted(&topology.possible_rings, &unconfirmed);
-        let not_from = if is_adopted(&self.topology()) { unconfirmed.clone() } else { BTreeSet::new() };
-        let (slots, taken) = self.fill(takes, &not_from, |_| {}, |_| true).await;
-        let topology = self.topology();
-        if topology.rows.configuration() == change {
-            if is_adopted(&topology) {
-                self.note_whole(&taken, &unconfirmed);
+        let is_adopted = steps::is_adopted(&self.topology().possible_rings, &unconfirmed);
+        // Who does not act on the change is a source only where it cannot be helped, and what it gave counts for this time alone.
+        let not_from = if is_adopted { unconfirmed.clone() } else { BTreeSet::new() };
+        let (slots, mut taken) = self.fill(takes, before, &not_from, |_| {}, |_| true).await;
+        let is_same = |topology: &Topology| topology.rows.configuration() == change;
+        if is_adopted && is_same(&self.topology()) {
+            self.note_whole(&taken, &unconfirmed);
+            if is_awaited {
+                self.fetch_missing(change, &mut taken, &unconfirmed).await;
             }
+        }
+        let topology = self.topology();
+        let is_done = !is_awaited || self.is_all_whole(&topology);
+        if is_done && is_same(&topology) {
             *self.taken_over.lock() = Some(change);
             info!(slots, "hold what nodes that leave have left to this one");
         }
+        if is_adopted && !is_done && is_same(&topology) { taken } else { Taken::new() }
     }
 
     /// Writes `Gone` for nodes whose slots everybody has taken over.

@@ -210,6 +210,24 @@ async fn who_leaves_hands_over_first_and_may_come_back() {
     assert_eq!(nodes[0].cluster.topology().rows.get(&id).map(|row| row.state), Some(RowState::Left));
 }
 
+/// Simulated: sources were silent just when the others took over, and who had not fetched enough never did: the node that left
+/// waited for it until its patience was over.
+#[tokio::test]
+async fn who_leaves_waits_for_one_that_has_not_enough_which_fetches_it_meanwhile() {
+    let list: Vec<u16> = (21_716..=21_719).collect();
+    let mut nodes = Vec::new();
+    for port in &list {
+        nodes.push(start(*port, &list).await);
+    }
+    formed(&nodes.iter().collect::<Vec<_>>(), 4).await;
+    let gone = nodes.pop().expect("four");
+    nodes.iter().for_each(|node| node.cluster.whole.clear());
+    tokio::time::timeout(PATIENCE, gone.cluster.leave()).await.expect("left");
+    drop(gone);
+    formed(&nodes.iter().collect::<Vec<_>>(), 3).await;
+    assert!(nodes.iter().all(|node| node.cluster.is_all_whole(&node.cluster.topology())));
+}
+
 #[tokio::test]
 async fn a_founder_that_was_known_before_fills_up_instead_of_answering_nothing() {
     let one = start(21_721, &[]).await;

@@ -104,13 +104,16 @@ impl Topology {
     /// True when somebody owned slots and gave them up again while this node, whose topology was `before`, heard nothing of
     /// it: then it does not know of which slots it was no home replica for a while.
     pub fn missed_an_owner(&self, before: &Topology) -> bool {
-        let has_owned = |row: &&Row| matches!(row.state, RowState::Left | RowState::Gone) && row.warm;
+        let has_gone = |row: &&Row| matches!(row.state, RowState::Left | RowState::Gone);
         let is_owner = |state| matches!(state, RowState::Normal | RowState::Leaving);
         let was_seen = |row: &Row| {
-            let is_same = |known: &Row| known.generation == row.generation && known.state != RowState::Joining;
+            let has_turned_back = |known: &Row| !row.warm && row.version <= known.version.saturating_add(1);
+            let is_same = |known: &Row| {
+                known.generation == row.generation && (known.state != RowState::Joining || has_turned_back(known))
+            };
             before.rows.get(&row.id).is_some_and(|known| is_owner(known.state) || is_same(known))
         };
-        before.is_formed() && self.rows.iter().filter(has_owned).any(|row| !was_seen(row))
+        before.is_formed() && self.rows.iter().filter(has_gone).any(|row| !was_seen(row))
     }
 
     /// The other nodes that take part.
@@ -217,6 +220,8 @@ mod tests {
         );
         assert!(!missed(&[at(RowState::Normal, 1)], &left) && !missed(&[at(RowState::Leaving, 2)], &left));
         assert!(!missed(std::slice::from_ref(&left), &at(RowState::Gone, 2)));
-        assert!(!missed(&[at(RowState::Joining, 2)], &Row { warm: false, ..left }), "it never owned anything");
+        let cold = |version| Row { warm: false, version, ..left.clone() };
+        assert!(!missed(&[at(RowState::Joining, 2)], &cold(2)), "it turned back and never owned anything");
+        assert!(missed(&[at(RowState::Joining, 2)], &cold(3)) && missed(&[at(RowState::Left, 1)], &cold(3)));
     }
 }

@@ -120,16 +120,16 @@ impl Cluster {
     }
 
     /// Fetches what these slots hold elsewhere until it has enough of every one, and says how many they were and from whom
-    /// they came; see [`rules::pulls`]. Nobody of `not_from` is asked. `progress` is told how many are filled. Slots that nobody
-    /// can give for long are left out once `may_lack` them.
+    /// they came, those included that were `taken` before; see [`rules::pulls`]. Nobody of `not_from` is asked. `progress` is told
+    /// how many are filled. Slots that nobody can give for long are left out once `may_lack` them.
     pub(super) async fn fill(
         self: &Arc<Self>,
         slots_of: impl Fn(&Topology) -> Vec<Slot>,
+        mut taken: Taken,
         not_from: &BTreeSet<NodeId>,
         progress: impl Fn(usize),
         may_lack: impl Fn(&[Slot]) -> bool,
     ) -> (usize, Taken) {
-        let mut taken = Taken::new();
         let mut stuck_since: Option<Instant> = None;
         let mut pause = RETRY_PAUSE;
         loop {

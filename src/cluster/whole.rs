@@ -31,8 +31,8 @@ impl Cluster {
         Slot::all().filter(|slot| !topology.is_home(*slot)).for_each(|slot| self.whole.remove(slot));
     }
 
-    /// Notes the slots that were taken from enough others, those not counted that had not confirmed that they act on this
-    /// node's row. Who gains a slot needs those that every majority meets; who had it before needs all, because a write that
+    /// Notes the slots that were taken from enough others, those not counted that had not confirmed that they act on the row of
+    /// whoever comes or goes. Who gains a slot needs those that every majority meets; who had it before needs all, because a write that
     /// it accepted may be on its way to the others still.
     pub(super) fn note_whole(&self, taken: &Taken, unconfirmed: &BTreeSet<NodeId>) {
         let topology = self.topology();
@@ -83,18 +83,37 @@ impl Cluster {
             if !topology.is_warm() || !stands_still || since.elapsed() < CHANGE_DELAY {
                 continue;
             }
-            let missing: Vec<Slot> =
-                topology.own_slots().into_iter().filter(|slot| !self.whole.contains(*slot)).collect();
+            let is_whole = self.is_all_whole(&topology);
             drop(topology);
-            if missing.is_empty() {
+            if is_whole {
                 continue;
             }
             let unconfirmed = self.spread(&self.identity.id, COMING_PATIENCE).await;
-            let plan = self.plan_pulls(|_| missing.clone(), &unconfirmed, &taken);
-            if !plan.from.is_empty() {
-                self.pull_round(plan, &mut taken).await;
-            }
-            self.note_whole(&taken, &unconfirmed);
+            self.fetch_missing(change, &mut taken, &unconfirmed).await;
+        }
+    }
+
+    /// True when this node holds every slot whole that it is a home replica of, today or maybe soon.
+    pub(super) fn is_all_whole(&self, topology: &Topology) -> bool {
+        Slot::all().all(|slot| self.whole.contains(slot) || !topology.is_home(slot))
+    }
+
+    /// Fetches what is missing of slots that are not whole, as far as there is somebody who has it; `taken` is what has been
+    /// fetched under this configuration.
+    pub(super) async fn fetch_missing(
+        self: &Arc<Self>,
+        configuration: u64,
+        taken: &mut Taken,
+        unconfirmed: &BTreeSet<NodeId>,
+    ) {
+        let is_missing = |slot: &Slot| !self.whole.contains(*slot);
+        let missing = |topology: &Topology| topology.own_slots().into_iter().filter(is_missing).collect();
+        let plan = self.plan_pulls(missing, unconfirmed, taken);
+        if !plan.from.is_empty() {
+            self.pull_round(plan, taken).await;
+        }
+        if self.topology().rows.configuration() == configuration {
+            self.note_whole(taken, unconfirmed);
         }
     }
 }
