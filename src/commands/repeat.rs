@@ -89,4 +89,32 @@ mod tests {
             assert_eq!(repeat(line), expected, "{line}");
         }
     }
+
+    #[test]
+    fn a_count_of_what_was_changed_is_given_to_nobody_alone() {
+        for (line, gives) in [
+            ("SET k v", false),
+            ("SET k v NX", true),
+            ("SETNX k v", true),
+            ("INCR k", true),
+            ("HINCRBY h f 1", true),
+            ("GETDEL k", true),
+            ("SPOP s", true),
+            ("HSET h f v", false),
+            ("HSETNX h f v", true),
+            ("HDEL h f", false),
+            ("SADD s a", false),
+            ("SREM s a", false),
+            ("DEL k", false),
+            ("UNLINK k", false),
+            ("EXPIRE k 5", false),
+            ("PERSIST k", false),
+        ] {
+            let mut scanner = Scanner::new();
+            let input = format!("{line}\r\n");
+            scanner.scan(input.as_bytes(), &Limits::default()).expect("a request");
+            let args = scanner.args(input.as_bytes());
+            assert_eq!(find(args.name()).expect("a command").1.gives(args), gives, "{line}");
+        }
+    }
 }
