@@ -11,13 +11,13 @@ use std::hash::Hash;
 
 use crate::base::ids::{ActorId, Slot, slot_of};
 use crate::base::version::Actor;
-use crate::base::wire::Reader;
 use crate::commands::CommandError;
 use crate::commands::exchange::{APPLY, Fetched};
 use crate::commands::spec::{CommandLimits, Cx};
 use crate::protocol::client::encode_command;
 use crate::protocol::{Args, Proto, Reply};
-use crate::store::mutation::{Delta, Mutation};
+use crate::store::deltas::{Chain, chains};
+use crate::store::mutation::Mutation;
 use crate::store::slot::Name;
 use crate::store::{Effects, Event, Store, Tuning, hash_name};
 
@@ -132,14 +132,11 @@ impl Scratch {
     }
 
     fn changes(&self, deltas: &[u8]) -> Vec<Change> {
-        let mut reader = Reader::new(deltas);
-        let of_keys = std::iter::from_fn(|| {
-            // Each delta stands behind its length.
-            reader.u32().ok()?;
-            let delta = Delta::decode(&mut reader, Actor::SELF, &self.store.actors).ok()?;
+        let all = chains(deltas).flat_map(|chain| Chain::new(chain, Actor::SELF, &self.store.actors)).flatten();
+        let of_keys = all.map(|delta| {
             let mut bytes = Vec::new();
             delta.mutation.encode(&mut bytes);
-            Some(((delta.db, delta.key.to_vec()), (bytes, delta.mutation.takes_away())))
+            ((delta.db, delta.key.to_vec()), (bytes, delta.mutation.takes_away()))
         });
         let changes = gathered(of_keys).into_iter().map(|(name, of_key)| {
             let takes_away = of_key.iter().all(|(_, takes_away)| *takes_away);

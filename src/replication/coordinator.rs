@@ -29,6 +29,7 @@ use crate::replication::ballots::Ballots;
 use crate::replication::routing::{Quorum, Roles, SlotRoles};
 use crate::replication::wait::{Places, Sent, Waits, note_frame, place_of_confirmer, place_of_write};
 use crate::store::Store;
+use crate::store::deltas::chains;
 use crate::store::mutation::Delta;
 use crate::store::state::State;
 
@@ -114,7 +115,7 @@ pub struct Coordinator {
 }
 
 impl Coordinator {
-    /// Sends a command's deltas, each behind its length, to the slot's other active nodes. Call it under the slot's lock.
+    /// Sends a command's deltas, chain by chain (`store::deltas`), to the slot's other active nodes. Call it under the slot's lock.
     /// Gives the places in `waits` that the reply depends on.
     pub fn replicate(
         &self,
@@ -205,15 +206,12 @@ impl Coordinator {
     ) {
         let Some(peer) = view.peer(at) else { return };
         let Some(lane) = peer.lane_of(slot) else { return };
-        let mut rest = deltas;
-        while let Some((head, tail)) = rest.split_first_chunk::<4>() {
-            let (delta, tail) = tail.split_at(tail.len().min(u32::from_le_bytes(*head) as usize));
-            let number = lane.append(kind, |out| out.extend_from_slice(delta));
+        for chain in chains(deltas) {
+            let number = lane.append(kind, |out| out.extend_from_slice(chain));
             if number.is_none() {
                 self.note_missed(peer, slot, now_ms);
             }
             note_frame(frames, (peer, lane), number);
-            rest = tail;
         }
     }
 

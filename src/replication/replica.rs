@@ -37,9 +37,9 @@ use crate::replication::ballot::Holder;
 use crate::replication::ballots::Ballots;
 use crate::replication::settle::slot_digest;
 use crate::store::clear::is_name;
+use crate::store::deltas::Chain;
 use crate::store::entry::Entry;
 use crate::store::incoming::Applied;
-use crate::store::mutation::Delta;
 use crate::store::slot::Name;
 use crate::store::state::State;
 use crate::store::{Spot, Store, hash_name, in_database};
@@ -309,18 +309,21 @@ impl Replica {
     }
 
     fn delta(&mut self, store: &Store, frame: Frame<'_>, spot: Spot, now_ms: u64) -> Result<(), WireError> {
-        let delta = Delta::decode(&mut Reader::new(frame.body), self.sender, &store.actors)?;
-        if store.clock.observe(delta.version.dot.hlc, now_ms).is_err() {
-            self.refuse(Refusal::Skew);
-            return Ok(());
-        }
         let rules = store.rules(now_ms);
-        let name = Name { db: delta.db, key: delta.key, hash: in_database(delta.db, spot.hash) };
-        let mut table = store.table(delta.slot);
-        if self.declines(frame.kind, delta.slot) {
+        let mut table = store.table(spot.slot);
+        if self.declines(frame.kind, spot.slot) {
             return Ok(());
         }
-        if table.apply_delta(name, &delta, &rules, &store.actors) == Applied::NeedsState {
+        for delta in Chain::new(frame.body, self.sender, &store.actors) {
+            let delta = delta?;
+            if store.clock.observe(delta.version.dot.hlc, now_ms).is_err() {
+                self.refuse(Refusal::Skew);
+                return Ok(());
+            }
+            let name = Name { db: delta.db, key: delta.key, hash: in_database(delta.db, spot.hash) };
+            if table.apply_delta(name, &delta, &rules, &store.actors) != Applied::NeedsState {
+                continue;
+            }
             if frame.kind == Kind::StrictDelta {
                 self.unresolved_strict.insert(self.received);
             }
@@ -328,11 +331,13 @@ impl Replica {
             waiting.push(self.received);
             if waiting.len() > 1 {
                 self.unresolved.insert(self.received);
-                return Ok(());
+                break;
             }
             let known = Known::of(&table, delta.slot, name, now_ms, &store.actors);
             drop(table);
             self.contradict(KeyRef { slot: delta.slot, db: delta.db, key: delta.key }, &known, Doubt::Delta);
+            // The state that comes has the rest of the chain in it.
+            break;
         }
         Ok(())
     }

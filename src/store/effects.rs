@@ -3,6 +3,7 @@
 //! A worker keeps one of these and hands it to each `Keyspace`; nothing here locks or decides.
 
 use crate::base::version::Dot;
+use crate::store::deltas::Deltas;
 use crate::store::entry::Entry;
 
 /// Something that happened to a key, for keyspace notifications.
@@ -21,8 +22,8 @@ pub struct Event {
 /// What commands did beside answering. Reused from command to command; its owner empties it.
 #[derive(Debug, Default)]
 pub struct Effects {
-    /// Deltas to replicate, each behind its length in four bytes.
-    pub deltas: Vec<u8>,
+    /// Deltas to replicate.
+    pub deltas: Deltas,
     /// Mutations made.
     pub writes: u64,
     /// Lookups that found a live key.

@@ -124,6 +124,7 @@ mod tests {
     use crate::base::ids::{ActorId, slot_of};
     use crate::base::version::{Actor, Version};
     use crate::base::wire::Reader;
+    use crate::store::deltas::{Chain, chains};
     use crate::store::expiry::{Sweep, SweepRules};
     use crate::store::keyspace::value_ref;
     use crate::store::mutation::Mutation;
@@ -155,15 +156,10 @@ mod tests {
         keys.write(KEY, mutation);
         let deltas = keys.take_deltas();
         let sender = there.actors.intern(here.actors.id(Actor::SELF)).expect("room");
-        let (mut rest, mut all) = (&deltas[..], Vec::new());
-        while let Some((head, tail)) = rest.split_first_chunk::<4>() {
-            let (delta, tail) = tail.split_at(u32::from_le_bytes(*head) as usize);
-            let delta = Delta::decode(&mut Reader::new(delta), sender, &there.actors).expect("own bytes");
-            let rules = there.rules(now_ms);
-            all.push(there.table(delta.slot).apply_delta(name(), &delta, &rules, &there.actors));
-            rest = tail;
-        }
-        all
+        let read = chains(&deltas).flat_map(|chain| Chain::new(chain, sender, &there.actors));
+        let apply =
+            |delta: Delta<'_>| there.table(delta.slot).apply_delta(name(), &delta, &there.rules(now_ms), &there.actors);
+        read.map(|delta| apply(delta.expect("own bytes"))).collect()
     }
 
     fn shown(store: &Store) -> (Version, u64, Option<String>) {

@@ -333,13 +333,12 @@ impl<'s> Keyspace<'s> {
 
     /// Takes the recorded deltas, to be sent while the slots are locked; [`Keyspace::give_back_deltas`] saves the memory.
     pub fn take_deltas(&mut self) -> Vec<u8> {
-        std::mem::take(&mut self.effects.deltas)
+        self.effects.deltas.take()
     }
 
     /// Gives back the memory that deltas were recorded in.
-    pub fn give_back_deltas(&mut self, mut deltas: Vec<u8>) {
-        deltas.clear();
-        self.effects.deltas = deltas;
+    pub fn give_back_deltas(&mut self, deltas: Vec<u8>) {
+        self.effects.deltas.give_back(deltas);
     }
 
     /// Notes an event for keyspace notifications; does nothing when nobody listens.
@@ -448,7 +447,7 @@ impl<'s> Keyspace<'s> {
         if rules.tombstones {
             let version = base.as_ref().map_or_else(|| Version::first(dot), |base| base.advanced(dot));
             let delta = Delta { slot: *slot, db: name.db, key: name.key, base, version, mutation };
-            record(&mut self.effects.deltas, &delta, self.store);
+            self.effects.deltas.record(&delta, &self.store.actors);
         }
     }
 }
@@ -474,14 +473,4 @@ fn table_among(tables: &[(Slot, TableGuard<'_>)], key: &[u8]) -> Option<usize> {
 fn table_of<'t, 's>(tables: &'t mut [(Slot, TableGuard<'s>)], key: &[u8]) -> Option<&'t mut TableGuard<'s>> {
     let at = table_at(tables, key)?;
     tables.get_mut(at).map(|(_, table)| table)
-}
-
-fn record(deltas: &mut Vec<u8>, delta: &Delta<'_>, store: &Store) {
-    let at = deltas.len();
-    deltas.extend_from_slice(&[0; 4]);
-    delta.encode(deltas, &store.actors);
-    let len = (deltas.len() - at - 4) as u32;
-    if let Some(head) = deltas.get_mut(at..at + 4) {
-        head.copy_from_slice(&len.to_le_bytes());
-    }
 }

@@ -11,10 +11,11 @@ use proptest::prelude::*;
 use crate::base::ids::{ActorId, slot_of};
 use crate::base::version::{ActorTable, Dot};
 use crate::base::wire::Reader;
+use crate::store::deltas::{Chain, chains};
 use crate::store::hash;
 use crate::store::incoming::Applied;
 use crate::store::merge::{Merged, merge};
-use crate::store::mutation::{Delta, Mutation};
+use crate::store::mutation::Mutation;
 use crate::store::siblings;
 use crate::store::slot::Name;
 use crate::store::state::{Content, State};
@@ -139,16 +140,13 @@ impl Replica {
     /// Applies the deltas that `from` has recorded, as many as `keep` says; those that it cannot apply are replaced by
     /// `from`'s whole state, as a replica does.
     fn follow(&mut self, from: &mut Replica, keep: bool) {
-        let deltas = std::mem::take(&mut from.effects.deltas);
+        let deltas = from.effects.deltas.take();
         let sender = self.store.actors.intern(from.store.actors.id(crate::base::version::Actor::SELF)).expect("room");
-        let mut rest = &deltas[..];
-        while let Some((head, tail)) = rest.split_first_chunk::<4>() {
-            let (body, tail) = tail.split_at(u32::from_le_bytes(*head) as usize);
-            rest = tail;
-            if !keep {
-                continue;
-            }
-            let delta = Delta::decode(&mut Reader::new(body), sender, &self.store.actors).expect("a delta");
+        if !keep {
+            return;
+        }
+        let read = chains(&deltas).flat_map(|chain| Chain::new(chain, sender, &self.store.actors));
+        for delta in read.collect::<Result<Vec<_>, _>>().expect("deltas") {
             self.store.clock.observe(delta.version.dot.hlc, 2_000).expect("not ahead");
             let rules = self.store.rules(1_000);
             let applied = self.store.table(slot_of(KEY)).apply_delta(name(), &delta, &rules, &self.store.actors);

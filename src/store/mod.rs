@@ -12,6 +12,7 @@
 //! | `scan` | walking a table in steps while it changes |
 //! | `incoming` | what other replicas send: deltas and whole states |
 //! | `mutation` | the primitives that change a key, and their form on the wire |
+//! | `deltas` | how changes are recorded and read: those of one key in a row are one chain |
 //! | `merge`, `siblings`, `state` | two replicas' states of a key become one |
 //! | `entry` | one key in memory |
 //! | `draws` | where to look for an entry at random |
@@ -43,6 +44,7 @@ pub mod census;
 pub mod clear;
 pub mod counter;
 pub mod digest;
+pub mod deltas;
 mod draws;
 pub mod due;
 pub mod effects;

@@ -163,7 +163,15 @@ impl Cluster {
                 && node.metric("rondo_hints_pending ") == Some(0.0)
         };
         let all = wait_for(START, || running.iter().all(settled).then_some(()));
-        assert!(all.is_some(), "the cluster does not come to rest");
+        let shown = |node: &&Node| {
+            let names = ["rondo_members{state=\"normal\"}", "rondo_members_down", "rondo_hints_pending "];
+            format!("{} ready {} {:?}", node.name, node.is_ready(), names.map(|name| node.metric(name)))
+        };
+        assert!(
+            all.is_some(),
+            "the cluster does not come to rest: {:#?}",
+            running.iter().map(shown).collect::<Vec<_>>()
+        );
     }
 
     /// The peer addresses of all members but `i`.
