@@ -12,6 +12,9 @@
 use std::fmt;
 use std::str::FromStr;
 
+/// Most databases that a node may have.
+pub const DATABASES_MAX: u8 = 16;
+
 /// How many hash slots there are: Redis Cluster's number, so that smart clients agree with us.
 pub const SLOT_COUNT: usize = 16_384;
 

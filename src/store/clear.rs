@@ -16,6 +16,7 @@
 //! deletion ([`SlotTable::base_of`]), so that no tombstone from before the clear can win over it.
 
 use crate::base::clock::Hlc;
+use crate::base::ids::DATABASES_MAX;
 use crate::base::version::{ActorTable, Context, Dot, Version};
 use crate::store::census::Census;
 use crate::store::elements::Elements;
@@ -29,7 +30,7 @@ use crate::store::state::{Content, State};
 use crate::store::value::Value;
 
 /// Databases that hold keys are numbered below this; higher numbers name clears.
-const DATABASES: u8 = 16;
+const DATABASES: u8 = DATABASES_MAX;
 
 /// Which databases are cleared.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

@@ -7,6 +7,7 @@
 
 use super::kind::Kind;
 use super::types::{LogFormat, LogLevel, MaxmemoryPolicy, QuorumMode};
+use crate::base::ids::DATABASES_MAX;
 
 /// An option.
 #[derive(Debug)]
@@ -181,7 +182,7 @@ pub static OPTIONS: &[Opt] = &[
     live(Memory, "lfu-decay-time", int(0, INT_MAX), "1",
         "minutes after which an unused key's use counter is lowered by one; 0 for at every look"),
 
-    at_start(Data, "databases", int(1, 256), "16",
+    at_start(Data, "databases", int(1, DATABASES_MAX as i64), "16",
         "databases that SELECT may choose from"),
     live(Data, "notify-keyspace-events", Kind::Events, "",
         "classes of keyspace events to publish, from Ag$lshzxeKEtmdn; empty for none"),

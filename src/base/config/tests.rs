@@ -55,6 +55,7 @@ fn every_row_reaches_the_settings() {
             // Above every default and below every quorum's replicas.
             Kind::Int { .. } if opt.name == "replicas" => "4",
             Kind::Int { .. } if opt.name.ends_with("quorum") => "1",
+            Kind::Int { max, .. } if max < 77 => "5",
             Kind::Int { .. } => "77",
             Kind::Bytes { .. } => "77mb",
             Kind::Millis { .. } => "77s",

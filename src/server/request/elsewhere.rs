@@ -6,6 +6,7 @@
 
 use crate::base::ids::Slot;
 use crate::base::metrics::Count;
+use crate::commands::repeat::{Repeat, repeat_of};
 use crate::commands::spec::{Command, flag};
 use crate::protocol::{Args, Proto};
 use crate::replication::routing::SlotRoles;
@@ -37,7 +38,7 @@ impl Run<'_> {
 
     /// Whether a request whose fate is unknown may be asked again. A strict write may not.
     fn may_repeat(&self, command: &Command, args: Args<'_>) -> bool {
-        command.has(flag::READONLY) || !self.quorum.strict && command.is_repeatable(args)
+        command.has(flag::READONLY) || !self.quorum.strict && repeat_of(command, args) != Repeat::Never
     }
 
     /// Asks the coordinator of a slot, or tells a smart client where it is.
