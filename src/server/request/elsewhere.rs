@@ -6,7 +6,6 @@
 
 use crate::base::ids::Slot;
 use crate::base::metrics::Count;
-use crate::commands::repeat::{Repeat, repeat_of};
 use crate::commands::spec::{Command, flag};
 use crate::protocol::{Args, Proto};
 use crate::replication::routing::SlotRoles;
@@ -38,7 +37,7 @@ impl Run<'_> {
 
     /// Whether a request whose fate is unknown may be asked again. A strict write may not.
     fn may_repeat(&self, command: &Command, args: Args<'_>) -> bool {
-        command.has(flag::READONLY) || !self.quorum.strict && repeat_of(command, args) != Repeat::Never
+        command.has(flag::READONLY) || !self.quorum.strict && command.is_repeatable(args)
     }
 
     /// Asks the coordinator of a slot, or tells a smart client where it is.
