@@ -58,6 +58,10 @@ impl Node {
             }
             None => Command::new(&rondo),
         };
+        // Variables that are for the tests would be taken for options.
+        std::env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("RONDO_")).for_each(|(name, _)| {
+            command.env_remove(name);
+        });
         command.arg("server").env("RONDO_CLUSTER_SECRET", SECRET);
         let ports = [
             ("--port", self.port),
@@ -68,7 +72,6 @@ impl Node {
         for (flag, port) in ports {
             command.arg(flag).arg(port.to_string());
         }
-        command.env_remove("RONDO_TEST_LOGS").env_remove("RONDO_TEST_BINARY");
         if !self.options.iter().any(|option| option == "--workers") {
             command.args(["--workers", "1"]);
         }

@@ -124,7 +124,7 @@ fn run_connection(
 
 fn run_cluster(row: &'static Command, cx: &Cx<'_>, out: &mut Reply<'_>) -> Result<(), CommandError> {
     if !cx.session.cluster_face {
-        return Err(cluster::refuse_standalone(row, cx.args, cx.node.config.settings().ports.cluster));
+        return Err(cluster::refuse_standalone(row, cx.args));
     }
     let topology = cx.node.topology.load();
     let cx = cluster::Cx {

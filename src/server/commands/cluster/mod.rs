@@ -74,13 +74,11 @@ pub fn run(row: &'static Command, cx: Cx<'_>, out: &mut Reply<'_>) -> Result<(),
     Ok(())
 }
 
-/// The answer on the standalone face, which is no node of a Redis Cluster: Redis's, and which port is, if any.
-pub fn refuse_standalone(row: &'static Command, args: Args<'_>, cluster_port: u16) -> CommandError {
-    const REFUSED: &str = "ERR This instance has cluster support disabled";
-    match (subcommands::checked(row, args), cluster_port) {
-        (Err(error), _) => error,
-        (Ok(_), 0) => CommandError::text(REFUSED),
-        (Ok(_), port) => CommandError::Text(format!("{REFUSED}: its cluster-port is {port}").into()),
+/// The answer on the standalone face, which is no node of a Redis Cluster.
+pub fn refuse_standalone(row: &'static Command, args: Args<'_>) -> CommandError {
+    match subcommands::checked(row, args) {
+        Err(error) => error,
+        Ok(_) => CommandError::text("ERR This instance has cluster support disabled"),
     }
 }
 
