@@ -277,7 +277,7 @@ fn score(entry: &Entry, policy: MaxmemoryPolicy, access: Access) -> u64 {
 mod tests {
     use super::*;
     use crate::base::ids::{ActorId, slot_of};
-    use crate::store::{Effects, mutation::Mutation};
+    use crate::store::{Effects, Keyspace, mutation::Mutation};
 
     fn store_with(keys: u64, deadline_ms: impl Fn(u64) -> u64, touched_ms: impl Fn(u64) -> u64) -> Store {
         let store = Store::new(ActorId { node: 1, boot: 1 });
@@ -303,6 +303,27 @@ mod tests {
         gone
     }
 
+    /// The key among many of one slot that alone may go.
+    const CHOSEN: &str = "{one}500";
+
+    /// Has `fill` write a thousand keys of one slot, told which is [`CHOSEN`].
+    fn fill_one_slot(store: &Store, fill: impl Fn(&mut Keyspace<'_>, &[u8], bool)) {
+        let mut effects = Effects::default();
+        for n in 0..1_000 {
+            let key = format!("{{one}}{n}");
+            let mut keyspace = store.lock(slot_of(key.as_bytes()), 0, 1_000, &mut effects);
+            fill(&mut keyspace, key.as_bytes(), key == CHOSEN);
+        }
+    }
+
+    fn evicted_of_one_slot(store: &Store, policy: MaxmemoryPolicy) -> Vec<String> {
+        store.eviction.set_policy(policy);
+        store.eviction.bytes_max.store(1, Ordering::Relaxed);
+        let mut gone = Vec::new();
+        store.evict(1_000_000, 5, |_, key| gone.push(String::from_utf8_lossy(key).into_owned()));
+        gone
+    }
+
     #[test]
     fn lru_prefers_the_idle_ttl_the_soonest_and_volatile_spares_the_rest() {
         let store = store_with(1_000, |_| 0, |n| n * 1_000);
@@ -325,38 +346,24 @@ mod tests {
     #[test]
     fn a_key_among_many_of_its_slot_is_found_when_it_alone_may_go() {
         let store = Store::new(ActorId { node: 1, boot: 1 });
-        let mut effects = Effects::default();
-        for n in 0..1_000u64 {
-            let key = format!("{{one}}{n}").into_bytes();
-            let deadline_ms = if n == 500 { 2_000_000 } else { 0 };
-            let mut keyspace = store.lock(slot_of(&key), 0, 1_000, &mut effects);
-            keyspace.write(&key, Mutation::Assign { value: &[0; 100], deadline_ms });
-        }
-        store.eviction.set_policy(MaxmemoryPolicy::VolatileLru);
-        store.eviction.bytes_max.store(1, Ordering::Relaxed);
-        let mut gone = Vec::new();
-        store.evict(1_000_000, 5, |_, key| gone.push(String::from_utf8_lossy(key).into_owned()));
-        assert_eq!(gone, ["{one}500"]);
+        fill_one_slot(&store, |keyspace, key, is_chosen| {
+            let deadline_ms = if is_chosen { 2_000_000 } else { 0 };
+            keyspace.write(key, Mutation::Assign { value: &[0; 100], deadline_ms });
+        });
+        assert_eq!(evicted_of_one_slot(&store, MaxmemoryPolicy::VolatileLru), [CHOSEN]);
     }
 
     #[test]
     fn a_key_among_many_deletions_of_its_slot_is_found() {
         let store = Store::new(ActorId { node: 1, boot: 1 });
         store.set_replicated(true);
-        let mut effects = Effects::default();
-        for n in 0..1_000u64 {
-            let key = format!("{{one}}{n}").into_bytes();
-            let mut keyspace = store.lock(slot_of(&key), 0, 1_000, &mut effects);
-            keyspace.write(&key, Mutation::Assign { value: &[0; 100], deadline_ms: 0 });
-            if n != 500 {
-                keyspace.delete(&key);
+        fill_one_slot(&store, |keyspace, key, is_chosen| {
+            keyspace.write(key, Mutation::Assign { value: &[0; 100], deadline_ms: 0 });
+            if !is_chosen {
+                keyspace.delete(key);
             }
-        }
-        store.eviction.set_policy(MaxmemoryPolicy::AllkeysLru);
-        store.eviction.bytes_max.store(1, Ordering::Relaxed);
-        let mut gone = Vec::new();
-        store.evict(1_000_000, 5, |_, key| gone.push(String::from_utf8_lossy(key).into_owned()));
-        assert_eq!(gone, ["{one}500"]);
+        });
+        assert_eq!(evicted_of_one_slot(&store, MaxmemoryPolicy::AllkeysLru), [CHOSEN]);
     }
 
     #[test]
