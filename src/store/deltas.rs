@@ -12,6 +12,7 @@
 //! Knows nothing of lanes, and applies nothing.
 
 use crate::base::clock::Hlc;
+use crate::base::ids::Slot;
 use crate::base::version::{Actor, ActorTable, Dot};
 use crate::base::wire::{Reader, WireError, put_u32, put_varint};
 use crate::store::mutation::{Delta, Mutation};
@@ -105,11 +106,39 @@ impl Deltas {
 pub fn chains(recorded: &[u8]) -> impl Iterator<Item = &[u8]> {
     let mut rest = recorded;
     std::iter::from_fn(move || {
-        let (head, tail) = rest.split_first_chunk::<4>()?;
-        let (chain, behind) = tail.split_at_checked(u32::from_le_bytes(*head) as usize)?;
+        let (chain, behind) = split_chain(rest)?;
         rest = behind;
         Some(chain)
     })
+}
+
+/// Cuts recorded deltas into stretches of one slot, each as it was recorded: for [`chains`].
+#[inline]
+pub fn by_slot(recorded: &[u8]) -> impl Iterator<Item = (Slot, &[u8])> {
+    let mut rest = recorded;
+    std::iter::from_fn(move || {
+        let (slot, mut behind) = split_slot(rest)?;
+        while let Some((_, next)) = split_slot(behind).filter(|(next, _)| *next == slot) {
+            behind = next;
+        }
+        let (part, _) = rest.split_at_checked(rest.len() - behind.len())?;
+        rest = behind;
+        Some((slot, part))
+    })
+}
+
+/// The first chain, and what is recorded behind it.
+#[inline]
+fn split_chain(recorded: &[u8]) -> Option<(&[u8], &[u8])> {
+    let (head, tail) = recorded.split_first_chunk::<4>()?;
+    tail.split_at_checked(u32::from_le_bytes(*head) as usize)
+}
+
+/// The slot of the first chain, and what is recorded behind it.
+#[inline]
+fn split_slot(recorded: &[u8]) -> Option<(Slot, &[u8])> {
+    let (chain, behind) = split_chain(recorded)?;
+    Some((Delta::slot_of_encoded(chain)?, behind))
 }
 
 /// The deltas of a chain, in their order. After an error there are no more.
@@ -216,6 +245,20 @@ mod tests {
         let key = vec![b'k'; 200_000];
         let chained = recorded(&here, &key, &vec![put; 2_000]);
         assert!(chained.len() < 300_000, "{} bytes", chained.len());
+    }
+
+    #[test]
+    fn what_is_recorded_is_cut_where_another_slot_begins() {
+        let here = store(1);
+        let add = |key: &[u8]| recorded(&here, key, &[Mutation::Add { by: 1 }]);
+        let (one, same, other) = (add(b"{one}a"), add(b"{one}b"), add(b"two"));
+        let all = [&one[..], &same, &other, &one].concat();
+        let of_one = [&one[..], &same].concat();
+        let cut: Vec<(Slot, &[u8])> = by_slot(&all).collect();
+        let (slot, next) = (slot_of(b"one"), slot_of(b"two"));
+        assert_eq!(cut, [(slot, &of_one[..]), (next, &other[..]), (slot, &one[..])]);
+        assert_eq!(by_slot(&[]).count(), 0);
+        assert_eq!(by_slot(&all[..all.len() - 1]).count(), 2, "what is cut short is not given");
     }
 
     #[test]

@@ -193,6 +193,12 @@ impl Delta<'_> {
         self.mutation.encode(out);
     }
 
+    /// The slot of an encoded delta.
+    #[inline]
+    pub fn slot_of_encoded(delta: &[u8]) -> Option<Slot> {
+        Slot::new(Reader::new(delta).u16().ok()?)
+    }
+
     /// Reads a delta that `sender` wrote, from the front of `reader`.
     pub fn decode<'a>(reader: &mut Reader<'a>, sender: Actor, actors: &ActorTable) -> Result<Delta<'a>, WireError> {
         let slot = Slot::new(reader.u16()?).ok_or(WireError)?;

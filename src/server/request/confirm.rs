@@ -5,7 +5,7 @@
 
 use smallvec::SmallVec;
 
-use crate::base::ids::{Slot, slot_of};
+use crate::base::ids::slot_of;
 use crate::base::version::{Actor, Version};
 use crate::commands::spec::Command;
 use crate::peer::frame::{KeyRef, Seen, Verify};
@@ -17,6 +17,7 @@ use crate::server::batch::ask::{Ask, Pending, Place, Reading, Span, kept};
 use crate::server::batch::window::Request;
 use crate::server::request::run::Run;
 use crate::server::worker::Worker;
+use crate::store::deltas::by_slot;
 use crate::store::slot::Name;
 use crate::store::{Keyspace, hash_name};
 
@@ -135,27 +136,4 @@ impl Worker {
         let seen = read.seen.version.as_ref().map(|version| version.latest_of(Actor::SELF)).unwrap_or_default();
         may_be && latest().is_some_and(|latest| latest > seen)
     }
-}
-
-/// Cuts recorded deltas, each behind its length, into stretches of one slot.
-pub fn by_slot(deltas: &[u8]) -> impl Iterator<Item = (Slot, &[u8])> {
-    let mut rest = deltas;
-    std::iter::from_fn(move || {
-        let (slot, mut len) = first_delta(rest)?;
-        while let Some((next, more)) = rest.get(len..).and_then(first_delta) {
-            if next != slot {
-                break;
-            }
-            len += more;
-        }
-        let (part, behind) = rest.split_at_checked(len)?;
-        rest = behind;
-        Some((slot, part))
-    })
-}
-
-fn first_delta(deltas: &[u8]) -> Option<(Slot, usize)> {
-    let (head, rest) = deltas.split_first_chunk::<4>()?;
-    let (slot, _) = rest.split_first_chunk::<2>()?;
-    Some((Slot::new(u16::from_le_bytes(*slot))?, 4 + u32::from_le_bytes(*head) as usize))
 }
