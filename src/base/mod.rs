@@ -9,6 +9,7 @@ pub mod ids;
 pub mod metrics;
 pub mod net;
 pub mod slots;
+pub mod throttle;
 pub mod version;
 pub mod wire;
 pub mod words;

@@ -18,8 +18,9 @@ use tokio::time::{Instant, sleep, timeout};
 use tracing::{debug, info, warn};
 
 use crate::base::ids::{NodeId, Slot};
+use crate::base::throttle::Throttle;
 use crate::cluster::gossip::ROWS_TIMEOUT;
-use crate::cluster::rules::{self, Answer, Entry, Start, Taken};
+use crate::cluster::rules::{self, Answer, Entry, Silence, Start, Taken};
 use crate::cluster::{Cluster, Ending, Topology};
 use crate::membership::Liveness;
 use crate::peer::control::{ControlError, Request, Response};
@@ -33,7 +34,7 @@ const ASK_INTERVAL_LATE: Duration = Duration::from_millis(500);
 /// Between two looks at whether this node was away for too long.
 const ABSENCE_INTERVAL: Duration = Duration::from_millis(500);
 const ASK_TIMEOUT: Duration = Duration::from_millis(500);
-/// Between two complaints that nobody is there.
+/// Between two warnings of what is waited for.
 const TELL_INTERVAL: Duration = Duration::from_secs(10);
 /// How long a node may take to go by other rows, and to say so.
 const ADOPT_TIMEOUT: Duration = Duration::from_secs(3);
@@ -146,11 +147,9 @@ impl Cluster {
     /// Asks the addresses to join until one belongs to a cluster; `None` when this node is to found it.
     async fn find(self: &Arc<Self>) -> Option<Rows> {
         let began = Instant::now();
-        let mut told = None;
+        let mut warnings = Throttle::new(TELL_INTERVAL);
         loop {
-            let tells = began.elapsed() > rules::FOUNDING_PATIENCE
-                && told.is_none_or(|told: Instant| told.elapsed() > TELL_INTERVAL);
-            let answers = self.ask_round(tells).await;
+            let answers = self.ask_round().await;
             self.stay_out_if_ended().await;
             match rules::start(&answers, began.elapsed()) {
                 Start::Found => return None,
@@ -164,9 +163,9 @@ impl Cluster {
                 Start::Enter(rows) => return Some(rows),
                 Start::Wait => {
                     let late = began.elapsed() > 2 * rules::FOUNDING_PATIENCE;
-                    if tells {
+                    if began.elapsed() > rules::FOUNDING_PATIENCE && warnings.passes() {
+                        answers.iter().filter_map(Answer::silence).for_each(|why| warn!("{why}"));
                         warn!("no node to join belongs to a cluster yet, and this one is not the first of the list");
-                        told = Some(Instant::now());
                     }
                     sleep(if late { ASK_INTERVAL_LATE } else { ASK_INTERVAL }).await;
                 }
@@ -180,7 +179,7 @@ impl Cluster {
         let mut asked = JoinSet::new();
         for row in rows.iter().filter(|row| row.id != self.identity.id && row.state.is_member()) {
             let (cluster, id, addr) = (self.clone(), row.id, row.peer_addr);
-            asked.spawn(async move { (id, cluster.ask_to_enter(Some(addr), false).await) });
+            asked.spawn(async move { (id, cluster.ask_to_enter(Some(addr)).await) });
         }
         let mut unheard = BTreeSet::new();
         for (id, answer) in asked.join_all().await {
@@ -194,20 +193,20 @@ impl Cluster {
         (topology.rows, steps::is_adopted(&topology.possible_rings, &unheard))
     }
 
-    /// Asks every address to join, all at once; the answers stand as the addresses do. Tells, if it is to, why which did not.
-    async fn ask_round(self: &Arc<Self>, tells: bool) -> Vec<Answer> {
-        let addrs = self.join_addrs().await;
-        let asked: Vec<_> =
-            addrs.into_iter().map(|addr| tokio::spawn(self.clone().ask_to_enter(addr, tells))).collect();
-        let mut answers = Vec::new();
-        for answer in asked {
-            answers.push(answer.await.unwrap_or(Answer::Silent));
+    /// Asks every address to join, all at once; the answers stand as the addresses do.
+    async fn ask_round(self: &Arc<Self>) -> Vec<Answer> {
+        let mut asked = JoinSet::new();
+        for (place, addr) in self.join_addrs().await.into_iter().enumerate() {
+            let cluster = self.clone();
+            asked.spawn(async move { (place, cluster.ask_to_enter(addr).await) });
         }
-        answers
+        let mut answers = asked.join_all().await;
+        answers.sort_by_key(|(place, _)| *place);
+        answers.into_iter().map(|(_, answer)| answer).collect()
     }
 
-    async fn ask_to_enter(self: Arc<Self>, addr: Option<SocketAddr>, tells: bool) -> Answer {
-        let Some(addr) = addr else { return Answer::Silent };
+    async fn ask_to_enter(&self, addr: Option<SocketAddr>) -> Answer {
+        let Some(addr) = addr else { return Answer::Silent(Silence::Unresolved) };
         if addr == self.identity.peer_addr {
             return Answer::Ourselves;
         }
@@ -218,17 +217,9 @@ impl Cluster {
             Ok(Err(ControlError::Handshake(HandshakeError::Ourselves))) => Answer::Ourselves,
             Ok(Err(error)) => {
                 self.look_for_twin(addr, &error);
-                if tells {
-                    warn!(%addr, %error, "a node to join cannot be asked");
-                }
-                Answer::Silent
+                Answer::Silent(Silence::Failed { addr, error })
             }
-            Err(_) => {
-                if tells {
-                    warn!(%addr, "a node to join does not answer: is this its peer-port?");
-                }
-                Answer::Silent
-            }
+            Err(_) => Answer::Silent(Silence::TimedOut(addr)),
         }
     }
 
@@ -260,11 +251,10 @@ impl Cluster {
     }
 
     async fn wait_for_turn(&self) {
-        let mut told: Option<Instant> = None;
+        let mut warnings = Throttle::new(TELL_INTERVAL);
         while !self.is_in_turn() {
-            if told.is_none_or(|told| told.elapsed() > TELL_INTERVAL) {
+            if warnings.passes() {
                 warn!("waiting for nodes that began to come or go earlier (RONDO.FORGET gives a dead one up)");
-                told = Some(Instant::now());
             }
             sleep(ASK_INTERVAL_LATE).await;
         }
@@ -281,8 +271,8 @@ impl Cluster {
         let began = Instant::now();
         self.whole.clear();
         let unconfirmed = self.spread(&self.identity.id, COMING_PATIENCE).await;
-        let told = Mutex::new(None);
-        let taken = self.fill_own(&BTreeSet::new(), |stuck| self.may_begin_without(stuck, &told)).await;
+        let warnings = Mutex::new(Throttle::new(TELL_INTERVAL));
+        let taken = self.fill_own(&BTreeSet::new(), |stuck| self.may_begin_without(stuck, &warnings)).await;
         let topology = self.topology();
         let stands_still = Arc::ptr_eq(&topology.ring, &topology.next_ring);
         if stands_still || steps::is_adopted(&topology.possible_rings, &unconfirmed) {
@@ -294,18 +284,16 @@ impl Cluster {
     }
 
     /// Whether this node, which has lost its memory, may serve these slots though nobody could give it what is in them. While
-    /// it may not it says so, not too often, and notes when.
-    fn may_begin_without(&self, stuck: &[Slot], told: &Mutex<Option<Instant>>) -> bool {
+    /// it may not it says so, not too often.
+    fn may_begin_without(&self, stuck: &[Slot], warnings: &Mutex<Throttle>) -> bool {
         let topology = self.topology();
         let awaited = rules::awaited(stuck, &topology.ring, &topology.me, &topology.rows);
-        let mut told = told.lock();
-        if !awaited.is_empty() && told.is_none_or(|told| told.elapsed() > TELL_INTERVAL) {
+        if !awaited.is_empty() && warnings.lock().passes() {
             let nodes = awaited.iter().map(NodeId::to_string).collect::<Vec<_>>().join(",");
             warn!(
                 slots = stuck.len(),
                 nodes, "waiting for the nodes that hold these slots (RONDO.FORGET gives a dead one up)"
             );
-            *told = Some(Instant::now());
         }
         awaited.is_empty()
     }
@@ -339,22 +327,20 @@ impl Cluster {
 
     /// As [`Cluster::spread`], and returns only when those who have not confirmed are too few to matter.
     async fn barrier(self: &Arc<Self>, about: &NodeId, patience: Duration) -> BTreeSet<NodeId> {
-        let began = Instant::now();
-        let mut told = began;
+        let mut warnings = Throttle::new(TELL_INTERVAL);
         loop {
             let unconfirmed = self.spread(about, patience).await;
             // By the rings of those whose turn it is: nothing strict is done while there are more, and they wait.
             if steps::is_adopted(&self.topology().coming_rings, &unconfirmed) {
                 return unconfirmed;
             }
-            if told.elapsed() > TELL_INTERVAL || told == began {
+            if warnings.passes() {
                 let nodes: Vec<String> = unconfirmed.iter().map(ToString::to_string).collect();
                 let nodes = nodes.join(",");
                 warn!(
                     nodes,
                     "waiting for these nodes: too many are away to come or go safely (RONDO.FORGET gives one up)"
                 );
-                told = Instant::now();
             }
             sleep(CONFIRM_INTERVAL).await;
         }

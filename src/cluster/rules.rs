@@ -1,16 +1,18 @@
 //! The decisions of coming and filling up, without a clock, a socket or a store.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use crate::base::ids::{NodeId, Slot};
+use crate::peer::control::ControlError;
 use crate::ring::{Ring, Row, RowState, Rows};
 
 /// How long somebody who may found a cluster looks for one that is there already.
 pub const FOUNDING_PATIENCE: Duration = Duration::from_secs(1);
 
 /// What a node to join said.
-#[derive(Clone, PartialEq, Debug)]
+#[derive(Debug)]
 pub enum Answer {
     /// It belongs to a cluster of these rows.
     Formed(Rows),
@@ -19,7 +21,36 @@ pub enum Answer {
     /// It is this node.
     Ourselves,
     /// Nothing.
-    Silent,
+    Silent(Silence),
+}
+
+impl Answer {
+    /// Why it said nothing, if that is so.
+    pub fn silence(&self) -> Option<&Silence> {
+        match self {
+            Answer::Silent(why) => Some(why),
+            Answer::Formed(_) | Answer::Unformed | Answer::Ourselves => None,
+        }
+    }
+}
+
+/// Why a node to join said nothing, in the words of the log.
+#[derive(Debug, thiserror::Error)]
+pub enum Silence {
+    /// Its name cannot be looked up.
+    #[error("the address of a node to join cannot be looked up")]
+    Unresolved,
+    /// It cannot be reached, or will not talk to this node.
+    #[error("the node to join at {addr} cannot be asked: {error}")]
+    Failed {
+        /// Where.
+        addr: SocketAddr,
+        /// What went wrong.
+        error: ControlError,
+    },
+    /// Somebody is there and says nothing.
+    #[error("the node to join at {0} does not answer: is this its peer-port?")]
+    TimedOut(SocketAddr),
 }
 
 /// What a node that belongs to nothing does next.
@@ -43,10 +74,11 @@ pub fn start(answers: &[Answer], waited: Duration) -> Start {
             formed.get_or_insert_with(Rows::new).merge_all(rows);
         }
     }
+    let is_anyone_silent = answers.iter().any(|answer| answer.silence().is_some());
     let may_found = matches!(answers.first(), None | Some(Answer::Ourselves));
     match formed {
         Some(rows) => Start::Enter(rows),
-        None if may_found && (!answers.contains(&Answer::Silent) || waited >= FOUNDING_PATIENCE) => Start::Found,
+        None if may_found && (!is_anyone_silent || waited >= FOUNDING_PATIENCE) => Start::Found,
         None => Start::Wait,
     }
 }
@@ -196,16 +228,17 @@ mod tests {
 
     #[test]
     fn only_the_first_of_a_list_founds_and_only_when_nobody_has() {
+        let silent = || Answer::Silent(Silence::Unresolved);
         let formed = || Answer::Formed(rows(&[RowState::Normal]));
         let (now, later) = (Duration::ZERO, FOUNDING_PATIENCE);
         assert_eq!(start(&[], now), Start::Found);
         assert_eq!(start(&[Answer::Ourselves, Answer::Unformed], now), Start::Found);
-        assert_eq!(start(&[Answer::Ourselves, Answer::Silent, Answer::Unformed], now), Start::Wait);
-        assert_eq!(start(&[Answer::Ourselves, Answer::Silent], later), Start::Found);
+        assert_eq!(start(&[Answer::Ourselves, silent(), Answer::Unformed], now), Start::Wait);
+        assert_eq!(start(&[Answer::Ourselves, silent()], later), Start::Found);
         let enter = Start::Enter(rows(&[RowState::Normal]));
-        assert_eq!(start(&[Answer::Ourselves, Answer::Silent, formed()], later), enter);
+        assert_eq!(start(&[Answer::Ourselves, silent(), formed()], later), enter);
         assert_eq!(start(&[Answer::Unformed, Answer::Ourselves], later), Start::Wait);
-        assert_eq!(start(&[Answer::Silent], later), Start::Wait);
+        assert_eq!(start(&[silent()], later), Start::Wait);
         assert_eq!(start(&[formed()], now), enter);
     }
 

@@ -9,14 +9,21 @@ use std::time::{Duration, Instant};
 use parking_lot::Mutex;
 
 use crate::base::metrics::{Count, Registry};
+use crate::base::throttle::Throttle;
 use crate::peer::handshake::HandshakeError;
 
 /// Between two lines.
 const TELL_INTERVAL: Duration = Duration::from_secs(10);
 
-/// When the last line was written, and how many refusals none was written of since.
-#[derive(Debug, Default)]
-pub struct Refused(Mutex<(Option<Instant>, u64)>);
+/// What is written of them.
+#[derive(Debug)]
+pub struct Refused(Mutex<Throttle>);
+
+impl Default for Refused {
+    fn default() -> Refused {
+        Refused(Mutex::new(Throttle::new(TELL_INTERVAL)))
+    }
+}
 
 impl Refused {
     /// Counts the refusal of whoever came from `addr`, and tells of it if nothing was told lately.
@@ -26,21 +33,11 @@ impl Refused {
             return;
         };
         metrics.count(Count::PeersRefused, 1);
-        if let Some(untold) = self.tells(Instant::now()) {
+        let passes = self.0.lock().pass(Instant::now());
+        if let Some(untold) = passes {
             let from = addr.map(|addr| addr.ip().to_string()).unwrap_or_default();
             tracing::warn!(from, reason = %error, untold, advice, "refused a connection to the peer-port");
         }
-    }
-
-    /// How many refusals are untold, when it is time to tell of one.
-    fn tells(&self, now: Instant) -> Option<u64> {
-        let mut state = self.0.lock();
-        if state.0.is_some_and(|told| now.duration_since(told) < TELL_INTERVAL) {
-            state.1 += 1;
-            return None;
-        }
-        state.0 = Some(now);
-        Some(std::mem::take(&mut state.1))
     }
 }
 
@@ -55,17 +52,5 @@ fn advice(error: &HandshakeError) -> Option<&'static str> {
         | HandshakeError::HungUp
         | HandshakeError::Ourselves
         | HandshakeError::OtherNode { .. } => None,
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn one_refusal_in_ten_seconds_is_told_and_the_others_are_counted() {
-        let (refused, start) = (Refused::default(), Instant::now());
-        let told = |seconds| refused.tells(start + Duration::from_secs(seconds));
-        assert_eq!([0, 1, 9, 10, 11, 25].map(told), [Some(0), None, None, Some(2), None, Some(1)]);
     }
 }
