@@ -33,10 +33,15 @@ fn spawn_bench(port: u16, line: &str) -> Child {
 
 /// The results of the phases, in order.
 fn results_of(bench: Child) -> Vec<Json> {
+    outcome_of(bench).0
+}
+
+/// The results, and what it has complained of; nothing if it says to have succeeded.
+fn outcome_of(bench: Child) -> (Vec<Json>, Option<String>) {
     let output = bench.wait_with_output().expect("it ends");
     let errors = String::from_utf8_lossy(&output.stderr).into_owned();
     let json: Json = serde_json::from_slice(&output.stdout).unwrap_or_else(|error| panic!("{error}: {errors}"));
-    json["results"].as_array().expect("results").clone()
+    (json["results"].as_array().expect("results").clone(), (!output.status.success()).then_some(errors))
 }
 
 fn count(result: &Json, name: &str) -> u64 {
@@ -143,13 +148,19 @@ fn what_a_server_forgets_is_found_by_reading_back() {
         assert_eq!(count(verdict, "acknowledged"), count(result, "operations"), "{result}");
         count(verdict, "lost")
     };
-    assert_eq!(check(&results_of(spawn_bench(redis.port, line))[0]), 0);
+    let (results, failure) = outcome_of(spawn_bench(redis.port, line));
+    assert_eq!((check(&results[0]), failure), (0, None));
     let bench = spawn_bench(redis.port, line);
     std::thread::sleep(Duration::from_millis(1_500));
     redis.process.kill();
     std::thread::sleep(Duration::from_millis(300));
     redis.restart();
-    assert!(check(&results_of(bench)[0]) > 0, "it came back empty, and most keys were not written again");
+    let (results, failure) = outcome_of(bench);
+    let lost = check(&results[0]);
+    assert!(lost > 0, "it came back empty, and most keys were not written again");
+    let acknowledged = count(&results[0]["read_back"], "acknowledged");
+    let told = format!("rondo bench: {lost} of {acknowledged} acknowledged writes are lost\n");
+    assert_eq!(failure, Some(told));
 }
 
 #[test]

@@ -171,6 +171,19 @@ impl History {
 }
 
 impl Verdict {
+    /// What keeps this from being a proof that every acknowledged write is there, in one line.
+    pub fn failure(&self) -> Option<String> {
+        let Verdict { acknowledged, lost, unreadable, .. } = self;
+        match (lost, unreadable) {
+            (0, 0) => None,
+            (0, _) => Some(format!("{unreadable} keys could not be read back")),
+            (_, 0) => Some(format!("{lost} of {acknowledged} acknowledged writes are lost")),
+            _ => Some(format!(
+                "{lost} of {acknowledged} acknowledged writes are lost, and {unreadable} keys could not be read back"
+            )),
+        }
+    }
+
     /// For scripts.
     pub fn json(&self) -> Value {
         json!({
@@ -234,7 +247,10 @@ mod tests {
         history.judge(2, Found::Write(second));
         history.judge(3, Found::Error);
         let expected = Verdict { keys: 3, acknowledged: 1, unknown: 1, absent: 1, unreadable: 1, ..Verdict::default() };
-        assert_eq!(history.verdict(), expected);
+        let verdict = history.verdict();
+        assert_eq!(verdict, expected);
+        assert_eq!(verdict.failure().as_deref(), Some("1 keys could not be read back"));
+        assert_eq!(Verdict { unreadable: 0, ..verdict }.failure(), None);
     }
 
     #[test]

@@ -72,16 +72,20 @@ pub enum BenchError {
     Histogram(#[from] hdrhistogram::CreationError),
 }
 
-/// Runs what the command line asks for and prints the result. Fails unless every phase had an operation that succeeded.
+/// Runs what the command line asks for and prints the result. Fails unless every phase had an operation that succeeded, and
+/// reading back, if it was asked for, has found every acknowledged write.
 pub fn run(matches: &ArgMatches) -> ExitCode {
     let results = Options::read(matches).map_err(BenchError::from).and_then(|options| run_phases(&options));
+    let failures = match &results {
+        Ok(results) => results.iter().filter_map(|result| result.verdict.as_ref()?.failure()).collect(),
+        Err(error) => vec![error.to_string()],
+    };
+    failures.iter().for_each(|failure| eprintln!("rondo bench: {failure}"));
     match results {
-        Ok(results) if results.iter().all(|result| result.tally.operations > 0) => ExitCode::SUCCESS,
-        Ok(_) => ExitCode::FAILURE,
-        Err(error) => {
-            eprintln!("rondo bench: {error}");
-            ExitCode::FAILURE
+        Ok(results) if failures.is_empty() && results.iter().all(|result| result.tally.operations > 0) => {
+            ExitCode::SUCCESS
         }
+        _ => ExitCode::FAILURE,
     }
 }
 
