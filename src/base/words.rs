@@ -7,6 +7,11 @@
 //!
 //! The line ends where the slice does, whatever bytes it holds.
 
+/// As much of a text as C sees of it: until its first NUL.
+pub fn until_nul(text: &[u8]) -> &[u8] {
+    text.split(|byte| *byte == 0).next().unwrap_or_default()
+}
+
 /// A quote never closes, or something touches a closing quote.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
 #[error("unbalanced quotes")]

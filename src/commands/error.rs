@@ -1,9 +1,12 @@
 //! Why a command was refused, in Redis's words.
 //!
 //! Every one of these is the client's fault or the data's. Nothing was changed, but after `ReplyTooLarge`: that command has
-//! run, and only its reply was lost. The connection goes on. The `Display` of an error is the reply's text without the leading `-`.
+//! run, and only its reply was lost. The connection goes on. What a client reads, without the leading `-`, is [`CommandError::bytes`]:
+//! Redis quotes what clients sent, which need not be text, and so do we. The `Display` is for logs and people.
 
 use std::borrow::Cow;
+
+use crate::base::words::until_nul;
 
 /// A refusal; see the head of the file.
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
@@ -38,14 +41,41 @@ pub enum CommandError {
     /// The reply would be larger than what may be kept for a client.
     #[error("ERR the reply is larger than client-output-buffer-limit or rondo allows")]
     ReplyTooLarge,
-    /// Anything else, with its whole text, the error code included.
-    #[error("{0}")]
-    Text(Cow<'static, str>),
+    /// Anything else, with all that the client reads, the error code included.
+    #[error("{}", String::from_utf8_lossy(.0))]
+    Said(Cow<'static, [u8]>),
 }
 
 impl CommandError {
     /// An error with a fixed text, the code included.
     pub const fn text(text: &'static str) -> CommandError {
-        CommandError::Text(Cow::Borrowed(text))
+        CommandError::Said(Cow::Borrowed(text.as_bytes()))
+    }
+
+    /// An error with a text that was put together, the code included.
+    pub fn said(text: impl Into<Vec<u8>>) -> CommandError {
+        CommandError::Said(Cow::Owned(text.into()))
+    }
+
+    /// An error that quotes what a client sent, until its first NUL, between two texts.
+    pub fn quoting(before: &str, quoted: &[u8], behind: &str) -> CommandError {
+        CommandError::said([before.as_bytes(), until_nul(quoted), behind.as_bytes()].concat())
+    }
+
+    /// What the client reads, without the leading `-`.
+    pub fn bytes(&self) -> Cow<'_, [u8]> {
+        match self {
+            CommandError::Said(bytes) => Cow::Borrowed(bytes),
+            other => Cow::Owned(other.to_string().into_bytes()),
+        }
     }
 }
+
+/// As much of a name as Redis prints.
+pub fn printed_name(bytes: &[u8]) -> &[u8] {
+    let name = until_nul(bytes);
+    name.get(..NAME_BYTES_SHOWN).unwrap_or(name)
+}
+
+/// Most bytes of a name, and of all arguments together, that are quoted of a request for what does not exist.
+pub const NAME_BYTES_SHOWN: usize = 128;

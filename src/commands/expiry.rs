@@ -154,12 +154,7 @@ impl Conditions {
                 () if word.eq_ignore_ascii_case(b"XX") => &mut found.with,
                 () if word.eq_ignore_ascii_case(b"GT") => &mut found.later,
                 () if word.eq_ignore_ascii_case(b"LT") => &mut found.sooner,
-                () => {
-                    // Redis prints the word as a C string, which ends at its first NUL.
-                    let shown = word.split(|b| *b == 0).next().unwrap_or_default();
-                    let text = format!("ERR Unsupported option {}", String::from_utf8_lossy(shown));
-                    return Err(CommandError::Text(text.into()));
-                }
+                () => return Err(CommandError::quoting("ERR Unsupported option ", word, "")),
             };
             *condition = true;
         }

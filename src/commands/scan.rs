@@ -5,6 +5,7 @@
 //! answered whole, as Redis does with its small ones.
 
 use crate::base::glob;
+use crate::base::words::until_nul;
 use crate::commands::CommandError;
 use crate::commands::hash::{read_hash, reply_value};
 use crate::commands::set::read_set;
@@ -55,8 +56,7 @@ impl<'a> ScanOptions<'a> {
 
 /// The cursor that `text` spells, by the rules of C's `strtoul`: no text is 0, a minus sign counts from the end.
 pub fn cursor(text: &[u8]) -> Result<u64, CommandError> {
-    // A C string ends at its first NUL.
-    let text = text.split(|byte| *byte == 0).next().unwrap_or_default();
+    let text = until_nul(text);
     let (negative, digits) = match text {
         [b'-', digits @ ..] => (true, digits),
         [b'+', digits @ ..] => (false, digits),

@@ -106,7 +106,7 @@ impl Node {
         };
         if let Err(error) = result {
             out.clear();
-            Reply::new(&mut out, self.proto).error(error.to_string());
+            Reply::new(&mut out, self.proto).error(error.bytes());
         }
         out
     }

@@ -6,6 +6,7 @@
 mod support;
 
 mod diagnosis;
+mod errors;
 mod events;
 mod limits;
 mod monitor;

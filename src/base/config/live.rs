@@ -16,6 +16,7 @@ use super::layers::{Loaded, Problem, Problems};
 use super::settings::{RuleError, Settings};
 use super::table::{ALIASES, OPTIONS, Opt};
 use crate::base::glob;
+use crate::base::words::until_nul;
 use arc_swap::{ArcSwap, Cache, Guard};
 use parking_lot::Mutex;
 use std::cell::RefCell;
@@ -50,24 +51,44 @@ impl SettingsReader {
     }
 }
 
-/// CONFIG SET was refused; nothing changed. The texts are Redis's, without the leading `ERR`.
+/// CONFIG SET was refused; nothing changed.
+#[derive(Clone, PartialEq, Debug)]
+pub struct SetError {
+    /// The option that it is about, as it was given: need not be text.
+    pub name: Vec<u8>,
+    /// What is wrong with it.
+    pub why: SetRefusal,
+}
+
+/// Why CONFIG SET was refused. The texts are Redis's where it has the case.
 #[derive(Clone, PartialEq, Debug, thiserror::Error)]
 #[expect(missing_docs, reason = "the texts say what each one is")]
-pub enum SetError {
-    #[error("Unknown option or number of arguments for CONFIG SET - '{0}'")]
-    Unknown(String),
-    #[error("CONFIG SET failed (possibly related to argument '{0}') - duplicate parameter")]
-    Duplicate(String),
-    #[error("CONFIG SET failed (possibly related to argument '{0}') - can't set immutable config")]
-    Immutable(&'static str),
-    #[error("CONFIG SET failed (possibly related to argument '{0}') - {1}")]
-    Fixed(&'static str, &'static str),
-    #[error("CONFIG SET failed (possibly related to argument '{0}') - {1}")]
-    Value(&'static str, ValueError),
-    #[error("CONFIG SET failed (possibly related to argument '{name}') - argument must be text in UTF-8")]
-    NotText { name: String },
-    #[error("CONFIG SET failed (possibly related to argument '{name}') - {}", all(broken))]
-    Rule { name: String, broken: Vec<RuleError> },
+pub enum SetRefusal {
+    #[error("no such option")]
+    Unknown,
+    #[error("duplicate parameter")]
+    Duplicate,
+    #[error("can't set immutable config")]
+    Immutable,
+    #[error("{0}")]
+    Fixed(&'static str),
+    #[error("{0}")]
+    Value(#[from] ValueError),
+    #[error("argument must be text in UTF-8")]
+    NotText,
+    #[error("{}", all(.0))]
+    Rule(Vec<RuleError>),
+}
+
+impl SetError {
+    /// Redis's words, without the leading `ERR`, around the name byte for byte.
+    pub fn text(&self) -> Vec<u8> {
+        let (before, behind) = match &self.why {
+            SetRefusal::Unknown => ("Unknown option or number of arguments for CONFIG SET - '", "'".to_owned()),
+            why => ("CONFIG SET failed (possibly related to argument '", format!("') - {why}")),
+        };
+        [before.as_bytes(), until_nul(&self.name), behind.as_bytes()].concat()
+    }
 }
 
 fn all(rules: &[RuleError]) -> String {
@@ -118,19 +139,23 @@ impl Config {
     ///
     /// A pattern without wildcards is answered under the name that was asked for. `cluster_face` says which of the two
     /// faces asks: it decides what `cluster-enabled` is.
-    pub fn get<'a>(&self, patterns: impl IntoIterator<Item = &'a str>, cluster_face: bool) -> Vec<(String, String)> {
+    pub fn get<'a, P: AsRef<[u8]> + ?Sized + 'a>(
+        &self,
+        patterns: impl IntoIterator<Item = &'a P>,
+        cluster_face: bool,
+    ) -> Vec<(String, String)> {
         let state = self.state.lock();
         let known = all_names();
         let mut found = BTreeMap::new();
-        for pattern in patterns {
-            let exact = !pattern.contains(['*', '?', '[']);
+        for pattern in patterns.into_iter().map(AsRef::as_ref) {
+            let exact = !pattern.iter().any(|byte| b"*?[".contains(byte));
             for name in &known {
                 let fits = match exact {
-                    true => pattern.eq_ignore_ascii_case(name),
-                    false => glob::matches(pattern.as_bytes(), name.as_bytes(), true),
+                    true => pattern.eq_ignore_ascii_case(name.as_bytes()),
+                    false => glob::matches(pattern, name.as_bytes(), true),
                 };
                 if fits {
-                    let shown = if exact { pattern } else { name };
+                    let shown = std::str::from_utf8(pattern).ok().filter(|_| exact).unwrap_or(name);
                     found.insert(shown.to_owned(), self.answer(&state, name, cluster_face));
                 }
             }
@@ -158,20 +183,21 @@ impl Config {
     }
 
     /// CONFIG SET: all of the (name, value) pairs, or none of them.
-    pub fn set(&self, pairs: &[(&str, &str)]) -> Result<(), SetError> {
+    pub fn set(&self, pairs: &[(impl AsRef<[u8]>, impl AsRef<[u8]>)]) -> Result<(), SetError> {
         let mut state = self.state.lock();
         let mut entries = state.entries.clone();
-        let mut seen = Vec::new();
-        for (name, text) in pairs {
-            if seen.iter().any(|known: &&str| known.eq_ignore_ascii_case(name)) {
-                return Err(SetError::Duplicate((*name).to_owned()));
+        let mut seen: Vec<&[u8]> = Vec::new();
+        for (name, given) in pairs.iter().map(|(name, given)| (name.as_ref(), given.as_ref())) {
+            let refused = |why| SetError { name: name.to_owned(), why };
+            if seen.iter().any(|known| known.eq_ignore_ascii_case(name)) {
+                return Err(refused(SetRefusal::Duplicate));
             }
-            seen.push(*name);
-            set_one(&mut entries, name, text)?;
+            seen.push(name);
+            set_one(&mut entries, name, given).map_err(refused)?;
         }
         let settings = Settings::new(&entries).map_err(|broken| {
-            let name = pairs.first().map(|(name, _)| (*name).to_owned()).unwrap_or_default();
-            SetError::Rule { name, broken }
+            let name = seen.first().copied().unwrap_or_default().to_owned();
+            SetError { name, why: SetRefusal::Rule(broken) }
         })?;
         self.settings.store(Arc::new(settings));
         state.entries = entries;
@@ -207,17 +233,20 @@ impl Config {
     }
 }
 
-fn set_one(entries: &mut [Entry], name: &str, text: &str) -> Result<(), SetError> {
+/// Sets one option. A value that is no text must not be kept as another that is.
+fn set_one(entries: &mut [Entry], name: &[u8], given: &[u8]) -> Result<(), SetRefusal> {
+    let name = std::str::from_utf8(name).map_err(|_| SetRefusal::Unknown)?;
     let Some((index, opt)) = Opt::find(name) else {
-        let fixed = Fixed::find(name).ok_or_else(|| SetError::Unknown(name.to_owned()))?;
-        let same = text.eq_ignore_ascii_case(fixed.value);
-        return if same { Ok(()) } else { Err(SetError::Fixed(fixed.name, fixed.why)) };
+        let fixed = Fixed::find(name).ok_or(SetRefusal::Unknown)?;
+        let same = given.eq_ignore_ascii_case(fixed.value.as_bytes());
+        return if same { Ok(()) } else { Err(SetRefusal::Fixed(fixed.why)) };
     };
     if !opt.live {
-        return Err(SetError::Immutable(opt.name));
+        return Err(SetRefusal::Immutable);
     }
     let Some(entry) = entries.get_mut(index) else { return Ok(()) };
-    let value = opt.kind.parse_text(text, Some(&entry.value)).map_err(|error| SetError::Value(opt.name, error))?;
+    let text = std::str::from_utf8(given).map_err(|_| SetRefusal::NotText)?;
+    let value = opt.kind.parse_text(text, Some(&entry.value))?;
     *entry = Entry { value, origin: Origin::Runtime };
     Ok(())
 }

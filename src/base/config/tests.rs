@@ -225,7 +225,7 @@ fn config_set_is_all_or_nothing_with_redis_texts() {
         (vec![("write-quorum", "4")], "'write-quorum') - write-quorum is 4, more than the 3 replicas"),
     ];
     for (pairs, expected) in refused {
-        let error = config.set(&pairs).unwrap_err().to_string();
+        let error = String::from_utf8(config.set(&pairs).unwrap_err().text()).unwrap();
         assert!(error.contains(expected), "{error}");
     }
     assert_eq!(config.settings().lfu_decay_time_min, 1);

@@ -16,7 +16,7 @@ fn ask(words: &[&str]) -> Value {
     let mut reply = Vec::new();
     if let Err(error) = run(row, scanner.args(&request), &mut Reply::new(&mut reply, Proto::Resp3)) {
         reply.clear();
-        Reply::new(&mut reply, Proto::Resp3).error(error.to_string());
+        Reply::new(&mut reply, Proto::Resp3).error(error.bytes());
     }
     let (value, len) = ReplyDecoder::default().decode(&reply).expect("well-formed").expect("complete");
     assert_eq!(len, reply.len());

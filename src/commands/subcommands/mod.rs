@@ -4,9 +4,8 @@
 //! check, its errors, HELP, what COMMAND says of it, and its figures. The parent's row in `table` stands for the whole family
 //! in lookups.
 
-use std::borrow::Cow;
-
 use crate::commands::CommandError;
+use crate::commands::error::printed_name;
 use crate::commands::spec::{Command, Handler, Keys};
 use crate::commands::table::{COMMANDS, CommandIndex};
 use crate::protocol::{Args, Reply};
@@ -104,11 +103,8 @@ pub fn unknown_or_wrong(parent: &str, name: &[u8]) -> CommandError {
 }
 
 fn refused(what: &str, parent: &str, name: &[u8]) -> CommandError {
-    // Redis prints the name as a C string, which ends at its first NUL.
-    let name = name.split(|b| *b == 0).next().unwrap_or_default();
-    let shown: String = String::from_utf8_lossy(name).chars().take(128).collect();
-    let text = format!("ERR {what} '{shown}'. Try {} HELP.", parent.to_uppercase());
-    CommandError::Text(Cow::Owned(text))
+    let behind = format!("'. Try {} HELP.", parent.to_uppercase());
+    CommandError::quoting(&format!("ERR {what} '"), printed_name(name), &behind)
 }
 
 /// The name behind the bar, in lower case: `list` of `client|list`.

@@ -4,7 +4,6 @@
 //! Client-side caching is not offered: TRACKING ON is refused, so that no client believes in invalidations that never
 //! come.
 
-use std::borrow::Cow;
 use std::net::SocketAddr;
 
 use crate::commands::spec::Command;
@@ -105,13 +104,7 @@ fn list(cx: Cx<'_>, out: &mut Reply<'_>) -> Result<(), CommandError> {
 }
 
 fn parse_type(name: &[u8]) -> Result<ClientType, CommandError> {
-    ClientType::parse(name).ok_or_else(|| quoting("ERR Unknown client type '", name))
-}
-
-/// An error that quotes what the client sent, cut to a length that fits a line.
-fn quoting(text: &str, quoted: &[u8]) -> CommandError {
-    let quoted: String = String::from_utf8_lossy(quoted).chars().take(128).collect();
-    CommandError::Text(Cow::Owned(format!("{text}{quoted}'")))
+    ClientType::parse(name).ok_or_else(|| CommandError::quoting("ERR Unknown client type '", name, "'"))
 }
 
 /// Whom CLIENT KILL means; what is not said holds for everybody.
@@ -140,7 +133,7 @@ impl Filter {
                 b"ADDR" => filter.addr = filter.address(value),
                 b"LADDR" => filter.laddr = filter.address(value),
                 b"USER" if value == b"default" => {}
-                b"USER" => return Err(quoting("ERR No such user '", value)),
+                b"USER" => return Err(CommandError::quoting("ERR No such user '", value, "'")),
                 b"SKIPME" if value.eq_ignore_ascii_case(b"yes") => filter.keep_this = true,
                 b"SKIPME" if value.eq_ignore_ascii_case(b"no") => filter.keep_this = false,
                 _ => return Err(CommandError::Syntax),
@@ -216,12 +209,12 @@ fn set_info(cx: Cx<'_>, out: &mut Reply<'_>) -> Result<(), CommandError> {
     let (option, value) = (cx.arg(2)?, cx.arg(3)?);
     let is_name = option.eq_ignore_ascii_case(b"LIB-NAME");
     if !is_name && !option.eq_ignore_ascii_case(b"LIB-VER") {
-        return Err(quoting("ERR Unrecognized option '", option));
+        return Err(CommandError::quoting("ERR Unrecognized option '", option, "'"));
     }
     if !is_printable(value) {
         let option = if is_name { "lib-name" } else { "lib-ver" };
         let text = format!("ERR {option} cannot contain spaces, newlines or special characters.");
-        return Err(CommandError::Text(Cow::Owned(text)));
+        return Err(CommandError::said(text));
     }
     cx.this.change_names(|names| {
         let place = if is_name { &mut names.lib_name } else { &mut names.lib_version };
@@ -330,7 +323,7 @@ mod tests {
             let cx = Cx { args, clients: &self.clients, this: &self.one.client, now_ms: 1_000 };
             if let Err(error) = run(row, cx, &mut Reply::new(&mut reply, Proto::Resp2)) {
                 assert!(reply.is_empty(), "{line}");
-                Reply::new(&mut reply, Proto::Resp2).error(error.to_string());
+                Reply::new(&mut reply, Proto::Resp2).error(error.bytes());
             }
             String::from_utf8(reply).expect("text")
         }

@@ -1,7 +1,5 @@
 //! CONFIG: options, read and changed while the node runs. What they mean is `base::config`'s business.
 
-use std::borrow::Cow;
-
 use crate::base::config::{Config, SetError};
 use crate::base::metrics::Registry;
 use crate::commands::spec::Command;
@@ -26,10 +24,10 @@ pub struct Cx<'a> {
 
 /// Runs CONFIG. REWRITE writes a file while it runs; nothing else waits for a disk.
 pub fn run(row: &'static Command, cx: Cx<'_>, out: &mut Reply<'_>) -> Result<(), CommandError> {
-    let words: Vec<Cow<'_, str>> = cx.args.iter().skip(2).map(String::from_utf8_lossy).collect();
+    let words: Vec<&[u8]> = cx.args.iter().skip(2).collect();
     match subcommands::short_name(subcommands::checked(row, cx.args)?) {
         "get" => {
-            let found = cx.config.get(words.iter().map(|word| &**word), cx.cluster_face);
+            let found = cx.config.get(words, cx.cluster_face);
             out.map(found.len());
             for (name, value) in found {
                 out.bulk(name.as_bytes());
@@ -37,12 +35,10 @@ pub fn run(row: &'static Command, cx: Cx<'_>, out: &mut Reply<'_>) -> Result<(),
             }
         }
         "set" => {
-            let pairs: Vec<(&str, &str)> = words.chunks_exact(2).filter_map(as_pair).collect();
-            if pairs.len() * 2 != words.len() {
-                return Err(CommandError::Syntax);
-            }
-            check_text(cx)?;
-            cx.config.set(&pairs).map_err(|error| error_text(&error))?;
+            let (pairs, []) = words.as_chunks() else { return Err(CommandError::Syntax) };
+            let pairs: Vec<(&[u8], &[u8])> = pairs.iter().map(|[name, value]| (*name, *value)).collect();
+            let refused = |error: SetError| CommandError::quoting("ERR ", &error.text(), "");
+            cx.config.set(&pairs).map_err(refused)?;
             out.ok();
         }
         "resetstat" => {
@@ -51,35 +47,12 @@ pub fn run(row: &'static Command, cx: Cx<'_>, out: &mut Reply<'_>) -> Result<(),
             out.ok();
         }
         "rewrite" => {
-            cx.config.rewrite().map_err(|error| error_text(&error))?;
+            cx.config.rewrite().map_err(|error| CommandError::said(format!("ERR {error}")))?;
             out.ok();
         }
         _ => subcommands::help(out, row.name),
     }
     Ok(())
-}
-
-/// Options are text: a value that is none must not be kept as another. Of a name that is unknown that is the news.
-fn check_text(cx: Cx<'_>) -> Result<(), CommandError> {
-    for at in (3..cx.args.len()).step_by(2) {
-        let name = String::from_utf8_lossy(cx.args.get(at - 1).unwrap_or_default());
-        let is_text = cx.args.get(at).is_none_or(|value| std::str::from_utf8(value).is_ok());
-        if !is_text && !cx.config.get([&*name], cx.cluster_face).is_empty() {
-            return Err(error_text(&SetError::NotText { name: name.into_owned() }));
-        }
-    }
-    Ok(())
-}
-
-fn as_pair<'a>(words: &'a [Cow<'_, str>]) -> Option<(&'a str, &'a str)> {
-    match words {
-        [name, value] => Some((name, value)),
-        _ => None,
-    }
-}
-
-fn error_text(error: &dyn std::error::Error) -> CommandError {
-    CommandError::Text(Cow::Owned(format!("ERR {error}")))
 }
 
 #[cfg(test)]
@@ -100,7 +73,7 @@ mod tests {
         let cx = Cx { args, config, metrics: &metrics, errors: &errors, cluster_face: false };
         let mut reply = Vec::new();
         if let Err(error) = run(row, cx, &mut Reply::new(&mut reply, Proto::Resp2)) {
-            Reply::new(&mut reply, Proto::Resp2).error(error.to_string());
+            Reply::new(&mut reply, Proto::Resp2).error(error.bytes());
         }
         String::from_utf8(reply).expect("text")
     }

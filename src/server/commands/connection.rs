@@ -126,10 +126,7 @@ fn hello(cx: &mut Cx<'_>, out: &mut Reply<'_>) -> Result<(), CommandError> {
                 name = Some(text);
                 at += 2;
             }
-            _ => {
-                let word: String = String::from_utf8_lossy(word).chars().take(128).collect();
-                return Err(CommandError::Text(format!("ERR Syntax error in HELLO option '{word}'").into()));
-            }
+            _ => return Err(CommandError::quoting("ERR Syntax error in HELLO option '", word, "'")),
         }
     }
     if !cx.session.authenticated {
@@ -245,7 +242,7 @@ mod tests {
             });
             match result {
                 Ok(done) => assert!(done, "{line}"),
-                Err(error) => Reply::new(&mut reply, proto).error(error.to_string()),
+                Err(error) => Reply::new(&mut reply, proto).error(error.bytes()),
             }
             String::from_utf8(reply).expect("text")
         }

@@ -4,8 +4,6 @@
 //! There is no monitor of single spikes (`latency-monitor-threshold` is fixed at 0), so LATEST, HISTORY and RESET
 //! answer as a Redis does whose monitor is off.
 
-use std::borrow::Cow;
-
 use crate::base::metrics::{CommandTotals, Totals};
 use crate::commands::spec::Command;
 use crate::commands::{CommandError, subcommands};
@@ -18,8 +16,8 @@ pub fn run(row: &'static Command, args: Args<'_>, totals: &Totals, out: &mut Rep
         "latest" | "history" => out.array(0),
         "reset" => out.int(0),
         "graph" => {
-            let event = String::from_utf8_lossy(args.get(2).unwrap_or_default()).into_owned();
-            return Err(CommandError::Text(Cow::Owned(format!("ERR No samples available for event '{event}'"))));
+            let event = args.get(2).unwrap_or_default();
+            return Err(CommandError::quoting("ERR No samples available for event '", event, "'"));
         }
         "doctor" => out.verbatim(
             b"txt",
@@ -77,7 +75,7 @@ mod tests {
         let (_, row) = table::find(b"latency").expect("a row");
         let (args, totals, mut reply) = (scanner.args(buf.as_bytes()), registry.totals(), Vec::new());
         if let Err(error) = run(row, args, &totals, &mut Reply::new(&mut reply, Proto::Resp3)) {
-            Reply::new(&mut reply, Proto::Resp3).error(error.to_string());
+            Reply::new(&mut reply, Proto::Resp3).error(error.bytes());
         }
         String::from_utf8(reply).expect("text")
     }

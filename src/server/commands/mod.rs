@@ -9,6 +9,7 @@ use std::sync::atomic::Ordering;
 
 use crate::base::ids::Slot;
 use crate::base::metrics::Count;
+use crate::commands::error::{NAME_BYTES_SHOWN, printed_name};
 use crate::commands::spec::{Command, NodeCommand};
 use crate::commands::{CommandError, absent, introspection};
 use crate::protocol::{Args, Reply};
@@ -191,10 +192,11 @@ fn debug_refused() -> CommandError {
 
 /// RONDO.FORGET node-id, with the words of CLUSTER FORGET where that has them.
 fn forget(args: Args<'_>, node: &NodeState, out: &mut Reply<'_>) -> Result<(), CommandError> {
-    let text = String::from_utf8_lossy(args.get(1).unwrap_or_default()).into_owned();
-    let id = text.parse().map_err(|_| CommandError::Text(format!("ERR Unknown node {text}").into()))?;
+    let name = args.get(1).unwrap_or_default();
+    let id = std::str::from_utf8(name).ok().and_then(|name| name.parse().ok());
+    let id = id.ok_or_else(|| CommandError::quoting("ERR Unknown node ", name, ""))?;
     let cluster = node.cluster.get().ok_or(CommandError::text("ERR this node has not started yet"))?;
-    cluster.forget(&id).map_err(|error| CommandError::Text(error.to_string().into()))?;
+    cluster.forget(&id).map_err(|error| CommandError::said(error.to_string()))?;
     out.ok();
     Ok(())
 }
@@ -208,31 +210,29 @@ fn swap_refused() -> CommandError {
 
 fn unsupported(row: &Command) -> CommandError {
     let name = row.name.to_uppercase();
-    CommandError::Text(
-        format!("ERR {name} is not supported: rondo keeps data in memory and on other nodes, not in files").into(),
-    )
+    CommandError::said(format!(
+        "ERR {name} is not supported: rondo keeps data in memory and on other nodes, not in files"
+    ))
 }
 
 /// Redis's words for a command that does not exist (`server.c`, 7.0): the name and the first arguments, cut short. Of one that
 /// Redis has, in place of the arguments, why it is not here.
-pub fn unknown_command(args: Args<'_>) -> String {
-    let shown = |bytes: &[u8]| {
-        let until_nul = bytes.split(|byte| *byte == 0).next().unwrap_or_default();
-        String::from_utf8_lossy(until_nul.get(..128).unwrap_or(until_nul)).into_owned()
-    };
+pub fn unknown_command(args: Args<'_>) -> CommandError {
+    let name = printed_name(args.name());
     if let Some(reason) = absent::reason(args.name()) {
-        return format!("ERR unknown command '{}': {reason}", shown(args.name()));
+        return CommandError::quoting("ERR unknown command '", name, &format!("': {reason}"));
     }
-    let mut listed = String::new();
-    for arg in args.iter().skip(1) {
-        if listed.len() >= 128 {
+    let mut text = [b"ERR unknown command '", name, b"', with args beginning with: "].concat();
+    let mut room = NAME_BYTES_SHOWN;
+    for arg in args.iter().skip(1).map(printed_name) {
+        let shown = arg.get(..room).unwrap_or(arg);
+        text.extend_from_slice(&[b"'", shown, b"' "].concat());
+        room = room.saturating_sub(shown.len() + 3);
+        if room == 0 {
             break;
         }
-        let room = 128 - listed.len();
-        let text: String = shown(arg).chars().take(room).collect();
-        listed.push_str(&format!("'{text}' "));
     }
-    format!("ERR unknown command '{}', with args beginning with: {listed}", shown(args.name()))
+    CommandError::said(text)
 }
 
 #[cfg(test)]

@@ -59,7 +59,7 @@ pub fn run(row: &'static Command, args: Args<'_>, nodes: Nodes<'_>, out: &mut Re
                 let text = format!(
                     "NOQUORUM {alive} usable Sentinels. Not enough available Sentinels to reach the specified quorum for this master"
                 );
-                return Err(CommandError::Text(text.into()));
+                return Err(CommandError::said(text));
             }
             out.simple(&format!("OK {alive} usable Sentinels. Quorum and failover authorization can be reached"));
         }
@@ -70,7 +70,6 @@ pub fn run(row: &'static Command, args: Args<'_>, nodes: Nodes<'_>, out: &mut Re
 
 fn write_master(out: &mut Reply<'_>, name: &[u8], nodes: Nodes<'_>) {
     let others = nodes.others.len().to_string();
-    let name = String::from_utf8_lossy(name);
     let more = [
         ("role-reported", "master"),
         ("config-epoch", "0"),
@@ -78,7 +77,7 @@ fn write_master(out: &mut Reply<'_>, name: &[u8], nodes: Nodes<'_>) {
         ("num-other-sentinels", &others),
         ("quorum", &nodes.quorum().to_string()),
     ];
-    write_node(out, &name, nodes.this, "master", &more);
+    write_node(out, name, nodes.this, "master", &more);
 }
 
 fn write_others(out: &mut Reply<'_>, nodes: Nodes<'_>, role: &str) {
@@ -90,14 +89,16 @@ fn write_others(out: &mut Reply<'_>, nodes: Nodes<'_>, role: &str) {
             "slave" => &[("role-reported", "slave"), ("master-link-status", "ok"), ("slave-priority", "100")],
             _ => &[],
         };
-        write_node(out, &name, node, &flags, of_role);
+        write_node(out, name.as_bytes(), node, &flags, of_role);
     }
 }
 
-fn write_node(out: &mut Reply<'_>, name: &str, node: &Node, flags: &str, more: &[(&str, &str)]) {
+fn write_node(out: &mut Reply<'_>, name: &[u8], node: &Node, flags: &str, more: &[(&str, &str)]) {
     let (port, id) = (node.port.to_string(), node.id.to_string());
-    let fields = [("name", name), ("ip", &node.host), ("port", &port), ("runid", &id), ("flags", flags)];
-    out.map(fields.len() + more.len());
+    let fields = [("ip", node.host.as_str()), ("port", &port), ("runid", &id), ("flags", flags)];
+    out.map(1 + fields.len() + more.len());
+    out.bulk(b"name");
+    out.bulk(name);
     for (field, value) in fields.iter().chain(more) {
         out.bulk(field.as_bytes());
         out.bulk(value.as_bytes());
@@ -121,7 +122,7 @@ mod tests {
         let mut reply = Vec::new();
         let nodes = Nodes { this: &this, others: &others, names: "mymaster, sessions" };
         if let Err(error) = run(row, scanner.args(buf.as_bytes()), nodes, &mut Reply::new(&mut reply, proto)) {
-            Reply::new(&mut reply, proto).error(error.to_string());
+            Reply::new(&mut reply, proto).error(error.bytes());
         }
         String::from_utf8(reply).expect("text")
     }

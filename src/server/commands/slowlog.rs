@@ -68,7 +68,7 @@ mod tests {
         let (_, row) = table::find(b"slowlog").expect("a row");
         let mut reply = Vec::new();
         if let Err(error) = run(row, scanner.args(buf.as_bytes()), log, &mut Reply::new(&mut reply, Proto::Resp2)) {
-            Reply::new(&mut reply, Proto::Resp2).error(error.to_string());
+            Reply::new(&mut reply, Proto::Resp2).error(error.bytes());
         }
         String::from_utf8(reply).expect("text")
     }

@@ -47,7 +47,7 @@ impl Connected {
             }
             Err(error) => {
                 assert!(reply.is_empty(), "{line}");
-                Reply::new(&mut reply, proto).error(error.to_string());
+                Reply::new(&mut reply, proto).error(error.bytes());
             }
         }
         Some(String::from_utf8(reply).expect("text"))
@@ -146,7 +146,7 @@ fn an_unknown_command_is_told_in_the_words_of_redis_and_one_that_redis_has_with_
         let buf = format!("{line}\r\n");
         let mut scanner = Scanner::new();
         scanner.scan(buf.as_bytes(), &Limits::default()).expect("a request");
-        unknown_command(scanner.args(buf.as_bytes()))
+        unknown_command(scanner.args(buf.as_bytes())).to_string()
     };
     assert_eq!(told("nosuch a b"), "ERR unknown command 'nosuch', with args beginning with: 'a' 'b' ");
     assert_eq!(told("LPush k v"), "ERR unknown command 'LPush': rondo has no lists yet");

@@ -22,8 +22,9 @@ use crate::base::metrics::{Count, Totals};
 /// Readings that rates are computed over: 1.6 s of them at ten a second, as in Redis.
 const SAMPLES: usize = 16;
 
-/// Codes counted apart; all others are counted as `OTHER`.
+/// Codes counted apart; all others are counted as [`CODE_OTHER`].
 const CODES_MAX: usize = 128;
+const CODE_OTHER: &str = "OTHER";
 
 /// Per second, lately.
 #[derive(Clone, Copy, PartialEq, Debug, Default)]
@@ -106,15 +107,16 @@ pub struct ErrorCodes {
 }
 
 impl ErrorCodes {
-    /// Counts an error reply by its text, without the leading `-`.
-    pub fn note(&self, text: &str) {
-        let code = text.split(' ').next().unwrap_or_default();
+    /// Counts an error reply by what the client reads, without the leading `-`.
+    pub fn note(&self, text: impl AsRef<[u8]>) {
+        let code = text.as_ref().split(|byte| *byte == b' ').next().unwrap_or_default();
+        let code = std::str::from_utf8(code).unwrap_or(CODE_OTHER);
         let mut counts = self.counts.lock();
         if let Some(count) = counts.get_mut(code) {
             *count += 1;
             return;
         }
-        let code = if counts.len() < CODES_MAX && code.len() < 32 { code } else { "OTHER" };
+        let code = if counts.len() < CODES_MAX && code.len() < 32 { code } else { CODE_OTHER };
         *counts.entry(code.to_owned()).or_default() += 1;
     }
 
@@ -153,7 +155,7 @@ mod tests {
         let errors = ErrorCodes::default();
         ["ERR a", "WRONGTYPE b", "ERR c"].iter().for_each(|text| errors.note(text));
         assert_eq!(errors.all(), [("ERR".to_owned(), 2), ("WRONGTYPE".to_owned(), 1)]);
-        (0..1_000).for_each(|n| errors.note(&format!("E{n} x")));
+        (0..1_000).for_each(|n| errors.note(format!("E{n} x")));
         assert!(errors.all().len() <= CODES_MAX + 1);
         errors.reset();
         assert!(errors.all().is_empty());

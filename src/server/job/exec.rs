@@ -115,7 +115,7 @@ impl Job {
         let mut replies = Vec::new();
         for request in requests {
             if let Err(error) = Box::pin(self.run(request, &mut replies)).await {
-                Reply::new(&mut replies, self.talk.session.proto).error(error.to_string());
+                Reply::new(&mut replies, self.talk.session.proto).error(error.bytes());
             }
         }
         Attempt::Ran(replies)

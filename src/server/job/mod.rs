@@ -128,8 +128,8 @@ impl Job {
             }
             if let Err(error) = result {
                 reply.clear();
-                self.worker.shared.node.errors.note(&error.to_string());
-                Reply::new(&mut reply, self.talk.session.proto).error(error.to_string());
+                self.worker.shared.node.errors.note(error.bytes());
+                Reply::new(&mut reply, self.talk.session.proto).error(error.bytes());
             }
             reply
         })
@@ -253,5 +253,5 @@ impl Job {
 }
 
 fn not_there_yet(command: &Command) -> CommandError {
-    CommandError::Text(format!("ERR {} is not supported by rondo yet", command.name.to_uppercase()).into())
+    CommandError::said(format!("ERR {} is not supported by rondo yet", command.name.to_uppercase()))
 }

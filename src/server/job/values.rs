@@ -37,7 +37,7 @@ pub(super) fn values_of(replies: &[u8]) -> Result<Vec<Value>, CommandError> {
 
 /// The error that another node has answered with, to be answered in turn.
 pub(super) fn refused(text: &[u8]) -> CommandError {
-    CommandError::Text(String::from_utf8_lossy(text).into_owned().into())
+    CommandError::said(text)
 }
 
 /// What a client reads when another node does not speak as we do.

@@ -32,7 +32,7 @@ impl Job {
         if self.talk.session.cluster_face {
             let slot = args.get(1).map_or(0, |key| slot_of(key).number());
             let addr = worker.cluster_addr(&peer.id).unwrap_or_default();
-            return Err(CommandError::Text(format!("MOVED {slot} {addr}").into()));
+            return Err(CommandError::said(format!("MOVED {slot} {addr}")));
         }
         if !self.talk.transaction.watched.is_at(Some(peer.id)) {
             return Err(CommandError::text(SEVERAL_COORDINATORS));

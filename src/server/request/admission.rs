@@ -34,15 +34,16 @@ impl Run<'_> {
     }
 
     /// Writes an error reply and counts it. A client whose replies have outgrown `client-output-buffer-limit` is closed.
-    pub fn fail(&mut self, text: &str) {
-        if self.limits.reply_bytes_max < REPLY_BYTES_MAX && text == CommandError::ReplyTooLarge.to_string() {
+    pub fn fail(&mut self, text: impl AsRef<[u8]>) {
+        let text = text.as_ref();
+        if self.limits.reply_bytes_max < REPLY_BYTES_MAX && text == &*CommandError::ReplyTooLarge.bytes() {
             self.worker.cut_off(self.client);
             return self.batch.out.clear();
         }
         self.worker.metrics.count(Count::ErrorReplies, 1);
-        if text.starts_with("WRONGPASS") {
+        if text.starts_with(b"WRONGPASS") {
             self.worker.metrics.count(Count::AuthFailures, 1);
-        } else if text == UNKNOWN_OUTCOME {
+        } else if text == UNKNOWN_OUTCOME.as_bytes() {
             self.worker.metrics.count(Count::UnknownOutcomes, 1);
         }
         self.worker.shared.node.errors.note(text);

@@ -26,7 +26,7 @@ impl Run<'_> {
         let is_for_all = |command: &Command| self.origin != Origin::Client || !command.has(flag::INTERNAL);
         let Some((index, command)) = request.row.filter(|(_, command)| is_for_all(command)) else {
             self.transaction.spoil();
-            self.fail(&commands::unknown_command(request.args));
+            self.fail(commands::unknown_command(request.args).bytes());
             return Step::Done;
         };
         if let Err(error) = self.admit(command, request.args) {
@@ -34,7 +34,7 @@ impl Run<'_> {
                 self.worker.metrics.rejected(at);
             }
             self.transaction.spoil();
-            self.fail(&error.to_string());
+            self.fail(error.bytes());
             return Step::Done;
         }
         if self.origin == Origin::Client {
@@ -49,7 +49,7 @@ impl Run<'_> {
         }
         if self.transaction.queues(command) {
             if let Err(error) = self.transaction.queue(command, request.bytes) {
-                self.fail(&error.to_string());
+                self.fail(error.bytes());
                 return Step::Done;
             }
             self.client.queued.store(self.transaction.len() as i64, std::sync::atomic::Ordering::Relaxed);
@@ -190,7 +190,7 @@ impl Run<'_> {
             {
                 self.batch.out.truncate(from);
                 worker.metrics.failed(index);
-                self.fail(&error.to_string());
+                self.fail(error.bytes());
             }
             if !self.view.is_solo {
                 let must_verify = self.must_verify(&keys);

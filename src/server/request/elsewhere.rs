@@ -57,7 +57,7 @@ impl Run<'_> {
         if self.session.cluster_face {
             let addr = peer.and_then(|peer| self.worker.cluster_addr(&peer.id));
             match (addr, slots) {
-                (Some(addr), [slot, ..]) => self.fail(&format!("MOVED {slot} {addr}")),
+                (Some(addr), [slot, ..]) => self.fail(format!("MOVED {slot} {addr}")),
                 _ => self.fail("CLUSTERDOWN Hash slot not served"),
             }
             return;

@@ -54,7 +54,7 @@ fn refused_while_subscribed(command: &Command) -> CommandError {
         "ERR Can't execute '{}': only (P|S)SUBSCRIBE / (P|S)UNSUBSCRIBE / PING / QUIT / RESET are allowed in this context",
         command.name
     );
-    CommandError::Text(text.into())
+    CommandError::said(text)
 }
 
 /// Whether a command begins or ends subscriptions.

@@ -34,7 +34,7 @@ impl Run<'_> {
             NodeCommand::Exec if !self.transaction.is_open() => self.fail("ERR EXEC without MULTI"),
             NodeCommand::Exec if self.transaction.needs_room() && self.has_no_room() => {
                 self.end_transaction();
-                self.fail(&format!("EXECABORT Transaction discarded because of: {OUT_OF_MEMORY}"));
+                self.fail(format!("EXECABORT Transaction discarded because of: {OUT_OF_MEMORY}"));
             }
             NodeCommand::Exec if self.transaction.is_spoiled() => {
                 self.end_transaction();

@@ -52,7 +52,7 @@ impl Run<'_> {
             Err(error) => {
                 self.batch.out.truncate(from);
                 self.worker.metrics.failed(index);
-                self.fail(&error.to_string());
+                self.fail(error.bytes());
             }
         }
         Step::Done
@@ -90,7 +90,7 @@ impl Run<'_> {
             Ok(false) => Step::Wait,
             Err(error) => {
                 self.batch.out.truncate(from);
-                self.fail(&error.to_string());
+                self.fail(error.bytes());
                 Step::Done
             }
         }

@@ -121,7 +121,7 @@ impl Run<'_> {
         let Ok(scanner) = scanned(request) else { return true };
         let whole = Request::new(scanner.args(request), request);
         let Some((index, command)) = whole.row else {
-            self.fail(&unknown_command(whole.args));
+            self.fail(unknown_command(whole.args).bytes());
             return true;
         };
         let command = subcommands::running(command, whole.args);
@@ -156,7 +156,7 @@ impl Run<'_> {
         if let Err(error) = result {
             self.batch.out.truncate(from);
             self.worker.metrics.failed(counted_at);
-            self.fail(&error.to_string());
+            self.fail(error.bytes());
         }
         let must_verify = self.must_verify(keys);
         if !self.view.is_solo {
@@ -164,7 +164,7 @@ impl Run<'_> {
         }
         if must_verify && let Err(error) = self.verify(command, request, keys, before, from) {
             self.batch.forget_from(from);
-            self.fail(&error.to_string());
+            self.fail(error.to_string());
         }
     }
 
@@ -205,7 +205,7 @@ impl Run<'_> {
                 let held = self.quorum.write as i64 - 1;
                 self.reply().int(held);
             }
-            Err(error) => self.fail(&error.to_string()),
+            Err(error) => self.fail(error.bytes()),
         }
     }
 }

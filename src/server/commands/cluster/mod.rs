@@ -68,7 +68,7 @@ pub fn run(row: &'static Command, cx: Cx<'_>, out: &mut Reply<'_>) -> Result<(),
         refused => {
             let hint = "rondo places slots by itself: nodes join with --join and leave when they are told to stop";
             let name = refused.to_uppercase();
-            return Err(CommandError::Text(format!("ERR CLUSTER {name} is not available: {hint}").into()));
+            return Err(CommandError::said(format!("ERR CLUSTER {name} is not available: {hint}")));
         }
     }
     Ok(())
@@ -210,10 +210,9 @@ fn write_shard_node(cx: Cx<'_>, out: &mut Reply<'_>, row: &Row) {
 }
 
 fn replicas(cx: Cx<'_>, out: &mut Reply<'_>) -> Result<(), CommandError> {
-    let name = String::from_utf8_lossy(cx.args.get(2).unwrap_or_default()).into_owned();
-    if !cx.nodes().any(|row| row.id.to_string() == name) {
-        let shown: String = name.chars().take(128).collect();
-        return Err(CommandError::Text(format!("ERR Unknown node {shown}").into()));
+    let name = cx.args.get(2).unwrap_or_default();
+    if !cx.nodes().any(|row| row.id.to_string().as_bytes() == name) {
+        return Err(CommandError::quoting("ERR Unknown node ", name, ""));
     }
     out.array(0);
     Ok(())

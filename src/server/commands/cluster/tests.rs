@@ -42,7 +42,7 @@ impl Three {
         };
         let mut reply = Vec::new();
         if let Err(error) = run(row, cx, &mut Reply::new(&mut reply, Proto::Resp2)) {
-            Reply::new(&mut reply, Proto::Resp2).error(error.to_string());
+            Reply::new(&mut reply, Proto::Resp2).error(error.bytes());
         }
         let (value, len) = ReplyDecoder::default().decode(&reply).expect("well-formed").expect("complete");
         assert_eq!(len, reply.len());
