@@ -1,7 +1,7 @@
 //! A node's way through a cluster, in order: find or found it, fill up, own slots, fill up again if it has to, leave.
 //!
-//! Before a step that others must know of takes effect, every live node confirms that it acts on our row ([`Cluster`]'s
-//! `barrier`): writes reach a joining node before it fetches, and the new owners before a leaving one goes, so no write
+//! Before a step that others must know of takes effect, every live node confirms that it acts on our row
+//! (`barrier`): writes reach a joining node before it fetches, and the new owners before a leaving one goes, so no write
 //! falls between. Those who do not answer are not waited for beyond some patience, but never may they be a majority of
 //! some slot's home replicas (`ring::steps`): then the step waits for them, or for an operator to give them up. Every
 //! step may be cut off at any point: the row says how far it got, and the next life of this node starts from there.
@@ -19,9 +19,12 @@ use tracing::{debug, info, warn};
 
 use crate::base::ids::{NodeId, Slot};
 use crate::base::throttle::Throttle;
+use crate::cluster::Cluster;
+use crate::cluster::barrier::{COMING_PATIENCE, LEAVING_PATIENCE, TELL_INTERVAL};
+use crate::cluster::ending::Ending;
 use crate::cluster::gossip::ROWS_TIMEOUT;
 use crate::cluster::rules::{self, Answer, Entry, Silence, Start, Taken};
-use crate::cluster::{Cluster, Ending, Topology};
+use crate::cluster::topology::Topology;
 use crate::membership::Liveness;
 use crate::peer::control::{ControlError, Request, Response};
 use crate::peer::handshake::HandshakeError;
@@ -34,16 +37,6 @@ const ASK_INTERVAL_LATE: Duration = Duration::from_millis(500);
 /// Between two looks at whether this node was away for too long.
 const ABSENCE_INTERVAL: Duration = Duration::from_millis(500);
 const ASK_TIMEOUT: Duration = Duration::from_millis(500);
-/// Between two warnings of what is waited for.
-const TELL_INTERVAL: Duration = Duration::from_secs(10);
-/// How long a node may take to go by other rows, and to say so.
-const ADOPT_TIMEOUT: Duration = Duration::from_secs(3);
-/// Between two attempts to get a confirmation.
-const CONFIRM_INTERVAL: Duration = Duration::from_millis(20);
-/// How long a node that comes waits for confirmations of nodes that seem alive and do not answer.
-pub(super) const COMING_PATIENCE: Duration = Duration::from_secs(15);
-/// The same for a node that goes: somebody is waiting for it to end.
-pub(super) const LEAVING_PATIENCE: Duration = Duration::from_secs(1);
 /// Between two looks at whether others have taken over what a leaving node holds.
 const TAKEN_INTERVAL: Duration = Duration::from_millis(20);
 
@@ -323,79 +316,6 @@ impl Cluster {
             }
             sleep(TAKEN_INTERVAL).await;
         }
-    }
-
-    /// As [`Cluster::spread`], and returns only when those who have not confirmed are too few to matter.
-    async fn barrier(self: &Arc<Self>, about: &NodeId, patience: Duration) -> BTreeSet<NodeId> {
-        let mut warnings = Throttle::new(TELL_INTERVAL);
-        loop {
-            let unconfirmed = self.spread(about, patience).await;
-            // By the rings of those whose turn it is: nothing strict is done while there are more, and they wait.
-            if steps::is_adopted(&self.topology().coming_rings, &unconfirmed) {
-                return unconfirmed;
-            }
-            if warnings.passes() {
-                let nodes: Vec<String> = unconfirmed.iter().map(ToString::to_string).collect();
-                let nodes = nodes.join(",");
-                warn!(
-                    nodes,
-                    "waiting for these nodes: too many are away to come or go safely (RONDO.FORGET gives one up)"
-                );
-            }
-            sleep(CONFIRM_INTERVAL).await;
-        }
-    }
-
-    /// Returns when every node that lives acts on the row of `about` as it now is, and has finished what it began before;
-    /// gives the members that have not said so, dead ones too.
-    ///
-    /// A node that neither answers nor is believed dead is waited for until `patience` is over.
-    pub(super) async fn spread(self: &Arc<Self>, about: &NodeId, patience: Duration) -> BTreeSet<NodeId> {
-        let until = Instant::now() + patience;
-        let mut confirmed = BTreeSet::new();
-        loop {
-            let open: Vec<Row> = self
-                .topology()
-                .others()
-                .filter(|row| row.id != *about && !confirmed.contains(&row.id))
-                .cloned()
-                .collect();
-            let waiting: Vec<Row> = open.iter().filter(|row| self.may_live(&row.id)).cloned().collect();
-            let is_over = Instant::now() >= until;
-            if is_over && !waiting.is_empty() {
-                let nodes: Vec<String> = waiting.iter().map(|row| row.id.to_string()).collect();
-                warn!(nodes = nodes.join(","), "not confirmed by these nodes");
-            }
-            if waiting.is_empty() && self.quiesce().await || is_over {
-                return open.into_iter().map(|row| row.id).collect();
-            }
-            let mut asked = JoinSet::new();
-            for row in waiting {
-                let (cluster, about) = (self.clone(), *about);
-                asked.spawn(async move { cluster.confirm(&row, &about).await.then_some(row.id) });
-            }
-            let before = confirmed.len();
-            confirmed.extend(asked.join_all().await.into_iter().flatten());
-            if confirmed.len() == before {
-                sleep(CONFIRM_INTERVAL).await;
-            }
-        }
-    }
-
-    /// Gives one node our rows and asks whether it acts on that of `about`.
-    async fn confirm(&self, peer: &Row, about: &NodeId) -> bool {
-        let link = self.link(peer);
-        let rows = self.topology().rows.clone();
-        let Some(row) = rows.get(about) else { return false };
-        let adopt = Request::Adopt { node: row.id, generation: row.generation, version: row.version };
-        if self.exchange_rows(&link, &rows).await.is_err() {
-            return false;
-        }
-        let adopted = matches!(link.ask(&adopt, ADOPT_TIMEOUT).await, Ok(Response::Adopted(true)));
-        if adopted {
-            self.note_contact(peer.id);
-        }
-        adopted
     }
 
     /// This node's id.

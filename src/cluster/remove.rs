@@ -17,10 +17,11 @@ use tokio::time::timeout;
 use tracing::{info, warn};
 
 use crate::base::ids::{NodeId, Slot};
+use crate::cluster::Cluster;
+use crate::cluster::barrier::{COMING_PATIENCE, LEAVING_PATIENCE};
 use crate::cluster::gossip::ROWS_TIMEOUT;
-use crate::cluster::lifecycle::{COMING_PATIENCE, LEAVING_PATIENCE};
 use crate::cluster::rules::Taken;
-use crate::cluster::{Cluster, Topology};
+use crate::cluster::topology::Topology;
 use crate::membership::Liveness;
 use crate::peer::control::{Request, Response};
 use crate::ring::{Row, RowState, steps};

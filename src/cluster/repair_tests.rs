@@ -8,6 +8,7 @@ use crate::base::metrics::Count;
 use crate::cluster::transfer::PIECE_TIMEOUT;
 use crate::peer::compare::Compare;
 use crate::peer::control::{ControlError, Refusal, Request};
+use crate::ring::RowState;
 use crate::store::Effects;
 use crate::store::mutation::Mutation;
 

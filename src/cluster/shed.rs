@@ -16,9 +16,10 @@ use tracing::{debug, info};
 
 use crate::base::clock::Hlc;
 use crate::base::ids::{NodeId, Slot};
+use crate::cluster::Cluster;
 use crate::cluster::pace::Pace;
 use crate::cluster::reconcile::Take;
-use crate::cluster::{Cluster, Topology};
+use crate::cluster::topology::Topology;
 use crate::peer::control::ControlError;
 use crate::ring::Row;
 use crate::store::hash_name;

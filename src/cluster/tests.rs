@@ -7,6 +7,7 @@ use crate::base::net::TcpListener;
 use crate::cluster::testing::config;
 use crate::membership::MembershipConfig;
 use crate::peer::handshake;
+use crate::ring::RowState;
 use crate::store::hash_name;
 use crate::store::mutation::Mutation;
 use crate::store::slot::Name;

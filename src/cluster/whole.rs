@@ -15,9 +15,10 @@ use std::time::Duration;
 use tokio::time::{Instant, sleep};
 
 use crate::base::ids::{NodeId, Slot};
-use crate::cluster::lifecycle::COMING_PATIENCE;
+use crate::cluster::Cluster;
+use crate::cluster::barrier::COMING_PATIENCE;
 use crate::cluster::rules::{self, Taken};
-use crate::cluster::{Cluster, Topology};
+use crate::cluster::topology::Topology;
 use crate::ring::steps::{enough_stay, majority};
 
 /// Between two looks at what is missing.

@@ -40,7 +40,7 @@ const LAYERS: &[(&str, &[&str])] = &[
 ];
 
 /// Parts that are layered in themselves: the order of the `mod` lines is the order of the layers, the lowest first.
-const ORDERED: &[&str] = &["server"];
+const ORDERED: &[&str] = &["cluster", "server"];
 
 /// The files that may say `unsafe`, each with a `SAFETY:` comment for every use.
 const UNSAFE_FILES: &[&str] =
