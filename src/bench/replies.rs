@@ -6,7 +6,7 @@
 //!
 //! Invariant: neither the kept part nor the buffer grows beyond what [`LIMITS`] allow one reply.
 
-use crate::protocol::client::{Found, ReplyError, ReplyKind, ReplyLimits, ReplyScanner};
+use crate::protocol::client::{ReplyError, ReplyKind, ReplyLimits, ReplyScanner, ScannedReply};
 
 /// What a server may answer to one GET or SET.
 const LIMITS: ReplyLimits = ReplyLimits {
@@ -58,7 +58,7 @@ impl Replies {
     pub fn take(&mut self, bytes: &[u8], mut seen: impl FnMut(Reply<'_>)) -> Result<(), ReplyError> {
         let mut rest = bytes;
         while !rest.is_empty() {
-            let Some(Found { consumed, kind }) = self.scanner.scan(rest)? else { break };
+            let Some(ScannedReply { consumed, kind }) = self.scanner.scan(rest)? else { break };
             let (reply, behind) = rest.split_at_checked(consumed).unwrap_or((rest, &[]));
             match kind {
                 ReplyKind::Value if reply.first() == Some(&b'$') => seen(Reply::Hit),

@@ -22,7 +22,7 @@ use crate::cluster::graves::Graves;
 use crate::cluster::pace::Pace;
 use crate::cluster::reconcile::{Take, ask};
 use crate::membership::Liveness;
-use crate::peer::compare::{Answer, Compare};
+use crate::peer::compare::{Compare, CompareAnswer};
 use crate::peer::control::ControlError;
 use crate::ring::{Ring, Row};
 
@@ -130,7 +130,7 @@ impl Cluster {
     /// Asks everybody whether they owe anybody anything.
     async fn all_calm(&self, plan: &Plan) -> bool {
         for row in &plan.present {
-            if !matches!(ask(&self.new_link(row), Compare::Calm).await, Ok(Answer::Calm(true))) {
+            if !matches!(ask(&self.new_link(row), Compare::Calm).await, Ok(CompareAnswer::Calm(true))) {
                 return false;
             }
         }

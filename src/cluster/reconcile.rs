@@ -17,7 +17,7 @@ use crate::cluster::Cluster;
 use crate::cluster::difference::{Room, compare};
 use crate::cluster::pace::Pace;
 use crate::cluster::transfer::{PIECE_BYTES, PIECE_TIMEOUT, TransferError};
-use crate::peer::compare::{Answer, Compare};
+use crate::peer::compare::{Compare, CompareAnswer};
 use crate::peer::control::{ControlError, ControlLink, Request, Response};
 use crate::peer::entries::Entries;
 use crate::store::digest::{Measure, fingerprint};
@@ -106,7 +106,7 @@ impl Cluster {
                 pace.rest().await;
             }
             match ask(link, Compare::Slots { horizon_ms, digests }).await? {
-                Answer::Slots(slots) => differing.extend(slots.into_iter().filter(|slot| part.contains(slot))),
+                CompareAnswer::Slots(slots) => differing.extend(slots.into_iter().filter(|slot| part.contains(slot))),
                 _ => return Err(WireError.into()),
             }
             pace.resume();
@@ -132,14 +132,14 @@ impl Cluster {
         } else {
             let digests = Box::new(self.store.bucket_digests(slot, measure));
             match ask(link, Compare::Buckets { horizon_ms, slot, digests }).await? {
-                Answer::Buckets(buckets) => buckets,
+                CompareAnswer::Buckets(buckets) => buckets,
                 _ => return Err(WireError.into()),
             }
         };
         let marks = self.store.slot_marks(slot, measure, buckets);
         let (only_known, must_take) = (take == Take::Ours || self.store.is_nearly_full(), take != Take::Both);
         let question = Compare::Keys { horizon_ms, slot, buckets, only_known, must_take, marks };
-        let Answer::Keys { entries, wanted, is_buried } = ask(link, question).await? else {
+        let CompareAnswer::Keys { entries, wanted, is_buried } = ask(link, question).await? else {
             return Err(WireError.into());
         };
         self.merge_entries(&entries).await?;
@@ -169,7 +169,7 @@ impl Cluster {
     }
 
     /// Answers another node's question, which may be given what is here.
-    pub(super) async fn answer_question(&self, question: Compare, asker: &NodeId) -> Answer {
+    pub(super) async fn answer_question(&self, question: Compare, asker: &NodeId) -> CompareAnswer {
         match question {
             Compare::Slots { horizon_ms, digests } => {
                 let measure = self.measure(horizon_ms);
@@ -179,21 +179,21 @@ impl Cluster {
                     differing.extend(turn.iter().filter(differs).map(|(slot, _)| *slot));
                     yield_now().await;
                 }
-                Answer::Slots(differing)
+                CompareAnswer::Slots(differing)
             }
             Compare::Buckets { horizon_ms, slot, digests } => {
                 let ours = self.store.bucket_digests(slot, self.measure(horizon_ms));
                 let differs = |(at, (ours, theirs)): (usize, (&u64, &u64))| u64::from(ours != theirs) << at;
-                Answer::Buckets(ours.iter().zip(digests.iter()).enumerate().map(differs).sum())
+                CompareAnswer::Buckets(ours.iter().zip(digests.iter()).enumerate().map(differs).sum())
             }
             Compare::Keys { horizon_ms, slot, buckets, only_known, must_take, marks } => {
                 let ours = self.store.slot_marks(slot, self.measure(horizon_ms), buckets);
                 let room = Room { ours: must_take || !self.store.is_nearly_full(), theirs: !only_known };
                 let difference = compare(&ours, &marks, room);
                 let entries = self.pick(slot, &difference.send).await;
-                Answer::Keys { entries, wanted: difference.wanted, is_buried: difference.is_buried }
+                CompareAnswer::Keys { entries, wanted: difference.wanted, is_buried: difference.is_buried }
             }
-            Compare::Calm => Answer::Calm(self.is_calm(asker)),
+            Compare::Calm => CompareAnswer::Calm(self.is_calm(asker)),
             Compare::Absences => self.absences(),
         }
     }
@@ -214,7 +214,7 @@ impl Cluster {
     }
 }
 
-pub(super) async fn ask(link: &ControlLink, question: Compare) -> Result<Answer, ControlError> {
+pub(super) async fn ask(link: &ControlLink, question: Compare) -> Result<CompareAnswer, ControlError> {
     match link.ask(&Request::Compare(question), PIECE_TIMEOUT).await? {
         Response::Compared(answer) => Ok(answer),
         _ => Err(WireError.into()),

@@ -23,7 +23,7 @@ use crate::cluster::gossip::ROWS_TIMEOUT;
 use crate::cluster::shed::drop_before;
 use crate::cluster::topology::Topology;
 use crate::membership::Liveness;
-use crate::peer::compare::{Answer, Compare};
+use crate::peer::compare::{Compare, CompareAnswer};
 use crate::peer::control::{ControlError, ControlLink, Request, Response};
 use crate::ring::{Row, RowState};
 
@@ -106,10 +106,15 @@ impl Cluster {
     }
 
     /// What this node answers when it is asked whom it has left out.
-    pub(super) fn absences(&self) -> Answer {
+    pub(super) fn absences(&self) -> CompareAnswer {
         let (is_warm, absence) = (self.is_warm(), self.absence.lock());
         let away_ms = absence.away(Instant::now()).as_millis() as u64;
-        Answer::Absences { is_warm, away_ms, away_since: absence.began(), left_out: absence.left_out().collect() }
+        CompareAnswer::Absences {
+            is_warm,
+            away_ms,
+            away_since: absence.began(),
+            left_out: absence.left_out().collect(),
+        }
     }
 
     /// Takes over what those say that this node has filled up from: what they have forgotten, it does not know either.
@@ -217,7 +222,7 @@ struct Said {
 
 async fn ask_absences(link: &ControlLink) -> Result<Said, ControlError> {
     match link.ask(&Request::Compare(Compare::Absences), ROWS_TIMEOUT).await? {
-        Response::Compared(Answer::Absences { is_warm, away_ms, away_since, left_out }) => {
+        Response::Compared(CompareAnswer::Absences { is_warm, away_ms, away_since, left_out }) => {
             let now = Instant::now();
             let at = now.checked_sub(Duration::from_millis(away_ms)).unwrap_or(now);
             Ok(Said { is_warm, majority: Moment { at, stamp: away_since }, left_out })

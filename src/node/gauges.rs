@@ -33,8 +33,8 @@ pub fn add(node: &Arc<Node>) {
 
 fn of_process(node: &Node, gauges: &mut Gauges) {
     let (state, settings) = (&node.shared.node, node.config.settings());
-    let topology = state.topology.load();
-    let (id, name) = (topology.this.to_string(), &topology.figures.node_name);
+    let snapshot = state.snapshot.load();
+    let (id, name) = (snapshot.this.to_string(), &snapshot.figures.node_name);
     let labels = [&settings.cluster_name, env!("CARGO_PKG_VERSION"), &id, name, &settings.zone];
     gauges.set_labelled(Gauge::Info, &labels, 1.0);
     gauges.set(Gauge::StartTime, state.process.started_ms as f64 / 1_000.0);
@@ -67,11 +67,11 @@ fn of_data(node: &Node, gauges: &mut Gauges) {
 }
 
 fn of_ring(node: &Node, gauges: &mut Gauges) {
-    let topology = node.shared.node.topology.load();
-    let figures = &topology.figures;
+    let snapshot = node.shared.node.snapshot.load();
+    let figures = &snapshot.figures;
     for (state, name) in [(RowState::Joining, "joining"), (RowState::Normal, "normal"), (RowState::Leaving, "leaving")]
     {
-        let count = topology.rows.iter().filter(|row| row.state == state).count();
+        let count = snapshot.rows.iter().filter(|row| row.state == state).count();
         gauges.set_labelled(Gauge::Members, &[name], count as f64);
     }
     gauges.set(Gauge::MembersDown, (figures.members - figures.members_alive) as f64);
@@ -79,7 +79,7 @@ fn of_ring(node: &Node, gauges: &mut Gauges) {
     gauges.set_labelled(Gauge::RingInfo, &[&node.config.settings().cluster_name, &digest], 1.0);
     gauges.set_labelled(Gauge::Slots, &["held"], figures.slots_held as f64);
     gauges.set_labelled(Gauge::Slots, &["coordinated"], figures.slots_first as f64);
-    let unserved: usize = topology.map.runs.iter().filter(|run| !run.served).map(|run| run.len()).sum();
+    let unserved: usize = snapshot.map.runs.iter().filter(|run| !run.served).map(|run| run.len()).sum();
     gauges.set(Gauge::SlotsUnserved, unserved as f64);
 }
 
@@ -107,7 +107,7 @@ fn of_peers(node: &Node, gauges: &mut Gauges) {
     let ballots = &node.shared.coordinator.ballots;
     gauges.set(Gauge::SlotsPromised, ballots.own_count() as f64);
     gauges.set(Gauge::SlotsUnsettled, ballots.unsettled_count() as f64);
-    let rows = &node.shared.node.topology.load().rows;
+    let rows = &node.shared.node.snapshot.load().rows;
     for peer in peers.iter().filter(|peer| rows.get(&peer.id).is_some_and(|row| row.state.is_member())) {
         let addr = peer.addr.to_string();
         gauges.set_labelled(Gauge::PeerUp, &[&addr], f64::from(u8::from(peer.is_usable())));

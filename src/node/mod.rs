@@ -40,7 +40,7 @@ use crate::server::admin::{self, Admin, Health};
 use crate::server::figures::pulse::Pulse;
 use crate::server::state::NodeState;
 use crate::server::state::clients::Clients;
-use crate::server::state::topology::Topology;
+use crate::server::state::snapshot::ClusterSnapshot;
 use crate::server::worker::Shared;
 use crate::store::Store;
 
@@ -134,8 +134,9 @@ fn assemble(config: &Arc<Config>, identity: &Identity) -> Arc<Shared> {
     let to_tune = store.clone();
     config.on_change(move |settings| apply(&to_tune, settings));
     let now_ms = store.clock.now_ms();
-    let topology = Topology::new(identity.id, &settings.node_name, Rows::new(), &Ring::build(&[], 1), BTreeSet::new());
-    let state = Arc::new(NodeState::new(config.clone(), store.clone(), topology, identity.id.to_string(), now_ms));
+    let snapshot =
+        ClusterSnapshot::new(identity.id, &settings.node_name, Rows::new(), &Ring::build(&[], 1), BTreeSet::new());
+    let state = Arc::new(NodeState::new(config.clone(), store.clone(), snapshot, identity.id.to_string(), now_ms));
     let ballots = Arc::new(Ballots::new(Hlc::at_ms(now_ms)));
     let coordinator = Arc::new(Coordinator { store, metrics: state.metrics.clone(), ballots });
     let hello = Hello {

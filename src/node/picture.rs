@@ -11,7 +11,7 @@ use tokio::time::{Instant, sleep_until};
 
 use crate::base::config::QuorumMode;
 use crate::base::ids::NodeId;
-use crate::cluster;
+use crate::cluster::Topology;
 use crate::node::Node;
 use crate::node::workers::Work;
 use crate::peer::registry::Peer;
@@ -21,7 +21,7 @@ use crate::replication::coordinator::View;
 use crate::replication::routing::{Rings, Roles, Standing};
 use crate::ring::Row;
 use crate::server::pubsub;
-use crate::server::state::topology::Topology;
+use crate::server::state::snapshot::ClusterSnapshot;
 
 /// Keeps the picture up to date for ever.
 pub async fn keep(node: Arc<Node>) {
@@ -68,7 +68,7 @@ struct Nodes {
 }
 
 impl Nodes {
-    fn of(node: &Node, topology: &cluster::Topology) -> Nodes {
+    fn of(node: &Node, topology: &Topology) -> Nodes {
         let me = topology.me;
         let mut ids: Vec<NodeId> = topology.ring.members().iter().map(|member| member.id).collect();
         let owners = ids.len();
@@ -86,7 +86,7 @@ impl Nodes {
     }
 
     /// What batches work with.
-    fn view(&self, node: &Node, topology: &cluster::Topology) -> View {
+    fn view(&self, node: &Node, topology: &Topology) -> View {
         let settings = node.config.settings();
         let place_of = |id: &NodeId| self.ids.iter().position(|known| known == id).map(|at| at as u16);
         let me = place_of(&topology.me).unwrap_or(u16::MAX);
@@ -108,25 +108,25 @@ impl Nodes {
     }
 
     /// Has commands tell of the cluster as it is now.
-    fn show(&self, node: &Node, topology: &cluster::Topology) {
+    fn show(&self, node: &Node, topology: &Topology) {
         let ids = || self.ids.iter().zip(&self.standing);
         let alive: BTreeSet<NodeId> = ids().filter(|(_, it)| it.usable && it.warm).map(|(id, _)| *id).collect();
-        let shown_before = node.shared.node.topology.load();
+        let shown_before = node.shared.node.snapshot.load();
         let name = topology.own_row().map_or(shown_before.figures.node_name.clone(), Row::shown_name);
-        let mut shown = Topology::new(topology.me, &name, topology.rows.clone(), &topology.ring, alive);
+        let mut shown = ClusterSnapshot::new(topology.me, &name, topology.rows.clone(), &topology.ring, alive);
         let down = ids().filter(|(_, it)| !it.usable).map(|(id, _)| *id);
         shown.down_since = down_since(down, &shown_before.down_since, node.shared.node.store.clock.now_ms());
-        node.shared.node.topology.store(Arc::new(shown));
+        node.shared.node.snapshot.store(Arc::new(shown));
     }
 }
 
-fn is_warm(topology: &cluster::Topology, id: &NodeId) -> bool {
+fn is_warm(topology: &Topology, id: &NodeId) -> bool {
     topology.rows.get(id).is_some_and(|row| row.warm)
 }
 
 /// Whether this node may coordinate, as far as the others that it reaches say so. Who was away for too long coordinates nothing
 /// before it knows whether what it holds is deleted over there.
-fn may_coordinate(node: &Node, topology: &cluster::Topology, peers: &[Option<Arc<Peer>>]) -> bool {
+fn may_coordinate(node: &Node, topology: &Topology, peers: &[Option<Arc<Peer>>]) -> bool {
     let reached = || peers.iter().flatten().filter(|peer| peer.is_usable() && is_warm(topology, &peer.id));
     let is_in_step = reached().all(|peer| node.cluster.is_in_step_with(&peer.id));
     let opinion = |peer: &Arc<Peer>| Opinion {

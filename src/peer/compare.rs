@@ -60,9 +60,9 @@ pub enum Compare {
     Absences,
 }
 
-/// What the other answers.
+/// What the other answers to a [`Compare`].
 #[derive(Clone, PartialEq, Debug)]
-pub enum Answer {
+pub enum CompareAnswer {
     /// The slots whose digests differ.
     Slots(Vec<Slot>),
     /// The buckets that differ, a bit each.
@@ -171,27 +171,27 @@ impl Compare {
     }
 }
 
-impl Answer {
+impl CompareAnswer {
     /// Appends the answer.
     pub fn encode(&self, out: &mut Vec<u8>) {
         match self {
-            Answer::Slots(slots) => {
+            CompareAnswer::Slots(slots) => {
                 out.push(SLOTS);
                 slots.iter().for_each(|slot| put_u16(out, slot.number()));
             }
-            Answer::Buckets(buckets) => {
+            CompareAnswer::Buckets(buckets) => {
                 out.push(BUCKET_DIGESTS);
                 put_u64(out, *buckets);
             }
-            Answer::Keys { entries, wanted, is_buried } => {
+            CompareAnswer::Keys { entries, wanted, is_buried } => {
                 out.push(KEYS);
                 out.push(u8::from(*is_buried));
                 put_varint(out, wanted.len() as u64);
                 wanted.iter().for_each(|key| put_u64(out, *key));
                 entries.encode(out);
             }
-            Answer::Calm(calm) => out.extend_from_slice(&[CALM, u8::from(*calm)]),
-            Answer::Absences { is_warm, away_ms, away_since, left_out } => {
+            CompareAnswer::Calm(calm) => out.extend_from_slice(&[CALM, u8::from(*calm)]),
+            CompareAnswer::Absences { is_warm, away_ms, away_since, left_out } => {
                 out.extend_from_slice(&[ABSENCES, u8::from(*is_warm)]);
                 put_u64(out, *away_ms);
                 put_u64(out, away_since.0);
@@ -204,32 +204,32 @@ impl Answer {
     }
 
     /// Reads an answer from all that is left.
-    pub fn decode(reader: &mut Reader<'_>) -> Result<Answer, WireError> {
+    pub fn decode(reader: &mut Reader<'_>) -> Result<CompareAnswer, WireError> {
         Ok(match reader.u8()? {
             SLOTS => {
                 let mut slots = Vec::new();
                 while !reader.is_empty() {
                     slots.push(reader.slot()?);
                 }
-                Answer::Slots(slots)
+                CompareAnswer::Slots(slots)
             }
-            BUCKET_DIGESTS => Answer::Buckets(reader.u64()?),
+            BUCKET_DIGESTS => CompareAnswer::Buckets(reader.u64()?),
             KEYS => {
                 let is_buried = reader.u8()? != 0;
                 let mut wanted = Vec::new();
                 for _ in 0..reader.varint()? {
                     wanted.push(reader.u64()?);
                 }
-                Answer::Keys { entries: Entries::decode(reader)?, wanted, is_buried }
+                CompareAnswer::Keys { entries: Entries::decode(reader)?, wanted, is_buried }
             }
-            CALM => Answer::Calm(reader.u8()? != 0),
+            CALM => CompareAnswer::Calm(reader.u8()? != 0),
             ABSENCES => {
                 let (is_warm, away_ms, away_since) = (reader.u8()? != 0, reader.u64()?, Hlc(reader.u64()?));
                 let mut left_out = Vec::new();
                 while !reader.is_empty() {
                     left_out.push((NodeId::from_bytes(reader.array()?), reader.u64()?));
                 }
-                Answer::Absences { is_warm, away_ms, away_since, left_out }
+                CompareAnswer::Absences { is_warm, away_ms, away_since, left_out }
             }
             _ => return Err(WireError),
         })
@@ -247,10 +247,10 @@ mod tests {
         Compare::decode(&mut Reader::new(&bytes))
     }
 
-    fn answered(answer: &Answer) -> Result<Answer, WireError> {
+    fn answered(answer: &CompareAnswer) -> Result<CompareAnswer, WireError> {
         let mut bytes = Vec::new();
         answer.encode(&mut bytes);
-        Answer::decode(&mut Reader::new(&bytes))
+        CompareAnswer::decode(&mut Reader::new(&bytes))
     }
 
     proptest! {
@@ -272,11 +272,11 @@ mod tests {
             }
             let entries = Entries::default();
             for answer in [
-                Answer::Slots(vec![slot; keys.len()]),
-                Answer::Buckets(horizon_ms),
-                Answer::Keys { entries, wanted, is_buried: flag },
-                Answer::Calm(flag),
-                Answer::Absences { is_warm: flag, away_ms: horizon_ms, away_since: Hlc(!horizon_ms), left_out: vec![(NodeId::from_bytes([7; 20]), horizon_ms); keys.len()] },
+                CompareAnswer::Slots(vec![slot; keys.len()]),
+                CompareAnswer::Buckets(horizon_ms),
+                CompareAnswer::Keys { entries, wanted, is_buried: flag },
+                CompareAnswer::Calm(flag),
+                CompareAnswer::Absences { is_warm: flag, away_ms: horizon_ms, away_since: Hlc(!horizon_ms), left_out: vec![(NodeId::from_bytes([7; 20]), horizon_ms); keys.len()] },
             ] {
                 prop_assert_eq!(answered(&answer), Ok(answer));
             }
@@ -285,7 +285,7 @@ mod tests {
         #[test]
         fn nonsense_is_an_error_or_harmless(bytes: Vec<u8>) {
             let _ = Compare::decode(&mut Reader::new(&bytes));
-            let _ = Answer::decode(&mut Reader::new(&bytes));
+            let _ = CompareAnswer::decode(&mut Reader::new(&bytes));
         }
     }
 }

@@ -19,7 +19,7 @@ use tokio::time::timeout;
 use crate::base::ids::{NodeId, Slot};
 use crate::base::net::TcpStream;
 use crate::base::wire::{Reader, WireError, put_u16, put_u32, put_u64, put_varint};
-use crate::peer::compare::{Answer, Compare};
+use crate::peer::compare::{Compare, CompareAnswer};
 use crate::peer::entries::Entries;
 use crate::peer::frame::FRAME_BYTES_MAX;
 use crate::peer::handshake::{self, HandshakeError, Hello, LinkKind};
@@ -101,7 +101,7 @@ pub enum Response {
     /// To `PutStates`: merged.
     Stored,
     /// To `Compare`.
-    Compared(Answer),
+    Compared(CompareAnswer),
     /// To `Time`: the other's wall clock, in microseconds since 1970.
     Time(u64),
     /// It will not.
@@ -253,7 +253,7 @@ impl Response {
                 Response::Piece { entries: Entries::decode(&mut reader)?, slots_done, cursor }
             }
             PUT_STATES => Response::Stored,
-            COMPARE => Response::Compared(Answer::decode(&mut reader)?),
+            COMPARE => Response::Compared(CompareAnswer::decode(&mut reader)?),
             TIME => Response::Time(reader.u64()?),
             REFUSED => {
                 let code = reader.u8()?;
@@ -385,7 +385,7 @@ mod tests {
     #[test]
     fn messages_read_back() {
         let entries = Entries::default();
-        let compared = Answer::Calm(true);
+        let compared = CompareAnswer::Calm(true);
         let slots: Vec<Slot> = Slot::all().step_by(1_000).collect();
         let node = NodeId::random();
         for request in [

@@ -54,9 +54,9 @@ pub struct Wait {
     pub(super) pending: SmallVec<[Sent; 1]>,
 }
 
-/// What became of a wait.
+/// How far a wait has come.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Outcome {
+pub enum WaitState {
     /// Still waiting.
     Pending,
     /// Enough nodes hold it.
@@ -67,8 +67,8 @@ pub enum Outcome {
 }
 
 impl Wait {
-    /// What became of it.
-    pub fn outcome(&self) -> Outcome {
+    /// How far it has come.
+    pub fn state(&self) -> WaitState {
         let (mut held, mut open) = (0, 0);
         for sent in &self.frames {
             match self.fate(sent) {
@@ -80,9 +80,9 @@ impl Wait {
         let is_open = |sent: &Sent| self.fate(sent) == Fate::Pending && self.is_worth_waiting(&sent.peer);
         let pending = self.pending.iter().any(is_open);
         match (held >= self.need, held + open >= self.need) {
-            (true, _) if !pending => Outcome::Met,
-            (true, _) | (false, true) => Outcome::Pending,
-            (false, false) => Outcome::Broken,
+            (true, _) if !pending => WaitState::Met,
+            (true, _) | (false, true) => WaitState::Pending,
+            (false, false) => WaitState::Broken,
         }
     }
 
@@ -266,12 +266,12 @@ mod tests {
         break_link(&one);
         assert_eq!(send(&mut waits, at, &one), None);
         let second = send(&mut waits, at, &two);
-        assert_eq!((place_of_write(&mut waits, 0, 0, 1), waits[at].outcome()), (at, Outcome::Pending));
+        assert_eq!((place_of_write(&mut waits, 0, 0, 1), waits[at].state()), (at, WaitState::Pending));
         ack(&two, second);
-        assert_eq!(waits[at].outcome(), Outcome::Met);
+        assert_eq!(waits[at].state(), WaitState::Met);
         break_link(&two);
         send(&mut waits, at, &two);
-        assert_eq!(waits[at].outcome(), Outcome::Broken);
+        assert_eq!(waits[at].state(), WaitState::Broken);
     }
 
     #[test]
@@ -283,14 +283,14 @@ mod tests {
         one.lanes[0].open();
         let second = send(&mut waits, at, &one);
         ack(&one, second);
-        assert_eq!(waits[at].outcome(), Outcome::Broken);
+        assert_eq!(waits[at].state(), WaitState::Broken);
         hand_over(&one);
-        assert_eq!(waits[at].outcome(), Outcome::Met, "nothing is missing any more");
+        assert_eq!(waits[at].state(), WaitState::Met, "nothing is missing any more");
         // What was sent after the hand-over was not in it.
         let third = send(&mut waits, at, &one);
-        assert_eq!(waits[at].outcome(), Outcome::Pending);
+        assert_eq!(waits[at].state(), WaitState::Pending);
         ack(&one, third);
-        assert_eq!(waits[at].outcome(), Outcome::Met);
+        assert_eq!(waits[at].state(), WaitState::Met);
     }
 
     #[test]
@@ -327,6 +327,6 @@ mod tests {
         let held = send(&mut waits, at, &one);
         ack(&one, held);
         assert!(waits[at].was_lost(lost.expect("open")) && !waits[at].was_lost(held.expect("open")));
-        assert_eq!(waits[at].outcome(), Outcome::Broken);
+        assert_eq!(waits[at].state(), WaitState::Broken);
     }
 }

@@ -131,8 +131,8 @@ impl Worker {
 
     /// Where a node's cluster face is, as smart clients reach it.
     pub fn cluster_addr(&self, id: &NodeId) -> Option<String> {
-        let topology = self.shared.node.topology.load();
-        topology.rows.get(id).map(|row| format!("{}:{}", row.host, row.cluster_port))
+        let snapshot = self.shared.node.snapshot.load();
+        snapshot.rows.get(id).map(|row| format!("{}:{}", row.host, row.cluster_port))
     }
 
     /// Opens links to these peers before anybody needs them.

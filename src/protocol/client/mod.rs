@@ -16,7 +16,7 @@ mod scan;
 mod token;
 mod value;
 
-pub use scan::{Found, ReplyKind, ReplyScanner};
+pub use scan::{ReplyKind, ReplyScanner, ScannedReply};
 pub use value::{ReplyDecoder, Value};
 
 /// Appends the request that `args` make, the command's name first.

@@ -21,7 +21,7 @@ pub enum ReplyKind {
 
 /// A whole reply.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Found {
+pub struct ScannedReply {
     /// Its length: bytes to drop from the buffer's start before the next scan.
     pub consumed: usize,
     /// Its outermost type.
@@ -75,7 +75,7 @@ impl ReplyScanner {
     /// After `None` call again with the same bytes and more behind them; after a reply with what follows it. After an
     /// error the connection is of no further use.
     #[inline]
-    pub fn scan(&mut self, buf: &[u8]) -> Result<Option<Found>, ReplyError> {
+    pub fn scan(&mut self, buf: &[u8]) -> Result<Option<ScannedReply>, ReplyError> {
         let buf = buf.get(..self.limits.reply_bytes_max).unwrap_or(buf);
         loop {
             let Some((token, next)) = token::read(buf, self.position, &mut self.searched, &self.limits)? else {
@@ -88,7 +88,7 @@ impl ReplyScanner {
             let is_whole = self.take(token)?;
             (self.position, self.searched) = if is_whole { (0, 0) } else { (next, next) };
             if is_whole {
-                return Ok(Some(Found { consumed: next, kind: self.kind }));
+                return Ok(Some(ScannedReply { consumed: next, kind: self.kind }));
             }
         }
     }

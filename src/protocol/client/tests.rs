@@ -75,7 +75,7 @@ fn tells_kinds_apart() {
     ];
     for (bytes, kind) in cases {
         let found = ReplyScanner::default().scan(bytes.as_bytes());
-        assert_eq!(found, Ok(Some(Found { consumed: bytes.len(), kind })), "{bytes:?}");
+        assert_eq!(found, Ok(Some(ScannedReply { consumed: bytes.len(), kind })), "{bytes:?}");
     }
 }
 

@@ -3,7 +3,7 @@
 //! A reply is first measured by [`ReplyScanner`], which also bounds its depth; only then is it built, so building may
 //! recurse and may trust that announced elements have arrived.
 
-use super::scan::{Found, ReplyScanner};
+use super::scan::{ReplyScanner, ScannedReply};
 use super::token::{self, Aggregate, Token};
 use super::{DEPTH_MAX, ReplyError, ReplyLimits};
 
@@ -60,7 +60,7 @@ impl ReplyDecoder {
     ///
     /// After `None` call again with the same bytes and more behind them; after a reply with what follows it.
     pub fn decode(&mut self, buf: &[u8]) -> Result<Option<(Value, usize)>, ReplyError> {
-        let Some(Found { consumed, .. }) = self.scanner.scan(buf)? else { return Ok(None) };
+        let Some(ScannedReply { consumed, .. }) = self.scanner.scan(buf)? else { return Ok(None) };
         let reply = buf.get(..consumed).unwrap_or_default();
         let value = Builder { reply, position: 0, limits: &self.limits }.value(0)?;
         Ok(Some((value, consumed)))

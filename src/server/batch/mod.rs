@@ -21,7 +21,7 @@ use smallvec::{SmallVec, smallvec};
 use crate::base::clock::Hlc;
 use crate::base::ids::Slot;
 use crate::protocol::Proto;
-use crate::replication::wait::{Outcome, Wait, Waits};
+use crate::replication::wait::{Wait, WaitState, Waits};
 use crate::server::batch::ask::{Again, Ask, Pending, Place, Reading, Span, Why, kept};
 use crate::server::batch::order::Order;
 use crate::server::batch::question::{Hole, Question, Target};
@@ -250,25 +250,25 @@ impl Batch {
     pub fn poll(&mut self, cx: &Context<'_>, again: &mut Vec<Again>) -> bool {
         let mut settled = self.poll_holes(cx, again);
         // Looked at once: a wait that is given up here may look otherwise a moment later.
-        let mut outcomes = SmallVec::<[Outcome; 4]>::new();
+        let mut states = SmallVec::<[WaitState; 4]>::new();
         for wait in &mut self.waits {
-            let outcome = wait.outcome();
-            outcomes.push(outcome);
-            match outcome {
-                Outcome::Pending => {
+            let state = wait.state();
+            states.push(state);
+            match state {
+                WaitState::Pending => {
                     wait.register(cx.waker());
                     settled = false;
                 }
-                Outcome::Broken if wait.may_heal() && self.started.elapsed() < CATCH_UP_MAX => {
+                WaitState::Broken if wait.may_heal() && self.started.elapsed() < CATCH_UP_MAX => {
                     wait.was_broken = true;
                     wake_later(cx.waker().clone());
                     settled = false;
                 }
-                Outcome::Broken | Outcome::Met => {}
+                WaitState::Broken | WaitState::Met => {}
             }
         }
         if settled && again.is_empty() {
-            self.settle_pending(&outcomes, again);
+            self.settle_pending(&states, again);
         }
         settled && again.is_empty()
     }
@@ -330,10 +330,10 @@ impl Batch {
     }
 
     /// All waits are over: turns what they mean into replies.
-    fn settle_pending(&mut self, outcomes: &[Outcome], again: &mut Vec<Again>) {
+    fn settle_pending(&mut self, states: &[WaitState], again: &mut Vec<Again>) {
         let waits = std::mem::take(&mut self.waits);
-        let unknown = |place: usize| outcomes.get(place) != Some(&Outcome::Met);
-        let any_unknown = outcomes.iter().any(|outcome| *outcome != Outcome::Met);
+        let unknown = |place: usize| states.get(place) != Some(&WaitState::Met);
+        let any_unknown = states.iter().any(|state| *state != WaitState::Met);
         let is_doubtful = |place: usize| waits.get(place).is_some_and(Wait::is_doubtful);
         let mut all = std::mem::take(&mut self.pending);
         for pending in all.drain(..) {

@@ -80,8 +80,8 @@ pub fn run(
         NodeCommand::Publish => pubsub::publish(row, args, &node.pubsub, out),
         NodeCommand::PubSub => pubsub::run(row, args, &node.pubsub, !cx.session.cluster_face, out)?,
         NodeCommand::Sentinel => {
-            let topology = node.topology.load();
-            let (this, others) = &topology.nodes;
+            let snapshot = node.snapshot.load();
+            let (this, others) = &snapshot.nodes;
             let names = &node.config.settings().sentinel_master_names;
             sentinel::run(row, args, sentinel::Nodes { this, others, names }, out)?;
         }
@@ -127,13 +127,13 @@ fn run_cluster(row: &'static Command, cx: &Cx<'_>, out: &mut Reply<'_>) -> Resul
     if !cx.session.cluster_face {
         return Err(cluster::refuse_standalone(row, cx.args));
     }
-    let topology = cx.node.topology.load();
+    let snapshot = cx.node.snapshot.load();
     let cx = cluster::Cx {
         args: cx.args,
-        rows: &topology.rows,
-        map: &topology.map,
-        this: topology.this,
-        is_alive: &|id| topology.alive.contains(id),
+        rows: &snapshot.rows,
+        map: &snapshot.map,
+        this: snapshot.this,
+        is_alive: &|id| snapshot.alive.contains(id),
         store: &cx.node.store,
         now_ms: cx.now_ms(),
     };
@@ -143,10 +143,10 @@ fn run_cluster(row: &'static Command, cx: &Cx<'_>, out: &mut Reply<'_>) -> Resul
 /// INFO; the cluster face counts the keys that this node coordinates, so that sums over nodes are right.
 fn run_info(cx: &Cx<'_>, out: &mut Reply<'_>) {
     let node = cx.node;
-    let (settings, topology) = (node.config.settings(), node.topology.load());
+    let (settings, snapshot) = (node.config.settings(), node.snapshot.load());
     let cluster = cx.session.cluster_face;
     let counts = match cluster {
-        true => node.store.count_keys(topology.coordinated.iter().copied()),
+        true => node.store.count_keys(snapshot.coordinated.iter().copied()),
         false => node.store.count_keys(Slot::all()),
     };
     let database = |(db, of_db): (u8, crate::store::census::DbCounts)| info::Database {
@@ -177,7 +177,7 @@ fn run_info(cx: &Cx<'_>, out: &mut Reply<'_>) {
             subscribed: Kind::ALL.map(|kind| node.pubsub.names(kind, false).len()),
         },
         face: info::Face { port, cluster },
-        ring: &topology.figures,
+        ring: &snapshot.figures,
         now_ms: cx.now_ms(),
     };
     info::run(cx.args, &facts, out);

@@ -10,7 +10,7 @@
 use crate::commands::spec::Command;
 use crate::commands::{CommandError, subcommands};
 use crate::protocol::{Args, Reply};
-use crate::server::state::topology::Node;
+use crate::server::state::snapshot::Node;
 
 /// The nodes, the one that is asked apart.
 #[derive(Clone, Copy, Debug)]

@@ -7,7 +7,7 @@ use crate::commands::spec::Handler;
 use crate::commands::table::{self, COMMANDS};
 use crate::protocol::{Limits, Scanner};
 use crate::server::state::clients::Registration;
-use crate::server::state::topology::tests::picture;
+use crate::server::state::snapshot::tests::snapshot_of;
 use crate::store::Store;
 use std::sync::Arc;
 
@@ -22,7 +22,7 @@ impl Connected {
         let no_file = |_: &std::path::Path| Err(std::io::ErrorKind::NotFound.into());
         let config = Config::new(load(&Sources::default(), &no_file).expect("defaults")).expect("defaults");
         let store = Arc::new(Store::new(ActorId { node: 1, boot: 1 }));
-        let node = NodeState::new(Arc::new(config), store, picture(3, 1), "ab".repeat(20), 1_000);
+        let node = NodeState::new(Arc::new(config), store, snapshot_of(3, 1), "ab".repeat(20), 1_000);
         let address = std::net::SocketAddr::from(([127, 0, 0, 1], 1));
         let registration = node.clients.register(address, address, 1_000);
         Connected { node, session: Session::new(cluster_face, ""), registration }

@@ -30,7 +30,7 @@ use crate::server::batch::Batch;
 use crate::server::batch::ask::Again;
 use crate::server::job::again::{AGAIN_PAUSE, Rerun};
 use crate::server::job::{self, Waiting};
-use crate::server::pubsub::mailbox::Found;
+use crate::server::pubsub::mailbox::Delivery;
 use crate::server::session::settings::{Consistency, output_bytes_max};
 use crate::server::session::transaction::Transaction;
 use crate::server::session::{Session, Talk};
@@ -189,12 +189,12 @@ impl Connection {
     /// runs alone and its reply, which may be the confirmation of a subscription.
     fn take_mail(&mut self, cx: &Context<'_>) -> std::io::Result<bool> {
         let may_take = self.waiting.is_none() && self.output.len() < OUTPUT_PAUSE_BYTES;
-        let found = self.client.mailbox.collect(&mut self.output, may_take, cx.waker());
-        if found == Found::Cut {
+        let delivery = self.client.mailbox.collect(&mut self.output, may_take, cx.waker());
+        if delivery == Delivery::Cut {
             self.worker.metrics.count(Count::OutputLimitDisconnects, 1);
             return Err(std::io::Error::other("the subscriber does not read its messages"));
         }
-        Ok(found == Found::Mail)
+        Ok(delivery == Delivery::Mail)
     }
 
     /// Sends what may be sent; true when something was.

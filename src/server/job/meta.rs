@@ -59,11 +59,11 @@ impl Job {
     /// The coordinator, then the slot's other owners, with what each says that it holds.
     async fn owners(&self, slot: Slot, key: &[u8], request: &[u8]) -> Vec<Owner> {
         let worker = self.worker.clone();
-        let topology = worker.shared.node.topology.load_full();
+        let snapshot = worker.shared.node.snapshot.load_full();
         let view = worker.shared.view.load_full();
         let peer_of = |id: &NodeId| view.peers.iter().flatten().find(|peer| peer.id == *id).cloned();
-        let run = topology.map.runs.iter().find(|run| run.first <= slot && slot <= run.last);
-        let ids: Vec<NodeId> = run.map_or_else(|| vec![topology.this], |run| run.nodes.clone());
+        let run = snapshot.map.runs.iter().find(|run| run.first <= slot && slot <= run.last);
+        let ids: Vec<NodeId> = run.map_or_else(|| vec![snapshot.this], |run| run.nodes.clone());
         let asked: Vec<_> = ids
             .into_iter()
             .map(|id| {
@@ -76,7 +76,7 @@ impl Job {
         let mut owners = Vec::new();
         for (id, peer, call) in asked {
             let held = match call {
-                None if id == topology.this => {
+                None if id == snapshot.this => {
                     Some(Held::of(&worker.shared.node.store, self.talk.session.db, key, wall_us() / 1_000))
                 }
                 None => None,
@@ -85,7 +85,7 @@ impl Job {
                     _ => None,
                 },
             };
-            let addr = topology.rows.get(&id).map_or(String::new(), |row| format!("{}:{}", row.host, row.port));
+            let addr = snapshot.rows.get(&id).map_or(String::new(), |row| format!("{}:{}", row.host, row.port));
             let missed = peer.as_ref().map(|peer| &peer.missed).filter(|missed| !missed.is_empty());
             let hints = missed.map_or(0, |missed| missed.writes.load(Ordering::Relaxed));
             owners.push(Owner { id, addr, hints, held });

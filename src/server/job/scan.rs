@@ -25,9 +25,9 @@ use crate::server::share::{is_inside_slot, slot_number_of};
 /// do from Redis.
 const COUNT_SLACK: usize = 4;
 
-/// What one node has found.
+/// What one node has found: its share of a step.
 #[derive(Debug)]
-struct Found {
+struct ScanShare {
     keys: Vec<Vec<u8>>,
     /// Where it stopped; 0 at its end.
     next: u64,
@@ -83,12 +83,12 @@ impl Job {
         let mut request = Vec::new();
         encode_command(&mut request, &words);
         let Some(replies) = self.shares_by(&view, &request, Origin::PeerForShare).await else { return Ok(None) };
-        let found: Result<Vec<Found>, CommandError> = replies.iter().map(|reply| found(decoded(reply)?)).collect();
+        let found: Result<Vec<ScanShare>, CommandError> = replies.iter().map(|reply| found(decoded(reply)?)).collect();
         Ok(put_together(from, found?))
     }
 }
 
-fn found(reply: Value) -> Result<Found, CommandError> {
+fn found(reply: Value) -> Result<ScanShare, CommandError> {
     let parts = match reply {
         Value::Array(parts) => parts,
         Value::Error(text) => return Err(refused(&text)),
@@ -97,13 +97,13 @@ fn found(reply: Value) -> Result<Found, CommandError> {
     // A node that is alone in its picture of the cluster does not say what it has walked: it is not one of ours.
     let [Value::Bulk(next), keys, Value::Bulk(slots)] = parts.as_slice() else { return Err(garbled()) };
     let next = parse_i64(next).and_then(|next| u64::try_from(next).ok()).ok_or_else(garbled)?;
-    Ok(Found { keys: as_bulks(keys).into_iter().map(<[u8]>::to_vec).collect(), next, slots: slots.to_vec() })
+    Ok(ScanShare { keys: as_bulks(keys).into_iter().map(<[u8]>::to_vec).collect(), next, slots: slots.to_vec() })
 }
 
 /// Puts the shares of a step together; `None` when a slot in between was walked by nobody.
-fn put_together(from: u64, shares: Vec<Found>) -> Option<WholeStep> {
+fn put_together(from: u64, shares: Vec<ScanShare>) -> Option<WholeStep> {
     let first = usize::from(slot_number_of(from));
-    let end = |found: &Found| if found.next == 0 { SLOT_COUNT } else { usize::from(slot_number_of(found.next)) };
+    let end = |found: &ScanShare| if found.next == 0 { SLOT_COUNT } else { usize::from(slot_number_of(found.next)) };
     let to = shares.iter().map(end).min()?;
     // In the middle of that slot only if nobody stands at its start.
     let next = shares.iter().filter(|it| end(it) == to).map(|it| it.next).min_by_key(|next| is_inside_slot(*next))?;
@@ -129,10 +129,10 @@ mod tests {
     use super::*;
     use crate::store::scan::CURSOR_BITS;
 
-    fn share(keys: &[&str], next: u64, slots: &[usize]) -> Found {
+    fn share(keys: &[&str], next: u64, slots: &[usize]) -> ScanShare {
         let mut bits = vec![0; 2_048];
         slots.iter().for_each(|slot| bits[slot / 8] |= 1 << (slot % 8));
-        Found { keys: keys.iter().map(|key| key.as_bytes().to_vec()).collect(), next, slots: bits }
+        ScanShare { keys: keys.iter().map(|key| key.as_bytes().to_vec()).collect(), next, slots: bits }
     }
 
     fn at(slot: u64) -> u64 {

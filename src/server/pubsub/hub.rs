@@ -311,7 +311,7 @@ mod tests {
     use super::*;
     use crate::base::config::{Sources, load};
     use crate::peer::registry::Peers;
-    use crate::server::pubsub::mailbox::Found;
+    use crate::server::pubsub::mailbox::Delivery;
 
     fn hub() -> Arc<Hub> {
         let no_file = |_: &std::path::Path| Err(std::io::ErrorKind::NotFound.into());
@@ -397,6 +397,6 @@ mod tests {
         assert!(hub.wants_events());
         hub.leave(&listener);
         assert!(!hub.wants_events());
-        assert_eq!(Mailbox::new(2).take(&mut Vec::new(), None), Found::Nothing);
+        assert_eq!(Mailbox::new(2).take(&mut Vec::new(), None), Delivery::Nothing);
     }
 }

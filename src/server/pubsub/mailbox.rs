@@ -36,9 +36,9 @@ struct State {
     names: ByKind<BTreeSet<Box<[u8]>>>,
 }
 
-/// What a connection found in its mailbox.
+/// What came out of a connection's mailbox.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Found {
+pub enum Delivery {
     /// Nothing; it will be woken.
     Nothing,
     /// Messages, now in its output.
@@ -87,39 +87,39 @@ impl Mailbox {
     }
 
     /// Moves what waits to the end of `output`; `waker` is told of what comes later.
-    pub fn take(&self, output: &mut Vec<u8>, waker: Option<&Waker>) -> Found {
+    pub fn take(&self, output: &mut Vec<u8>, waker: Option<&Waker>) -> Delivery {
         let mut state = self.state.lock();
-        let Some(state) = state.as_mut() else { return Found::Nothing };
+        let Some(state) = state.as_mut() else { return Delivery::Nothing };
         state.waker = waker.cloned();
         if state.is_cut {
-            return Found::Cut;
+            return Delivery::Cut;
         }
         if state.bytes.is_empty() {
-            return Found::Nothing;
+            return Delivery::Nothing;
         }
         output.extend_from_slice(&state.bytes);
         state.bytes.clear();
         state.bytes.shrink_to(1 << 16);
         state.excess.end();
-        Found::Mail
+        Delivery::Mail
     }
 
     /// What a connection does between two replies: takes what waits if it may, and has `waker` told of what comes later.
     #[inline]
-    pub fn collect(&self, output: &mut Vec<u8>, may_take: bool, waker: &Waker) -> Found {
+    pub fn collect(&self, output: &mut Vec<u8>, may_take: bool, waker: &Waker) -> Delivery {
         match (self.is_active(), may_take) {
-            (false, _) => Found::Nothing,
+            (false, _) => Delivery::Nothing,
             (true, true) => self.take(output, Some(waker)),
             (true, false) => self.watch(waker),
         }
     }
 
     /// Has `waker` told of what comes later, and takes nothing.
-    fn watch(&self, waker: &Waker) -> Found {
+    fn watch(&self, waker: &Waker) -> Delivery {
         let mut state = self.state.lock();
-        let Some(state) = state.as_mut() else { return Found::Nothing };
+        let Some(state) = state.as_mut() else { return Delivery::Nothing };
         state.waker = Some(waker.clone());
-        if state.is_cut { Found::Cut } else { Found::Nothing }
+        if state.is_cut { Delivery::Cut } else { Delivery::Nothing }
     }
 
     /// Bytes that wait.
@@ -167,12 +167,15 @@ mod tests {
     #[test]
     fn messages_wait_in_order_until_they_are_taken() {
         let (mailbox, mut output) = (Mailbox::new(1), b"reply".to_vec());
-        assert_eq!((mailbox.is_active(), mailbox.take(&mut output, None)), (false, Found::Nothing));
+        assert_eq!((mailbox.is_active(), mailbox.take(&mut output, None)), (false, Delivery::Nothing));
         mailbox.activate();
         mailbox.put(b"a", LIMIT, 0);
         mailbox.put(b"b", LIMIT, 0);
         assert_eq!(mailbox.len_bytes(), 2);
-        assert_eq!((mailbox.take(&mut output, None), mailbox.take(&mut output, None)), (Found::Mail, Found::Nothing));
+        assert_eq!(
+            (mailbox.take(&mut output, None), mailbox.take(&mut output, None)),
+            (Delivery::Mail, Delivery::Nothing)
+        );
         assert_eq!(output, b"replyab");
     }
 
@@ -180,18 +183,18 @@ mod tests {
     fn a_slow_reader_is_cut_at_the_hard_limit_or_after_long_above_the_soft_one() {
         let (hard, mut output) = (Mailbox::new(1), Vec::new());
         hard.put(&[b'x'; 101], LIMIT, 0);
-        assert_eq!((hard.take(&mut output, None), hard.len_bytes()), (Found::Cut, 0));
+        assert_eq!((hard.take(&mut output, None), hard.len_bytes()), (Delivery::Cut, 0));
         hard.put(b"y", LIMIT, 0);
-        assert_eq!((hard.take(&mut output, None), output.len()), (Found::Cut, 0));
+        assert_eq!((hard.take(&mut output, None), output.len()), (Delivery::Cut, 0));
         let soft = Mailbox::new(2);
         soft.put(&[b'x'; 11], LIMIT, 1_000);
         soft.put(b"x", LIMIT, 3_000);
-        assert_eq!(soft.take(&mut output, None), Found::Mail);
+        assert_eq!(soft.take(&mut output, None), Delivery::Mail);
         soft.put(&[b'x'; 11], LIMIT, 4_000);
         soft.put(b"x", LIMIT, 6_001);
-        assert_eq!(soft.take(&mut output, None), Found::Cut);
+        assert_eq!(soft.take(&mut output, None), Delivery::Cut);
         let unlimited = Mailbox::new(3);
         unlimited.put(&[b'x'; 1_000], BufferLimit::default(), 0);
-        assert_eq!(unlimited.take(&mut output, None), Found::Mail);
+        assert_eq!(unlimited.take(&mut output, None), Delivery::Mail);
     }
 }

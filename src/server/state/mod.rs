@@ -1,12 +1,12 @@
 //! What all connections of a node share.
 //!
-//! One value behind one `Arc`: options, counters, data, clients, and the picture of the cluster. Every part looks after
+//! One value behind one `Arc`: options, counters, data, clients, and a snapshot of the cluster. Every part looks after
 //! its own locking; nothing here is held while anything waits.
 
 pub mod clients;
 pub mod monitors;
 pub mod slot_map;
-pub mod topology;
+pub mod snapshot;
 
 use std::sync::{Arc, OnceLock};
 
@@ -25,7 +25,7 @@ use crate::server::figures::{ErrorCodes, Sampler};
 use crate::server::pubsub::Hub;
 use crate::server::state::clients::Clients;
 use crate::server::state::monitors::Monitors;
-use crate::server::state::topology::Topology;
+use crate::server::state::snapshot::ClusterSnapshot;
 use crate::store::Store;
 
 /// See the head of the file.
@@ -55,14 +55,20 @@ pub struct NodeState {
     /// The process.
     pub process: Process,
     /// The cluster.
-    pub topology: ArcSwap<Topology>,
+    pub snapshot: ArcSwap<ClusterSnapshot>,
     /// This node's part in it, for what an operator tells it to do; not there until the node has started.
     pub cluster: OnceLock<Arc<Cluster>>,
 }
 
 impl NodeState {
     /// The state of a node that begins at `now_ms`.
-    pub fn new(config: Arc<Config>, store: Arc<Store>, topology: Topology, run_id: String, now_ms: u64) -> NodeState {
+    pub fn new(
+        config: Arc<Config>,
+        store: Arc<Store>,
+        snapshot: ClusterSnapshot,
+        run_id: String,
+        now_ms: u64,
+    ) -> NodeState {
         let slow_log = Arc::new(SlowLog::default());
         slow_log.follow(&config.settings());
         let log = slow_log.clone();
@@ -80,7 +86,7 @@ impl NodeState {
             recent: Recent::default(),
             stop: Notify::new(),
             process: Process::read(run_id, now_ms),
-            topology: ArcSwap::from_pointee(topology),
+            snapshot: ArcSwap::from_pointee(snapshot),
             cluster: OnceLock::new(),
         }
     }

@@ -16,7 +16,7 @@ use crate::base::ids::NodeId;
 use crate::ring::{Row, RowState};
 use crate::server::admin::Admin;
 use crate::server::admin::fetch::fetch;
-use crate::server::state::topology::Topology;
+use crate::server::state::snapshot::ClusterSnapshot;
 
 /// How long an answer serves everybody who asks.
 const KEPT: Duration = Duration::from_millis(500);
@@ -45,19 +45,19 @@ impl Gatherer {
         if let Some((_, status)) = state.last.as_ref().filter(|(at, _)| at.elapsed() < KEPT) {
             return status.clone();
         }
-        let topology = admin.shared.node.topology.load_full();
-        let members: Vec<&Row> = topology.rows.iter().filter(|row| row.state.is_member()).collect();
-        let mut answers = ask_others(&topology, &members).await;
-        answers.insert(topology.this, Ok(figures(admin)));
-        let status = Arc::new(assemble(admin, &topology, &members, answers));
+        let snapshot = admin.shared.node.snapshot.load_full();
+        let members: Vec<&Row> = snapshot.rows.iter().filter(|row| row.state.is_member()).collect();
+        let mut answers = ask_others(&snapshot, &members).await;
+        answers.insert(snapshot.this, Ok(figures(admin)));
+        let status = Arc::new(assemble(admin, &snapshot, &members, answers));
         state.last = Some((Instant::now(), status.clone()));
         status
     }
 }
 
-async fn ask_others(topology: &Topology, members: &[&Row]) -> Answers {
+async fn ask_others(snapshot: &ClusterSnapshot, members: &[&Row]) -> Answers {
     let (mut answers, mut asked) = (Answers::new(), JoinSet::new());
-    for row in members.iter().filter(|row| row.id != topology.this) {
+    for row in members.iter().filter(|row| row.id != snapshot.this) {
         if asked.len() == ASKED_MAX {
             take_answer(asked.join_next().await, &mut answers);
         }
@@ -86,16 +86,16 @@ async fn ask(host: &str, port: u16) -> Result<NodeFigures, String> {
     serde_json::from_slice(&body).map_err(|error| format!("its figures make no sense: {error}"))
 }
 
-fn assemble(admin: &Admin, topology: &Topology, rows: &[&Row], mut answers: Answers) -> ClusterStatus {
+fn assemble(admin: &Admin, snapshot: &ClusterSnapshot, rows: &[&Row], mut answers: Answers) -> ClusterStatus {
     let node = &admin.shared.node;
     let settings = node.config.settings();
     let now_ms = node.store.clock.now_ms();
-    let (conditions, held) = (conditions(admin, topology, rows), held(topology));
+    let (conditions, held) = (conditions(admin, snapshot, rows), held(snapshot));
     let mut nodes: Vec<Member> = Vec::with_capacity(rows.len());
     for row in rows {
         let answer = answers.remove(&row.id).unwrap_or_else(|| Err("it was not asked".into()));
         let condition = conditions.get(&row.id).copied().unwrap_or(Condition::Down);
-        let down_since = topology.down_since.get(&row.id).filter(|_| condition == Condition::Down);
+        let down_since = snapshot.down_since.get(&row.id).filter(|_| condition == Condition::Down);
         let (slots_held, slots_coordinated) = held.get(&row.id).copied().unwrap_or_default();
         nodes.push(Member {
             id: row.id.to_string(),
@@ -118,7 +118,7 @@ fn assemble(admin: &Admin, topology: &Topology, rows: &[&Row], mut answers: Answ
     nodes.sort_by(|a, b| (&a.name, &a.id).cmp(&(&b.name, &b.id)));
     let digests: Vec<&String> = nodes.iter().filter_map(|it| it.figures.as_ref()).map(|it| &it.ring_digest).collect();
     let ring = RingStatus {
-        digest: digest(topology.figures.digest),
+        digest: digest(snapshot.figures.digest),
         agreed: digests.windows(2).all(|pair| pair.first() == pair.last()),
         members: nodes.len(),
         up: nodes.iter().filter(|it| it.condition == Condition::Up).count(),
@@ -126,11 +126,11 @@ fn assemble(admin: &Admin, topology: &Topology, rows: &[&Row], mut answers: Answ
         write_quorum: settings.write_quorum,
         read_quorum: settings.read_quorum,
         quorum_mode: settings.quorum_mode.name().into(),
-        slots_unserved: topology.map.runs.iter().filter(|run| !run.served).map(|run| run.len()).sum(),
+        slots_unserved: snapshot.map.runs.iter().filter(|run| !run.served).map(|run| run.len()).sum(),
     };
     let mut status = ClusterStatus {
         cluster: settings.cluster_name.clone(),
-        seen_from: topology.this.to_string(),
+        seen_from: snapshot.this.to_string(),
         time_ms: now_ms,
         healthy: true,
         advice: Vec::new(),
@@ -143,12 +143,12 @@ fn assemble(admin: &Admin, topology: &Topology, rows: &[&Row], mut answers: Answ
 }
 
 /// What this node believes of each member.
-fn conditions(admin: &Admin, topology: &Topology, rows: &[&Row]) -> HashMap<NodeId, Condition> {
+fn conditions(admin: &Admin, snapshot: &ClusterSnapshot, rows: &[&Row]) -> HashMap<NodeId, Condition> {
     let view = admin.shared.view.load();
     let mut conditions = HashMap::new();
     for row in rows {
         let peer = view.peers.iter().flatten().find(|peer| peer.id == row.id);
-        let usable = row.id == topology.this || peer.is_some_and(|peer| peer.is_usable());
+        let usable = row.id == snapshot.this || peer.is_some_and(|peer| peer.is_usable());
         let condition = match row.state {
             _ if !usable => Condition::Down,
             RowState::Joining => Condition::Joining,
@@ -163,9 +163,9 @@ fn conditions(admin: &Admin, topology: &Topology, rows: &[&Row]) -> HashMap<Node
 }
 
 /// Slots held and slots coordinated, by node.
-fn held(topology: &Topology) -> HashMap<NodeId, (usize, usize)> {
+fn held(snapshot: &ClusterSnapshot) -> HashMap<NodeId, (usize, usize)> {
     let mut held: HashMap<NodeId, (usize, usize)> = HashMap::new();
-    for run in &topology.map.runs {
+    for run in &snapshot.map.runs {
         for (place, id) in run.nodes.iter().enumerate() {
             let (held, coordinated) = held.entry(*id).or_default();
             *held += run.len();

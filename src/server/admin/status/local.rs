@@ -70,14 +70,14 @@ pub const SLOW_US: u64 = 100_000;
 /// This node's figures.
 pub fn figures(admin: &Admin) -> NodeFigures {
     let (state, settings) = (&admin.shared.node, admin.shared.node.config.settings());
-    let topology = state.topology.load();
+    let snapshot = state.snapshot.load();
     let now_ms = state.store.clock.now_ms();
     let (lately, totals, gauges) = (state.recent.read(), state.metrics.totals(), state.metrics.gauges());
     let ready = admin.health.ready();
     let view = admin.shared.view.load();
     NodeFigures {
-        id: topology.this.to_string(),
-        name: topology.figures.node_name.clone(),
+        id: snapshot.this.to_string(),
+        name: snapshot.figures.node_name.clone(),
         version: env!("CARGO_PKG_VERSION").into(),
         pid: state.process.pid,
         time_ms: now_ms,
@@ -86,7 +86,7 @@ pub fn figures(admin: &Admin) -> NodeFigures {
         not_ready: ready.err(),
         workers: settings.workers,
         workers_stuck: admin.shared.pulse.stalled(SILENCE_MAX).len(),
-        ring_digest: digest(topology.figures.digest),
+        ring_digest: digest(snapshot.figures.digest),
         keys: gauges.get(Gauge::Keys) as u64,
         keys_expiring: gauges.get(Gauge::KeysExpiring) as u64,
         memory: Memory {
@@ -175,14 +175,14 @@ pub struct SlotStatus {
 
 /// The slots as this node sees them.
 pub fn slots(admin: &Admin) -> SlotStatus {
-    let topology = admin.shared.node.topology.load();
-    let mut nodes: Vec<NodeId> = topology.rows.iter().map(|row| row.id).collect();
-    let runs = &topology.map.runs;
+    let snapshot = admin.shared.node.snapshot.load();
+    let mut nodes: Vec<NodeId> = snapshot.rows.iter().map(|row| row.id).collect();
+    let runs = &snapshot.map.runs;
     nodes.retain(|id| runs.iter().any(|run| run.nodes.contains(id)));
     let places: BTreeMap<NodeId, usize> = nodes.iter().enumerate().map(|(at, id)| (*id, at)).collect();
     let holders = |ids: &[NodeId]| ids.iter().filter_map(|id| places.get(id).copied()).collect();
     SlotStatus {
-        digest: digest(topology.figures.digest),
+        digest: digest(snapshot.figures.digest),
         nodes: nodes.iter().map(ToString::to_string).collect(),
         runs: runs.iter().map(|run| (run.first.number(), run.last.number(), holders(&run.nodes))).collect(),
     }

@@ -5,7 +5,7 @@ use crate::base::ids::ActorId;
 use crate::commands::table;
 use crate::protocol::client::{ReplyDecoder, Value};
 use crate::protocol::{Limits, Proto, Scanner};
-use crate::server::state::topology::tests::rows_of;
+use crate::server::state::snapshot::tests::rows_of;
 use crate::store::Effects;
 use crate::store::mutation::Mutation;
 

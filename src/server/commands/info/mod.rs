@@ -11,7 +11,7 @@ use crate::protocol::{Args, Reply};
 use crate::server::figures::Rates;
 use crate::server::figures::memory::MemoryFigures;
 use crate::server::figures::process::Process;
-use crate::server::state::topology::RingFigures;
+use crate::server::state::snapshot::RingFigures;
 
 mod sections;
 

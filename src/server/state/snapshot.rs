@@ -1,4 +1,4 @@
-//! The cluster as this node's commands see it: one immutable picture, replaced when the rows or the news change.
+//! The cluster as this node's commands see it: one immutable snapshot, replaced when the rows or the news change.
 //!
 //! Made of the rows and of who is believed to be alive; everything that CLUSTER, SENTINEL and INFO tell of the cluster
 //! is computed here once, not at every question.
@@ -9,9 +9,9 @@ use crate::base::ids::{NodeId, SLOT_COUNT, Slot};
 use crate::ring::{Ring, Row, RowState, Rows};
 use crate::server::state::slot_map::SlotMap;
 
-/// The picture.
+/// The snapshot.
 #[derive(Clone, Debug)]
-pub struct Topology {
+pub struct ClusterSnapshot {
     /// This node.
     pub this: NodeId,
     /// All rows.
@@ -64,9 +64,9 @@ pub struct Node {
     pub alive: bool,
 }
 
-impl Topology {
-    /// The picture of these rows, `ring` being the one in force.
-    pub fn new(this: NodeId, name: &str, rows: Rows, ring: &Ring, mut alive: BTreeSet<NodeId>) -> Topology {
+impl ClusterSnapshot {
+    /// The snapshot of these rows, `ring` being the one in force.
+    pub fn new(this: NodeId, name: &str, rows: Rows, ring: &Ring, mut alive: BTreeSet<NodeId>) -> ClusterSnapshot {
         alive.insert(this);
         let is_warm = |id: &NodeId| rows.get(id).is_some_and(|row| row.warm);
         let map = SlotMap::of(ring, |id| alive.contains(id) && is_warm(id));
@@ -88,7 +88,7 @@ impl Topology {
         let unknown = Node { id: this, host: String::new(), port: 0, alive: true };
         let this_node = members.iter().find(|row| row.id == this).map_or(unknown, node);
         let others = members.iter().filter(|row| row.id != this).map(node).collect();
-        Topology {
+        ClusterSnapshot {
             this,
             alive,
             down_since: BTreeMap::new(),
@@ -144,25 +144,25 @@ pub mod tests {
         rows
     }
 
-    /// The picture that the first of so many nodes has while the last ones of them are dead.
-    pub fn picture(nodes: u16, dead: usize) -> Topology {
+    /// The snapshot that the first of so many nodes has while the last ones of them are dead.
+    pub fn snapshot_of(nodes: u16, dead: usize) -> ClusterSnapshot {
         let rows = rows_of(nodes);
         let ids: Vec<NodeId> = rows.iter().map(|row| row.id).collect();
         let alive = ids.iter().take(ids.len() - dead).copied().collect();
         let ring = rows.ring(3);
-        Topology::new(ids[0], "n1", rows, &ring, alive)
+        ClusterSnapshot::new(ids[0], "n1", rows, &ring, alive)
     }
 
     #[test]
-    fn a_picture_counts_the_living_and_their_slots() {
-        let all = picture(3, 0);
+    fn a_snapshot_counts_the_living_and_their_slots() {
+        let all = snapshot_of(3, 0);
         assert_eq!((all.figures.members, all.figures.members_alive, all.figures.slots_held), (3, 3, SLOT_COUNT));
         assert_eq!((all.figures.state, all.nodes.1.len()), ("normal", 2));
-        let less = picture(3, 1);
+        let less = snapshot_of(3, 1);
         assert_eq!(less.figures.members_alive, 2);
         assert_eq!(less.nodes.1.iter().filter(|node| !node.alive).count(), 1);
         assert!(less.coordinated.len() > SLOT_COUNT / 3 && less.coordinated.len() < SLOT_COUNT);
-        let alone = picture(1, 0);
+        let alone = snapshot_of(1, 0);
         assert_eq!((alone.coordinated.len(), alone.figures.slots_first), (SLOT_COUNT, SLOT_COUNT));
     }
 }
