@@ -10,6 +10,7 @@ mod errors;
 mod events;
 mod limits;
 mod monitor;
+mod options;
 mod pubsub;
 mod waits;
 

@@ -40,6 +40,4 @@ pub enum ValueError {
     Percentile,
     #[error("latency-tracking-info-percentiles parameters should sit between [0.0,100.0]")]
     PercentileRange,
-    #[error("Unbalanced quotes in configuration line")]
-    Quotes,
 }

@@ -91,6 +91,28 @@ impl Kind {
     /// Reads a value from the words of a file line or flag. `before` is the value so far, for kinds that only change
     /// the parts they name.
     pub fn parse(&self, words: &[&str], before: Option<&Value>) -> Result<Value, ValueError> {
+        // Several words may stand in quotes together.
+        let within = match words {
+            [word] if self.takes_many() && !word.is_empty() => split_words(word).ok(),
+            _ => None,
+        };
+        match within {
+            Some(words) => self.parse_words(&words.iter().map(String::as_str).collect::<Vec<_>>(), before),
+            None => self.parse_words(words, before),
+        }
+    }
+
+    /// Reads a value that came as one text: an argument of CONFIG SET, or an environment variable. As in Redis, each blank
+    /// ends a word there, and quotes are letters like others.
+    pub fn parse_text(&self, text: &str, before: Option<&Value>) -> Result<Value, ValueError> {
+        match self.takes_many() {
+            false => self.parse_word(text),
+            true if text.is_empty() => self.parse_words(&[], before),
+            true => self.parse_words(&text.split(' ').collect::<Vec<_>>(), before),
+        }
+    }
+
+    fn parse_words(&self, words: &[&str], before: Option<&Value>) -> Result<Value, ValueError> {
         match self {
             Kind::Binds => parse_binds(words),
             Kind::Peers => {
@@ -110,15 +132,6 @@ impl Kind {
                 _ => Err(ValueError::Count),
             },
         }
-    }
-
-    /// Reads a value that came as one text: an argument of CONFIG SET, or an environment variable.
-    pub fn parse_text(&self, text: &str, before: Option<&Value>) -> Result<Value, ValueError> {
-        if !self.takes_many() {
-            return self.parse_word(text);
-        }
-        let words = split_words(text).map_err(|_| ValueError::Quotes)?;
-        self.parse(&words.iter().map(String::as_str).collect::<Vec<_>>(), before)
     }
 
     /// Whether a value may be more than one word.
@@ -184,7 +197,7 @@ impl Kind {
                 Ok(Value::Port(u16::try_from(number).ok()))
             }
             Kind::Events => EventClasses::parse(word).map(Value::Events),
-            Kind::Binds | Kind::Peers | Kind::Percentiles | Kind::BufferLimits => self.parse(&[word], None),
+            Kind::Binds | Kind::Peers | Kind::Percentiles | Kind::BufferLimits => self.parse_words(&[word], None),
         }
     }
 }
@@ -244,8 +257,9 @@ fn parse_binds(words: &[&str]) -> Result<Value, ValueError> {
 
 fn parse_percentiles(words: &[&str]) -> Result<Value, ValueError> {
     let mut percentiles = Vec::new();
-    for text in words.iter().flat_map(|word| word.split_ascii_whitespace()) {
-        let number: f64 = text.parse().map_err(|_| ValueError::Percentile)?;
+    // An empty word alone stands for none.
+    for word in words.iter().filter(|_| words != [""]) {
+        let number: f64 = word.parse().ok().filter(|number: &f64| !number.is_nan()).ok_or(ValueError::Percentile)?;
         if !(0.0..=100.0).contains(&number) {
             return Err(ValueError::PercentileRange);
         }

@@ -170,7 +170,7 @@ pub static OPTIONS: &[Opt] = &[
     at_start(Cluster, "data-dir", Kind::Text, "",
         "directory in which the node keeps its id over restarts; empty keeps nothing"),
 
-    live(Memory, "maxmemory", bytes(0), "0",
+    live(Memory, "maxmemory", Kind::Bytes { min: 0, max: u64::MAX }, "0",
         "bytes that keys and values may take; 0 for no limit"),
     live(Memory, "maxmemory-policy", Kind::Choice(MaxmemoryPolicy::NAMES), "noeviction",
         "which keys to give up at maxmemory (volatile-* only those with a TTL), or refuse writes: volatile-lru, \

@@ -186,6 +186,35 @@ fn quorums_above_the_replicas_are_refused() {
 }
 
 #[test]
+fn lines_of_a_file_give_the_values_that_redis_makes_of_them() {
+    let limits = |normal: &str| format!("{normal} slave 268435456 67108864 60 pubsub 33554432 8388608 60");
+    let (limit, percentiles) = ("client-output-buffer-limit", "latency-tracking-info-percentiles");
+    for (name, given, value) in [
+        (limit, "", Some(limits("normal 1073741824 0 0"))),
+        (limit, "\"\"", None),
+        (limit, "\"normal  1 2 3\"", Some(limits("normal 1 2 3"))),
+        (limit, "normal 1   2 3  ", Some(limits("normal 1 2 3"))),
+        (limit, "normal 1 2 \" 3\"", Some(limits("normal 1 2 3"))),
+        (limit, "\"normal\" 1 2 \"\" ", Some(limits("normal 1 2 0"))),
+        (percentiles, "\"50  99\"", Some("50 99".to_owned())),
+        (percentiles, "\"\"", Some(String::new())),
+        (percentiles, "", Some(String::new())),
+        (percentiles, "50 \"\"", None),
+        ("maxmemory", "\"\"", Some("0".to_owned())),
+        ("maxmemory", "", None),
+        ("maxmemory", "kb", Some("0".to_owned())),
+        ("maxmemory", "-1", None),
+        ("maxmemory", "\" 5\"", None),
+    ] {
+        let text = format!("{name} {given}\n");
+        let sources = Sources { file: Some("rondo.conf".into()), ..Sources::default() };
+        let loaded = load(&sources, &|_| Ok(text.clone())).ok().and_then(|loaded| Config::new(loaded).ok());
+        let found = loaded.map(|config| config.get([name], false).remove(0).1);
+        assert_eq!(found, value, "{text}");
+    }
+}
+
+#[test]
 fn config_get_answers_as_redis_does() {
     let config = config("requirepass secret\ncluster-secret key\n");
     let get = |pattern: &str| config.get([pattern], false);

@@ -4,7 +4,8 @@
 //! to the same value.
 
 use super::error::ValueError;
-use super::units::parse_bytes;
+use super::units::{parse_bytes, parse_soft_seconds};
+use crate::base::words::until_nul;
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
@@ -202,23 +203,17 @@ impl BufferLimits {
     /// Reads any number of `class hard soft seconds`; classes that are not named stay as they are in `before`.
     pub fn parse(words: &[&str], before: BufferLimits) -> Result<BufferLimits, ValueError> {
         let mut limits = before;
-        if words.is_empty() || !words.len().is_multiple_of(4) {
-            return Err(ValueError::BufferLimitCount);
-        }
-        for group in words.chunks_exact(4) {
-            let [class, hard, soft, seconds] = group else { continue };
-            let number = |text: &str| parse_bytes(text).ok_or(ValueError::BufferLimitNumber);
-            let limit = BufferLimit {
-                hard_bytes: number(hard)?,
-                soft_bytes: number(soft)?,
-                soft_seconds: seconds.parse().map_err(|_| ValueError::BufferLimitNumber)?,
-            };
-            match class.to_ascii_lowercase().as_str() {
-                "normal" => limits.normal = limit,
-                "slave" | "replica" => limits.replica = limit,
-                "pubsub" => limits.pubsub = limit,
+        let (groups, []) = words.as_chunks() else { return Err(ValueError::BufferLimitCount) };
+        for [class, hard, soft, seconds] in groups {
+            let of_class = match until_nul(class.as_bytes()).to_ascii_lowercase().as_slice() {
+                b"normal" => &mut limits.normal,
+                b"slave" | b"replica" => &mut limits.replica,
+                b"pubsub" => &mut limits.pubsub,
                 _ => return Err(ValueError::BufferLimitClass),
-            }
+            };
+            let numbers = parse_bytes(hard).zip(parse_bytes(soft)).zip(parse_soft_seconds(seconds));
+            let ((hard_bytes, soft_bytes), soft_seconds) = numbers.ok_or(ValueError::BufferLimitNumber)?;
+            *of_class = BufferLimit { hard_bytes, soft_bytes, soft_seconds };
         }
         Ok(limits)
     }
