@@ -209,7 +209,7 @@ fn bitpos(cx: &mut Cx<'_, '_>) -> Result<(), CommandError> {
         return Ok(());
     };
     let range = match cx.args.len() {
-        3 => BitRange::parse_all(len),
+        3 => BitRange::whole(len),
         4..=6 => BitRange::of_bitpos(cx, len)?,
         _ => return Err(CommandError::Syntax),
     };
@@ -229,7 +229,7 @@ fn bitpos(cx: &mut Cx<'_, '_>) -> Result<(), CommandError> {
 }
 
 impl BitRange {
-    fn parse_all(len: usize) -> Option<BitRange> {
+    fn whole(len: usize) -> Option<BitRange> {
         (len > 0).then_some(BitRange { first: 0, end: len * 8 })
     }
 }

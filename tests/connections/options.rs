@@ -66,3 +66,12 @@ fn values_are_taken_and_shown_as_redis_does() {
     ];
     must_agree(&requests.concat());
 }
+
+#[test]
+fn an_option_is_told_once_however_often_it_is_asked_for() {
+    must_agree(&[
+        vec!["CONFIG", "GET", "maxmemory", "MAXMEMORY"],
+        vec!["CONFIG", "GET", "MaxMemory", "maxm*ory", "maxmemory"],
+        vec!["CONFIG", "GET", "maxm*ory", "MAXMEMORY"],
+    ]);
+}

@@ -137,7 +137,7 @@ impl Config {
 
     /// CONFIG GET: (name, value) of every option that fits one of the patterns, each once.
     ///
-    /// A pattern without wildcards is answered under the name that was asked for. `cluster_face` says which of the two
+    /// A pattern without wildcards is answered under the name that was asked for, in the case in which that was done first. `cluster_face` says which of the two
     /// faces asks: it decides what `cluster-enabled` is.
     pub fn get<'a, P: AsRef<[u8]> + ?Sized + 'a>(
         &self,
@@ -156,11 +156,12 @@ impl Config {
                 };
                 if fits {
                     let shown = std::str::from_utf8(pattern).ok().filter(|_| exact).unwrap_or(name);
-                    found.insert(shown.to_owned(), self.answer(&state, name, cluster_face));
+                    let answer = || (shown.to_owned(), self.answer(&state, name, cluster_face));
+                    found.entry(*name).or_insert_with(answer);
                 }
             }
         }
-        found.into_iter().collect()
+        found.into_values().collect()
     }
 
     fn answer(&self, state: &State, name: &str, cluster_face: bool) -> String {

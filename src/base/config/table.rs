@@ -176,7 +176,7 @@ pub static OPTIONS: &[Opt] = &[
         "which keys to give up at maxmemory (volatile-* only those with a TTL), or refuse writes: volatile-lru, \
          volatile-lfu, volatile-random, volatile-ttl, allkeys-lru, allkeys-lfu, allkeys-random, noeviction"),
     live(Memory, "maxmemory-samples", int(1, INT_MAX), "5",
-        "keys looked at to choose one to evict"),
+        "a third of the keys that are looked at to choose one to evict"),
     live(Memory, "lfu-log-factor", int(0, INT_MAX), "10",
         "how much harder each step of a key's use counter is than the one before"),
     live(Memory, "lfu-decay-time", int(0, INT_MAX), "1",
