@@ -75,3 +75,26 @@ fn an_option_is_told_once_however_often_it_is_asked_for() {
         vec!["CONFIG", "GET", "maxm*ory", "MAXMEMORY"],
     ]);
 }
+
+#[test]
+fn the_argument_that_is_wrong_is_blamed_as_redis_does() {
+    let requests = [
+        "maxmemory x nosuch 1",
+        "maxmemory 1 MAXMEMORY 2",
+        "maxmemory 1 maxmemory 2 nosuch 1",
+        "maxmemory 1 maxmemory 2 databases 1",
+        "databases 1 maxmemory 1 maxmemory 2",
+        "databases 1 databases 2",
+        "Databases 4",
+        "MaxMemory x",
+        "hash-max-ziplist-entries x",
+        "hash-max-ziplist-entries 5 hash-max-listpack-entries 6",
+        "maxmemory 7 Timeout x",
+        "nosuch",
+        "maxmemory 1 timeout",
+    ];
+    let request = |line: &&'static str| ["CONFIG", "SET"].into_iter().chain(line.split(' ')).collect::<Vec<_>>();
+    let mut requests: Vec<_> = requests.iter().map(request).collect();
+    requests.push(vec!["CONFIG", "GET", "maxmemory", "timeout", "hash-max-*"]);
+    must_agree(&requests);
+}

@@ -54,7 +54,7 @@ impl SettingsReader {
 /// CONFIG SET was refused; nothing changed.
 #[derive(Clone, PartialEq, Debug)]
 pub struct SetError {
-    /// The option that it is about, as it was given: need not be text.
+    /// The option that it is about: as it was given, which need not be text, or by its own name if its value is wrong.
     pub name: Vec<u8>,
     /// What is wrong with it.
     pub why: SetRefusal,
@@ -81,6 +81,11 @@ pub enum SetRefusal {
 }
 
 impl SetError {
+    /// About the value of an option that was found.
+    fn of(name: &str, why: SetRefusal) -> SetError {
+        SetError { name: name.to_ascii_lowercase().into_bytes(), why }
+    }
+
     /// Redis's words, without the leading `ERR`, around the name byte for byte.
     pub fn text(&self) -> Vec<u8> {
         let (before, behind) = match &self.why {
@@ -187,18 +192,21 @@ impl Config {
     pub fn set(&self, pairs: &[(impl AsRef<[u8]>, impl AsRef<[u8]>)]) -> Result<(), SetError> {
         let mut state = self.state.lock();
         let mut entries = state.entries.clone();
-        let mut seen: Vec<&[u8]> = Vec::new();
-        for (name, given) in pairs.iter().map(|(name, given)| (name.as_ref(), given.as_ref())) {
-            let refused = |why| SetError { name: name.to_owned(), why };
-            if seen.iter().any(|known| known.eq_ignore_ascii_case(name)) {
-                return Err(refused(SetRefusal::Duplicate));
-            }
-            seen.push(name);
-            set_one(&mut entries, name, given).map_err(refused)?;
+        // As in Redis, what is wrong with a name is told before what is wrong with a value.
+        let mut named: Vec<(&str, &[u8])> = Vec::new();
+        for (name, given) in pairs {
+            let name = name.as_ref();
+            let known = settable(name, &named).map_err(|why| SetError { name: name.to_owned(), why })?;
+            named.push((known, given.as_ref()));
+        }
+        for (name, given) in &named {
+            set_one(&mut entries, name, given).map_err(|why| SetError::of(name, why))?;
         }
         let settings = Settings::new(&entries).map_err(|broken| {
-            let name = seen.first().copied().unwrap_or_default().to_owned();
-            SetError { name, why: SetRefusal::Rule(broken) }
+            let is_broken = |name: &&str| broken.iter().any(|rule| rule.option().eq_ignore_ascii_case(name));
+            let mut names = named.iter().map(|(name, _)| *name);
+            let first = named.first().map_or("", |(name, _)| *name);
+            SetError::of(names.find(is_broken).unwrap_or(first), SetRefusal::Rule(broken))
         })?;
         self.settings.store(Arc::new(settings));
         state.entries = entries;
@@ -234,17 +242,24 @@ impl Config {
     }
 }
 
-/// Sets one option. A value that is no text must not be kept as another that is.
-fn set_one(entries: &mut [Entry], name: &[u8], given: &[u8]) -> Result<(), SetRefusal> {
+/// The name as text, if CONFIG SET may be given it behind those in `before`.
+fn settable<'n>(name: &'n [u8], before: &[(&str, &[u8])]) -> Result<&'n str, SetRefusal> {
     let name = std::str::from_utf8(name).map_err(|_| SetRefusal::Unknown)?;
+    match Opt::find(name) {
+        Some((_, opt)) if !opt.live => Err(SetRefusal::Immutable),
+        None if Fixed::find(name).is_none() => Err(SetRefusal::Unknown),
+        _ if before.iter().any(|(known, _)| known.eq_ignore_ascii_case(name)) => Err(SetRefusal::Duplicate),
+        _ => Ok(name),
+    }
+}
+
+/// Sets one option that is [`settable`]. A value that is no text must not be kept as another that is.
+fn set_one(entries: &mut [Entry], name: &str, given: &[u8]) -> Result<(), SetRefusal> {
     let Some((index, opt)) = Opt::find(name) else {
         let fixed = Fixed::find(name).ok_or(SetRefusal::Unknown)?;
         let same = given.eq_ignore_ascii_case(fixed.value.as_bytes());
         return if same { Ok(()) } else { Err(SetRefusal::Fixed(fixed.why)) };
     };
-    if !opt.live {
-        return Err(SetRefusal::Immutable);
-    }
     let Some(entry) = entries.get_mut(index) else { return Ok(()) };
     let text = std::str::from_utf8(given).map_err(|_| SetRefusal::NotText)?;
     let value = opt.kind.parse_text(text, Some(&entry.value))?;

@@ -63,6 +63,19 @@ pub enum RuleError {
     JoinWithoutSecret { peer: String },
 }
 
+impl RuleError {
+    /// The option to be blamed.
+    pub fn option(&self) -> &'static str {
+        match self {
+            RuleError::PortTooHigh { option, .. }
+            | RuleError::PortUnknown { option }
+            | RuleError::SamePort { second: option, .. }
+            | RuleError::QuorumAboveReplicas { option, .. } => option,
+            RuleError::JoinWithoutPeerPort | RuleError::JoinWithoutSecret { .. } => "join",
+        }
+    }
+}
+
 /// Every option of a node.
 #[derive(Clone, PartialEq, Debug)]
 #[expect(missing_docs, reason = "a field is the option of its name; the table describes it")]

@@ -251,7 +251,10 @@ fn config_set_is_all_or_nothing_with_redis_texts() {
         (vec![("appendonly", "yes")], "'appendonly') - rondo keeps data in memory"),
         (vec![("hz", "20")], "'hz') - background work runs as often as it is needed"),
         (vec![("tombstone-horizon-ms", "0")], "'tombstone-horizon-ms') - argument must be between 1000 and"),
-        (vec![("write-quorum", "4")], "'write-quorum') - write-quorum is 4, more than the 3 replicas"),
+        (
+            vec![("maxmemory", "1"), ("Write-Quorum", "4"), ("timeout", "1")],
+            "'write-quorum') - write-quorum is 4, more than the 3 replicas",
+        ),
     ];
     for (pairs, expected) in refused {
         let error = String::from_utf8(config.set(&pairs).unwrap_err().text()).unwrap();
