@@ -22,7 +22,7 @@ pub enum ValueError {
     NotChoice(&'static [&'static str]),
     #[error("argument must be at most 255 bytes without blanks, commas and control characters")]
     NotName,
-    #[error("'{0}' is not an IP address")]
+    #[error("'{0}' is neither an IP address nor the name of one")]
     Address(String),
     #[error("at least one address is needed")]
     NoAddress,

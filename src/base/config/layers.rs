@@ -4,6 +4,9 @@
 //! its origin. A mistake does not end the reading: all of them are collected, so that one start shows everything
 //! there is to mend.
 //!
+//! A file may be included by a name with wildcards, as in Redis: all files that fit, in the order of their names, none if there
+//! are none. Which there are is looked up on the disk; what is in a file is asked of `load`'s caller.
+//!
 //! An environment variable that begins with `RONDO_` and names no option is only warned of: container platforms put
 //! variables there that nobody asked for (Kubernetes' `RONDO_SERVICE_HOST` for a service called rondo).
 
@@ -145,7 +148,12 @@ impl Layers<'_> {
 
     fn include(&mut self, origin: Origin, arguments: &[String], depth: usize) {
         match arguments {
+            // Once is enough: files that include all of their folder would go on for ever.
+            _ if self.problems.iter().any(|problem| matches!(problem, Problem::IncludeDepth { .. })) => {}
             _ if depth + 1 >= INCLUDE_DEPTH_MAX => self.problems.push(Problem::IncludeDepth { origin }),
+            [pattern] if pattern.contains(['*', '?', '[']) => {
+                files_like(pattern).iter().for_each(|path| self.file(path, depth + 1));
+            }
             [path] => self.file(Path::new(path), depth + 1),
             _ => self.problems.push(Problem::IncludeCount { origin }),
         }
@@ -222,6 +230,14 @@ impl Layers<'_> {
         }
         warnings
     }
+}
+
+/// The files whose names fit, by the rules of C's `glob`: hidden ones only if the pattern says so. A pattern that makes no
+/// sense fits nothing.
+fn files_like(pattern: &str) -> Vec<PathBuf> {
+    let rules = glob::MatchOptions { require_literal_leading_dot: true, ..glob::MatchOptions::new() };
+    let found = glob::glob_with(pattern, rules).into_iter().flatten().filter_map(Result::ok);
+    found.filter(|path| path.is_file()).collect()
 }
 
 /// The environment variable of an option: `RONDO_MAXMEMORY_POLICY` for `maxmemory-policy`.

@@ -7,7 +7,6 @@ use super::entry::Entry;
 use super::kind::Value;
 use super::table::Opt;
 use super::types::{Bind, BufferLimits, EventClasses, LogFormat, LogLevel, MaxmemoryPolicy, PeerAddr, QuorumMode};
-use std::net::{IpAddr, Ipv4Addr};
 
 /// How far a derived port lies above `port`: cluster, admin, peer.
 const CLUSTER_PORT_OFFSET: u16 = 1_000;
@@ -153,11 +152,11 @@ impl Settings {
         if !self.cluster_secret.is_empty() {
             return self.bind.clone();
         }
-        let loopback: Vec<Bind> = self.bind.iter().copied().filter(|bind| bind.ip.is_loopback()).collect();
+        let loopback: Vec<Bind> = self.bind.iter().filter(|bind| bind.ip.is_loopback()).cloned().collect();
         if !loopback.is_empty() {
             return loopback;
         }
-        vec![Bind { ip: IpAddr::V4(Ipv4Addr::LOCALHOST), optional: false }]
+        vec![Bind::loopback()]
     }
 
     fn fields(values: &Values<'_>, ports: Ports) -> Settings {

@@ -111,7 +111,7 @@ pub static OPTIONS: &[Opt] = &[
         "HTTP port of the live page, /metrics, /livez and /readyz, on the addresses of bind and without a password; auto is \
          port + 3000, 0 for none"),
     at_start(Network, "bind", Kind::Binds, "127.0.0.1 -::1",
-        "addresses to listen on; one with a - before it may be missing; * and ::* are all of this machine's"),
+        "addresses to listen on, or names of them; one with a - before it may be missing; * and ::* are all of this machine's"),
     at_start(Network, "advertise-host", Kind::Name, "",
         "host that other nodes and cluster clients are told to reach this node at; empty is the first bound address"),
     at_start(Network, "tcp-backlog", int(0, INT_MAX), "511",

@@ -110,7 +110,7 @@ fn all_mistakes_are_reported_together() {
     let sources = Sources {
         file: Some("rondo.conf".into()),
         env: vec![("RONDO_CLUSTER_SECRET".into(), "fine".into()), ("RONDO_PORT".into(), "tcp://10.0.0.1:6379".into())],
-        flags: vec![("bind".into(), vec!["example.org".into()])],
+        flags: vec![("bind".into(), vec!["a..b".into()])],
     };
     let problems = load(&sources, &read).unwrap_err().to_string();
     let expected = [
@@ -122,7 +122,7 @@ fn all_mistakes_are_reported_together() {
         "rondo.conf:6: user: rondo has one password (requirepass) and no users yet",
         "rondo.conf:7: zone \"a b\": argument must be at most 255 bytes without blanks, commas and control characters",
         "environment variable RONDO_PORT: port tcp://10.0.0.1:6379: argument couldn't be parsed into an integer",
-        "command line: bind example.org: 'example.org' is not an IP address",
+        "command line: bind a..b: 'a..b' is neither an IP address nor the name of one",
     ];
     assert_eq!(problems.lines().collect::<Vec<_>>(), expected);
 }
@@ -132,6 +132,43 @@ fn a_file_that_includes_itself_ends() {
     let sources = Sources { file: Some("loop.conf".into()), ..Sources::default() };
     let problems = load(&sources, &|_| Ok("include loop.conf".into())).unwrap_err().to_string();
     assert_eq!(problems, "loop.conf:1: files include each other more than 16 deep");
+}
+
+#[test]
+fn files_are_included_by_wildcards_as_in_redis() {
+    let dir = tempfile::tempdir().unwrap();
+    for (name, text) in [("a.conf", "timeout 1\nmaxmemory 8"), ("b.conf", "maxmemory 7"), (".c.conf", "maxmemory 9")] {
+        std::fs::write(dir.path().join(name), text).unwrap();
+    }
+    std::fs::create_dir(dir.path().join("d.conf")).unwrap();
+    let loaded = |patterns: &[&str]| {
+        let line = |pattern: &&str| format!("include {}\n", dir.path().join(pattern).display());
+        let main: String = patterns.iter().map(line).collect();
+        let sources = Sources { file: Some("main.conf".into()), ..Sources::default() };
+        let read = |path: &Path| match path.to_str() {
+            Some("main.conf") => Ok(main.clone()),
+            _ => std::fs::read_to_string(path),
+        };
+        let config = load(&sources, &read).map(|loaded| Config::new(loaded).unwrap());
+        config.map(|config| (config.settings().maxmemory, config.settings().timeout_s)).map_err(|e| e.to_string())
+    };
+    assert_eq!(loaded(&["*.conf"]), Ok((7, 1)), "in the order of their names, without hidden ones");
+    assert_eq!(loaded(&["[!b].conf"]), Ok((8, 1)));
+    assert_eq!(loaded(&["?.conf", "a.co[n]f"]), Ok((8, 1)));
+    assert_eq!(loaded(&["nosuch*.conf", "*/*.conf"]), Ok((0, 0)), "none is no mistake");
+    std::fs::write(dir.path().join("b.conf"), format!("include {}/*.conf", dir.path().display())).unwrap();
+    let loop_ended = loaded(&["*.conf"]).unwrap_err();
+    assert_eq!(loop_ended.lines().count(), 1, "{loop_ended}");
+    assert!(loop_ended.ends_with("b.conf:1: files include each other more than 16 deep"), "{loop_ended}");
+}
+
+#[test]
+fn a_name_is_bound_by_its_first_ipv4_address_and_shown_as_it_was_given() {
+    let config = config("bind localhost -LOCALHOST ::1\n");
+    let ips: Vec<String> = config.settings().bind.iter().map(|bind| bind.ip.to_string()).collect();
+    assert_eq!(ips, ["127.0.0.1", "127.0.0.1", "::1"]);
+    assert_eq!(config.get(["bind"], false), [("bind".to_owned(), "localhost -LOCALHOST ::1".to_owned())]);
+    assert!(["", "-", "a..b", "-a..b", "1.2.3.4.5", "::x"].iter().all(|text| Bind::parse(text).is_err()));
 }
 
 #[test]

@@ -7,7 +7,7 @@ use super::error::ValueError;
 use super::units::{parse_bytes, parse_soft_seconds};
 use crate::base::words::until_nul;
 use std::fmt;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, ToSocketAddrs};
 
 /// Defines an enum of the words that an option may be set to.
 macro_rules! choices {
@@ -105,9 +105,11 @@ choices! {
     }
 }
 
-/// One address to listen on, as redis.conf writes it: `127.0.0.1`, `-::1` (may be missing), `*`, `::*`.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+/// One address to listen on, as redis.conf writes it: `127.0.0.1`, `-::1` (may be missing), `*`, `::*`, `localhost`.
+#[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Bind {
+    /// How it was written.
+    text: Box<str>,
     /// The address.
     pub ip: IpAddr,
     /// Written with a `-`: not an error when this machine does not have the address.
@@ -115,7 +117,12 @@ pub struct Bind {
 }
 
 impl Bind {
-    /// Reads one address; names are not looked up.
+    /// The loopback address of IPv4.
+    pub fn loopback() -> Bind {
+        Bind { text: "127.0.0.1".into(), ip: IpAddr::V4(Ipv4Addr::LOCALHOST), optional: false }
+    }
+
+    /// Reads one address. A name is looked up at once, and stands for its first IPv4 address, as in Redis.
     pub fn parse(text: &str) -> Result<Bind, ValueError> {
         let (optional, address) = match text.strip_prefix('-') {
             Some(address) => (true, address),
@@ -124,15 +131,24 @@ impl Bind {
         let ip = match address {
             "*" => IpAddr::V4(Ipv4Addr::UNSPECIFIED),
             "::*" => IpAddr::V6(Ipv6Addr::UNSPECIFIED),
-            _ => address.parse().map_err(|_| ValueError::Address(text.to_owned()))?,
+            _ => {
+                let ip = address.parse().ok().or_else(|| looked_up(address));
+                ip.ok_or_else(|| ValueError::Address(text.to_owned()))?
+            }
         };
-        Ok(Bind { ip, optional })
+        Ok(Bind { text: text.into(), ip, optional })
     }
+}
+
+fn looked_up(name: &str) -> Option<IpAddr> {
+    // What has a colon is an IPv6 address, or was to be one.
+    let name = Some(name).filter(|name| !name.is_empty() && !name.contains(':'))?;
+    (name, 0).to_socket_addrs().ok()?.map(|addr| addr.ip()).find(IpAddr::is_ipv4)
 }
 
 impl fmt::Display for Bind {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}{}", if self.optional { "-" } else { "" }, self.ip)
+        f.write_str(&self.text)
     }
 }
 
