@@ -165,8 +165,10 @@ fn move_to(cx: &mut Cx<'_, '_>, replace: bool) -> Result<bool, CommandError> {
     if !replace && cx.keys.exists(to) {
         return Ok(false);
     }
+    let before = cx.keys.changes();
     put_anew(cx, to, &whole, deadline_ms);
     cx.keys.delete(from);
+    cx.keys.count_as_one_change(before);
     cx.keys.notify(b'g', "rename_from", from);
     cx.keys.notify(b'g', "rename_to", to);
     Ok(true)
@@ -248,9 +250,11 @@ fn move_key(cx: &mut Cx<'_, '_>) -> Result<(), CommandError> {
     cx.keys.select(to_db);
     let moved = copied.filter(|_| !cx.keys.exists(key));
     if let Some((whole, deadline_ms)) = &moved {
+        let before = cx.keys.changes();
         cx.keys.write(key, Mutation::Replace { whole, deadline_ms: *deadline_ms });
         cx.keys.select(from_db);
         cx.keys.delete(key);
+        cx.keys.count_as_one_change(before);
         cx.keys.notify(b'g', "move_from", key);
         cx.keys.select(to_db);
         cx.keys.notify(b'g', "move_to", key);

@@ -238,6 +238,16 @@ impl<'s> Keyspace<'s> {
         self.effects.writes += 1;
     }
 
+    /// Changes so far.
+    pub fn changes(&self) -> u64 {
+        self.effects.writes
+    }
+
+    /// Counts all that was changed since there were `before` as one change, which it is to a client: the move of a key.
+    pub fn count_as_one_change(&mut self, before: u64) {
+        self.effects.writes = self.effects.writes.min(before + 1);
+    }
+
     /// As [`write`](Keyspace::write), but it is not counted as a change, and WATCH does not notice.
     pub fn write_unnoticed(&mut self, key: &[u8], mutation: Mutation<'_>) {
         self.clear_ground(self.name(key), &mutation);

@@ -51,6 +51,51 @@ fn info_has_the_sections_and_fields_of_redis_in_their_order() {
     assert_eq!(ours, theirs.into_iter().filter(|field| !NOT_TOLD.contains(&field.as_str())).collect::<Vec<_>>());
 }
 
+/// What INFO counts of keys.
+fn counts_of_keys(client: &mut Client) -> Vec<String> {
+    let text = client.run("INFO everything").text().expect("a text");
+    let counted = ["rdb_changes_since_last_save:", "keyspace_hits:", "keyspace_misses:"];
+    text.lines().filter(|line| counted.iter().any(|name| line.starts_with(name))).map(str::to_owned).collect()
+}
+
+#[test]
+fn changes_and_lookups_are_counted_as_in_redis() {
+    let (redis, cluster) = (Redis::start(&[]), Cluster::start(1, &[]));
+    let lines = [
+        "SET a 1",
+        "RENAME a b",
+        "SET a 1",
+        "RENAME a b",
+        "RENAME b b",
+        "RENAMENX b c",
+        "RENAMENX c c",
+        "SET a 1",
+        "RENAMENX a c",
+        "MOVE a 1",
+        "MOVE a 1",
+        "COPY c d",
+        "COPY c d",
+        "COPY c d REPLACE",
+        "SADD s 1 2 3",
+        "SMOVE s t 1",
+        "SET e 1 EX 100",
+        "RENAME e f",
+        "SCAN 0 COUNT 100",
+        "SCAN 0 COUNT 100 TYPE string",
+        "SCAN 0 COUNT 100 TYPE set",
+        "SCAN 0 COUNT 100 TYPE nosuch",
+        "SCAN 0 COUNT 100 MATCH [cd] TYPE set",
+    ];
+    let counted = |mut client: Client| {
+        let after = |line: &&str| {
+            client.run(line);
+            format!("{line}: {:?}", counts_of_keys(&mut client))
+        };
+        lines.iter().map(after).collect::<Vec<_>>()
+    };
+    assert_eq!(counted(cluster.nodes[0].client()), counted(redis.client()));
+}
+
 #[test]
 fn commands_are_counted_and_timed() {
     let cluster = Cluster::start(1, &[]);

@@ -12,6 +12,7 @@ pub mod held;
 pub mod marks;
 
 use crate::base::ids::Slot;
+use crate::base::metrics::Count;
 use crate::commands::CommandError;
 use crate::commands::scan::{ScanOptions, cursor};
 use crate::commands::spec::NodeCommand;
@@ -71,6 +72,8 @@ struct ShareStep {
     next: u64,
     /// One bit a slot that was walked to its end, from the cursor's slot on.
     slots: Vec<u8>,
+    /// Keys that were looked up for their type.
+    hits: u64,
 }
 
 /// The slot that a cursor stands in.
@@ -180,6 +183,7 @@ impl Share<'_> {
         let from = cursor(args.get(1).unwrap_or_default())?;
         let options = ScanOptions::parse(args, 2, true)?;
         let step = self.scan_step(from, &options);
+        self.worker.metrics.count(Count::KeyspaceHits, step.hits);
         out.array(if self.is_put_together { 3 } else { 2 });
         out.bulk(step.next.to_string().as_bytes());
         out.array(step.keys.len());
@@ -210,10 +214,11 @@ impl Share<'_> {
             inside = table.scan(inside, options.count - seen, |entry| {
                 seen += 1;
                 let live = entry.db() == self.db && !entry.is_tombstone() && !entry.is_expired(self.now_ms);
-                let of_type = |name: &[u8]| {
+                let mut of_type = |name: &[u8]| {
+                    step.hits += 1;
                     value_ref(entry).is_some_and(|view| name.eq_ignore_ascii_case(view.type_name().as_bytes()))
                 };
-                if live && options.lets_through(entry.key()) && options.type_name.is_none_or(of_type) {
+                if live && options.lets_through(entry.key()) && options.type_name.is_none_or(&mut of_type) {
                     step.keys.push(entry.key().to_vec());
                 }
             });
