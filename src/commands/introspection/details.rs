@@ -3,7 +3,7 @@
 //! Name, arity, flags, first, last and step of its keys, ACL categories, tips, key specifications, subcommands. The ACL
 //! categories follow from flags and group as in Redis (`ACL CAT` lists them).
 
-use super::traits::{KEY_FLAGS, TIPS, traits_of};
+use super::traits::{KEY_FLAGS, NOTES, TIPS, traits_of};
 use crate::commands::spec::{Command, Group, Keys, flag};
 use crate::commands::subcommands;
 use crate::protocol::Reply;
@@ -90,7 +90,7 @@ fn write_key_specs(out: &mut Reply<'_>, row: &Command) {
         Keys::None | Keys::Subcommand { .. } => out.set(0),
         Keys::Counted { at } => {
             out.set(1);
-            write_spec_head(out, specs.first(), at.into());
+            write_spec_head(out, &[], specs.first(), at.into());
             out.bulk(b"keynum");
             out.bulk(b"spec");
             write_numbers(out, &[("keynumidx", 0), ("firstkey", 1), ("keystep", 1)]);
@@ -104,7 +104,7 @@ fn write_key_specs(out: &mut Reply<'_>, row: &Command) {
             };
             out.set(ranges.len());
             for (at, (begin, last)) in ranges.into_iter().enumerate() {
-                write_spec_head(out, specs.get(at), begin.into());
+                write_spec_head(out, traits_of(NOTES, row.name), specs.get(at), begin.into());
                 out.bulk(b"range");
                 out.bulk(b"spec");
                 write_numbers(out, &[("lastkey", last), ("keystep", step.into()), ("limit", 0)]);
@@ -114,8 +114,12 @@ fn write_key_specs(out: &mut Reply<'_>, row: &Command) {
 }
 
 /// Everything of a key specification up to the type of its second half.
-fn write_spec_head(out: &mut Reply<'_>, flags: Option<&&str>, begin: i64) {
-    out.map(3);
+fn write_spec_head(out: &mut Reply<'_>, notes: &[&str], flags: Option<&&str>, begin: i64) {
+    out.map(3 + notes.len());
+    for note in notes {
+        out.bulk(b"notes");
+        out.bulk(note.as_bytes());
+    }
     out.bulk(b"flags");
     write_flags(out, flags.copied().unwrap_or_default());
     out.bulk(b"begin_search");

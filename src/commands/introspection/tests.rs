@@ -37,11 +37,7 @@ fn comparable(value: Value) -> Value {
             }
             Value::Array(values.into_iter().map(comparable).collect())
         }
-        Value::Map(pairs) => {
-            // Notes are for the readers of Redis's source.
-            let pairs = pairs.into_iter().filter(|(name, _)| *name != Value::Bulk(b"notes".into()));
-            Value::Map(pairs.map(|(name, value)| (name, comparable(value))).collect())
-        }
+        Value::Map(pairs) => Value::Map(pairs.into_iter().map(|(name, value)| (name, comparable(value))).collect()),
         value => value,
     }
 }

@@ -91,6 +91,13 @@ pub const KEY_FLAGS: &[(&[&str], &[&str])] = &[
     (&["RW update", "RO access"], &["sinterstore"]),
 ];
 
+/// What is to be noted of a command's only key specification.
+pub const NOTES: &[(&[&str], &[&str])] = &[
+    (&["This command allows both access and modification of the key"], &["bitfield"]),
+    (&["RW and ACCESS due to the optional `GET` argument"], &["set"]),
+    (&["RW and UPDATE because it changes the TTL"], &["getex"]),
+];
+
 /// Hints on answers (their order, their randomness) and on how a client of a cluster should spread the command.
 pub const TIPS: &[(&[&str], &[&str])] = &[
     (
