@@ -7,7 +7,7 @@ use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
-use support::client::Client;
+use support::client::{Client, encode};
 use support::cluster::{Cluster, Node};
 use support::redis::Redis;
 use support::resp::Value;
@@ -214,6 +214,43 @@ fn home<'c>(nodes: &[&'c Node], key: &str) -> &'c Node {
     let moved = reply.text().filter(|text| text.starts_with("MOVED ")).unwrap_or_default();
     let port = moved.rsplit_once(':').and_then(|(_, port)| port.parse().ok());
     nodes.iter().find(|node| Some(node.cluster_port) == port).unwrap_or(&nodes[0])
+}
+
+/// Requests that go to one node together, because it stands in for another, and that nobody runs there, may have several
+/// coordinators when they are run again. They take effect in their order all the same.
+#[test]
+fn what_one_node_did_not_run_is_run_in_its_order_by_several() {
+    let cluster = Cluster::start(3, &[]);
+    let nodes: Vec<&Node> = cluster.nodes.iter().collect();
+    let [_, slow, lost] = nodes[..] else { panic!("three nodes") };
+    let key_of = |node: &Node| (0..).map(|i| key("ordered", i)).find(|key| home(&nodes, key).port == node.port);
+    let (Some(a), Some(b)) = (key_of(slow), key_of(lost)) else { panic!("each node is some key's home") };
+    let mut client = nodes[0].client();
+    let mut compared = 0;
+    for round in 0..12 {
+        lost.process().pause();
+        // Until `slow` stands in for it.
+        std::thread::sleep(Duration::from_millis(400));
+        slow.process().pause();
+        let lines = [vec!["INCR", &a], vec!["COPY", &a, &b, "REPLACE"], vec!["GET", &b]];
+        let mut requests = Vec::new();
+        (0..3).flat_map(|_| &lines).for_each(|line| encode(&mut requests, line));
+        client.send(&requests).expect("taken");
+        lost.process().resume();
+        std::thread::sleep(Duration::from_millis(250));
+        slow.process().resume();
+        for _ in 0..3 {
+            let replies = [(); 3].map(|()| client.receive().expect("a reply"));
+            let [counted, _, copied] = &replies;
+            if replies.iter().all(|reply| !reply.is_error()) {
+                compared += 1;
+                assert_eq!(copied.text(), counted.int().map(|it| it.to_string()), "round {round}");
+            }
+        }
+        cluster.must_settle();
+    }
+    assert!(compared > 0, "some were run");
+    println!("{compared} of 36 were run");
 }
 
 /// Commands that have no keys, or are about the whole keyspace, run in a transaction whoever coordinates the watched keys.

@@ -120,11 +120,12 @@ impl Run<'_> {
                 return Step::Done;
             };
             let coordinator = |slot: Slot| self.view.roles.of(slot).and_then(|group| group.coordinator);
-            if is_spread && slots.iter().any(|other| coordinator(*other) != group.coordinator) {
-                return Step::Wait;
-            }
+            // Looked at first: who is to be alone begins at once when it is run again (`again`).
             if self.batch.order.blocks(slots, command.has(flag::WRITE)) {
                 return Step::Behind;
+            }
+            if is_spread && slots.iter().any(|other| coordinator(*other) != group.coordinator) {
+                return Step::Wait;
             }
             if group.coordinator != Some(self.view.me) {
                 self.send_on((group, slots), (command, run), request);
