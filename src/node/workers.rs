@@ -179,7 +179,7 @@ async fn serve_client(worker: Rc<Worker>, stream: DetachedTcpStream, registratio
     let Ok(stream) = TcpStream::from_std(stream) else { return };
     let session = Session::new(cluster_face, &worker.shared.node.config.settings().requirepass);
     let client = registration.client.clone();
-    client.set_state(crate::server::state::clients::state::CLUSTER_FACE, cluster_face);
+    client.set_state(crate::server::state::client::state::CLUSTER_FACE, cluster_face);
     Connection::new(worker, client, stream, session).serve().await;
 }
 

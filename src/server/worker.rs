@@ -24,9 +24,11 @@ use crate::server::batch::window::Window;
 use crate::server::batch::{Batch, NOBODY_IN_TIME, UNKNOWN_OUTCOME};
 use crate::server::figures::pulse::Pulse;
 use crate::server::figures::tally::{SteadyTime, Tally};
-use crate::server::forward::{About, Call, ForwardLink, Manner, ask};
+use crate::server::forward::ForwardLink;
+use crate::server::forward::call::{About, Call};
+use crate::server::forward::wire::{Manner, ask};
 use crate::server::state::NodeState;
-use crate::server::state::clients::Client;
+use crate::server::state::client::Client;
 use crate::store::Effects;
 
 /// How much one read may bring.

@@ -9,8 +9,9 @@ use smallvec::SmallVec;
 
 use crate::base::clock::Hlc;
 use crate::server::batch::ask::{Again, Ask, Place, Span, Why, kept};
+use crate::server::forward::call::Call;
 use crate::server::forward::seen::put_all;
-use crate::server::forward::{Call, Manner, ask as flags};
+use crate::server::forward::wire::{Manner, ask as flags};
 
 /// Who is asked, and how.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

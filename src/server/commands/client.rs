@@ -9,7 +9,9 @@ use std::net::SocketAddr;
 use crate::commands::spec::Command;
 use crate::commands::{CommandError, subcommands};
 use crate::protocol::{Args, Reply, parse_i64};
-use crate::server::state::clients::{Client, ClientType, Clients, ReplyMode, Unblocked, state};
+use crate::server::state::client::{Client, ReplyMode, Unblocked, state};
+use crate::server::state::client_line::ClientType;
+use crate::server::state::clients::Clients;
 
 /// What CLIENT works with.
 #[derive(Clone, Copy)]

@@ -11,7 +11,7 @@ use crate::commands::CommandError;
 use crate::commands::spec::{Command, NodeCommand};
 use crate::protocol::{Args, Proto, Reply, parse_i64};
 use crate::server::session::Session;
-use crate::server::state::clients::{Client, state};
+use crate::server::state::client::{Client, state};
 
 /// What the commands of this file work with.
 pub struct Cx<'a> {

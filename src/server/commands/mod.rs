@@ -16,7 +16,7 @@ use crate::protocol::{Args, Reply};
 use crate::server::pubsub::Kind;
 use crate::server::session::Session;
 use crate::server::state::NodeState;
-use crate::server::state::clients::{Client, state};
+use crate::server::state::client::{Client, state};
 
 pub mod client;
 pub mod cluster;

@@ -11,7 +11,7 @@
 use std::time::{Duration, Instant};
 
 use crate::peer::link::transfer_ms;
-use crate::server::forward::STALE_MS_MAX;
+use crate::server::forward::wire::STALE_MS_MAX;
 
 /// How much the offset rises, in nanoseconds a microsecond: more than any clock drifts.
 const RISE_NS_PER_US: i64 = 1;

@@ -32,7 +32,7 @@ use crate::server::batch::window::{Ending, REQUESTS_MAX};
 use crate::server::connection::ages::Ages;
 use crate::server::connection::input::poll_read;
 use crate::server::forward::seen::SeenList;
-use crate::server::forward::{AS_SEEN, Manner, NOT_RUN, Part, QUESTION_BYTES_MAX, ask, set_length};
+use crate::server::forward::wire::{AS_SEEN, Manner, NOT_RUN, Part, QUESTION_BYTES_MAX, ask, set_length};
 use crate::server::request::run::{Origin, Run, Step};
 use crate::server::session::Session;
 use crate::server::session::settings::Consistency;
@@ -40,7 +40,7 @@ use crate::server::session::transaction::Transaction;
 use crate::server::session::watched::read_watched;
 use crate::server::share::flush::may_be_old;
 use crate::server::share::held;
-use crate::server::state::clients::Client;
+use crate::server::state::client::Client;
 use crate::server::transaction::groups::{position, requests_of};
 use crate::server::worker::Worker;
 

@@ -24,7 +24,7 @@ use crate::server::request::run::{Origin, Run, Step};
 use crate::server::request::timing::end_turn;
 use crate::server::session::Talk;
 use crate::server::session::settings::scan_limits;
-use crate::server::state::clients::{Client, ReplyMode};
+use crate::server::state::client::{Client, ReplyMode};
 
 /// What is read while a request waits alone, in bytes.
 const READ_AHEAD_BYTES: usize = 64 << 10;

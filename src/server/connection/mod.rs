@@ -34,7 +34,7 @@ use crate::server::pubsub::mailbox::Delivery;
 use crate::server::session::settings::{Consistency, output_bytes_max};
 use crate::server::session::transaction::Transaction;
 use crate::server::session::{Session, Talk};
-use crate::server::state::clients::{Client, state};
+use crate::server::state::client::{Client, state};
 use crate::server::worker::Worker;
 
 /// Most batches that may be held for replicas before the connection stops reading.

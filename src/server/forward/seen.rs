@@ -5,7 +5,7 @@
 use crate::base::version::{Actor, ActorTable};
 use crate::base::wire::{Reader, put_u32};
 use crate::peer::frame::Seen;
-use crate::server::forward::set_length;
+use crate::server::forward::wire::set_length;
 
 /// What the peer that asks has seen of a request's key.
 #[derive(Clone, PartialEq, Eq, Debug)]

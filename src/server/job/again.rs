@@ -23,7 +23,7 @@ use crate::server::request::run::{Origin, Run, Step};
 use crate::server::session::settings::quorum_of;
 use crate::server::session::transaction::Transaction;
 use crate::server::session::{Session, Talk};
-use crate::server::state::clients::Client;
+use crate::server::state::client::Client;
 use crate::server::worker::Worker;
 
 /// How long to wait before asking again.

@@ -15,7 +15,8 @@ use crate::commands::CommandError;
 use crate::protocol::{Proto, REPLY_BYTES_MAX, Reply};
 use crate::replication::coordinator::View;
 use crate::server::batch::{Batch, UNKNOWN_OUTCOME};
-use crate::server::forward::{Fate, ask};
+use crate::server::forward::call::Fate;
+use crate::server::forward::wire::ask;
 use crate::server::job::again::AGAIN_PAUSE;
 use crate::server::job::{Job, PATIENCE};
 use crate::server::request::run::{Origin, Run};
@@ -44,7 +45,7 @@ impl Job {
     pub(super) async fn exec(&mut self, out: &mut Vec<u8>) -> Result<(), CommandError> {
         let transaction = std::mem::take(&mut self.talk.transaction);
         self.client.queued.store(-1, std::sync::atomic::Ordering::Relaxed);
-        self.client.set_state(crate::server::state::clients::state::MULTI, false);
+        self.client.set_state(crate::server::state::client::state::MULTI, false);
         let (requests, db) = (requests_of(transaction.requests()), self.talk.session.db);
         let replies = self.exec_groups(&requests, transaction.watched.keys()).await?;
         let mut reply = Reply::new(out, self.talk.session.proto);

@@ -7,7 +7,7 @@ use crate::protocol::{Args, Reply, parse_i64};
 use crate::server::batch::scanned::scanned;
 use crate::server::job::Job;
 use crate::server::request::listening::change;
-use crate::server::state::clients::state;
+use crate::server::state::client::state;
 
 impl Job {
     /// Begins or ends subscriptions, and answers when the other nodes know.

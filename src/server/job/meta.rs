@@ -16,7 +16,8 @@ use crate::base::wire::Reader;
 use crate::commands::CommandError;
 use crate::peer::registry::Peer;
 use crate::protocol::{Args, Reply};
-use crate::server::forward::{Fate, ask};
+use crate::server::forward::call::Fate;
+use crate::server::forward::wire::ask;
 use crate::server::job::Job;
 use crate::server::share::held::Held;
 

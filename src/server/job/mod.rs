@@ -44,7 +44,8 @@ use crate::replication::coordinator::View;
 use crate::server::batch::Batch;
 use crate::server::batch::scanned::scanned;
 use crate::server::batch::window::Request;
-use crate::server::forward::{Call, Fate, Manner, answer_of};
+use crate::server::forward::call::{Call, Fate};
+use crate::server::forward::wire::{Manner, answer_of};
 use crate::server::job::again::{AGAIN_PAUSE, Rerun};
 use crate::server::job::values::garbled;
 use crate::server::request::listening::is_subscription;
@@ -52,7 +53,7 @@ use crate::server::request::run::{Origin, Run, Step};
 use crate::server::session::Talk;
 use crate::server::session::settings::Consistency;
 use crate::server::share::is_whole;
-use crate::server::state::clients::{Client, state};
+use crate::server::state::client::{Client, state};
 use crate::server::worker::Worker;
 
 /// How long a request may look for coordinators that answer.

@@ -14,7 +14,7 @@ use crate::server::batch::Batch;
 use crate::server::batch::scanned::scanned;
 use crate::server::job::Job;
 use crate::server::request::run::{Origin, Step};
-use crate::server::state::clients::state;
+use crate::server::state::client::state;
 
 /// How long to sleep at most before looking whether the pause was ended.
 const LOOK_MS: u64 = 20;

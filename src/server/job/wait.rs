@@ -16,12 +16,13 @@ use crate::peer::registry::Peer;
 use crate::protocol::client::{Value, encode_command};
 use crate::protocol::{Args, Reply};
 use crate::replication::coordinator::View;
-use crate::server::forward::{Fate, ask};
+use crate::server::forward::call::Fate;
+use crate::server::forward::wire::ask;
 use crate::server::job::Job;
 use crate::server::job::values::decoded;
 use crate::server::session::settings::quorum_of;
 use crate::server::share::marks::{HELD, MARKS, held, marks, wishes};
-use crate::server::state::clients::Unblocked;
+use crate::server::state::client::Unblocked;
 
 /// Between two looks, growing from the one to the other.
 const LOOK_MIN: Duration = Duration::from_millis(1);

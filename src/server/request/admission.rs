@@ -9,7 +9,7 @@ use crate::commands::{CommandError, subcommands};
 use crate::protocol::{Args, REPLY_BYTES_MAX};
 use crate::server::batch::UNKNOWN_OUTCOME;
 use crate::server::request::run::Run;
-use crate::server::state::clients::state;
+use crate::server::state::client::state;
 
 impl Run<'_> {
     /// Whether a request may run now, or be queued: the error is the answer if not.

@@ -16,7 +16,7 @@ use crate::server::batch::window::Request;
 use crate::server::commands;
 use crate::server::request::run::{KeysFunction, Origin, Run, Step};
 use crate::server::share::flush;
-use crate::server::state::clients::state;
+use crate::server::state::client::state;
 use crate::store::Effects;
 
 impl Run<'_> {

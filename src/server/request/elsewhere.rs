@@ -12,10 +12,10 @@ use crate::replication::routing::SlotRoles;
 use crate::server::batch::ask::Ask;
 use crate::server::batch::question::Target;
 use crate::server::batch::window::Request;
-use crate::server::forward::{Manner, ask};
+use crate::server::forward::wire::{Manner, ask};
 use crate::server::request::run::{KeysFunction, Run};
 use crate::server::session::settings::Consistency;
-use crate::server::state::clients::state;
+use crate::server::state::client::state;
 
 impl Run<'_> {
     /// Leaves a request that was not run, or only read, for a moment later, when the replicas may be there again.

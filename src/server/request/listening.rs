@@ -11,7 +11,7 @@ use crate::commands::spec::{Command, Handler, NodeCommand, flag};
 use crate::protocol::{Args, Proto, Reply};
 use crate::server::pubsub::{Hub, Kind, Mailbox};
 use crate::server::request::run::Run;
-use crate::server::state::clients::{Client, state};
+use crate::server::state::client::{Client, state};
 
 /// What a watcher reads that asks for keys.
 const NO_KEYSPACE: &str = "ERR Replica can't interact with the keyspace";

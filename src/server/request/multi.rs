@@ -6,7 +6,7 @@ use crate::protocol::Args;
 use crate::server::request::room::OUT_OF_MEMORY;
 use crate::server::request::run::{Run, Step};
 use crate::server::session::watched::{SEVERAL_COORDINATORS, TOO_MANY_WATCHED, Watched};
-use crate::server::state::clients::state;
+use crate::server::state::client::state;
 use crate::store::Effects;
 
 impl Run<'_> {

@@ -15,7 +15,7 @@ use crate::server::forward::seen::PeerSeen;
 use crate::server::session::Session;
 use crate::server::session::settings::{Consistency, command_limits, output_bytes_max, quorum_of};
 use crate::server::session::transaction::Transaction;
-use crate::server::state::clients::Client;
+use crate::server::state::client::Client;
 use crate::server::worker::Worker;
 
 /// What runs a command on its locked keys.

@@ -9,7 +9,7 @@ use crate::server::batch::scanned::scanned;
 use crate::server::figures::slow_log::{Sender, SlowLog};
 use crate::server::figures::tally::is_apart;
 use crate::server::request::run::Run;
-use crate::server::state::clients::Client;
+use crate::server::state::client::Client;
 use crate::server::worker::Worker;
 
 impl Run<'_> {

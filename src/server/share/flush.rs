@@ -19,7 +19,7 @@ use crate::protocol::{Args, parse_i64};
 use crate::replication::routing::Quorum;
 use crate::replication::wait::Waits;
 use crate::server::batch::scanned::scanned;
-use crate::server::forward::{STALE_MS_MAX, ask};
+use crate::server::forward::wire::{STALE_MS_MAX, ask};
 use crate::server::share::Share;
 use crate::store::Effects;
 use crate::store::clear::Scope;

@@ -3,6 +3,8 @@
 //! One value behind one `Arc`: options, counters, data, clients, and a snapshot of the cluster. Every part looks after
 //! its own locking; nothing here is held while anything waits.
 
+pub mod client;
+pub mod client_line;
 pub mod clients;
 pub mod monitors;
 pub mod slot_map;

@@ -22,7 +22,7 @@ use crate::protocol::Args;
 use crate::server::figures::slow_log::is_secret;
 use crate::server::pubsub::Mailbox;
 use crate::server::state::NodeState;
-use crate::server::state::clients::Client;
+use crate::server::state::client::Client;
 
 /// Who watches.
 #[derive(Debug)]

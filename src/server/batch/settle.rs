@@ -1,0 +1,279 @@
+//! What a batch waits for turns into replies.
+//!
+//! A reply whose read was contradicted is run again; one whose write can no longer be confirmed becomes an error, and so does one
+//! that tells what a write has found, when others may have coordinated its key before they had the write.
+
+use std::task::{Context, Waker};
+use std::time::Duration;
+
+use smallvec::SmallVec;
+
+use crate::base::clock::Hlc;
+use crate::replication::wait::{Wait, WaitState};
+use crate::server::batch::Batch;
+use crate::server::batch::ask::{Again, Ask, Pending, Place, Reading, Span, Why};
+use crate::server::batch::question::{Hole, Question};
+use crate::server::forward::call::Fate;
+use crate::server::forward::wire::{Part, parts};
+
+/// How long a write whose connections broke waits for a lost replica to be handed what it missed.
+const CATCH_UP_MAX: Duration = Duration::from_secs(2);
+const CATCH_UP_LOOK: Duration = Duration::from_millis(5);
+
+impl Batch {
+    /// Looks at what the batch waits for: true when all is known. What has to be run again is given to `again`; then the
+    /// batch waits for that too. Otherwise `cx` will be woken when there is more to see.
+    pub fn poll(&mut self, cx: &Context<'_>, again: &mut Vec<Again>) -> bool {
+        let mut settled = self.poll_holes(cx, again);
+        // Looked at once: a wait that is given up here may look otherwise a moment later.
+        let mut states = SmallVec::<[WaitState; 4]>::new();
+        for wait in &mut self.waits {
+            let state = wait.state();
+            states.push(state);
+            match state {
+                WaitState::Pending => {
+                    wait.register(cx.waker());
+                    settled = false;
+                }
+                WaitState::Broken if wait.may_heal() && self.started.elapsed() < CATCH_UP_MAX => {
+                    wait.was_broken = true;
+                    wake_later(cx.waker().clone());
+                    settled = false;
+                }
+                WaitState::Broken | WaitState::Met => {}
+            }
+        }
+        if settled && again.is_empty() {
+            self.settle_pending(&states, again);
+        }
+        settled && again.is_empty()
+    }
+
+    fn poll_holes(&mut self, cx: &Context<'_>, again: &mut Vec<Again>) -> bool {
+        let mut at = 0;
+        while let Some(question) = self.questions.get(at) {
+            match question.call.as_ref().map_or(Fate::NotRun, |call| call.poll(cx)) {
+                Fate::Waiting => at += 1,
+                fate => {
+                    let Question { holes, call, .. } = self.questions.remove(at);
+                    self.fill(holes, fate, call.map(|call| call.asked_at), again);
+                }
+            }
+        }
+        self.questions.is_empty()
+    }
+
+    /// Puts the answer to a question that was asked at this time where it belongs.
+    fn fill(&mut self, holes: SmallVec<[Hole; 1]>, fate: Fate, asked_at: Option<Hlc>, again: &mut Vec<Again>) {
+        let nobody_ran = fate == Fate::NotRun;
+        let filled = if let Fate::Replied(answer) = fate { self.fill_from(&holes, answer, again) } else { 0 };
+        let last_write = holes.iter().rposition(|hole| hole.writes);
+        for (at, mut hole) in holes.into_iter().enumerate().skip(filled) {
+            self.forward_failures += u64::from(!nobody_ran);
+            if nobody_ran || hole.is_repeatable {
+                // What reads may see any later state, unless a request behind it may have made that.
+                if !nobody_ran && last_write.is_some_and(|last| at <= last) {
+                    hole.ask.since = hole.ask.since.or(asked_at);
+                }
+                again.extend(hole.again());
+            } else if !hole.is_silent {
+                self.leave_unknown(hole.reply);
+            }
+        }
+    }
+
+    /// Puts replies where they belong; gives how many requests have had theirs, or will be asked for again.
+    fn fill_from(&mut self, holes: &[Hole], answer: Vec<u8>, again: &mut Vec<Again>) -> usize {
+        let base = self.patched.len();
+        let mut filled = 0;
+        for (hole, part) in holes.iter().zip(parts(&answer)) {
+            filled += 1;
+            match part {
+                Part::Reply(span) => {
+                    self.largest_answer = self.largest_answer.max(span.len());
+                    let span = Span { from: base + span.start, to: base + span.end };
+                    self.patches.extend((!hole.is_silent).then_some((hole.reply, span)));
+                }
+                Part::AsSeen if hole.seen.is_some() => {}
+                Part::AsSeen | Part::NotRun => again.extend(hole.again()),
+            }
+        }
+        match base {
+            0 => self.patched = answer,
+            _ => self.patched.extend_from_slice(&answer),
+        }
+        filled
+    }
+
+    /// All waits are over: turns what they mean into replies.
+    fn settle_pending(&mut self, states: &[WaitState], again: &mut Vec<Again>) {
+        let waits = std::mem::take(&mut self.waits);
+        let unknown = |place: usize| states.get(place) != Some(&WaitState::Met);
+        let any_unknown = states.iter().any(|state| *state != WaitState::Met);
+        let is_doubtful = |place: usize| waits.get(place).is_some_and(Wait::is_doubtful);
+        let mut all = std::mem::take(&mut self.pending);
+        for pending in all.drain(..) {
+            match pending.read {
+                Some(read) => {
+                    let wait = waits.get(pending.wait);
+                    if wait.is_some_and(|wait| wait.was_contradicted(read.number)) {
+                        Again { reply: pending.reply, ask: read.ask, why: Why::Contradicted(read) }.note(again);
+                    } else if any_unknown && unknown(pending.wait) || wait.is_none_or(|it| it.was_lost(read.number)) {
+                        Again { reply: pending.reply, ask: read.ask, why: Why::Unconfirmed(read) }.note(again);
+                    }
+                }
+                None if any_unknown && unknown(pending.wait) || pending.tells && is_doubtful(pending.wait) => {
+                    self.leave_unknown(pending.reply);
+                }
+                None => {}
+            }
+        }
+        self.pending = all;
+    }
+
+    /// Takes over what a request that was run again waits for, as the reply at `reply`.
+    pub fn adopt(&mut self, reply: Place, mut again: Batch) {
+        let (base, kept) = (self.waits.len(), self.requests.len());
+        let moved_span = |Span { from, to }| Span { from: from + kept, to: to + kept };
+        let moved = |ask: Ask| Ask { request: moved_span(ask.request), ..ask };
+        self.requests.append(&mut again.requests);
+        self.waits.append(&mut again.waits);
+        for pending in again.pending {
+            let read = pending.read.map(|read| Reading { ask: moved(read.ask), key: moved_span(read.key), ..read });
+            self.pending.push(Pending { reply, wait: pending.wait + base, read, ..pending });
+        }
+        if again.questions.is_empty() {
+            self.patch(reply, &again.out);
+        }
+        self.questions.extend(again.questions.into_iter().map(|mut question| {
+            question.holes.iter_mut().for_each(|hole| (hole.reply, hole.ask) = (reply, moved(hole.ask)));
+            question
+        }));
+    }
+}
+
+/// Nobody tells when a peer has caught up: looks again in a moment.
+fn wake_later(waker: Waker) {
+    tokio::task::spawn_local(async move {
+        tokio::time::sleep(CATCH_UP_LOOK).await;
+        waker.wake();
+    });
+}
+
+#[cfg(test)]
+mod tests {
+    use std::rc::Rc;
+    use std::time::Instant;
+
+    use super::*;
+    use crate::base::ids::NodeId;
+    use crate::base::wire::put_u32;
+    use crate::peer::lane::Pace;
+    use crate::peer::registry::Peers;
+    use crate::protocol::Proto;
+    use crate::server::batch::UNKNOWN_OUTCOME;
+    use crate::server::batch::question::Target;
+    use crate::server::forward::call::Call;
+    use crate::server::forward::wire::{AS_SEEN, Manner, NOT_RUN, answer_of, ask as flags};
+
+    /// A batch with a reply of its own between two that another node has to confirm, and the call that asks it.
+    fn asked() -> (Batch, Rc<Call>) {
+        let (mut batch, call) = (Batch::new(Instant::now()), Call::of_our_own());
+        let target = Target { peer: 1, manner: Manner::default(), since: None };
+        for (request, reply) in [("GET a", "$1\r\na\r\n"), ("PING", "+PONG\r\n"), ("GET b", "$-1\r\n")] {
+            let from = batch.out.len();
+            batch.out.extend_from_slice(reply.as_bytes());
+            if request != "PING" {
+                let ask = batch.keep(request.as_bytes(), 0, Proto::Resp2);
+                let seen = batch.keep_seen(|out| out.push(b'v'));
+                batch.leave_reply(target, ask, from, seen);
+            }
+        }
+        batch.ask(|target, _, write| {
+            let mut question = Vec::new();
+            write(&mut question);
+            assert_eq!(target.manner.flags, flags::SEEN);
+            assert_eq!(question, b"\x04\0\0\0\x01v\x01vGET aGET b");
+            call.clone()
+        });
+        (batch, call)
+    }
+
+    fn outcome(batch: &mut Batch) -> (bool, usize, String) {
+        let mut again = Vec::new();
+        let is_over = batch.poll(&Context::from_waker(Waker::noop()), &mut again);
+        let mut replies = Vec::new();
+        batch.finish(&mut replies);
+        (is_over, again.len(), String::from_utf8_lossy(&replies).into_owned())
+    }
+
+    #[test]
+    fn a_reply_that_is_confirmed_stays_and_one_that_is_not_gives_way() {
+        let (mut batch, call) = asked();
+        assert!(!batch.poll(&Context::from_waker(Waker::noop()), &mut Vec::new()), "not sent on hope");
+        let mut answer = AS_SEEN.to_le_bytes().to_vec();
+        answer.extend(answer_of(b"$1\r\nB\r\n"));
+        call.settle(Fate::Replied(answer));
+        assert_eq!(outcome(&mut batch), (true, 0, "$1\r\na\r\n+PONG\r\n$1\r\nB\r\n".into()));
+    }
+
+    #[test]
+    fn a_read_that_nobody_confirms_is_run_again() {
+        for fate in [Fate::NotRun, Fate::Unknown] {
+            let (mut batch, call) = asked();
+            call.settle(fate);
+            let mut again = Vec::new();
+            assert!(!batch.poll(&Context::from_waker(Waker::noop()), &mut again));
+            assert_eq!(again.len(), 2);
+            batch.patch(again[0].reply, b"+A\r\n");
+            batch.patch(again[1].reply, b"+B\r\n");
+            assert_eq!(outcome(&mut batch), (true, 0, "+A\r\n+PONG\r\n+B\r\n".into()));
+        }
+        let (mut batch, call) = asked();
+        let mut answer = Vec::new();
+        [NOT_RUN, AS_SEEN].into_iter().for_each(|word| put_u32(&mut answer, word));
+        call.settle(Fate::Replied(answer));
+        let mut again = Vec::new();
+        assert!(!batch.poll(&Context::from_waker(Waker::noop()), &mut again));
+        assert_eq!(again.len(), 1);
+    }
+
+    /// Simulated: an INCR that waited through an isolation answered what another coordinator had given meanwhile.
+    #[tokio::test]
+    async fn what_a_write_found_is_not_told_when_it_was_without_replicas_for_a_while() {
+        let peers = Peers::new(1, 1 << 20);
+        let (peer, _) = peers.get_or_add(NodeId::random(), ([127, 0, 0, 1], 1).into());
+        peer.lanes[0].open();
+        let mut batch = Batch::new(Instant::now());
+        let wait = Wait::of_write_to(&peer, &mut batch.waits);
+        for (reply, tells) in [("+OK\r\n", false), (":5\r\n", true)] {
+            let from = batch.out.len();
+            batch.out.extend_from_slice(reply.as_bytes());
+            let reply = batch.place(from);
+            batch.pending.push(Pending { reply, wait, read: None, tells });
+        }
+        // Where it may spawn what looks again later.
+        let look = async |batch: &mut Batch| {
+            let poll = async { batch.poll(&Context::from_waker(Waker::noop()), &mut Vec::new()) };
+            tokio::task::LocalSet::new().run_until(poll).await
+        };
+        assert!(!look(&mut batch).await);
+        peer.lanes[0].set_pace(Pace::Stalled);
+        assert!(!look(&mut batch).await, "it may yet be held");
+        peer.lanes[0].set_pace(Pace::Prompt);
+        peer.lanes[0].ack(1);
+        assert_eq!(outcome(&mut batch), (true, 0, format!("+OK\r\n-{UNKNOWN_OUTCOME}\r\n")));
+        assert_eq!(batch.unknown_outcomes, 1);
+    }
+
+    #[test]
+    fn a_batch_that_is_used_again_holds_nothing_of_the_one_before() {
+        let (mut batch, call) = asked();
+        call.settle(Fate::Replied(Vec::new()));
+        outcome(&mut batch);
+        batch.clear();
+        assert!(batch.is_settled() && batch.forwarded == 0 && batch.unknown_outcomes == 0);
+        batch.out.extend_from_slice(b"+OK\r\n");
+        assert_eq!(outcome(&mut batch), (true, 0, "+OK\r\n".into()));
+    }
+}

@@ -1,0 +1,145 @@
+//! A question to another node on its way, and what becomes of it.
+//!
+//! A question that was not run may be asked again. One whose link broke after it was sent has an unknown fate, and so has
+//! one that was given up: a peer that is stalled is not waited for if asking elsewhere does no harm, and nothing is
+//! waited for beyond its deadline. Answers to questions that were given up are dropped. What may have run is asked again
+//! only with [`ask::SINCE`], which keeps it from being done twice (`commands::repeat`).
+
+use std::cell::{Cell, RefCell};
+use std::rc::Rc;
+use std::task::{Context, Waker};
+use std::time::{Duration, Instant};
+
+use crate::base::clock::Hlc;
+use crate::peer::link::transfer_ms;
+use crate::server::forward::wire::{Manner, Part, STALE_MS_MAX, ask, parts};
+
+/// How old a question to a stalled peer must be to be asked elsewhere: too old to be run there by now. Otherwise a SET
+/// might be run there last of all, after others that its client has sent since.
+pub(super) const GIVEN_UP_MS: u64 = STALE_MS_MAX + 40;
+/// How long an ordinary question may take, in milliseconds: the other side may itself be waiting for a replica that
+/// has just stopped. That it stopped itself is noticed sooner, on its lanes.
+const ANSWER_MS_MAX: u64 = 700;
+/// How long to wait for a stalled peer where asking again could do harm, in milliseconds: it may only be starved for a moment.
+const STALLED_MS_MAX: u64 = 450;
+/// How long a question about a whole node may take, in milliseconds.
+pub(super) const PATIENCE_MS_MAX: u64 = 10_000;
+
+/// What became of a question.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Fate {
+    /// No answer yet.
+    Waiting,
+    /// The reply; of [`Call::poll`] the whole answer, see [`parts`].
+    Replied(Vec<u8>),
+    /// It was not run: it may be asked again, here or elsewhere.
+    NotRun,
+    /// The link broke: it may have been run.
+    Unknown,
+}
+
+/// How a question is asked.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct About {
+    /// How it is to be run.
+    pub manner: Manner,
+    /// The asker's clock; with [`ask::SINCE`] as it was when it was first asked.
+    pub stamp: Hlc,
+    /// Whether all of it may be asked again while it may still run.
+    pub is_repeatable: bool,
+}
+
+/// A question on its way.
+#[derive(Debug)]
+pub struct Call {
+    fate: RefCell<Fate>,
+    waker: RefCell<Option<Waker>>,
+    /// The stamp that it was first asked with.
+    pub asked_at: Hlc,
+    sent_at: Instant,
+    /// What it may take longer for its bytes to arrive.
+    transfer_ms: u64,
+    is_repeatable: bool,
+    is_patient: bool,
+    is_settled: Cell<bool>,
+}
+
+impl Call {
+    pub(super) fn new(about: About, sent_at: Instant, bytes: usize) -> Call {
+        let About { manner, stamp: asked_at, is_repeatable } = about;
+        Call {
+            fate: RefCell::new(Fate::Waiting),
+            waker: RefCell::default(),
+            asked_at,
+            sent_at,
+            transfer_ms: transfer_ms(bytes),
+            is_repeatable,
+            is_patient: manner.flags & (ask::LOCAL | ask::TOGETHER) != 0,
+            is_settled: Cell::new(false),
+        }
+    }
+
+    /// A question that nobody could be asked.
+    pub fn not_run() -> Rc<Call> {
+        let call = Call::new(About::default(), Instant::now(), 0);
+        call.fate.replace(Fate::NotRun);
+        Rc::new(call)
+    }
+
+    /// A question that something on this node will answer with [`Call::settle`].
+    pub fn of_our_own() -> Rc<Call> {
+        Rc::new(Call::new(About::default(), Instant::now(), 0))
+    }
+
+    /// Takes the answer, to be cut into [`parts`]; `cx` is woken when there is one.
+    pub fn poll(&self, cx: &Context<'_>) -> Fate {
+        let mut fate = self.fate.borrow_mut();
+        if *fate == Fate::Waiting {
+            self.waker.replace(Some(cx.waker().clone()));
+            return Fate::Waiting;
+        }
+        std::mem::replace(&mut *fate, Fate::NotRun)
+    }
+
+    /// Waits for the reply to a question of one request.
+    pub async fn answer(&self) -> Fate {
+        let fate = std::future::poll_fn(|cx| match self.poll(cx) {
+            Fate::Waiting => std::task::Poll::Pending,
+            fate => std::task::Poll::Ready(fate),
+        });
+        match fate.await {
+            Fate::Replied(answer) => match parts(&answer).next() {
+                Some(Part::Reply(part)) => Fate::Replied(answer.get(part).unwrap_or_default().to_vec()),
+                _ => Fate::NotRun,
+            },
+            fate => fate,
+        }
+    }
+
+    /// Notes the answer, unless the question was given up.
+    pub fn settle(&self, fate: Fate) {
+        if self.is_settled.replace(true) {
+            return;
+        }
+        self.fate.replace(fate);
+        if let Some(waker) = self.waker.take() {
+            waker.wake();
+        }
+    }
+
+    /// Whether to wait no longer.
+    pub(super) fn is_overdue(&self, is_stalled: bool) -> bool {
+        let limit_ms = match is_stalled {
+            true if self.is_repeatable => GIVEN_UP_MS,
+            true => STALLED_MS_MAX,
+            false if self.is_patient => PATIENCE_MS_MAX,
+            false => ANSWER_MS_MAX,
+        };
+        self.is_older(limit_ms)
+    }
+
+    /// Whether it was asked longer ago than this, and what its bytes take.
+    pub(super) fn is_older(&self, limit_ms: u64) -> bool {
+        self.sent_at.elapsed() > Duration::from_millis(limit_ms + self.transfer_ms)
+    }
+}

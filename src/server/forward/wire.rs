@@ -1,0 +1,136 @@
+//! Questions and answers between nodes, as they travel.
+//!
+//! A question is a frame: `[length u32][flags u8][db u8][consistency 3 bytes][sent u64][stamp u64]
+//! [requests in RESP]`: all requests of a client's batch for that peer; with [`ask::SEEN`], what was seen of their keys
+//! stands before them (`own_copy`). An answer is a frame too, in the order of the questions: `[length u32]`
+//! and for each request `[length u32][reply in RESP]`, the length [`NOT_RUN`] for one that was not run, and [`AS_SEEN`] for
+//! one whose asker has seen what there is to see. `sent` is the
+//! asker's monotonic clock: the other side refuses what lay about for longer than [`STALE_MS_MAX`], so that it cannot run
+//! what its asker has given up on meanwhile. `stamp` is the asker's hybrid logical clock: what the other side writes for the
+//! question is later.
+
+use std::ops::Range;
+
+use crate::base::wire::put_u32;
+use crate::protocol::Proto;
+use crate::server::session::settings::Consistency;
+
+/// How old a question may be when it is run, in milliseconds.
+pub const STALE_MS_MAX: u64 = 110;
+/// Longest question, in bytes.
+pub const QUESTION_BYTES_MAX: usize = 1 << 30;
+
+/// Flags of a question.
+pub mod ask {
+    /// The reply is RESP3.
+    pub const RESP3: u8 = 1;
+    /// Run it here for what this node holds or coordinates, whatever the ring says: a part of a larger question.
+    pub const LOCAL: u8 = 2;
+    /// The requests are one transaction: run them together, one reply behind the other.
+    pub const TOGETHER: u8 = 4;
+    /// With LOCAL: the second round of flushing, about all that this node still holds.
+    pub const REST: u8 = 8;
+    /// What this node holds of the request's keys (see `held`).
+    pub const HELD: u8 = 16;
+    /// With TOGETHER: watched keys stand before the requests, and the answer begins with 1, or is 0 when one has changed.
+    pub const WATCHED: u8 = 32;
+    /// It may have run before: it is to run only if its keys have not been written since its stamp.
+    pub const SINCE: u8 = 64;
+    /// What the asker has seen of the requests' keys stands before them.
+    pub const SEEN: u8 = 128;
+}
+
+/// How a question is to be run.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Manner {
+    /// [`ask`] bits.
+    pub flags: u8,
+    /// The database.
+    pub db: u8,
+    /// What its connection asked for.
+    pub wish: Consistency,
+}
+
+impl Manner {
+    /// The protocol of the reply.
+    pub fn proto(&self) -> Proto {
+        if self.flags & ask::RESP3 != 0 { Proto::Resp3 } else { Proto::Resp2 }
+    }
+}
+
+/// In the place of a reply's length: not run, because this node does not coordinate the key, or the question came too
+/// late.
+pub const NOT_RUN: u32 = u32::MAX;
+
+/// In the place of a reply's length: the reply is what follows from what the asker has seen of the key.
+pub const AS_SEEN: u32 = u32::MAX - 1;
+
+/// What came of one request of a question.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Part {
+    /// It ran; where its reply is.
+    Reply(Range<usize>),
+    /// [`AS_SEEN`].
+    AsSeen,
+    /// [`NOT_RUN`].
+    NotRun,
+}
+
+/// The parts of an answer; replies are stretches of it. Ends early when the answer is malformed.
+pub fn parts(answer: &[u8]) -> impl Iterator<Item = Part> {
+    let mut at = 0;
+    std::iter::from_fn(move || {
+        let (head, rest) = answer.get(at..)?.split_first_chunk::<4>()?;
+        at += 4;
+        let len = u32::from_le_bytes(*head);
+        match len {
+            NOT_RUN => return Some(Part::NotRun),
+            AS_SEEN => return Some(Part::AsSeen),
+            _ => {}
+        }
+        let part = at..at + rest.get(..len as usize)?.len();
+        at = part.end;
+        Some(Part::Reply(part))
+    })
+}
+
+/// An answer of one reply.
+pub fn answer_of(reply: &[u8]) -> Vec<u8> {
+    let mut answer = Vec::with_capacity(4 + reply.len());
+    put_u32(&mut answer, 0);
+    answer.extend_from_slice(reply);
+    if !set_length(&mut answer, 0) {
+        return NOT_RUN.to_le_bytes().to_vec();
+    }
+    answer
+}
+
+/// Writes the length of what follows the four bytes at `at` into them; false when it is more than they can say.
+#[must_use]
+pub fn set_length(out: &mut [u8], at: usize) -> bool {
+    let len = out.len().checked_sub(at + 4).and_then(length_of);
+    let (Some(len), Some(head)) = (len, out.get_mut(at..at + 4)) else { return false };
+    head.copy_from_slice(&len.to_le_bytes());
+    true
+}
+
+/// What four bytes say of so many; `None` for more than they can say, which never stands for fewer.
+fn length_of(len: usize) -> Option<u32> {
+    u32::try_from(len).ok().filter(|len| *len < AS_SEEN)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_length_is_what_it_says_or_refused() {
+        let most = AS_SEEN as usize - 1;
+        assert_eq!((length_of(0), length_of(most)), (Some(0), Some(AS_SEEN - 1)));
+        for len in [AS_SEEN as usize, NOT_RUN as usize, 1 << 32, (1 << 32) + 7, usize::MAX] {
+            assert_eq!(length_of(len), None, "{len}");
+        }
+        let mut out = b"xx\0\0\0\0abc".to_vec();
+        assert!(set_length(&mut out, 2) && out == b"xx\x03\0\0\0abc" && !set_length(&mut out[..6], 3));
+    }
+}

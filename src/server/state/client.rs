@@ -1,0 +1,296 @@
+//! The record of one client connection: what others may know of it, and ask of it.
+//!
+//! The connection writes down here what CLIENT LIST shows (`client_line`). Others read the record and may ask the connection to
+//! close ([`Client::kill`]); the connection looks at [`Client::is_killed`] after every batch and sleeps on
+//! [`Client::killed`] beside its socket, so it is woken when it does nothing.
+//!
+//! All fields that a batch touches are relaxed atomics of the one connection; only names are behind a lock. A record
+//! says nothing of passwords, and nothing here knows sockets.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU8, AtomicU32, AtomicU64, AtomicUsize, Ordering};
+
+use parking_lot::Mutex;
+use tokio::sync::Notify;
+
+use crate::base::config::BufferLimit;
+use crate::commands::spec::Command;
+use crate::commands::subcommands;
+use crate::commands::table::COMMANDS;
+use crate::protocol::{Args, Proto};
+use crate::server::pubsub::Mailbox;
+use crate::server::pubsub::excess::Excess;
+
+const RELAXED: Ordering = Ordering::Relaxed;
+
+/// `Client::command` before the first command.
+const NO_COMMAND: usize = usize::MAX;
+
+/// Where, in `Client::command`, the place of a subcommand stands beside that of the command, one higher; 0 for none.
+const SUBCOMMAND_SHIFT: u32 = 16;
+
+/// What a connection is at the moment, as bits of [`Client::flags`].
+pub mod state {
+    /// Between MULTI and EXEC.
+    pub const MULTI: u32 = 1 << 0;
+    /// Subscribed to something.
+    pub const SUBSCRIBED: u32 = 1 << 1;
+    /// Waits: in WAIT, or until a pause is over.
+    pub const BLOCKED: u32 = 1 << 2;
+    /// CLIENT NO-EVICT ON. Nobody is ever disconnected for the memory that all clients take together, so it is kept by itself.
+    pub const NO_EVICT: u32 = 1 << 4;
+    /// CLIENT NO-TOUCH ON: what it asks is no use of a key, but for TOUCH.
+    pub const NO_TOUCH: u32 = 1 << 5;
+    /// READONLY, on the cluster face.
+    pub const READONLY: u32 = 1 << 6;
+    /// On the cluster face.
+    pub const CLUSTER_FACE: u32 = 1 << 7;
+    /// MONITOR.
+    pub const MONITOR: u32 = 1 << 8;
+    /// Has killed itself, and closes when that is answered.
+    pub const CLOSING: u32 = 1 << 9;
+}
+
+/// Whether, and how, somebody has ended a client's wait: CLIENT UNBLOCK.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[repr(u8)]
+pub enum Unblocked {
+    /// Nobody has.
+    No,
+    /// As if its time were over.
+    AsByTimeout,
+    /// It reads an error.
+    WithError,
+}
+
+/// Which replies a connection wants: CLIENT REPLY.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[repr(u8)]
+pub enum ReplyMode {
+    /// All.
+    On,
+    /// None, until ON.
+    Off,
+    /// Not that of the next command.
+    SkipNext,
+}
+
+/// One connection's record.
+#[derive(Debug)]
+pub struct Client {
+    /// Its number, never given twice by this node.
+    pub id: u64,
+    /// Where it comes from.
+    pub addr: SocketAddr,
+    /// Where it arrived.
+    pub laddr: SocketAddr,
+    /// When it connected, in milliseconds since 1970.
+    pub connected_ms: u64,
+    /// When it last sent a command, or a part of one, or took a part of a long reply, in milliseconds since 1970.
+    pub active_ms: AtomicU64,
+    /// The selected database.
+    pub db: AtomicU8,
+    /// The version of RESP it speaks.
+    pub resp: AtomicU8,
+    /// [`state`] bits.
+    pub flags: AtomicU32,
+    /// Commands queued since MULTI; -1 outside a transaction.
+    pub queued: AtomicI64,
+    /// Bytes received and not yet run.
+    pub input_bytes: AtomicUsize,
+    /// Bytes of replies not yet sent.
+    pub output_bytes: AtomicUsize,
+    command: AtomicUsize,
+    reply_mode: AtomicU8,
+    excess: Mutex<Excess>,
+    /// It waits for something that CLIENT UNBLOCK may end.
+    may_unblock: AtomicBool,
+    wait: AtomicU8,
+    /// What it listens to, and the messages that wait for it.
+    pub mailbox: Arc<Mailbox>,
+    names: Mutex<Names>,
+    killed: AtomicBool,
+    wake: Notify,
+}
+
+/// What a client calls itself.
+#[derive(Clone, Default, Debug)]
+pub struct Names {
+    /// CLIENT SETNAME.
+    pub name: Vec<u8>,
+    /// CLIENT SETINFO LIB-NAME.
+    pub lib_name: Vec<u8>,
+    /// CLIENT SETINFO LIB-VER.
+    pub lib_version: Vec<u8>,
+}
+
+impl Client {
+    /// The record of a connection that is made at `now_ms`.
+    pub fn new(id: u64, addr: SocketAddr, laddr: SocketAddr, now_ms: u64) -> Client {
+        Client {
+            id,
+            addr,
+            laddr,
+            connected_ms: now_ms,
+            active_ms: AtomicU64::new(now_ms),
+            db: AtomicU8::new(0),
+            resp: AtomicU8::new(2),
+            flags: AtomicU32::new(0),
+            queued: AtomicI64::new(-1),
+            input_bytes: AtomicUsize::new(0),
+            output_bytes: AtomicUsize::new(0),
+            command: AtomicUsize::new(NO_COMMAND),
+            reply_mode: AtomicU8::new(ReplyMode::On as u8),
+            excess: Mutex::default(),
+            may_unblock: AtomicBool::new(false),
+            wait: AtomicU8::new(Unblocked::No as u8),
+            mailbox: Arc::new(Mailbox::new(id)),
+            names: Mutex::default(),
+            killed: AtomicBool::new(false),
+            wake: Notify::new(),
+        }
+    }
+
+    /// Notes that the command at this place of the table is about to run.
+    #[inline]
+    pub fn runs(&self, command: usize, now_ms: u64) {
+        self.command.store(command, RELAXED);
+        self.active_ms.store(now_ms, RELAXED);
+    }
+
+    /// Notes which subcommand of that one it is, if it is a name for a family.
+    pub fn runs_subcommand(&self, command: usize, row: &Command, args: Args<'_>) {
+        if let Some(at) = args.get(1).and_then(|name| subcommands::position(row.name, name)) {
+            self.command.store((at + 1) << SUBCOMMAND_SHIFT | command, RELAXED);
+        }
+    }
+
+    /// The name of the command that ran last, or is about to run.
+    pub(super) fn command_name(&self) -> &'static str {
+        let noted = self.command.load(RELAXED);
+        let Some(row) = COMMANDS.get(noted & ((1 << SUBCOMMAND_SHIFT) - 1)) else { return "NULL" };
+        let at = (noted >> SUBCOMMAND_SHIFT).checked_sub(1);
+        at.and_then(|at| subcommands::of(row.name).get(at)).map_or(row.name, |row| row.name)
+    }
+
+    /// Sets or clears [`state`] bits.
+    pub fn set_state(&self, bits: u32, on: bool) {
+        if on {
+            self.flags.fetch_or(bits, RELAXED)
+        } else {
+            self.flags.fetch_and(!bits, RELAXED)
+        };
+    }
+
+    /// True when any of these [`state`] bits is set.
+    #[inline]
+    pub fn is_in(&self, bits: u32) -> bool {
+        self.flags.load(RELAXED) & bits != 0
+    }
+
+    /// What CLIENT REPLY has set.
+    #[inline]
+    pub fn reply_mode(&self) -> ReplyMode {
+        match self.reply_mode.load(RELAXED) {
+            0 => ReplyMode::On,
+            1 => ReplyMode::Off,
+            _ => ReplyMode::SkipNext,
+        }
+    }
+
+    /// Sets what CLIENT REPLY sets. The connection itself puts `SkipNext` back to `On` when it has skipped one.
+    pub fn set_reply_mode(&self, mode: ReplyMode) {
+        self.reply_mode.store(mode as u8, RELAXED);
+    }
+
+    /// Whether the reply to a request is kept back, `before` being what CLIENT REPLY had set before it ran. Ends SKIP.
+    pub fn keeps_back(&self, before: ReplyMode) -> bool {
+        let after = self.reply_mode();
+        if before == ReplyMode::SkipNext && after == ReplyMode::SkipNext {
+            self.set_reply_mode(ReplyMode::On);
+        }
+        before != ReplyMode::On && after != ReplyMode::On || after == ReplyMode::Off
+    }
+
+    /// A copy of the names.
+    pub fn names(&self) -> Names {
+        self.names.lock().clone()
+    }
+
+    /// Changes the names.
+    pub fn change_names(&self, change: impl FnOnce(&mut Names)) {
+        change(&mut self.names.lock());
+    }
+
+    /// Notes that it has sent something, or taken something.
+    pub fn is_active(&self, now_ms: u64) {
+        self.active_ms.store(now_ms, RELAXED);
+    }
+
+    /// Whether more replies than `limit` allows wait to be sent.
+    pub fn has_too_much_unsent(&self, limit: BufferLimit, now_ms: u64) -> bool {
+        self.excess.lock().is_too_much(self.output_bytes.load(RELAXED), limit, now_ms)
+    }
+
+    /// Says that it waits, for others to show, until [`Client::end_wait`].
+    pub fn begin_wait(&self) {
+        self.wait.store(Unblocked::No as u8, RELAXED);
+        self.set_state(state::BLOCKED, true);
+        self.may_unblock.store(true, Ordering::Release);
+    }
+
+    /// Says that it waits no longer.
+    pub fn end_wait(&self) {
+        self.may_unblock.store(false, Ordering::Release);
+        self.set_state(state::BLOCKED, false);
+    }
+
+    /// CLIENT UNBLOCK: ends its wait; false when it does not wait for anything that could be ended.
+    pub fn unblock(&self, how: Unblocked) -> bool {
+        let may = self.may_unblock.swap(false, Ordering::AcqRel);
+        if may {
+            self.wait.store(how as u8, RELAXED);
+        }
+        may
+    }
+
+    /// Whether somebody has ended its wait.
+    pub fn unblocked(&self) -> Unblocked {
+        match self.wait.load(RELAXED) {
+            0 => Unblocked::No,
+            1 => Unblocked::AsByTimeout,
+            _ => Unblocked::WithError,
+        }
+    }
+
+    /// Asks the connection to close as it is; replies that were not sent are dropped.
+    pub fn kill(&self) {
+        self.killed.store(true, Ordering::Release);
+        self.wake.notify_one();
+    }
+
+    /// Whether the connection has been asked to close.
+    #[inline]
+    pub fn is_killed(&self) -> bool {
+        self.killed.load(Ordering::Acquire)
+    }
+
+    /// Resolves when the connection is asked to close.
+    pub async fn killed(&self) {
+        while !self.is_killed() {
+            self.wake.notified().await;
+        }
+    }
+
+    /// Puts everything back that RESET puts back.
+    pub fn reset(&self) {
+        self.db.store(0, RELAXED);
+        self.resp.store(2, RELAXED);
+        self.mailbox.speak(Proto::Resp2);
+        self.queued.store(-1, RELAXED);
+        self.set_state(!state::CLUSTER_FACE, false);
+        self.set_reply_mode(ReplyMode::On);
+        self.names.lock().name.clear();
+    }
+}
