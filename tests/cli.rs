@@ -124,6 +124,20 @@ fn print_config_says_where_each_value_comes_from() {
 }
 
 #[test]
+fn dev_refuses_from_the_environment_what_each_node_has_its_own_of() {
+    let refused = |variable: &str| {
+        format!("error: environment variable {variable}: each node of rondo dev has its own, unset it\n")
+    };
+    let dir = tempfile::tempdir().unwrap();
+    let log = dir.path().join("log");
+    let output = rondo_with(&["dev"], &[("RONDO_LOGFILE", log.to_str().unwrap())]);
+    assert_eq!((output.status.code(), stderr(&output)), (Some(2), refused("RONDO_LOGFILE")));
+    assert!(stdout(&output).is_empty() && !log.exists(), "nothing was started");
+    let output = rondo_with(&["dev"], &[("RONDO_PORT", "7000"), ("RONDO_JOIN", "")]);
+    assert_eq!((output.status.code(), stderr(&output)), (Some(2), refused("RONDO_PORT")));
+}
+
+#[test]
 fn dev_names_the_taken_port_and_starts_nothing() {
     let (holder, port) = loop {
         let holder = TcpListener::bind("127.0.0.1:0").unwrap();

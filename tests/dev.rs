@@ -21,11 +21,17 @@ struct Dev {
 impl Dev {
     /// Starts three nodes on ports that are free, and waits for the end of what is printed once they are ready.
     fn start(options: &[&str]) -> Dev {
+        Dev::start_in(&[], options)
+    }
+
+    /// As `start`, with these variables in the environment.
+    fn start_in(environment: &[(&str, &str)], options: &[&str]) -> Dev {
         loop {
             let port = rand::random_range(20_000..40_000u16);
             let mut child = Command::new(env!("CARGO_BIN_EXE_rondo"))
                 .args(["dev", "--port", &port.to_string()])
                 .args(options)
+                .envs(environment.iter().copied())
                 .stdout(Stdio::piped())
                 .spawn()
                 .unwrap();
@@ -120,7 +126,13 @@ fn a_dead_node_is_reported_and_a_signal_stops_the_rest() {
 
 #[test]
 fn nothing_is_left_of_a_cluster_that_was_stopped() {
-    let mut dev = Dev::start(&[]);
+    let mut dev = Dev::start_in(&[("RONDO_WORKERS", "2"), ("RONDO_SHUTDOWN_TIMEOUT", "3")], &["--timeout", "77"]);
+    for (option, value) in [("shutdown-timeout", "3"), ("timeout", "77")] {
+        let lengths = [option, value].map(str::len);
+        let expected = format!("*2\r\n${}\r\n{option}\r\n${}\r\n{value}\r\n", lengths[0], lengths[1]);
+        assert_eq!(dev.ask(1, &format!("CONFIG GET {option}")), expected);
+    }
+    assert!(dev.ask(0, "INFO server").contains("\r\nworkers:2\r\n"), "the environment says so");
     dev.signal("-INT");
     assert_eq!(dev.child.wait().unwrap().code(), Some(0));
     assert!(!dev.pids.iter().any(|pid| is_running(*pid)), "a node outlived rondo dev");

@@ -44,10 +44,11 @@ const RESTART_PAUSE: Duration = Duration::from_secs(1);
 const LOG_LINES: usize = 12;
 
 /// Options that every node has a value of its own for.
-const OWN: [&str; 7] = ["port", "cluster-port", "admin-port", "peer-port", "join", "data-dir", "node-name"];
+const OWN: [&str; 8] = ["port", "cluster-port", "admin-port", "peer-port", "join", "data-dir", "node-name", "logfile"];
 
 const EXAMPLES: &str = "\
-Every option of a node may be given (see rondo server --help) and goes to all of them.
+Every option of a node may be given (see rondo server --help), by a flag or in the environment, and goes to all of them,
+but for ports, logfile and others that each node has its own of.
 
 Examples:
   rondo dev --nodes 5 --port 7001
@@ -55,7 +56,7 @@ Examples:
 
 /// The command with its flags.
 pub fn command() -> Command {
-    let options = flags::of_table(&[&OWN[..], &["cluster-secret", "logfile"]].concat());
+    let options = flags::of_table(&[&OWN[..], &["cluster-secret"]].concat());
     Command::new("dev")
         .about("Start a cluster on this machine, until Ctrl-C")
         .arg(
@@ -80,13 +81,15 @@ pub fn command() -> Command {
 }
 
 /// Starts the cluster, watches it, and stops it.
-pub fn run(matches: &ArgMatches, mistakes: Vec<String>) -> Result<(), Failure> {
+pub fn run(matches: &ArgMatches, mut mistakes: Vec<String>) -> Result<(), Failure> {
     let count = matches.get_one::<u16>("nodes").copied().unwrap_or(3);
     let port = matches.get_one::<u16>("port").copied().unwrap_or(6379);
     let processors = std::thread::available_parallelism().map_or(1, usize::from);
     let given = flags::given(matches).into_iter().filter(|(name, _)| !OWN.contains(&name.as_str())).collect();
-    let options = plan::with_defaults(given, count, processors);
-    let sources = Sources { env: server::environment(), flags: options.clone(), ..Sources::default() };
+    let environment = server::environment();
+    mistakes.extend(plan::refused_environment(&environment, &OWN));
+    let options = plan::with_defaults(given, &environment, count, processors);
+    let sources = Sources { env: environment, flags: options.clone(), ..Sources::default() };
     let (config, _) = server::configure(&sources, mistakes)?;
     let settings = Settings::clone(&config.settings());
     let plans = plan::nodes(count, port).map_err(|error| Failure::Usage(vec![error.to_string()]))?;

@@ -1,6 +1,6 @@
 //! What `rondo dev` is going to start: ports and command lines. Pure.
 
-use crate::base::config::{PeerAddr, Ports};
+use crate::base::config::{PeerAddr, Ports, env_name};
 use std::path::Path;
 
 /// Most nodes on one machine: beyond that, ports of one node meet those of another.
@@ -66,16 +66,28 @@ pub fn arguments(
     arguments
 }
 
-/// The options that every node gets unless the caller gave others: threads shared out, and little time to stop, because
-/// all nodes stop together and there is nobody to hand anything over to.
+/// What the environment asks of every node that each has a value of its own for, a line each. It would be passed over, and
+/// one file would hold the logs of all.
+pub fn refused_environment(environment: &[(String, String)], own: &[&str]) -> Vec<String> {
+    let is_own = |variable: &str| own.iter().any(|option| env_name(option) == variable);
+    let refused = environment.iter().filter(|(variable, value)| !value.is_empty() && is_own(variable));
+    refused
+        .map(|(variable, _)| format!("environment variable {variable}: each node of rondo dev has its own, unset it"))
+        .collect()
+}
+
+/// The options that every node gets unless the caller gave others, by flags or in the environment: threads shared out, and
+/// little time to stop, because all nodes stop together and there is nobody to hand anything over to.
 pub fn with_defaults(
     mut options: Vec<(String, Vec<String>)>,
+    environment: &[(String, String)],
     nodes: u16,
     processors: usize,
 ) -> Vec<(String, Vec<String>)> {
     let workers = (processors / usize::from(nodes.max(1))).max(1);
     for (name, value) in [("workers", workers.to_string()), ("shutdown-timeout", "2".to_owned())] {
-        if !options.iter().any(|(given, _)| given == name) {
+        let is_given = options.iter().any(|(given, _)| given == name);
+        if !is_given && !environment.iter().any(|(variable, _)| *variable == env_name(name)) {
             options.push((name.to_owned(), vec![value]));
         }
     }
@@ -119,9 +131,13 @@ mod tests {
         let words = |options: Vec<(String, Vec<String>)>| {
             options.into_iter().map(|(name, words)| format!("{name} {}", words[0])).collect::<Vec<_>>()
         };
-        assert_eq!(words(with_defaults(vec![], 3, 16)), ["workers 5", "shutdown-timeout 2"]);
-        assert_eq!(words(with_defaults(vec![], 3, 2)), ["workers 1", "shutdown-timeout 2"]);
+        assert_eq!(words(with_defaults(vec![], &[], 3, 16)), ["workers 5", "shutdown-timeout 2"]);
+        assert_eq!(words(with_defaults(vec![], &[], 3, 2)), ["workers 1", "shutdown-timeout 2"]);
         let given = vec![("workers".to_owned(), vec!["7".to_owned()])];
-        assert_eq!(words(with_defaults(given, 3, 2)), ["workers 7", "shutdown-timeout 2"]);
+        assert_eq!(words(with_defaults(given, &[], 3, 2)), ["workers 7", "shutdown-timeout 2"]);
+        let environment = [("RONDO_WORKERS", "3"), ("RONDO_SHUTDOWN_TIMEOUT", "9"), ("RONDO_ZONE", "z")];
+        let environment = environment.map(|(variable, value)| (variable.to_owned(), value.to_owned()));
+        assert_eq!(words(with_defaults(vec![], &environment[..1], 3, 2)), ["shutdown-timeout 2"]);
+        assert!(with_defaults(vec![], &environment, 3, 2).is_empty());
     }
 }
