@@ -279,7 +279,7 @@ fn bitop(cx: &mut Cx<'_, '_>) -> Result<(), CommandError> {
     }
     if !result.is_empty() {
         let whole = whole::string(&result, Some(Encoding::Raw));
-        cx.keys.write(destination, Mutation::Replace { whole: &whole, deadline_ms: 0 });
+        cx.put_whole(destination, &whole, 0)?;
         cx.keys.notify(b'$', "set", destination);
     } else if cx.keys.delete(destination) {
         cx.keys.notify(b'g', "del", destination);

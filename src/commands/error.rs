@@ -41,6 +41,9 @@ pub enum CommandError {
     /// The reply would be larger than what may be kept for a client.
     #[error("ERR the reply is larger than client-output-buffer-limit or rondo allows")]
     ReplyTooLarge,
+    /// The key would hold more than is put in place of another value at once.
+    #[error("ERR the value is larger than the 2 GB that rondo puts in place at once")]
+    WholeTooLarge,
     /// Anything else, with all that the client reads, the error code included.
     #[error("{}", String::from_utf8_lossy(.0))]
     Said(Cow<'static, [u8]>),

@@ -10,7 +10,6 @@ use crate::commands::spec::{Command, Cx, Gather, Group, Handler, KEY, Keys, flag
 use crate::commands::subcommands;
 use crate::protocol::parse_i64;
 use crate::store::keyspace::value_ref;
-use crate::store::mutation::Mutation;
 use crate::store::whole::Encoding;
 
 /// DEL key ...: how many of them existed.
@@ -148,12 +147,13 @@ fn renamenx(cx: &mut Cx<'_, '_>) -> Result<(), CommandError> {
 }
 
 /// Puts a whole value in the place of whatever there is: to listeners it is a new key in any case.
-fn put_anew(cx: &mut Cx<'_, '_>, key: &[u8], whole: &[u8], deadline_ms: u64) {
+fn put_anew(cx: &mut Cx<'_, '_>, key: &[u8], whole: &[u8], deadline_ms: u64) -> Result<(), CommandError> {
     let was_there = cx.keys.exists(key);
-    cx.keys.write(key, Mutation::Replace { whole, deadline_ms });
+    cx.put_whole(key, whole, deadline_ms)?;
     if was_there {
         cx.keys.notify(b'n', "new", key);
     }
+    Ok(())
 }
 
 fn move_to(cx: &mut Cx<'_, '_>, replace: bool) -> Result<bool, CommandError> {
@@ -166,7 +166,7 @@ fn move_to(cx: &mut Cx<'_, '_>, replace: bool) -> Result<bool, CommandError> {
         return Ok(false);
     }
     let before = cx.keys.changes();
-    put_anew(cx, to, &whole, deadline_ms);
+    put_anew(cx, to, &whole, deadline_ms)?;
     cx.keys.delete(from);
     cx.keys.count_as_one_change(before);
     cx.keys.notify(b'g', "rename_from", from);
@@ -215,11 +215,15 @@ fn copy(cx: &mut Cx<'_, '_>) -> Result<(), CommandError> {
     let copied = cx.keys.copy_of(from);
     cx.keys.select(to_db);
     let copied = copied.filter(|_| replace || !cx.keys.exists(to));
-    if let Some((whole, deadline_ms)) = &copied {
-        put_anew(cx, to, whole, *deadline_ms);
+    let put = match &copied {
+        Some((whole, deadline_ms)) => put_anew(cx, to, whole, *deadline_ms),
+        None => Ok(()),
+    };
+    if put.is_ok() && copied.is_some() {
         cx.keys.notify(b'g', "copy_to", to);
     }
     cx.keys.select(from_db);
+    put?;
     cx.out.int(i64::from(copied.is_some()));
     Ok(())
 }
@@ -251,7 +255,10 @@ fn move_key(cx: &mut Cx<'_, '_>) -> Result<(), CommandError> {
     let moved = copied.filter(|_| !cx.keys.exists(key));
     if let Some((whole, deadline_ms)) = &moved {
         let before = cx.keys.changes();
-        cx.keys.write(key, Mutation::Replace { whole, deadline_ms: *deadline_ms });
+        if let Err(error) = cx.put_whole(key, whole, *deadline_ms) {
+            cx.keys.select(from_db);
+            return Err(error);
+        }
         cx.keys.select(from_db);
         cx.keys.delete(key);
         cx.keys.count_as_one_change(before);
@@ -441,6 +448,32 @@ mod tests {
         node.db = 1;
         expect(&mut node, &[("SCARD s", ":2"), ("MOVE s 0", ":0"), ("MOVE s 2", ":1"), ("EXISTS s", ":0")]);
         expect(&mut node, &[("MOVE s 1", "-ERR source and destination objects are the same")]);
+    }
+
+    #[test]
+    fn a_value_that_no_frame_would_hold_is_not_put_anywhere() {
+        let mut node = Node::new();
+        node.limits.whole_bytes_max = 40;
+        let long = "m".repeat(50);
+        node.run(&format!("SADD large {long}"));
+        node.run("SADD small m");
+        node.run("SET k v");
+        let refused = "-ERR the value is larger than the 2 GB that rondo puts in place at once";
+        let changes = node.effects.writes;
+        for line in [
+            "RENAME large k",
+            "RENAMENX large none",
+            "COPY large k REPLACE",
+            "COPY large k DB 1",
+            "MOVE large 1",
+            "SUNIONSTORE k large small",
+            "SINTERSTORE none large large",
+        ] {
+            expect(&mut node, &[(line, refused)]);
+        }
+        assert_eq!((node.effects.writes, node.db), (changes, 0));
+        expect(&mut node, &[("GET k", "$1\r\nv"), ("SCARD large", ":1"), ("EXISTS none", ":0")]);
+        expect(&mut node, &[("COPY small k REPLACE", ":1"), ("SUNIONSTORE k small", ":1"), ("MOVE small 1", ":1")]);
     }
 
     #[test]

@@ -10,7 +10,6 @@ use crate::commands::CommandError;
 use crate::commands::set::{members, peek_set, read_set};
 use crate::commands::spec::{Command, Cx, Group, Handler, Keys, flag};
 use crate::protocol::parse_i64;
-use crate::store::mutation::Mutation;
 use crate::store::value::Set;
 use crate::store::{Keyspace, canonical_int, whole};
 
@@ -141,7 +140,7 @@ fn store(cx: &mut Cx<'_, '_>, operation: Operation, event: &'static str) -> Resu
     let len = found.len();
     let whole = whole::set(found.into_iter(), None);
     if len > 0 {
-        cx.keys.write(destination, Mutation::Replace { whole: &whole, deadline_ms: 0 });
+        cx.put_whole(destination, &whole, 0)?;
         cx.keys.notify(b's', event, destination);
     } else if cx.keys.delete(destination) {
         cx.keys.notify(b'g', "del", destination);

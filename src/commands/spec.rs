@@ -5,6 +5,7 @@
 use crate::base::ids::Slot;
 use crate::commands::CommandError;
 use crate::protocol::{Args, REPLY_BYTES_MAX, Reply, parse_i64};
+use crate::store::mutation::Mutation;
 use crate::store::{Keyspace, ValueRef};
 
 /// A command's row in the table.
@@ -368,7 +369,12 @@ pub struct CommandLimits {
     pub cluster_face: bool,
     /// Most bytes of replies that may lie in one buffer.
     pub reply_bytes_max: usize,
+    /// Most bytes of a key and of a value that is put there at once: other nodes are told of them together, in one frame.
+    pub whole_bytes_max: usize,
 }
+
+/// What a frame between nodes holds of a key and its value, with room for all that goes with them.
+pub const WHOLE_BYTES_MAX: usize = 2 << 30;
 
 impl Default for CommandLimits {
     fn default() -> CommandLimits {
@@ -377,6 +383,7 @@ impl Default for CommandLimits {
             databases: 16,
             cluster_face: false,
             reply_bytes_max: REPLY_BYTES_MAX,
+            whole_bytes_max: WHOLE_BYTES_MAX,
         }
     }
 }
@@ -389,6 +396,16 @@ impl<'a> Cx<'a, '_> {
         self.out.limit(self.limits.reply_bytes_max);
         command(self)?;
         if self.out.is_cut() { Err(CommandError::ReplyTooLarge) } else { Ok(()) }
+    }
+
+    /// Puts a whole value (see `store::whole`) under `key`, in place of whatever is there. Refused, with nothing changed, if it is
+    /// larger than other nodes can be told.
+    pub fn put_whole(&mut self, key: &[u8], whole: &[u8], deadline_ms: u64) -> Result<(), CommandError> {
+        if key.len().saturating_add(whole.len()) > self.limits.whole_bytes_max {
+            return Err(CommandError::WholeTooLarge);
+        }
+        self.keys.write(key, Mutation::Replace { whole, deadline_ms });
+        Ok(())
     }
 
     /// Argument `at`, or a syntax error: arity has been checked, so only optional ones can be missing.

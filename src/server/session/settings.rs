@@ -2,7 +2,7 @@
 
 use crate::base::config::{QuorumMode, Settings};
 use crate::base::wire::{Reader, WireError};
-use crate::commands::spec::CommandLimits;
+use crate::commands::spec::{CommandLimits, WHOLE_BYTES_MAX};
 use crate::protocol::{Limits, REPLY_BYTES_MAX};
 use crate::replication::coordinator::View;
 use crate::replication::routing::Quorum;
@@ -53,8 +53,8 @@ impl Consistency {
 pub fn scan_limits(settings: &Settings, authenticated: bool) -> Limits {
     Limits {
         bulk_bytes_max: settings.proto_max_bulk_len as usize,
-        // The scanner tells places in four bytes.
-        request_bytes_max: (settings.client_query_buffer_limit as usize).min(u32::MAX as usize),
+        // Whatever is in one request can be told to other nodes in one frame.
+        request_bytes_max: (settings.client_query_buffer_limit as usize).min(WHOLE_BYTES_MAX),
         authenticated,
         ..Limits::default()
     }
@@ -68,6 +68,7 @@ pub fn command_limits(settings: &Settings, cluster_face: bool) -> CommandLimits 
         databases: u8::try_from(settings.databases).unwrap_or(u8::MAX),
         cluster_face,
         reply_bytes_max: REPLY_BYTES_MAX,
+        whole_bytes_max: WHOLE_BYTES_MAX,
     }
 }
 
