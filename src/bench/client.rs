@@ -31,7 +31,7 @@ use super::keys::{Picker, owners_of};
 use super::ledger::Ledger;
 use super::link::{LinkError, connect, label_of};
 use super::phase::Phase;
-use super::replies::{Replies, Reply};
+use super::replies::{Answer, Replies};
 use super::requests::{Encoder, Notes, Source};
 use super::schedule::{Flow, Schedule};
 use super::tally::Tally;
@@ -336,8 +336,8 @@ impl Client {
                 return;
             };
             settled += 1;
-            moved |= matches!(reply, Reply::Error(text) if text.starts_with(b"MOVED "));
-            let refused = matches!(reply, Reply::Error(_));
+            moved |= matches!(reply, Answer::Error(text) if text.starts_with(b"MOVED "));
+            let refused = matches!(reply, Answer::Error(_));
             if let (Some(ledger), Some(number), false) = (&mut ledger, noted.pop_front(), refused) {
                 ledger.acknowledged(number, now_ns);
             }

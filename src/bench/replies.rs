@@ -18,7 +18,7 @@ const LIMITS: ReplyLimits = ReplyLimits {
 
 /// What a reply was.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Reply<'a> {
+pub enum Answer<'a> {
     /// `+OK`, or anything else that is neither a string, nor null, nor an error.
     Done,
     /// A string: what a GET was for.
@@ -55,16 +55,16 @@ impl Replies {
     }
 
     /// Calls `seen` for each reply that ends in `bytes`: the restored part and what was read behind it.
-    pub fn take(&mut self, bytes: &[u8], mut seen: impl FnMut(Reply<'_>)) -> Result<(), ReplyError> {
+    pub fn take(&mut self, bytes: &[u8], mut seen: impl FnMut(Answer<'_>)) -> Result<(), ReplyError> {
         let mut rest = bytes;
         while !rest.is_empty() {
             let Some(ScannedReply { consumed, kind }) = self.scanner.scan(rest)? else { break };
             let (reply, behind) = rest.split_at_checked(consumed).unwrap_or((rest, &[]));
             match kind {
-                ReplyKind::Value if reply.first() == Some(&b'$') => seen(Reply::Hit),
-                ReplyKind::Value => seen(Reply::Done),
-                ReplyKind::Null => seen(Reply::Miss),
-                ReplyKind::Error => seen(Reply::Error(text_of(reply))),
+                ReplyKind::Value if reply.first() == Some(&b'$') => seen(Answer::Hit),
+                ReplyKind::Value => seen(Answer::Done),
+                ReplyKind::Null => seen(Answer::Miss),
+                ReplyKind::Error => seen(Answer::Error(text_of(reply))),
                 ReplyKind::Push => {}
             }
             rest = behind;
@@ -97,7 +97,7 @@ mod tests {
             buffer[start..start + part.len()].copy_from_slice(part);
             replies.take(&buffer[..start + part.len()], |reply| {
                 seen.push(match reply {
-                    Reply::Error(text) => String::from_utf8_lossy(text).into_owned(),
+                    Answer::Error(text) => String::from_utf8_lossy(text).into_owned(),
                     other => format!("{other:?}"),
                 });
             })?;

@@ -10,7 +10,7 @@ use std::collections::BTreeMap;
 
 use hdrhistogram::Histogram;
 
-use super::replies::Reply;
+use super::replies::Answer;
 use super::timeline::Timeline;
 
 /// How many different errors are told apart.
@@ -65,18 +65,18 @@ impl Tally {
     }
 
     /// Counts what one reply was; its latency is recorded apart, because a batch has one.
-    pub fn reply(&mut self, reply: Reply<'_>) {
+    pub fn reply(&mut self, reply: Answer<'_>) {
         match reply {
-            Reply::Done => self.operations += 1,
-            Reply::Hit => {
+            Answer::Done => self.operations += 1,
+            Answer::Hit => {
                 self.operations += 1;
                 self.hits += 1;
             }
-            Reply::Miss => {
+            Answer::Miss => {
                 self.operations += 1;
                 self.misses += 1;
             }
-            Reply::Error(text) => {
+            Answer::Error(text) => {
                 let text = String::from_utf8_lossy(text.get(..EXAMPLE_BYTES_MAX).unwrap_or(text)).into_owned();
                 let label = text.split(' ').next().unwrap_or_default().to_string();
                 self.error(&label, 1, &text);
@@ -85,12 +85,12 @@ impl Tally {
     }
 
     /// Counts one reply to an operation that was due at `due_ns`, and places it in the timeline.
-    pub fn settled(&mut self, reply: Reply<'_>, due_ns: u64, latency_ns: u64) {
+    pub fn settled(&mut self, reply: Answer<'_>, due_ns: u64, latency_ns: u64) {
         self.reply(reply);
         if let Some(timeline) = &mut self.timeline {
             match reply {
-                Reply::Error(_) => timeline.refused(due_ns),
-                _ => timeline.answered(due_ns, latency_ns, reply == Reply::Miss),
+                Answer::Error(_) => timeline.refused(due_ns),
+                _ => timeline.answered(due_ns, latency_ns, reply == Answer::Miss),
             }
         }
     }
@@ -148,10 +148,10 @@ mod tests {
     #[test]
     fn replies_are_counted_by_what_they_were() {
         let mut tally = Tally::new().unwrap();
-        for reply in [Reply::Done, Reply::Hit, Reply::Hit, Reply::Miss, Reply::Error(b"MOVED 1 a:1")] {
+        for reply in [Answer::Done, Answer::Hit, Answer::Hit, Answer::Miss, Answer::Error(b"MOVED 1 a:1")] {
             tally.reply(reply);
         }
-        tally.reply(Reply::Error(b"MOVED 2 b:1"));
+        tally.reply(Answer::Error(b"MOVED 2 b:1"));
         assert_eq!((tally.operations, tally.hits, tally.misses, error_count(&tally)), (4, 2, 1, 2));
         assert_eq!(tally.errors["MOVED"], ErrorCount { count: 2, example: "MOVED 1 a:1".into() });
     }
@@ -160,8 +160,8 @@ mod tests {
     fn a_server_that_invents_errors_does_not_fill_memory() {
         let mut tally = Tally::new().unwrap();
         for number in 0..1_000 {
-            tally.reply(Reply::Error(format!("{number:0>300}").as_bytes()));
-            tally.reply(Reply::Error(format!("E{number} x").as_bytes()));
+            tally.reply(Answer::Error(format!("{number:0>300}").as_bytes()));
+            tally.reply(Answer::Error(format!("E{number} x").as_bytes()));
         }
         assert!(tally.errors.len() <= LABELS_MAX + 1);
         assert_eq!(error_count(&tally), 2_000);

@@ -1,8 +1,9 @@
 //! The members of a collection: byte strings, each with the dot of the write that put it there and a payload.
 //!
 //! A hash keeps its values as payloads, a set keeps empty ones. While it is small a collection is *packed*: one
-//! vector, searched from the front, in the order of insertion, as the listpack of a Redis hash is. One element too many or
-//! too long turns it into a *table*, as Redis's hash table is, which removals do not turn back.
+//! vector, searched from the front, in the order of insertion, as the listpack of a Redis hash is; what a merge or a peer has
+//! brought is in the order in which it came. One element too many or too long turns it into a *table*, as Redis's hash table
+//! is, which removals do not turn back.
 //!
 //! Invariant: an element is present once. Iteration by [`Elements::scan`] visits every element that stays present
 //! from the first call to the last at least once, also when the table is laid anew between calls, when another collection
@@ -86,7 +87,7 @@ impl Layout {
     fn new() -> Layout {
         static COUNT: AtomicU64 = AtomicU64::new(0);
         // A number that only this process's hash makes of the count.
-        Layout(hash_of(&COUNT.fetch_add(1, Ordering::Relaxed).to_le_bytes()))
+        Layout(member_hash(&COUNT.fetch_add(1, Ordering::Relaxed).to_le_bytes()))
     }
 
     /// Where a scan goes on: `[layout][bucket]` in 53 bits, because some clients take a cursor for a floating-point number. The
@@ -136,7 +137,7 @@ impl Elements {
         match &self.form {
             Form::Packed(bytes) => PackedIter::new(bytes).find(|(_, element)| element.member == member).map(|it| it.1),
             Form::Table(table) => {
-                table.find(hash_of(member), |block| element(block).member == member).map(|block| element(block))
+                table.find(member_hash(member), |block| element(block).member == member).map(|block| element(block))
             }
         }
     }
@@ -161,7 +162,7 @@ impl Elements {
 
     fn put_in_table(&mut self, member: &[u8], dot: Dot, payload: &[u8]) -> bool {
         let Form::Table(table) = &mut self.form else { return false };
-        let hash = hash_of(member);
+        let hash = member_hash(member);
         let block = packed_block(member, dot, payload).into_boxed_slice();
         self.boxed_bytes += box_bytes(&block);
         if let Some(old) = table.find_mut(hash, |block| element(block).member == member) {
@@ -172,9 +173,9 @@ impl Elements {
         if table.len() == table.capacity() {
             // The insertion would move elements: say so, and scans start over.
             self.layout = Layout::new();
-            table.reserve(1, |block| hash_of(element(block).member));
+            table.reserve(1, |block| member_hash(element(block).member));
         }
-        table.insert_unique(hash, block, |block| hash_of(element(block).member));
+        table.insert_unique(hash, block, |block| member_hash(element(block).member));
         self.len += 1;
         true
     }
@@ -184,7 +185,7 @@ impl Elements {
         let removed = match &mut self.form {
             Form::Packed(bytes) => packed_range(bytes, member).map(|range| drop(bytes.drain(range))).is_some(),
             Form::Table(table) => table
-                .find_entry(hash_of(member), |block| element(block).member == member)
+                .find_entry(member_hash(member), |block| element(block).member == member)
                 .map(|found| self.boxed_bytes -= box_bytes(&found.remove().0))
                 .is_ok(),
         };
@@ -201,7 +202,7 @@ impl Elements {
         let Form::Table(table) = &mut self.form else { return };
         if table.num_buckets() > SHRINK_BUCKETS_MIN && self.len < table.num_buckets() / SHRINK_SHARE {
             self.layout = Layout::new();
-            table.shrink_to(self.len * 2, |block| hash_of(element(block).member));
+            table.shrink_to(self.len * 2, |block| member_hash(element(block).member));
         }
     }
 
@@ -265,7 +266,7 @@ impl Elements {
         for (_, found) in PackedIter::new(bytes) {
             let block = packed_block(found.member, found.dot, found.payload).into_boxed_slice();
             self.boxed_bytes += box_bytes(&block);
-            table.insert_unique(hash_of(found.member), block, |block| hash_of(element(block).member));
+            table.insert_unique(member_hash(found.member), block, |block| member_hash(element(block).member));
         }
         self.form = Form::Table(table);
         self.layout = Layout::new();
@@ -293,7 +294,7 @@ fn box_bytes(block: &[u8]) -> usize {
     size_class(block.len())
 }
 
-fn hash_of(member: &[u8]) -> u64 {
+fn member_hash(member: &[u8]) -> u64 {
     static HASHER: OnceLock<ahash::RandomState> = OnceLock::new();
     HASHER.get_or_init(ahash::RandomState::new).hash_one(member)
 }

@@ -3,8 +3,8 @@
 //! Every entry has an access word: 24 bits of seconds (last use) and 8 bits of frequency (a logarithmic counter that
 //! decays, Morris 1978). A use writes it only when it changes, so that hot keys do not dirty their cache line.
 //!
-//! To evict, a few random slots are asked for a few random entries each, and the best victim of these, and of those that were
-//! nearly as good at earlier evictions, goes.
+//! To evict, slots are asked for random entries, one slot after the other from a random one on until there are enough; the best
+//! victim of these, and of those that were nearly as good at earlier evictions, goes.
 //! Eviction is this node's own affair: it leaves no tombstone, and replicas do not repair it back.
 
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, Ordering};
@@ -125,7 +125,7 @@ impl Access {
             frequency = FREQUENCY_NEW;
         } else if let Some((log_factor, decay_minutes)) = self.lfu {
             frequency = self.decayed(old, decay_minutes);
-            frequency = grown(frequency, log_factor, rand::random());
+            frequency = after_use(frequency, log_factor, rand::random());
         }
         self.seconds << 8 | u32::from(frequency)
     }
@@ -153,7 +153,7 @@ impl Access {
 }
 
 /// A counter one use later: grows with probability 1 / (above-new * factor + 1).
-fn grown(frequency: u8, log_factor: u32, draw: u32) -> u8 {
+fn after_use(frequency: u8, log_factor: u32, draw: u32) -> u8 {
     let above = f64::from(frequency.saturating_sub(FREQUENCY_NEW));
     let chance = 1.0 / (above * f64::from(log_factor) + 1.0);
     frequency.saturating_add(u8::from(f64::from(draw) < chance * f64::from(u32::MAX)))
@@ -383,7 +383,7 @@ mod tests {
 
     #[test]
     fn frequency_grows_slowly_and_decays() {
-        let counted = (0..100_000u32).fold(FREQUENCY_NEW, |f, n| grown(f, 10, n.wrapping_mul(2_654_435_761)));
+        let counted = (0..100_000u32).fold(FREQUENCY_NEW, |f, n| after_use(f, 10, n.wrapping_mul(2_654_435_761)));
         assert!((80..=200).contains(&counted), "{counted}");
         let access = Access { seconds: 600, lfu: Some((10, 1)) };
         assert_eq!(access.decayed(u32::from(counted), 1), counted - 10);

@@ -85,7 +85,7 @@ fn set_of(state: &State) -> Option<&Set> {
     }
 }
 
-fn hash_of(state: &State) -> Option<&Elements> {
+fn fields_of(state: &State) -> Option<&Elements> {
     match &state.content {
         Content::Value(value) => match &**value {
             Value::Hash(fields) => Some(fields),
@@ -108,8 +108,8 @@ fn settle_sets(a: &State, b: &State, actors: &ActorTable) -> Option<Content> {
 }
 
 fn settle_hashes(a: &State, b: &State, actors: &ActorTable) -> Option<Content> {
-    let side_a = Side { elements: hash_of(a), seen: &a.version };
-    let side_b = Side { elements: hash_of(b), seen: &b.version };
+    let side_a = Side { elements: fields_of(a), seen: &a.version };
+    let side_b = Side { elements: fields_of(b), seen: &b.version };
     let fields =
         siblings::merge(side_a, side_b, PackLimits::TRANSFER_HASH, actors, |writes| hash::settle(writes, actors));
     (!fields.is_empty()).then(|| Content::Value(Box::new(Value::Hash(fields))))
@@ -129,7 +129,7 @@ fn register(state: &State) -> (Dot, Option<&Counter>) {
 
 /// True for what leaves nothing behind when it meets its like: a deleted key, or a collection without elements.
 fn is_nothing(state: &State) -> bool {
-    state.content == Content::Tombstone || set_of(state).is_some() || hash_of(state).is_some()
+    state.content == Content::Tombstone || set_of(state).is_some() || fields_of(state).is_some()
 }
 
 /// The state whose last write the merged version names, and the merged content.

@@ -8,8 +8,8 @@
 //! random number or an option: two replicas that held the same version before hold the same fields, members and versions
 //! after. Options only decide how compact they lie in memory, and what OBJECT ENCODING calls that.
 //!
-//! An `Assign`, a `Replace` or a `Delete` stands for itself and may be applied to any older version. The others change part of a
-//! value and name, in the delta, the version they were made on (`base`).
+//! An `Assign`, a `Replace` or a `Delete` stands for itself and may be applied to any older version, and a `Clear` to any slot.
+//! The others change part of a value and name, in the delta, the version they were made on (`base`).
 
 use crate::base::clock::Hlc;
 use crate::base::ids::{ActorId, Slot};

@@ -38,7 +38,7 @@ fn write(out: &mut Reply<'_>, row: &Command) {
     if with_arguments {
         // The first key is said by the first key specification, later ones by the second if there is one.
         let specs = traits_of(KEY_FLAGS, row.name).len();
-        write_arguments(out, &arguments, &mut Keys { seen: 0, specs });
+        write_arguments(out, &arguments, &mut KeySpecs { seen: 0, specs });
     }
     if !subcommands.is_empty() {
         out.bulk(b"subcommands");
@@ -48,12 +48,12 @@ fn write(out: &mut Reply<'_>, row: &Command) {
 }
 
 /// Which key specification the next key belongs to.
-struct Keys {
+struct KeySpecs {
     seen: usize,
     specs: usize,
 }
 
-fn write_arguments(out: &mut Reply<'_>, arguments: &[Argument], keys: &mut Keys) {
+fn write_arguments(out: &mut Reply<'_>, arguments: &[Argument], keys: &mut KeySpecs) {
     out.bulk(b"arguments");
     out.array(arguments.len());
     for argument in arguments {
@@ -61,7 +61,7 @@ fn write_arguments(out: &mut Reply<'_>, arguments: &[Argument], keys: &mut Keys)
     }
 }
 
-fn write_argument(out: &mut Reply<'_>, argument: &Argument, keys: &mut Keys) {
+fn write_argument(out: &mut Reply<'_>, argument: &Argument, keys: &mut KeySpecs) {
     let is_key = argument.kind == Kind::Value("key") && keys.specs > 0;
     let flags: Vec<&str> =
         [(argument.optional, "optional"), (argument.multiple, "multiple"), (argument.multiple_token, "multiple_token")]
