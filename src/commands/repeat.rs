@@ -4,11 +4,28 @@
 //! run once ([`Command::is_repeatable`]). But others may have written in between. If a key has not been written since the
 //! command was first sent, it has not run, and may. If the key holds the very value that the command gives it, running it
 //! now changes nothing that anybody could see. Otherwise it would undo what was written later, and is not repeated.
+//!
+//! A write that only counts what it changes (HSET, SADD, DEL, EXPIRE ...) may, too, if its keys have not been written since: should it
+//! have run where nobody can be asked any more, the two runs merge to one effect.
+//!
+//! What adds elements to a collection may only once whoever was asked is gone. One that is silent may tell others of its run when it
+//! goes on, and if its elements have been deleted meanwhile, they come back: the deletion has seen only those of the second run.
 
 use smallvec::SmallVec;
 
 use crate::commands::spec::{Command, flag};
 use crate::protocol::Args;
+
+/// When a request whose fate is unknown may be asked for again.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub enum AskAgain {
+    /// Never.
+    Never,
+    /// When who was asked is gone: its connection has ended.
+    OnceGone,
+    /// Also while who was asked is silent.
+    Always,
+}
 
 /// Whether a request may be asked for again.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -18,8 +35,21 @@ pub enum Repeat<'a> {
     /// If its keys have not been written since. The keys that it gives a value whatever they held, with these values, may
     /// also hold those already.
     Writes(SmallVec<[(&'a [u8], &'a [u8]); 1]>),
+    /// If its keys have not been written since, and who was asked is gone.
+    Adds,
     /// What it does, or says, depends on whether it has run before.
     Never,
+}
+
+impl Repeat<'_> {
+    /// When it may be asked for again.
+    pub fn when(&self) -> AskAgain {
+        match self {
+            Repeat::Reads | Repeat::Writes(_) => AskAgain::Always,
+            Repeat::Adds => AskAgain::OnceGone,
+            Repeat::Never => AskAgain::Never,
+        }
+    }
 }
 
 /// Whether this request of `command` may be asked for again.
@@ -27,8 +57,11 @@ pub fn repeat_of<'a>(command: &Command, args: Args<'a>) -> Repeat<'a> {
     if command.has(flag::READONLY) {
         return Repeat::Reads;
     }
-    if !command.is_repeatable(args) {
+    if !command.has(flag::COUNTS_CHANGES) && !command.is_repeatable(args) {
         return Repeat::Never;
+    }
+    if command.adds_elements() {
+        return Repeat::Adds;
     }
     // Where keys with a value stand, and how far behind each its value is.
     let (keys, value) = match command.name {
@@ -56,6 +89,7 @@ mod tests {
         match repeat_of(command, args) {
             Repeat::Reads => "reads".into(),
             Repeat::Never => "never".into(),
+            Repeat::Adds => "adds".into(),
             Repeat::Writes(pairs) => {
                 let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
                 pairs.iter().map(|(key, value)| format!("{}={}", text(key), text(value))).collect::<Vec<_>>().join(" ")
@@ -78,15 +112,46 @@ mod tests {
             ("MSET a 1 b 2", "a=1 b=2"),
             ("MSETNX a 1", "never"),
             ("SETNX k v", "never"),
-            ("HSET h f v", "never"),
-            ("HMSET h f v", ""),
+            ("HSET h f v", "adds"),
+            ("SADD s m", "adds"),
+            ("SUNIONSTORE s s t", "adds"),
+            ("SREM s m", ""),
+            ("HMSET h f v", "adds"),
             ("GETEX k PERSIST", "never"),
-            ("EXPIREAT k 5", "never"),
+            ("EXPIREAT k 5", ""),
             ("INCR k", "never"),
-            ("DEL k", "never"),
+            ("DEL k", ""),
             ("FLUSHALL", "never"),
         ] {
             assert_eq!(repeat(line), expected, "{line}");
+        }
+    }
+
+    #[test]
+    fn a_count_of_what_was_changed_is_given_to_nobody_alone() {
+        for (line, gives) in [
+            ("SET k v", false),
+            ("SET k v NX", true),
+            ("SETNX k v", true),
+            ("INCR k", true),
+            ("HINCRBY h f 1", true),
+            ("GETDEL k", true),
+            ("SPOP s", true),
+            ("HSET h f v", false),
+            ("HSETNX h f v", true),
+            ("HDEL h f", false),
+            ("SADD s a", false),
+            ("SREM s a", false),
+            ("DEL k", false),
+            ("UNLINK k", false),
+            ("EXPIRE k 5", false),
+            ("PERSIST k", false),
+        ] {
+            let mut scanner = Scanner::new();
+            let input = format!("{line}\r\n");
+            scanner.scan(input.as_bytes(), &Limits::default()).expect("a request");
+            let args = scanner.args(input.as_bytes());
+            assert_eq!(find(args.name()).expect("a command").1.gives(args), gives, "{line}");
         }
     }
 }

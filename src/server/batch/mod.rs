@@ -18,6 +18,7 @@ use std::time::Instant;
 use smallvec::smallvec;
 
 use crate::base::ids::Slot;
+use crate::commands::repeat::AskAgain;
 use crate::protocol::Proto;
 use crate::replication::wait::Waits;
 use crate::server::batch::ask::{Ask, Pending, Place, Span, kept};
@@ -163,12 +164,12 @@ impl Batch {
     /// Leaves a hole for a request that nobody has run, so that it will be asked for again.
     pub fn ask_again(&mut self, request: &[u8], db: u8, proto: Proto) {
         let ask = self.keep(request, db, proto);
-        self.leave_hole(None, ask, true, true);
+        self.leave_hole(None, ask, AskAgain::Always, true);
     }
 
     /// Waits for a reply that something on this node will give.
     pub fn wait_for(&mut self, reply: Place, ask: Ask, call: Rc<Call>) {
-        let hole = Hole { reply, ask, seen: None, is_repeatable: false, writes: true, is_silent: false };
+        let hole = Hole { reply, ask, seen: None, ask_again: AskAgain::Never, writes: true, is_silent: false };
         self.questions.push(Question { target: None, call: Some(call), holes: smallvec![hole] });
     }
 
@@ -187,16 +188,19 @@ impl Batch {
 
     /// Leaves a place for a reply that `target` will give. Requests for one target go together; those for one node stay
     /// in their order. Without a target the request was put off, and will be asked for again.
-    pub fn leave_hole(&mut self, target: Option<Target>, ask: Ask, is_repeatable: bool, writes: bool) {
+    pub fn leave_hole(&mut self, target: Option<Target>, ask: Ask, ask_again: AskAgain, writes: bool) {
         let reply = self.place(self.out.len());
-        self.leave(target, Hole { reply, ask, seen: None, is_repeatable, writes, is_silent: false });
+        self.leave(target, Hole { reply, ask, seen: None, ask_again, writes, is_silent: false });
     }
 
     /// Leaves a reply that begins at `from`, to a read, to be confirmed or replaced by `target`; `seen` is what
     /// [`Batch::keep_seen`] gave.
     pub fn leave_reply(&mut self, target: Target, ask: Ask, from: usize, seen: Span) {
         let (reply, seen) = (self.place(from), Some(seen));
-        self.leave(Some(target), Hole { reply, ask, seen, is_repeatable: true, writes: false, is_silent: false });
+        self.leave(
+            Some(target),
+            Hole { reply, ask, seen, ask_again: AskAgain::Always, writes: false, is_silent: false },
+        );
     }
 
     fn leave(&mut self, target: Option<Target>, hole: Hole) {

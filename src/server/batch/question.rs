@@ -8,6 +8,7 @@ use std::rc::Rc;
 use smallvec::SmallVec;
 
 use crate::base::clock::Hlc;
+use crate::commands::repeat::AskAgain;
 use crate::server::batch::ask::{Again, Ask, Place, Span, Why, kept};
 use crate::server::forward::call::Call;
 use crate::server::forward::seen::put_all;
@@ -45,8 +46,8 @@ pub struct Hole {
     /// What was seen of its key, in the batch's requests, if the reply is there already, on condition that the other node
     /// has seen the same.
     pub seen: Option<Span>,
-    /// May be asked for again when nobody knows whether it ran (`commands::repeat`).
-    pub is_repeatable: bool,
+    /// When it may be asked for again although nobody knows whether it ran (`commands::repeat`).
+    pub ask_again: AskAgain,
     /// May change something.
     pub writes: bool,
     /// Its client does not want the reply.
@@ -63,9 +64,9 @@ impl Question {
         Some(target)
     }
 
-    /// Whether all of it may be asked again elsewhere.
+    /// Whether all of it may be asked again elsewhere while who was asked is silent.
     pub fn is_repeatable(&self) -> bool {
-        self.holes.iter().all(|hole| hole.is_repeatable)
+        self.holes.iter().all(|hole| hole.ask_again == AskAgain::Always)
     }
 
     /// Appends the requests, which lie in the batch's `requests`, and what was seen of their keys.

@@ -1,7 +1,7 @@
 //! What a batch waits for turns into replies.
 //!
 //! A reply whose read was contradicted is run again; one whose write can no longer be confirmed becomes an error, and so does one
-//! that tells what a write has found, when others may have coordinated its key before they had the write.
+//! that gives its client what another may have been given by then: others may have coordinated the key before they had the write.
 
 use std::task::{Context, Waker};
 use std::time::Duration;
@@ -9,6 +9,7 @@ use std::time::Duration;
 use smallvec::SmallVec;
 
 use crate::base::clock::Hlc;
+use crate::commands::repeat::AskAgain;
 use crate::replication::wait::{Wait, WaitState};
 use crate::server::batch::Batch;
 use crate::server::batch::ask::{Again, Ask, Pending, Place, Reading, Span, Why};
@@ -66,11 +67,12 @@ impl Batch {
     /// Puts the answer to a question that was asked at this time where it belongs.
     fn fill(&mut self, holes: SmallVec<[Hole; 1]>, fate: Fate, asked_at: Option<Hlc>, again: &mut Vec<Again>) {
         let nobody_ran = fate == Fate::NotRun;
+        let needed = if fate == Fate::Gone { AskAgain::OnceGone } else { AskAgain::Always };
         let filled = if let Fate::Replied(answer) = fate { self.fill_from(&holes, answer, again) } else { 0 };
         let last_write = holes.iter().rposition(|hole| hole.writes);
         for (at, mut hole) in holes.into_iter().enumerate().skip(filled) {
             self.forward_failures += u64::from(!nobody_ran);
-            if nobody_ran || hole.is_repeatable {
+            if nobody_ran || hole.ask_again >= needed {
                 // What reads may see any later state, unless a request behind it may have made that.
                 if !nobody_ran && last_write.is_some_and(|last| at <= last) {
                     hole.ask.since = hole.ask.since.or(asked_at);
@@ -122,7 +124,7 @@ impl Batch {
                         Again { reply: pending.reply, ask: read.ask, why: Why::Unconfirmed(read) }.note(again);
                     }
                 }
-                None if any_unknown && unknown(pending.wait) || pending.tells && is_doubtful(pending.wait) => {
+                None if any_unknown && unknown(pending.wait) || pending.gives && is_doubtful(pending.wait) => {
                     self.leave_unknown(pending.reply);
                 }
                 None => {}
@@ -219,7 +221,7 @@ mod tests {
 
     #[test]
     fn a_read_that_nobody_confirms_is_run_again() {
-        for fate in [Fate::NotRun, Fate::Unknown] {
+        for fate in [Fate::NotRun, Fate::Unknown, Fate::Gone] {
             let (mut batch, call) = asked();
             call.settle(fate);
             let mut again = Vec::new();
@@ -238,19 +240,41 @@ mod tests {
         assert_eq!(again.len(), 1);
     }
 
+    #[test]
+    fn what_may_still_be_told_of_is_not_run_again_where_that_would_show() {
+        use AskAgain::{Always, Never, OnceGone};
+        for (fate, run_again) in [(Fate::NotRun, 3), (Fate::Gone, 2), (Fate::Unknown, 1)] {
+            let mut batch = Batch::new(Instant::now());
+            let target = Target { peer: 0, manner: Manner::default(), since: None };
+            for (request, ask_again) in [("INCR a", Never), ("SADD b m", OnceGone), ("SET c v", Always)] {
+                let ask = batch.keep(request.as_bytes(), 0, Proto::Resp2);
+                batch.leave_hole(Some(target), ask, ask_again, true);
+            }
+            let call = Call::of_our_own();
+            batch.ask(|_, is_repeatable, _| {
+                assert!(!is_repeatable, "its silence is waited for");
+                call.clone()
+            });
+            call.settle(fate);
+            let mut again = Vec::new();
+            assert!(!batch.poll(&Context::from_waker(Waker::noop()), &mut again));
+            assert_eq!((again.len(), batch.unknown_outcomes), (run_again, 3 - run_again as u64));
+        }
+    }
+
     /// Simulated: an INCR that waited through an isolation answered what another coordinator had given meanwhile.
     #[tokio::test]
-    async fn what_a_write_found_is_not_told_when_it_was_without_replicas_for_a_while() {
+    async fn what_a_write_gives_is_not_given_when_it_was_without_replicas_for_a_while() {
         let peers = Peers::new(1, 1 << 20);
         let (peer, _) = peers.get_or_add(NodeId::random(), ([127, 0, 0, 1], 1).into());
         peer.lanes[0].open();
         let mut batch = Batch::new(Instant::now());
         let wait = Wait::of_write_to(&peer, &mut batch.waits);
-        for (reply, tells) in [("+OK\r\n", false), (":5\r\n", true)] {
+        for (reply, gives) in [("+OK\r\n", false), (":5\r\n", true)] {
             let from = batch.out.len();
             batch.out.extend_from_slice(reply.as_bytes());
             let reply = batch.place(from);
-            batch.pending.push(Pending { reply, wait, read: None, tells });
+            batch.pending.push(Pending { reply, wait, read: None, gives });
         }
         // Where it may spawn what looks again later.
         let look = async |batch: &mut Batch| {

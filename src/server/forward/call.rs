@@ -34,8 +34,10 @@ pub enum Fate {
     Replied(Vec<u8>),
     /// It was not run: it may be asked again, here or elsewhere.
     NotRun,
-    /// The link broke: it may have been run.
+    /// Given up while who was asked is silent: it may have been run, or may still be told of.
     Unknown,
+    /// The link ended, as it does when who was asked dies: it may have been run.
+    Gone,
 }
 
 /// How a question is asked.
@@ -45,7 +47,7 @@ pub struct About {
     pub manner: Manner,
     /// The asker's clock; with [`ask::SINCE`] as it was when it was first asked.
     pub stamp: Hlc,
-    /// Whether all of it may be asked again while it may still run.
+    /// Whether all of it may be asked again while it may still run, or be told of.
     pub is_repeatable: bool,
 }
 

@@ -189,7 +189,7 @@ impl Job {
                 Some(0) => Attempt::Changed,
                 _ => Attempt::Unknown,
             },
-            Fate::Unknown => Attempt::Unknown,
+            Fate::Unknown | Fate::Gone => Attempt::Unknown,
             Fate::NotRun | Fate::Waiting => Attempt::NotRun,
         }
     }

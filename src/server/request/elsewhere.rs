@@ -6,6 +6,7 @@
 
 use crate::base::ids::Slot;
 use crate::base::metrics::Count;
+use crate::commands::repeat::{AskAgain, repeat_of};
 use crate::commands::spec::{Command, flag};
 use crate::protocol::{Args, Proto};
 use crate::replication::routing::SlotRoles;
@@ -30,14 +31,17 @@ impl Run<'_> {
     /// Leaves a place for a reply that `target` will give, or, if there is none, that is to be asked for again.
     fn leave_hole(&mut self, target: Option<Target>, command: &Command, request: &Request<'_>, slots: &[Slot]) {
         let ask = Ask { since: self.since, ..self.batch.keep(request.bytes, self.session.db, self.session.proto) };
-        let (is_repeatable, writes) = (self.may_repeat(command, request.args), command.has(flag::WRITE));
-        self.batch.leave_hole(target, ask, is_repeatable, writes);
+        let (ask_again, writes) = (self.ask_again(command, request.args), command.has(flag::WRITE));
+        self.batch.leave_hole(target, ask, ask_again, writes);
         self.batch.order.leave_open(slots, writes);
     }
 
-    /// Whether a request whose fate is unknown may be asked again. A strict write may not.
-    fn may_repeat(&self, command: &Command, args: Args<'_>) -> bool {
-        command.has(flag::READONLY) || !self.quorum.strict && command.is_repeatable(args)
+    /// When a request whose fate is unknown may be asked again. A strict write never.
+    fn ask_again(&self, command: &Command, args: Args<'_>) -> AskAgain {
+        match self.quorum.strict && command.has(flag::WRITE) {
+            true => AskAgain::Never,
+            false => repeat_of(command, args).when(),
+        }
     }
 
     /// Asks the coordinator of a slot, or tells a smart client where it is.
