@@ -18,7 +18,7 @@ use crate::protocol::{ProtocolError, Reply};
 use crate::replication::coordinator::View;
 use crate::server::batch::Batch;
 use crate::server::batch::order::Order;
-use crate::server::batch::window::{self, Ending};
+use crate::server::batch::window::{self, Ending, Request};
 use crate::server::connection::{Connection, OUTPUT_PAUSE_BYTES, note_answered};
 use crate::server::request::run::{Origin, Run, Step};
 use crate::server::request::timing::end_turn;
@@ -149,34 +149,19 @@ impl Connection {
             let Talk { session, transaction, consistency } = &mut self.talk;
             let mut run =
                 Run::new(&worker, view, &self.client, (session, transaction), *consistency, batch, Origin::Client);
-            let mut stopped_at = None;
-            for (request, end) in window.requests(&self.scanner, rest) {
-                if request.row.is_none() && request.args.is_http() {
-                    run.session.closing = true;
-                    run.batch.silence(0);
-                    return input.len();
-                }
-                let (mode, from) = (self.client.reply_mode(), run.batch.out.len());
-                let step = run.request(&request);
-                if step == Step::Behind {
+            let stopped_at = match run_window(&mut run, window.requests(&self.scanner, rest), is_known, is_full) {
+                Ran::All => None,
+                Ran::Closing => return input.len(),
+                Ran::UpTo(end) => Some(end),
+                Ran::Behind(end) => {
                     self.is_behind = true;
-                    stopped_at = Some(end - request.bytes.len());
-                    break;
+                    Some(end)
                 }
-                if step != Step::Done {
-                    self.alone = Some(request.bytes.to_vec());
-                    stopped_at = Some(end);
-                    break;
+                Ran::Alone(end, request) => {
+                    self.alone = Some(request);
+                    Some(end)
                 }
-                mute(&self.client, mode, from, run.batch);
-                if run.session.closing {
-                    return input.len();
-                }
-                if run.session.authenticated != is_known || is_full(run.batch) {
-                    stopped_at = Some(end);
-                    break;
-                }
-            }
+            };
             if let Some(end) = stopped_at {
                 self.scanner.restart();
                 used += end;
@@ -207,6 +192,51 @@ impl Connection {
     pub(super) fn has_kept(&self) -> bool {
         !self.input.is_empty() && self.scanner.missing_bytes() == 0
     }
+}
+
+/// How far the requests of a window were run, and why no further.
+enum Ran {
+    /// All were.
+    All,
+    /// To the end of the connection: it closes.
+    Closing,
+    /// Up to this byte: what is behind has to be scanned again, or not yet.
+    UpTo(usize),
+    /// Up to this byte: the request that begins there may not overtake those before it.
+    Behind(usize),
+    /// Up to this byte, but for the last of them, which has to be alone.
+    Alone(usize, Vec<u8>),
+}
+
+/// Runs requests, each with the offset behind it, until something stops them.
+#[inline]
+fn run_window<'w>(
+    run: &mut Run<'_>,
+    requests: impl Iterator<Item = (Request<'w>, usize)>,
+    is_known: bool,
+    is_full: impl Fn(&Batch) -> bool,
+) -> Ran {
+    for (request, end) in requests {
+        if request.row.is_none() && request.args.is_http() {
+            run.session.closing = true;
+            run.batch.silence(0);
+            return Ran::Closing;
+        }
+        let (mode, from) = (run.client.reply_mode(), run.batch.out.len());
+        match run.request(&request) {
+            Step::Done => {}
+            Step::Behind => return Ran::Behind(end - request.bytes.len()),
+            Step::Wait | Step::Paused => return Ran::Alone(end, request.bytes.to_vec()),
+        }
+        mute(run.client, mode, from, run.batch);
+        if run.session.closing {
+            return Ran::Closing;
+        }
+        if run.session.authenticated != is_known || is_full(run.batch) {
+            return Ran::UpTo(end);
+        }
+    }
+    Ran::All
 }
 
 /// CLIENT REPLY OFF and SKIP: takes back what was written from `from` on.

@@ -12,12 +12,13 @@ use crate::commands::spec::{Command, Cx, Handler, flag, slots_of};
 use crate::commands::subcommands;
 use crate::commands::table::CommandIndex;
 use crate::protocol::Reply;
+use crate::replication::coordinator::QuorumError;
 use crate::server::batch::window::Request;
 use crate::server::commands;
 use crate::server::request::run::{KeysFunction, Origin, Run, Step};
 use crate::server::share::flush;
 use crate::server::state::client::state;
-use crate::store::Effects;
+use crate::store::{Effects, Keyspace};
 
 impl Run<'_> {
     /// Deals with one request.
@@ -148,6 +149,7 @@ impl Run<'_> {
         Step::Done
     }
 
+    /// Runs a command here, with its slots locked.
     #[inline]
     fn run_here(
         &mut self,
@@ -165,47 +167,69 @@ impl Run<'_> {
         effects.only_writes = command.only_writes();
         effects.no_touch = self.leaves_untouched(command);
         let from = self.batch.out.len();
-        let before = effects.lookups();
-        let mut verified = Ok(());
-        {
+        let ran = {
             let mut keys = match request.spot {
                 Some(spot) => store.lock_key(request.key(), spot, db, now_ms, &mut effects),
                 None => store.lock_many(slots, db, now_ms, &mut effects),
             };
-            let names = || command.key_positions(request.args).filter_map(|at| request.args.get(at));
-            if self.quorum.strict && self.origin != Origin::PeerForShare && !self.may_run_strictly(&mut keys, names()) {
-                drop(keys);
-                drop(effects);
-                self.put_off(command, request, slots);
-                return;
+            match self.hindrance(command, request, &mut keys) {
+                None => Ok(self.run_with_keys(index, (command, run), request, &mut keys)),
+                Some(hindrance) => Err(hindrance),
             }
-            if let Some(text) = self.is_overtaken(command, request, &keys) {
-                drop(keys);
-                drop(effects);
-                return self.fail(text);
-            }
-            self.is_as_seen = self.agrees_with_peer(&mut keys, request.key());
-            let out = Reply::new(&mut self.batch.out, self.session.proto);
-            if !self.is_as_seen
-                && let Err(error) = (Cx { args: request.args, keys: &mut keys, out, limits: self.limits }).run(run)
-            {
-                self.batch.out.truncate(from);
-                worker.metrics.failed(index);
-                self.fail(error.bytes());
-            }
-            if !self.view.is_solo {
-                let must_verify = self.must_verify(&keys);
-                self.replicate(command, request.args, &mut keys, from, now_ms);
-                if must_verify && !self.is_as_seen {
-                    verified = self.verify(command, request, &keys, before, from);
-                }
-            }
+        };
+        if ran.is_ok() {
+            self.count_effects(&mut effects);
         }
-        self.count_effects(&mut effects);
         drop(effects);
-        if verified.is_err() {
-            self.batch.forget_from(from);
-            self.put_off(command, request, slots);
+        match ran {
+            Ok(Ok(())) => {}
+            Ok(Err(_)) => {
+                self.batch.forget_from(from);
+                self.put_off(command, request, slots);
+            }
+            Err(Hindrance::Unpromised) => self.put_off(command, request, slots),
+            Err(Hindrance::Overtaken(text)) => self.fail(text),
+        }
+    }
+
+    /// What keeps a command from running on its keys, which are locked now.
+    #[inline]
+    fn hindrance(&self, command: &Command, request: &Request<'_>, keys: &mut Keyspace<'_>) -> Option<Hindrance> {
+        let names = || command.key_positions(request.args).filter_map(|at| request.args.get(at));
+        if self.quorum.strict && self.origin != Origin::PeerForShare && !self.may_run_strictly(keys, names()) {
+            return Some(Hindrance::Unpromised);
+        }
+        self.is_overtaken(command, request, keys).map(Hindrance::Overtaken)
+    }
+
+    /// Runs a command on its locked keys, and leaves to replicas what it has written and read. Fails when there are too few to
+    /// confirm what it has read: then its reply is not to be given.
+    #[inline]
+    fn run_with_keys(
+        &mut self,
+        index: CommandIndex,
+        (command, run): (&'static Command, KeysFunction),
+        request: &Request<'_>,
+        keys: &mut Keyspace<'_>,
+    ) -> Result<(), QuorumError> {
+        let (from, before) = (self.batch.out.len(), keys.effects().lookups());
+        self.is_as_seen = self.agrees_with_peer(keys, request.key());
+        let out = Reply::new(&mut self.batch.out, self.session.proto);
+        if !self.is_as_seen
+            && let Err(error) = (Cx { args: request.args, keys, out, limits: self.limits }).run(run)
+        {
+            self.batch.out.truncate(from);
+            self.worker.metrics.failed(index);
+            self.fail(error.bytes());
+        }
+        if self.view.is_solo {
+            return Ok(());
+        }
+        let must_verify = self.must_verify(keys);
+        self.replicate(command, request.args, keys, from, self.now_us / 1_000);
+        match must_verify && !self.is_as_seen {
+            true => self.verify(command, request, keys, before, from),
+            false => Ok(()),
         }
     }
 
@@ -223,6 +247,14 @@ impl Run<'_> {
         effects.deltas.clear();
         self.publish_events(effects);
     }
+}
+
+/// Why a command may not run on its keys though they are locked.
+enum Hindrance {
+    /// It is strict, and no majority has promised its slots: it is put off.
+    Unpromised,
+    /// It may have run before, and its keys were written since: what to answer.
+    Overtaken(&'static str),
 }
 
 fn class_of(command: &Command) -> Class {
