@@ -21,6 +21,8 @@ use crate::store::mutation::{Delta, Mutation};
 const CHAIN_BYTES_MAX: usize = 64 << 10;
 /// How often a long name would fit into a chain that is not continued.
 const CHAIN_NAMES: usize = 4;
+/// A chain of so many bytes is not continued whatever its key's name: with one more change, of 2 GB at most, its length can be said.
+const LONG_CHAIN_BYTES_MAX: usize = 1 << 30;
 /// Most memory that is kept from one command to the next.
 const KEPT_BYTES_MAX: usize = 1 << 20;
 
@@ -74,7 +76,7 @@ impl Deltas {
         let len = self.bytes.len() - at;
         delta.base.as_ref().is_some_and(|base| base.dot == before)
             && !delta.mutation.stands_alone()
-            && len < CHAIN_BYTES_MAX.max(CHAIN_NAMES * delta.key.len())
+            && len < CHAIN_BYTES_MAX.max(CHAIN_NAMES * delta.key.len()).min(LONG_CHAIN_BYTES_MAX)
     }
 
     fn begin(&mut self, delta: &Delta<'_>, actors: &ActorTable) {
