@@ -84,6 +84,8 @@ impl Network {
 impl Drop for Network {
     fn drop(&mut self) {
         for host in 0..self.hosts {
+            // The link first: with its namespace a link goes some time later, and the next network has the same names.
+            let _ = ip(&format!("link del {}h{host}", self.bridge()));
             let _ = ip(&format!("netns del {}", self.netns(host)));
         }
         let _ = ip(&format!("link del {}", self.bridge()));

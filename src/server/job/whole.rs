@@ -17,7 +17,8 @@ use crate::server::job::again::AGAIN_PAUSE;
 use crate::server::job::values::{as_bulks, as_int, decoded, refused};
 use crate::server::job::{Job, PATIENCE};
 use crate::server::request::run::Origin;
-use crate::server::share::flush::FlushPart;
+use crate::server::session::settings::quorum_of;
+use crate::server::share::flush::{FlushPart, NOT_CLEARED};
 
 impl Job {
     /// FLUSHALL, FLUSHDB: part by part at the coordinators, then once more at all that hold anything still.
@@ -28,24 +29,35 @@ impl Job {
         out: &mut Vec<u8>,
     ) -> Result<(), CommandError> {
         FlushPart::of(args, false)?;
+        let view = self.worker.shared.view.load_full();
+        let quorum = quorum_of(&self.worker.shared.node.config.settings(), self.talk.consistency, &view);
+        let must_cover = quorum.strict && !view.is_solo && !self.talk.session.cluster_face;
         for part in FlushPart::all() {
-            self.flush_round(&part.question(args.name()), Origin::PeerForShare).await?;
+            let is_whole = |shares: &[Value]| !must_cover || part.is_covered(shares.iter().filter_map(as_bytes));
+            self.given_shares(&part.question(args.name()), Origin::PeerForShare, is_whole).await?;
         }
-        self.flush_round(request, Origin::PeerForRest).await?;
+        self.given_shares(request, Origin::PeerForRest, |_| true).await?;
         Reply::new(out, self.talk.session.proto).ok();
         Ok(())
     }
 
-    /// A round of flushing some slots: by their coordinators, or what is left by whoever has it. Asked again while some of them
-    /// may not be written.
-    async fn flush_round(&mut self, request: &[u8], origin: Origin) -> Result<(), CommandError> {
+    /// The shares of all nodes. Asked for again while some node cannot give its own, because too few replicas have answered it,
+    /// and while they are not the whole.
+    async fn given_shares(
+        &mut self,
+        request: &[u8],
+        origin: Origin,
+        is_whole: impl Fn(&[Value]) -> bool,
+    ) -> Result<Vec<Value>, CommandError> {
         let began = Instant::now();
         loop {
             let shares = self.shares(request, origin).await?;
             let refusal =
                 shares.iter().find_map(|share| if let Value::Error(text) = share { Some(text) } else { None });
             match refusal {
-                None => return Ok(()),
+                None if is_whole(&shares) => return Ok(shares),
+                None if began.elapsed() > PATIENCE => return Err(CommandError::text(NOT_CLEARED)),
+                None => tokio::time::sleep(AGAIN_PAUSE).await,
                 Some(text) if !text.starts_with(b"CLUSTERDOWN") || began.elapsed() > PATIENCE => {
                     return Err(refused(text));
                 }
@@ -61,12 +73,8 @@ impl Job {
         request: &[u8],
         out: &mut Vec<u8>,
     ) -> Result<(), CommandError> {
-        let shares = self.shares(request, Origin::PeerForShare).await?;
+        let shares = self.given_shares(request, Origin::PeerForShare, |_| true).await?;
         let mut reply = Reply::new(out, self.talk.session.proto);
-        if let Some(Value::Error(text)) = shares.iter().find(|share| matches!(share, Value::Error(_))) {
-            reply.error(text);
-            return Ok(());
-        }
         match command {
             NodeCommand::DbSize => reply.int(shares.iter().map(as_int).sum()),
             NodeCommand::Keys => {
@@ -128,6 +136,13 @@ impl Job {
         let mut reply = Vec::new();
         batch.finish(&mut reply);
         reply
+    }
+}
+
+fn as_bytes(share: &Value) -> Option<&[u8]> {
+    match share {
+        Value::Bulk(bytes) => Some(bytes),
+        _ => None,
     }
 }
 

@@ -6,7 +6,11 @@
 //! slot, while other slots are open to everybody, and in a cluster other requests have their turn. A share that has lain about
 //! for long is not run, nor gone on with after a stop: what was written after the flush was replied to, without this node, must
 //! stay.
+//!
+//! A share tells which slots it was. Nodes that differ on who coordinates may leave a slot out, each for the other, and in strict
+//! mode, which has no second round, a flush of which that is so is not over.
 
+use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
 use crate::base::clock::Hlc;
@@ -15,12 +19,12 @@ use crate::base::metrics::Count;
 use crate::commands::spec::{Command, Handler, NodeCommand};
 use crate::commands::{CommandError, table};
 use crate::protocol::client::encode_command;
-use crate::protocol::{Args, parse_i64};
+use crate::protocol::{Args, Reply, parse_i64};
 use crate::replication::routing::Quorum;
 use crate::replication::wait::Waits;
 use crate::server::batch::scanned::scanned;
 use crate::server::forward::wire::{STALE_MS_MAX, ask};
-use crate::server::share::Share;
+use crate::server::share::{Share, note_slot};
 use crate::store::Effects;
 use crate::store::clear::Scope;
 use crate::store::entry::Entry;
@@ -30,7 +34,9 @@ const FLUSH_PARTS: usize = 64;
 /// How long it may be between two slots that are flushed.
 const STALE: Duration = Duration::from_millis(STALE_MS_MAX);
 
-const NOT_CLEARED: &str = "CLUSTERDOWN some hash slots could not be cleared: too few of their replicas are reachable";
+/// What a client reads when some slots were not flushed.
+pub const NOT_CLEARED: &str =
+    "CLUSTERDOWN some hash slots could not be cleared: too few of their replicas are reachable";
 
 /// Whether a question may be run however long it has lain about: a node's share of what only looks. Who asks to flush gives
 /// up in the end and asks again, and what is written after its reply must stay; in strict mode replicas see to that themselves,
@@ -88,15 +94,50 @@ impl FlushPart {
         request
     }
 
-    fn includes(self, slot: Slot) -> bool {
-        slot.index() * self.count / SLOT_COUNT == self.number
+    fn slots(self) -> impl Iterator<Item = Slot> {
+        Slot::all().filter(move |slot| slot.index() * self.count / SLOT_COUNT == self.number)
+    }
+
+    /// Whether shares that tell of these slots, as [`Share::flush`] does, are all of the part.
+    pub fn is_covered<'s>(self, shares: impl Iterator<Item = &'s [u8]> + Clone) -> bool {
+        let has = |share: &[u8], at: usize| share.get(at / 8).is_some_and(|byte| byte & 1 << (at % 8) != 0);
+        (0..self.slots().count()).all(|at| shares.clone().any(|share| has(share, at)))
     }
 }
 
 impl Share<'_> {
     /// Clears the slots of this share, each by one versioned change whatever it holds. Those that may not be written now are
-    /// left as they are, and the error says so: the share is to be asked for again.
-    pub(super) fn flush(&self, scope: Scope, part: FlushPart, waits: &mut Waits) -> Result<(), CommandError> {
+    /// left as they are, and the error says so: the share is to be asked for again. Who asks for a part is told which slots of it
+    /// the share was, one bit each.
+    pub(super) fn flush(
+        &self,
+        scope: Scope,
+        args: Args<'_>,
+        out: &mut Reply<'_>,
+        waits: &mut Waits,
+    ) -> Result<(), CommandError> {
+        let part = FlushPart::of(args, self.may_be_part)?;
+        let own: BTreeSet<Slot> = self.slots().collect();
+        let mut covered = Vec::new();
+        let places = (0..).zip(part.slots()).filter(|(_, slot)| own.contains(slot));
+        let slots = places.map(|(at, slot)| {
+            note_slot(&mut covered, at);
+            slot
+        });
+        self.flush_slots(scope, slots, waits)?;
+        match part.count {
+            1 => out.ok(),
+            _ => out.bulk(&covered),
+        }
+        Ok(())
+    }
+
+    fn flush_slots(
+        &self,
+        scope: Scope,
+        slots: impl Iterator<Item = Slot>,
+        waits: &mut Waits,
+    ) -> Result<(), CommandError> {
         let is_strict = self.quorum.strict && !self.view.is_solo;
         if is_strict && self.is_rest {
             // Each slot has been cleared by its holder, whoever else still holds something of it.
@@ -104,7 +145,7 @@ impl Share<'_> {
         }
         let (node, coordinator) = (&self.worker.shared.node, &self.worker.shared.coordinator);
         let (mut effects, mut is_whole, mut looked) = (Effects::default(), true, Instant::now());
-        for slot in self.slots().filter(|slot| part.includes(*slot)) {
+        for slot in slots {
             if !self.view.is_solo && std::mem::replace(&mut looked, Instant::now()).elapsed() > STALE {
                 // This process may have been stopped in between: who asked may have given it up, and replied without it.
                 is_whole = false;
@@ -143,7 +184,8 @@ impl Share<'_> {
         let is_held = |entry: &Entry| !entry.is_tombstone() && scope.includes(entry.db());
         let is_in_it = {
             let table = shared.node.store.table(slot);
-            !table.is_empty() && table.iter().any(is_held)
+            // In strict mode a deletion too, another clear's as well: a majority may not hold it yet.
+            !table.is_empty() && (is_strict || table.iter().any(is_held))
         };
         if is_in_it || self.is_rest || self.view.is_solo {
             return is_in_it;
@@ -177,11 +219,25 @@ mod tests {
     #[test]
     fn every_slot_is_in_one_part_of_a_flush() {
         let parts: Vec<FlushPart> = FlushPart::all().collect();
-        for slot in Slot::all() {
-            assert_eq!(parts.iter().filter(|part| part.includes(slot)).count(), 1, "{slot}");
-        }
+        let all: Vec<Slot> = Slot::all().collect();
+        assert_eq!(parts.iter().flat_map(|part| part.slots()).collect::<Vec<_>>(), all);
         let whole = part_of(b"FLUSHALL ASYNC\r\n", false).expect("what clients say");
-        assert!(Slot::all().all(|slot| whole.includes(slot)));
+        assert_eq!(whole.slots().collect::<Vec<_>>(), all);
+    }
+
+    #[test]
+    fn a_slot_that_each_of_two_nodes_leaves_to_the_other_is_missed() {
+        let part = FlushPart::all().nth(9).expect("there are more");
+        let count = part.slots().count() as u16;
+        let share = |skips: u16, of: u16| {
+            let mut share = Vec::new();
+            (0..count).filter(|at| at % of != skips).for_each(|at| note_slot(&mut share, at));
+            share
+        };
+        let (even, odd, most) = (share(1, 2), share(0, 2), share(7, 11));
+        let is_covered = |shares: &[&[u8]]| part.is_covered(shares.iter().copied());
+        assert!(is_covered(&[&even, &odd]) && is_covered(&[&odd, &[], &most, &even]));
+        assert!(!is_covered(&[&even]) && !is_covered(&[&most, &most]) && !is_covered(&[]));
     }
 
     #[test]

@@ -20,7 +20,6 @@ use crate::protocol::{Args, Reply};
 use crate::replication::coordinator::View;
 use crate::replication::routing::Quorum;
 use crate::replication::wait::Waits;
-use crate::server::share::flush::FlushPart;
 use crate::server::worker::Worker;
 use crate::store::clear::Scope;
 use crate::store::entry::Entry;
@@ -34,6 +33,8 @@ const INSIDE_MASK: u64 = (1 << CURSOR_BITS) - 1;
 const TAG_SHIFT: u32 = CURSOR_BITS + 14;
 
 const _: () = assert!(TAG_SHIFT + TAG_BITS <= 53);
+const UNCONFIRMED: &str =
+    "CLUSTERDOWN some hash slots may lack what others hold: too few of their replicas have answered yet";
 /// How often RANDOMKEY draws before it looks through all entries.
 const RANDOM_DRAWS: usize = 16;
 
@@ -105,6 +106,10 @@ impl Share<'_> {
         out: &mut Reply<'_>,
         waits: &mut Waits,
     ) -> Result<bool, CommandError> {
+        use NodeCommand::{DbSize, Keys, RandomKey};
+        if matches!(command, DbSize | Keys | RandomKey) && self.may_lack() {
+            return Err(CommandError::text(UNCONFIRMED));
+        }
         match command {
             NodeCommand::DbSize => out.int(self.count() as i64),
             NodeCommand::Keys => self.keys(args.get(1).unwrap_or_default(), out),
@@ -118,14 +123,8 @@ impl Share<'_> {
                 None => out.null(),
             },
             NodeCommand::Scan => self.scan(args, out)?,
-            NodeCommand::FlushAll => {
-                self.flush(Scope::All, FlushPart::of(args, self.may_be_part)?, waits)?;
-                out.ok();
-            }
-            NodeCommand::FlushDb => {
-                self.flush(Scope::Database(self.db), FlushPart::of(args, self.may_be_part)?, waits)?;
-                out.ok();
-            }
+            NodeCommand::FlushAll => self.flush(Scope::All, args, out, waits)?,
+            NodeCommand::FlushDb => self.flush(Scope::Database(self.db), args, out, waits)?,
             NodeCommand::Wait => marks::answer(self.view, args, out)?,
             _ => return Ok(false),
         }
@@ -137,6 +136,15 @@ impl Share<'_> {
         let coordinator = |slot: Slot| self.view.roles.of(slot).and_then(|group| group.coordinator);
         let is_all = self.view.is_solo || self.is_rest;
         Slot::all().filter(move |slot| is_all || coordinator(*slot) == Some(self.view.me))
+    }
+
+    /// Whether some slot of the share may hold here what a majority has deleted: in strict mode that is not to be shown.
+    fn may_lack(&self) -> bool {
+        let shared = &self.worker.shared;
+        let is_unsettled = |slot: Slot| {
+            shared.coordinator.ballots.unsettled_tenure(slot).is_some() && !shared.node.store.table(slot).is_empty()
+        };
+        self.quorum.strict && !self.view.is_solo && self.slots().any(is_unsettled)
     }
 
     fn count(&self) -> u64 {
