@@ -77,7 +77,7 @@ pub static EXPIRE: Command = Command {
     complexity: "O(1)",
     group: Group::Generic,
     arity: -3,
-    flags: flag::WRITE | flag::COUNTS_CHANGES | flag::FAST | flag::KEYSPACE,
+    flags: flag::WRITE | flag::FAST | flag::KEYSPACE,
     keys: KEY,
     handler: Handler::Keys(expire),
 };
@@ -94,7 +94,7 @@ pub static PEXPIRE: Command = Command {
     complexity: "O(1)",
     group: Group::Generic,
     arity: -3,
-    flags: flag::WRITE | flag::COUNTS_CHANGES | flag::FAST | flag::KEYSPACE,
+    flags: flag::WRITE | flag::FAST | flag::KEYSPACE,
     keys: KEY,
     handler: Handler::Keys(pexpire),
 };
@@ -111,7 +111,7 @@ pub static EXPIREAT: Command = Command {
     complexity: "O(1)",
     group: Group::Generic,
     arity: -3,
-    flags: flag::WRITE | flag::COUNTS_CHANGES | flag::FAST | flag::KEYSPACE,
+    flags: flag::WRITE | flag::FAST | flag::KEYSPACE,
     keys: KEY,
     handler: Handler::Keys(expireat),
 };
@@ -128,7 +128,7 @@ pub static PEXPIREAT: Command = Command {
     complexity: "O(1)",
     group: Group::Generic,
     arity: -3,
-    flags: flag::WRITE | flag::COUNTS_CHANGES | flag::FAST | flag::KEYSPACE,
+    flags: flag::WRITE | flag::FAST | flag::KEYSPACE,
     keys: KEY,
     handler: Handler::Keys(pexpireat),
 };
@@ -201,7 +201,7 @@ pub static PERSIST: Command = Command {
     complexity: "O(1)",
     group: Group::Generic,
     arity: 2,
-    flags: flag::WRITE | flag::COUNTS_CHANGES | flag::FAST | flag::KEYSPACE,
+    flags: flag::WRITE | flag::FAST | flag::KEYSPACE,
     keys: KEY,
     handler: Handler::Keys(persist),
 };

@@ -21,7 +21,7 @@ pub static DEL: Command = Command {
     complexity: "O(N) where N is the number of keys that will be removed. When a key to remove holds a value other than a string, the individual complexity for this key is O(M) where M is the number of elements in the list, set, sorted set or hash. Removing a single key that holds a string value is O(1).",
     group: Group::Generic,
     arity: -2,
-    flags: flag::WRITE | flag::COUNTS_CHANGES | flag::KEYSPACE,
+    flags: flag::WRITE | flag::KEYSPACE,
     keys: Keys::Range { first: 1, last: -1, step: 1 },
     handler: Handler::FanOut(del, Gather::Sum),
 };
@@ -46,7 +46,7 @@ pub static UNLINK: Command = Command {
     complexity: "O(1) for each key removed regardless of its size. Then the command does O(N) work in a different thread in order to reclaim memory, where N is the number of allocations the deleted objects where composed of.",
     group: Group::Generic,
     arity: -2,
-    flags: flag::WRITE | flag::COUNTS_CHANGES | flag::FAST | flag::KEYSPACE,
+    flags: flag::WRITE | flag::FAST | flag::KEYSPACE,
     keys: Keys::Range { first: 1, last: -1, step: 1 },
     handler: Handler::FanOut(del, Gather::Sum),
 };

@@ -54,7 +54,7 @@ pub static HSET: Command = Command {
     complexity: "O(1) for each field/value pair added, so O(N) to add N field/value pairs when the command is called with multiple field/value pairs.",
     group: Group::Hash,
     arity: -4,
-    flags: flag::WRITE | flag::COUNTS_CHANGES | flag::DENYOOM | flag::FAST,
+    flags: flag::WRITE | flag::DENYOOM | flag::FAST,
     keys: KEY,
     handler: Handler::Keys(hset),
 };
@@ -203,7 +203,7 @@ pub static HDEL: Command = Command {
     complexity: "O(N) where N is the number of fields to be removed.",
     group: Group::Hash,
     arity: -3,
-    flags: flag::WRITE | flag::COUNTS_CHANGES | flag::FAST,
+    flags: flag::WRITE | flag::FAST,
     keys: KEY,
     handler: Handler::Keys(hdel),
 };

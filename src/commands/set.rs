@@ -54,7 +54,7 @@ pub static SADD: Command = Command {
     complexity: "O(1) for each element added, so O(N) to add N elements when the command is called with multiple arguments.",
     group: Group::Set,
     arity: -3,
-    flags: flag::WRITE | flag::COUNTS_CHANGES | flag::DENYOOM | flag::FAST,
+    flags: flag::WRITE | flag::DENYOOM | flag::FAST,
     keys: KEY,
     handler: Handler::Keys(sadd),
 };
@@ -83,7 +83,7 @@ pub static SREM: Command = Command {
     complexity: "O(N) where N is the number of members to be removed.",
     group: Group::Set,
     arity: -3,
-    flags: flag::WRITE | flag::COUNTS_CHANGES | flag::FAST,
+    flags: flag::WRITE | flag::FAST,
     keys: KEY,
     handler: Handler::Keys(srem),
 };

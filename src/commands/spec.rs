@@ -81,8 +81,6 @@ pub mod flag {
     pub const REPEATABLE: u32 = 1 << 21;
     /// A write that looks keys up as a reader does, too: what it finds there counts as a hit, what not as a miss.
     pub const READS_TOO: u32 = 1 << 22;
-    /// A write whose reply only counts what it changed: nothing in it is given to one client alone.
-    pub const COUNTS_CHANGES: u32 = 1 << 23;
 
     /// The flags that COMMAND names, in the order in which Redis lists them.
     pub const NAMES: [(u32, &str); 16] = [
@@ -303,12 +301,6 @@ impl Command {
         let tells = |word: &[u8]| [&b"NX"[..], b"XX", b"GET"].iter().any(|it| word.eq_ignore_ascii_case(it));
         let may_tell = self.name == "set";
         self.has(flag::READONLY) || self.has(flag::REPEATABLE) && !(may_tell && args.iter().skip(3).any(tells))
-    }
-
-    /// True for a write whose reply gives its client something that no other is to be given: a number of INCR, the OK of SET NX,
-    /// a popped member.
-    pub fn gives(&self, args: Args<'_>) -> bool {
-        !self.has(flag::COUNTS_CHANGES) && !self.is_repeatable(args)
     }
 
     /// True for a write that may add elements to a collection.

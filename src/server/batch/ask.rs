@@ -44,9 +44,9 @@ pub struct Pending {
     pub wait: usize,
     /// Set for a read.
     pub read: Option<Reading>,
-    /// Gives its client what no other is to be given ([`Command::gives`](crate::commands::spec::Command::gives)). Another may
-    /// have been given it if another node has coordinated the key meanwhile.
-    pub gives: bool,
+    /// Says more than that it is done: what was there before, or is there by it. That is not so if another node has
+    /// coordinated the key since.
+    pub tells: bool,
 }
 
 /// A read that another replica has to confirm.

@@ -1,7 +1,7 @@
 //! What a batch waits for turns into replies.
 //!
 //! A reply whose read was contradicted is run again; one whose write can no longer be confirmed becomes an error, and so does one
-//! that gives its client what another may have been given by then: others may have coordinated the key before they had the write.
+//! that tells what a write has found, when others may have coordinated its key before they had the write.
 
 use std::task::{Context, Waker};
 use std::time::Duration;
@@ -124,7 +124,7 @@ impl Batch {
                         Again { reply: pending.reply, ask: read.ask, why: Why::Unconfirmed(read) }.note(again);
                     }
                 }
-                None if any_unknown && unknown(pending.wait) || pending.gives && is_doubtful(pending.wait) => {
+                None if any_unknown && unknown(pending.wait) || pending.tells && is_doubtful(pending.wait) => {
                     self.leave_unknown(pending.reply);
                 }
                 None => {}
@@ -264,17 +264,17 @@ mod tests {
 
     /// Simulated: an INCR that waited through an isolation answered what another coordinator had given meanwhile.
     #[tokio::test]
-    async fn what_a_write_gives_is_not_given_when_it_was_without_replicas_for_a_while() {
+    async fn what_a_write_found_is_not_told_when_it_was_without_replicas_for_a_while() {
         let peers = Peers::new(1, 1 << 20);
         let (peer, _) = peers.get_or_add(NodeId::random(), ([127, 0, 0, 1], 1).into());
         peer.lanes[0].open();
         let mut batch = Batch::new(Instant::now());
         let wait = Wait::of_write_to(&peer, &mut batch.waits);
-        for (reply, gives) in [("+OK\r\n", false), (":5\r\n", true)] {
+        for (reply, tells) in [("+OK\r\n", false), (":5\r\n", true)] {
             let from = batch.out.len();
             batch.out.extend_from_slice(reply.as_bytes());
             let reply = batch.place(from);
-            batch.pending.push(Pending { reply, wait, read: None, gives });
+            batch.pending.push(Pending { reply, wait, read: None, tells });
         }
         // Where it may spawn what looks again later.
         let look = async |batch: &mut Batch| {

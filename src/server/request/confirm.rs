@@ -40,8 +40,8 @@ impl Run<'_> {
         }
         keys.give_back_deltas(deltas);
         let reply = self.batch.place(from);
-        let gives = command.gives(args);
-        let pending = depends_on.into_iter().map(|wait| Pending { reply, wait, read: None, gives });
+        let tells = !command.is_repeatable(args);
+        let pending = depends_on.into_iter().map(|wait| Pending { reply, wait, read: None, tells });
         self.batch.pending.extend(pending);
     }
 
@@ -71,7 +71,7 @@ impl Run<'_> {
                 let ask = *kept.get_or_insert_with(|| Ask { since, ..self.batch.keep(request.bytes, db, proto) });
                 let key = span_within(request.bytes, key, ask.request);
                 let read = Reading { number, ask, key, seen: seen.clone() };
-                self.batch.pending.push(Pending { reply, wait, read: Some(read), gives: true });
+                self.batch.pending.push(Pending { reply, wait, read: Some(read), tells: true });
             }
         }
         Ok(())
@@ -115,7 +115,7 @@ impl Worker {
         let verify = Verify { name, seen: read.seen.clone(), is_repeated: true };
         let coordinator = &self.shared.coordinator;
         for (wait, number) in coordinator.verify(view, &verify, quorum, self.draw(), &mut batch.waits)? {
-            batch.pending.push(Pending { reply, wait, read: Some(Reading { number, ..read.clone() }), gives: true });
+            batch.pending.push(Pending { reply, wait, read: Some(Reading { number, ..read.clone() }), tells: true });
         }
         Ok(())
     }

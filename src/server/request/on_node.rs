@@ -84,7 +84,7 @@ impl Run<'_> {
             Ok(true) => {
                 let reply = self.batch.place(from);
                 let waits = 0..self.batch.waits.len();
-                self.batch.pending.extend(waits.map(|wait| Pending { reply, wait, read: None, gives: false }));
+                self.batch.pending.extend(waits.map(|wait| Pending { reply, wait, read: None, tells: false }));
                 Step::Done
             }
             Ok(false) => Step::Wait,
