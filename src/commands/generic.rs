@@ -215,16 +215,12 @@ fn copy(cx: &mut Cx<'_, '_>) -> Result<(), CommandError> {
     let copied = cx.keys.copy_of(from);
     cx.keys.select(to_db);
     let copied = copied.filter(|_| replace || !cx.keys.exists(to));
-    let put = match &copied {
-        Some((whole, deadline_ms)) => put_anew(cx, to, whole, *deadline_ms),
-        None => Ok(()),
-    };
-    if put.is_ok() && copied.is_some() {
+    let put = copied.map(|(whole, deadline_ms)| put_anew(cx, to, &whole, deadline_ms));
+    if put == Some(Ok(())) {
         cx.keys.notify(b'g', "copy_to", to);
     }
     cx.keys.select(from_db);
-    put?;
-    cx.out.int(i64::from(copied.is_some()));
+    cx.out.int(i64::from(put.transpose()?.is_some()));
     Ok(())
 }
 

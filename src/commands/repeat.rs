@@ -32,20 +32,16 @@ pub enum Repeat<'a> {
     /// If its keys have not been written since. The keys that it gives a value whatever they held, with these values, may
     /// also hold those already.
     Writes(SmallVec<[(&'a [u8], &'a [u8]); 1]>),
-    /// If its keys have not been written since, and who was asked is gone.
-    Adds,
     /// What it does, or says, depends on whether it has run before.
     Never,
 }
 
-impl Repeat<'_> {
-    /// When it may be asked for again.
-    pub fn when(&self) -> AskAgain {
-        match self {
-            Repeat::Reads | Repeat::Writes(_) => AskAgain::Always,
-            Repeat::Adds => AskAgain::OnceGone,
-            Repeat::Never => AskAgain::Never,
-        }
+/// When this request of `command` may be asked for again.
+pub fn ask_again(command: &Command, args: Args<'_>) -> AskAgain {
+    match command.is_repeatable(args) {
+        true if command.adds_elements() => AskAgain::OnceGone,
+        true => AskAgain::Always,
+        false => AskAgain::Never,
     }
 }
 
@@ -56,9 +52,6 @@ pub fn repeat_of<'a>(command: &Command, args: Args<'a>) -> Repeat<'a> {
     }
     if !command.is_repeatable(args) {
         return Repeat::Never;
-    }
-    if command.adds_elements() {
-        return Repeat::Adds;
     }
     // Where keys with a value stand, and how far behind each its value is.
     let (keys, value) = match command.name {
@@ -84,9 +77,9 @@ mod tests {
         let args = scanner.args(input.as_bytes());
         let (_, command) = find(args.name()).expect("a command");
         match repeat_of(command, args) {
+            _ if ask_again(command, args) == AskAgain::OnceGone => "adds".into(),
             Repeat::Reads => "reads".into(),
             Repeat::Never => "never".into(),
-            Repeat::Adds => "adds".into(),
             Repeat::Writes(pairs) => {
                 let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
                 pairs.iter().map(|(key, value)| format!("{}={}", text(key), text(value))).collect::<Vec<_>>().join(" ")

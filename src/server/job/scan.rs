@@ -19,7 +19,7 @@ use crate::server::job::again::AGAIN_PAUSE;
 use crate::server::job::values::{as_bulks, decoded, garbled, refused};
 use crate::server::job::{Job, PATIENCE};
 use crate::server::request::run::Origin;
-use crate::server::share::{is_inside_slot, slot_number_of};
+use crate::server::share::{has_slot, is_inside_slot, slot_number_of};
 
 /// What each node may find beyond its share of COUNT: few keys are not spread evenly, and they are to come in one step, as they
 /// do from Redis.
@@ -109,7 +109,7 @@ fn put_together(from: u64, shares: Vec<ScanShare>) -> Option<WholeStep> {
     let next = shares.iter().filter(|it| end(it) == to).map(|it| it.next).min_by_key(|next| is_inside_slot(*next))?;
     let is_walked = |slot: usize| {
         let at = slot - first;
-        shares.iter().any(|it| it.slots.get(at / 8).is_some_and(|byte| byte & 1 << (at % 8) != 0))
+        shares.iter().any(|it| has_slot(&it.slots, at))
     };
     if !(first..to).all(is_walked) {
         return None;

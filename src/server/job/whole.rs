@@ -53,16 +53,15 @@ impl Job {
         loop {
             let shares = self.shares(request, origin).await?;
             let refusal =
-                shares.iter().find_map(|share| if let Value::Error(text) = share { Some(text) } else { None });
-            match refusal {
+                shares.iter().find_map(|share| if let Value::Error(text) = share { Some(&text[..]) } else { None });
+            let text = match refusal {
                 None if is_whole(&shares) => return Ok(shares),
-                None if began.elapsed() > PATIENCE => return Err(CommandError::text(NOT_CLEARED)),
-                None => tokio::time::sleep(AGAIN_PAUSE).await,
-                Some(text) if !text.starts_with(b"CLUSTERDOWN") || began.elapsed() > PATIENCE => {
-                    return Err(refused(text));
-                }
-                Some(_) => tokio::time::sleep(AGAIN_PAUSE).await,
+                refusal => refusal.unwrap_or(NOT_CLEARED.as_bytes()),
+            };
+            if !text.starts_with(b"CLUSTERDOWN") || began.elapsed() > PATIENCE {
+                return Err(refused(text));
             }
+            tokio::time::sleep(AGAIN_PAUSE).await;
         }
     }
 

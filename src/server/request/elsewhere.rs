@@ -6,7 +6,7 @@
 
 use crate::base::ids::Slot;
 use crate::base::metrics::Count;
-use crate::commands::repeat::{AskAgain, repeat_of};
+use crate::commands::repeat::{AskAgain, ask_again};
 use crate::commands::spec::{Command, flag};
 use crate::protocol::{Args, Proto};
 use crate::replication::routing::SlotRoles;
@@ -40,7 +40,7 @@ impl Run<'_> {
     fn ask_again(&self, command: &Command, args: Args<'_>) -> AskAgain {
         match self.quorum.strict && command.has(flag::WRITE) {
             true => AskAgain::Never,
-            false => repeat_of(command, args).when(),
+            false => ask_again(command, args),
         }
     }
 

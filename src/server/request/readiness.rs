@@ -68,7 +68,6 @@ fn overtaken_since(since: Hlc, command: &Command, request: &Request<'_>, keys: &
             let is_held = |key: &[u8]| pairs.iter().any(|(name, value)| *name == key && holds(key, value));
             names.any(|key| is_later(key) && !is_held(key)).then_some(UNKNOWN_OUTCOME)
         }
-        Repeat::Adds => names.any(is_later).then_some(UNKNOWN_OUTCOME),
         Repeat::Reads => names.any(is_later).then_some(NOBODY_IN_TIME),
         Repeat::Never => Some(UNKNOWN_OUTCOME),
     }

@@ -10,7 +10,6 @@
 //! A share tells which slots it was. Nodes that differ on who coordinates may leave a slot out, each for the other, and in strict
 //! mode, which has no second round, a flush of which that is so is not over.
 
-use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
 use crate::base::clock::Hlc;
@@ -24,7 +23,7 @@ use crate::replication::routing::Quorum;
 use crate::replication::wait::Waits;
 use crate::server::batch::scanned::scanned;
 use crate::server::forward::wire::{STALE_MS_MAX, ask};
-use crate::server::share::{Share, note_slot};
+use crate::server::share::{Share, has_slot, note_slot};
 use crate::store::Effects;
 use crate::store::clear::Scope;
 use crate::store::entry::Entry;
@@ -100,8 +99,7 @@ impl FlushPart {
 
     /// Whether shares that tell of these slots, as [`Share::flush`] does, are all of the part.
     pub fn is_covered<'s>(self, shares: impl Iterator<Item = &'s [u8]> + Clone) -> bool {
-        let has = |share: &[u8], at: usize| share.get(at / 8).is_some_and(|byte| byte & 1 << (at % 8) != 0);
-        (0..self.slots().count()).all(|at| shares.clone().any(|share| has(share, at)))
+        (0..self.slots().count()).all(|at| shares.clone().any(|share| has_slot(share, at)))
     }
 }
 
@@ -117,9 +115,8 @@ impl Share<'_> {
         waits: &mut Waits,
     ) -> Result<(), CommandError> {
         let part = FlushPart::of(args, self.may_be_part)?;
-        let own: BTreeSet<Slot> = self.slots().collect();
         let mut covered = Vec::new();
-        let places = (0..).zip(part.slots()).filter(|(_, slot)| own.contains(slot));
+        let places = (0..).zip(part.slots()).filter(|(_, slot)| self.includes(*slot));
         let slots = places.map(|(at, slot)| {
             note_slot(&mut covered, at);
             slot

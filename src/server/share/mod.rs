@@ -87,6 +87,11 @@ pub fn is_inside_slot(cursor: u64) -> bool {
     cursor & INSIDE_MASK != 0
 }
 
+/// Whether a share tells of the slot at this place of those that it was asked for.
+pub fn has_slot(slots: &[u8], at: usize) -> bool {
+    slots.get(at / 8).is_some_and(|byte| byte & 1 << (at % 8) != 0)
+}
+
 fn note_slot(slots: &mut Vec<u8>, at: u16) {
     let byte = usize::from(at / 8);
     if slots.len() <= byte {
@@ -133,9 +138,12 @@ impl Share<'_> {
 
     /// The slots of this node's share.
     pub fn slots(&self) -> impl Iterator<Item = Slot> + '_ {
-        let coordinator = |slot: Slot| self.view.roles.of(slot).and_then(|group| group.coordinator);
-        let is_all = self.view.is_solo || self.is_rest;
-        Slot::all().filter(move |slot| is_all || coordinator(*slot) == Some(self.view.me))
+        Slot::all().filter(|slot| self.includes(*slot))
+    }
+
+    fn includes(&self, slot: Slot) -> bool {
+        let coordinator = || self.view.roles.of(slot).and_then(|group| group.coordinator);
+        self.view.is_solo || self.is_rest || coordinator() == Some(self.view.me)
     }
 
     /// Whether some slot of the share may hold here what a majority has deleted: in strict mode that is not to be shown.
