@@ -23,7 +23,10 @@ const SLOW_MS: u64 = 40;
 const STALL_MS_MAX: u64 = 160;
 /// After how long it counts as gone: its connection is closed and what it has not acknowledged is handed over later.
 const GONE_MS: u64 = 3_000;
-const TICK: Duration = Duration::from_millis(20);
+/// How often a replica is judged: what is noticed late by so much keeps a client of a stopped node waiting for longer.
+const TICK: Duration = Duration::from_millis(10);
+/// A judge that has not looked for so long got no turn itself, and blames nobody for it.
+const OVERSLEPT: Duration = Duration::from_millis(60);
 /// How often an idle lane asks for a sign of life.
 const HEARTBEAT: Duration = Duration::from_millis(40);
 const DIAL_DEADLINE: Duration = Duration::from_secs(1);
@@ -165,7 +168,7 @@ impl Judge {
     /// What to make of the replica now; `None` when it is gone.
     fn judge(&mut self, lane: &Lane, now: Instant) -> Option<Pace> {
         let acked = lane.acked();
-        let overslept = now - self.looked > TICK * 3;
+        let overslept = now - self.looked > OVERSLEPT;
         self.looked = now;
         if acked != self.acked {
             if lane.is_stalled() && self.catch_up.is_none() {

@@ -28,7 +28,8 @@ const WAITING_BYTES_MAX: usize = 256 << 20;
 /// An answer of so many bytes may take longer to make and to arrive than others may have to wait.
 const LONG_ANSWER_BYTES: usize = 256 << 10;
 const RETRY: Duration = Duration::from_millis(20);
-const TICK: Duration = Duration::from_millis(20);
+/// How often it is looked for questions that are overdue.
+const TICK: Duration = Duration::from_millis(10);
 
 /// A worker's link to one peer.
 #[derive(Debug)]
