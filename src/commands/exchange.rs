@@ -106,9 +106,12 @@ fn apply(cx: &mut Cx<'_, '_>) -> Result<(), CommandError> {
     let garbled = |_| CommandError::text("ERR a mutation that makes no sense");
     let mutations: Result<Vec<Mutation<'_>>, WireError> =
         cx.args.iter().skip(2).map(|bytes| Mutation::decode(&mut Reader::new(bytes))).collect();
+    let before = cx.keys.changes();
     for mutation in mutations.map_err(garbled)? {
         cx.keys.write(key, mutation);
     }
+    // What the command changes is counted once, where it runs, and what is put back is no change.
+    cx.keys.count_changes_as(before, 0);
     let (seen, is_live) = cx.keys.seen(key);
     let after = Fetched { seen, whole: is_live.then(|| crate::store::whole::string(b"", None)), deadline_ms: 0 };
     let mut bytes = Vec::new();

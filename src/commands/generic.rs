@@ -168,7 +168,7 @@ fn move_to(cx: &mut Cx<'_, '_>, replace: bool) -> Result<bool, CommandError> {
     let before = cx.keys.changes();
     put_anew(cx, to, &whole, deadline_ms)?;
     cx.keys.delete(from);
-    cx.keys.count_as_one_change(before);
+    cx.keys.count_changes_as(before, 1);
     cx.keys.notify(b'g', "rename_from", from);
     cx.keys.notify(b'g', "rename_to", to);
     Ok(true)
@@ -257,7 +257,7 @@ fn move_key(cx: &mut Cx<'_, '_>) -> Result<(), CommandError> {
         }
         cx.keys.select(from_db);
         cx.keys.delete(key);
-        cx.keys.count_as_one_change(before);
+        cx.keys.count_changes_as(before, 1);
         cx.keys.notify(b'g', "move_from", key);
         cx.keys.select(to_db);
         cx.keys.notify(b'g', "move_to", key);

@@ -59,6 +59,8 @@ pub struct Outcome {
     pub events: Vec<Event>,
     /// Lookups that found a key, and those that did not.
     pub lookups: (u64, u64),
+    /// How many changes of keys that is to a client.
+    pub changed: u64,
 }
 
 /// What a command is run with.
@@ -116,7 +118,7 @@ impl Scratch {
         }
         // From here on what is written is recorded.
         self.store.set_replicated(true);
-        (effects.notify, effects.only_writes) = (setting.notify, setting.only_writes);
+        (effects.notify, effects.only_writes, effects.writes) = (setting.notify, setting.only_writes, 0);
         let mut bytes = Vec::new();
         let (result, deltas) = {
             let mut keys = self.store.lock_many(&slots, setting.db, setting.now_ms, &mut effects);
@@ -127,8 +129,8 @@ impl Scratch {
         let changes = self.changes(&deltas);
         let written = changes.iter().map(|change| &change.name);
         brought.keys().chain(written).for_each(|name| self.forget(name));
-        let lookups = effects.lookups();
-        Outcome { reply: result.map(|()| bytes), changes, events: effects.events, lookups }
+        let (lookups, changed) = (effects.lookups(), effects.writes);
+        Outcome { reply: result.map(|()| bytes), changes, events: effects.events, lookups, changed }
     }
 
     fn changes(&self, deltas: &[u8]) -> Vec<Change> {

@@ -243,9 +243,9 @@ impl<'s> Keyspace<'s> {
         self.effects.writes
     }
 
-    /// Counts all that was changed since there were `before` as one change, which it is to a client: the move of a key.
-    pub fn count_as_one_change(&mut self, before: u64) {
-        self.effects.writes = self.effects.writes.min(before + 1);
+    /// Counts all that was changed since there were `before` as no more than `most` changes: the move of a key is one to a client.
+    pub fn count_changes_as(&mut self, before: u64, most: u64) {
+        self.effects.writes = self.effects.writes.min(before + most);
     }
 
     /// As [`write`](Keyspace::write), but it is not counted as a change, and WATCH does not notice.

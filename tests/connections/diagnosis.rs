@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::conversation;
 use super::support::client::Client;
-use super::support::cluster::Cluster;
+use super::support::cluster::{Cluster, Node};
 use super::support::redis::Redis;
 use super::support::resp::Value;
 use super::support::wait_for;
@@ -51,16 +51,23 @@ fn info_has_the_sections_and_fields_of_redis_in_their_order() {
     assert_eq!(ours, theirs.into_iter().filter(|field| !NOT_TOLD.contains(&field.as_str())).collect::<Vec<_>>());
 }
 
-/// What INFO counts of keys.
-fn counts_of_keys(client: &mut Client) -> Vec<String> {
-    let text = client.run("INFO everything").text().expect("a text");
+/// What INFO counts of keys: changes, hits and misses, of all these together.
+fn counts_of_keys(clients: &mut [Client]) -> [u64; 3] {
     let counted = ["rdb_changes_since_last_save:", "keyspace_hits:", "keyspace_misses:"];
-    text.lines().filter(|line| counted.iter().any(|name| line.starts_with(name))).map(str::to_owned).collect()
+    let mut sums = [0; 3];
+    for client in clients {
+        let text = client.run("INFO everything").text().expect("a text");
+        for (sum, name) in sums.iter_mut().zip(counted) {
+            let value = text.lines().find_map(|line| line.strip_prefix(name)).expect("it is told");
+            *sum += value.parse::<u64>().expect("a number");
+        }
+    }
+    sums
 }
 
 #[test]
 fn changes_and_lookups_are_counted_as_in_redis() {
-    let (redis, cluster) = (Redis::start(&[]), Cluster::start(1, &[]));
+    let (redis, alone, cluster) = (Redis::start(&[]), Cluster::start(1, &[]), Cluster::start(3, &[]));
     let lines = [
         "SET a 1",
         "RENAME a b",
@@ -78,6 +85,17 @@ fn changes_and_lookups_are_counted_as_in_redis() {
         "COPY c d REPLACE",
         "SADD s 1 2 3",
         "SMOVE s t 1",
+        "SADD s 1",
+        "SMOVE s t 1",
+        "SMOVE s t 9",
+        "SUNIONSTORE u s t",
+        "SINTERSTORE u s t",
+        "SINTERSTORE u s t",
+        "MSETNX m 1 n 2 o 3",
+        "MSETNX m 1 p 2",
+        "BITOP OR q m n o",
+        "BITOP AND q x y",
+        "DEL m n o q",
         "SET e 1 EX 100",
         "RENAME e f",
         "SCAN 0 COUNT 100",
@@ -86,14 +104,18 @@ fn changes_and_lookups_are_counted_as_in_redis() {
         "SCAN 0 COUNT 100 TYPE nosuch",
         "SCAN 0 COUNT 100 MATCH [cd] TYPE set",
     ];
-    let counted = |mut client: Client| {
-        let after = |line: &&str| {
-            client.run(line);
-            format!("{line}: {:?}", counts_of_keys(&mut client))
+    let counted = |mut clients: Vec<Client>| {
+        let after = |(number, line): (usize, &&str)| {
+            let client = number % clients.len();
+            clients[client].run(line);
+            format!("{line}: {:?}", counts_of_keys(&mut clients))
         };
-        lines.iter().map(after).collect::<Vec<_>>()
+        lines.iter().enumerate().map(after).collect::<Vec<_>>()
     };
-    assert_eq!(counted(cluster.nodes[0].client()), counted(redis.client()));
+    let theirs = counted(vec![redis.client()]);
+    assert_eq!(counted(vec![alone.nodes[0].client()]), theirs);
+    // Whichever node is asked, and wherever the keys are, all nodes together count each thing once.
+    assert_eq!(counted(cluster.nodes.iter().map(Node::client).collect()), theirs);
 }
 
 #[test]

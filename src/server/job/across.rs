@@ -75,6 +75,7 @@ impl Job {
                 let (hits, misses) = outcome.lookups;
                 self.worker.metrics.count(Count::KeyspaceHits, hits);
                 self.worker.metrics.count(Count::KeyspaceMisses, misses);
+                self.worker.metrics.count(Count::KeyChanges, if is_refused { 0 } else { outcome.changed });
                 out.extend_from_slice(&outcome.reply?);
                 return Ok(());
             }
