@@ -118,6 +118,39 @@ fn changes_and_lookups_are_counted_as_in_redis() {
     assert_eq!(counted(cluster.nodes.iter().map(Node::client).collect()), theirs);
 }
 
+/// In steps, over several nodes, each key is looked up once for its type; one whose time is over is missed.
+#[test]
+fn a_scan_by_type_counts_each_key_once() {
+    const KEYS: usize = 300;
+    let (redis, alone, cluster) = (Redis::start(&[]), Cluster::start(1, &[]), Cluster::start(3, &[]));
+    let mut clients: Vec<Client> = cluster.nodes.iter().map(Node::client).collect();
+    (0..KEYS).for_each(|number| drop(clients[0].call(&["SET", &format!("k{number}"), "v"])));
+    let (mut cursor, mut found) = ("0".to_owned(), 0);
+    loop {
+        let reply = clients[1].call(&["SCAN", &cursor, "COUNT", "10", "TYPE", "string"]);
+        let parts = reply.items().expect("a cursor and keys");
+        found += parts[1].items().expect("keys").len();
+        cursor = parts[0].text().expect("a cursor");
+        if cursor == "0" {
+            break;
+        }
+    }
+    assert_eq!((found, counts_of_keys(&mut clients)), (KEYS, [KEYS as u64, KEYS as u64, 0]));
+    // While clients are paused, nothing that is over is deleted.
+    let counted = |mut client: Client| {
+        client.run("SET over v PX 100");
+        client.run("CLIENT PAUSE 100000 WRITE");
+        std::thread::sleep(Duration::from_millis(200));
+        for line in ["SCAN 0 TYPE string", "SCAN 0 TYPE set MATCH o*", "SCAN 0 TYPE string MATCH a*", "SCAN 0"] {
+            client.run(line);
+        }
+        let counts = counts_of_keys(&mut [client]);
+        alone.nodes[0].client().run("CLIENT UNPAUSE");
+        counts
+    };
+    assert_eq!(counted(alone.nodes[0].client()), counted(redis.client()));
+}
+
 #[test]
 fn commands_are_counted_and_timed() {
     let cluster = Cluster::start(1, &[]);

@@ -3,7 +3,8 @@
 //! Slots are walked in their order. Each step asks every coordinator to walk its own slots from the cursor on; the step
 //! ends where the first of them has stopped, and what the others have found behind that is dropped, to be found again
 //! by the next step. Each share says which slots it has walked: should nodes differ on who coordinates a slot, so that
-//! nobody walks it, the step is made again. So a key that stays is returned at least once, also while slots change hands
+//! nobody walks it, the step is made again. Keys that were looked up for their type are counted by who puts the shares together, for
+//! what is dropped is looked up again. So a key that stays is returned at least once, also while slots change hands
 //! and tables grow; some keys may be returned twice.
 //!
 //! On the cluster face a node walks its own slots alone, and clients walk all nodes.
@@ -19,6 +20,7 @@ use crate::server::job::again::AGAIN_PAUSE;
 use crate::server::job::values::{as_bulks, decoded, garbled, refused};
 use crate::server::job::{Job, PATIENCE};
 use crate::server::request::run::Origin;
+use crate::server::share::lookups::SlotLookups;
 use crate::server::share::{has_slot, is_inside_slot, slot_number_of};
 
 /// What each node may find beyond its share of COUNT: few keys are not spread evenly, and they are to come in one step, as they
@@ -33,6 +35,8 @@ struct ScanShare {
     next: u64,
     /// One bit a slot that it has walked, from the cursor's slot on.
     slots: Vec<u8>,
+    /// Keys that it has looked up for their type.
+    lookups: Vec<SlotLookups>,
 }
 
 /// One step of all nodes.
@@ -40,6 +44,7 @@ struct ScanShare {
 struct WholeStep {
     keys: Vec<Vec<u8>>,
     next: u64,
+    lookups: Vec<SlotLookups>,
 }
 
 impl Job {
@@ -60,6 +65,7 @@ impl Job {
             }
             tokio::time::sleep(AGAIN_PAUSE).await;
         };
+        step.lookups.iter().for_each(|it| it.count(&self.worker.metrics));
         let mut reply = Reply::new(out, self.talk.session.proto);
         reply.array(2);
         reply.bulk(step.next.to_string().as_bytes());
@@ -95,9 +101,13 @@ fn found(reply: Value) -> Result<ScanShare, CommandError> {
         _ => return Err(garbled()),
     };
     // A node that is alone in its picture of the cluster does not say what it has walked: it is not one of ours.
-    let [Value::Bulk(next), keys, Value::Bulk(slots)] = parts.as_slice() else { return Err(garbled()) };
+    let [Value::Bulk(next), keys, Value::Bulk(slots), Value::Bulk(lookups)] = parts.as_slice() else {
+        return Err(garbled());
+    };
     let next = parse_i64(next).and_then(|next| u64::try_from(next).ok()).ok_or_else(garbled)?;
-    Ok(ScanShare { keys: as_bulks(keys).into_iter().map(<[u8]>::to_vec).collect(), next, slots: slots.to_vec() })
+    let lookups = SlotLookups::read_all(lookups).map_err(|_| garbled())?;
+    let keys = as_bulks(keys).into_iter().map(<[u8]>::to_vec).collect();
+    Ok(ScanShare { keys, next, slots: slots.to_vec(), lookups })
 }
 
 /// Puts the shares of a step together; `None` when a slot in between was walked by nobody.
@@ -114,14 +124,14 @@ fn put_together(from: u64, shares: Vec<ScanShare>) -> Option<WholeStep> {
     if !(first..to).all(is_walked) {
         return None;
     }
-    let keys = shares.into_iter().flat_map(|share| {
+    let mut step = WholeStep { keys: Vec::new(), next, lookups: Vec::new() };
+    for share in shares {
         let stopped_here = share.next == next && is_inside_slot(next);
-        share.keys.into_iter().filter(move |key| {
-            let slot = slot_of(key).index();
-            slot < to || stopped_here && slot == to
-        })
-    });
-    Some(WholeStep { keys: keys.collect(), next })
+        let is_kept = |slot: usize| slot < to || stopped_here && slot == to;
+        step.keys.extend(share.keys.into_iter().filter(|key| is_kept(slot_of(key).index())));
+        step.lookups.extend(share.lookups.into_iter().filter(|it| is_kept(usize::from(it.slot))));
+    }
+    Some(step)
 }
 
 #[cfg(test)]
@@ -132,7 +142,15 @@ mod tests {
     fn share(keys: &[&str], next: u64, slots: &[usize]) -> ScanShare {
         let mut bits = vec![0; 2_048];
         slots.iter().for_each(|slot| bits[slot / 8] |= 1 << (slot % 8));
-        ScanShare { keys: keys.iter().map(|key| key.as_bytes().to_vec()).collect(), next, slots: bits }
+        let lookup = |key: &&str| SlotLookups { slot: slot_of(key.as_bytes()).number(), hits: 1, misses: 0 };
+        let lookups = keys.iter().map(lookup).collect();
+        ScanShare { keys: keys.iter().map(|key| key.as_bytes().to_vec()).collect(), next, slots: bits, lookups }
+    }
+
+    /// A step with these keys, each of which was looked up once for its type.
+    fn step_of(keys: &[&str], next: u64) -> Option<WholeStep> {
+        let ScanShare { keys, next, lookups, .. } = share(keys, next, &[]);
+        Some(WholeStep { keys, next, lookups })
     }
 
     fn at(slot: u64) -> u64 {
@@ -147,10 +165,9 @@ mod tests {
         let all: Vec<usize> = (0..SLOT_COUNT).collect();
         let (low, high) = all.split_at(8_000);
         let step = put_together(0, vec![share(&["b"], at(8_000), low), share(&["a"], 0, high)]);
-        assert_eq!(step, Some(WholeStep { keys: vec![b"b".to_vec()], next: at(8_000) }));
+        assert_eq!(step, step_of(&["b"], at(8_000)));
         let step = put_together(0, vec![share(&["b", "c"], 0, low), share(&["a"], 0, high)]);
-        let keys: Vec<Vec<u8>> = ["b", "c", "a"].map(|key| key.as_bytes().to_vec()).into();
-        assert_eq!(step, Some(WholeStep { keys, next: 0 }));
+        assert_eq!(step, step_of(&["b", "c", "a"], 0));
     }
 
     #[test]
@@ -158,7 +175,7 @@ mod tests {
         let inside = 5 << (CURSOR_BITS + 14) | at(3_300) | 7;
         let all: Vec<usize> = (0..SLOT_COUNT).filter(|slot| *slot != 3_300).collect();
         let step = put_together(0, vec![share(&["b"], inside, &[]), share(&["c"], 0, &all)]);
-        assert_eq!(step, Some(WholeStep { keys: vec![b"b".to_vec()], next: inside }));
+        assert_eq!(step, step_of(&["b"], inside));
         let step =
             put_together(inside, vec![share(&["b"], 0, &[0]), share(&["c"], 0, &(1..SLOT_COUNT).collect::<Vec<_>>())]);
         assert_eq!(step.map(|step| (step.keys.len(), step.next)), Some((2, 0)));

@@ -9,10 +9,10 @@
 
 pub mod flush;
 pub mod held;
+pub mod lookups;
 pub mod marks;
 
 use crate::base::ids::Slot;
-use crate::base::metrics::Count;
 use crate::commands::CommandError;
 use crate::commands::scan::{ScanOptions, cursor};
 use crate::commands::spec::NodeCommand;
@@ -20,6 +20,7 @@ use crate::protocol::{Args, Reply};
 use crate::replication::coordinator::View;
 use crate::replication::routing::Quorum;
 use crate::replication::wait::Waits;
+use crate::server::share::lookups::SlotLookups;
 use crate::server::worker::Worker;
 use crate::store::clear::Scope;
 use crate::store::entry::Entry;
@@ -58,8 +59,8 @@ pub struct Share<'s> {
     pub is_rest: bool,
     /// A node asks, maybe for a part of its share of flushing.
     pub may_be_part: bool,
-    /// A node asks that puts shares together: SCAN tells which slots it has walked, and RANDOMKEY out of how many keys it has
-    /// drawn.
+    /// A node asks that puts shares together: SCAN tells which slots it has walked, and in which it has looked keys up for their
+    /// type, and RANDOMKEY out of how many keys it has drawn.
     pub is_put_together: bool,
     /// The time, in milliseconds since 1970.
     pub now_ms: u64,
@@ -74,7 +75,7 @@ struct ShareStep {
     /// One bit a slot that was walked to its end, from the cursor's slot on.
     slots: Vec<u8>,
     /// Keys that were looked up for their type.
-    hits: u64,
+    lookups: Vec<SlotLookups>,
 }
 
 /// The slot that a cursor stands in.
@@ -199,13 +200,17 @@ impl Share<'_> {
         let from = cursor(args.get(1).unwrap_or_default())?;
         let options = ScanOptions::parse(args, 2, true)?;
         let step = self.scan_step(from, &options);
-        self.worker.metrics.count(Count::KeyspaceHits, step.hits);
-        out.array(if self.is_put_together { 3 } else { 2 });
+        out.array(if self.is_put_together { 4 } else { 2 });
         out.bulk(step.next.to_string().as_bytes());
         out.array(step.keys.len());
         step.keys.iter().for_each(|key| out.bulk(key));
         if self.is_put_together {
+            let mut told = Vec::new();
+            step.lookups.iter().for_each(|it| it.put(&mut told));
             out.bulk(&step.slots);
+            out.bulk(&told);
+        } else {
+            step.lookups.iter().for_each(|it| it.count(&self.worker.metrics));
         }
         Ok(())
     }
@@ -226,18 +231,23 @@ impl Share<'_> {
                 step.next = self.cursor_at(slot, 0);
                 return step;
             }
-            let table = store.table(slot);
-            inside = table.scan(inside, options.count - seen, |entry| {
+            let mut looked_up = SlotLookups { slot: slot.number(), ..SlotLookups::default() };
+            inside = store.table(slot).scan(inside, options.count - seen, |entry| {
                 seen += 1;
-                let live = entry.db() == self.db && !entry.is_tombstone() && !entry.is_expired(self.now_ms);
+                let is_there = entry.db() == self.db && !entry.is_tombstone();
+                if !is_there || !options.lets_through(entry.key()) {
+                    return;
+                }
+                let is_live = !entry.is_expired(self.now_ms);
                 let mut of_type = |name: &[u8]| {
-                    step.hits += 1;
+                    looked_up.note(is_live);
                     value_ref(entry).is_some_and(|view| name.eq_ignore_ascii_case(view.type_name().as_bytes()))
                 };
-                if live && options.lets_through(entry.key()) && options.type_name.is_none_or(&mut of_type) {
+                if options.type_name.is_none_or(&mut of_type) && is_live {
                     step.keys.push(entry.key().to_vec());
                 }
             });
+            step.lookups.extend((looked_up.hits + looked_up.misses > 0).then_some(looked_up));
             if inside != 0 {
                 step.next = self.cursor_at(slot, inside);
                 return step;
