@@ -12,6 +12,11 @@ pub fn until_nul(text: &[u8]) -> &[u8] {
     text.split(|byte| *byte == 0).next().unwrap_or_default()
 }
 
+/// The same of a `str`.
+pub fn text_until_nul(text: &str) -> &str {
+    text.get(..until_nul(text.as_bytes()).len()).unwrap_or_default()
+}
+
 /// A quote never closes, or something touches a closing quote.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
 #[error("unbalanced quotes")]
@@ -132,6 +137,13 @@ mod tests {
         expect("SET key value", &[b"SET", b"key", b"value"]);
         expect("  a\t b\r", &[b"a", b"b"]);
         expect("a\x0bb \x0bc", &[b"a\x0bb", b"c"]);
+    }
+
+    #[test]
+    fn c_sees_a_text_until_its_first_nul() {
+        for (text, seen) in [("", ""), ("\0", ""), ("a\0b\0", "a"), ("\u{e9}\0\u{e9}", "\u{e9}"), ("abc", "abc")] {
+            assert_eq!((until_nul(text.as_bytes()), text_until_nul(text)), (seen.as_bytes(), seen), "{text:?}");
+        }
     }
 
     #[test]

@@ -213,14 +213,13 @@ fn copy(cx: &mut Cx<'_, '_>) -> Result<(), CommandError> {
     }
     cx.keys.read(from);
     let copied = cx.keys.copy_of(from);
-    cx.keys.select(to_db);
-    let copied = copied.filter(|_| replace || !cx.keys.exists(to));
-    let put = copied.map(|(whole, deadline_ms)| put_anew(cx, to, &whole, deadline_ms));
-    if put == Some(Ok(())) {
+    let is_put = in_database(cx, to_db, |cx| {
+        let Some((whole, deadline_ms)) = copied.filter(|_| replace || !cx.keys.exists(to)) else { return Ok(false) };
+        put_anew(cx, to, &whole, deadline_ms)?;
         cx.keys.notify(b'g', "copy_to", to);
-    }
-    cx.keys.select(from_db);
-    cx.out.int(i64::from(put.transpose()?.is_some()));
+        Ok(true)
+    })?;
+    cx.out.int(i64::from(is_put));
     Ok(())
 }
 
@@ -246,25 +245,26 @@ fn move_key(cx: &mut Cx<'_, '_>) -> Result<(), CommandError> {
     if from_db == to_db {
         return Err(SAME_OBJECTS);
     }
-    let copied = cx.keys.copy_of(key);
-    cx.keys.select(to_db);
-    let moved = copied.filter(|_| !cx.keys.exists(key));
+    let moved = cx.keys.copy_of(key).filter(|_| !in_database(cx, to_db, |cx| cx.keys.exists(key)));
     if let Some((whole, deadline_ms)) = &moved {
         let before = cx.keys.changes();
-        if let Err(error) = cx.put_whole(key, whole, *deadline_ms) {
-            cx.keys.select(from_db);
-            return Err(error);
-        }
-        cx.keys.select(from_db);
+        in_database(cx, to_db, |cx| cx.put_whole(key, whole, *deadline_ms))?;
         cx.keys.delete(key);
         cx.keys.count_changes_as(before, 1);
         cx.keys.notify(b'g', "move_from", key);
-        cx.keys.select(to_db);
-        cx.keys.notify(b'g', "move_to", key);
+        in_database(cx, to_db, |cx| cx.keys.notify(b'g', "move_to", key));
     }
-    cx.keys.select(from_db);
     cx.out.int(i64::from(moved.is_some()));
     Ok(())
+}
+
+/// What `run` does with keys of another database.
+fn in_database<T>(cx: &mut Cx<'_, '_>, db: u8, run: impl FnOnce(&mut Cx<'_, '_>) -> T) -> T {
+    let before = cx.keys.db();
+    cx.keys.select(db);
+    let done = run(cx);
+    cx.keys.select(before);
+    done
 }
 
 fn database(cx: &Cx<'_, '_>, text: &[u8]) -> Result<u8, CommandError> {

@@ -1,5 +1,7 @@
 //! Numbers with units, as redis.conf writes them: amounts of bytes and times.
 
+use crate::base::words::text_until_nul;
+
 /// Redis takes no more digits than fit into its buffer.
 const DIGITS_MAX: usize = 127;
 
@@ -8,7 +10,7 @@ const DIGITS_MAX: usize = 127;
 /// As `memtoull` of Redis 7.0.15 reads it: no digits at all are 0, a number of more than 64 bits is the largest of 64, and what
 /// a unit makes of it wraps around.
 pub fn parse_bytes(word: &str) -> Option<u64> {
-    let (digits, unit) = split_unit(word.split('\0').next().unwrap_or_default());
+    let (digits, unit) = split_unit(text_until_nul(word));
     let factor: u64 = match unit.as_str() {
         "" | "b" => 1,
         "k" => 1_000,
@@ -26,7 +28,7 @@ pub fn parse_bytes(word: &str) -> Option<u64> {
 /// A number of seconds, as Redis 7.0.15 reads that of a soft limit: C's `strtoll`, of which it keeps 32 bits; then no less
 /// than 0.
 pub fn parse_soft_seconds(word: &str) -> Option<u64> {
-    let word = word.split('\0').next().unwrap_or_default();
+    let word = text_until_nul(word);
     let signed = word.trim_start_matches([' ', '\t', '\n', '\x0b', '\x0c', '\r']);
     let digits = signed.strip_prefix(['-', '+']).unwrap_or(signed);
     if !digits.bytes().all(|byte| byte.is_ascii_digit()) || digits.is_empty() != word.is_empty() {
