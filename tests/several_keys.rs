@@ -216,6 +216,44 @@ fn home<'c>(nodes: &[&'c Node], key: &str) -> &'c Node {
     nodes.iter().find(|node| Some(node.cluster_port) == port).unwrap_or(&nodes[0])
 }
 
+/// What needs memory is refused when one of the coordinators has none left, whoever is asked, and changes nothing on the others; when
+/// that may evict, it makes room.
+#[test]
+fn a_coordinator_without_memory_refuses_or_evicts() {
+    let cluster = Cluster::start(3, &[]);
+    let nodes: Vec<&Node> = cluster.nodes.iter().collect();
+    let key_of = |node: &Node, name: &str| {
+        (0..)
+            .map(|i| key(name, i))
+            .find(|key| home(&nodes, key).port == node.port)
+            .expect("each node is some key's home")
+    };
+    let [a, b] = [key_of(nodes[0], "a"), key_of(nodes[1], "b")];
+    let [from, set, all] = [key_of(nodes[0], "from"), key_of(nodes[0], "set"), key_of(nodes[1], "all")];
+    let (mut client, mut full) = (nodes[0].client(), nodes[1].client());
+    (0..1_000).for_each(|i| drop(client.call(&["SET", &key("filling", i), &"x".repeat(2_000)])));
+    client.call(&["SET", &from, "v"]);
+    client.call(&["SADD", &set, "m"]);
+    client.call(&["SADD", &all, "m"]);
+    full.run("CONFIG SET maxmemory 1");
+    let lines: [&[&str]; 4] = [
+        &["MSETNX", &a, "1", &b, "2"],
+        &["COPY", &from, &b],
+        &["SINTERSTORE", &b, &set, &all],
+        &["BITOP", "OR", &b, &from, &a],
+    ];
+    for line in lines {
+        let full = Value::Error(b"OOM command not allowed when used memory > 'maxmemory'.".to_vec());
+        assert_eq!(client.call(line), full, "{line:?}");
+        assert_eq!(client.call(&["EXISTS", &a, &b]).int(), Some(0), "{line:?}");
+    }
+    assert_eq!(client.call(&["RENAME", &from, &b]).text().as_deref(), Some("OK"), "it needs no more memory");
+    full.run("CONFIG SET maxmemory-policy allkeys-random");
+    full.run("CONFIG SET maxmemory 1mb");
+    client.call(&["DEL", &b]);
+    assert_eq!(client.call(lines[0]).int(), Some(1), "it has evicted others");
+}
+
 /// Requests that go to one node together, because it stands in for another, and that nobody runs there, may have several
 /// coordinators when they are run again. They take effect in their order all the same.
 #[test]

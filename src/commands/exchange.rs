@@ -1,9 +1,9 @@
-//! What nodes ask each other for in the name of a command whose keys have several coordinators: RONDO.FETCH and
-//! RONDO.APPLY.
+//! What nodes ask each other for in the name of a command whose keys have several coordinators: RONDO.FETCH, RONDO.APPLY and
+//! RONDO.GROW.
 //!
 //! They are rows as any other, so a fetch is confirmed by R nodes and a change held by W, forwarded and asked again as
 //! any request is. No client may send them, and COMMAND does not list them: their arguments and replies are bytes of our
-//! own, and RONDO.APPLY changes what it is told to. `scratch` is where the command itself runs in between.
+//! own, and RONDO.APPLY changes what it is told to. RONDO.GROW does the same for commands that are refused where memory is full. `scratch` is where the command itself runs in between.
 
 use crate::base::version::{Actor, ActorTable, Dot};
 use crate::base::wire::{Reader, WireError, put_bytes, put_varint};
@@ -101,6 +101,15 @@ pub static APPLY: Command = Command {
     keys: KEY,
     handler: Handler::Keys(apply),
 };
+
+/// As [`APPLY`], in the name of a command that is refused where memory is full.
+pub static GROW: Command = Command {
+    name: "rondo.grow",
+    summary: "Make changes that another node has computed, if there is room",
+    flags: flag::WRITE | flag::INTERNAL | flag::DENYOOM,
+    ..APPLY
+};
+
 fn apply(cx: &mut Cx<'_, '_>) -> Result<(), CommandError> {
     let key = cx.arg(1)?;
     let garbled = |_| CommandError::text("ERR a mutation that makes no sense");

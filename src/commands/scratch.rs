@@ -12,8 +12,8 @@ use std::hash::Hash;
 use crate::base::ids::{ActorId, Slot, slot_of};
 use crate::base::version::Actor;
 use crate::commands::CommandError;
-use crate::commands::exchange::{APPLY, Fetched};
-use crate::commands::spec::{CommandLimits, Cx};
+use crate::commands::exchange::Fetched;
+use crate::commands::spec::{Command, CommandLimits, Cx};
 use crate::protocol::client::encode_command;
 use crate::protocol::{Args, Proto, Reply};
 use crate::store::deltas::{Chain, chains};
@@ -39,9 +39,9 @@ pub struct Change {
 }
 
 impl Change {
-    /// The request that makes this change at the key's coordinator.
-    pub fn request(&self) -> Vec<u8> {
-        let words = [APPLY.name.as_bytes(), &self.name.1].into_iter().chain(self.mutations.iter().map(Vec::as_slice));
+    /// The request that makes this change at the key's coordinator, by RONDO.APPLY or RONDO.GROW.
+    pub fn request(&self, by: &Command) -> Vec<u8> {
+        let words = [by.name.as_bytes(), &self.name.1].into_iter().chain(self.mutations.iter().map(Vec::as_slice));
         let mut request = Vec::new();
         encode_command(&mut request, &words.collect::<Vec<_>>());
         request

@@ -164,6 +164,7 @@ pub static COMMANDS: &[&Command] = &[
     // Between nodes.
     &exchange::FETCH,
     &exchange::APPLY,
+    &exchange::GROW,
 ];
 
 /// The commands that clients may send.

@@ -7,7 +7,7 @@
 //! anew; after [`PATIENCE`] the client is told to try again.
 //!
 //! So each key's change is atomic and builds on what the command has read of that key, and the outcome is all of the
-//! changes or none, unless a node dies or falls silent in the middle: then `-TIMEOUT` says that it is not known. What is not
+//! changes or none, also when one of the coordinators has no memory left for what the command adds, unless a node dies or falls silent in the middle: then `-TIMEOUT` says that it is not known. What is not
 //! promised: others may see the keys between two changes, and keys that are only read may come from different moments.
 
 use std::collections::BTreeSet;
@@ -18,9 +18,9 @@ use crate::base::clock::wall_us;
 use crate::base::ids::slot_of;
 use crate::base::metrics::Count;
 use crate::commands::CommandError;
-use crate::commands::exchange::{FETCH, Fetched};
+use crate::commands::exchange::{APPLY, FETCH, Fetched, GROW};
 use crate::commands::scratch::{Brought, Change, KeyName, Outcome, Setting};
-use crate::commands::spec::{Command, Cx, Gather};
+use crate::commands::spec::{Command, Cx, Gather, flag};
 use crate::protocol::client::{Value, encode_command};
 use crate::protocol::{Args, Proto};
 use crate::replication::coordinator::View;
@@ -30,6 +30,7 @@ use crate::server::job::again::AGAIN_PAUSE;
 use crate::server::job::exec::Attempt;
 use crate::server::job::values::{decoded, garbled, refused, values_of};
 use crate::server::job::{Job, PATIENCE};
+use crate::server::request::room::OUT_OF_MEMORY;
 use crate::server::session::settings::command_limits;
 use crate::server::session::watched::{EXACTLY, Watched};
 
@@ -56,6 +57,7 @@ impl Job {
         let (began, db) = (Instant::now(), self.talk.session.db);
         let keys: BTreeSet<&[u8]> = command.key_positions(args).filter_map(|at| args.get(at)).collect();
         let names: Vec<KeyName> = keys.into_iter().map(|key| (db, key.to_vec())).collect();
+        let by = if command.has(flag::DENYOOM) { &GROW } else { &APPLY };
         loop {
             let mut brought = self.bring(&names).await?;
             let mut outcome = loop {
@@ -68,7 +70,7 @@ impl Job {
                 brought.extend(self.bring(&missing).await?);
             };
             let is_refused = outcome.reply.is_err();
-            if is_refused || self.commit(&outcome.changes, &brought).await? {
+            if is_refused || self.commit(by, &outcome.changes, &brought).await? {
                 // That a key is new has been told where it was put.
                 outcome.events.retain(|event| event.class != b'n');
                 self.worker.shared.node.pubsub.publish_events(&outcome.events);
@@ -128,23 +130,27 @@ impl Job {
         Ok(brought)
     }
 
-    /// Makes the changes; false, with nothing changed, when a key is no longer what was brought.
-    async fn commit(&mut self, changes: &[Change], brought: &Brought) -> Result<bool, CommandError> {
+    /// Makes the changes; false, with nothing changed, when a key is no longer what was brought. Refused, also with nothing changed,
+    /// when a coordinator has no room.
+    async fn commit(&mut self, by: &Command, changes: &[Change], brought: &Brought) -> Result<bool, CommandError> {
         let view = self.worker.shared.view.load_full();
         let Some(parts) = parts_of(&view, changes, brought) else { return Ok(false) };
         let mut done: Vec<(KeyName, Fetched)> = Vec::new();
         for part in &parts {
-            match self.apply(&view, part).await {
+            let failed = match self.apply(&view, by, part).await {
                 Applied::Yes(after) => {
                     let names = part.changes.iter().map(|(change, _)| change.name.clone());
                     done.extend(names.zip(after));
+                    continue;
                 }
-                Applied::Changed | Applied::NotRun => {
-                    let is_as_before = self.put_back(done, brought).await;
-                    return if is_as_before { Ok(false) } else { Err(CommandError::text(UNKNOWN_OUTCOME)) };
-                }
-                Applied::Unknown => return Err(CommandError::text(UNKNOWN_OUTCOME)),
-            }
+                failed => failed,
+            };
+            let is_as_before = !matches!(failed, Applied::Unknown) && self.put_back(done, brought).await;
+            return match failed {
+                _ if !is_as_before => Err(CommandError::text(UNKNOWN_OUTCOME)),
+                Applied::NoRoom => Err(CommandError::text(OUT_OF_MEMORY)),
+                _ => Ok(false),
+            };
         }
         Ok(true)
     }
@@ -168,10 +174,10 @@ impl Job {
             let view = self.worker.shared.view.load_full();
             let parts = parts_of(&view, std::slice::from_ref(change), &after).unwrap_or_default();
             if let Some(part) = parts.first() {
-                match self.apply(&view, part).await {
+                match self.apply(&view, &APPLY, part).await {
                     Applied::Yes(_) | Applied::Changed => return true,
                     Applied::Unknown => return false,
-                    Applied::NotRun => {}
+                    Applied::NotRun | Applied::NoRoom => {}
                 }
             }
             tokio::time::sleep(AGAIN_PAUSE).await;
@@ -179,7 +185,8 @@ impl Job {
         false
     }
 
-    async fn apply(&mut self, view: &Arc<View>, part: &ChangesAt) -> Applied {
+    /// Makes a part of the changes by RONDO.APPLY or RONDO.GROW.
+    async fn apply(&mut self, view: &Arc<View>, by: &Command, part: &ChangesAt) -> Applied {
         let watched = |(change, fetched): &(Change, Fetched)| Watched {
             db: change.name.0,
             key: change.name.1.clone(),
@@ -190,7 +197,7 @@ impl Job {
             at: None,
         };
         let watched: Vec<Watched> = part.changes.iter().map(watched).collect();
-        let requests: Vec<Vec<u8>> = part.changes.iter().map(|(change, _)| change.request()).collect();
+        let requests: Vec<Vec<u8>> = part.changes.iter().map(|(change, _)| change.request(by)).collect();
         let requests: Vec<&[u8]> = requests.iter().map(Vec::as_slice).collect();
         let before = self.enter(part.db);
         let attempt = self.if_unchanged(view, part.at, &watched, &requests).await;
@@ -198,6 +205,12 @@ impl Job {
         match attempt {
             Attempt::Ran(replies) => {
                 let values = values_of(&replies).unwrap_or_default();
+                let has_no_room =
+                    |value: &Value| matches!(value, Value::Error(text) if text == OUT_OF_MEMORY.as_bytes());
+                // Looked at before any of them is run: all are refused, or none.
+                if !values.is_empty() && values.iter().all(has_no_room) {
+                    return Applied::NoRoom;
+                }
                 let after: Option<Vec<Fetched>> = values.iter().map(|value| self.fetched(value)).collect();
                 after.filter(|after| after.len() == part.changes.len()).map_or(Applied::Unknown, Applied::Yes)
             }
@@ -231,6 +244,8 @@ enum Applied {
     Changed,
     /// Nothing was changed, because whoever was asked does not coordinate the keys, or is not ready to.
     NotRun,
+    /// Nothing was changed, because memory is full there.
+    NoRoom,
     /// It may have been done.
     Unknown,
 }
