@@ -168,5 +168,9 @@ fn nothing_is_left_when_dev_itself_is_killed() {
     dev.signal("-KILL");
     dev.child.wait().unwrap();
     wait_until_gone(&dev.pids);
-    std::fs::remove_dir_all(&dev.logs).unwrap();
+    let mut next = Dev::start(&[]);
+    assert!(!dev.logs.exists(), "{} is left", dev.logs.display());
+    next.signal("-TERM");
+    assert_eq!(next.child.wait().unwrap().code(), Some(0));
+    assert!(!next.logs.exists(), "{} is left", next.logs.display());
 }

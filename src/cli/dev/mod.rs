@@ -10,8 +10,10 @@
 //! No child outlives this process, see [`node`].
 //!
 //! Data lives in the nodes' memory only. Their logs and ids are in a temporary directory, which goes with them unless a node
-//! ended that nobody had told to: then it stays and is named, for the log that may say why.
+//! ended that nobody had told to: then it stays and is named, for the log that may say why. What a killed `rondo dev` has left there
+//! the next one removes, see [`dir`].
 
+mod dir;
 mod node;
 mod plan;
 mod show;
@@ -19,13 +21,12 @@ mod show;
 use super::{Failure, flags, server};
 use crate::base::config::{Settings, Sources};
 use clap::{Arg, ArgAction, ArgMatches, Command, value_parser};
+use dir::Dir;
 use node::{Ended, Node, last_lines};
 use plan::{NODES_MAX, NodePlan};
 use rustix::process::Signal;
-use std::fs::DirBuilder;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener, UdpSocket};
-use std::os::unix::fs::DirBuilderExt;
 use std::path::PathBuf;
 use std::time::Duration;
 use tokio::signal::unix::{SignalKind, signal};
@@ -97,7 +98,7 @@ pub fn run(matches: &ArgMatches, mut mistakes: Vec<String>) -> Result<(), Failur
     if !taken.is_empty() {
         return Err(Failure::Failed(taken.join("\nerror: ")));
     }
-    let dir = make_dir().map_err(|error| Failure::Failed(format!("cannot make a temporary directory: {error}")))?;
+    let dir = Dir::make().map_err(|error| Failure::Failed(format!("cannot make a temporary directory: {error}")))?;
     let (ended, endings) = mpsc::unbounded_channel();
     let restart = matches.get_flag("restart");
     let secret = match settings.cluster_secret.is_empty() {
@@ -116,7 +117,7 @@ struct Dev {
     options: Vec<(String, Vec<String>)>,
     /// What a node makes of the options, its own ports aside.
     settings: Settings,
-    dir: PathBuf,
+    dir: Dir,
     restart: bool,
     secret: String,
     nodes: Vec<Node>,
@@ -144,9 +145,10 @@ impl Dev {
     /// Removes the logs, unless one may be wanted.
     fn clear_up(&self) {
         if self.has_lost_one {
-            show::say(&format!("the logs are in {}", self.dir.display()));
-        } else if let Err(error) = std::fs::remove_dir_all(&self.dir) {
-            show::say(&format!("cannot remove {}: {error}", self.dir.display()));
+            _ = self.dir.keep();
+            show::say(&format!("the logs are in {}", self.dir.path().display()));
+        } else if let Err(error) = self.dir.remove() {
+            show::say(&format!("cannot remove {}: {error}", self.dir.path().display()));
         }
     }
 
@@ -157,13 +159,13 @@ impl Dev {
             self.start(&plan, false)?;
         }
         self.until_ready().await?;
-        show::cluster(&self.nodes, &self.settings, self.host(), &self.dir);
+        show::cluster(&self.nodes, &self.settings, self.host(), self.dir.path());
         self.watch().await
     }
 
     fn start(&mut self, plan: &NodePlan, again: bool) -> Result<(), Failure> {
         let host = self.host().to_string();
-        let arguments = plan::arguments(&self.plans, plan, again, &host, &self.dir, &self.options);
+        let arguments = plan::arguments(&self.plans, plan, again, &host, self.dir.path(), &self.options);
         let node = Node::start(plan, &arguments, &self.secret, &self.log(plan.number), self.ended.clone());
         let node = node.map_err(|error| Failure::Failed(format!("cannot start node {}: {error}", plan.number)))?;
         self.nodes.retain(|known| known.plan.number != plan.number);
@@ -252,7 +254,7 @@ impl Dev {
     }
 
     fn log(&self, number: u16) -> PathBuf {
-        self.dir.join(format!("node-{number}.log"))
+        self.dir.path().join(format!("node-{number}.log"))
     }
 
     /// The address of this machine at which the nodes are reached.
@@ -303,11 +305,4 @@ fn taken_ports(plans: &[NodePlan], settings: &Settings) -> Vec<String> {
         }
     }
     taken
-}
-
-/// A directory for logs that only this user can look into.
-fn make_dir() -> io::Result<PathBuf> {
-    let dir = std::env::temp_dir().join(format!("rondo-dev-{:08x}", rand::random::<u32>()));
-    DirBuilder::new().mode(0o700).create(&dir)?;
-    Ok(dir)
 }
