@@ -139,6 +139,7 @@ impl Batch {
         let moved_span = |Span { from, to }| Span { from: from + kept, to: to + kept };
         let moved = |ask: Ask| Ask { request: moved_span(ask.request), ..ask };
         self.requests.append(&mut again.requests);
+        self.written |= again.written;
         self.waits.append(&mut again.waits);
         for pending in again.pending {
             let read = pending.read.map(|read| Reading { ask: moved(read.ask), key: moved_span(read.key), ..read });
@@ -207,6 +208,17 @@ mod tests {
         let mut replies = Vec::new();
         batch.finish(&mut replies);
         (is_over, again.len(), String::from_utf8_lossy(&replies).into_owned())
+    }
+
+    #[test]
+    fn what_was_written_by_a_request_run_again_is_known() {
+        let (mut batch, mut again) = (Batch::new(Instant::now()), Batch::new(Instant::now()));
+        let slot = crate::base::ids::slot_of(b"k");
+        again.note_written(slot);
+        let reply = batch.place(0);
+        assert!(!batch.may_have_written(slot));
+        batch.adopt(reply, again);
+        assert!(batch.may_have_written(slot), "a read before it may have been overtaken");
     }
 
     #[test]

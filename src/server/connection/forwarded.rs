@@ -215,20 +215,24 @@ impl Forwarded {
 }
 
 impl HeldAnswer {
-    /// Has a read confirmed by somebody else, once. A contradicted one the asker asks for again: the repair is under way. One of
-    /// a transaction that ran is refused instead, because asking for it again would run all of them again.
+    /// Has a read confirmed by somebody else, once. One that is contradicted, or that nobody confirms, the asker asks for again.
+    /// It is refused instead when its key was written behind it, which it would see, or when it is one of a transaction that
+    /// ran, because asking for it again would run all of them again.
     fn confirm_or_give_up(&mut self, again: Again, worker: &Worker, view: &View) {
         let Again { reply, ask, why } = again;
         let mut is_refused = self.is_one;
         let is_settled = match why {
-            Why::Unconfirmed(read) if !self.is_confirmed_anew => {
-                worker.confirm_elsewhere(view, &mut self.batch, self.quorum, reply, read).is_ok()
+            Why::Unconfirmed(read)
+                if !self.is_confirmed_anew
+                    && worker.confirm_elsewhere(view, &mut self.batch, self.quorum, reply, read.clone()).is_ok() =>
+            {
+                true
             }
-            Why::Contradicted(read) => {
+            Why::Unconfirmed(read) | Why::Contradicted(read) => {
                 is_refused |= worker.is_read_overtaken(&read, &self.batch, std::iter::empty());
                 false
             }
-            _ => false,
+            Why::NotRun => false,
         };
         if !is_settled && is_refused {
             let refusal = worker.refusal(self.batch.kept(ask.request));
