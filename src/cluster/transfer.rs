@@ -134,7 +134,8 @@ impl Cluster {
         let mut stuck_since: Option<Instant> = None;
         let mut pause = RETRY_PAUSE;
         loop {
-            let plan = self.plan_pulls(&slots_of, not_from, &taken);
+            let quorum = self.config.settings().write_quorum;
+            let plan = self.plan_pulls(&slots_of, not_from, &taken, quorum);
             progress(plan.filled);
             if plan.from.is_empty() && plan.stuck.is_empty() {
                 return (plan.filled, taken);
@@ -163,13 +164,14 @@ impl Cluster {
         slots_of: impl Fn(&Topology) -> Vec<Slot>,
         not_from: &BTreeSet<NodeId>,
         taken: &Taken,
+        write_quorum: usize,
     ) -> Pulls {
         let topology = self.topology();
         let is_warm = |id: &NodeId| topology.rows.get(id).is_some_and(|row| row.warm);
         let is_source = |id: &NodeId| is_warm(id) && self.may_live(id) && !not_from.contains(id);
-        let (slots, quorum) = (slots_of(&topology), self.config.settings().write_quorum);
+        let slots = slots_of(&topology);
         let goes = |id: &NodeId| topology.rows.get(id).is_some_and(|row| row.state == RowState::Leaving);
-        rules::pulls(&slots, &topology.ring, &topology.me, quorum, is_source, goes, taken)
+        rules::pulls(&slots, &topology.ring, &topology.me, write_quorum, is_source, goes, taken)
     }
 
     /// Pulls from each source of the plan, a few at a time. False when one of them failed.

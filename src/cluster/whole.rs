@@ -25,6 +25,10 @@ use crate::ring::steps::{enough_stay, majority};
 const MISSING_INTERVAL: Duration = Duration::from_secs(1);
 /// After a change of the rings: by then coordinators send us what is written to our slots.
 const CHANGE_DELAY: Duration = Duration::from_secs(2);
+/// The write quorum by which a slot is fetched that is not whole: as if a write were held by one home replica alone, so that all of
+/// them are asked. A node that may have joined in an earlier life needs all, also of a slot that it only gains; with fewer it
+/// would never be whole, and who leaves would wait for it.
+const HELD_BY_ONE: usize = 1;
 
 impl Cluster {
     /// Forgets the slots that this node is no home replica of, today or soon.
@@ -109,7 +113,7 @@ impl Cluster {
     ) {
         let is_missing = |slot: &Slot| !self.whole.contains(*slot);
         let missing = |topology: &Topology| topology.own_slots().into_iter().filter(is_missing).collect();
-        let plan = self.plan_pulls(missing, unconfirmed, taken);
+        let plan = self.plan_pulls(missing, unconfirmed, taken, HELD_BY_ONE);
         if !plan.from.is_empty() {
             self.pull_round(plan, taken).await;
         }
