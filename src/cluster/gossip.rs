@@ -82,7 +82,8 @@ impl Cluster {
                     continue;
                 }
                 match self.exchange_rows(&self.link_to(addr), &rows).await {
-                    Ok(_) => self.announce(addr),
+                    Ok(_) if self.topology().is_formed() => self.announce(addr),
+                    Ok(_) => {}
                     Err(error) => {
                         debug!(%addr, %error, "an address to join does not answer");
                         self.look_for_twin(addr, &error);

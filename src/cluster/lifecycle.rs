@@ -203,7 +203,8 @@ impl Cluster {
         if addr == self.identity.peer_addr {
             return Answer::Ourselves;
         }
-        self.announce(addr);
+        // Membership hears of this node only by its row (`gossip`): another process may run under its id, and would be taken
+        // for an earlier life of it and not be heard any more, though it is this one that has to end.
         match timeout(ASK_TIMEOUT, self.exchange_rows(&self.link_to(addr), &Rows::new())).await {
             Ok(Ok(rows)) if rows.iter().any(|row| row.state == RowState::Normal) => Answer::Formed(rows),
             Ok(Ok(_)) => Answer::Unformed,
