@@ -138,6 +138,36 @@ fn dev_refuses_from_the_environment_what_each_node_has_its_own_of() {
 }
 
 #[test]
+fn dev_says_why_it_does_not_take_a_flag_that_each_node_has_its_own_of() {
+    let output = rondo(&["dev", "--logfile", "a", "--cluster-secret", "b"]);
+    let mut said: Vec<String> = stderr(&output).lines().map(str::to_owned).collect();
+    said.sort();
+    let expected = [
+        "error: command line: --cluster-secret: give RONDO_CLUSTER_SECRET instead, which nobody else can read",
+        "error: command line: --logfile: each node of rondo dev has its own, leave it out",
+    ];
+    assert_eq!((output.status.code(), said), (Some(2), expected.map(str::to_owned).to_vec()));
+}
+
+#[test]
+fn a_log_that_cannot_be_opened_is_named() {
+    let output = rondo(&["server", "--port", "1", "--logfile", "/nonexistent/rondo.log"]);
+    assert_eq!(output.status.code(), Some(1));
+    let said = stderr(&output);
+    assert!(said.starts_with("error: cannot log to /nonexistent/rondo.log: No such file"), "{said}");
+}
+
+#[test]
+fn an_error_that_nobody_reads_is_no_panic() {
+    for args in [&["server", "--prot", "1"][..], &["cluster", "status", "127.0.0.1:1"], &["bench", "-p", "1"]] {
+        let (reader, writer) = std::io::pipe().unwrap();
+        drop(reader);
+        let status = Command::new(env!("CARGO_BIN_EXE_rondo")).args(args).stderr(writer).status().unwrap();
+        assert!(matches!(status.code(), Some(1 | 2)), "{args:?}: {status}");
+    }
+}
+
+#[test]
 fn dev_names_the_taken_port_and_starts_nothing() {
     let (holder, port) = loop {
         let holder = TcpListener::bind("127.0.0.1:0").unwrap();

@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use support::client::{Client, encode};
 use support::cluster::{Cluster, Node};
-use support::wait_for;
+use support::{skipped, wait_for};
 
 const MB: usize = 1 << 20;
 
@@ -52,8 +52,7 @@ fn a_length_that_is_only_announced_takes_no_memory() {
 fn ten_thousand_idle_connections_are_no_burden() {
     const CONNECTIONS: usize = 10_000;
     if !may_open(CONNECTIONS + 500) {
-        println!("SKIPPED: this process may not open {CONNECTIONS} files");
-        return;
+        return skipped(&format!("this process may not open {CONNECTIONS} files (ulimit -n)"));
     }
     let cluster = Cluster::start(1, &["--maxclients", "10050"]);
     let (node, before) = (&cluster.nodes[0], resident(&cluster.nodes[0]));

@@ -111,7 +111,7 @@ pub fn command() -> Command {
         .after_help(
             "Examples:\n  \
              rondo bench --fill                                  sessions on 127.0.0.1:6379\n  \
-             rondo bench -h 10.0.0.1,10.0.0.2 --cluster -c 200   straight to the owners of the keys\n  \
+             rondo bench -h 10.0.0.1,10.0.0.2 --cluster -c 200   straight to the owners\n  \
              rondo bench --workload get -d 3 -P 64 --seconds 10  the most it can do\n  \
              rondo bench --rate 20000 --seconds 60 --zipf 0.99   latency at a steady load",
         )

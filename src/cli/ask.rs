@@ -14,11 +14,9 @@ const DEFAULT_PORT: u16 = 9_379;
 
 /// Where to ask.
 pub fn argument() -> Arg {
-    Arg::new(ADDRESS)
-        .value_name("HOST:ADMIN-PORT")
-        .default_value("127.0.0.1:9379")
-        .value_parser(Address::parse)
-        .help("The admin-port of any node (port + 3000 unless it was given another)")
+    Arg::new(ADDRESS).value_name("HOST:ADMIN-PORT").default_value("127.0.0.1:9379").value_parser(Address::parse).help(
+        "The admin-port of any node (port + 3000 unless it was given another); a number alone is one of this machine",
+    )
 }
 
 /// An admin-port.
@@ -29,7 +27,7 @@ pub struct Address {
 }
 
 impl Address {
-    /// `host`, `host:port` or `[address]:port`.
+    /// `host`, `host:port` or `[address]:port`; a number alone is a port of this machine.
     fn parse(text: &str) -> Result<Address, String> {
         let text = text.trim_start_matches("http://").trim_end_matches('/');
         let (host, port) = match text.rsplit_once(':') {
@@ -37,7 +35,10 @@ impl Address {
                 let port = port.parse().map_err(|_| format!("'{port}' is no port"))?;
                 (host, port)
             }
-            _ => (text, DEFAULT_PORT),
+            _ => match text.parse() {
+                Ok(port) => ("127.0.0.1", port),
+                Err(_) => (text, DEFAULT_PORT),
+            },
         };
         let host = host.trim_start_matches('[').trim_end_matches(']');
         if host.is_empty() {
@@ -127,6 +128,7 @@ mod tests {
             ("10.0.0.1:19", "10.0.0.1:19"),
             ("http://box:9379/", "box:9379"),
             ("box", "box:9379"),
+            ("9380", "127.0.0.1:9380"),
             ("[::1]:7", "[::1]:7"),
             ("::1", "[::1]:9379"),
         ];

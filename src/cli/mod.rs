@@ -19,6 +19,7 @@ use crate::base::config::nearest;
 use clap::Command;
 use clap::error::ErrorKind;
 use std::ffi::{OsStr, OsString};
+use std::io::Write;
 use std::process::ExitCode;
 
 /// Why a command ended without doing its work.
@@ -75,7 +76,7 @@ pub fn run(args: impl IntoIterator<Item = OsString>) -> ExitCode {
             ExitCode::from(WRONG_USAGE)
         }
         Err(Failure::Failed(message)) => {
-            eprintln!("error: {message}");
+            complain(&format!("error: {message}"));
             ExitCode::FAILURE
         }
     }
@@ -133,7 +134,12 @@ fn clap_ended(error: &clap::Error, mistakes: &[String]) -> ExitCode {
 }
 
 fn print_mistakes(mistakes: &[String]) {
-    mistakes.iter().for_each(|mistake| eprintln!("error: {mistake}"));
+    mistakes.iter().for_each(|mistake| complain(&format!("error: {mistake}")));
+}
+
+/// Writes a line to standard error. That nobody reads it (`2>&1 | head`) is no reason to panic, and changes no exit code.
+fn complain(line: &str) {
+    _ = writeln!(std::io::stderr(), "{line}");
 }
 
 #[cfg(test)]
@@ -147,6 +153,19 @@ mod tests {
     #[test]
     fn the_commands_are_consistent() {
         command().debug_assert();
+    }
+
+    #[test]
+    fn what_stands_below_the_options_is_not_broken_twice() {
+        // clap breaks lines at the terminal's edge: a longer one must be a paragraph, and one of a list must fit.
+        for command in std::iter::once(&command()).chain(command().get_subcommands()) {
+            let text = command.get_after_help().map(ToString::to_string).unwrap_or_default();
+            let lines: Vec<&str> = text.lines().collect();
+            let is_broken = |pair: &[&str]| pair[0].len() > 80 && !pair[1].is_empty();
+            assert!(!lines.windows(2).any(is_broken), "{}: {text}", command.get_name());
+            let overflows = |line: &&str| line.starts_with("  ") && line.len() > 80;
+            assert_eq!(lines.iter().find(|line| overflows(line)), None, "{}", command.get_name());
+        }
     }
 
     #[test]

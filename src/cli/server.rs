@@ -1,6 +1,6 @@
 //! `rondo server`: one node, from file, environment and flags.
 
-use super::{Failure, flags, logs};
+use super::{Failure, complain, flags, logs};
 use crate::base::config::{Config, Sources, load};
 use clap::{Arg, ArgAction, ArgMatches, Command};
 use comfy_table::Table;
@@ -12,14 +12,17 @@ use std::sync::Arc;
 pub const STOP_WITH_PARENT: &str = "stop-with-parent";
 
 const EXAMPLES: &str = "\
-Every option is also a line of FILE (maxmemory 1gb), an environment variable (RONDO_MAXMEMORY=1gb) and, where it may be
+Every option is also a line of FILE (maxmemory 1gb), an environment variable (RONDO_MAXMEMORY=1gb) and, where it may be \
 changed while the node runs, a name for CONFIG SET. A flag wins over the environment, the environment over the file.
+
 Files are written like redis.conf; directives of Redis that rondo does not have are skipped with one warning.
 
 Examples:
-  rondo server                                       one node on this machine
+  rondo server                                        one node on this machine
   rondo server /etc/rondo.conf --maxmemory 4gb
-  rondo server --bind 10.0.0.2 --join 10.0.0.1:16379  with the same cluster-secret in RONDO_CLUSTER_SECRET on both";
+  rondo server --bind 10.0.0.2 --join 10.0.0.1:16379  one that joins another
+
+Nodes on several machines need one cluster-secret, best given as RONDO_CLUSTER_SECRET.";
 
 /// The command with its flags.
 pub fn command() -> Command {
@@ -49,10 +52,13 @@ pub fn run(matches: &ArgMatches, mistakes: Vec<String>) -> Result<(), Failure> {
         print_config(&config, &warnings);
         return Ok(());
     }
-    logs::open(&config).map_err(|error| Failure::Failed(format!("cannot open the log: {error}")))?;
     let logfile = config.settings().logfile.clone();
+    logs::open(&config).map_err(|error| {
+        let place = if logfile.is_empty() { "standard output" } else { &logfile };
+        Failure::Failed(format!("cannot log to {place}: {error}"))
+    })?;
     if !logfile.is_empty() {
-        eprintln!("logging to {logfile}");
+        complain(&format!("logging to {logfile}"));
     }
     warnings.iter().for_each(|warning| tracing::warn!("{warning}"));
     if matches.get_flag(STOP_WITH_PARENT) {
@@ -98,7 +104,7 @@ fn print_config(config: &Config, warnings: &[String]) {
     }
     // A reader that has gone away (`| head`) has seen what it wanted.
     _ = writeln!(std::io::stdout(), "{table}");
-    warnings.iter().for_each(|warning| eprintln!("warning: {warning}"));
+    warnings.iter().for_each(|warning| complain(&format!("warning: {warning}")));
 }
 
 /// Asks this process to stop once standard input ends, however the process at its other end ended.

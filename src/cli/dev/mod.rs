@@ -48,8 +48,8 @@ const LOG_LINES: usize = 12;
 const OWN: [&str; 8] = ["port", "cluster-port", "admin-port", "peer-port", "join", "data-dir", "node-name", "logfile"];
 
 const EXAMPLES: &str = "\
-Every option of a node may be given (see rondo server --help), by a flag or in the environment, and goes to all of them,
-but for ports, logfile and others that each node has its own of.
+Every option of a node may be given (see rondo server --help), by a flag or in the environment, and goes to all of \
+them, but for ports, logfile and others that each node has its own of.
 
 Examples:
   rondo dev --nodes 5 --port 7001
@@ -57,7 +57,7 @@ Examples:
 
 /// The command with its flags.
 pub fn command() -> Command {
-    let options = flags::of_table(&[&OWN[..], &["cluster-secret"]].concat());
+    let options = flags::of_table(&["port"]);
     Command::new("dev")
         .about("Start a cluster on this machine, until Ctrl-C")
         .arg(
@@ -86,7 +86,9 @@ pub fn run(matches: &ArgMatches, mut mistakes: Vec<String>) -> Result<(), Failur
     let count = matches.get_one::<u16>("nodes").copied().unwrap_or(3);
     let port = matches.get_one::<u16>("port").copied().unwrap_or(6379);
     let processors = std::thread::available_parallelism().map_or(1, usize::from);
-    let given = flags::given(matches).into_iter().filter(|(name, _)| !OWN.contains(&name.as_str())).collect();
+    let is_refused = |(name, _): &(String, Vec<String>)| name == plan::SECRET || OWN.contains(&name.as_str());
+    let (refused, given): (Vec<_>, Vec<_>) = flags::given(matches).into_iter().partition(is_refused);
+    mistakes.extend(refused.iter().map(|(name, _)| plan::why_refused(name)));
     let environment = server::environment();
     mistakes.extend(plan::refused_environment(&environment, &OWN));
     let options = plan::with_defaults(given, &environment, count, processors);

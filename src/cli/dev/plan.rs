@@ -76,6 +76,17 @@ pub fn refused_environment(environment: &[(String, String)], own: &[&str]) -> Ve
         .collect()
 }
 
+/// The option that is taken from the environment alone: everybody can read the flags of a process.
+pub const SECRET: &str = "cluster-secret";
+
+/// Why a flag of a node is none of `rondo dev`.
+pub fn why_refused(flag: &str) -> String {
+    match flag {
+        SECRET => format!("command line: --{flag}: give {} instead, which nobody else can read", env_name(flag)),
+        _ => format!("command line: --{flag}: each node of rondo dev has its own, leave it out"),
+    }
+}
+
 /// The options that every node gets unless the caller gave others, by flags or in the environment: threads shared out, and
 /// little time to stop, because all nodes stop together and there is nobody to hand anything over to.
 pub fn with_defaults(

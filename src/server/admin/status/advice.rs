@@ -174,7 +174,8 @@ fn limits(figures: &NodeFigures, note: Note<'_>) {
 fn strangers(figures: &NodeFigures, note: Note<'_>) {
     if figures.recent.peers_refused > 0 {
         let problem = format!(
-            "Its peer-port refused {} connections in the last ten seconds: another cluster-secret, cluster-name or version.",
+            "Its peer-port refused {} connections in the last ten seconds: another cluster-secret, cluster-name \
+             or version, or this node's own node-name.",
             figures.recent.peers_refused
         );
         note(Severity::Info, problem, "Its log says from where they came, and what to do.");
