@@ -1,7 +1,6 @@
 //! Clients that ask for a few keys again and again, over any node, and note what they asked and were answered.
 
 use std::cell::RefCell;
-use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::rc::Rc;
 use std::time::Duration;
@@ -11,7 +10,8 @@ use rand::{RngExt as _, SeedableRng as _};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::time::{sleep, timeout};
 
-use super::history::{Asked, Event, HASHES, History, What};
+use super::choice::{Choice, Request, all_reads};
+use super::history::{Event, History, What};
 use super::os;
 use super::world::{PORT, ip_of};
 use crate::base::net::TcpStream;
@@ -20,28 +20,17 @@ use crate::protocol::client::{ReplyDecoder, Value, encode_command};
 /// How long a client waits for replies before it takes the connection for dead.
 const PATIENCE: Duration = Duration::from_secs(4);
 const DIAL_PATIENCE: Duration = Duration::from_millis(500);
-/// Requests sent in one go, at most.
+/// What is sent in one go, at most; see `Choice::pipeline`.
 const PIPELINE_MAX: usize = 4;
-/// The first registers are written for good, the others for a while.
-const LASTING: u64 = 5;
-const REGISTERS: u64 = 8;
-const COUNTERS: u64 = 3;
-/// Sets and hashes.
-const SETS: u64 = 4;
-/// Of so many requests one is a FLUSHALL, where there are any.
-const FLUSH_ONE_IN: u32 = 150;
-
 /// What all clients share.
 pub struct Load {
     /// What happened.
     pub history: RefCell<History>,
     /// Cleared when they are to end.
     pub goes_on: std::cell::Cell<bool>,
-    /// Somebody empties all databases now and then.
-    pub flushes: std::cell::Cell<bool>,
-    /// Members added and not removed, by set: a client takes one that it removes.
-    members: RefCell<BTreeMap<u64, Vec<u64>>>,
-    next_value: std::cell::Cell<u64>,
+    /// What they choose from.
+    pub choice: Choice,
+    connections: std::cell::Cell<u64>,
     /// How many clients have ended.
     pub ended: std::cell::Cell<usize>,
 }
@@ -51,89 +40,48 @@ impl Default for Load {
         Load {
             history: RefCell::default(),
             goes_on: std::cell::Cell::new(true),
-            flushes: std::cell::Cell::new(false),
-            members: RefCell::default(),
-            next_value: std::cell::Cell::new(1),
+            choice: Choice::default(),
+            connections: std::cell::Cell::new(0),
             ended: std::cell::Cell::new(0),
         }
     }
 }
 
+/// Who asks, and where.
+struct Sender {
+    client: u64,
+    node: usize,
+    connection: u64,
+}
+
 impl Load {
-    fn value(&self) -> u64 {
-        self.next_value.replace(self.next_value.get() + 1)
+    /// A client on a new connection.
+    fn sender(&self, client: u64, node: usize) -> Sender {
+        let connection = self.connections.replace(self.connections.get() + 1);
+        Sender { client, node, connection }
     }
-}
 
-/// The requests' words.
-fn words(asked: &Asked) -> Vec<String> {
-    let key = asked.key();
-    let is_hash = asked.of >= HASHES;
-    let words: &[&str] = match asked.what {
-        What::Set(value) => &["SET", &key, &value.to_string()],
-        What::SetFor(value, ms) => &["SET", &key, &value.to_string(), "PX", &ms.to_string()],
-        What::Expire(ms) => &["PEXPIRE", &key, &ms.to_string()],
-        What::GetFor(ms) => &["GETEX", &key, "PX", &ms.to_string()],
-        What::Persist => &["PERSIST", &key],
-        What::Flush => &["FLUSHALL"],
-        What::Delete => &["DEL", &key],
-        What::Get | What::Count => &["GET", &key],
-        What::Increment => &["INCR", &key],
-        What::Add(field) if is_hash => &["HSET", &key, &field.to_string(), &field.to_string()],
-        What::Remove(field) if is_hash => &["HDEL", &key, &field.to_string()],
-        What::Members if is_hash => &["HKEYS", &key],
-        What::Add(member) => &["SADD", &key, &member.to_string()],
-        What::Remove(member) => &["SREM", &key, &member.to_string()],
-        What::Members => &["SMEMBERS", &key],
-    };
-    words.iter().map(|word| (*word).to_owned()).collect()
-}
-
-/// A client's random choice.
-fn choose(load: &Load, draws: &mut SmallRng) -> Asked {
-    if load.flushes.get() && draws.random_range(0..FLUSH_ONE_IN) == 0 {
-        return Asked { what: What::Flush, of: 0 };
-    }
-    let (what, of) = match draws.random_range(0..100) {
-        0..18 => (What::Set(load.value()), draws.random_range(0..LASTING)),
-        18..22 => (What::Delete, draws.random_range(0..LASTING)),
-        22..42 => (What::Get, draws.random_range(0..LASTING)),
-        42..66 => (choose_passing(load, draws), draws.random_range(LASTING..REGISTERS)),
-        66..74 => (What::Increment, draws.random_range(0..COUNTERS)),
-        74..80 => (What::Count, draws.random_range(0..COUNTERS)),
-        80..88 => {
-            let (set, member) = (draws.random_range(0..SETS), load.value());
-            (What::Add(member), set)
+    /// Notes what a request asks of each key; gives the place of the first.
+    fn note(&self, sender: &Sender, began_us: u64, request: &Request) -> usize {
+        let Sender { client, node, connection } = *sender;
+        let mut history = self.history.borrow_mut();
+        let (sent, is_part) = (history.counts().0, request.asked.len() > 1);
+        for &asked in &request.asked {
+            let order = (connection, sent);
+            history.note(Event { asked, client, node, order, is_part, began_us, ended_us: None, answer: None });
         }
-        88..91 => {
-            let set = draws.random_range(0..SETS);
-            let member = load.members.borrow_mut().get_mut(&set).and_then(Vec::pop);
-            (member.map_or(What::Members, What::Remove), set)
-        }
-        _ => (What::Members, draws.random_range(0..SETS)),
-    };
-    Asked { what, of }
-}
-
-/// What is asked of a register that is written for a while.
-fn choose_passing(load: &Load, draws: &mut SmallRng) -> What {
-    let ms = draws.random_range(200..2_500);
-    match draws.random_range(0..24) {
-        0..7 => What::SetFor(load.value(), ms),
-        7 => What::Set(load.value()),
-        8 => What::Delete,
-        9..12 => What::Expire(ms),
-        12..14 => What::Persist,
-        14..16 => What::GetFor(ms),
-        _ => What::Get,
+        sent
     }
-}
 
-/// Every key read once.
-pub fn all_reads() -> Vec<Asked> {
-    let registers = (0..REGISTERS).map(|of| Asked { what: What::Get, of });
-    let counters = (0..COUNTERS).map(|of| Asked { what: What::Count, of });
-    registers.chain(counters).chain((0..SETS).map(|of| Asked { what: What::Members, of })).collect()
+    /// Notes what was answered to the request whose first key is noted there.
+    fn answer(&self, request: &Request, place: usize, reply: Value) {
+        for (at, (asked, value)) in request.asked.iter().zip(request.answers(reply)).enumerate() {
+            if let (What::Add(member), Value::Int(_)) = (asked.what, &value) {
+                self.choice.is_added(asked.of, member);
+            }
+            self.history.borrow_mut().answer(place + at, os::now_us(), value);
+        }
+    }
 }
 
 /// Asks for this and that until the load ends.
@@ -147,10 +95,11 @@ pub async fn run(load: Rc<Load>, number: u64, seed: u64, nodes: usize) {
             sleep(Duration::from_millis(20)).await;
             continue;
         };
+        let sender = load.sender(number, node);
         while load.goes_on.get() {
             let count = draws.random_range(1..=PIPELINE_MAX);
-            let asked: Vec<Asked> = (0..count).map(|_| choose(&load, &mut draws)).collect();
-            if !ask(&load, &mut stream, (number, node), &asked).await || draws.random_range(0..60) == 0 {
+            let requests = load.choice.pipeline(count, &mut draws);
+            if !ask(&load, &mut stream, &sender, &requests).await || draws.random_range(0..60) == 0 {
                 break;
             }
             sleep(Duration::from_micros(draws.random_range(0..think_ms * 1_000))).await;
@@ -161,11 +110,11 @@ pub async fn run(load: Rc<Load>, number: u64, seed: u64, nodes: usize) {
 
 /// Reads every key through one node, until each read has an answer.
 pub async fn read_all(load: Rc<Load>, node: usize) {
-    for asked in all_reads() {
+    for request in all_reads() {
         loop {
             let connected = timeout(DIAL_PATIENCE, TcpStream::connect(SocketAddr::new(ip_of(node), PORT))).await;
             if let Ok(Ok(mut stream)) = connected
-                && ask(&load, &mut stream, (1_000, node), &[asked]).await
+                && ask(&load, &mut stream, &load.sender(1_000, node), std::slice::from_ref(&request)).await
                 && load.history.borrow().last_is_answered()
             {
                 break;
@@ -177,21 +126,15 @@ pub async fn read_all(load: Rc<Load>, node: usize) {
 }
 
 /// Asks all of these at once and notes what comes; false when the connection is of no further use.
-async fn ask(load: &Load, stream: &mut TcpStream, (client, node): (u64, usize), asked: &[Asked]) -> bool {
+async fn ask(load: &Load, stream: &mut TcpStream, sender: &Sender, requests: &[Request]) -> bool {
     let mut out = Vec::new();
-    asked.iter().for_each(|asked| encode_command(&mut out, &words(asked)));
+    requests.iter().for_each(|request| encode_command(&mut out, &request.words));
     let began_us = os::now_us();
-    let places: Vec<usize> = asked
-        .iter()
-        .map(|asked| {
-            let event = Event { asked: *asked, client, node, began_us, ended_us: None, answer: None };
-            load.history.borrow_mut().note(event)
-        })
-        .collect();
+    let places: Vec<usize> = requests.iter().map(|request| load.note(sender, began_us, request)).collect();
     let talk = async {
         stream.write_all(&out).await.ok()?;
         let (mut decoder, mut buf) = (ReplyDecoder::default(), Vec::new());
-        for (asked, place) in asked.iter().zip(&places) {
+        for (request, place) in requests.iter().zip(places) {
             let value = loop {
                 if let Some((value, len)) = decoder.decode(&buf).ok()? {
                     buf.drain(..len);
@@ -201,10 +144,7 @@ async fn ask(load: &Load, stream: &mut TcpStream, (client, node): (u64, usize), 
                     return None;
                 }
             };
-            if let (What::Add(member), Value::Int(_)) = (asked.what, &value) {
-                load.members.borrow_mut().entry(asked.of).or_default().push(member);
-            }
-            load.history.borrow_mut().answer(*place, os::now_us(), value);
+            load.answer(request, place, value);
         }
         Some(())
     };

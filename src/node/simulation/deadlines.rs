@@ -29,7 +29,7 @@ pub fn terms(events: &[&Event]) -> BTreeMap<u64, Term> {
 fn term(write: &Event, events: &[&Event]) -> Term {
     let later: Vec<&Event> = events.iter().copied().filter(|event| may_meet(event, write)).collect();
     let sure: Vec<&Event> = later.iter().copied().filter(|event| has_met(event, write, events)).collect();
-    let is_last = |event: &&&Event| !sure.iter().any(|it| event.done_us().is_some_and(|us| us < it.began_us));
+    let is_last = |event: &&&Event| !sure.iter().any(|it| event.precedes(it));
     let own = sure.is_empty().then_some(write);
     let last: Vec<&Event> = own.into_iter().chain(later.iter().filter(is_last).copied()).collect();
     let earliest = last.iter().filter_map(|event| Some(event.began_us + ttl_us(event)?)).min();
@@ -50,14 +50,13 @@ fn ttl_us(event: &Event) -> Option<u64> {
 
 /// True when it may have set the deadline of what this write has written.
 fn may_meet(event: &Event, write: &Event) -> bool {
-    let is_before = event.done_us().is_some_and(|us| us < write.began_us);
     let found = match (event.asked.what, &event.answer) {
         (What::GetFor(_), Some(value @ (Value::Null | Value::Bulk(_)))) => text_of(value) == write.asked.value(),
         (What::Expire(_) | What::Persist, Some(Value::Int(count))) => *count == 1,
         (What::GetFor(_) | What::Expire(_) | What::Persist, _) => !event.is_refused(),
         _ => false,
     };
-    found && !is_before
+    found && !event.precedes(write)
 }
 
 /// True when it is known to have set the deadline of what this write, and no other, has written.
@@ -69,10 +68,10 @@ fn has_met(event: &Event, write: &Event, events: &[&Event]) -> bool {
                 !other.asked.replaces()
                     || other.asked == write.asked
                     || other.is_refused()
-                    || other.done_us().is_some_and(|us| us < write.began_us)
-                    || Some(other.began_us) > event.ended_us
+                    || other.precedes(write)
+                    || event.precedes(other)
             };
-            write.done_us().is_some_and(|us| us < event.began_us) && events.iter().all(is_elsewhere)
+            write.precedes(event) && events.iter().all(is_elsewhere)
         }
         _ => false,
     }

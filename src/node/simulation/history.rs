@@ -8,6 +8,10 @@ pub enum What {
     Set(u64),
     /// The same, for so many milliseconds.
     SetFor(u64, u64),
+    /// The register takes over this value of a source.
+    Copy(u64),
+    /// The same, and the source is gone.
+    Rename(u64),
     /// The key shall be there for so many milliseconds.
     Expire(u64),
     /// The same, and the value is read.
@@ -27,6 +31,10 @@ pub enum What {
 
 /// From this number on, what has members is a hash: its fields are the members.
 pub const HASHES: u64 = 2;
+/// Behind this number are registers to copy from: this much and the value that is to be copied.
+pub const SOURCES: u64 = 1_000_000;
+/// The same for registers that a source is renamed to.
+pub const TARGETS: u64 = 2_000_000;
 
 /// A request: what, and of which key of its kind.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -51,7 +59,7 @@ impl Asked {
     /// The value that it gives a register.
     pub fn value(&self) -> Option<u64> {
         match self.what {
-            What::Set(value) | What::SetFor(value, _) => Some(value),
+            What::Set(value) | What::SetFor(value, _) | What::Copy(value) | What::Rename(value) => Some(value),
             _ => None,
         }
     }
@@ -59,6 +67,11 @@ impl Asked {
     /// True for what makes a register's value another one, or none.
     pub fn replaces(&self) -> bool {
         self.value().is_some() || matches!(self.what, What::Delete | What::Flush)
+    }
+
+    /// True for what changes its key.
+    fn writes(&self) -> bool {
+        !matches!(self.what, What::Get | What::Count | What::Members)
     }
 
     /// True for what reads a register.
@@ -73,6 +86,10 @@ pub struct Event {
     pub asked: Asked,
     pub client: u64,
     pub node: usize,
+    /// The connection, and a number that is greater for what was sent later on it.
+    pub order: (u64, usize),
+    /// The request was about other keys too: one error is the answer for all of them.
+    pub is_part: bool,
     pub began_us: u64,
     /// When the answer came.
     pub ended_us: Option<u64>,
@@ -83,15 +100,38 @@ pub struct Event {
 impl Event {
     /// True when it was said that nothing was done.
     pub fn is_refused(&self) -> bool {
-        // Some slots may have been emptied before another could not be.
-        self.asked.what != What::Flush
-            && matches!(&self.answer, Some(Value::Error(text)) if text.starts_with(b"CLUSTERDOWN"))
+        match &self.answer {
+            Some(Value::Int(0)) => matches!(self.asked.what, What::Copy(_)),
+            // Some slots may have been emptied, some keys written, before another could not be.
+            _ if self.asked.what == What::Flush || self.is_part => false,
+            Some(Value::Error(text)) => text.starts_with(b"CLUSTERDOWN"),
+            _ => false,
+        }
+    }
+
+    /// True when it was said that there is nothing to copy.
+    pub fn found_no_source(&self) -> bool {
+        match (self.asked.what, &self.answer) {
+            (What::Copy(_), Some(Value::Int(0))) => true,
+            (What::Rename(_), Some(Value::Error(text))) => text.starts_with(b"ERR no such key"),
+            _ => false,
+        }
+    }
+
+    /// True when it is known to have taken effect before the other: it was done before that was asked for, or it was sent before
+    /// it on one connection, and not both only read.
+    pub fn precedes(&self, other: &Event) -> bool {
+        let (connection, sent) = self.order;
+        let is_sent_before = connection == other.order.0 && sent < other.order.1;
+        let keeps_order = || is_sent_before && (self.asked.writes() || other.asked.writes());
+        self.done_us().is_some_and(|us| us < other.began_us || keeps_order())
     }
 
     /// When it was known to be done; `None` when that is not known, or it was not.
     pub fn done_us(&self) -> Option<u64> {
         match self.answer {
             Some(Value::Error(_)) | None => None,
+            Some(_) if self.is_refused() => None,
             Some(_) => self.ended_us,
         }
     }

@@ -1,13 +1,15 @@
 //! What a history must be like.
 //!
 //! Every written value is another one, every counter only grows by INCR, and a member is added once and removed at most once. With at
-//! most one node faulty at a time it must hold that:
-//! - a read gives no value (nor none) that a write, acknowledged before the read began, has replaced; a write replaces those
-//!   acknowledged before it began, and also those that somebody had read before;
+//! most one node faulty at a time it must hold that, where one request comes before another if it was done before the other was
+//! asked for, or if both were sent in this order on one connection (`Event::precedes`):
+//! - a read gives no value (nor none) that a write, which comes before the read, has replaced; a write replaces those that come
+//!   before it, and also those that somebody had read before;
 //! - a read gives nothing that nobody has asked to be written, or that was refused;
-//! - a counter counts what was acknowledged before it was asked for, and no more than what was asked for by then: so does INCR,
+//! - a counter counts what comes before, and no more than what was asked for by then and does not come after: so does INCR,
 //!   however long it took, and no two that were acknowledged give one number;
 //! - a set has a member whose addition was acknowledged and whose removal was not asked for, and none whose removal was acknowledged;
+//! - what its client has written before is there to be copied and renamed, and nothing else is copied;
 //! - a key that was to be there for a while is gone after it, and not before (`deadlines`);
 //! - FLUSHALL is a deletion of every key.
 //!
@@ -16,17 +18,20 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::deadlines::{self, Term};
-use super::history::{Event, History, What, text_of};
+use super::history::{Asked, Event, History, SOURCES, What, text_of};
 use crate::protocol::client::Value;
+
+/// What was asked of each key.
+type ByKey<'e> = BTreeMap<String, Vec<&'e Event>>;
 
 impl History {
     /// What must not have happened and has.
     pub fn judge(&self) -> Vec<String> {
-        let mut by_key: BTreeMap<String, Vec<&Event>> = BTreeMap::new();
+        let mut by_key = ByKey::new();
         for event in &self.events {
             by_key.entry(event.asked.key()).or_default().push(event);
         }
-        let flushes = by_key.remove("all0").unwrap_or_default();
+        let flushes = by_key.remove(&Asked { what: What::Flush, of: 0 }.key()).unwrap_or_default();
         let mut wrongs = Vec::new();
         for events in by_key.values() {
             match events[0].asked.what {
@@ -35,16 +40,41 @@ impl History {
                 _ => judge_register(&[&events[..], &flushes[..]].concat(), &mut wrongs),
             }
         }
+        judge_copies(&self.events, &by_key, &flushes, &mut wrongs);
         wrongs
     }
 }
 
-/// One write of a register: what it left there (`None` for nothing), when it was asked for, and when it was there for sure.
+/// A source that was written before, and by nobody else, is there to be copied.
+fn judge_copies(history: &[Event], by_key: &ByKey<'_>, flushes: &[&Event], wrongs: &mut Vec<String>) {
+    for copy in history.iter().filter(|event| event.found_no_source()) {
+        let source = copy.asked.value().map(|value| Asked { what: What::Set(value), of: SOURCES + value });
+        let write = source.and_then(|source| by_key.get(&source.key())?.first());
+        let is_there = |write: &&&Event| write.precedes(copy) && !may_be_flushed(write, flushes, copy);
+        if let Some(write) = write.filter(is_there) {
+            wrongs.push(format!("there was something to copy\n  {write}\n  {copy}"));
+        }
+    }
+}
+
+/// One write of a register: what it left there (`None` for nothing), who made it, from when on, and who has seen it there.
 struct Write<'a> {
     value: Option<u64>,
     event: Option<&'a Event>,
     began_us: u64,
-    there_us: Option<u64>,
+    readers: Vec<&'a Event>,
+}
+
+impl Write<'_> {
+    /// True when it was there for sure before the other took effect.
+    fn precedes(&self, other: &Event) -> bool {
+        self.event.is_none_or(|event| event.precedes(other)) || self.readers.iter().any(|read| read.precedes(other))
+    }
+
+    /// True when a read, which was done, may have seen it.
+    fn may_be_seen(&self, read: &Event) -> bool {
+        Some(self.began_us) <= read.ended_us && self.event.is_none_or(|event| !read.precedes(event))
+    }
 }
 
 /// The value that a read gave.
@@ -52,14 +82,13 @@ fn given(read: &Event) -> Option<u64> {
     read.answer.as_ref().and_then(text_of)
 }
 
-/// The writes of a register, the first being that nothing is there. What was read was there by then.
-fn writes_of<'e>(events: &[&'e Event], reads: &[&Event]) -> Vec<Write<'e>> {
-    let seen_us = |value: u64| reads.iter().filter(|it| given(it) == Some(value)).filter_map(|it| it.done_us()).min();
-    let mut writes = vec![Write { value: None, event: None, began_us: 0, there_us: Some(0) }];
+/// The writes of a register, the first being that nothing is there.
+fn writes_of<'e>(events: &[&'e Event], reads: &[&'e Event]) -> Vec<Write<'e>> {
+    let mut writes = vec![Write { value: None, event: None, began_us: 0, readers: Vec::new() }];
     writes.extend(events.iter().filter(|event| event.asked.replaces()).map(|event| {
         let value = event.asked.value();
-        let there_us = event.done_us().into_iter().chain(value.and_then(seen_us)).min();
-        Write { value, event: Some(event), began_us: event.began_us, there_us }
+        let readers = reads.iter().copied().filter(|read| value.is_some() && given(read) == value).collect();
+        Write { value, event: Some(event), began_us: event.began_us, readers }
     }));
     writes
 }
@@ -74,16 +103,13 @@ fn judge_register(events: &[&Event], wrongs: &mut Vec<String>) {
         .iter()
         .filter_map(|write| {
             let began_us = terms.get(&write.value?)?.earliest_us?;
-            Some(Write { value: None, began_us, ..*write })
+            Some(Write { value: None, began_us, event: write.event, readers: write.readers.clone() })
         })
         .collect();
     for read in &reads {
         let value = given(read);
-        let sources: Vec<&Write<'_>> = writes
-            .iter()
-            .chain(&expired)
-            .filter(|it| it.value == value && Some(it.began_us) <= read.ended_us)
-            .collect();
+        let sources: Vec<&Write<'_>> =
+            writes.iter().chain(&expired).filter(|it| it.value == value && it.may_be_seen(read)).collect();
         // Nobody waits for what is refused: it must not be there.
         let is_done = |it: &&Write<'_>| it.event.is_none_or(|event| !event.is_refused());
         if !sources.iter().any(is_done) {
@@ -103,9 +129,8 @@ fn judge_register(events: &[&Event], wrongs: &mut Vec<String>) {
             may_be_gone && write.event.is_some_and(is_vain)
         };
         let newer = |source: &Write<'_>| {
-            let there_us = source.there_us?;
             let replaces = |it: &&Write<'_>| {
-                it.began_us > there_us && it.there_us.is_some_and(|us| us < read.began_us) && !found_nothing(it)
+                it.event.is_some_and(|event| source.precedes(event)) && it.precedes(read) && !found_nothing(it)
             };
             writes.iter().find(replaces).and_then(|it| it.event)
         };
@@ -119,14 +144,17 @@ fn judge_register(events: &[&Event], wrongs: &mut Vec<String>) {
 
 /// True when one of these, done before the read began, has deleted what was done before.
 fn is_flushed(event: &Event, flushes: &[&Event], read: &Event) -> bool {
-    let is_after = |flush: &&&Event| event.done_us().is_some_and(|us| us < flush.began_us);
-    flushes.iter().filter(is_after).any(|flush| flush.done_us().is_some_and(|us| us < read.began_us))
+    flushes.iter().any(|flush| event.precedes(flush) && flush.precedes(read))
+}
+
+/// True when a read, which was done, may have seen what an event did.
+fn may_precede(event: &Event, read: &Event) -> bool {
+    Some(event.began_us) <= read.ended_us && !read.precedes(event)
 }
 
 /// True when one of these may have deleted it before the read.
 fn may_be_flushed(event: &Event, flushes: &[&Event], read: &Event) -> bool {
-    let is_before = |flush: &&Event| flush.done_us().is_some_and(|us| us < event.began_us);
-    flushes.iter().any(|flush| Some(flush.began_us) <= read.ended_us && !is_before(flush))
+    flushes.iter().any(|flush| may_precede(flush, read) && !flush.precedes(event))
 }
 
 fn judge_counter(events: &[&Event], flushes: &[&Event], wrongs: &mut Vec<String>) {
@@ -135,10 +163,9 @@ fn judge_counter(events: &[&Event], flushes: &[&Event], wrongs: &mut Vec<String>
     for event in events.iter().filter(|event| event.done_us().is_some()) {
         let Some(count) = event.answer.as_ref().map(|value| text_of(value).unwrap_or_default()) else { continue };
         let own = u64::from(event.asked.what == What::Increment);
-        let done =
-            |it: &&&Event| it.done_us().is_some_and(|us| us < event.began_us) && !may_be_flushed(it, flushes, event);
+        let done = |it: &&&Event| it.precedes(event) && !may_be_flushed(it, flushes, event);
         let least = increments.iter().filter(done).count() as u64 + own;
-        let may_count = |it: &&&Event| Some(it.began_us) <= event.ended_us && !is_flushed(it, flushes, event);
+        let may_count = |it: &&&Event| may_precede(it, event) && !is_flushed(it, flushes, event);
         let most = increments.iter().filter(may_count).count() as u64;
         if !(least..=most).contains(&count) {
             wrongs.push(format!("a count is not in {least}..={most}\n  {event}"));
@@ -167,15 +194,14 @@ fn judge_set(events: &[&Event], flushes: &[&Event], wrongs: &mut Vec<String>) {
         }
     }
     for read in events.iter().filter(|it| it.asked.what == What::Members && it.done_us().is_some()) {
-        let (Some(Value::Array(members)), Some(ended_us)) = (&read.answer, read.ended_us) else { continue };
+        let Some(Value::Array(members)) = &read.answer else { continue };
         let members: BTreeSet<u64> = members.iter().filter_map(text_of).collect();
         for (member, event) in &additions {
             let (is_there, removal) = (members.contains(member), removals.get(member));
-            let may_be_gone = removal.is_some_and(|it| it.began_us <= ended_us && !it.is_refused())
+            let may_be_gone = removal.is_some_and(|it| may_precede(it, read) && !it.is_refused())
                 || may_be_flushed(event, flushes, read);
-            let must_be_gone = removal.and_then(|it| it.done_us()).is_some_and(|us| us < read.began_us)
-                || is_flushed(event, flushes, read);
-            let must_be_there = event.done_us().is_some_and(|us| us < read.began_us) && !may_be_gone;
+            let must_be_gone = removal.is_some_and(|it| it.precedes(read)) || is_flushed(event, flushes, read);
+            let must_be_there = event.precedes(read) && !may_be_gone;
             if is_there && (must_be_gone || event.is_refused()) {
                 wrongs.push(format!("a member is there that was removed, or refused\n  {event}\n  {read}"));
             }
@@ -184,7 +210,7 @@ fn judge_set(events: &[&Event], flushes: &[&Event], wrongs: &mut Vec<String>) {
             }
         }
         for member in &members {
-            if additions.get(member).is_none_or(|it| it.began_us > ended_us) {
+            if additions.get(member).is_none_or(|it| !may_precede(it, read)) {
                 wrongs.push(format!("nobody added {member}\n  {read}"));
             }
         }
@@ -192,133 +218,4 @@ fn judge_set(events: &[&Event], flushes: &[&Event], wrongs: &mut Vec<String>) {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::node::simulation::history::Asked;
-
-    /// What is asked, when it began, when it ended and how.
-    type Asking = (What, u64, Option<(u64, Value)>);
-
-    fn judged(told: &[Asking]) -> Vec<String> {
-        let mut history = History::default();
-        for (what, began_us, end) in told {
-            let asked = Asked { what: *what, of: 0 };
-            let (ended_us, answer) = end.clone().unzip();
-            history.note(Event { asked, client: 0, node: 0, began_us: *began_us, ended_us, answer });
-        }
-        history.judge()
-    }
-
-    fn bulk(text: &str) -> Value {
-        Value::Bulk(text.into())
-    }
-
-    fn ok() -> Value {
-        Value::Simple(b"OK".to_vec())
-    }
-
-    fn error(text: &str) -> Value {
-        Value::Error(text.into())
-    }
-
-    #[test]
-    fn an_older_value_is_one_whose_successor_was_acknowledged() {
-        let first = (What::Set(1), 10, Some((20, ok())));
-        let second = (What::Set(2), 30, Some((40, ok())));
-        let read = |began, value: &str| (What::Get, began, Some((began + 5, bulk(value))));
-        let two = [first.clone(), second.clone()];
-        assert_eq!(judged(&[&two[..], &[read(35, "1"), read(36, "2"), read(41, "2")]].concat()), [""; 0]);
-        assert_eq!(judged(&[&two[..], &[read(41, "1")]].concat()).len(), 1, "after the acknowledgement");
-        let lost = (What::Get, 50, Some((55, Value::Null)));
-        assert_eq!(
-            judged(&[&two[..], std::slice::from_ref(&lost)].concat()).len(),
-            1,
-            "nothing is older than anything"
-        );
-        let deleted = (What::Delete, 42, Some((45, Value::Int(1))));
-        assert_eq!(judged(&[&two[..], &[deleted.clone(), lost]].concat()), [""; 0]);
-        assert_eq!(judged(&[&two[..], &[deleted, read(50, "2")]].concat()).len(), 1, "it came back");
-        let open = (What::Set(3), 12, Some((15, error("TIMEOUT whatever"))));
-        assert_eq!(judged(&[&two[..], &[open.clone(), read(50, "3"), read(70, "3")]].concat()), [""; 0]);
-        let seen_and_replaced = [open, read(22, "3"), second, read(50, "3")];
-        assert_eq!(judged(&seen_and_replaced).len(), 1, "it was there before its successor was asked for");
-        assert_eq!(judged(&[first, read(30, "7")]).len(), 1, "nobody wrote that");
-        let refused = (What::Set(4), 10, Some((20, error("CLUSTERDOWN whatever"))));
-        assert_eq!(judged(&[refused, read(30, "4")]).len(), 1, "it was said not to be done");
-    }
-
-    #[test]
-    fn a_counter_counts_each_acknowledged_increment_once() {
-        let add = |began, count| (What::Increment, began, Some((began + 5, Value::Int(count))));
-        let open = (What::Increment, 0, None);
-        let read = |count: &str| (What::Count, 50, Some((55, bulk(count))));
-        assert_eq!(judged(&[add(10, 1), add(20, 2), read("2")]), [""; 0]);
-        assert_eq!(judged(&[add(10, 1), add(20, 2), read("1")]).len(), 1, "one is lost");
-        assert_eq!(judged(&[add(10, 1), add(20, 2), read("3")]).len(), 1, "one counts twice");
-        assert_eq!(judged(&[open.clone(), add(10, 2), read("2")]), [""; 0]);
-        assert_eq!(judged(&[open, add(10, 1), read("1")]), [""; 0]);
-        assert_eq!(judged(&[add(10, 1), add(12, 1)]).len(), 1, "both saw the same");
-        assert_eq!(judged(&[add(10, 1), (What::Count, 50, Some((55, Value::Null)))]).len(), 1);
-    }
-
-    #[test]
-    fn a_set_has_what_was_added_and_not_removed() {
-        let add = |member, began| (What::Add(member), began, Some((began + 5, Value::Int(1))));
-        let remove = (What::Remove(1), 20, Some((25, Value::Int(1))));
-        let read = |began, members: &[&str]| {
-            let members = members.iter().map(|member| bulk(member)).collect();
-            (What::Members, began, Some((began + 5, Value::Array(members))))
-        };
-        assert_eq!(judged(&[add(1, 0), add(2, 0), read(10, &["1", "2"])]), [""; 0]);
-        assert_eq!(judged(&[add(1, 0), add(2, 0), read(10, &["1"])]).len(), 1);
-        assert_eq!(judged(&[add(1, 0), remove.clone(), read(22, &[]), read(22, &["1"]), read(30, &[])]), [""; 0]);
-        assert_eq!(judged(&[add(1, 0), remove, read(30, &["1"])]).len(), 1);
-        assert_eq!(judged(&[add(1, 0), read(10, &["1", "5"])]).len(), 1);
-    }
-
-    #[test]
-    fn a_value_is_there_until_its_deadline_and_not_longer() {
-        let set = (What::SetFor(1, 2_000), 10, Some((15, ok())));
-        let get = |began, value: &str| (What::Get, began, Some((began + 5, bulk(value))));
-        let none = |began| (What::Get, began, Some((began + 5, Value::Null)));
-        let again = |what, began, reply| (what, began, Some((began + 5, Value::Int(reply))));
-        assert_eq!(judged(&[set.clone(), get(100, "1"), none(2_400_000)]), [""; 0]);
-        assert_eq!(judged(&[set.clone(), get(2_400_000, "1")]).len(), 1, "it outlives its deadline");
-        assert_eq!(judged(&[set.clone(), none(1_000_000)]).len(), 1, "it is gone before");
-        let kept = again(What::Persist, 100, 1);
-        assert_eq!(judged(&[set.clone(), kept.clone(), get(2_400_000, "1")]), [""; 0]);
-        assert_eq!(judged(&[set.clone(), kept, none(2_400_000)]).len(), 1, "it was to stay");
-        let shorter = again(What::Expire(500), 100, 1);
-        assert_eq!(judged(&[set.clone(), shorter.clone(), none(600_000)]), [""; 0]);
-        assert_eq!(judged(&[set.clone(), shorter, get(1_000_000, "1")]).len(), 1, "it was to go earlier");
-        let unknown = (What::Expire(500), 100, None);
-        assert_eq!(judged(&[set.clone(), unknown, none(600_000), get(1_000_000, "1")]), [""; 0]);
-        let longer = (What::GetFor(5_000), 100, Some((105, bulk("1"))));
-        assert_eq!(judged(&[set.clone(), longer.clone(), get(4_000_000, "1")]), [""; 0]);
-        assert_eq!(judged(&[set, longer, none(4_000_000)]).len(), 1, "it was to stay longer");
-    }
-
-    #[test]
-    fn nothing_comes_back_that_was_flushed() {
-        let set = (What::Set(1), 0, Some((5, ok())));
-        let flush = (What::Flush, 10, Some((15, ok())));
-        let get = |began, value: Value| (What::Get, began, Some((began + 5, value)));
-        assert_eq!(judged(&[set.clone(), flush.clone(), get(12, bulk("1")), get(20, Value::Null)]), [""; 0]);
-        assert_eq!(judged(&[set.clone(), flush.clone(), get(20, bulk("1"))]).len(), 1, "it came back");
-        let after = (What::Set(2), 16, Some((18, ok())));
-        assert_eq!(judged(&[set, flush.clone(), after.clone(), get(20, bulk("2"))]), [""; 0]);
-        assert_eq!(judged(&[flush.clone(), after, get(20, Value::Null)]).len(), 1, "it was written afterwards");
-        let add = |began, count| (What::Increment, began, Some((began + 5, Value::Int(count))));
-        let count = |count: &str| (What::Count, 40, Some((45, bulk(count))));
-        assert_eq!(judged(&[add(0, 1), flush.clone(), add(20, 1), count("1")]), [""; 0]);
-        assert_eq!(judged(&[add(0, 1), flush.clone(), add(20, 2), count("2")]).len(), 2, "it went on counting");
-        let member = |member, began| (What::Add(member), began, Some((began + 5, Value::Int(1))));
-        let members = |it: &[&str]| {
-            let members = it.iter().map(|member| bulk(member)).collect();
-            (What::Members, 40, Some((45, Value::Array(members))))
-        };
-        assert_eq!(judged(&[member(1, 0), flush.clone(), member(2, 20), members(&["2"])]), [""; 0]);
-        assert_eq!(judged(&[member(1, 0), flush.clone(), member(2, 20), members(&["1", "2"])]).len(), 1);
-        assert_eq!(judged(&[member(1, 0), flush, member(2, 20), members(&[])]).len(), 1);
-    }
-}
+mod tests;

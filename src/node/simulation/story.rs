@@ -118,7 +118,8 @@ impl Story {
         }
         let is_wild = world.draws.random_range(0..4) == 0;
         let load: Rc<Load> = Rc::default();
-        load.flushes
+        load.choice
+            .flushes
             .set(world.draws.random_range(0..3) == 0 && std::env::var_os("RONDO_SIMULATION_FLUSHALL").is_some());
         Story { world, load, is_strict, is_wild, moves, wrongs: Vec::new(), faults: Vec::new() }
     }
@@ -326,7 +327,7 @@ impl Story {
         let (asked, done) = history.counts();
         let mode = if self.is_strict { "strict" } else { "sloppy" };
         let manner = if self.is_wild { ", wild" } else { "" };
-        let flushes = if self.load.flushes.get() { ", flushes" } else { "" };
+        let flushes = if self.load.choice.flushes.get() { ", flushes" } else { "" };
         let summary = format!(
             "seed {seed}: {} nodes, {mode}{manner}{flushes}, {:.1} s, {} turns, {asked} requests, {done} done, {:016x}; {}",
             self.world.nodes(),
