@@ -3,7 +3,8 @@
 //!
 //! They are rows as any other, so a fetch is confirmed by R nodes and a change held by W, forwarded and asked again as
 //! any request is. No client may send them, and COMMAND does not list them: their arguments and replies are bytes of our
-//! own, and RONDO.APPLY changes what it is told to. RONDO.GROW does the same for commands that are refused where memory is full. `scratch` is where the command itself runs in between.
+//! own, and RONDO.APPLY changes what it is told to. RONDO.GROW does the same for commands that are refused where memory is
+//! full. `scratch` is where the command itself runs in between.
 
 use crate::base::version::{Actor, ActorTable, Dot};
 use crate::base::wire::{Reader, WireError, put_bytes, put_varint};

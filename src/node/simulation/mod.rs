@@ -3,7 +3,8 @@
 //! Each node is all that `node::run` starts (gossip, links, lanes, workers, settling, handing over, anti-entropy ...), in a
 //! runtime of its own that is run in turns (`world`), with the system's clocks and random numbers replaced (`os`) and with
 //! sockets in memory (`base::net::simulated`). A seed draws the options, the network's delays, what goes wrong when (`story`),
-//! and what clients ask (`choice`, `client`). What they were answered (`history`) is judged by `judge`, and what the nodes hold in the end by `story`.
+//! and what clients ask (`choice`, `client`). What they were answered (`history`) is judged by `judge`, and what the nodes hold
+//! in the end by `story`.
 //!
 //! What must hold is written in `judge`. Each seed runs in a process of its own, because much that decides the order of things is
 //! global to a process; so a seed that fails does the same again:

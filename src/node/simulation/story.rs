@@ -2,8 +2,9 @@
 //!
 //! A cluster forms, clients begin, and one trouble after the other comes: with one node at a time, and not before everybody has
 //! recovered from the one before, because that is what sloppy mode promises; in a wild story with several at a time, where only
-//! strict mode promises what clients read. In some stories nodes join and leave beside all that. In the end nothing goes wrong any more, and within a while all nodes must have found
-//! together: every home replica of a key holds the same version of it, and the same value.
+//! strict mode promises what clients read. In some stories nodes join and leave beside all that. In the end nothing goes wrong
+//! any more, and within a while all nodes must have found together: every home replica of a key holds the same version of it,
+//! and the same value.
 
 use std::rc::Rc;
 

@@ -7,8 +7,9 @@
 //! anew; after [`PATIENCE`] the client is told to try again.
 //!
 //! So each key's change is atomic and builds on what the command has read of that key, and the outcome is all of the
-//! changes or none, also when one of the coordinators has no memory left for what the command adds, unless a node dies or falls silent in the middle: then `-TIMEOUT` says that it is not known. What is not
-//! promised: others may see the keys between two changes, and keys that are only read may come from different moments.
+//! changes or none, also when one of the coordinators has no memory left for what the command adds, unless a node dies or
+//! falls silent in the middle: then `-TIMEOUT` says that it is not known. What is not promised: others may see the keys
+//! between two changes, and keys that are only read may come from different moments.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;

@@ -34,6 +34,7 @@ const INSIDE_MASK: u64 = (1 << CURSOR_BITS) - 1;
 const TAG_SHIFT: u32 = CURSOR_BITS + 14;
 
 const _: () = assert!(TAG_SHIFT + TAG_BITS <= 53);
+/// What a client reads in strict mode when this node may not know yet what a majority holds of its share.
 const UNCONFIRMED: &str =
     "CLUSTERDOWN some hash slots may lack what others hold: too few of their replicas have answered yet";
 /// How often RANDOMKEY draws before it looks through all entries.
