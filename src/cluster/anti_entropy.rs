@@ -28,6 +28,8 @@ use crate::ring::{Ring, Row};
 
 /// Most slots mended with one peer in one round.
 const MENDS_MAX: usize = 256;
+/// In so many parts is the pause between two rounds cut: after a disturbance the next round begins after one of them.
+const RESTS: u32 = 4;
 /// Between two looks at a slot that differs.
 const SECOND_LOOK: Duration = Duration::from_millis(300);
 /// Between two looks at the option while it is off.
@@ -86,10 +88,20 @@ impl Cluster {
                 sleep(OFF_PAUSE).await;
                 continue;
             }
-            sleep(interval.mul_f64(rand::random_range(0.75..1.25))).await;
+            self.rest(interval).await;
             let Some(plan) = self.plan_round(&mut rounds) else { continue };
             self.round(&plan, &mut rounds).await;
             self.metrics.count(Count::AntiEntropyRounds, 1);
+        }
+    }
+
+    /// The pause between two rounds: shorter when there is something to find out that others wait for.
+    async fn rest(&self, interval: Duration) {
+        for _ in 0..RESTS {
+            sleep((interval / RESTS).mul_f64(rand::random_range(0.75..1.25))).await;
+            if self.calm.awaits_round() {
+                return;
+            }
         }
     }
 
@@ -116,6 +128,7 @@ impl Cluster {
         let began_ms = self.store.clock.now_ms();
         if plan.absent.is_empty() && self.owes_nobody() && self.all_calm(plan).await {
             rounds.calm_ms = Some(began_ms);
+            self.calm.note_calm(began_ms);
         }
         for row in &plan.present {
             if let Err(error) = self.compare_with(plan, row, &mut rounds.graves).await {

@@ -10,6 +10,7 @@
 //! | `identity` | who this node is |
 //! | `topology` | the published value |
 //! | `absence` | who was away for too long |
+//! | `calm` | whether copies may lie where no home replica looks |
 //! | `difference`, `pace` | what differs between two home replicas; how fast they compare |
 //! | `graves` | when deletions may be forgotten |
 //! | `ending` | why a node cannot go on under its id |
@@ -36,6 +37,7 @@ mod rules;
 pub mod identity;
 mod topology;
 mod absence;
+mod calm;
 mod difference;
 mod pace;
 mod graves;
@@ -78,6 +80,7 @@ use crate::base::metrics::Registry;
 use crate::base::slots::AtomicSlots;
 use crate::cluster::absence::Absence;
 use crate::cluster::book::{Acted, Book};
+use crate::cluster::calm::Calm;
 use crate::cluster::ending::Oneness;
 use crate::membership::{Liveness, MemberList, Membership, MembershipStats};
 use crate::peer::control::ControlLink;
@@ -119,6 +122,8 @@ pub struct Cluster {
     digest_seed: u64,
     /// Who is away, and how long this node was; see `absence`.
     absence: Mutex<Absence>,
+    /// Whether somebody may hold copies that are not its own; see `calm`.
+    calm: Calm,
     /// This node was away for too long, and it is not decided yet what that means; see `start_over`.
     is_outdated: AtomicBool,
     /// Dead nodes that are to be given up, as an operator said on some worker.
@@ -175,6 +180,7 @@ impl Cluster {
             peers,
             digest_seed: digest_seed(&settings),
             absence: Mutex::new(absence),
+            calm: Calm::default(),
             is_outdated: AtomicBool::new(false),
             told_to_forget: Mutex::default(),
             told: Notify::new(),
@@ -227,6 +233,16 @@ impl Cluster {
     /// True when this node holds all that it may ever have confirmed of a slot: it may promise the slot to somebody.
     pub fn is_whole(&self, slot: Slot) -> bool {
         self.whole.contains(slot)
+    }
+
+    /// Says whether members are missing, behind or filling up, or the ring moves, from now on.
+    pub fn note_stir(&self, is_stirred: bool) {
+        self.calm.note_stir(is_stirred, self.store.clock.now_ms());
+    }
+
+    /// True while somebody may hold an older copy of a key that home replicas know nothing of. Never so where nobody asks.
+    pub fn may_hide_strays(&self) -> bool {
+        self.config.settings().anti_entropy_interval_ms > 0 && self.calm.may_hide_strays()
     }
 
     /// How this node introduces itself on control connections.

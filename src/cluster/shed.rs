@@ -9,7 +9,6 @@
 //! stamped shortly before stays as well, for as much as our clock may be ahead of whoever stamped it.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
 
 use tokio::task::yield_now;
 use tracing::{debug, info};
@@ -95,8 +94,7 @@ impl Cluster {
 
 /// Whether the ring stands still and all its members hold what is theirs.
 fn may_shed(topology: &Topology) -> bool {
-    let stands_still = Arc::ptr_eq(&topology.ring, &topology.next_ring);
-    stands_still && topology.is_warm() && topology.all_are_warm()
+    !topology.is_moving() && topology.is_warm() && topology.all_are_warm()
 }
 
 /// Forgets entries last written before this; gives how many there were.

@@ -82,6 +82,16 @@ impl Topology {
         rows.all(|row| row.warm)
     }
 
+    /// True while somebody is joining or leaving.
+    pub fn is_moving(&self) -> bool {
+        !Arc::ptr_eq(&self.ring, &self.next_ring)
+    }
+
+    /// True when some owner, today's or one to come, is no home replica of some slot: it may stand in there, or lose it.
+    pub fn has_others_than_homes(&self) -> bool {
+        self.coming_rings.iter().any(|ring| ring.members().len() > ring.replicas())
+    }
+
     /// The slots that this node has to hold: it is a home replica of them today, or may soon be, whoever else comes or goes first.
     pub fn own_slots(&self) -> Vec<Slot> {
         Slot::all().filter(|slot| self.is_home(*slot)).collect()

@@ -51,6 +51,7 @@ pub fn refresh(node: &Node) {
     for (peer, standing) in nodes.peers.iter().zip(&nodes.standing) {
         peer.iter().for_each(|peer| peer.judge_fit(standing.usable && standing.warm, picture));
     }
+    node.cluster.note_stir(nodes.is_stirred(&topology));
     nodes.show(node, &topology);
     let peers = nodes.peers.into_iter().flatten().collect();
     let passing = Arc::new(Passing::new(picture, node.workers.len(), peers));
@@ -102,9 +103,16 @@ impl Nodes {
             replicas: settings.replicas.min(self.owners),
             is_solo: self.ids.len() == 1 && self.owners == 1 && me == 0,
             electorate_digest: topology.rows.configuration() ^ rings_digest,
-            is_moving: !Arc::ptr_eq(&topology.ring, &topology.next_ring),
+            is_moving: topology.is_moving(),
             ids: self.ids.iter().map(|id| (*id, life(id))).collect(),
         }
+    }
+
+    /// True while copies of keys may come to be outside their home replicas.
+    fn is_stirred(&self, topology: &Topology) -> bool {
+        let is_behind = |it: (&Option<Arc<Peer>>, &Standing)| it.0.is_some() && !(it.1.usable && it.1.warm);
+        let mut owners = self.peers.iter().zip(&self.standing).take(self.owners);
+        topology.has_others_than_homes() && (topology.is_moving() || owners.any(is_behind))
     }
 
     /// Has commands tell of the cluster as it is now.

@@ -86,8 +86,10 @@ async fn rest(node: &Node) {
 fn sweep_rules(node: &Node) -> SweepRules {
     let store = &node.shared.node.store;
     let grace_ms = if store.is_replicated() { GRACE_MS } else { 0 };
-    // Who is silent may have the write that set a deadline before it still, and an older value without one.
-    let keep_tombstones = node.peers.all().iter().any(|peer| !peer.has_caught_up());
+    // Who is silent may have the write that set a deadline before it still, and an older value without one; and so may who
+    // stood in for somebody.
+    let is_anyone_behind = node.peers.all().iter().any(|peer| !peer.has_caught_up());
+    let keep_tombstones = is_anyone_behind || node.cluster.may_hide_strays();
     SweepRules { before_ms: store.clock.now_ms().saturating_sub(grace_ms), keep_tombstones }
 }
 

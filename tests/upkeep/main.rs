@@ -220,6 +220,35 @@ fn who_was_away_for_too_long_starts_over_and_brings_nothing_back() {
 }
 
 #[test]
+fn what_a_stand_in_still_has_does_not_come_back_when_a_newer_value_has_expired() {
+    let _alone = alone();
+    // Copies kept for others stay there for a while: until the next round.
+    let cluster = Cluster::start(4, &["--anti-entropy-interval-ms", "8000"]);
+    let mut client = cluster.nodes[0].client();
+    cluster.nodes[3].process().pause();
+    must("it is missed", || {
+        fill(&mut client, 0..400);
+        cluster.nodes[..3].iter().any(|node| node.metric("rondo_hints_pending ").is_some_and(|count| count > 0.0))
+    });
+    cluster.nodes[3].process().resume();
+    cluster.must_settle();
+    for n in 0..400 {
+        must("written", || !client.call(&["SET", &key(n), "newer", "PX", "1000"]).is_error());
+    }
+    let rounds = |node: &Node| node.metric("rondo_anti_entropy_rounds_total ").expect("a metric");
+    must("they have expired", || {
+        cluster.nodes.iter().all(|node| node.metric("rondo_expired_keys_total ") > Some(100.0))
+    });
+    let before: Vec<f64> = cluster.nodes.iter().map(rounds).collect();
+    must("everybody has looked for copies that are not its own", || {
+        cluster.nodes.iter().zip(&before).all(|(node, before)| rounds(node) >= before + 2.0)
+    });
+    let there: Vec<usize> = (0..400).filter(|n| client.call(&["GET", &key(*n)]).text().is_some()).collect();
+    assert_eq!(there, [], "came back");
+    assert_eq!(client.run("DBSIZE").int(), Some(0));
+}
+
+#[test]
 fn a_loss_older_than_hints_may_be_is_mended_by_comparing() {
     let _alone = alone();
     let cluster = Cluster::start(3, &["--hint-age-max-ms", "1000", "--anti-entropy-interval-ms", "0"]);
