@@ -158,7 +158,14 @@ impl Cluster {
                     let late = began.elapsed() > 2 * rules::FOUNDING_PATIENCE;
                     if began.elapsed() > rules::FOUNDING_PATIENCE && warnings.passes() {
                         answers.iter().filter_map(Answer::silence).for_each(|why| warn!("{why}"));
-                        warn!("no node to join belongs to a cluster yet, and this one is not the first of the list");
+                        match answers.first() {
+                            Some(Answer::Ourselves) => {
+                                warn!("not founding a cluster yet: one may be where nobody answers")
+                            }
+                            _ => warn!(
+                                "no node to join belongs to a cluster yet, and this one is not the first of the list"
+                            ),
+                        }
                     }
                     sleep(if late { ASK_INTERVAL_LATE } else { ASK_INTERVAL }).await;
                 }

@@ -1,6 +1,7 @@
 //! The decisions of coming and filling up, without a clock, a socket or a store.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::io::ErrorKind;
 use std::net::SocketAddr;
 use std::time::Duration;
 
@@ -8,8 +9,10 @@ use crate::base::ids::{NodeId, Slot};
 use crate::peer::control::ControlError;
 use crate::ring::{Ring, Row, RowState, Rows};
 
-/// How long somebody who may found a cluster looks for one that is there already.
+/// How long somebody who may found a cluster looks for one that is there already, while nobody listens at the other addresses.
 pub const FOUNDING_PATIENCE: Duration = Duration::from_secs(1);
+/// The same while an address says nothing at all: a cluster may be there, and this node be cut off from it.
+pub const SILENCE_PATIENCE: Duration = Duration::from_secs(10);
 
 /// What a node to join said.
 #[derive(Debug)]
@@ -53,6 +56,17 @@ pub enum Silence {
     TimedOut(SocketAddr),
 }
 
+impl Silence {
+    /// True when no process is there that could belong to a cluster, as far as can be told.
+    fn is_absence(&self) -> bool {
+        match self {
+            Silence::Unresolved => true,
+            Silence::Failed { error: ControlError::Io(error), .. } => error.kind() == ErrorKind::ConnectionRefused,
+            Silence::Failed { .. } | Silence::TimedOut(_) => false,
+        }
+    }
+}
+
 /// What a node that belongs to nothing does next.
 #[derive(Clone, PartialEq, Debug)]
 pub enum Start {
@@ -67,6 +81,8 @@ pub enum Start {
 /// What to do after one round of asking the addresses to join, whose answers stand in the order of the list.
 ///
 /// The first of the list founds the cluster, and so does a node that has no list: one node at most when all have one list.
+/// It does so late when somebody may be there whom it does not reach: cut off from its cluster, it would answer that keys do
+/// not exist.
 pub fn start(answers: &[Answer], waited: Duration) -> Start {
     let mut formed: Option<Rows> = None;
     for answer in answers {
@@ -74,11 +90,12 @@ pub fn start(answers: &[Answer], waited: Duration) -> Start {
             formed.get_or_insert_with(Rows::new).merge_all(rows);
         }
     }
-    let is_anyone_silent = answers.iter().any(|answer| answer.silence().is_some());
+    let patience_for = |why: &Silence| if why.is_absence() { FOUNDING_PATIENCE } else { SILENCE_PATIENCE };
+    let patience = answers.iter().filter_map(Answer::silence).map(patience_for).max().unwrap_or_default();
     let may_found = matches!(answers.first(), None | Some(Answer::Ourselves));
     match formed {
         Some(rows) => Start::Enter(rows),
-        None if may_found && (!is_anyone_silent || waited >= FOUNDING_PATIENCE) => Start::Found,
+        None if may_found && waited >= patience => Start::Found,
         None => Start::Wait,
     }
 }
@@ -240,6 +257,23 @@ mod tests {
         assert_eq!(start(&[Answer::Unformed, Answer::Ourselves], later), Start::Wait);
         assert_eq!(start(&[silent()], later), Start::Wait);
         assert_eq!(start(&[formed()], now), enter);
+    }
+
+    #[test]
+    fn who_may_only_be_cut_off_is_waited_for_longer_than_who_is_not_there() {
+        let addr = SocketAddr::from(([192, 0, 2, 1], 16_379));
+        let failed = |error| Answer::Silent(Silence::Failed { addr, error });
+        let io = |kind: ErrorKind| failed(ControlError::Io(kind.into()));
+        let waits_for = |answer: Answer| {
+            let answers = [Answer::Ourselves, Answer::Silent(Silence::Unresolved), answer, Answer::Unformed];
+            let may = |waited| start(&answers, waited) == Start::Found;
+            assert!(!may(FOUNDING_PATIENCE - Duration::from_millis(1)) && may(SILENCE_PATIENCE));
+            if may(FOUNDING_PATIENCE) { FOUNDING_PATIENCE } else { SILENCE_PATIENCE }
+        };
+        assert_eq!(waits_for(io(ErrorKind::ConnectionRefused)), FOUNDING_PATIENCE);
+        assert_eq!(waits_for(io(ErrorKind::HostUnreachable)), SILENCE_PATIENCE);
+        assert_eq!(waits_for(failed(ControlError::TimedOut)), SILENCE_PATIENCE);
+        assert_eq!(waits_for(Answer::Silent(Silence::TimedOut(addr))), SILENCE_PATIENCE);
     }
 
     #[test]
