@@ -220,26 +220,24 @@ impl HeldAnswer {
     /// ran, because asking for it again would run all of them again.
     fn confirm_or_give_up(&mut self, again: Again, worker: &Worker, view: &View) {
         let Again { reply, ask, why } = again;
-        let mut is_refused = self.is_one;
-        let is_settled = match why {
-            Why::Unconfirmed(read)
-                if !self.is_confirmed_anew
-                    && worker.confirm_elsewhere(view, &mut self.batch, self.quorum, reply, read.clone()).is_ok() =>
-            {
-                true
-            }
+        if let Why::Unconfirmed(read) = &why
+            && !self.is_confirmed_anew
+            && worker.confirm_elsewhere(view, &mut self.batch, self.quorum, reply, read.clone()).is_ok()
+        {
+            return;
+        }
+        let is_overtaken = match &why {
             Why::Unconfirmed(read) | Why::Contradicted(read) => {
-                is_refused |= worker.is_read_overtaken(&read, &self.batch, std::iter::empty());
-                false
+                worker.is_read_overtaken(read, &self.batch, std::iter::empty())
             }
             Why::NotRun => false,
         };
-        if !is_settled && is_refused {
+        if self.is_one || is_overtaken {
             let refusal = worker.refusal(self.batch.kept(ask.request));
             return self.batch.patch(reply, refusal.as_bytes());
         }
         let is_it = |part: &&mut Part| matches!(part, Part::Reply(at) if at.contains(&reply.span.from));
-        if !is_settled && let Some(part) = self.replies.iter_mut().find(is_it) {
+        if let Some(part) = self.replies.iter_mut().find(is_it) {
             *part = Part::NotRun;
         }
     }
