@@ -100,6 +100,8 @@ fn what_a_server_refuses_is_said() {
     assert!(refused("").contains(&format!("127.0.0.1:{}: NOAUTH Authentication required.", redis.port)));
     assert!(refused("-a wrong").contains("WRONGPASS"));
     assert!(refused("-a secret --cluster").contains("ERR This instance has cluster support disabled"));
+    let wrong = spawn_bench(redis.port, "-a secret --workload mixed --ratio 5").wait_with_output().expect("it ends");
+    assert_eq!(wrong.status.code(), Some(2), "{wrong:?}");
     let nobody = free_port();
     let expected = format!("127.0.0.1:{nobody}: connection refused");
     assert!(refused(&format!("-a secret -h 127.0.0.1:{nobody}")).contains(&expected));
@@ -159,7 +161,7 @@ fn what_a_server_forgets_is_found_by_reading_back() {
     let lost = check(&results[0]);
     assert!(lost > 0, "it came back empty, and most keys were not written again");
     let acknowledged = count(&results[0]["read_back"], "acknowledged");
-    let told = format!("rondo bench: {lost} of {acknowledged} acknowledged writes are lost\n");
+    let told = format!("error: {lost} of {acknowledged} acknowledged writes are lost\n");
     assert_eq!(failure, Some(told));
 }
 

@@ -115,7 +115,11 @@ fn a_dead_node_is_reported_and_a_signal_stops_the_rest() {
     assert_eq!(dev.ask(2, "GET greeting"), "$5\r\nhello\r\n");
     send("-KILL", dev.pids[1]);
     let report = dev.lines_until("left").unwrap().pop().unwrap();
-    let expected = format!("node 2 (port {}, pid {}) was killed (SIGKILL); 2 of 3 left\n", dev.port + 1, dev.pids[1]);
+    let expected = format!(
+        "node 2 (port {}, pid {}) was killed (SIGKILL); 2 of 3 left (with --restart it would be started again)\n",
+        dev.port + 1,
+        dev.pids[1]
+    );
     assert_eq!(report, expected);
     assert_eq!(dev.ask(0, "GET greeting"), "$5\r\nhello\r\n");
     dev.signal("-TERM");

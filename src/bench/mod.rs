@@ -36,7 +36,6 @@ mod timeline;
 mod topology;
 
 use std::io::{self, Write};
-use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -70,23 +69,24 @@ pub enum BenchError {
     /// The histogram could not be made.
     #[error("cannot make a histogram: {0}")]
     Histogram(#[from] hdrhistogram::CreationError),
+    /// The load was run and its results printed, and they are no success: a line for each reason.
+    #[error("{}", .0.join("\nerror: "))]
+    Unsuccessful(Vec<String>),
 }
 
 /// Runs what the command line asks for and prints the result. Fails unless every phase had an operation that succeeded, and
 /// reading back, if it was asked for, has found every acknowledged write.
-pub fn run(matches: &ArgMatches) -> ExitCode {
-    let results = Options::read(matches).map_err(BenchError::from).and_then(|options| run_phases(&options));
-    let failures = match &results {
-        Ok(results) => results.iter().filter_map(|result| result.verdict.as_ref()?.failure()).collect(),
-        Err(error) => vec![error.to_string()],
-    };
-    // That nobody reads what is printed (`| head`) changes no exit code.
-    failures.iter().for_each(|failure| _ = writeln!(io::stderr(), "rondo bench: {failure}"));
-    match results {
-        Ok(results) if failures.is_empty() && results.iter().all(|result| result.tally.operations > 0) => {
-            ExitCode::SUCCESS
-        }
-        _ => ExitCode::FAILURE,
+pub fn run(matches: &ArgMatches) -> Result<(), BenchError> {
+    let results = run_phases(&Options::read(matches)?)?;
+    let failures: Vec<String> = results.iter().filter_map(failure).collect();
+    if failures.is_empty() { Ok(()) } else { Err(BenchError::Unsuccessful(failures)) }
+}
+
+/// What makes a phase that has ended a failure.
+fn failure(result: &Report) -> Option<String> {
+    match result.tally.operations {
+        0 => Some(format!("no operation of the {} succeeded", result.name)),
+        _ => result.verdict.as_ref()?.failure(),
     }
 }
 

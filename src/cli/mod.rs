@@ -16,8 +16,9 @@ mod top;
 mod units;
 
 use crate::base::config::nearest;
-use clap::Command;
+use crate::bench::BenchError;
 use clap::error::ErrorKind;
+use clap::{ArgMatches, Command};
 use std::ffi::{OsStr, OsString};
 use std::io::Write;
 use std::process::ExitCode;
@@ -65,8 +66,7 @@ pub fn run(args: impl IntoIterator<Item = OsString>) -> ExitCode {
         Some(("dev", matches)) => dev::run(matches, mistakes).map(|()| ExitCode::SUCCESS),
         Some(("cluster", matches)) => cluster::run(matches, mistakes),
         Some(("top", matches)) => top::run(matches, mistakes).map(|()| ExitCode::SUCCESS),
-        Some(("bench", matches)) if mistakes.is_empty() => return crate::bench::run(matches),
-        Some(("bench", _)) => Err(Failure::Usage(mistakes)),
+        Some(("bench", matches)) => bench(matches, mistakes).map(|()| ExitCode::SUCCESS),
         _ => Err(Failure::Usage(vec!["no such command".into()])),
     };
     match outcome {
@@ -80,6 +80,16 @@ pub fn run(args: impl IntoIterator<Item = OsString>) -> ExitCode {
             ExitCode::FAILURE
         }
     }
+}
+
+fn bench(matches: &ArgMatches, mistakes: Vec<String>) -> Result<(), Failure> {
+    if !mistakes.is_empty() {
+        return Err(Failure::Usage(mistakes));
+    }
+    crate::bench::run(matches).map_err(|error| match error {
+        BenchError::Options(error) => Failure::Usage(vec![error.to_string()]),
+        error => Failure::Failed(error.to_string()),
+    })
 }
 
 fn command() -> Command {

@@ -222,7 +222,9 @@ impl Dev {
             let left = self.nodes.iter().filter(|node| node.running).count();
             let what = show::ending(&status);
             let port = plan.ports.port;
-            show::say(&format!("node {number} (port {port}, pid {pid}) {what}; {left} of {} left", self.nodes.len()));
+            let all = self.nodes.len();
+            let hint = if self.restart { "" } else { " (with --restart it would be started again)" };
+            show::say(&format!("node {number} (port {port}, pid {pid}) {what}; {left} of {all} left{hint}"));
             if self.restart {
                 tokio::time::sleep(RESTART_PAUSE).await;
                 self.start(&plan, true)?;

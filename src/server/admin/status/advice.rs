@@ -12,6 +12,8 @@ const NEAR: f64 = 0.9;
 const CLOCKS_APART_MS: f64 = 250.0;
 /// So many slow commands in ten seconds are not just one that was large.
 const SLOW_MIN: u64 = 10;
+/// So many writes of unknown outcome in ten seconds are not just those that a node took along when it died.
+const UNKNOWN_MIN: u64 = 10;
 
 /// Everything that is wrong, worst first.
 pub fn of(status: &ClusterStatus) -> Vec<Advice> {
@@ -133,8 +135,12 @@ fn serving(figures: &NodeFigures, is_one_down: bool, note: Note<'_>) {
         note(Severity::Critical, problem, next_step);
     }
     if figures.recent.unknown_outcomes > 0 {
-        let problem = format!("The outcome of {} writes is not known.", figures.recent.unknown_outcomes);
-        note(Severity::Warning, problem, "Look for a node that is down or slow; clients must look before they repeat.");
+        let (problem, severity) = match figures.recent.unknown_outcomes {
+            1 => ("The outcome of one write is not known.".into(), Severity::Info),
+            few @ ..UNKNOWN_MIN => (format!("The outcome of {few} writes is not known."), Severity::Info),
+            many => (format!("The outcome of {many} writes is not known."), Severity::Warning),
+        };
+        note(severity, problem, "Look for a node that is down or slow; clients must look before they repeat.");
     }
     let slowest = figures.latency.read.p99_us.max(figures.latency.write.p99_us);
     if slowest > SLOW_US && figures.slow_commands >= SLOW_MIN {
@@ -236,7 +242,7 @@ mod tests {
             figures.latency.write.p99_us = 200_000;
             figures.slow_commands = 10;
             figures.recent.quorum_failures = 3;
-            figures.recent.unknown_outcomes = 2;
+            figures.recent.unknown_outcomes = UNKNOWN_MIN;
             figures.recent.hints_dropped = 1;
             figures.recent.peers_refused = 4;
             figures.links = vec![Link { clock_ahead_ms: Some(-300.0), ..Link::default() }];
@@ -273,6 +279,15 @@ mod tests {
             figures.slow_commands = 1;
         });
         assert_eq!(problems(vec![one], |_| {}), []);
+    }
+
+    #[test]
+    fn one_write_of_unknown_outcome_is_no_ill_node() {
+        let told =
+            |outcomes| problems(vec![member("one", |figures| figures.recent.unknown_outcomes = outcomes)], |_| {});
+        assert_eq!(told(1), [(Severity::Info, "one: The outcome of one write is not known.".into())]);
+        assert_eq!(told(UNKNOWN_MIN - 1)[0].0, Severity::Info);
+        assert_eq!(told(UNKNOWN_MIN)[0].0, Severity::Warning);
     }
 
     #[test]
