@@ -35,14 +35,19 @@ impl Pace {
         Pace { since: Instant::now(), late: Duration::ZERO }
     }
 
-    /// Time spent waiting for another node is no work: begins a new stretch.
-    pub fn resume(&mut self) {
-        self.since = Instant::now();
+    /// How long has been worked since the last rest. Time spent waiting for another node is no work: note it before.
+    pub fn worked(&self) -> Duration {
+        self.since.elapsed()
     }
 
     /// Rests as the work since the last rest asks for.
     pub async fn rest(&mut self) {
-        let rest = rest_after(self.since.elapsed(), self.late);
+        self.rest_for(self.worked()).await;
+    }
+
+    /// Rests as so much work asks for.
+    pub async fn rest_for(&mut self, worked: Duration) {
+        let rest = rest_after(worked, self.late);
         let began = Instant::now();
         sleep(rest).await;
         self.late = began.elapsed().saturating_sub(rest);

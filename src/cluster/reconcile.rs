@@ -24,10 +24,12 @@ use crate::store::digest::{Measure, fingerprint};
 
 /// Keys that expire within so long of a comparison are left out: they go at slightly different moments everywhere.
 const HORIZON_MS: u64 = 2 * SKEW_MS_MAX + 2_000;
-/// Slots in one question.
-const SLOTS_PER_QUESTION: usize = 1_024;
-/// Slots whose digests are computed before others get their turn.
-const SLOTS_PER_TURN: usize = 64;
+/// Slots compared with what a node has missed before it is noted that they are done.
+const SLOTS_PER_PIECE: usize = 1_024;
+/// Slots and entries in one question: few, so that little is written between one side's look at a slot and the other's. What
+/// is would be taken for a difference.
+const SLOTS_PER_QUESTION: usize = 64;
+const ENTRIES_PER_QUESTION: usize = 4_096;
 /// A slot of up to so many entries is compared key by key at once.
 const SMALL_SLOT_ENTRIES: usize = 512;
 
@@ -73,7 +75,7 @@ impl Cluster {
         let (link, horizon_ms, mut pace) = (self.new_link(&row), self.horizon_ms(), Pace::begin());
         let mut keys = 0;
         while !slots.is_empty() {
-            let rest = slots.split_off(slots.len().saturating_sub(SLOTS_PER_QUESTION));
+            let rest = slots.split_off(slots.len().saturating_sub(SLOTS_PER_PIECE));
             let mended = async {
                 for slot in self.differing(&link, horizon_ms, &rest, &mut pace).await? {
                     keys += self.mend(&link, horizon_ms, slot, Take::Missed { since }).await?.keys;
@@ -98,20 +100,35 @@ impl Cluster {
         pace: &mut Pace,
     ) -> Result<Vec<Slot>, ControlError> {
         let measure = self.measure(horizon_ms);
-        let mut differing = Vec::new();
-        for part in slots.chunks(SLOTS_PER_QUESTION) {
-            let mut digests = Vec::with_capacity(part.len());
-            for turn in part.chunks(SLOTS_PER_TURN) {
-                digests.extend(turn.iter().map(|slot| (*slot, self.store.slot_digest(*slot, measure))));
-                pace.rest().await;
-            }
+        let (mut differing, mut rest) = (Vec::new(), slots);
+        while !rest.is_empty() {
+            let part;
+            (part, rest) = rest.split_at(self.slots_of_question(rest));
+            let digests = part.iter().map(|slot| (*slot, self.store.slot_digest(*slot, measure))).collect();
+            let worked = pace.worked();
             match ask(link, Compare::Slots { horizon_ms, digests }).await? {
                 CompareAnswer::Slots(slots) => differing.extend(slots.into_iter().filter(|slot| part.contains(slot))),
                 _ => return Err(WireError.into()),
             }
-            pace.resume();
+            pace.rest_for(worked).await;
         }
         Ok(differing)
+    }
+
+    /// How many of these slots, one at least, the next question is about.
+    fn slots_of_question(&self, slots: &[Slot]) -> usize {
+        let mut entries = 0;
+        let has_room = |slot: &&Slot| {
+            entries += self.entries(**slot);
+            entries <= ENTRIES_PER_QUESTION
+        };
+        slots.iter().take(SLOTS_PER_QUESTION).take_while(has_room).count().max(1)
+    }
+
+    /// Entries of a slot, tombstones among them.
+    fn entries(&self, slot: Slot) -> usize {
+        let table = self.store.table(slot);
+        table.len() + table.tombstones()
     }
 
     /// Exchanges what differs in a slot.
@@ -123,11 +140,7 @@ impl Cluster {
         take: Take,
     ) -> Result<Mended, ControlError> {
         let measure = self.measure(horizon_ms);
-        let entries = {
-            let table = self.store.table(slot);
-            table.len() + table.tombstones()
-        };
-        let buckets = if entries <= SMALL_SLOT_ENTRIES {
+        let buckets = if self.entries(slot) <= SMALL_SLOT_ENTRIES {
             u64::MAX
         } else {
             let digests = Box::new(self.store.bucket_digests(slot, measure));
@@ -174,7 +187,7 @@ impl Cluster {
             Compare::Slots { horizon_ms, digests } => {
                 let measure = self.measure(horizon_ms);
                 let mut differing = Vec::new();
-                for turn in digests.chunks(SLOTS_PER_TURN) {
+                for turn in digests.chunks(SLOTS_PER_QUESTION) {
                     let differs = |(slot, digest): &&(Slot, u64)| self.store.slot_digest(*slot, measure) != *digest;
                     differing.extend(turn.iter().filter(differs).map(|(slot, _)| *slot));
                     yield_now().await;
