@@ -138,6 +138,8 @@ PEERS = [
           (rate("rondo_link_sent_bytes_total", "instance, peer"), "{{instance}} to {{peer}}")),
     graph("Queued for peers", "bytes", "Not sent, or not acknowledged.",
           ("rondo_link_queued_bytes{$S}", "{{instance}} to {{peer}}")),
+    graph("Gossip silence", "s", "How long gossip has brought a node nothing: UDP may be blocked.",
+          ("rondo_gossip_silence_seconds{$S}", "{{instance}}")),
     graph("Links lost", "cps", "How often a link broke.",
           (rate("rondo_link_breaks_total", "instance, peer"), "{{instance}} to {{peer}}")),
 ]

@@ -219,6 +219,11 @@ impl Cluster {
         self.membership.lock().as_ref().map(Membership::stats).unwrap_or_default()
     }
 
+    /// How long gossip has brought nothing that was understood; nothing any more once this node has left.
+    pub fn gossip_silence(&self) -> Duration {
+        self.membership.lock().as_ref().map(Membership::silence).unwrap_or_default()
+    }
+
     /// Keys sent whole to other nodes, and received from them, since the start.
     pub fn transferred_keys(&self) -> (u64, u64) {
         let count = |count: &AtomicU64| count.load(Ordering::Relaxed);

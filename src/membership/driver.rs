@@ -6,7 +6,7 @@
 
 use super::detector::Detector;
 use super::seal::{DATAGRAM_BYTES_MAX, Keyring, Opener, Refusal, Sealer};
-use super::{Command, Counters, MemberList, MembershipConfig, MembershipError};
+use super::{Command, Counters, Heard, MemberList, MembershipConfig, MembershipError};
 use crate::base::clock::wall_us;
 use crate::base::net::{UdpSocket, bind_udp};
 use std::net::SocketAddr;
@@ -32,6 +32,7 @@ pub(super) struct Driver {
     opener: Opener,
     view: watch::Sender<Arc<MemberList>>,
     counters: Arc<Counters>,
+    heard: Arc<Heard>,
     keyring: Keyring,
     sender: u64,
     /// The generation that we go by, and the one that we are told to go by.
@@ -45,6 +46,7 @@ impl Driver {
     pub(super) fn bind(
         mut config: MembershipConfig,
         counters: Arc<Counters>,
+        heard: Arc<Heard>,
         wanted_generation: Arc<AtomicU64>,
     ) -> Result<Driver, MembershipError> {
         let failed = |source| MembershipError::Bind { addr: config.bind, source };
@@ -64,6 +66,7 @@ impl Driver {
             detector,
             view,
             counters,
+            heard,
             sender: config.id.short(),
             generation: config.generation,
             wanted_generation,
@@ -147,7 +150,10 @@ impl Driver {
             }
         };
         match self.detector.on_packet(Instant::now(), &body) {
-            Ok(()) => count(&self.counters.packets_received),
+            Ok(()) => {
+                count(&self.counters.packets_received);
+                self.heard.note();
+            }
             Err(error) => {
                 debug!(%error, "gossip datagram");
                 count(&self.counters.packets_senseless);

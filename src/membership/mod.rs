@@ -29,6 +29,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 use tokio::sync::{mpsc, oneshot, watch};
+use tokio::time::Instant;
 
 /// Most addresses that are remembered at a time; news of further ones is refused.
 pub const MEMBERS_MAX: usize = 2_048;
@@ -201,6 +202,28 @@ counters! {
     rejoins,
 }
 
+/// When a datagram was last understood.
+#[derive(Debug)]
+struct Heard {
+    epoch: Instant,
+    last_ms: AtomicU64,
+}
+
+impl Heard {
+    /// Counts from now on.
+    fn new() -> Heard {
+        Heard { epoch: Instant::now(), last_ms: AtomicU64::new(0) }
+    }
+
+    fn note(&self) {
+        self.last_ms.store(self.epoch.elapsed().as_millis() as u64, Ordering::Relaxed);
+    }
+
+    fn silence(&self) -> Duration {
+        self.epoch.elapsed().saturating_sub(Duration::from_millis(self.last_ms.load(Ordering::Relaxed)))
+    }
+}
+
 enum Command {
     Announce(SocketAddr),
     Leave(oneshot::Sender<()>),
@@ -212,6 +235,7 @@ pub struct Membership {
     commands: mpsc::Sender<Command>,
     view: watch::Receiver<Arc<MemberList>>,
     counters: Arc<Counters>,
+    heard: Arc<Heard>,
     addr: SocketAddr,
     /// What the driver is to be, at least.
     generation: Arc<AtomicU64>,
@@ -225,12 +249,12 @@ impl Membership {
     pub fn spawn(config: MembershipConfig) -> Result<Membership, MembershipError> {
         check_bind(config.bind.ip(), config.secret.as_deref())?;
         let (commands, inbox) = mpsc::channel(COMMANDS_MAX);
-        let counters = Arc::new(Counters::default());
+        let (counters, heard) = (Arc::new(Counters::default()), Arc::new(Heard::new()));
         let generation = Arc::new(AtomicU64::new(config.generation));
-        let driver = driver::Driver::bind(config, counters.clone(), generation.clone())?;
+        let driver = driver::Driver::bind(config, counters.clone(), heard.clone(), generation.clone())?;
         let (addr, view) = (driver.addr(), driver.view());
         tokio::spawn(driver.run(inbox));
-        Ok(Membership { commands, view, counters, addr, generation })
+        Ok(Membership { commands, view, counters, heard, addr, generation })
     }
 
     /// The latest view, and a way to wait for the next.
@@ -264,6 +288,11 @@ impl Membership {
             }
         };
         let _ = tokio::time::timeout(LEAVE_TIMEOUT, goodbye).await;
+    }
+
+    /// How long no datagram was understood: since the start, if none ever was.
+    pub fn silence(&self) -> Duration {
+        self.heard.silence()
     }
 
     /// What happened since the start.

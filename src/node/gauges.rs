@@ -96,6 +96,7 @@ fn of_gossip(node: &Node, gauges: &mut Gauges) {
     for (outcome, count) in packets {
         gauges.set_labelled(Kept::GossipPackets, &[outcome], count as f64);
     }
+    gauges.set(Gauge::GossipSilence, node.cluster.gossip_silence().as_secs_f64());
     gauges.set(Kept::Stalls, stats.stalls as f64);
     gauges.set(Kept::Rejoins, stats.rejoins as f64);
 }

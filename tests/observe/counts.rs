@@ -277,6 +277,7 @@ fn gossip(looked: &mut Looked, all: &[&Node]) {
     for outcome in ["sent", "received"] {
         looked.wait(all, &format!("gossip_packets_total{{outcome=\"{outcome}\"}}"), |packets| packets > 0.0);
     }
+    looked.wait(all, "gossip_silence_seconds", |seconds| seconds > 0.0 && seconds < 30.0);
     let (node, before) = (all[0], page(all[0]));
     let stranger = std::net::UdpSocket::bind("127.0.0.1:0").expect("a socket");
     stranger.send_to(&[7; 100], node.addr(node.peer_port)).expect("sent");

@@ -181,6 +181,7 @@ rows! {
     LinkQueuedBytes = "link_queued_bytes" [peer], "Bytes waiting to be sent to another node, or to be acknowledged by it.";
     PeerUp = "peer_up" [peer], "Whether the links to another node are open (1) or not (0).";
     PeerRoundTrip = "peer_round_trip_seconds" [peer], "The shortest of the last round trips to another node.";
+    GossipSilence = "gossip_silence_seconds", "Time since gossip last brought something that was understood; without end on a node that is alone.";
     PeerClockAhead = "peer_clock_ahead_seconds" [peer], "How far another node's clock is ahead of this node's; negative when behind.";
 }
 

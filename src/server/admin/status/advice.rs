@@ -10,6 +10,8 @@ use super::{Advice, ClusterStatus, Condition, Member, NodeFigures, Severity};
 const NEAR: f64 = 0.9;
 /// Clocks further apart than this are wrong, in milliseconds; beyond 500 a node refuses the other's writes.
 const CLOCKS_APART_MS: f64 = 250.0;
+/// Gossip is never silent for so long between members that reach each other, in seconds.
+const GOSSIP_SILENCE_S: u64 = 15;
 /// So many slow commands in ten seconds are not just one that was large.
 const SLOW_MIN: u64 = 10;
 /// So many writes of unknown outcome in ten seconds are not just those that a node took along when it died.
@@ -29,6 +31,7 @@ pub fn of(status: &ClusterStatus) -> Vec<Advice> {
             serving(figures, is_one_down, &mut note);
             limits(figures, &mut note);
             strangers(figures, &mut note);
+            gossip(figures, &mut note);
             clock(figures, &mut note);
         }
     }
@@ -188,6 +191,14 @@ fn strangers(figures: &NodeFigures, note: Note<'_>) {
     }
 }
 
+/// Members ping each other twice a second: where links are open and no ping comes, something lets TCP through and UDP not.
+fn gossip(figures: &NodeFigures, note: Note<'_>) {
+    if figures.gossip_silence_s >= GOSSIP_SILENCE_S && figures.links.iter().any(|link| link.open) {
+        let problem = format!("Gossip has brought it nothing for {}.", for_people(figures.gossip_silence_s));
+        note(Severity::Warning, problem, "Let UDP through on the peer-port as well as TCP, both ways.");
+    }
+}
+
 /// Only a clock that is ahead is told, so that each pair of nodes is told of once.
 fn clock(figures: &NodeFigures, note: Note<'_>) {
     let behind = |link: &super::Link| link.clock_ahead_ms.map_or(0.0, |ahead_ms| -ahead_ms);
@@ -245,7 +256,8 @@ mod tests {
             figures.recent.unknown_outcomes = UNKNOWN_MIN;
             figures.recent.hints_dropped = 1;
             figures.recent.peers_refused = 4;
-            figures.links = vec![Link { clock_ahead_ms: Some(-300.0), ..Link::default() }];
+            figures.gossip_silence_s = GOSSIP_SILENCE_S;
+            figures.links = vec![Link { open: true, clock_ahead_ms: Some(-300.0), ..Link::default() }];
         });
         let evicting = member("evicting", |figures| {
             figures.memory = full("allkeys-lru");
@@ -262,7 +274,7 @@ mod tests {
         let count = |severity| found.iter().filter(|it| it.0 == severity).count();
         assert_eq!(
             (count(Severity::Critical), count(Severity::Warning), count(Severity::Info)),
-            (5, 7, 3),
+            (5, 8, 3),
             "{found:#?}"
         );
         assert!(found.windows(2).all(|pair| pair[0].0 >= pair[1].0));
@@ -270,6 +282,15 @@ mod tests {
             found.contains(&(Severity::Warning, "gone: It has not answered for 2 min (refused).".into())),
             "{found:#?}"
         );
+    }
+
+    #[test]
+    fn a_node_that_is_alone_hears_no_gossip() {
+        let alone = member("alone", |figures| {
+            figures.gossip_silence_s = 3_600;
+            figures.links = vec![Link::default()];
+        });
+        assert_eq!(problems(vec![alone], |_| {}), []);
     }
 
     #[test]

@@ -105,6 +105,7 @@ pub fn figures(admin: &Admin) -> NodeFigures {
             .sum(),
         recent: Events::of(&lately.totals),
         totals: Events::of(&totals),
+        gossip_silence_s: gauges.get(Gauge::GossipSilence) as u64,
         links: view.peers.iter().flatten().map(|peer| link(peer, &gauges)).collect(),
     }
 }

@@ -237,6 +237,9 @@ pub struct NodeFigures {
     pub recent: Events,
     /// What happened since it started.
     pub totals: Events,
+    /// How long gossip has brought nothing, in seconds.
+    #[serde(default)]
+    pub gossip_silence_s: u64,
     /// Its links to the other nodes.
     pub links: Vec<Link>,
 }
