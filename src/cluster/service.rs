@@ -3,13 +3,14 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 use tracing::debug;
 
 use crate::base::clock::wall_us;
 use crate::base::ids::NodeId;
 use crate::base::net::TcpStream;
 use crate::cluster::Cluster;
+use crate::cluster::pace::Pace;
 use crate::peer::control::{ControlError, Refusal, Request, Response, read_request, write_response};
 use crate::peer::handshake::Hello;
 use crate::ring::Rows;
@@ -27,11 +28,17 @@ impl Cluster {
 
     async fn serve(&self, stream: &mut TcpStream, hello: &Hello) -> Result<(), ControlError> {
         stream.set_nodelay(true)?;
+        let mut pace = Pace::of_transfer();
         loop {
             let request = timeout(IDLE_TIMEOUT, read_request(stream)).await.unwrap_or(Err(ControlError::TimedOut))?;
             self.note_contact(hello.node);
+            let began = Instant::now();
             let response = self.answer(request, &hello.node).await;
+            let worked = began.elapsed();
             write_response(stream, &response).await?;
+            if matches!(response, Response::Piece { .. }) {
+                pace.rest_for(worked).await;
+            }
         }
     }
 

@@ -1,4 +1,9 @@
 //! The background side of ballots and settling, on the main thread: asking for promises, comparing slots.
+//!
+//! Slots are compared in rounds, one after the other while some are not settled, because each key of such a slot costs its
+//! first reader a round trip more. What a round asks of a replica is bounded by entries: a worker over there looks at all of
+//! them before it turns to its clients again. The next round goes on behind the last slot of the one before, so that slots that
+//! cannot be settled now hold up no others.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -7,19 +12,23 @@ use std::time::{Duration, Instant};
 use crate::base::ids::{NodeId, Slot};
 use crate::base::metrics::Count;
 use crate::node::Node;
+use crate::peer::lane::Lane;
+use crate::replication::coordinator::View;
 use crate::replication::settle::Comparison;
 
 /// How often promises are asked for and leases prolonged.
 const CAMPAIGN_PERIOD: Duration = Duration::from_millis(40);
 /// How often slots that are not settled are looked for.
 const SETTLE_PERIOD: Duration = Duration::from_millis(20);
-/// Most slots that are compared at the same time.
+/// Most slots that are compared in one round, and about how many entries.
 const SLOTS_MAX: usize = 1_024;
-/// Slots compared before others get their turn.
+const ENTRIES_MAX: usize = 16_384;
+/// Slots or entries looked at before others get their turn.
 const SLOTS_PER_TURN: usize = 64;
+const ENTRIES_PER_TURN: usize = 4_096;
 /// How long a comparison may take.
 const COMPARE_PATIENCE: Duration = Duration::from_millis(400);
-const LOOK_PERIOD: Duration = Duration::from_millis(2);
+const LOOK_PERIOD: Duration = Duration::from_millis(1);
 
 /// Starts both.
 pub fn start(node: &Arc<Node>) {
@@ -42,38 +51,52 @@ async fn campaign(node: Arc<Node>) {
 async fn settle(node: Arc<Node>) {
     let mut tick = tokio::time::interval(SETTLE_PERIOD);
     tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    let mut last = None;
     loop {
         tick.tick().await;
-        if node.shared.coordinator.ballots.has_unsettled() {
-            let begun = begin(&node).await;
-            finish(&node, begun).await;
+        let mut goes_on = true;
+        while goes_on && node.shared.coordinator.ballots.has_unsettled() {
+            let begun = begin(&node, last).await;
+            // Whoever cannot be compared now is looked at again only when all others have been.
+            last = begun.last().map(|it| it.slot);
+            goes_on = finish(&node, begun).await > 0;
         }
     }
 }
 
-/// Puts the questions for some slots on their lanes.
-async fn begin(node: &Node) -> Vec<Comparison> {
+/// Puts the questions for some slots on their lanes, first those behind `last`.
+async fn begin(node: &Node, last: Option<Slot>) -> Vec<Comparison> {
     let (coordinator, view) = (&node.shared.coordinator, node.shared.view.load_full());
     let read_quorum = node.config.settings().read_quorum;
-    let slots: Vec<(Slot, u32)> = coordinator.ballots.unsettled_slots().collect();
-    let mut begun = Vec::new();
+    let mut slots: Vec<(Slot, u32)> = coordinator.ballots.unsettled_slots().collect();
+    let done = slots.partition_point(|(slot, _)| last.is_some_and(|last| *slot <= last));
+    slots.rotate_left(done);
+    let (mut begun, mut entries, mut turn) = (Vec::new(), 0, 0);
     for (at, (slot, tenure)) in slots.into_iter().enumerate() {
         let now_ms = coordinator.store.clock.now_ms();
-        begun.extend(coordinator.compare(&view, slot, tenure, read_quorum, now_ms));
-        if begun.len() >= SLOTS_MAX {
+        if let Some(comparison) = coordinator.compare(&view, slot, tenure, read_quorum, now_ms) {
+            begun.push(comparison);
+            entries += coordinator.store.table(slot).len();
+        }
+        if begun.len() >= SLOTS_MAX || entries >= ENTRIES_MAX {
             break;
         }
-        if at % SLOTS_PER_TURN == SLOTS_PER_TURN - 1 {
-            view.peers.iter().flatten().flat_map(|peer| &peer.lanes).for_each(crate::peer::lane::Lane::flush);
+        if at % SLOTS_PER_TURN == SLOTS_PER_TURN - 1 || entries - turn >= ENTRIES_PER_TURN {
+            turn = entries;
+            flush(&view);
             tokio::task::yield_now().await;
         }
     }
-    view.peers.iter().flatten().flat_map(|peer| &peer.lanes).for_each(crate::peer::lane::Lane::flush);
+    flush(&view);
     begun
 }
 
-/// Waits for the answers, fetches what differs, and settles what may be.
-async fn finish(node: &Node, begun: Vec<Comparison>) {
+fn flush(view: &View) {
+    view.peers.iter().flatten().flat_map(|peer| &peer.lanes).for_each(Lane::flush);
+}
+
+/// Waits for the answers, fetches what differs, and settles what may be; gives how many slots that were.
+async fn finish(node: &Node, begun: Vec<Comparison>) -> usize {
     let until = Instant::now() + COMPARE_PATIENCE;
     while !begun.iter().all(Comparison::is_over) && Instant::now() < until {
         tokio::time::sleep(LOOK_PERIOD).await;
@@ -93,13 +116,15 @@ async fn finish(node: &Node, begun: Vec<Comparison>) {
             fetched.entry(slot).or_default().push(peer);
         }
     }
-    let coordinator = &node.shared.coordinator;
+    let (coordinator, mut settled) = (&node.shared.coordinator, 0);
     for it in begun {
         let from = fetched.get(&it.slot).map_or(&[][..], Vec::as_slice);
         let counted = from.iter().filter_map(|id| node.peers.get(id)).filter(|peer| it.counts(peer)).count();
         let others = agreeing.get(&it.slot).copied().unwrap_or_default() + counted;
         if others >= it.need && coordinator.ballots.settle(it.slot, it.tenure) {
-            coordinator.metrics.count(Count::SlotsSettled, 1);
+            settled += 1;
         }
     }
+    coordinator.metrics.count(Count::SlotsSettled, settled as u64);
+    settled
 }

@@ -172,7 +172,7 @@ impl Coordinator {
         }
         let (kind, (chosen, has_spare)) = match quorum.strict {
             true => (Kind::StrictVerify, view.pick_promised(group, slot, need, draw).ok_or(QuorumError::Read)?),
-            false => (Kind::Verify, pick_confirmers(view, group, slot, need, draw)),
+            false => (Kind::Verify, pick_confirmers(view, self.confirmers(group, slot, need), slot, need, draw)),
         };
         if chosen.len() < need {
             return Err(QuorumError::Read);
@@ -191,6 +191,13 @@ impl Coordinator {
             asked.push((place, number));
         }
         Ok(asked)
+    }
+
+    /// Who may confirm what was read of a slot, where `need` have to (see [`SlotRoles::confirmers_of`]).
+    #[inline]
+    pub fn confirmers<'g>(&self, group: &'g SlotRoles, slot: Slot, need: usize) -> &'g [u16] {
+        let is_settled = !self.ballots.has_unsettled() || self.ballots.unsettled_tenure(slot).is_none();
+        group.confirmers_of(is_settled, need)
     }
 
     /// Appends deltas to a peer's lane and notes in `frames` how far that has to be acknowledged. What does not get there, because
@@ -305,11 +312,11 @@ pub(super) fn lane_number(slot: Slot, view: &View) -> u16 {
 
 /// Who is to confirm a read, chosen at random among those that are not slow while there are enough of them, and whether
 /// one such is left over. A fixed turn would alias with the traffic: some keys would always be confirmed by the same node.
-fn pick_confirmers(view: &View, group: &SlotRoles, slot: Slot, need: usize, draw: usize) -> (SmallVec<[u16; 4]>, bool) {
-    let count = group.confirmers.len();
+fn pick_confirmers(view: &View, among: &[u16], slot: Slot, need: usize, draw: usize) -> (SmallVec<[u16; 4]>, bool) {
+    let count = among.len();
     let first = draw.checked_rem(count).unwrap_or_default();
     let is_slow = |at: &u16| view.peer(*at).and_then(|peer| peer.lane_of(slot)).is_none_or(Lane::is_slow);
-    if let (1, [one, other]) = (need, group.confirmers.as_slice()) {
+    if let (1, [one, other]) = (need, among) {
         // By far the most frequent case, and on the path of every read.
         let (one, other) = if first == 0 { (one, other) } else { (other, one) };
         let chosen = if is_slow(one) && !is_slow(other) { other } else { one };
@@ -317,7 +324,7 @@ fn pick_confirmers(view: &View, group: &SlotRoles, slot: Slot, need: usize, draw
     }
     let mut prompt: SmallVec<[u16; 4]> = SmallVec::new();
     let mut slow: SmallVec<[u16; 4]> = SmallVec::new();
-    for at in group.confirmers.iter().cycle().skip(first).take(count) {
+    for at in among.iter().cycle().skip(first).take(count) {
         if is_slow(at) { slow.push(*at) } else { prompt.push(*at) }
     }
     let has_spare = prompt.len() > need;

@@ -80,6 +80,14 @@ impl SlotRoles {
         self.targets.get(..self.home_targets).unwrap_or_default()
     }
 
+    /// Who may confirm what this node has read, where `need` have to: the active warm nodes. In a slot that is not settled only
+    /// home replicas, as far as there are so many: what this node may lack, a stand-in may lack as well.
+    #[inline]
+    pub fn confirmers_of(&self, is_settled: bool, need: usize) -> &[u16] {
+        let count = if is_settled { self.confirmers.len() } else { self.home_confirmers.max(need) };
+        self.confirmers.get(..count).unwrap_or(&self.confirmers)
+    }
+
     /// Home replicas other than this node that may confirm.
     pub fn confirming_homes(&self) -> &[u16] {
         self.confirmers.get(..self.home_confirmers).unwrap_or_default()
@@ -233,6 +241,16 @@ mod tests {
         assert_eq!((group.coordinator, group.targets, group.missing), (Some(0), vec![1, 3], vec![2]));
         let group = group_of(&[2, 0, 1, 3], 3, 0, &standing, true);
         assert_eq!((group.targets, group.missing), (vec![1], vec![2]));
+    }
+
+    #[test]
+    fn a_stand_in_confirms_no_read_of_a_slot_that_is_not_settled_while_home_replicas_can() {
+        let group = group_of(&[2, 0, 1, 3], 3, 0, &[UP, UP, DOWN, UP], false);
+        assert_eq!((group.confirmers_of(true, 1), group.confirmers_of(false, 1)), (&[1, 3][..], &[1][..]));
+        assert_eq!(group.confirmers_of(false, 2), [1, 3], "R=3");
+        assert_eq!(group.confirmers_of(false, 3), [1, 3], "too few are there");
+        let alone = group_of(&[2, 0, 1, 3], 3, 0, &[UP, DOWN, DOWN, UP], false);
+        assert_eq!(alone.confirmers_of(false, 1), [3], "no other home replica is there");
     }
 
     #[test]

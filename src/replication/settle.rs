@@ -1,10 +1,12 @@
 //! Settling: a coordinator makes sure that it holds what others have acknowledged before it builds on it.
 //!
 //! Whoever becomes a slot's coordinator, or gains a promise for it, may lack acknowledged writes. Until the slot is
-//! settled, each key is *confirmed* before a command looks at it: R home replicas, a majority in strict mode, are asked
-//! for its version, and what they hold is merged. Meanwhile the slot is compared as a whole: a digest of its keys travels
-//! on the slot's lane, behind every delta sent before, so a replica that finds the same digest holds the same keys. From
-//! one that does not, the slot is fetched (by whoever calls [`Coordinator::compare`]). Then the slot is settled.
+//! settled, each key is *confirmed* before a command that may write, or a strict one, looks at it: R home replicas, a majority
+//! in strict mode, are asked for its version, and what they hold is merged. A sloppy read runs at once: R replicas have to agree
+//! on what it has found in any case, and until the slot is settled only home replicas count ([`Coordinator::confirmers`]).
+//! Meanwhile the slot is compared as a whole: a digest of its keys travels on the slot's lane, behind every delta sent before, so
+//! a replica that finds the same digest holds the same keys. From one that does not, the slot is fetched (by whoever calls
+//! [`Coordinator::compare`]). Then the slot is settled.
 //!
 //! With fewer home replicas there than needed, those that are there are asked, in sloppy mode; a strict command waits.
 //!

@@ -28,7 +28,7 @@ use crate::base::metrics::{Class, Count};
 use crate::protocol::Scanner;
 use crate::server::batch::Batch;
 use crate::server::batch::ask::Again;
-use crate::server::job::again::{AGAIN_PAUSE, Rerun};
+use crate::server::job::again::{Rerun, again_pause};
 use crate::server::job::{self, Waiting};
 use crate::server::pubsub::mailbox::Delivery;
 use crate::server::session::settings::{Consistency, output_bytes_max};
@@ -271,7 +271,7 @@ impl Connection {
             if !batch.poll(cx, &mut self.again) {
                 // In order: those that are still with other nodes may have to come before them.
                 if !self.again.is_empty() && !batch.asks_others() {
-                    self.pause = Some(Box::pin(tokio::time::sleep(AGAIN_PAUSE)));
+                    self.pause = Some(Box::pin(tokio::time::sleep(again_pause(batch))));
                     continue;
                 }
                 break;

@@ -26,10 +26,19 @@ use crate::server::session::{Session, Talk};
 use crate::server::state::client::Client;
 use crate::server::worker::Worker;
 
-/// How long to wait before asking again.
+/// How long to wait before asking again: other nodes go by another picture by then, or may.
 pub const AGAIN_PAUSE: Duration = Duration::from_millis(3);
+/// The same at first: what is missing may be no more than the answer of a replica that confirms a key.
+const FIRST_AGAIN_PAUSE: Duration = Duration::from_millis(1);
+/// A batch is asked for again at first until it is as old as this.
+const FIRST_AGE: Duration = Duration::from_millis(6);
 /// How long a request may be asked for again before its client is told.
 const AGAIN_MAX: Duration = Duration::from_secs(2);
+
+/// How long to wait before what `batch` lacks is asked for again.
+pub fn again_pause(batch: &Batch) -> Duration {
+    if batch.started.elapsed() < FIRST_AGE { FIRST_AGAIN_PAUSE } else { AGAIN_PAUSE }
+}
 
 /// In whose name requests are run again.
 pub struct Rerun<'c> {

@@ -46,7 +46,7 @@ use crate::server::batch::scanned::scanned;
 use crate::server::batch::window::Request;
 use crate::server::forward::call::{Call, Fate};
 use crate::server::forward::wire::{Manner, answer_of};
-use crate::server::job::again::{AGAIN_PAUSE, Rerun};
+use crate::server::job::again::{Rerun, again_pause};
 use crate::server::job::values::garbled;
 use crate::server::request::listening::is_subscription;
 use crate::server::request::run::{Origin, Run, Step};
@@ -234,7 +234,7 @@ impl Job {
                 self.worker.count_failures(batch.forward_failures, batch.unknown_outcomes);
                 return;
             }
-            tokio::time::sleep(AGAIN_PAUSE).await;
+            tokio::time::sleep(again_pause(batch)).await;
             let rerun = Rerun { worker: &self.worker, client: &self.client, talk: &self.talk };
             again = rerun.round(batch, std::mem::take(&mut again), std::iter::empty());
         }

@@ -137,8 +137,8 @@ impl Run<'_> {
                 self.put_off(command, request, slots);
                 return Step::Done;
             }
-            self.peer_seen = self.peer_seen.take().filter(|seen| self.believes(seen, group, command));
-            if self.may_lack()
+            self.peer_seen = self.peer_seen.take().filter(|seen| self.believes(seen, (group, slot), command));
+            if self.may_lack(command.has(flag::WRITE))
                 && !self.is_ready(command.key_positions(request.args).filter_map(|at| request.args.get(at)))
             {
                 self.put_off(command, request, slots);

@@ -11,6 +11,7 @@
 //! Only commands whose reply follows from what the key holds, whichever node looks. The use of the key is counted where it
 //! is coordinated. Not in strict mode, where only promised replicas confirm; not when R is more than 2.
 
+use crate::base::ids::Slot;
 use crate::commands::spec::{Command, Cx, Group, flag};
 use crate::peer::frame::Seen;
 use crate::protocol::Reply;
@@ -66,10 +67,11 @@ impl Run<'_> {
         true
     }
 
-    /// Whether what a peer has seen would confirm what a command reads of this group here.
-    pub(super) fn believes(&self, seen: &PeerSeen, group: &SlotRoles, command: &Command) -> bool {
+    /// Whether what a peer has seen would confirm what a command reads of this slot here.
+    pub(super) fn believes(&self, seen: &PeerSeen, (group, slot): (&SlotRoles, Slot), command: &Command) -> bool {
         let need = self.quorum.read.saturating_sub(usize::from(group.is_active));
-        !self.quorum.strict && need <= 1 && group.confirmers.contains(&seen.by) && is_determined(command)
+        let may_confirm = || self.worker.shared.coordinator.confirmers(group, slot, need).contains(&seen.by);
+        !self.quorum.strict && need <= 1 && may_confirm() && is_determined(command)
     }
 
     /// Whether the peer that asks has seen what this node, which has locked the key's slot, holds of it. That is a use of

@@ -12,10 +12,13 @@ use crate::store::Keyspace;
 use crate::store::keyspace::value_ref;
 
 impl Run<'_> {
-    /// Whether this node has to ask [`Run::is_ready`] before it runs a command. A cheap look.
+    /// Whether this node has to ask [`Run::is_ready`] before it runs something that writes or not. A cheap look.
+    ///
+    /// What only reads is confirmed by as many home replicas once it has run ([`Run::must_verify`]); only a strict read needs
+    /// promises besides.
     #[inline]
-    pub fn may_lack(&self) -> bool {
-        self.quorum.strict || self.worker.shared.coordinator.ballots.has_unsettled()
+    pub fn may_lack(&self, is_write: bool) -> bool {
+        self.quorum.strict || is_write && self.worker.shared.coordinator.ballots.has_unsettled()
     }
 
     /// Whether what this node, which coordinates these keys, holds of them may be built on (`replication::settle`).

@@ -33,7 +33,7 @@ impl Run<'_> {
         let now_ms = self.now_us / 1_000;
         let names = keys_of(requests, watched);
         let names = || names.iter().map(Vec::as_slice);
-        if !self.view.is_solo && self.may_lack() && !self.is_ready(names()) {
+        if !self.view.is_solo && self.may_lack(true) && !self.is_ready(names()) {
             return None;
         }
         let mut slots: Vec<Slot> = names().map(slot_of).collect();
