@@ -6,7 +6,7 @@
 //!
 //! Invariant: after each of these the table holds the version that it says it holds, and all that this version says.
 
-use crate::base::version::{ActorTable, Relation};
+use crate::base::version::{ActorTable, Relation, Version};
 use crate::store::clear::{Scope, is_clear};
 use crate::store::entry::Entry;
 use crate::store::merge::{Merged, merge};
@@ -43,11 +43,14 @@ impl SlotTable {
 
     fn apply_named(&mut self, name: Name<'_>, delta: &Delta<'_>, rules: &Rules) -> Applied {
         let (dot, version) = (delta.version.dot, &delta.version);
-        if delta.mutation.may_create_in_part() {
+        // What begins anew on another clear than the latest here, or on none, comes whole: the trace of ours, left where nothing is,
+        // would be merged with it as a deletion that it has not seen, though it was written later than both.
+        let clear = if delta.mutation.may_create_in_part() { self.cleared(name.db).map(Version::first) } else { None };
+        if clear.is_some() && clear == delta.base {
             self.bury_absent(name);
         }
         let Some(entry) = self.find(name) else {
-            if delta.base.is_some() {
+            if clear.is_some() || delta.base.is_some() {
                 return Applied::NeedsState;
             }
             self.apply(name, dot, &delta.mutation, rules);
@@ -122,7 +125,7 @@ impl SlotTable {
 mod tests {
     use super::*;
     use crate::base::ids::{ActorId, slot_of};
-    use crate::base::version::{Actor, Version};
+    use crate::base::version::Actor;
     use crate::base::wire::Reader;
     use crate::store::deltas::{Chain, chains};
     use crate::store::expiry::{Sweep, SweepRules};
@@ -226,6 +229,27 @@ mod tests {
             write(&here, &there, 2_000, mutation);
             write(&here, &there, 2_000, Mutation::Expire { deadline_ms: 9_000 });
             assert_eq!(shown(&here), shown(&there), "{mutation:?}");
+        }
+    }
+
+    /// Nodes that hold a slot for others clear it a moment later than its coordinator does: so theirs is another clear.
+    #[test]
+    fn what_began_anew_on_an_earlier_clear_or_on_none_survives_a_later_one_that_was_before_it() {
+        let clear = |store: &Store, now_ms| {
+            store.lock(slot_of(KEY), 0, now_ms, &mut Effects::default()).clear(Scope::All);
+        };
+        for is_cleared_here in [true, false] {
+            let [here, there] = [1, 2].map(|node| Store::new(ActorId { node, boot: 1 }));
+            [&here, &there].into_iter().for_each(|store| store.set_replicated(true));
+            if is_cleared_here {
+                clear(&here, 500);
+            }
+            clear(&there, 600);
+            assert_eq!(sent(&here, &there, 700, Mutation::Add { by: 1 }), [Applied::NeedsState]);
+            assert!(there.table(slot_of(KEY)).find(name()).is_none(), "a trace would be merged as a deletion");
+            assert_eq!(give(&here, &there, 700), Applied::Yes);
+            write(&here, &there, 800, Mutation::Add { by: 1 });
+            assert_eq!((shown(&here), shown(&there).2.as_deref()), (shown(&there), Some("2")));
         }
     }
 }
