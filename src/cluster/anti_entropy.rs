@@ -37,14 +37,6 @@ const OFF_PAUSE: Duration = Duration::from_secs(1);
 /// Slots looked at for tombstones before others get their turn.
 const SLOTS_PER_TURN: usize = 256;
 
-/// What is remembered from round to round.
-#[derive(Default)]
-struct Rounds {
-    graves: Graves,
-    /// When the last round of questions began that everybody answered with "I owe nobody anything".
-    calm_ms: Option<u64>,
-}
-
 /// Who takes part in a round, as it was when the round began.
 struct Plan {
     me: NodeId,
@@ -81,7 +73,7 @@ impl Plan {
 impl Cluster {
     /// Runs round after round, for ever.
     pub(super) async fn anti_entropy(&self) {
-        let mut rounds = Rounds::default();
+        let mut graves = Graves::default();
         loop {
             let interval = Duration::from_millis(self.config.settings().anti_entropy_interval_ms);
             if interval.is_zero() {
@@ -89,8 +81,8 @@ impl Cluster {
                 continue;
             }
             self.rest(interval).await;
-            let Some(plan) = self.plan_round(&mut rounds) else { continue };
-            self.round(&plan, &mut rounds).await;
+            let Some(plan) = self.plan_round(&mut graves) else { continue };
+            self.round(&plan, &mut graves).await;
             self.metrics.count(Count::AntiEntropyRounds, 1);
         }
     }
@@ -106,7 +98,7 @@ impl Cluster {
     }
 
     /// Who takes part; `None` when this node has nothing to compare.
-    fn plan_round(&self, rounds: &mut Rounds) -> Option<Plan> {
+    fn plan_round(&self, graves: &mut Graves) -> Option<Plan> {
         let topology = self.topology();
         if !topology.is_warm() {
             return None;
@@ -118,25 +110,24 @@ impl Cluster {
             members.iter().filter(|row| is_down(row) && overdue.contains(&row.id)).map(|row| row.id).collect();
         let is_present = |row: &&Row| !is_down(row) && row.warm && self.is_warm_for(&row.id);
         let (present, absent): (Vec<&Row>, Vec<&Row>) = members.into_iter().partition(is_present);
-        rounds.graves.retain(|id, life| present.iter().any(|row| (row.id, row.generation) == (id, life)));
+        graves.retain(|id, life| present.iter().any(|row| (row.id, row.generation) == (id, life)));
         let absent = absent.iter().map(|row| row.id).filter(|id| !left_out.contains(id)).collect();
         let present: Vec<Row> = present.into_iter().cloned().collect();
         (!present.is_empty()).then(|| Plan { me: topology.me, ring: topology.ring.clone(), present, absent, left_out })
     }
 
-    async fn round(&self, plan: &Plan, rounds: &mut Rounds) {
+    async fn round(&self, plan: &Plan, graves: &mut Graves) {
         let began_ms = self.store.clock.now_ms();
         if plan.absent.is_empty() && self.owes_nobody() && self.all_calm(plan).await {
-            rounds.calm_ms = Some(began_ms);
             self.calm.note_calm(began_ms);
         }
         for row in &plan.present {
-            if let Err(error) = self.compare_with(plan, row, &mut rounds.graves).await {
-                rounds.graves.retract(row.id, row.generation, None);
+            if let Err(error) = self.compare_with(plan, row, graves).await {
+                graves.retract(row.id, row.generation, None);
                 debug!(peer = %row.id, %error, "not compared to the end");
             }
         }
-        self.collect(plan, rounds).await;
+        self.collect(plan, graves).await;
         self.take_strays_home().await;
     }
 
@@ -187,9 +178,9 @@ impl Cluster {
     }
 
     /// Forgets deletions that everybody has confirmed.
-    async fn collect(&self, plan: &Plan, rounds: &Rounds) {
+    async fn collect(&self, plan: &Plan, graves: &Graves) {
         let age_min_ms = self.config.settings().tombstone_age_min_ms.saturating_add(self.lead_ms());
-        let (mut collected, mut pace) = (0, Pace::begin());
+        let (mut total, mut pace) = (0, Pace::begin());
         for (at, slot) in Slot::all().enumerate() {
             if at % SLOTS_PER_TURN == 0 {
                 pace.rest().await;
@@ -198,13 +189,14 @@ impl Cluster {
                 continue;
             }
             let Some(homes) = plan.other_homes(slot) else { continue };
-            if let Some(bound) = rounds.graves.bound(slot, &homes, rounds.calm_ms, age_min_ms) {
-                collected += self.store.collect_tombstones(slot, bound);
+            if let Some(bound) = graves.bound(slot, &homes, self.calm.calm_ms(), age_min_ms) {
+                let collected = self.store.collect_tombstones(slot, bound);
+                self.metrics.count(Count::TombstonesCollected, collected as u64);
+                total += collected;
             }
         }
-        if collected > 0 {
-            self.metrics.count(Count::TombstonesCollected, collected as u64);
-            debug!(tombstones = collected, "forgot deletions that every replica holds");
+        if total > 0 {
+            debug!(tombstones = total, "forgot deletions that every replica holds");
         }
     }
 

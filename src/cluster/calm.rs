@@ -35,6 +35,11 @@ impl Calm {
         self.calm_ms.fetch_max(began_ms, Ordering::AcqRel);
     }
 
+    /// When the last round began that everybody answered with "I owe nobody anything"; `None` for never.
+    pub fn calm_ms(&self) -> Option<u64> {
+        Some(self.calm_ms.load(Ordering::Acquire)).filter(|ms| *ms > 0)
+    }
+
     /// True while somebody may hold a stray.
     pub fn may_hide_strays(&self) -> bool {
         self.is_stirred.load(Ordering::Acquire) || self.awaits_round()
@@ -59,7 +64,9 @@ mod tests {
         assert!(!calm.may_hide_strays(), "nothing has ever moved");
         calm.note_stir(true, 2_000);
         assert!(calm.may_hide_strays() && !calm.awaits_round());
+        assert_eq!(calm.calm_ms(), None);
         calm.note_calm(2_500);
+        assert_eq!(calm.calm_ms(), Some(2_500));
         assert!(calm.may_hide_strays(), "it goes on");
         calm.note_stir(false, 3_000);
         assert!(calm.may_hide_strays() && calm.awaits_round(), "the round began before its end");

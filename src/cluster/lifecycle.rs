@@ -275,8 +275,7 @@ impl Cluster {
         let warnings = Mutex::new(Throttle::new(TELL_INTERVAL));
         let taken = self.fill_own(&BTreeSet::new(), |stuck| self.may_begin_without(stuck, &warnings)).await;
         let topology = self.topology();
-        let stands_still = Arc::ptr_eq(&topology.ring, &topology.next_ring);
-        if stands_still || steps::is_adopted(&topology.possible_rings, &unconfirmed) {
+        if !topology.is_moving() || steps::is_adopted(&topology.possible_rings, &unconfirmed) {
             self.note_whole(&taken, &unconfirmed);
         }
         drop(topology);

@@ -84,8 +84,7 @@ impl Cluster {
                 (change, since) = (topology.rows.configuration(), Instant::now());
                 taken.clear();
             }
-            let stands_still = Arc::ptr_eq(&topology.ring, &topology.next_ring);
-            if !topology.is_warm() || !stands_still || since.elapsed() < CHANGE_DELAY {
+            if !topology.is_warm() || topology.is_moving() || since.elapsed() < CHANGE_DELAY {
                 continue;
             }
             let is_whole = self.is_all_whole(&topology);

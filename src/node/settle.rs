@@ -1,7 +1,7 @@
 //! The background side of ballots and settling, on the main thread: asking for promises, comparing slots.
 //!
 //! Slots are compared in rounds, one after the other while some are not settled, because each key of such a slot costs its
-//! first reader a round trip more. What a round asks of a replica is bounded by entries: a worker over there looks at all of
+//! first writer a round trip more. What a round asks of a replica is bounded by entries: a worker over there looks at all of
 //! them before it turns to its clients again. The next round goes on behind the last slot of the one before, so that slots that
 //! cannot be settled now hold up no others.
 
@@ -12,8 +12,6 @@ use std::time::{Duration, Instant};
 use crate::base::ids::{NodeId, Slot};
 use crate::base::metrics::Count;
 use crate::node::Node;
-use crate::peer::lane::Lane;
-use crate::replication::coordinator::View;
 use crate::replication::settle::Comparison;
 
 /// How often promises are asked for and leases prolonged.
@@ -83,16 +81,12 @@ async fn begin(node: &Node, last: Option<Slot>) -> Vec<Comparison> {
         }
         if at % SLOTS_PER_TURN == SLOTS_PER_TURN - 1 || entries - turn >= ENTRIES_PER_TURN {
             turn = entries;
-            flush(&view);
+            view.flush();
             tokio::task::yield_now().await;
         }
     }
-    flush(&view);
+    view.flush();
     begun
-}
-
-fn flush(view: &View) {
-    view.peers.iter().flatten().flat_map(|peer| &peer.lanes).for_each(Lane::flush);
 }
 
 /// Waits for the answers, fetches what differs, and settles what may be; gives how many slots that were.

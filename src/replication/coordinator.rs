@@ -99,6 +99,11 @@ impl View {
         self.is_solo || self.roles.of(slot).and_then(|group| group.coordinator) == Some(self.me)
     }
 
+    /// Lets everything leave that was put on lanes.
+    pub fn flush(&self) {
+        self.peers.iter().flatten().flat_map(|peer| &peer.lanes).for_each(Lane::flush);
+    }
+
     pub(super) fn peer(&self, at: u16) -> Option<&Arc<Peer>> {
         self.peers.get(usize::from(at)).and_then(Option::as_ref)
     }

@@ -231,9 +231,7 @@ impl Worker {
             let stamp = target.since.unwrap_or_else(|| self.stamp());
             self.link_to(peer).ask(About { manner, stamp, is_repeatable }, write)
         });
-        for peer in view.peers.iter().flatten() {
-            peer.lanes.iter().for_each(crate::peer::lane::Lane::flush);
-        }
+        view.flush();
     }
 }
 
