@@ -57,9 +57,9 @@ impl Cluster {
         );
     }
 
-    /// Lets others take this node's slots over and says goodbye. May be dropped at a deadline: the node then counts as dead,
-    /// and what nobody has taken over is held by the other replicas alone.
-    pub async fn leave(self: &Arc<Self>) {
+    /// Lets others take this node's slots over. May be dropped at a deadline: the node then counts as dead, and what nobody
+    /// has taken over is held by the other replicas alone.
+    pub async fn hand_over(self: &Arc<Self>) {
         self.book.lock().leaving = true;
         if self.topology().is_formed() && self.topology().others().next().is_some() {
             // Who has only been joining owns nothing: as a leaving node it would. Who is filling up owns its slots.
@@ -71,6 +71,10 @@ impl Cluster {
             self.set_own_row(RowState::Left, self.is_warm());
             self.spread(&self.identity.id, LEAVING_PATIENCE).await;
         }
+    }
+
+    /// Has everybody know that this node ends now, which has handed over what it held.
+    pub async fn say_goodbye(&self) {
         let membership = self.membership.lock().take();
         if let Some(membership) = membership {
             membership.leave().await;

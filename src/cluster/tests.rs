@@ -177,6 +177,11 @@ async fn three_start_at_once_a_fourth_takes_its_slots_and_one_that_forgot_gets_i
     assert_eq!((total(&two), held), (homes.len(), homes.len()));
 }
 
+async fn leave(node: &Node) {
+    tokio::time::timeout(PATIENCE, node.cluster.hand_over()).await.expect("left");
+    node.cluster.say_goodbye().await;
+}
+
 #[tokio::test]
 async fn who_leaves_hands_over_first_and_may_come_back() {
     let list: Vec<u16> = (21_711..=21_714).collect();
@@ -189,7 +194,7 @@ async fn who_leaves_hands_over_first_and_may_come_back() {
     let keys = write(&gone, 2_000);
     let old = gone.cluster.topology();
     let ours: Vec<&Vec<u8>> = keys.iter().filter(|key| old.is_home(slot_of(key))).collect();
-    tokio::time::timeout(PATIENCE, gone.cluster.leave()).await.expect("left");
+    leave(&gone).await;
     drop(gone);
     formed(&nodes.iter().collect::<Vec<_>>(), 3).await;
     // Three hold everything now, so each key that the fourth owned has gone to the one that did not own it.
@@ -203,7 +208,7 @@ async fn who_leaves_hands_over_first_and_may_come_back() {
     // One that turns back on the doorstep never owned anything.
     let fifth = start(21_715, &list).await;
     until("it is joining", || fifth.cluster.topology().is_formed()).await;
-    tokio::time::timeout(PATIENCE, fifth.cluster.leave()).await.expect("left");
+    leave(&fifth).await;
     assert!(!fifth.cluster.is_warm());
     let id = fifth.cluster.id();
     drop(fifth);
@@ -223,7 +228,7 @@ async fn who_leaves_waits_for_one_that_has_not_enough_which_fetches_it_meanwhile
     formed(&nodes.iter().collect::<Vec<_>>(), 4).await;
     let gone = nodes.pop().expect("four");
     nodes.iter().for_each(|node| node.cluster.whole.clear());
-    tokio::time::timeout(PATIENCE, gone.cluster.leave()).await.expect("left");
+    leave(&gone).await;
     drop(gone);
     formed(&nodes.iter().collect::<Vec<_>>(), 3).await;
     assert!(nodes.iter().all(|node| node.cluster.is_all_whole(&node.cluster.topology())));

@@ -1,6 +1,6 @@
 //! Accepting connections: clients on the two faces, peers on the peer port.
 //!
-//! Connections are accepted on the main thread and dealt to the least loaded worker. Running out of descriptors pauses
+//! Connections are accepted on the main thread and dealt to the least loaded worker, until the node stops (`drain`). Running out of descriptors pauses
 //! the accepting and ends nothing. Clients beyond `maxclients` and, without a password, clients from elsewhere on a
 //! node that listens beyond loopback are told so in Redis's words and closed.
 
@@ -52,8 +52,15 @@ pub fn start(node: &Arc<Node>, listeners: Vec<(TcpListener, Port)>) {
 }
 
 async fn accept_on(node: Arc<Node>, listener: TcpListener, port: Port) {
+    let mut accepts = node.accepts.subscribe();
     loop {
-        match listener.accept().await {
+        let accepted = tokio::select! {
+            biased;
+            accepted = listener.accept() => accepted,
+            // The listener is closed: who comes later is refused, and tries another node.
+            _ = accepts.wait_for(|accepts| !accepts), if port != Port::Peer => return,
+        };
+        match accepted {
             Ok((stream, _)) if port == Port::Peer => {
                 tokio::task::spawn_local(meet(node.clone(), stream));
             }

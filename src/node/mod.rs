@@ -3,9 +3,10 @@
 //! Start: bind every port, so that a taken one is an error before anything runs; make the store; start the workers; then,
 //! on the main thread, membership, the cluster, the picture for the workers (`picture`), background work (`chores`, `sweeper`) and
 //! the accepting of connections (`listen`). Stop: SIGTERM or SIGINT; the node leaves the cluster if others can take over,
-//! within `shutdown-timeout`, and the process ends. A node that must not go on under its id (`cluster::Ending`) ends at once.
+//! within `shutdown-timeout`, sends its clients elsewhere (`drain`), and the process ends. A node that must not go on under its id (`cluster::Ending`) ends at once.
 
 mod chores;
+mod drain;
 mod gauges;
 mod listen;
 mod picture;
@@ -25,6 +26,7 @@ use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
 use socket2::{Domain, Protocol, Socket, Type};
+use tokio::sync::watch;
 
 use crate::base::clock::Hlc;
 use crate::base::config::{Bind, Config, Settings};
@@ -90,6 +92,8 @@ struct Node {
     peer_clients: Arc<Clients>,
     /// Peers that were refused.
     refused: refused::Refused,
+    /// New clients are let in.
+    accepts: watch::Sender<bool>,
 }
 
 /// Runs a node until it is told to stop.
@@ -118,9 +122,7 @@ pub fn run(config: Arc<Config>) -> Result<(), NodeError> {
             why = node.cluster.ended() => return Err(NodeError::Ended(why)),
         }
         tracing::info!("told to stop");
-        if tokio::time::timeout(shutdown, node.cluster.leave()).await.is_err() {
-            tracing::warn!("could not hand everything over in time");
-        }
+        drain::leave(&node, shutdown).await;
         tracing::info!("stopped");
         Ok(())
     })
@@ -180,7 +182,8 @@ fn start(
     let cluster = Cluster::new(config.clone(), identity, store, membership, metrics, peers.clone());
     _ = shared.node.cluster.set(cluster.clone());
     let (peer_clients, refused) = (Arc::default(), refused::Refused::default());
-    let node = Arc::new(Node { config, shared, peers, cluster, workers, peer_clients, refused });
+    let accepts = watch::Sender::new(true);
+    let node = Arc::new(Node { config, shared, peers, cluster, workers, peer_clients, refused, accepts });
     gauges::add(&node);
     tell_of_open_pages(&node.config.settings());
     tokio::task::spawn_local(node.cluster.clone().run());
@@ -200,7 +203,7 @@ fn tell_of_open_pages(settings: &Settings) {
     }
 }
 
-/// Readiness: some coordinator stands for every slot.
+/// Readiness: some coordinator stands for every slot, and this node is here to stay.
 struct Ready(Arc<Shared>);
 
 impl Health for Ready {
@@ -208,6 +211,9 @@ impl Health for Ready {
         let view = self.0.view.load();
         if view.is_solo {
             return Ok(());
+        }
+        if self.0.node.snapshot.load().is_leaving() {
+            return Err("this node is leaving".into());
         }
         if view.roles.groups.is_empty() {
             return Err("this node is not a member of a cluster yet".into());

@@ -1,5 +1,5 @@
 //! What a cluster of real processes does about itself: replicas become equal, deletions are forgotten, a node that was away
-//! too long starts over, a dead one is given up, what was flushed stays away.
+//! too long starts over, a dead one is given up, what was flushed stays away, and one that leaves answers its clients first.
 //!
 //! Whether replicas agree is asked of RONDO.META, which repairs nothing. Nothing is asserted of how long anything takes.
 //! Environment: `RONDO_FAULT_SECONDS` (how long clients work around each change; 2), `RONDO_FAULT_SEED`.
@@ -9,6 +9,7 @@ mod checkers;
 mod flush;
 #[path = "../cluster_faults/history.rs"]
 mod history;
+mod leaving;
 #[path = "../cluster_faults/load.rs"]
 #[allow(dead_code, reason = "the other tests that use it direct it in more ways")]
 mod load;

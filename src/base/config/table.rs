@@ -213,5 +213,5 @@ pub static OPTIONS: &[Opt] = &[
     at_start(Process, "workers", int(0, 256), "0",
         "threads that serve clients; 0 is one per processor"),
     live(Process, "shutdown-timeout", int(0, INT_MAX), "10",
-        "seconds that a node told to stop may take to drain and hand over"),
+        "seconds that a node told to stop may take to hand over; its clients then have up to 3 more to be answered"),
 ];

@@ -38,7 +38,7 @@ const READY_TIMEOUT: Duration = Duration::from_secs(60);
 /// How often a node is asked whether it is ready.
 const READY_PAUSE: Duration = Duration::from_millis(50);
 /// Time for a child to stop after SIGTERM, above its own `shutdown-timeout`.
-const STOP_GRACE: Duration = Duration::from_secs(3);
+const STOP_GRACE: Duration = Duration::from_secs(5);
 /// Pause before a node is started again.
 const RESTART_PAUSE: Duration = Duration::from_secs(1);
 /// Lines of a node's log that are shown when it did not start.

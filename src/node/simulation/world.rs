@@ -12,6 +12,7 @@ use std::future::Future;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::rc::Rc;
 use std::sync::Arc;
+use std::time::Duration;
 
 use rand::rngs::SmallRng;
 use rand::{RngExt as _, SeedableRng as _};
@@ -24,8 +25,10 @@ use crate::base::net::TcpListener;
 use crate::base::net::simulated::{self, Listener, Network};
 use crate::cluster::identity;
 use crate::node::listen::Port;
-use crate::node::{Node, assemble, start, workers};
+use crate::node::{Node, assemble, drain, start, workers};
 
+/// How long a node may take to leave: no story ends it early.
+const LEAVE_PATIENCE: Duration = Duration::from_secs(86_400);
 /// Where every node listens.
 pub const PORT: u16 = 6_379;
 const CLUSTER_PORT: u16 = 7_379;
@@ -157,7 +160,7 @@ impl World {
         let Some(Life { local, node: Some(parts), has_left, .. }) = &self.hosts[node].life else { return };
         let (parts, has_left) = (parts.clone(), has_left.clone());
         drop(local.spawn_local(async move {
-            parts.cluster.leave().await;
+            drain::leave(&parts, LEAVE_PATIENCE).await;
             has_left.set(true);
         }));
         self.hosts[node].due_us = self.now_us;

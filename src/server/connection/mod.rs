@@ -21,10 +21,11 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use crate::base::net::TcpStream;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use crate::base::clock::wall_us;
 use crate::base::metrics::{Class, Count};
+use crate::base::net::TcpStream;
 use crate::protocol::Scanner;
 use crate::server::batch::Batch;
 use crate::server::batch::ask::Again;
@@ -48,6 +49,9 @@ const FORWARDED_MAX: usize = 256;
 /// The largest reply that is expected of another node before any has come: few requests are sent at first, twice as many
 /// in each next batch.
 const FIRST_ANSWER_BYTES: usize = 256 << 10;
+/// How long a dismissed client may take to close its side.
+const PART_PATIENCE: Duration = Duration::from_millis(100);
+
 /// See the head of the file.
 pub struct Connection {
     pub(super) worker: Rc<Worker>,
@@ -69,6 +73,7 @@ pub struct Connection {
     pub(super) alone: Option<Vec<u8>>,
     pub(super) waiting: Option<Pin<Box<Waiting>>>,
     pub(super) is_eof: bool,
+    is_dismissed: bool,
     /// The next request has to wait until batches before it are over (`order`).
     pub(super) is_behind: bool,
     /// The bytes of the largest reply that another node has given of late.
@@ -81,6 +86,7 @@ pub struct Connection {
 #[derive(Debug)]
 enum End {
     Closed,
+    Dismissed,
     Io,
 }
 
@@ -103,6 +109,7 @@ impl Connection {
             alone: None,
             waiting: None,
             is_eof: false,
+            is_dismissed: false,
             is_behind: false,
             answer_bytes: FIRST_ANSWER_BYTES,
             forwards_max: forwards_max(FIRST_ANSWER_BYTES),
@@ -125,9 +132,23 @@ impl Connection {
             };
             if is_killed { Poll::Ready(None) } else { Poll::Pending }
         });
-        if let Some(End::Io) = serve.await {
-            tracing::debug!(client = client.id, "connection broke");
+        match serve.await {
+            Some(End::Io) => tracing::debug!(client = client.id, "connection broke"),
+            Some(End::Dismissed) => self.part().await,
+            Some(End::Closed) | None => {}
         }
+    }
+
+    /// Closes this side first, and the whole a moment later: if the client has sent something meanwhile, the system would
+    /// answer that with a reset, which may overtake the last replies.
+    async fn part(&mut self) {
+        let rest = async {
+            self.stream.shutdown().await?;
+            while self.stream.read(&mut [0; 4_096]).await? > 0 {}
+            Ok::<(), std::io::Error>(())
+        };
+        // Either way the connection is over.
+        _ = tokio::time::timeout(PART_PATIENCE, rest).await;
     }
 
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<End> {
@@ -136,10 +157,12 @@ impl Connection {
         loop {
             let could_run = self.may_run();
             let has_read = match if could_run { self.read(cx) } else { self.read_ahead(cx) } {
-                Ok(false) if !has_more => return Poll::Pending,
-                Ok(has_read) => has_read,
+                Ok(has_read) => has_read || could_run && self.is_dismissed_now(),
                 Err(_) => return Poll::Ready(End::Io),
             };
+            if !has_read && !has_more {
+                return Poll::Pending;
+            }
             if self.is_eof && self.waiting.is_some() && self.client.is_in(state::BLOCKED) {
                 // As in Redis: nobody waits for who has left. What does something is done to its end.
                 return Poll::Ready(End::Closed);
@@ -156,12 +179,20 @@ impl Connection {
             let is_idle = self.held.is_empty() && self.alone.is_none() && self.waiting.is_none();
             let is_done = self.talk.session.closing || self.is_eof && !self.has_kept();
             if is_idle && self.output.is_empty() && is_done {
-                return Poll::Ready(End::Closed);
+                return Poll::Ready(if self.is_dismissed { End::Dismissed } else { End::Closed });
             }
             if !has_read && !has_more && (could_run || !self.may_run()) {
                 return Poll::Pending;
             }
         }
+    }
+
+    /// True once, when somebody has dismissed the client: nothing more is read then, as if it had said that it is done.
+    fn is_dismissed_now(&mut self) -> bool {
+        let is_now = !self.is_eof && self.client.is_in(state::CLOSING) && !self.talk.session.closing;
+        self.is_eof |= is_now;
+        self.is_dismissed |= is_now;
+        is_now
     }
 
     fn may_run(&self) -> bool {

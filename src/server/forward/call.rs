@@ -10,7 +10,7 @@ use std::rc::Rc;
 use std::task::{Context, Waker};
 use std::time::{Duration, Instant};
 
-use crate::base::clock::Hlc;
+use crate::base::clock::{Hlc, SKEW_MS_MAX, wall_us};
 use crate::peer::link::transfer_ms;
 use crate::server::forward::wire::{Manner, Part, STALE_MS_MAX, ask, parts};
 
@@ -40,6 +40,10 @@ pub enum Fate {
     Gone,
 }
 
+/// How far a stamp may be ahead of our clock for the other node to follow it surely: leases of strict writes take stamps ahead
+/// (`replication::campaign`), and a clock that is up to 300 ms behind ours still accepts this.
+const LEAD_MS_MAX: u64 = SKEW_MS_MAX - 300;
+
 /// How a question is asked.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct About {
@@ -56,7 +60,8 @@ pub struct About {
 pub struct Call {
     fate: RefCell<Fate>,
     waker: RefCell<Option<Waker>>,
-    /// The stamp that it was first asked with.
+    /// A time before everything that the other node writes for it: the stamp that it was first asked with, or 0 where that is
+    /// so far ahead of our own clock that the other's may not have followed it.
     pub asked_at: Hlc,
     sent_at: Instant,
     /// What it may take longer for its bytes to arrive.
@@ -68,11 +73,12 @@ pub struct Call {
 
 impl Call {
     pub(super) fn new(about: About, sent_at: Instant, bytes: usize) -> Call {
-        let About { manner, stamp: asked_at, is_repeatable } = about;
+        let About { manner, stamp, is_repeatable } = about;
+        let is_followed = stamp.ms() <= wall_us() / 1_000 + LEAD_MS_MAX;
         Call {
             fate: RefCell::new(Fate::Waiting),
             waker: RefCell::default(),
-            asked_at,
+            asked_at: if is_followed { stamp } else { Hlc::default() },
             sent_at,
             transfer_ms: transfer_ms(bytes),
             is_repeatable,
@@ -143,5 +149,20 @@ impl Call {
     /// Whether it was asked longer ago than this, and what its bytes take.
     pub(super) fn is_older(&self, limit_ms: u64) -> bool {
         self.sent_at.elapsed() > Duration::from_millis(limit_ms + self.transfer_ms)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Simulated: stamps of strict writes were ahead, the other node's clock behind and its DEL stamped earlier than it was asked
+    /// for, so that a GET before that DEL, run again, gave nothing.
+    #[test]
+    fn a_stamp_that_the_other_clock_may_not_follow_comes_before_all_that_it_writes() {
+        let now_ms = wall_us() / 1_000;
+        let asked_at = |stamp| Call::new(About { stamp, ..About::default() }, Instant::now(), 0).asked_at;
+        assert_eq!(asked_at(Hlc::at_ms(now_ms)), Hlc::at_ms(now_ms));
+        assert_eq!(asked_at(Hlc::at_ms(now_ms + 60_000)), Hlc::default());
     }
 }

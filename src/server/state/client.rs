@@ -48,7 +48,7 @@ pub mod state {
     pub const CLUSTER_FACE: u32 = 1 << 7;
     /// MONITOR.
     pub const MONITOR: u32 = 1 << 8;
-    /// Has killed itself, and closes when that is answered.
+    /// Was dismissed, or has killed itself, and closes when that is answered.
     pub const CLOSING: u32 = 1 << 9;
 }
 
@@ -270,7 +270,13 @@ impl Client {
         self.wake.notify_one();
     }
 
-    /// Whether the connection has been asked to close.
+    /// Asks the connection to close once all that it has received is answered.
+    pub fn dismiss(&self) {
+        self.set_state(state::CLOSING, true);
+        self.wake.notify_one();
+    }
+
+    /// Whether the connection has been asked to close as it is.
     #[inline]
     pub fn is_killed(&self) -> bool {
         self.killed.load(Ordering::Acquire)

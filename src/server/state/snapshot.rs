@@ -65,6 +65,11 @@ pub struct Node {
 }
 
 impl ClusterSnapshot {
+    /// True when this node is on its way out, or out.
+    pub fn is_leaving(&self) -> bool {
+        self.rows.get(&self.this).is_some_and(|row| matches!(row.state, RowState::Leaving | RowState::Left))
+    }
+
     /// The snapshot of these rows, `ring` being the one in force.
     pub fn new(this: NodeId, name: &str, rows: Rows, ring: &Ring, mut alive: BTreeSet<NodeId>) -> ClusterSnapshot {
         alive.insert(this);
