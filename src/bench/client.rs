@@ -8,7 +8,8 @@
 //! When a connection breaks, what was unanswered is counted as errors (never sent again: the server may have done it),
 //! and the client reconnects with a growing pause. A connection that gets no reply for the timeout counts as broken.
 //! What comes due meanwhile waits, and its waiting counts; with `fail_fast` it fails at once.
-//! When the slot map changes, the client moves to its node of the new map between two batches.
+//! When the slot map changes, the client moves to its node of the new map between two batches. What was answered with MOVED was
+//! not run: as cluster clients do, it asks for a newer map and sends the operation again, and the time that takes counts.
 
 use std::cell::RefCell;
 use std::collections::VecDeque;
@@ -45,6 +46,10 @@ const BACKOFF_MS_MIN: u64 = 10;
 const BACKOFF_MS_MAX: u64 = 500;
 /// A client that got no reply for this long, over however many connections, gives up.
 const GIVE_UP_NS: u64 = 30_000_000_000;
+/// How long a client that was answered with MOVED waits for a newer map before it tries the old one again.
+const MOVED_PAUSE_NS: u64 = 2_000_000;
+/// A client to which nothing but MOVED was said for this long takes it for an error.
+const MOVED_PATIENCE_NS: u64 = 1_000_000_000;
 /// How long after the end an open loop still sends what was due before it.
 const GRACE_NS: u64 = 1_000_000_000;
 
@@ -115,6 +120,10 @@ pub struct Client {
     /// For each unanswered operation the number of its SET, or 0; only when there is a ledger.
     noted: VecDeque<u64>,
     heard_ns: u64,
+    /// Since when it has been answered with nothing but MOVED, if it has.
+    moved_since_ns: Option<u64>,
+    /// Nothing is sent before.
+    held_until_ns: u64,
     exhausted: bool,
     failures: usize,
     epoch: u64,
@@ -128,7 +137,7 @@ impl Client {
         let options = &lane.phase.options;
         let schedule = options.rate.map(|rate| Schedule::new(rate, number, options.connections));
         let flow = Flow::new(schedule, options.pipeline);
-        let alarm = if schedule.is_some() { Some(Alarm::new()?) } else { None };
+        let alarm = if schedule.is_some() || options.cluster { Some(Alarm::new()?) } else { None };
         let mut tick = tokio::time::interval(Duration::from_millis(TICK_MS));
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
         Ok(Client {
@@ -143,6 +152,8 @@ impl Client {
             replies: Replies::new(),
             noted: VecDeque::new(),
             heard_ns: 0,
+            moved_since_ns: None,
+            held_until_ns: 0,
             exhausted: false,
             failures: 0,
             epoch: 0,
@@ -272,14 +283,15 @@ impl Client {
         if self.flow.unanswered() == 0 && (self.exhausted || remapped) {
             return Some(if self.exhausted { Ending::Finished } else { Ending::Remapped });
         }
-        if self.exhausted || remapped || self.written < self.out.len() {
+        if self.exhausted || remapped || self.written < self.out.len() || now_ns < self.held_until_ns {
             return None;
         }
         let wanted = self.flow.sendable(now_ns.min(last_start_ns));
         if wanted == 0 {
             return None;
         }
-        let allowed = phase.take(wanted, now_ns);
+        let begun_before = self.flow.to_send_again().min(wanted);
+        let allowed = begun_before + phase.take(wanted - begun_before, now_ns);
         self.out.clear();
         self.written = 0;
         let source = self.source.as_mut()?;
@@ -325,7 +337,10 @@ impl Client {
     fn count_replies(&mut self, bytes: &[u8], lane: &Lane) -> Result<(), Ending> {
         let (now_ns, measure_from_ns) = (lane.phase.now_ns(), lane.phase.measure_from_ns());
         let mut tally = lane.tally.borrow_mut();
-        let (mut settled, mut moved, mut unasked) = (0, false, false);
+        let (mut settled, mut unasked) = (0, false);
+        // What fills a cluster has to go there under its very key, so that it is not drawn anew.
+        let is_followed = lane.phase.directory.is_some() && lane.phase.filler.is_none();
+        let (mut moved, mut moved_since_ns) = (0, self.moved_since_ns);
         // Replies of one batch share a start: they are recorded together.
         let (mut batch_start_ns, mut batch) = (0, 0);
         let (flow, noted) = (&mut self.flow, &mut self.noted);
@@ -335,12 +350,21 @@ impl Client {
                 unasked = true;
                 return;
             };
-            settled += 1;
-            moved |= matches!(reply, Answer::Error(text) if text.starts_with(b"MOVED "));
             let refused = matches!(reply, Answer::Error(_));
             if let (Some(ledger), Some(number), false) = (&mut ledger, noted.pop_front(), refused) {
                 ledger.acknowledged(number, now_ns);
             }
+            if matches!(reply, Answer::Error(text) if text.starts_with(b"MOVED ")) {
+                moved += 1;
+                let since_ns = *moved_since_ns.get_or_insert(now_ns);
+                if is_followed && now_ns - since_ns < MOVED_PATIENCE_NS {
+                    flow.send_again(start_ns);
+                    return;
+                }
+            } else {
+                moved_since_ns = None;
+            }
+            settled += 1;
             if start_ns < measure_from_ns {
                 return;
             }
@@ -359,12 +383,16 @@ impl Client {
             tally.latency(now_ns.saturating_sub(batch_start_ns), batch);
         }
         tally.last_ns = now_ns;
+        tally.moved += moved;
         drop(tally);
         lane.phase.settled(settled);
-        if settled > 0 {
-            (self.heard_ns, self.failures) = (now_ns, 0);
+        if settled + moved > 0 {
+            (self.heard_ns, self.failures, self.moved_since_ns) = (now_ns, 0, moved_since_ns);
         }
-        if moved {
+        if moved > 0 {
+            // Those that are to be sent again have been taken from what may be sent already.
+            self.exhausted = false;
+            self.held_until_ns = now_ns + MOVED_PAUSE_NS;
             self.want_refresh();
         }
         match outcome {
@@ -377,8 +405,10 @@ impl Client {
     /// Waits for the next operation to be due, and for the server to have been silent for too long.
     fn poll_clocks(&mut self, now_ns: u64, cx: &mut Context<'_>) -> Poll<Result<(), Ending>> {
         let idle = !self.exhausted && self.written == self.out.len();
-        if let (Some(alarm), Some(start_ns), true) = (&mut self.alarm, self.flow.next_start_ns(), idle) {
-            match alarm.poll(Duration::from_nanos(start_ns.saturating_sub(now_ns)), cx) {
+        let held = Some(self.held_until_ns).filter(|until_ns| *until_ns > now_ns);
+        let next_ns = self.flow.next_start_ns().map(|start_ns| start_ns.max(self.held_until_ns)).or(held);
+        if let (Some(alarm), Some(next_ns), true) = (&mut self.alarm, next_ns, idle) {
+            match alarm.poll(Duration::from_nanos(next_ns.saturating_sub(now_ns)), cx) {
                 Poll::Ready(Ok(())) => return Poll::Ready(Ok(())),
                 Poll::Ready(Err(error)) => return Poll::Ready(Err(Ending::of(&error))),
                 Poll::Pending => {}

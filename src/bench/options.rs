@@ -142,7 +142,7 @@ fn target_args() -> [Arg; 8] {
         Arg::new("cluster")
             .long("cluster")
             .action(ArgAction::SetTrue)
-            .help("Read CLUSTER SLOTS, send each key to its owner, refresh on MOVED"),
+            .help("Read CLUSTER SLOTS, send each key to its owner, and again where MOVED says"),
         Arg::new("password")
             .short('a')
             .long("password")

@@ -76,6 +76,9 @@ impl Report {
         if tally.reconnects > 0 {
             line("reconnects", with_commas(tally.reconnects));
         }
+        if tally.moved > 0 {
+            line("moved", format!("{} times a key had gone to another node", with_commas(tally.moved)));
+        }
         if let Some(verdict) = &self.verdict {
             let Verdict { keys, acknowledged, unknown, lost, absent, unreadable, .. } = verdict;
             let [keys, acknowledged, unknown] = [keys, acknowledged, unknown].map(|count| with_commas(*count));
@@ -153,6 +156,7 @@ impl Report {
             "hits": tally.hits,
             "misses": tally.misses,
             "reconnects": tally.reconnects,
+            "moved": tally.moved,
             "errors": errors,
             "began_unix_ms": self.began_unix_ms,
             "timeline": tally.timeline.as_ref().map(Timeline::json),
@@ -183,7 +187,8 @@ mod tests {
         let mut tally = Tally::new().unwrap();
         (tally.operations, tally.hits, tally.misses, tally.last_ns) = (1_234_567, 3, 1, 3_000_000_000);
         tally.latency(2_000_000, 10);
-        tally.error("MOVED", 1_000, "MOVED 1 b:1");
+        tally.error("CLUSTERDOWN", 1_000, "CLUSTERDOWN why");
+        tally.moved = 2_000;
         let verdict = Verdict { keys: 9, acknowledged: 1_000, lost: 2, ..Verdict::default() };
         let report =
             Report { name: "session", options, nodes: 0, began_unix_ms: Some(5), tally, verdict: Some(verdict) };
@@ -194,14 +199,15 @@ mod tests {
             "617,283 operations/s (1,234,567 in 2.00 s)",
             "p50 2.0",
             "3 hits, 1 misses (75.00 % hits)",
-            "1,000 x MOVED (\"MOVED 1 b:1\")",
+            "1,000 x CLUSTERDOWN (\"CLUSTERDOWN why\")",
+            "2,000 times a key had gone to another node",
             "2 of 1,000 acknowledged writes lost (0 of unknown outcome); 9 keys: 0 absent, 0 unreadable",
         ] {
             assert!(text.contains(part), "{part} is not in:\n{text}");
         }
         let json = report.json();
         assert_eq!(json["operations_per_second"], 617_283.5);
-        assert_eq!(json["errors"]["MOVED"]["count"], 1_000);
+        assert_eq!((&json["errors"]["CLUSTERDOWN"]["count"], &json["moved"]), (&1_000.into(), &2_000.into()));
     }
 
     #[test]

@@ -9,7 +9,12 @@
 //! **Closed loop.** Send a pipeline, wait for all its replies, send the next: the server sets the pace, and the
 //! latency is that of the pipeline.
 //!
+//! In both, an operation that was not run where it was sent may be sent again ([`Flow::send_again`]): before all others, and
+//! counted from its first start.
+//!
 //! Times are nanoseconds since the load began.
+
+use std::collections::VecDeque;
 
 const SECOND_NS: u128 = 1_000_000_000;
 
@@ -48,77 +53,92 @@ impl Schedule {
 }
 
 /// What one connection has sent and what has been answered, and so what it may send now.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct Flow {
     schedule: Option<Schedule>,
-    pipeline: u64,
-    sent: u64,
-    settled: u64,
+    pipeline: usize,
+    /// Operations of the schedule that were sent, or given up.
+    begun: u64,
+    /// When those that wait for their replies should have started, the oldest first; a pipeline at most.
+    unanswered: VecDeque<u64>,
+    /// When those that are to be sent again should have started; a pipeline at most.
+    again: VecDeque<u64>,
     waiting_since_ns: u64,
 }
 
 impl Flow {
     /// An open loop with a schedule, a closed one without.
     pub fn new(schedule: Option<Schedule>, pipeline: usize) -> Flow {
-        Flow { schedule, pipeline: pipeline.max(1) as u64, sent: 0, settled: 0, waiting_since_ns: 0 }
+        let (unanswered, again) = (VecDeque::new(), VecDeque::new());
+        Flow { schedule, pipeline: pipeline.max(1), begun: 0, unanswered, again, waiting_since_ns: 0 }
     }
 
-    /// How many operations to send at `now_ns`.
+    /// How many operations to send at `now_ns`, those again that have to be among them.
     pub fn sendable(&self, now_ns: u64) -> usize {
-        let unanswered = self.unanswered();
-        let count = match &self.schedule {
-            None if unanswered > 0 => 0,
+        let room = self.pipeline.saturating_sub(self.unanswered());
+        match &self.schedule {
+            None if self.unanswered() > 0 => 0,
             None => self.pipeline,
-            Some(schedule) => schedule.due(now_ns).saturating_sub(self.sent).min(self.pipeline - unanswered),
-        };
-        count as usize
+            Some(_) => usize::try_from(self.owed(now_ns)).map_or(room, |owed| owed.min(room)),
+        }
+    }
+
+    /// How many operations wait to be sent again.
+    pub fn to_send_again(&self) -> usize {
+        self.again.len()
     }
 
     /// When the next operation will be due, if time is what it waits for.
     pub fn next_start_ns(&self) -> Option<u64> {
         let schedule = self.schedule.filter(|_| self.unanswered() < self.pipeline)?;
-        Some(schedule.start_ns(self.sent))
+        Some(self.again.front().copied().unwrap_or_else(|| schedule.start_ns(self.begun)))
     }
 
     /// Notes that `count` operations were sent at `now_ns`.
     pub fn sent(&mut self, count: usize, now_ns: u64) {
-        if self.unanswered() == 0 {
+        if self.unanswered.is_empty() {
             self.waiting_since_ns = now_ns;
         }
-        self.sent += count as u64;
+        for _ in 0..count {
+            let start_ns = self.again.pop_front().unwrap_or_else(|| self.begin(now_ns));
+            self.unanswered.push_back(start_ns);
+        }
+    }
+
+    /// Begins the next operation: when it should have started.
+    fn begin(&mut self, now_ns: u64) -> u64 {
+        self.begun += 1;
+        self.schedule.map_or(now_ns, |schedule| schedule.start_ns(self.begun - 1))
     }
 
     /// How many operations wait for their replies.
-    pub fn unanswered(&self) -> u64 {
-        self.sent - self.settled
+    pub fn unanswered(&self) -> usize {
+        self.unanswered.len()
     }
 
-    /// How many operations should have started by `now_ns` and were not sent; none in a closed loop.
+    /// How many operations should have started by `now_ns` and are not sent; in a closed loop those to be sent again.
     pub fn owed(&self, now_ns: u64) -> u64 {
-        self.schedule.map_or(0, |schedule| schedule.due(now_ns).saturating_sub(self.sent))
+        let due = self.schedule.map_or(0, |schedule| schedule.due(now_ns).saturating_sub(self.begun));
+        due + self.again.len() as u64
     }
 
     /// Settles the oldest unanswered operation, by a reply or by giving it up: when it should have started.
     /// `None` when nothing is unanswered.
     pub fn settle(&mut self) -> Option<u64> {
-        if self.unanswered() == 0 {
-            return None;
-        }
-        let start_ns = match &self.schedule {
-            // A closed loop sends only when nothing is unanswered, so its whole batch left then.
-            None => self.waiting_since_ns,
-            Some(schedule) => schedule.start_ns(self.settled),
-        };
-        self.settled += 1;
-        Some(start_ns)
+        self.unanswered.pop_front()
     }
 
-    /// Gives up the oldest operation that is owed but was never sent: when it should have started.
+    /// Has an operation that was just settled, and not run, be sent once more.
+    pub fn send_again(&mut self, start_ns: u64) {
+        self.again.push_back(start_ns);
+    }
+
+    /// Gives up the oldest operation that is owed but was never run: when it should have started.
     pub fn settle_owed(&mut self, now_ns: u64) -> Option<u64> {
-        let schedule = self.schedule.filter(|_| self.unanswered() == 0 && self.owed(now_ns) > 0)?;
-        self.sent += 1;
-        self.settled += 1;
-        Some(schedule.start_ns(self.sent - 1))
+        if !self.unanswered.is_empty() || self.owed(now_ns) == 0 {
+            return None;
+        }
+        Some(self.again.pop_front().unwrap_or_else(|| self.begin(now_ns)))
     }
 
     /// Since when there has always been an unanswered operation.
@@ -180,5 +200,27 @@ mod tests {
             assert_eq!(flow.settle(), Some(5));
         }
         assert_eq!((flow.settle(), flow.sendable(9)), (None, 3));
+    }
+
+    #[test]
+    fn what_was_not_run_is_sent_first_and_counted_from_its_first_start() {
+        let mut flow = Flow::new(Some(Schedule::new(1_000.0, 0, 1)), 4);
+        flow.sent(2, 1_000_000);
+        let first = flow.settle().unwrap();
+        flow.send_again(first);
+        assert_eq!((flow.sendable(1_000_000), flow.next_start_ns(), flow.to_send_again()), (1, Some(0), 1));
+        flow.sent(2, 2_000_000);
+        assert_eq!(std::iter::from_fn(|| flow.settle()).collect::<Vec<_>>(), [1_000_000, 0, 2_000_000]);
+        flow.send_again(0);
+        assert_eq!((flow.owed(2_000_000), flow.settle_owed(2_000_000)), (1, Some(0)));
+        assert_eq!(flow.settle_owed(2_000_000), None);
+
+        let mut flow = Flow::new(None, 2);
+        flow.sent(2, 5);
+        let starts = [flow.settle(), flow.settle()];
+        flow.send_again(starts[0].unwrap());
+        assert_eq!((flow.sendable(9), flow.owed(9)), (2, 1));
+        flow.sent(2, 9);
+        assert_eq!([flow.settle(), flow.settle()], [Some(5), Some(9)]);
     }
 }

@@ -39,6 +39,8 @@ pub struct Tally {
     pub misses: u64,
     /// Connections that broke and were opened anew.
     pub reconnects: u64,
+    /// Operations that were told that their key is elsewhere (MOVED).
+    pub moved: u64,
     /// Errors by their first word.
     pub errors: BTreeMap<String, ErrorCount>,
     /// Nanoseconds from when an operation should have started to its reply.
@@ -57,6 +59,7 @@ impl Tally {
             hits: 0,
             misses: 0,
             reconnects: 0,
+            moved: 0,
             errors: BTreeMap::new(),
             latency: Histogram::new_with_bounds(1, LATENCY_NS_MAX, 3)?,
             last_ns: 0,
@@ -124,6 +127,7 @@ impl Tally {
         self.hits += other.hits;
         self.misses += other.misses;
         self.reconnects += other.reconnects;
+        self.moved += other.moved;
         self.last_ns = self.last_ns.max(other.last_ns);
         for (label, error) in &other.errors {
             self.error(label, error.count, &error.example);

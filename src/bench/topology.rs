@@ -19,7 +19,7 @@ use crate::base::ids::{SLOT_COUNT, Slot};
 use crate::protocol::client::Value;
 
 /// The shortest time between two refreshes, in milliseconds.
-const REFRESH_MS_MIN: u64 = 100;
+const REFRESH_MS_MIN: u64 = 20;
 const NOBODY: u16 = u16::MAX;
 
 /// The owner of every slot.

@@ -1,6 +1,7 @@
 //! SIGTERM while clients work on the very node that leaves: what it has run it answers, and clients of the cluster face are told
-//! where to go.
+//! where to go, so that a smart one reads no error.
 
+use std::process::{Command, Stdio};
 use std::thread;
 use std::time::Duration;
 
@@ -104,4 +105,31 @@ fn a_node_that_leaves_is_not_ready_takes_nobody_in_and_tells_smart_clients_where
     must("it takes nobody in", || leaving.try_client(Duration::from_secs(1)).is_err());
     let (answered, moved) = asking.join().expect("a client");
     assert!(answered > 0 && moved > 0, "{answered} answers, {moved} times told where to go");
+}
+
+/// A cluster client that follows MOVED reads no error, and loses no connection that it uses, when a node comes and goes.
+#[test]
+fn smart_clients_see_a_node_come_and_go_without_an_error() {
+    let _alone = alone();
+    let mut cluster = Cluster::start(3, &[]);
+    let mut bench = Command::new(env!("CARGO_BIN_EXE_rondo"));
+    bench.args(["bench", "--cluster", "-c", "12", "--rate", "1000", "--seconds", "15", "--fill", "--read-back"]);
+    let addr = cluster.nodes[0].addr(cluster.nodes[0].cluster_port).to_string();
+    bench.args(["--keys", "5000", "-d", "100", "-o", "json", "-h", &addr]);
+    let bench = bench.stdout(Stdio::piped()).stderr(Stdio::null()).spawn().expect("rondo bench starts");
+    thread::sleep(work_for());
+    let new = cluster.add();
+    cluster.nodes[new].must_be_ready();
+    cluster.must_settle();
+    thread::sleep(work_for());
+    let left = cluster.nodes[new].process.as_mut().expect("a started node").terminate(AT_ALL);
+    assert!(left, "the node does not end");
+    cluster.nodes[new].kill();
+    let output = bench.wait_with_output().expect("rondo bench ends");
+    let report: serde_json::Value = serde_json::from_slice(&output.stdout).expect("JSON");
+    let load = report["results"].as_array().and_then(|results| results.last()).expect("a result");
+    assert_eq!(load["errors"], serde_json::json!({}), "{load:#}");
+    assert!(load["moved"].as_u64() > Some(0), "it came and went while they worked");
+    assert_eq!(load["read_back"]["lost"], 0, "{load:#}");
+    assert_eq!(output.status.code(), Some(0));
 }
