@@ -9,7 +9,7 @@ use tokio::task::JoinHandle;
 use crate::base::config::MaxmemoryPolicy;
 use crate::base::ids::{NodeId, slot_of};
 use crate::base::metrics::Count;
-use crate::node::{Node, picture, sweeper};
+use crate::node::{Node, memory, picture, sweeper};
 use crate::peer::registry::Peer;
 use crate::store::Event;
 use crate::store::eviction::Evicted;
@@ -32,6 +32,7 @@ const SAMPLE_PERIOD: Duration = Duration::from_millis(100);
 /// Starts all of it.
 pub fn start(node: &Arc<Node>) {
     tokio::task::spawn_local(sweeper::sweep(node.clone()));
+    tokio::task::spawn_local(memory::watch(node.clone()));
     tokio::task::spawn_local(evict(node.clone()));
     tokio::task::spawn_local(hand_off(node.clone()));
     tokio::task::spawn_local(sample(node.clone()));

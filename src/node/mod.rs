@@ -9,6 +9,7 @@ mod chores;
 mod drain;
 mod gauges;
 mod listen;
+mod memory;
 mod picture;
 mod refused;
 mod settle;
