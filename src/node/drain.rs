@@ -9,10 +9,9 @@
 //! that keeps its pipeline full and does not read, or that waits in WAIT, is cut off in the middle. Not promised: that a
 //! command which is sent just while the connection closes is answered. It is not run either.
 
-use std::sync::atomic::Ordering::Relaxed;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use crate::node::Node;
+use crate::node::{Node, wait_while};
 use crate::server::state::client::{Client, state};
 
 /// How long clients of the cluster face are told where to go, at most.
@@ -31,31 +30,15 @@ pub async fn leave(node: &Node, patience: Duration) {
         tracing::warn!("could not hand everything over in time");
     }
     node.accepts.send_replace(false);
-    dismiss(node, |client| !client.is_in(state::CLUSTER_FACE));
+    let (clients, clock) = (&node.shared.node.clients, &node.shared.node.store.clock);
+    clients.dismiss(|client| !client.is_in(state::CLUSTER_FACE));
     if is_handed_over && !node.shared.view.load().is_solo {
-        wait_while(MOVED_PATIENCE, || is_any_busy(node)).await;
+        let is_busy = |client: &Client| client.is_in(state::CLUSTER_FACE) && client.idle_ms(clock.now_ms()) < QUIET_MS;
+        wait_while(MOVED_PATIENCE, LOOK_PERIOD, || clients.any(is_busy)).await;
     }
-    dismiss(node, |_| true);
-    wait_while(CLOSE_PATIENCE, || !node.shared.node.clients.is_empty()).await;
+    clients.dismiss(|_| true);
+    wait_while(CLOSE_PATIENCE, LOOK_PERIOD, || !clients.is_empty()).await;
     if is_handed_over {
         node.cluster.say_goodbye().await;
-    }
-}
-
-fn dismiss(node: &Node, which: impl Fn(&Client) -> bool) {
-    node.shared.node.clients.all().iter().filter(|client| which(client)).for_each(|client| client.dismiss());
-}
-
-/// True when some client of the cluster face has sent something of late.
-fn is_any_busy(node: &Node) -> bool {
-    let now_ms = node.shared.node.store.clock.now_ms();
-    let is_busy = |client: &Client| now_ms.saturating_sub(client.active_ms.load(Relaxed)) < QUIET_MS;
-    node.shared.node.clients.all().iter().any(|client| client.is_in(state::CLUSTER_FACE) && is_busy(client))
-}
-
-async fn wait_while(patience: Duration, mut is_so: impl FnMut() -> bool) {
-    let until = Instant::now() + patience;
-    while is_so() && Instant::now() < until {
-        tokio::time::sleep(LOOK_PERIOD).await;
     }
 }

@@ -6,7 +6,7 @@
 //! it keeps.
 //!
 //! That walks the pages of the thread, also those still in use: 8 ms for 4 GB of which every ninth entry of 2 KB is left
-//! (2026-11-27). It is asked for only when [`FALL`] times what is left has gone, so a node that holds much and loses little
+//! (2026-11-27). It is asked for only when what was held is [`FALL_MIN`] times what is left, so a node that holds much and loses little
 //! never pays. In a program without this allocator it does nothing.
 
 use std::sync::Arc;
@@ -18,7 +18,7 @@ use crate::node::workers::Work;
 /// How often is looked.
 const LOOK_PERIOD: Duration = Duration::from_millis(500);
 /// What was held has to be this many times what is left.
-const FALL: u64 = 8;
+const FALL_MIN: u64 = 8;
 /// What has to have gone, in bytes: little, because the last few entries, tombstones above all, keep whole pages in use.
 const GONE_MIN: u64 = 64 << 10;
 
@@ -29,14 +29,14 @@ pub async fn watch(node: Arc<Node>) {
     loop {
         tick.tick().await;
         if fall.has_come(node.shared.node.store.used_bytes()) {
-            (0..node.workers.len()).for_each(|worker| node.workers.give(worker, Work::GiveBack));
-            give_back();
+            (0..node.workers.len()).for_each(|worker| node.workers.give(worker, Work::Trim));
+            trim();
         }
     }
 }
 
 /// Gives back to the system what this thread has freed.
-pub fn give_back() {
+pub fn trim() {
     // SAFETY: it may be called at any time from any thread. It frees only pages of this thread's heap in which no block is in
     // use, by the allocator's own record.
     unsafe { libmimalloc_sys::mi_collect(true) };
@@ -54,7 +54,7 @@ impl Fall {
     /// True when most of what was held has gone, and did so before the last look.
     fn has_come(&mut self, held: u64) -> bool {
         self.held_max = self.held_max.max(held);
-        let has_fallen = held <= self.held_max / FALL && self.held_max - held >= GONE_MIN;
+        let has_fallen = held <= self.held_max / FALL_MIN && self.held_max - held >= GONE_MIN;
         if !has_fallen || !self.is_falling {
             self.is_falling = has_fallen;
             return false;
@@ -81,7 +81,7 @@ mod tests {
     fn giving_back_takes_nothing_that_is_in_use() {
         let kept: Vec<Vec<u8>> = (0..1_000).map(|n| vec![n as u8; 100 + n]).collect();
         drop((0..1_000).map(|n| vec![1_u8; 10_000 + n]).collect::<Vec<_>>());
-        give_back();
+        trim();
         assert!(
             kept.iter().enumerate().all(|(n, bytes)| bytes.len() == 100 + n && bytes.iter().all(|b| *b == n as u8))
         );

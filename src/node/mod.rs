@@ -3,7 +3,8 @@
 //! Start: bind every port, so that a taken one is an error before anything runs; make the store; start the workers; then,
 //! on the main thread, membership, the cluster, the picture for the workers (`picture`), background work (`chores`, `sweeper`) and
 //! the accepting of connections (`listen`). Stop: SIGTERM or SIGINT; the node leaves the cluster if others can take over,
-//! within `shutdown-timeout`, sends its clients elsewhere (`drain`), and the process ends. A node that must not go on under its id (`cluster::Ending`) ends at once.
+//! within `shutdown-timeout`, sends its clients elsewhere (`drain`), and the process ends. A node that must not go on under its
+//! id (`cluster::Ending`) ends at once.
 
 mod chores;
 mod drain;
@@ -247,6 +248,14 @@ async fn wait_for_signal() -> std::io::Result<()> {
         _ = interrupt.recv() => {}
     }
     Ok(())
+}
+
+/// Waits while something is so, at most for `patience`, and looks again each `period`.
+async fn wait_while(patience: Duration, period: Duration, mut is_so: impl FnMut() -> bool) {
+    let until = Instant::now() + patience;
+    while is_so() && Instant::now() < until {
+        tokio::time::sleep(period).await;
+    }
 }
 
 /// Puts options into effect that the store looks at.

@@ -7,11 +7,11 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use crate::base::ids::{NodeId, Slot};
 use crate::base::metrics::Count;
-use crate::node::Node;
+use crate::node::{Node, wait_while};
 use crate::replication::settle::Comparison;
 
 /// How often promises are asked for and leases prolonged.
@@ -91,10 +91,7 @@ async fn begin(node: &Node, last: Option<Slot>) -> Vec<Comparison> {
 
 /// Waits for the answers, fetches what differs, and settles what may be; gives how many slots that were.
 async fn finish(node: &Node, begun: Vec<Comparison>) -> usize {
-    let until = Instant::now() + COMPARE_PATIENCE;
-    while !begun.iter().all(Comparison::is_over) && Instant::now() < until {
-        tokio::time::sleep(LOOK_PERIOD).await;
-    }
+    wait_while(COMPARE_PATIENCE, LOOK_PERIOD, || !begun.iter().all(Comparison::is_over)).await;
     let mut agreeing: HashMap<Slot, usize> = HashMap::new();
     let mut to_fetch: HashMap<NodeId, Vec<Slot>> = HashMap::new();
     for it in &begun {

@@ -12,7 +12,7 @@ use tokio::runtime::{Builder, LocalOptions};
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 
 use crate::base::net::{DetachedTcpStream, TcpStream};
-use crate::node::memory::give_back;
+use crate::node::memory::trim;
 use crate::peer::handshake::Hello;
 use crate::peer::link;
 use crate::peer::registry::Peer;
@@ -40,7 +40,7 @@ pub enum Work {
     /// Entries that have left the store: their memory is to be given back.
     Free(Vec<Entry>),
     /// What was freed is to be given back to the system (`memory`).
-    GiveBack,
+    Trim,
 }
 
 /// The way to all workers.
@@ -165,7 +165,7 @@ async fn serve(worker: Rc<Worker>, mut receiver: UnboundedReceiver<Work>) {
                 // However many there are, clients come between them.
                 tokio::task::yield_now().await;
             }
-            Work::GiveBack => give_back(),
+            Work::Trim => trim(),
         }
     }
 }

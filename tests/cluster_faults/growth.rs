@@ -166,8 +166,7 @@ fn all_nodes_are_restarted_one_after_the_other_and_lose_nothing() {
         load.use_only(&without(&everyone, i));
         // Clients of the node that goes have gone.
         sleep(Duration::from_millis(500));
-        let left = cluster.nodes[i].process.as_mut().expect("a started node").terminate(AT_ALL);
-        assert!(left, "node{i} does not end");
+        cluster.nodes[i].must_leave(AT_ALL);
         cluster.restart(i);
         cluster.nodes[i].must_be_ready();
         cluster.must_settle();

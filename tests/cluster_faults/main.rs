@@ -165,9 +165,7 @@ fn a_node_joins_and_leaves_without_an_error() {
     load.use_only(&old);
     // Clients of the leaving node have gone; those of the others must not notice.
     sleep(Duration::from_millis(500));
-    let left = cluster.nodes[new].process.as_mut().expect("a started node").terminate(AT_ALL);
-    assert!(left, "the leaving node does not end");
-    cluster.nodes[new].kill();
+    cluster.nodes[new].must_leave(AT_ALL);
     sleep(work_for());
     let history = verdict::insist("the fourth node left", load, &old);
     assert!(history.errors.is_empty(), "errors while a node left: {:#?}", history.errors);

@@ -115,6 +115,12 @@ impl Node {
         Client::connect_to(self.addr(self.port), timeout)
     }
 
+    /// SIGTERM: it ends by itself in time, and may be started again.
+    pub fn must_leave(&mut self, within: Duration) {
+        let mut process = self.process.take().expect("a started node");
+        assert!(process.terminate(within), "{} does not end", self.name);
+    }
+
     /// `kill -9`.
     pub fn kill(&mut self) {
         self.process.take();

@@ -57,8 +57,7 @@ fn what_a_node_that_leaves_has_run_it_answers() {
     let mut silent = cluster.nodes[3].client();
     assert_eq!(silent.run("PING").text().as_deref(), Some("PONG"));
     thread::sleep(work_for());
-    let left = cluster.nodes[3].process.as_mut().expect("a started node").terminate(AT_ALL);
-    assert!(left, "it does not end");
+    cluster.nodes[3].must_leave(AT_ALL);
     assert!(silent.receive().is_err(), "its connection was closed");
     let mut other = cluster.nodes[0].client();
     for (n, client) in clients.into_iter().enumerate() {
@@ -122,9 +121,7 @@ fn smart_clients_see_a_node_come_and_go_without_an_error() {
     cluster.nodes[new].must_be_ready();
     cluster.must_settle();
     thread::sleep(work_for());
-    let left = cluster.nodes[new].process.as_mut().expect("a started node").terminate(AT_ALL);
-    assert!(left, "the node does not end");
-    cluster.nodes[new].kill();
+    cluster.nodes[new].must_leave(AT_ALL);
     let output = bench.wait_with_output().expect("rondo bench ends");
     let report: serde_json::Value = serde_json::from_slice(&output.stdout).expect("JSON");
     let load = report["results"].as_array().and_then(|results| results.last()).expect("a result");

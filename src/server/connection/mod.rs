@@ -73,7 +73,6 @@ pub struct Connection {
     pub(super) alone: Option<Vec<u8>>,
     pub(super) waiting: Option<Pin<Box<Waiting>>>,
     pub(super) is_eof: bool,
-    is_dismissed: bool,
     /// The next request has to wait until batches before it are over (`order`).
     pub(super) is_behind: bool,
     /// The bytes of the largest reply that another node has given of late.
@@ -109,7 +108,6 @@ impl Connection {
             alone: None,
             waiting: None,
             is_eof: false,
-            is_dismissed: false,
             is_behind: false,
             answer_bytes: FIRST_ANSWER_BYTES,
             forwards_max: forwards_max(FIRST_ANSWER_BYTES),
@@ -157,7 +155,7 @@ impl Connection {
         loop {
             let could_run = self.may_run();
             let has_read = match if could_run { self.read(cx) } else { self.read_ahead(cx) } {
-                Ok(has_read) => has_read || could_run && self.is_dismissed_now(),
+                Ok(has_read) => has_read || could_run && self.hear_dismissal(),
                 Err(_) => return Poll::Ready(End::Io),
             };
             if !has_read && !has_more {
@@ -179,7 +177,7 @@ impl Connection {
             let is_idle = self.held.is_empty() && self.alone.is_none() && self.waiting.is_none();
             let is_done = self.talk.session.closing || self.is_eof && !self.has_kept();
             if is_idle && self.output.is_empty() && is_done {
-                return Poll::Ready(if self.is_dismissed { End::Dismissed } else { End::Closed });
+                return Poll::Ready(if self.is_eof && self.is_dismissed() { End::Dismissed } else { End::Closed });
             }
             if !has_read && !has_more && (could_run || !self.may_run()) {
                 return Poll::Pending;
@@ -187,12 +185,16 @@ impl Connection {
         }
     }
 
-    /// True once, when somebody has dismissed the client: nothing more is read then, as if it had said that it is done.
-    fn is_dismissed_now(&mut self) -> bool {
-        let is_now = !self.is_eof && self.client.is_in(state::CLOSING) && !self.talk.session.closing;
-        self.is_eof |= is_now;
-        self.is_dismissed |= is_now;
-        is_now
+    /// Reads nothing more once somebody has dismissed the client, as if it had said that it is done; true when that begins.
+    fn hear_dismissal(&mut self) -> bool {
+        let begins = !self.is_eof && self.is_dismissed();
+        self.is_eof |= begins;
+        begins
+    }
+
+    /// Whether somebody has asked the client to go. Who has killed itself is closing besides.
+    fn is_dismissed(&self) -> bool {
+        self.client.is_in(state::CLOSING) && !self.talk.session.closing
     }
 
     fn may_run(&self) -> bool {

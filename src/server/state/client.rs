@@ -264,6 +264,11 @@ impl Client {
         }
     }
 
+    /// How long it has sent nothing, in milliseconds.
+    pub fn idle_ms(&self, now_ms: u64) -> u64 {
+        now_ms.saturating_sub(self.active_ms.load(RELAXED))
+    }
+
     /// Asks the connection to close as it is; replies that were not sent are dropped.
     pub fn kill(&self) {
         self.killed.store(true, Ordering::Release);

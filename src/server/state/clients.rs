@@ -52,11 +52,20 @@ impl Clients {
         self.list.lock().values().cloned().collect()
     }
 
+    /// True when somebody is like this.
+    pub fn any(&self, is_so: impl Fn(&Client) -> bool) -> bool {
+        self.list.lock().values().any(|client| is_so(client))
+    }
+
+    /// Asks those that are like this to close once all that they have sent is answered.
+    pub fn dismiss(&self, is_so: impl Fn(&Client) -> bool) {
+        self.list.lock().values().filter(|client| is_so(client)).for_each(|client| client.dismiss());
+    }
+
     /// Closes those that have sent no command for longer than `idle_ms`. Who listens may be silent, as in Redis.
     pub fn kill_idle(&self, idle_ms: u64, now_ms: u64) {
         for client in self.list.lock().values() {
-            let is_idle = now_ms.saturating_sub(client.active_ms.load(Relaxed)) > idle_ms;
-            if is_idle && !client.is_in(state::SUBSCRIBED | state::MONITOR | state::BLOCKED) {
+            if client.idle_ms(now_ms) > idle_ms && !client.is_in(state::SUBSCRIBED | state::MONITOR | state::BLOCKED) {
                 client.kill();
             }
         }
