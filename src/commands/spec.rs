@@ -81,6 +81,8 @@ pub mod flag {
     pub const REPEATABLE: u32 = 1 << 21;
     /// A write that looks keys up as a reader does, too: what it finds there counts as a hit, what not as a miss.
     pub const READS_TOO: u32 = 1 << 22;
+    /// May look at its keys in another database than the one that is selected, whose number is one of its words.
+    pub const OTHER_DATABASE: u32 = 1 << 23;
 
     /// The flags that COMMAND names, in the order in which Redis lists them.
     pub const NAMES: [(u32, &str); 16] = [

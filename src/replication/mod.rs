@@ -31,3 +31,5 @@ pub mod wait;
 
 #[cfg(test)]
 mod ballot_tests;
+#[cfg(test)]
+mod test_support;

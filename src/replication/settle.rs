@@ -20,7 +20,7 @@ use smallvec::SmallVec;
 use crate::base::ids::{Slot, slot_of};
 use crate::peer::ballot::DigestRequest;
 use crate::peer::frame::{KeyRef, Kind, Verify};
-use crate::peer::lane::Fate;
+use crate::peer::lane::{Fate, Lane};
 use crate::peer::registry::Peer;
 use crate::replication::ballots::{CONFIRMS_MAX, Confirm};
 use crate::replication::coordinator::{Coordinator, View, seen_of};
@@ -84,13 +84,12 @@ impl Comparison {
 }
 
 impl Coordinator {
-    /// Whether a command may look at its keys, which this node coordinates: their slots are settled or the keys confirmed,
+    /// Whether a command may look at its keys in these databases, which this node coordinates: their slots are settled or the keys confirmed,
     /// and for a strict command a majority has promised. If not, it is to be put off; what is missing has been asked for.
     pub fn is_ready<'k>(
         &self,
         view: &View,
-        db: u8,
-        keys: impl Iterator<Item = &'k [u8]>,
+        keys: impl Iterator<Item = (u8, &'k [u8])>,
         quorum: Quorum,
         now_ms: u64,
     ) -> bool {
@@ -98,7 +97,7 @@ impl Coordinator {
             self.ballots.want(now_ms);
         }
         let mut ready = true;
-        for key in keys {
+        for (db, key) in keys {
             let slot = slot_of(key);
             ready &= !quorum.strict || self.window(view, slot).is_some_and(|max| max > self.store.clock.latest(now_ms));
             if let Some(tenure) = self.ballots.unsettled_tenure(slot) {
@@ -109,8 +108,8 @@ impl Coordinator {
     }
 
     /// Whether a strict command may run on slots that are locked: asked for once more, because only now nothing can change.
-    pub fn may_run<'k>(&self, view: &View, db: u8, mut keys: impl Iterator<Item = &'k [u8]>) -> bool {
-        keys.all(|key| {
+    pub fn may_run<'k>(&self, view: &View, mut keys: impl Iterator<Item = (u8, &'k [u8])>) -> bool {
+        keys.all(|(db, key)| {
             let slot = slot_of(key);
             self.ballots.unsettled_tenure(slot).is_none_or(|tenure| {
                 let name = (slot, db, key.into());
@@ -127,7 +126,12 @@ impl Coordinator {
         let name = (slot, db, key.into());
         let known = self.ballots.with_confirms(|all| {
             let confirm = all.get_mut(&name).filter(|it| it.tenure == tenure && it.strict >= quorum.strict)?;
-            Some(confirm.look(slot))
+            let outcome = confirm.look(slot);
+            if outcome == Some(false) {
+                // With nobody left to answer it would pass for confirmed.
+                all.remove(&name);
+            }
+            Some(outcome)
         });
         match known {
             Some(Some(true)) => return true,
@@ -197,15 +201,22 @@ impl Coordinator {
         let strict = self.ballots.is_own(slot) && view.promised(slot, group.confirming_homes()).count() + 1 >= majority;
         let least = if strict { read_quorum.max(majority) } else { read_quorum };
         let need = least.min(view.replicas).saturating_sub(1);
+        let peers: SmallVec<[&Arc<Peer>; 4]> = group
+            .confirming_homes()
+            .iter()
+            .filter_map(|at| view.peer(*at))
+            .filter(|peer| (!strict || peer.granted.has(slot)) && peer.lane_of(slot).is_some_and(Lane::is_open))
+            .collect();
+        if peers.len() < need {
+            // Before all that the slot holds is looked at, here and there, for nothing.
+            return None;
+        }
         let table = self.store.table(slot);
         // Nothing that is still alive may be left out, were it about to expire: it may be a lock.
         let digest = slot_digest(&self.store, &table, now_ms);
         let request = DigestRequest { slot, strict, horizon_ms: now_ms, digest };
         let mut asked = Asked::new();
-        for peer in group.confirming_homes().iter().filter_map(|at| view.peer(*at)) {
-            if strict && !peer.granted.has(slot) {
-                continue;
-            }
+        for peer in peers {
             let number = peer.lane_of(slot).and_then(|lane| lane.append(Kind::Digest, |out| request.put(out)));
             asked.extend(number.map(|number| (peer.clone(), number)));
         }
@@ -247,4 +258,65 @@ pub fn slot_digest(store: &Store, table: &SlotTable, horizon_ms: u64) -> u64 {
     let (measure, ids) = (Measure { seed: DIGEST_SEED, horizon_ms }, store.actors.ids());
     let marks = table.iter().map(|entry| Mark::of(entry, measure, &ids));
     marks.filter(|mark| !mark.fades).fold(0, |digest, mark| digest ^ mark.mixed(DIGEST_SEED))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::replication::test_support::{coordinator, view_of};
+
+    const QUORUM: Quorum = Quorum { read: 2, write: 2, strict: false };
+
+    /// Makes every lane of a peer give up what it carries, and stay closed.
+    fn cut_off(view: &View, at: u16) {
+        view.peer(at).expect("a peer").lanes.iter().for_each(|lane| lane.close(|_| {}));
+    }
+
+    #[test]
+    fn a_confirmation_that_was_lost_confirms_nothing() {
+        let (coordinator, view, slot) = (coordinator(), view_of(true), slot_of(b"key"));
+        coordinator.ballots.unsettle(slot);
+        let tenure = coordinator.ballots.unsettled_tenure(slot).expect("unsettled");
+        view.peers.iter().flatten().for_each(|peer| peer.granted.note(slot));
+        let all = Quorum { read: 3, strict: true, ..QUORUM };
+        let is_confirmed = || coordinator.confirm(&view, slot, tenure, 0, b"key", all, 1);
+        assert!(!is_confirmed(), "both are asked");
+        cut_off(&view, 2);
+        let lane = view.peer(1).and_then(|peer| peer.lane_of(slot)).expect("a lane");
+        lane.write_with(|bytes| Ok(bytes.len())).expect("written");
+        lane.ack(lane.last());
+        for _ in 0..3 {
+            assert!(!is_confirmed(), "one has answered, and the other cannot be asked");
+        }
+    }
+
+    #[test]
+    fn a_key_is_confirmed_in_its_own_database() {
+        let (coordinator, view) = (coordinator(), view_of(true));
+        coordinator.ballots.unsettle(slot_of(b"key"));
+        let is_ready = |db| coordinator.is_ready(&view, [(db, &b"key"[..])].into_iter(), QUORUM, 1);
+        assert!(!is_ready(0));
+        for peer in view.peers.iter().flatten() {
+            let lane = peer.lane_of(slot_of(b"key")).expect("a lane");
+            lane.write_with(|bytes| Ok(bytes.len())).expect("written");
+            lane.ack(lane.last());
+        }
+        assert!(is_ready(0) && !is_ready(1));
+    }
+
+    #[test]
+    fn nobody_is_asked_to_compare_when_too_few_can_be() {
+        let (coordinator, view) = (coordinator(), view_of(true));
+        let slot = Slot::all().next().expect("a slot");
+        coordinator.ballots.unsettle(slot);
+        let tenure = coordinator.ballots.unsettled_tenure(slot).expect("unsettled");
+        cut_off(&view, 2);
+        assert!(coordinator.compare(&view, slot, tenure, 3, 1).is_none());
+        assert_eq!(
+            view.peer(1).and_then(|peer| peer.lane_of(slot)).map(Lane::last),
+            Some(0),
+            "its answer is of no use"
+        );
+        assert!(coordinator.compare(&view, slot, tenure, 2, 1).is_some());
+    }
 }

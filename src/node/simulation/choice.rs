@@ -10,7 +10,7 @@ use std::collections::BTreeMap;
 use rand::RngExt as _;
 use rand::rngs::SmallRng;
 
-use super::history::{Asked, HASHES, SOURCES, TARGETS, What};
+use super::history::{Asked, HASHES, LOCKS, Manner, PAIRS, SOURCES, TARGETS, What};
 use crate::protocol::client::Value;
 
 /// The first registers are written for good, the others for a while.
@@ -19,20 +19,33 @@ const REGISTERS: u64 = 8;
 const COUNTERS: u64 = 3;
 /// Sets and hashes.
 const SETS: u64 = 4;
+const LOCKS_COUNT: u64 = 2;
+const PAIRS_COUNT: u64 = 2;
 /// Registers of one request, at most.
 const TOGETHER_MAX: usize = 3;
 /// Of so many requests one is a FLUSHALL, where there are any.
 const FLUSH_ONE_IN: u32 = 150;
 
-/// One request and what it asks of each of its keys.
+/// Commands of one transaction, at most.
+const QUEUED_MAX: usize = 4;
+
+/// One request, which is a command or a transaction, and what it asks of each of its keys.
 pub struct Request {
-    pub words: Vec<String>,
+    pub commands: Vec<Vec<String>>,
     pub asked: Vec<Asked>,
 }
 
 impl Request {
     fn new(words: &[&str], asked: Vec<Asked>) -> Request {
-        Request { words: words.iter().map(|word| (*word).to_owned()).collect(), asked }
+        Request { commands: vec![words.iter().map(|word| (*word).to_owned()).collect()], asked }
+    }
+
+    /// All of these as one transaction.
+    fn transaction(asked: Vec<Asked>) -> Request {
+        let frame = |word: &str| vec![vec![word.to_owned()]];
+        let queued = asked.iter().flat_map(|asked| Request::one(*asked).commands);
+        let commands = frame("MULTI").into_iter().chain(queued).chain(frame("EXEC")).collect();
+        Request { commands, asked }
     }
 
     /// The request that asks this of one key.
@@ -41,6 +54,7 @@ impl Request {
         let is_hash = asked.of >= HASHES;
         let words: &[&str] = match asked.what {
             What::Set(value) => &["SET", &key, &value.to_string()],
+            What::SetNew(value) => &["SET", &key, &value.to_string(), "NX"],
             What::SetFor(value, ms) => &["SET", &key, &value.to_string(), "PX", &ms.to_string()],
             What::Copy(value) => &["COPY", &source(value).key(), &key, "REPLACE"],
             What::Rename(value) => &["RENAME", &source(value).key(), &key],
@@ -64,9 +78,22 @@ impl Request {
     /// What the reply says of each key.
     pub fn answers(&self, reply: Value) -> Vec<Value> {
         match reply {
-            Value::Array(items) if self.words[0] == "MGET" => items,
+            Value::Array(items) if self.name() == "MGET" || self.manner() == Manner::Queued => items,
             reply => vec![reply; self.asked.len()],
         }
+    }
+
+    /// How its keys are asked about.
+    pub fn manner(&self) -> Manner {
+        match self.name() {
+            "MULTI" => Manner::Queued,
+            _ if self.asked.len() > 1 => Manner::Together,
+            _ => Manner::Alone,
+        }
+    }
+
+    fn name(&self) -> &str {
+        &self.commands[0][0]
     }
 }
 
@@ -112,7 +139,24 @@ impl Choice {
             return vec![Request::one(Asked { what: What::Flush, of: 0 })];
         }
         let near = near.filter(|_| draws.random_range(0..4) > 0);
-        let kind = draws.random_range(0..100);
+        match draws.random_range(0..116) {
+            0..5 => vec![self.together(near, true, draws)],
+            5..9 => vec![self.together(near, false, draws)],
+            9..12 => self.copy(near, draws),
+            12..14 => self.rename(),
+            14..21 => vec![Request::one(self.lock(draws))],
+            21..26 => vec![Request::transaction(self.pair(draws))],
+            26..30 => {
+                let count = draws.random_range(1..=QUEUED_MAX);
+                vec![Request::transaction((0..count).map(|_| self.single(near, draws)).collect())]
+            }
+            _ => vec![Request::one(self.single(near, draws))],
+        }
+    }
+
+    /// One command about one key.
+    fn single(&self, near: Option<u64>, draws: &mut SmallRng) -> Asked {
+        let kind = draws.random_range(14..100);
         let register = near.unwrap_or_else(|| match kind {
             40..62 => draws.random_range(LASTING..REGISTERS),
             _ => draws.random_range(0..LASTING),
@@ -120,12 +164,8 @@ impl Choice {
         let counter = near.map_or_else(|| draws.random_range(0..COUNTERS), |near| near % COUNTERS);
         let set = near.map_or_else(|| draws.random_range(0..SETS), |near| near % SETS);
         let (what, of) = match kind {
-            0..5 => return vec![self.together(register, true, draws)],
-            5..9 => return vec![self.together(register, false, draws)],
-            9..12 => return self.copy(register, draws),
-            12..14 => return self.rename(),
-            14..62 if register >= LASTING => (self.passing(draws), register),
-            14..32 => (What::Set(self.number()), register),
+            ..62 if register >= LASTING => (self.passing(draws), register),
+            ..32 => (What::Set(self.number()), register),
             32..36 => (What::Delete, register),
             36..62 => (What::Get, register),
             62..71 => (What::Increment, counter),
@@ -137,7 +177,28 @@ impl Choice {
             }
             _ => (What::Members, set),
         };
-        vec![Request::one(Asked { what, of })]
+        Asked { what, of }
+    }
+
+    /// What is asked of a lock.
+    fn lock(&self, draws: &mut SmallRng) -> Asked {
+        let what = match draws.random_range(0..10) {
+            0..5 => What::SetNew(self.number()),
+            5..8 => What::Delete,
+            _ => What::Get,
+        };
+        Asked { what, of: LOCKS + draws.random_range(0..LOCKS_COUNT) }
+    }
+
+    /// What is asked of both registers of a pair.
+    fn pair(&self, draws: &mut SmallRng) -> Vec<Asked> {
+        let first = PAIRS + 2 * draws.random_range(0..PAIRS_COUNT);
+        let what = match draws.random_range(0..10) {
+            0..5 => What::Set(self.number()),
+            5 => What::Delete,
+            _ => What::Get,
+        };
+        [first, first + 1].map(|of| Asked { what, of }).into()
     }
 
     /// What is asked of a register that is written for a while.
@@ -154,9 +215,9 @@ impl Choice {
         }
     }
 
-    /// MSET or MGET of this register and others.
-    fn together(&self, register: u64, writes: bool, draws: &mut SmallRng) -> Request {
-        let mut registers = vec![register];
+    /// MSET or MGET of this register, or any, and others.
+    fn together(&self, near: Option<u64>, writes: bool, draws: &mut SmallRng) -> Request {
+        let mut registers = vec![near.unwrap_or_else(|| draws.random_range(0..LASTING))];
         for _ in 1..draws.random_range(2..=TOGETHER_MAX) {
             let other = draws.random_range(0..REGISTERS);
             if !registers.contains(&other) {
@@ -170,13 +231,13 @@ impl Choice {
             words.push(asked.key());
             words.extend(asked.value().map(|value| value.to_string()));
         }
-        Request { words, asked }
+        Request { commands: vec![words], asked }
     }
 
-    /// COPY to this register; what is behind it on the source must not be copied.
-    fn copy(&self, register: u64, draws: &mut SmallRng) -> Vec<Request> {
-        let value = self.number();
-        let (source, copy) = (source(value), Asked { what: What::Copy(value), of: register });
+    /// COPY to this register, or any; what is behind it on the source must not be copied.
+    fn copy(&self, near: Option<u64>, draws: &mut SmallRng) -> Vec<Request> {
+        let (value, of) = (self.number(), near.unwrap_or_else(|| draws.random_range(0..LASTING)));
+        let (source, copy) = (source(value), Asked { what: What::Copy(value), of });
         let again = Asked { what: What::Set(self.number()), of: source.of };
         let behind = if draws.random_range(0..2) == 0 { vec![again] } else { Vec::new() };
         let delete = Asked { what: What::Delete, of: source.of };
@@ -201,5 +262,7 @@ pub fn all_reads() -> Vec<Request> {
     let registers = (0..REGISTERS).map(|of| Asked { what: What::Get, of });
     let counters = (0..COUNTERS).map(|of| Asked { what: What::Count, of });
     let sets = (0..SETS).map(|of| Asked { what: What::Members, of });
-    registers.chain(counters).chain(sets).map(Request::one).collect()
+    let others = (LOCKS..LOCKS + LOCKS_COUNT).chain(PAIRS..PAIRS + 2 * PAIRS_COUNT);
+    let others = others.map(|of| Asked { what: What::Get, of });
+    registers.chain(counters).chain(sets).chain(others).map(Request::one).collect()
 }

@@ -65,12 +65,12 @@ impl Load {
     fn note(&self, sender: &Sender, began_us: u64, request: &Request) -> usize {
         let Sender { client, node, connection } = *sender;
         let mut history = self.history.borrow_mut();
-        let (sent, is_part) = (history.counts().0, request.asked.len() > 1);
-        for &asked in &request.asked {
+        let (first, manner) = (history.counts().0, request.manner());
+        for (sent, &asked) in (first..).zip(&request.asked) {
             let order = (connection, sent);
-            history.note(Event { asked, client, node, order, is_part, began_us, ended_us: None, answer: None });
+            history.note(Event { asked, client, node, order, manner, first, began_us, ended_us: None, answer: None });
         }
-        sent
+        first
     }
 
     /// Notes what was answered to the request whose first key is noted there.
@@ -128,23 +128,24 @@ pub async fn read_all(load: Rc<Load>, node: usize) {
 /// Asks all of these at once and notes what comes; false when the connection is of no further use.
 async fn ask(load: &Load, stream: &mut TcpStream, sender: &Sender, requests: &[Request]) -> bool {
     let mut out = Vec::new();
-    requests.iter().for_each(|request| encode_command(&mut out, &request.words));
+    requests.iter().flat_map(|request| &request.commands).for_each(|words| encode_command(&mut out, words));
     let began_us = os::now_us();
     let places: Vec<usize> = requests.iter().map(|request| load.note(sender, began_us, request)).collect();
     let talk = async {
         stream.write_all(&out).await.ok()?;
         let (mut decoder, mut buf) = (ReplyDecoder::default(), Vec::new());
         for (request, place) in requests.iter().zip(places) {
-            let value = loop {
+            let mut replies = Vec::new();
+            while replies.len() < request.commands.len() {
                 if let Some((value, len)) = decoder.decode(&buf).ok()? {
                     buf.drain(..len);
-                    break value;
-                }
-                if stream.read_buf(&mut buf).await.ok()? == 0 {
+                    replies.push(value);
+                } else if stream.read_buf(&mut buf).await.ok()? == 0 {
                     return None;
                 }
-            };
-            load.answer(request, place, value);
+            }
+            // The last one is that of EXEC.
+            load.answer(request, place, replies.pop()?);
         }
         Some(())
     };

@@ -6,6 +6,8 @@ use crate::protocol::client::Value;
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum What {
     Set(u64),
+    /// The same, if nothing is there.
+    SetNew(u64),
     /// The same, for so many milliseconds.
     SetFor(u64, u64),
     /// The register takes over this value of a source.
@@ -35,6 +37,11 @@ pub const HASHES: u64 = 2;
 pub const SOURCES: u64 = 1_000_000;
 /// The same for registers that a source is renamed to.
 pub const TARGETS: u64 = 2_000_000;
+/// From this number on, registers are locks: given a value only if they have none.
+pub const LOCKS: u64 = 500;
+/// From this number on, each even register and the next are a pair: written and read together, in a transaction.
+pub const PAIRS: u64 = 600;
+const PAIRS_END: u64 = 700;
 
 /// A request: what, and of which key of its kind.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -51,6 +58,7 @@ impl Asked {
             What::Add(_) | What::Remove(_) | What::Members if self.of >= HASHES => "hash",
             What::Add(_) | What::Remove(_) | What::Members => "set",
             What::Flush => "all",
+            _ if self.is_of_pair() => return format!("{{pair{}}}{}", self.of / 2, self.of % 2),
             _ => "register",
         };
         format!("{kind}{}", self.of)
@@ -59,9 +67,18 @@ impl Asked {
     /// The value that it gives a register.
     pub fn value(&self) -> Option<u64> {
         match self.what {
-            What::Set(value) | What::SetFor(value, _) | What::Copy(value) | What::Rename(value) => Some(value),
+            What::Set(value)
+            | What::SetNew(value)
+            | What::SetFor(value, _)
+            | What::Copy(value)
+            | What::Rename(value) => Some(value),
             _ => None,
         }
+    }
+
+    /// True for the registers of pairs.
+    pub fn is_of_pair(&self) -> bool {
+        (PAIRS..PAIRS_END).contains(&self.of)
     }
 
     /// True for what makes a register's value another one, or none.
@@ -80,6 +97,17 @@ impl Asked {
     }
 }
 
+/// How a key came to be asked about.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Manner {
+    /// By a command about this key alone.
+    Alone,
+    /// By a command that is about other keys too: one error is the answer for all of them.
+    Together,
+    /// By one command of a transaction.
+    Queued,
+}
+
 /// A request and what became of it.
 #[derive(Clone, Debug)]
 pub struct Event {
@@ -88,8 +116,9 @@ pub struct Event {
     pub node: usize,
     /// The connection, and a number that is greater for what was sent later on it.
     pub order: (u64, usize),
-    /// The request was about other keys too: one error is the answer for all of them.
-    pub is_part: bool,
+    pub manner: Manner,
+    /// The place of the first event of the same request.
+    pub first: usize,
     pub began_us: u64,
     /// When the answer came.
     pub ended_us: Option<u64>,
@@ -102,9 +131,13 @@ impl Event {
     pub fn is_refused(&self) -> bool {
         match &self.answer {
             Some(Value::Int(0)) => matches!(self.asked.what, What::Copy(_)),
+            Some(Value::Null) => self.found_something(),
             // Some slots may have been emptied, some keys written, before another could not be.
-            _ if self.asked.what == What::Flush || self.is_part => false,
-            Some(Value::Error(text)) => text.starts_with(b"CLUSTERDOWN"),
+            _ if self.asked.what == What::Flush || self.manner == Manner::Together => false,
+            Some(Value::Error(text)) => {
+                let is_queued = self.manner == Manner::Queued;
+                text.starts_with(b"CLUSTERDOWN") || is_queued && !text.starts_with(b"TIMEOUT")
+            }
             _ => false,
         }
     }
@@ -116,6 +149,11 @@ impl Event {
             (What::Rename(_), Some(Value::Error(text))) => text.starts_with(b"ERR no such key"),
             _ => false,
         }
+    }
+
+    /// True when it was said that something was there already.
+    pub fn found_something(&self) -> bool {
+        matches!((self.asked.what, &self.answer), (What::SetNew(_), Some(Value::Null)))
     }
 
     /// True when it is known to have taken effect before the other: it was done before that was asked for, or it was sent before

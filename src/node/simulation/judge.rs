@@ -11,22 +11,24 @@
 //! - a set has a member whose addition was acknowledged and whose removal was not asked for, and none whose removal was acknowledged;
 //! - what its client has written before is there to be copied and renamed, and nothing else is copied;
 //! - a key that was to be there for a while is gone after it, and not before (`deadlines`);
-//! - FLUSHALL is a deletion of every key.
+//! - FLUSHALL is a deletion of every key;
+//! - nobody sees half of a transaction over keys with one hash tag;
+//! - SET NX is refused only where something may be, and in strict mode no two are granted with no deletion between them.
 //!
 //! What was answered with an error that leaves the outcome open may have happened, at any later time.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::deadlines::{self, Term};
-use super::history::{Asked, Event, History, SOURCES, What, text_of};
+use super::history::{Asked, Event, History, Manner, SOURCES, What, text_of};
 use crate::protocol::client::Value;
 
 /// What was asked of each key.
 type ByKey<'e> = BTreeMap<String, Vec<&'e Event>>;
 
 impl History {
-    /// What must not have happened and has.
-    pub fn judge(&self) -> Vec<String> {
+    /// What must not have happened and has; in strict mode more must not.
+    pub fn judge(&self, is_strict: bool) -> Vec<String> {
         let mut by_key = ByKey::new();
         for event in &self.events {
             by_key.entry(event.asked.key()).or_default().push(event);
@@ -41,6 +43,13 @@ impl History {
             }
         }
         judge_copies(&self.events, &by_key, &flushes, &mut wrongs);
+        judge_pairs(&self.events, &mut wrongs);
+        for events in by_key.values() {
+            judge_refused_locks(events, &flushes, &mut wrongs);
+            if is_strict {
+                judge_locks(events, &flushes, &mut wrongs);
+            }
+        }
         wrongs
     }
 }
@@ -53,6 +62,67 @@ fn judge_copies(history: &[Event], by_key: &ByKey<'_>, flushes: &[&Event], wrong
         let is_there = |write: &&&Event| write.precedes(copy) && !may_be_flushed(write, flushes, copy);
         if let Some(write) = write.filter(is_there) {
             wrongs.push(format!("there was something to copy\n  {write}\n  {copy}"));
+        }
+    }
+}
+
+/// Nobody sees half of a transaction over keys with one hash tag.
+fn judge_pairs(history: &[Event], wrongs: &mut Vec<String>) {
+    let reads: Vec<&Event> = history
+        .iter()
+        .filter(|it| it.manner == Manner::Queued && it.asked.is_of_pair() && it.asked.what == What::Get)
+        .collect();
+    for two in reads.chunk_by(|one, other| one.first == other.first) {
+        let [one, other] = two else { continue };
+        if one.done_us().is_some() && other.done_us().is_some() && given(one) != given(other) {
+            wrongs.push(format!(
+                "half of a transaction was seen
+  {one}
+  {other}"
+            ));
+        }
+    }
+}
+
+/// Whoever is refused a lock has found that somebody may have it.
+fn judge_refused_locks(events: &[&Event], flushes: &[&Event], wrongs: &mut Vec<String>) {
+    for refused in events.iter().filter(|it| it.found_something()) {
+        let may_have_it = |it: &&&Event| {
+            it.asked.value().is_some()
+                && !it.is_refused()
+                && may_precede(it, refused)
+                && !is_freed(it, refused, events, flushes)
+        };
+        if !events.iter().any(|it| may_have_it(&it)) {
+            wrongs.push(format!(
+                "a lock was refused that nobody had
+  {refused}"
+            ));
+        }
+    }
+}
+
+/// True when it was deleted for sure before the other began.
+fn is_freed(lock: &Event, other: &Event, events: &[&Event], flushes: &[&Event]) -> bool {
+    let deletions = events.iter().filter(|it| it.asked.what == What::Delete).chain(flushes);
+    deletions.into_iter().any(|it| lock.precedes(it) && it.precedes(other))
+}
+
+/// A lock is given to one client, and to the next when somebody may have deleted it.
+fn judge_locks(events: &[&Event], flushes: &[&Event], wrongs: &mut Vec<String>) {
+    let is_won = |it: &&&Event| matches!(it.asked.what, What::SetNew(_)) && it.done_us().is_some();
+    let won: Vec<&Event> = events.iter().filter(is_won).copied().collect();
+    let may_free = |one: &Event, next: &Event| {
+        let deletions = events.iter().filter(|it| it.asked.what == What::Delete && !it.is_refused()).chain(flushes);
+        !next.precedes(one) && deletions.into_iter().any(|it| !it.precedes(one) && may_precede(it, next))
+    };
+    for (at, one) in won.iter().enumerate() {
+        for other in won.iter().skip(at + 1).filter(|other| !may_free(one, other) && !may_free(other, one)) {
+            wrongs.push(format!(
+                "two have the lock
+  {one}
+  {other}"
+            ));
         }
     }
 }

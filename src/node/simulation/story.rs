@@ -339,7 +339,7 @@ impl Story {
         );
         // What sloppy mode gives up when several nodes are in trouble is what clients read meanwhile.
         if self.is_strict || !self.is_wild {
-            self.wrongs.extend(history.judge());
+            self.wrongs.extend(history.judge(self.is_strict));
         }
         drop(history);
         Told { summary, wrongs: self.wrongs }

@@ -41,7 +41,7 @@ use crate::server::session::watched::read_watched;
 use crate::server::share::flush::may_be_old;
 use crate::server::share::held;
 use crate::server::state::client::Client;
-use crate::server::transaction::groups::{position, requests_of};
+use crate::server::transaction::groups::{only_read, position, requests_of};
 use crate::server::worker::Worker;
 
 /// Most questions that may wait for replicas before the link stops reading.
@@ -72,10 +72,20 @@ struct HeldAnswer {
     /// What came of each request; replies are stretches of the batch.
     replies: Vec<Part>,
     quorum: Quorum,
-    /// The requests ran together, as a transaction: none of them may be asked for again alone.
-    is_one: bool,
+    ran: Ran,
     /// Reads whose replicas took too long have been confirmed by others, or are about to be.
     is_confirmed_anew: bool,
+}
+
+/// How requests were run, which says what may be asked for again.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Ran {
+    /// Each for itself.
+    Apart,
+    /// As a transaction: none of them may be asked for again.
+    Together,
+    /// As a transaction that only read: all of them may be asked for again, but none alone.
+    TogetherReading,
 }
 
 struct PeerQuestion<'a> {
@@ -180,17 +190,18 @@ impl Forwarded {
         run.since = (flags & ask::SINCE != 0).then_some(question.stamp);
         let may_be_old = may_be_old(flags, question.requests, run.quorum);
         let mut is_late = |now| !may_be_old && ages.is_late(question.sent_ms, question.bytes, now);
+        let mut ran = Ran::Apart;
         if flags & (ask::WATCHED | ask::TOGETHER | ask::HELD) != 0 {
-            let ran = !is_late(now) && run_as_one(&mut run, question);
-            replies.push(if ran { Part::Reply(0..run.batch.out.len()) } else { Part::NotRun });
+            let has_run = if is_late(now) { None } else { run_as_one(&mut run, question) };
+            replies.push(if has_run.is_some() { Part::Reply(0..run.batch.out.len()) } else { Part::NotRun });
+            ran = has_run.unwrap_or(Ran::Together);
         } else {
             let seen = SeenList::new(question.seen, position(&view, Some(self.peer)), self.actor);
             run_each(&mut run, question.requests, (now, is_late), seen, &mut replies);
         }
         let quorum = run.quorum;
         worker.send_off(&view, &mut batch);
-        let is_one = flags & (ask::WATCHED | ask::TOGETHER) != 0;
-        self.held.push_back(HeldAnswer { batch, replies, quorum, is_one, is_confirmed_anew: false });
+        self.held.push_back(HeldAnswer { batch, replies, quorum, ran, is_confirmed_anew: false });
     }
 
     fn poll_held(&mut self, cx: &mut Context<'_>) -> std::io::Result<()> {
@@ -217,7 +228,7 @@ impl Forwarded {
 impl HeldAnswer {
     /// Has a read confirmed by somebody else, once. One that is contradicted, or that nobody confirms, the asker asks for again.
     /// It is refused instead when its key was written behind it, which it would see, or when it is one of a transaction that
-    /// ran, because asking for it again would run all of them again.
+    /// has written: asking for it again would run all of them again.
     fn confirm_or_give_up(&mut self, again: Again, worker: &Worker, view: &View) {
         let Again { reply, ask, why } = again;
         if let Why::Unconfirmed(read) = &why
@@ -232,7 +243,7 @@ impl HeldAnswer {
             }
             Why::NotRun => false,
         };
-        if self.is_one || is_overtaken {
+        if self.ran == Ran::Together || self.ran == Ran::Apart && is_overtaken {
             let refusal = worker.refusal(self.batch.kept(ask.request));
             return self.batch.patch(reply, refusal.as_bytes());
         }
@@ -311,21 +322,24 @@ fn run_each(
     }
 }
 
-/// Runs what belongs together as one; false when it is not for this node.
-fn run_as_one(run: &mut Run<'_>, question: &PeerQuestion<'_>) -> bool {
+/// Runs what belongs together as one; `None` when it is not for this node.
+fn run_as_one(run: &mut Run<'_>, question: &PeerQuestion<'_>) -> Option<Ran> {
     let flags = question.manner.flags;
+    let together = |requests: &[&[u8]]| if only_read(requests) { Ran::TogetherReading } else { Ran::Together };
     if flags & ask::WATCHED != 0 {
         let mut reader = Reader::new(question.requests);
-        let Ok(watched) = read_watched(&mut reader, &run.worker.shared.node.store.actors) else { return false };
-        return run.together_if_unchanged(&requests_of(reader.rest()), &watched);
+        let watched = read_watched(&mut reader, &run.worker.shared.node.store.actors).ok()?;
+        let requests = requests_of(reader.rest());
+        return run.together_if_unchanged(&requests, &watched).then(|| together(&requests));
     }
     if flags & ask::TOGETHER != 0 {
-        return run.together_if_here(&requests_of(question.requests), &[]).is_some();
+        let requests = requests_of(question.requests);
+        return run.together_if_here(&requests, &[]).map(|_| together(&requests));
     }
-    let Ok(scanner) = scanned(question.requests) else { return false };
+    let scanner = scanned(question.requests).ok()?;
     let (places, asked) =
         ((&*run.worker.shared.node.store, run.view), (run.session.db, scanner.args(question.requests)));
-    held::answer(places, asked, flags & ask::LOCAL != 0, run.now_us / 1_000, &mut run.batch.out)
+    held::answer(places, asked, flags & ask::LOCAL != 0, run.now_us / 1_000, &mut run.batch.out).then_some(Ran::Apart)
 }
 
 fn next_question(input: &[u8]) -> std::io::Result<Option<(PeerQuestion<'_>, usize)>> {

@@ -85,7 +85,7 @@ impl Rerun<'_> {
     }
 
     /// Answers a request that will not be run any more: of a write that may have been run once that is all that can be said.
-    fn give_up(&self, batch: &mut Batch, again: &Again) {
+    pub fn give_up(&self, batch: &mut Batch, again: &Again) {
         let request = batch.kept(again.ask.request);
         if again.ask.since.is_some() && writes(request) {
             return batch.leave_unknown(again.reply);

@@ -23,7 +23,7 @@ use crate::server::request::run::{Origin, Run};
 use crate::server::session::transaction::Transaction;
 use crate::server::session::watched::{Watched, put_watched};
 use crate::server::transaction::groups::{
-    Next, Runner, coordinator_of, is_select, next_group, replies_of, requests_of, runner,
+    Next, Runner, coordinator_of, is_select, next_group, only_read, replies_of, requests_of, runner,
 };
 
 const NOBODY_RUNS: &str = "TRYAGAIN the coordinator of some keys of the transaction does not answer";
@@ -72,11 +72,12 @@ impl Job {
                 return Ok(None);
             }
             let next = next_group(rest, watched_at, view.me, |request| runner(&view, request))?;
-            let (at, len) = if let Next::Together { at, len } = next { (Some(at), len) } else { (None, 1) };
+            let len = if let Next::Together { len, .. } = next { len } else { 1 };
             let (group, behind) = rest.split_at_checked(len).unwrap_or((rest, &[]));
-            let attempt = match at {
-                Some(at) => self.run_group(&view, at, watched, group).await,
-                None => self.run_alone(group).await,
+            let attempt = match next {
+                Next::Together { at, .. } => self.run_group(&view, at, watched, group).await,
+                Next::Alone => self.run_alone(group).await,
+                Next::Later => Attempt::NotRun,
             };
             let has_run = rest.len() < requests.len();
             match attempt {
@@ -171,7 +172,9 @@ impl Job {
             let mut batch = Batch::new(Instant::now());
             return match self.together(requests, watched, &mut batch) {
                 Some(true) => {
-                    self.settle(&mut batch).await;
+                    if !self.settle_together(&mut batch, only_read(requests)).await {
+                        return Attempt::NotRun;
+                    }
                     let mut replies = Vec::new();
                     batch.finish(&mut replies);
                     Attempt::Ran(replies)

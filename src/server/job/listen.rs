@@ -1,13 +1,14 @@
 //! SUBSCRIBE, UNSUBSCRIBE and MONITOR: a connection begins or ends to listen (`request::listening`, `state::monitors`); and
 //! what those that watch are shown of requests that have run alone.
 
-use crate::commands::spec::{Command, Handler, NodeCommand};
+use crate::commands::spec::Command;
 use crate::commands::table;
-use crate::protocol::{Args, Reply, parse_i64};
+use crate::protocol::{Args, Reply};
 use crate::server::batch::scanned::scanned;
 use crate::server::job::Job;
 use crate::server::request::listening::change;
 use crate::server::state::client::state;
+use crate::server::transaction::groups::selected;
 
 impl Job {
     /// Begins or ends subscriptions, and answers when the other nodes know.
@@ -38,9 +39,7 @@ impl Job {
             let Ok(scanner) = scanned(request) else { continue };
             let args = scanner.args(request);
             let Some((_, command)) = table::find(args.name()) else { continue };
-            if matches!(command.handler, Handler::Node(NodeCommand::Select)) {
-                db = args.get(1).and_then(parse_i64).and_then(|number| u8::try_from(number).ok()).unwrap_or(db);
-            }
+            db = selected(command, args).unwrap_or(db);
             node.show(&self.client, db, command, args);
         }
     }

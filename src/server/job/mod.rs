@@ -42,6 +42,7 @@ use crate::peer::registry::Peer;
 use crate::protocol::{REPLY_BYTES_MAX, Reply, Scanner};
 use crate::replication::coordinator::View;
 use crate::server::batch::Batch;
+use crate::server::batch::ask::{Again, Why};
 use crate::server::batch::scanned::scanned;
 use crate::server::batch::window::Request;
 use crate::server::forward::call::{Call, Fate};
@@ -224,20 +225,45 @@ impl Job {
     pub(super) async fn settle(&mut self, batch: &mut Batch) {
         let mut again = Vec::new();
         self.worker.send_off(&self.worker.shared.view.load(), batch);
-        loop {
-            std::future::poll_fn(|cx| match batch.poll(cx, &mut again) || !again.is_empty() && !batch.asks_others() {
-                true => Poll::Ready(()),
-                false => Poll::Pending,
-            })
-            .await;
-            if again.is_empty() {
-                self.worker.count_failures(batch.forward_failures, batch.unknown_outcomes);
-                return;
-            }
+        while !self.is_settled(batch, &mut again).await {
             tokio::time::sleep(again_pause(batch)).await;
-            let rerun = Rerun { worker: &self.worker, client: &self.client, talk: &self.talk };
-            again = rerun.round(batch, std::mem::take(&mut again), std::iter::empty());
+            again = self.rerun().round(batch, std::mem::take(&mut again), std::iter::empty());
         }
+    }
+
+    /// As [`Job::settle`], for requests that ran as one, none of which may run again alone: it would show what was written
+    /// after the others had run. False when all of them are to run once more, as they may if they only read.
+    pub(super) async fn settle_together(&mut self, batch: &mut Batch, only_read: bool) -> bool {
+        let mut again = Vec::new();
+        self.worker.send_off(&self.worker.shared.view.load(), batch);
+        while !self.is_settled(batch, &mut again).await {
+            let (unconfirmed, contradicted): (Vec<Again>, Vec<Again>) =
+                again.into_iter().partition(|again| matches!(again.why, Why::Unconfirmed(_)));
+            if only_read && !contradicted.is_empty() {
+                return false;
+            }
+            contradicted.iter().for_each(|again| self.rerun().give_up(batch, again));
+            tokio::time::sleep(again_pause(batch)).await;
+            again = self.rerun().round(batch, unconfirmed, std::iter::empty());
+        }
+        true
+    }
+
+    fn rerun(&self) -> Rerun<'_> {
+        Rerun { worker: &self.worker, client: &self.client, talk: &self.talk }
+    }
+
+    /// Waits until all is known that a batch waits for; false when some of it has to run `again`.
+    async fn is_settled(&self, batch: &mut Batch, again: &mut Vec<Again>) -> bool {
+        std::future::poll_fn(|cx| match batch.poll(cx, again) || !again.is_empty() && !batch.asks_others() {
+            true => Poll::Ready(()),
+            false => Poll::Pending,
+        })
+        .await;
+        if again.is_empty() {
+            self.worker.count_failures(batch.forward_failures, batch.unknown_outcomes);
+        }
+        again.is_empty()
     }
 
     /// Asks the members at these places of a picture; this node, and who has no links yet, is left out.

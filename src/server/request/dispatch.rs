@@ -15,6 +15,7 @@ use crate::protocol::Reply;
 use crate::replication::coordinator::QuorumError;
 use crate::server::batch::window::Request;
 use crate::server::commands;
+use crate::server::request::readiness::keys_of;
 use crate::server::request::run::{KeysFunction, Origin, Run, Step};
 use crate::server::share::flush;
 use crate::server::state::client::state;
@@ -139,7 +140,7 @@ impl Run<'_> {
             }
             self.peer_seen = self.peer_seen.take().filter(|seen| self.believes(seen, (group, slot), command));
             if self.may_lack(command.has(flag::WRITE))
-                && !self.is_ready(command.key_positions(request.args).filter_map(|at| request.args.get(at)))
+                && !self.is_ready(keys_of(command, request.args, self.session.db))
             {
                 self.put_off(command, request, slots);
                 return Step::Done;
@@ -195,8 +196,10 @@ impl Run<'_> {
     /// What keeps a command from running on its keys, which are locked now.
     #[inline]
     fn hindrance(&self, command: &Command, request: &Request<'_>, keys: &mut Keyspace<'_>) -> Option<Hindrance> {
-        let names = || command.key_positions(request.args).filter_map(|at| request.args.get(at));
-        if self.quorum.strict && self.origin != Origin::PeerForShare && !self.may_run_strictly(keys, names()) {
+        if self.quorum.strict
+            && self.origin != Origin::PeerForShare
+            && !self.may_run_strictly(keys, keys_of(command, request.args, self.session.db))
+        {
             return Some(Hindrance::Unpromised);
         }
         self.is_overtaken(command, request, keys).map(Hindrance::Overtaken)

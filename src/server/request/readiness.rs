@@ -4,12 +4,23 @@
 use crate::base::clock::Hlc;
 use crate::base::ids::slot_of;
 use crate::commands::repeat::{Repeat, repeat_of};
-use crate::commands::spec::Command;
+use crate::commands::spec::{Command, flag};
+use crate::protocol::{Args, parse_i64};
 use crate::server::batch::window::Request;
 use crate::server::batch::{NOBODY_IN_TIME, UNKNOWN_OUTCOME};
 use crate::server::request::run::Run;
 use crate::store::Keyspace;
 use crate::store::keyspace::value_ref;
+
+/// The keys that a command may build on, with their databases: those that it names, in the database that is selected and in
+/// any that its other words may mean, if it looks at another.
+pub fn keys_of<'k>(command: &Command, args: Args<'k>, db: u8) -> impl Iterator<Item = (u8, &'k [u8])> + Clone {
+    let others = args.iter().skip(2).filter(|_| command.has(flag::OTHER_DATABASE));
+    let others = others.filter_map(|word| u8::try_from(parse_i64(word)?).ok()).filter(move |other| *other != db);
+    let databases = std::iter::once(db).chain(others);
+    let keys = command.key_positions(args).filter_map(move |at| args.get(at));
+    databases.flat_map(move |db| keys.clone().map(move |key| (db, key)))
+}
 
 impl Run<'_> {
     /// Whether this node has to ask [`Run::is_ready`] before it runs something that writes or not. A cheap look.
@@ -22,24 +33,23 @@ impl Run<'_> {
     }
 
     /// Whether what this node, which coordinates these keys, holds of them may be built on (`replication::settle`).
-    pub fn is_ready<'k>(&self, keys: impl Iterator<Item = &'k [u8]>) -> bool {
-        let coordinator = &self.worker.shared.coordinator;
-        coordinator.is_ready(self.view, self.session.db, keys, self.quorum, self.now_us / 1_000)
+    pub fn is_ready<'k>(&self, keys: impl Iterator<Item = (u8, &'k [u8])>) -> bool {
+        self.worker.shared.coordinator.is_ready(self.view, keys, self.quorum, self.now_us / 1_000)
     }
 
     /// Whether a strict command may run on these keys, whose slots are locked; bounds its stamps.
     pub fn may_run_strictly<'k>(
         &self,
         locked: &mut Keyspace<'_>,
-        keys: impl Iterator<Item = &'k [u8]> + Clone,
+        keys: impl Iterator<Item = (u8, &'k [u8])> + Clone,
     ) -> bool {
         if !self.quorum.strict || self.view.is_solo {
             return true;
         }
         let coordinator = &self.worker.shared.coordinator;
-        coordinator.may_run(self.view, self.session.db, keys.clone())
+        coordinator.may_run(self.view, keys.clone())
             && keys
-                .filter_map(|key| coordinator.window(self.view, slot_of(key)))
+                .filter_map(|(_, key)| coordinator.window(self.view, slot_of(key)))
                 .min()
                 .is_none_or(|max| locked.stamp_until(max))
     }

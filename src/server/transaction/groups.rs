@@ -11,10 +11,10 @@
 //! its requests cost; with watched keys all that follow are looked at too, and those are over with the first group.
 
 use crate::base::ids::{NodeId, slot_of};
-use crate::commands::spec::{Handler, NodeCommand, flag, slots_of};
+use crate::commands::spec::{Command, Handler, NodeCommand, flag, slots_of};
 use crate::commands::{CommandError, subcommands, table};
 use crate::protocol::client::{ReplyLimits, ReplyScanner};
-use crate::protocol::{Limits, Scan, Scanner};
+use crate::protocol::{Args, Limits, Scan, Scanner, parse_i64};
 use crate::replication::coordinator::View;
 use crate::server::batch::scanned::scanned;
 use crate::server::session::watched::Watched;
@@ -32,6 +32,8 @@ pub enum Runner {
     One(u16),
     /// More than one: its keys have several coordinators, or some have none.
     Several,
+    /// Nobody yet: none of its keys has a coordinator.
+    Nobody,
     /// Every node: it is about the whole keyspace.
     All,
 }
@@ -48,6 +50,8 @@ pub enum Next {
     },
     /// The first request, alone.
     Alone,
+    /// Nothing, before keys of the first requests have a coordinator. To run them alone meanwhile would not be atomic.
+    Later,
 }
 
 /// The next group. `watched_at` is who coordinates the watched keys, if there are any; who has no keys to run goes to `me`.
@@ -58,6 +62,9 @@ pub fn next_group(
     runner_of: impl Fn(&[u8]) -> Runner,
 ) -> Result<Next, CommandError> {
     if let Some(at) = watched_at {
+        if requests.iter().any(|request| runner_of(request) == Runner::Nobody) {
+            return Ok(Next::Later);
+        }
         let is_elsewhere = |runner| runner == Runner::Several || matches!(runner, Runner::One(other) if other != at);
         if requests.iter().any(|request| is_elsewhere(runner_of(request))) {
             return Err(CommandError::text(OTHER_COORDINATOR));
@@ -68,6 +75,7 @@ pub fn next_group(
         match runner_of(request) {
             Runner::Anyone => {}
             Runner::One(member) if at.is_none_or(|at| at == member) => at = Some(member),
+            Runner::Nobody if at.is_none() => return Ok(Next::Later),
             Runner::All | Runner::Several if len == 0 && watched_at.is_none() => return Ok(Next::Alone),
             _ => break,
         }
@@ -94,7 +102,7 @@ pub fn runner(view: &View, request: &[u8]) -> Runner {
     match (at.next(), command.handler) {
         (Some(first), _) if at.any(|other| other != first) => Runner::Several,
         (Some(Some(first)), _) => Runner::One(first),
-        (Some(None), _) => Runner::Several,
+        (Some(None), _) => Runner::Nobody,
         (None, Handler::Node(node)) if is_whole(node) => Runner::All,
         (None, _) => Runner::Anyone,
     }
@@ -116,10 +124,26 @@ pub fn position(view: &View, id: Option<NodeId>) -> Option<u16> {
     u16::try_from(at).ok()
 }
 
+/// Whether requests do nothing but read keys, so that all of them may run once more.
+pub fn only_read(requests: &[&[u8]]) -> bool {
+    requests.iter().all(|request| {
+        let Ok(scanner) = scanned(request) else { return false };
+        let args = scanner.args(request);
+        let command = table::find(args.name()).map(|(_, command)| subcommands::running(command, args));
+        command.is_some_and(|it| matches!(it.handler, Handler::Keys(_) | Handler::FanOut(..)) && !it.has(flag::WRITE))
+    })
+}
+
 /// Whether a request says which database those behind it mean.
 pub fn is_select(request: &[u8]) -> bool {
     let command = || table::find(scanned(request).ok()?.args(request).name());
     command().is_some_and(|(_, command)| matches!(command.handler, Handler::Node(NodeCommand::Select)))
+}
+
+/// The database that a request selects for those behind it, if it is one that does.
+pub fn selected(command: &Command, args: Args<'_>) -> Option<u8> {
+    let selects = matches!(command.handler, Handler::Node(NodeCommand::Select));
+    args.get(1).filter(|_| selects).and_then(parse_i64).and_then(|number| u8::try_from(number).ok())
 }
 
 /// Cuts requests apart that stand one behind the other.
@@ -157,6 +181,7 @@ mod tests {
             b"-" => Runner::Anyone,
             b"*" => Runner::Several,
             b"#" => Runner::All,
+            b"?" => Runner::Nobody,
             [digit, ..] => Runner::One(u16::from(digit - b'0')),
             [] => panic!("a request"),
         }
@@ -174,6 +199,7 @@ mod tests {
             let (at, len) = match next_group(rest, watched_at.take(), 5, told_by)? {
                 Next::Together { at, len } => (at.to_string(), len),
                 Next::Alone => ("alone".to_owned(), 1),
+                Next::Later => ("later".to_owned(), rest.len()),
             };
             let (group, behind) = rest.split_at(len);
             text += &format!("{at}:{} ", String::from_utf8_lossy(&group.concat()));
@@ -191,6 +217,9 @@ mod tests {
             ("1#1", "1:1 alone:# 1:1"),
             ("-*-", "5:- alone:* 5:-"),
             ("##", "alone:# alone:#"),
+            ("-??", "later:-??"),
+            ("11?1", "1:11 later:?1"),
+            ("#?1", "alone:# later:?1"),
             ("", ""),
         ] {
             assert_eq!(groups(line, None), Ok(expected.to_owned()), "{line}");
@@ -199,9 +228,14 @@ mod tests {
 
     #[test]
     fn watched_keys_go_with_the_first_group_and_want_all_keys_where_they_are() {
-        for (line, expected) in
-            [("1-1", "1:1-1"), ("--", "1:--"), ("", "1:"), ("#1", "1: alone:# 1:1"), ("1#1", "1:1 alone:# 1:1")]
-        {
+        for (line, expected) in [
+            ("1-1", "1:1-1"),
+            ("--", "1:--"),
+            ("", "1:"),
+            ("#1", "1: alone:# 1:1"),
+            ("1#1", "1:1 alone:# 1:1"),
+            ("1?", "later:1?"),
+        ] {
             assert_eq!(groups(line, Some(1)), Ok(expected.to_owned()), "{line}");
         }
         for line in ["12", "-2", "1*", "#2"] {

@@ -15,11 +15,12 @@ use crate::protocol::{Args, Reply};
 use crate::server::batch::scanned::{scanned, writes};
 use crate::server::batch::window::Request;
 use crate::server::commands::unknown_command;
+use crate::server::request::readiness::keys_of;
 use crate::server::request::room::OUT_OF_MEMORY;
 use crate::server::request::run::{KeysFunction, Origin, Run, Step};
 use crate::server::session::watched::{EXACTLY, Watched};
 use crate::server::share::marks::wishes;
-use crate::server::transaction::groups::{Runner, runner};
+use crate::server::transaction::groups::{Runner, runner, selected};
 use crate::store::Keyspace;
 
 /// What MONITOR inside a transaction reads.
@@ -31,12 +32,12 @@ impl Run<'_> {
     pub fn together(&mut self, requests: &[&[u8]], watched: &[Watched]) -> Option<bool> {
         let store = self.worker.shared.node.store.clone();
         let now_ms = self.now_us / 1_000;
-        let names = keys_of(requests, watched);
-        let names = || names.iter().map(Vec::as_slice);
+        let names = self.keys_of_all(requests, watched);
+        let names = || names.iter().map(|(db, key)| (*db, key.as_slice()));
         if !self.view.is_solo && self.may_lack(true) && !self.is_ready(names()) {
             return None;
         }
-        let mut slots: Vec<Slot> = names().map(slot_of).collect();
+        let mut slots: Vec<Slot> = names().map(|(_, key)| slot_of(key)).collect();
         if !self.has_quorums(&slots, requests) {
             return None;
         }
@@ -71,6 +72,23 @@ impl Run<'_> {
             self.run_unlocked(request);
             rest = behind;
         }
+    }
+
+    /// All keys that requests may build on or that are watched, with their databases; some more than once. SELECT says which
+    /// database the requests behind it mean.
+    fn keys_of_all(&self, requests: &[&[u8]], watched: &[Watched]) -> Vec<(u8, Vec<u8>)> {
+        let mut names: Vec<(u8, Vec<u8>)> = watched.iter().map(|it| (it.db, it.key.clone())).collect();
+        let (mut db, databases) = (self.session.db, self.worker.settings.read(|settings| settings.databases));
+        for request in requests {
+            let Ok(scanner) = scanned(request) else { continue };
+            let args = scanner.args(request);
+            let Some((_, command)) = table::find(args.name()) else { continue };
+            let may_select = |db: &u8| usize::from(*db) < databases && !self.session.cluster_face;
+            db = selected(command, args).filter(may_select).unwrap_or(db);
+            let keys = keys_of(subcommands::running(command, args), args, db);
+            names.extend(keys.map(|(db, key)| (db, key.to_vec())));
+        }
+        names
     }
 
     /// Refuses requests behind some that have run; true, because those have.
@@ -208,20 +226,6 @@ impl Run<'_> {
             Err(error) => self.fail(error.bytes()),
         }
     }
-}
-
-/// All keys that requests name or that are watched; some more than once.
-fn keys_of(requests: &[&[u8]], watched: &[Watched]) -> Vec<Vec<u8>> {
-    let mut names: Vec<Vec<u8>> = watched.iter().map(|it| it.key.clone()).collect();
-    for request in requests {
-        let Ok(scanner) = scanned(request) else { continue };
-        let args = scanner.args(request);
-        if let Some((_, command)) = table::find(args.name()) {
-            let positions = subcommands::running(command, args).key_positions(args);
-            names.extend(positions.filter_map(|at| args.get(at)).map(<[u8]>::to_vec));
-        }
-    }
-    names
 }
 
 /// Whether a request is one that is refused when memory is full.

@@ -22,9 +22,10 @@ fn judged_by(told: &[Asking], order: fn(u64) -> (u64, usize)) -> Vec<String> {
         let (ended_us, answer) = end.clone().unzip();
         let order = order(history.counts().0 as u64);
         let began_us = *began_us;
-        history.note(Event { asked, client: 0, node: 0, order, is_part: false, began_us, ended_us, answer });
+        let (manner, first) = (Manner::Alone, order.1);
+        history.note(Event { asked, client: 0, node: 0, order, manner, first, began_us, ended_us, answer });
     }
-    history.judge()
+    history.judge(true)
 }
 
 fn bulk(text: &str) -> Value {
@@ -90,14 +91,15 @@ fn what_was_written_before_is_there_to_be_copied() {
                 client: 0,
                 node: 0,
                 order,
-                is_part: false,
+                manner: Manner::Alone,
+                first: place,
                 began_us: 0,
                 ended_us: Some(9),
                 answer,
             };
             history.note(event);
         }
-        history.judge()
+        history.judge(true)
     };
     let source = (Asked { what: What::Set(1), of: SOURCES + 1 }, ok());
     let copy = |found| (Asked { what: What::Copy(1), of: 0 }, Value::Int(found));
