@@ -100,8 +100,7 @@ fn admit(node: &Node, stream: TcpStream, cluster_face: bool) -> std::io::Result<
     }
     state.metrics.count(Count::ConnectionsAccepted, 1);
     let registration = state.clients.register(addr, laddr, state.store.clock.now_ms());
-    let worker = node.workers.least_loaded();
-    let load = node.workers.add_load(worker);
+    let (worker, load) = node.workers.deal();
     node.workers.give(worker, Work::Client { stream, registration, cluster_face, load });
     Ok(())
 }
@@ -174,7 +173,8 @@ async fn meet(node: Arc<Node>, mut stream: TcpStream) {
             let Ok(stream) = stream.into_std() else { return };
             let now_ms = node.shared.node.store.clock.now_ms();
             let registration = node.peer_clients.register(addr, laddr, now_ms);
-            node.workers.give(node.workers.least_loaded(), Work::Forward { stream, hello, registration });
+            let (worker, load) = node.workers.deal();
+            node.workers.give(worker, Work::Forward { stream, hello, registration, load });
         }
     }
 }

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use tokio::time::{Instant, sleep_until};
 
 use crate::base::config::QuorumMode;
-use crate::base::ids::NodeId;
+use crate::base::ids::{NodeId, Slot};
 use crate::cluster::Topology;
 use crate::node::Node;
 use crate::node::workers::Work;
@@ -44,7 +44,7 @@ pub fn refresh(node: &Node) {
     let nodes = Nodes::of(node, &topology);
     node.peers.retain(|id| nodes.ids.contains(id));
     let view = nodes.view(node, &topology);
-    node.shared.coordinator.turn_to(&node.shared.view.load(), &view);
+    let left = node.shared.coordinator.turn_to(&node.shared.view.load(), &view);
     let before = Arc::downgrade(&node.shared.view.swap(Arc::new(view)));
     node.cluster.acts_on(change, before);
     let picture = node.peers.next_picture();
@@ -54,8 +54,16 @@ pub fn refresh(node: &Node) {
     node.cluster.note_stir(nodes.is_stirred(&topology));
     nodes.show(node, &topology);
     let peers = nodes.peers.into_iter().flatten().collect();
-    let passing = Arc::new(Passing::new(picture, node.workers.len(), peers));
-    (0..node.workers.len()).for_each(|worker| node.workers.give(worker, Work::View(passing.clone())));
+    let turn = Arc::new(Turn { passing: Passing::new(picture, node.workers.len(), peers), left });
+    (0..node.workers.len()).for_each(|worker| node.workers.give(worker, Work::View(turn.clone())));
+}
+
+/// A picture on its way to all workers, and what follows when all have it.
+pub struct Turn {
+    /// Who has it.
+    pub passing: Passing,
+    /// Slots that are settled by then, since other nodes coordinate them.
+    pub left: Vec<(Slot, u32)>,
 }
 
 /// The nodes of a picture, each at the same place in all lists: today's owners first, then those to come.

@@ -13,10 +13,10 @@ use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 
 use crate::base::net::{DetachedTcpStream, TcpStream};
 use crate::node::memory::trim;
+use crate::node::picture::Turn;
 use crate::peer::handshake::Hello;
 use crate::peer::link;
 use crate::peer::registry::Peer;
-use crate::peer::told::Passing;
 use crate::replication::replica::{Host, Replica};
 use crate::server::connection::Connection;
 use crate::server::connection::forwarded::Forwarded;
@@ -32,11 +32,11 @@ pub enum Work {
     /// A peer's replica lane.
     Replica { stream: DetachedTcpStream, hello: Hello, host: Arc<dyn Host> },
     /// A peer's forward link.
-    Forward { stream: DetachedTcpStream, hello: Hello, registration: Registration },
+    Forward { stream: DetachedTcpStream, hello: Hello, registration: Registration, load: Load },
     /// A lane of ours to keep open.
     Lane { peer: Arc<Peer>, index: usize },
     /// The picture has changed: go by it, and open links that are missing.
-    View(Arc<Passing>),
+    View(Arc<Turn>),
     /// Entries that have left the store: their memory is to be given back.
     Free(Vec<Entry>),
     /// What was freed is to be given back to the system (`memory`).
@@ -65,18 +65,14 @@ impl Workers {
         }
     }
 
-    /// Counts a connection that is about to be given to this worker, until what is returned is dropped. The worker itself may be
-    /// busy for a while, and whoever comes meanwhile is to go elsewhere.
-    pub fn add_load(&self, worker: usize) -> Load {
-        let load = self.senders.get(worker).map(|(_, load)| load.clone()).unwrap_or_default();
+    /// Which worker is to be given the next connection, a client's or another node's for its clients: the one with the fewest. It
+    /// counts until what is returned is dropped; the worker itself may be busy for a while, and whoever comes meanwhile is to go
+    /// elsewhere.
+    pub fn deal(&self) -> (usize, Load) {
+        let fewest = self.senders.iter().enumerate().min_by_key(|(_, (_, load))| load.load(Ordering::Relaxed));
+        let (worker, load) = fewest.map(|(at, (_, load))| (at, load.clone())).unwrap_or_default();
         load.fetch_add(1, Ordering::Relaxed);
-        Load(load)
-    }
-
-    /// The worker with the fewest connections.
-    pub fn least_loaded(&self) -> usize {
-        let loads = self.senders.iter().map(|(_, load)| load.load(Ordering::Relaxed));
-        loads.enumerate().min_by_key(|(_, load)| *load).map_or(0, |(at, _)| at)
+        (worker, Load(load))
     }
 
     /// How many there are.
@@ -141,12 +137,12 @@ async fn serve(worker: Rc<Worker>, mut receiver: UnboundedReceiver<Work>) {
                     tracing::debug!(node = %hello.node, %reason, "a peer's lane ended");
                 });
             }
-            Work::Forward { stream, hello, registration } => {
+            Work::Forward { stream, hello, registration, load } => {
                 let Ok(stream) = TcpStream::from_std(stream) else { continue };
                 let client = registration.client.clone();
                 let Ok(forwarded) = Forwarded::new(worker.clone(), client, stream, &hello) else { continue };
                 tokio::task::spawn_local(async move {
-                    let _registration = registration;
+                    let _counted = (registration, load);
                     let reason = forwarded.serve().await;
                     tracing::debug!(%reason, "a peer's forward link ended");
                 });
@@ -156,8 +152,10 @@ async fn serve(worker: Rc<Worker>, mut receiver: UnboundedReceiver<Work>) {
                 let (hello, secret) = (shared.hello.clone(), shared.secret.clone());
                 tokio::task::spawn_local(link::keep(peer, index, hello, secret, shared.coordinator.clone()));
             }
-            Work::View(passing) => {
-                passing.pass();
+            Work::View(turn) => {
+                if turn.passing.pass() {
+                    worker.shared.coordinator.leave(&turn.left);
+                }
                 worker.open_links(&worker.shared.view.load());
             }
             Work::Free(entries) => {
@@ -197,11 +195,10 @@ mod tests {
         let _receivers = [workers.add(), workers.add()];
         let mut dealt = Vec::new();
         for _ in 0..4 {
-            let worker = workers.least_loaded();
-            dealt.push((worker, workers.add_load(worker)));
+            dealt.push(workers.deal());
         }
         assert_eq!(dealt.iter().map(|(worker, _)| *worker).collect::<Vec<_>>(), [0, 1, 0, 1]);
         dealt.retain(|(worker, _)| *worker == 0);
-        assert_eq!(workers.least_loaded(), 1);
+        assert_eq!(workers.deal().0, 1);
     }
 }

@@ -20,6 +20,7 @@
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, AtomicUsize, Ordering};
 use std::task::Waker;
+use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
 use tokio::sync::Notify;
@@ -109,6 +110,9 @@ struct State {
     declined: VecDeque<u64>,
     /// Verified reads that the replica did not confirm: to be run again.
     mismatched: Vec<u64>,
+    /// The last number at some moment, looked at anew once all up to it is acknowledged; and how long that took the last time.
+    mark: Option<(u64, Instant)>,
+    lag: Duration,
 }
 
 impl Lane {
@@ -301,9 +305,10 @@ impl Lane {
 
     /// Opens the lane for a fresh connection; numbers go on after this one.
     pub fn open(&self) -> u64 {
-        let state = self.state.lock();
+        let mut state = self.state.lock();
         self.pace.store(Pace::Prompt as u8, Ordering::Release);
         self.open.store(true, Ordering::Release);
+        (state.mark, state.lag) = (None, Duration::ZERO);
         state.last
     }
 
@@ -381,6 +386,24 @@ impl Lane {
     /// Bytes of about the longest frame that waits for its acknowledgement.
     pub fn longest_frame_bytes(&self) -> usize {
         self.state.lock().longest.1
+    }
+
+    /// Looks how far the replica is behind; to be called every few milliseconds.
+    pub fn look_at_lag(&self, now: Instant) {
+        let mut state = self.state.lock();
+        let acked = self.acked.load(Ordering::Acquire);
+        if state.mark.is_none_or(|(number, _)| number <= acked) {
+            state.lag = state.mark.map_or(Duration::ZERO, |(_, at)| now.saturating_duration_since(at));
+            state.mark = Some((state.last, now));
+        }
+    }
+
+    /// At least half of the time for which the oldest frame that waits has waited, with every look between: a frame stands between
+    /// two marks, the time until the first is acknowledged is noted, and since then the second counts.
+    pub fn lag(&self, now: Instant) -> Duration {
+        let state = self.state.lock();
+        let waits = state.mark.filter(|(number, _)| *number > self.acked.load(Ordering::Acquire));
+        waits.map_or(Duration::ZERO, |(_, at)| now.saturating_duration_since(at)).max(state.lag)
     }
 
     /// From now on nobody knows what became of the frames up to this one.
@@ -623,5 +646,35 @@ mod tests {
             rest = &rest[len..];
         }
         assert!(rest.is_empty());
+    }
+
+    #[test]
+    fn no_frame_waits_for_more_than_twice_the_lag() {
+        let (lane, start) = (Lane::new(1 << 20), Instant::now());
+        lane.open();
+        let at = |ms| start + Duration::from_millis(ms);
+        let append = || lane.append(Kind::Heartbeat, |_| {}).expect("it is open");
+        let mut waiting: std::collections::VecDeque<(u64, u64)> = std::collections::VecDeque::new();
+        let mut longest_lag = Duration::ZERO;
+        // Acknowledged ever later, then promptly, then not at all.
+        for ms in (0..4_000).step_by(10) {
+            waiting.push_back((append(), ms));
+            lane.write_with(|bytes| Ok(bytes.len())).expect("written");
+            let delay = if ms < 1_500 { ms / 2 } else { 0 };
+            while let Some((number, since)) = waiting.front().copied()
+                && ms < 3_000
+                && since + delay <= ms
+            {
+                lane.ack(number);
+                waiting.pop_front();
+            }
+            lane.look_at_lag(at(ms));
+            let oldest = waiting.front().map_or(0, |(_, since)| ms - since);
+            assert!(lane.lag(at(ms)) * 2 + Duration::from_millis(20) >= Duration::from_millis(oldest), "{ms} {oldest}");
+            if (2_000..3_000).contains(&ms) {
+                longest_lag = longest_lag.max(lane.lag(at(ms)));
+            }
+        }
+        assert!(longest_lag <= Duration::from_millis(20), "prompt again: {longest_lag:?}");
     }
 }

@@ -208,6 +208,7 @@ impl Judge {
 /// One look at the clock: fails when the replica has been silent for too long.
 fn look(peer: &Peer, lane: &Lane, judge: &mut Judge) -> std::io::Result<()> {
     let now = Instant::now();
+    lane.look_at_lag(now);
     let Some(pace) = judge.judge(lane, now) else {
         return Err(std::io::Error::new(std::io::ErrorKind::TimedOut, "nothing was acknowledged in time"));
     };

@@ -10,6 +10,7 @@ use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Duration;
 
 use parking_lot::Mutex;
 use tokio::sync::Notify;
@@ -73,6 +74,11 @@ impl Peer {
     /// True when the peer answers and has been given everything that it had missed.
     pub fn has_caught_up(&self) -> bool {
         self.is_usable() && self.missed.is_empty()
+    }
+
+    /// About how far the peer is behind: no frame on any of its lanes waits for more than twice as long.
+    pub fn lag(&self, now: std::time::Instant) -> Duration {
+        self.lanes.iter().map(|lane| lane.lag(now)).max().unwrap_or_default()
     }
 
     /// The lane that a slot's traffic takes.

@@ -70,11 +70,14 @@ impl Passing {
         Passing { picture, workers: AtomicUsize::new(workers), peers }
     }
 
-    /// A worker is between two batches. To be called once by each, for one picture after the other.
-    pub fn pass(&self) {
-        if self.workers.fetch_sub(1, Ordering::AcqRel) == 1 {
+    /// A worker is between two batches. To be called once by each, for one picture after the other. True for the last one: nobody
+    /// goes by an earlier picture any more.
+    pub fn pass(&self) -> bool {
+        let is_last = self.workers.fetch_sub(1, Ordering::AcqRel) == 1;
+        if is_last {
             self.peers.iter().for_each(|peer| peer.tell_fit(self.picture));
         }
+        is_last
     }
 }
 
@@ -105,7 +108,7 @@ mod tests {
         peer.judge_fit(false, 1);
         let (first, second) = (passing(1), passing(2));
         peer.judge_fit(true, 2);
-        [&first, &first].into_iter().for_each(Passing::pass);
+        assert_eq!([first.pass(), first.pass()], [false, true]);
         second.pass();
         // The other worker is in the middle of a batch by the first picture.
         peer.lanes.iter().for_each(|lane| assert!(lane.append(Kind::Delta, |_| {}).is_some()));

@@ -3,6 +3,9 @@
 //! Promises belong to the rings that they were given under (`ballot`): a slot whose electorates are others now is promised
 //! to nobody any more, and what others have promised here is asked for again. When that is done the node goes by the new
 //! rings, and may say so.
+//!
+//! A slot that this node coordinates no longer need not be settled any more, but batches that began by the picture before may
+//! still run commands on it: it counts as settled only when all workers have passed on to the new one ([`Coordinator::leave`]).
 
 use std::collections::HashMap;
 
@@ -13,7 +16,8 @@ use crate::replication::routing::SlotRoles;
 impl Coordinator {
     /// Prepares for a new picture: withdraws promises given under other rings; what this node begins to coordinate is not
     /// settled, and neither is what it coordinates together with somebody who is back and may have coordinated it meanwhile.
-    pub fn turn_to(&self, before: &View, view: &View) {
+    /// Gives the slots that are to be left, with their tenures.
+    pub fn turn_to(&self, before: &View, view: &View) -> Vec<(Slot, u32)> {
         if before.electorate_digest != view.electorate_digest {
             self.withdraw(before, view);
         }
@@ -24,15 +28,25 @@ impl Coordinator {
         let (gone_before, gone) = (missing(before), missing(view));
         let is_back =
             |at: &u16| view.peer(*at).is_some_and(|peer| gone_before.contains(&peer.id) && !gone.contains(&peer.id));
+        let mut left = Vec::new();
         for slot in Slot::all() {
             let group = view.roles.of(slot).filter(|_| !view.is_solo && view.is_coordinator(slot));
             match (group, self.ballots.unsettled_tenure(slot)) {
                 (Some(group), _) if !before.is_coordinator(slot) || group.homes().iter().any(is_back) => {
                     self.ballots.unsettle(slot);
                 }
-                (None, Some(tenure)) => drop(self.ballots.settle(slot, tenure)),
+                (None, Some(tenure)) => left.push((slot, tenure)),
                 _ => {}
             }
+        }
+        left
+    }
+
+    /// Settles slots that are not this node's to settle, once nobody goes by a picture any more in which they were. Those that
+    /// it has begun to coordinate again meanwhile have another tenure.
+    pub fn leave(&self, left: &[(Slot, u32)]) {
+        for (slot, tenure) in left {
+            self.ballots.settle(*slot, *tenure);
         }
     }
 
@@ -76,4 +90,34 @@ fn electorates(view: &View, slot: Slot) -> Vec<Vec<Option<NodeId>>> {
             .collect()
     };
     view.roles.of(slot).map(ids).unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::replication::test_support::{coordinator, view_of};
+
+    /// A batch that began by the picture before goes on, and must find that what it builds on is not settled.
+    #[test]
+    fn a_slot_that_is_left_is_not_settled_before_all_workers_have_the_new_picture() {
+        let (coordinator, [mine, others]) = (coordinator(), [true, false].map(view_of));
+        let slot = Slot::all().find(|slot| mine.is_coordinator(*slot)).expect("a slot");
+        assert_eq!(coordinator.turn_to(&others, &mine), []);
+        let tenure = coordinator.ballots.unsettled_tenure(slot).expect("it begins to coordinate");
+        let left = coordinator.turn_to(&mine, &others);
+        assert!(left.contains(&(slot, tenure)) && coordinator.ballots.unsettled_tenure(slot) == Some(tenure));
+        coordinator.leave(&left);
+        assert_eq!(coordinator.ballots.unsettled_count(), 0);
+    }
+
+    #[test]
+    fn a_slot_that_is_left_and_taken_again_stays_unsettled() {
+        let (coordinator, [mine, others]) = (coordinator(), [true, false].map(view_of));
+        coordinator.turn_to(&others, &mine);
+        let left = coordinator.turn_to(&mine, &others);
+        coordinator.turn_to(&others, &mine);
+        coordinator.leave(&left);
+        let coordinated = Slot::all().filter(|slot| mine.is_coordinator(*slot)).count();
+        assert_eq!(coordinator.ballots.unsettled_count(), coordinated);
+    }
 }

@@ -127,6 +127,10 @@ impl Wait {
                 lane.wait_for(number, waker);
             }
         }
+        // A lane that changes its pace wakes only who waits by then.
+        if self.state() != WaitState::Pending {
+            waker.wake_by_ref();
+        }
     }
 
     /// True when the verify with this number was lost, or nobody knows: it has confirmed nothing.
@@ -328,5 +332,26 @@ mod tests {
         ack(&one, held);
         assert!(waits[at].was_lost(lost.expect("open")) && !waits[at].was_lost(held.expect("open")));
         assert_eq!(waits[at].state(), WaitState::Broken);
+    }
+
+    /// The lane's thread wakes those who wait when the pace changes; who looked before and waits after that is not among them.
+    #[test]
+    fn who_begins_to_wait_when_the_lane_has_just_changed_its_pace_looks_again() {
+        struct Count(std::sync::atomic::AtomicUsize);
+        impl std::task::Wake for Count {
+            fn wake(self: Arc<Self>) {
+                self.0.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+            }
+        }
+        let peers = Peers::new(1, 1 << 20);
+        let (peer, _) = peers.get_or_add(NodeId::random(), ([127, 0, 0, 1], 1).into());
+        peer.lanes[0].open();
+        let mut waits = Waits::new();
+        let wait = Wait::of_write_to(&peer, &mut waits);
+        assert_eq!(waits[wait].state(), WaitState::Pending);
+        peer.lanes[0].set_pace(crate::peer::lane::Pace::Stalled);
+        let count = Arc::new(Count(Default::default()));
+        waits[wait].register(&count.clone().into());
+        assert_eq!(count.0.load(std::sync::atomic::Ordering::Relaxed), 1);
     }
 }
