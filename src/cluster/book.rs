@@ -199,7 +199,7 @@ impl Cluster {
         if topology.missed_an_owner(&before) {
             self.whole.clear();
         }
-        if topology.rows.configuration() != before.rows.configuration() {
+        if topology.era != before.era {
             self.forget_strangers(&topology);
         }
         // Nobody else says so: here it holds before anybody goes by the new topology.

@@ -130,7 +130,7 @@ pub struct Cluster {
     told_to_forget: Mutex<BTreeSet<NodeId>>,
     /// Says that there are some.
     told: Notify,
-    /// The change of the ring for which this node holds what those who go leave to it; see `remove`.
+    /// The era in which this node holds what those who go leave to it; see `remove`.
     taken_over: Mutex<Option<u64>>,
     /// Which slots this node holds whole; see `whole`.
     whole: AtomicSlots,

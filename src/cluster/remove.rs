@@ -6,8 +6,9 @@
 //! a living one that leaves, too). When every member has said that it holds what it gains, the node that was told to
 //! writes `Gone` and the ring changes. So no read ever asks a node that does not hold the slot yet.
 //!
-//! Should the dead node come back before that, it stays: it takes its row back (`Cluster::merge_rows`). Should the node that
-//! was told to die, the operator says it again to another one: nothing is lost, only unfinished.
+//! Should the dead node come back before that, it stays: it takes its row back (`Cluster::merge_rows`), and if it
+//! is given up again all is done anew (`Topology::era`): what was fetched the first time may have been given back. Should
+//! the node that was told to die, the operator says it again to another one: nothing is lost, only unfinished.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -101,9 +102,13 @@ impl Cluster {
     /// Does this node's part whenever a dead node is to go, for ever.
     pub(super) async fn remove_dead(self: &Arc<Self>) {
         let mut changes = self.changes();
-        let mut taken = Taken::new();
+        let (mut taken, mut era) = (Taken::new(), 0);
         loop {
-            taken = self.take_over(taken).await;
+            let now = self.topology().era;
+            if now != era {
+                (taken, era) = (Taken::new(), now);
+            }
+            taken = self.take_over(taken, era).await;
             self.finish_forgetting().await;
             let _ = timeout(PROGRESS_INTERVAL, changes.changed()).await;
         }
@@ -118,22 +123,22 @@ impl Cluster {
             return false;
         }
         // The cheap question first: this is asked again and again, and there may be many rings to look at.
-        let is_done = *self.taken_over.lock() == Some(topology.rows.configuration()) || takes(&topology).is_empty();
+        let is_done = *self.taken_over.lock() == Some(topology.era) || takes(&topology).is_empty();
         is_done && (topology.liveness(node) == Liveness::Down || self.is_all_whole(&topology))
     }
 
-    /// Fetches what this node gains by the going of others, once a change of the ring; for one that lives again and again, until
-    /// this node holds everything whole. Is given what it has fetched for that change so far, and gives what it has now.
-    async fn take_over(self: &Arc<Self>, before: Taken) -> Taken {
-        let (leaving, is_awaited, patience, change) = {
+    /// Fetches what this node gains by the going of others, once an era; for one that lives again and again, until
+    /// this node holds everything whole. Is given what it has fetched in this era so far, and gives what it has now.
+    async fn take_over(self: &Arc<Self>, before: Taken, era: u64) -> Taken {
+        let (leaving, is_awaited, patience) = {
             let topology = self.topology();
             let leaving = topology.others().filter(|row| row.state == RowState::Leaving).map(|row| row.id);
             let leaving: Vec<NodeId> = leaving.collect();
             let is_awaited = leaving.iter().any(|id| topology.liveness(id) != Liveness::Down);
             let patience = if is_awaited { LEAVING_PATIENCE } else { COMING_PATIENCE };
-            (leaving, is_awaited, patience, topology.rows.configuration())
+            (leaving, is_awaited, patience)
         };
-        if leaving.is_empty() || !self.is_warm() || *self.taken_over.lock() == Some(change) {
+        if leaving.is_empty() || !self.is_warm() || *self.taken_over.lock() == Some(era) {
             return Taken::new();
         }
         let mut unconfirmed = BTreeSet::new();
@@ -144,20 +149,20 @@ impl Cluster {
         // Who does not act on the change is a source only where it cannot be helped, and what it gave counts for this time alone.
         let not_from = if is_adopted { unconfirmed.clone() } else { BTreeSet::new() };
         let (slots, mut taken) = self.fill(takes, before, &not_from, |_| {}, |_| true).await;
-        let is_same = |topology: &Topology| topology.rows.configuration() == change;
+        let is_same = |topology: &Topology| topology.era == era;
         if is_adopted && is_same(&self.topology()) {
             self.note_whole(&taken, &unconfirmed);
             if is_awaited {
-                self.fetch_missing(change, &mut taken, &unconfirmed).await;
+                self.fetch_missing(era, &mut taken, &unconfirmed).await;
             }
         }
         let topology = self.topology();
         let is_done = !is_awaited || self.is_all_whole(&topology);
         if is_done && is_same(&topology) {
-            *self.taken_over.lock() = Some(change);
+            *self.taken_over.lock() = Some(era);
             info!(slots, "hold what nodes that leave have left to this one");
         }
-        if is_adopted && !is_done && is_same(&topology) { taken } else { Taken::new() }
+        if is_adopted && !is_done { taken } else { Taken::new() }
     }
 
     /// Writes `Gone` for nodes whose slots everybody has taken over.

@@ -316,6 +316,49 @@ async fn a_node_that_lives_takes_its_row_back_when_somebody_gives_it_up() {
     formed(&[&one, &two], 2).await;
 }
 
+/// Who had taken over from a node that was given up, and gave that back when the node took its row back, took it for
+/// done when the node was given up again.
+#[tokio::test]
+async fn who_is_given_up_twice_is_taken_over_from_twice() {
+    let list: Vec<u16> = (21_826..=21_829).collect();
+    let mut nodes = Vec::new();
+    for port in &list {
+        nodes.push(start(*port, &list).await);
+    }
+    formed(&nodes.iter().collect::<Vec<_>>(), 4).await;
+    let (away, dead) = (nodes.pop().expect("four"), nodes.pop().expect("three"));
+    let dead_row = dead.cluster.topology().own_row().cloned().expect("a row");
+    let [one, two] = &nodes[..] else { panic!("two are left") };
+    let topology = one.cluster.topology();
+    let key = (0..)
+        .map(|n| format!("key:{n}").into_bytes())
+        .find(|key| topology.homes(slot_of(key)).all(|home| home != two.cluster.id()));
+    let key = key.expect("a key that is at the three others");
+    put(one, &key);
+    // The one that is only away has not said that it has taken over: nobody is gone before.
+    let gone = [dead.cluster.id(), away.cluster.id()];
+    drop((dead, away));
+    let is_noticed =
+        || nodes.iter().all(|node| gone.iter().all(|id| node.cluster.topology().liveness(id) == Liveness::Down));
+    until("the silence is noticed", is_noticed).await;
+    let has_taken_over = || two.cluster.has_taken_over(&dead_row.id, dead_row.generation);
+
+    one.cluster.forget(&dead_row.id).expect("it is dead");
+    until("it is taken over from", has_taken_over).await;
+    assert_eq!(dot_of(two, &key), dot_of(one, &key));
+    // It goes on, and what it holds again is given back to it.
+    let mut rows = one.cluster.topology().rows.clone();
+    rows.merge(Row { version: dead_row.version + 2, ..dead_row.clone() });
+    nodes.iter().for_each(|node| node.cluster.merge_rows(&rows));
+    until("it is not given up", || one.cluster.book.lock().forgetting.is_empty()).await;
+    shed::drop_before(&mut two.cluster.store.table(slot_of(&key)), Hlc(u64::MAX));
+    assert_eq!(dot_of(two, &key), None);
+
+    one.cluster.forget(&dead_row.id).expect("it is dead");
+    until("it is taken over from again", has_taken_over).await;
+    assert!(dot_of(two, &key).is_some(), "it was given back, and is fetched anew");
+}
+
 /// Whoever publishes waits for those who read what changed, and holds what these may be about to ask for.
 #[tokio::test]
 async fn publishing_and_waiting_for_what_was_published_never_wait_for_each_other() {

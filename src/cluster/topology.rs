@@ -29,6 +29,9 @@ pub struct Topology {
     pub me: NodeId,
     /// The rows' digest.
     pub digest: u64,
+    /// Grows whenever the rows' configuration is another than before, the same as once included: what was done for an earlier
+    /// one may have been undone since.
+    pub era: u64,
     is_warm: bool,
 }
 
@@ -51,7 +54,9 @@ impl Topology {
         let taking_part = rows.iter().filter(|row| row.state.is_member());
         let alive: BTreeMap<NodeId, Liveness> = taking_part.map(|row| (row.id, believed(&row.id))).collect();
         let (digest, is_warm) = (rows.digest(), rows.get(&me).is_some_and(may_answer));
-        Topology { rows, ring, next_ring, coming_rings, possible_rings, alive, me, digest, is_warm }
+        let is_other = |before: &Topology| before.rows.configuration() != rows.configuration();
+        let era = before.map_or(0, |before| before.era + u64::from(is_other(before)));
+        Topology { rows, ring, next_ring, coming_rings, possible_rings, alive, me, digest, era, is_warm }
     }
 
     /// What is believed of this node; one that takes no part is down.
@@ -190,6 +195,24 @@ mod tests {
         rows.merge(Row { version: 2, ..row(3, RowState::Normal) });
         let after = Topology::new(rows, me, 3, Some(&next), down);
         assert!(Arc::ptr_eq(&after.ring, &next.next_ring) && Arc::ptr_eq(&after.ring, &after.next_ring));
+    }
+
+    #[test]
+    fn an_era_never_comes_again_though_rows_are_as_they_were() {
+        let (me, alive) = (row(1, RowState::Normal).id, |_: &NodeId| Liveness::Alive);
+        let mut rows = Rows::new();
+        rows.merge(row(1, RowState::Normal));
+        let mut topology = Topology::new(rows.clone(), me, 3, None, alive);
+        let mut eras = Vec::new();
+        for (version, state) in (1..).zip([RowState::Normal, RowState::Leaving, RowState::Normal, RowState::Leaving]) {
+            rows.merge(Row { version, ..row(2, state) });
+            topology = Topology::new(rows.clone(), me, 3, Some(&topology), alive);
+            eras.push((topology.era, topology.rows.configuration()));
+        }
+        assert_eq!((eras[1].1, eras[0].1), (eras[3].1, eras[2].1), "it took its row back and is given up again");
+        assert!(eras.is_sorted_by(|one, next| one.0 < next.0));
+        rows.merge(Row { warm: false, version: 2, ..row(1, RowState::Normal) });
+        assert_eq!(Topology::new(rows, me, 3, Some(&topology), alive).era, topology.era);
     }
 
     #[test]

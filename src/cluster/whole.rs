@@ -76,12 +76,12 @@ impl Cluster {
     /// Fetches what is missing, for ever.
     pub(super) async fn complete(self: &Arc<Self>) {
         let mut taken = Taken::new();
-        let (mut change, mut since) = (self.topology().rows.configuration(), Instant::now());
+        let (mut era, mut since) = (self.topology().era, Instant::now());
         loop {
             sleep(MISSING_INTERVAL).await;
             let topology = self.topology();
-            if change != topology.rows.configuration() {
-                (change, since) = (topology.rows.configuration(), Instant::now());
+            if era != topology.era {
+                (era, since) = (topology.era, Instant::now());
                 taken.clear();
             }
             if !topology.is_warm() || topology.is_moving() || since.elapsed() < CHANGE_DELAY {
@@ -93,7 +93,7 @@ impl Cluster {
                 continue;
             }
             let unconfirmed = self.spread(&self.identity.id, COMING_PATIENCE).await;
-            self.fetch_missing(change, &mut taken, &unconfirmed).await;
+            self.fetch_missing(era, &mut taken, &unconfirmed).await;
         }
     }
 
@@ -103,20 +103,15 @@ impl Cluster {
     }
 
     /// Fetches what is missing of slots that are not whole, as far as there is somebody who has it; `taken` is what has been
-    /// fetched under this configuration.
-    pub(super) async fn fetch_missing(
-        self: &Arc<Self>,
-        configuration: u64,
-        taken: &mut Taken,
-        unconfirmed: &BTreeSet<NodeId>,
-    ) {
+    /// fetched in this era.
+    pub(super) async fn fetch_missing(self: &Arc<Self>, era: u64, taken: &mut Taken, unconfirmed: &BTreeSet<NodeId>) {
         let is_missing = |slot: &Slot| !self.whole.contains(*slot);
         let missing = |topology: &Topology| topology.own_slots().into_iter().filter(is_missing).collect();
         let plan = self.plan_pulls(missing, unconfirmed, taken, HELD_BY_ONE);
         if !plan.from.is_empty() {
             self.pull_round(plan, taken).await;
         }
-        if self.topology().rows.configuration() == configuration {
+        if self.topology().era == era {
             self.note_whole(taken, unconfirmed);
         }
     }

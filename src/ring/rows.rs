@@ -207,8 +207,8 @@ impl Rows {
     }
 
     /// Equal for maps under which votes of a majority mean the same: who takes part, where each stands, and which life of a
-    /// node that does not simply own its slots; of all nodes while one is on its way. A node that went by other rows than
-    /// these, however long ago, has another.
+    /// node that does not simply own its slots; of all nodes while one is on its way. A map may have the same again after
+    /// another: when a node that is being given up takes its row back.
     pub fn configuration(&self) -> u64 {
         let is_moving = self.rows.values().any(|row| matches!(row.state, RowState::Joining | RowState::Leaving));
         let life = |row: &Row| if is_moving || row.state != RowState::Normal { row.generation } else { 0 };
