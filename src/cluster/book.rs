@@ -72,14 +72,16 @@ impl Cluster {
             if book.leaving && matches!(state, RowState::Joining | RowState::Normal) {
                 return false;
             }
-            let row = self.next_own_row(book, state, warm);
+            let row = self.next_own_row(book, book.rows.get(&self.identity.id), state, warm);
             book.rows.merge(row)
         });
     }
 
-    pub(super) fn next_own_row(&self, book: &Book, state: RowState, warm: bool) -> Row {
+    /// This node's row as it will be; `known` is the one by which the cluster knows it, of an earlier life maybe.
+    pub(super) fn next_own_row(&self, book: &Book, known: Option<&Row>, state: RowState, warm: bool) -> Row {
         let settings = self.config.settings();
-        let known = book.rows.get(&self.identity.id).filter(|row| row.generation == book.generation);
+        let (zone, weight) = rules::placing(known, &settings.zone, settings.weight);
+        let own = book.rows.get(&self.identity.id).filter(|row| row.generation == book.generation);
         let host = match settings.advertise_host.is_empty() {
             true => self.identity.peer_addr.ip().to_string(),
             false => settings.advertise_host.clone(),
@@ -93,11 +95,11 @@ impl Cluster {
             port: settings.ports.port,
             cluster_port: settings.ports.cluster,
             admin_port: settings.ports.admin,
-            zone: settings.zone.clone(),
-            weight: settings.weight,
+            zone,
+            weight,
             warm,
             generation: book.generation,
-            version: known.map_or(1, |row| row.version.saturating_add(1)),
+            version: own.map_or(1, |row| row.version.saturating_add(1)),
         }
     }
 
@@ -150,7 +152,7 @@ impl Cluster {
                 if !warm {
                     self.whole.clear();
                 }
-                let row = self.next_own_row(book, state, warm);
+                let row = self.next_own_row(book, theirs.get(&me), state, warm);
                 changed |= book.rows.merge(row);
             }
             changed

@@ -111,7 +111,7 @@ impl Cluster {
                 Slot::all().for_each(|slot| self.whole.insert(slot));
                 self.update(|book| {
                     book.founded = true;
-                    let row = self.next_own_row(book, RowState::Normal, true);
+                    let row = self.next_own_row(book, None, RowState::Normal, true);
                     book.rows.merge(row)
                 });
                 info!(node = %self.identity.id, "founded the cluster");
@@ -128,7 +128,7 @@ impl Cluster {
                     book.generation = book.generation.max(known.saturating_add(1));
                     book.rows = rows;
                     let state = if entry == Entry::Refill { RowState::Normal } else { RowState::Joining };
-                    let row = self.next_own_row(book, state, false);
+                    let row = self.next_own_row(book, book.rows.get(&self.identity.id), state, false);
                     book.rows.merge(row)
                 });
                 self.outlive();
@@ -275,6 +275,7 @@ impl Cluster {
     async fn refill(self: &Arc<Self>) {
         let began = Instant::now();
         self.whole.clear();
+        self.tell_if_placed_otherwise();
         let unconfirmed = self.spread(&self.identity.id, COMING_PATIENCE).await;
         let warnings = Mutex::new(Throttle::new(TELL_INTERVAL));
         let taken = self.fill_own(&BTreeSet::new(), |stuck| self.may_begin_without(stuck, &warnings)).await;
@@ -285,6 +286,22 @@ impl Cluster {
         drop(topology);
         self.set_own_row(RowState::Normal, true);
         info!(slots = self.warm_slots(), ms = began.elapsed().as_millis() as u64, "filled up");
+    }
+
+    /// Warns of a zone or weight in the options that is not the one in force ([`rules::placing`]).
+    fn tell_if_placed_otherwise(&self) {
+        let (topology, settings) = (self.topology(), self.config.settings());
+        let is_other = |row: &&Row| row.zone != settings.zone || row.weight != settings.weight;
+        if let Some(row) = topology.own_row().filter(is_other) {
+            warn!(
+                zone = row.zone,
+                weight = row.weight,
+                zone_option = settings.zone,
+                weight_option = settings.weight,
+                "keeping the zone and weight that this node's slots are placed by: those of the options take effect when it \
+                 leaves (SIGTERM) and joins again"
+            );
+        }
     }
 
     /// Whether this node, which has lost its memory, may serve these slots though nobody could give it what is in them. While

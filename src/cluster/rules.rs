@@ -120,6 +120,16 @@ pub fn entry(rows: &Rows, me: &NodeId) -> Entry {
     }
 }
 
+/// The zone and weight under which a node takes part that the cluster knows by this row: while it owns slots, those that it
+/// has. Others, which its options may name by now, would change the ring with no step before, and members that gain slots by it
+/// would own them without having fetched them.
+pub fn placing(known: Option<&Row>, zone: &str, weight: f64) -> (String, f64) {
+    match known.filter(|row| matches!(row.state, RowState::Normal | RowState::Leaving)) {
+        Some(row) => (row.zone.clone(), row.weight),
+        None => (zone.to_owned(), weight),
+    }
+}
+
 /// What to do with rows that another node sends, when this one belongs to a cluster.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Meeting {
@@ -284,6 +294,20 @@ mod tests {
         assert_eq!((entry_of(RowState::Left), entry_of(RowState::Joining)), (Entry::Join, Entry::Join));
         assert_eq!((entry_of(RowState::Normal), entry_of(RowState::Leaving)), (Entry::Refill, Entry::Refill));
         assert_eq!(entry_of(RowState::Gone), Entry::Never);
+    }
+
+    #[test]
+    fn who_owns_slots_keeps_its_zone_and_weight_and_who_joins_brings_new_ones() {
+        let known = |state| Row { zone: "a".to_owned(), weight: 2.0, ..row(1, state) };
+        let placing_of = |known: Option<&Row>| placing(known, "b", 3.0);
+        let (old, new) = (("a".to_owned(), 2.0), ("b".to_owned(), 3.0));
+        assert_eq!(placing_of(None), new);
+        for (state, expected) in [(RowState::Normal, &old), (RowState::Leaving, &old)] {
+            assert_eq!(placing_of(Some(&known(state))), *expected);
+        }
+        for state in [RowState::Joining, RowState::Left] {
+            assert_eq!(placing_of(Some(&known(state))), new, "{state:?}");
+        }
     }
 
     #[test]

@@ -178,7 +178,7 @@ impl Cluster {
         // As in a new life: others forget that they have left this one out.
         self.update(|book| {
             book.generation += 1;
-            let row = self.next_own_row(book, RowState::Normal, false);
+            let row = self.next_own_row(book, book.rows.get(&self.identity.id), RowState::Normal, false);
             book.rows.merge(row)
         });
         self.outlive();

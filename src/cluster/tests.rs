@@ -316,6 +316,43 @@ async fn a_node_that_lives_takes_its_row_back_when_somebody_gives_it_up() {
     formed(&[&one, &two], 2).await;
 }
 
+/// Another zone or weight would change the ring at once, and others would own what they have not fetched.
+#[tokio::test]
+async fn who_restarts_with_another_zone_or_weight_keeps_what_it_has_until_it_leaves() {
+    let placed = |zone, weight| [("anti-entropy-interval-ms", "0"), ("zone", zone), ("weight", weight)];
+    let is_down = |of: &Node, id| of.cluster.topology().liveness(&id) == Liveness::Down;
+    let placing_of = |of: &Node, id| {
+        let row = of.cluster.topology().rows.get(&id).cloned().expect("a row");
+        (row.zone, row.weight.to_string())
+    };
+    let kept = (String::from("a"), String::from("2"));
+    let one = start_with(21_831, &[], &placed("a", "2")).await;
+    let two = start_with(21_832, &[21_831], &placed("a", "2")).await;
+    formed(&[&one, &two], 2).await;
+    let ring = one.cluster.topology().ring.digest();
+
+    let id = two.cluster.id();
+    drop(two);
+    until("the silence is noticed", || is_down(&one, id)).await;
+    let two = start_with(21_832, &[21_831], &placed("b", "3")).await;
+    formed(&[&one, &two], 2).await;
+    assert_eq!((placing_of(&one, id), one.cluster.topology().ring.digest()), (kept.clone(), ring));
+
+    // With nobody to ask it founds a cluster of its own, until the old one finds it.
+    let founder = one.cluster.id();
+    drop(one);
+    until("the silence is noticed", || is_down(&two, founder)).await;
+    let one = start_with(21_831, &[], &placed("b", "3")).await;
+    formed(&[&one, &two], 2).await;
+    assert_eq!((placing_of(&two, founder), two.cluster.topology().ring.digest()), (kept, ring));
+
+    leave(&two).await;
+    drop(two);
+    let two = start_with(21_832, &[21_831], &placed("b", "3")).await;
+    formed(&[&one, &two], 2).await;
+    assert_eq!(placing_of(&one, two.cluster.id()), ("b".into(), "3".into()));
+}
+
 /// Who had taken over from a node that was given up, and gave that back when the node took its row back, took it for
 /// done when the node was given up again.
 #[tokio::test]

@@ -146,9 +146,10 @@ pub static OPTIONS: &[Opt] = &[
     at_start(Cluster, "sentinel-master-names", Kind::Text, "mymaster",
         "names, separated by commas, that SENTINEL MASTERS lists; a client that asks by name is answered for any"),
     at_start(Cluster, "zone", Kind::Name, "",
-        "failure zone of this node; copies of a key go to distinct zones while there are enough"),
+        "failure zone of this node; copies of a key go to distinct zones while there are enough; a member keeps the one that it \
+         joined with until it leaves and joins again"),
     at_start(Cluster, "weight", Kind::Float { min: 0.01, max: 100.0 }, "1",
-        "this node's share of the keys, relative to the others"),
+        "this node's share of the keys, relative to the others; kept like zone"),
     at_start(Cluster, "replicas", int(1, 16), "3",
         "nodes that hold each key (N), or all while there are fewer"),
     live(Cluster, "write-quorum", int(1, 16), "2",

@@ -4,7 +4,7 @@
 //! over time; here only the moment counts, and the last ten seconds.
 
 use super::local::SLOW_US;
-use super::{Advice, ClusterStatus, Condition, Member, NodeFigures, Severity};
+use super::{Advice, ClusterStatus, Condition, Member, NodeFigures, Placing, Severity};
 
 /// Share of a limit from which on it is worth saying.
 const NEAR: f64 = 0.9;
@@ -33,6 +33,7 @@ pub fn of(status: &ClusterStatus) -> Vec<Advice> {
             strangers(figures, &mut note);
             gossip(figures, &mut note);
             clock(figures, &mut note);
+            placing(member, figures, &mut note);
         }
     }
     found.sort_by_key(|advice| std::cmp::Reverse(advice.severity));
@@ -209,6 +210,22 @@ fn clock(figures: &NodeFigures, note: Note<'_>) {
     }
 }
 
+/// A node that comes back without having left keeps what its slots are placed by.
+fn placing(member: &Member, figures: &NodeFigures, note: Note<'_>) {
+    let is_other = |options: &&Placing| options.zone != member.zone || options.weight != member.weight;
+    if let Some(options) = figures.placing_options.as_ref().filter(is_other) {
+        let problem = format!(
+            "Its options say zone \"{}\" and weight {}; in force are zone \"{}\" and weight {}.",
+            options.zone, options.weight, member.zone, member.weight
+        );
+        note(
+            Severity::Info,
+            problem,
+            "Stop it with SIGTERM, so that it leaves, and start it again: then they take effect.",
+        );
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -291,6 +308,18 @@ mod tests {
             figures.links = vec![Link::default()];
         });
         assert_eq!(problems(vec![alone], |_| {}), []);
+    }
+
+    #[test]
+    fn a_zone_or_weight_that_is_not_in_force_is_told() {
+        let told = |zone: &str, weight| {
+            let options = Some(Placing { zone: zone.into(), weight });
+            problems(vec![member("a", |figures| figures.placing_options = options)], |_| {})
+        };
+        assert_eq!(told("", 1.0), []);
+        let expected = "a: Its options say zone \"b\" and weight 2.5; in force are zone \"\" and weight 1.";
+        assert_eq!(told("b", 2.5), [(Severity::Info, expected.to_owned())]);
+        assert_eq!((told("b", 1.0).len(), told("", 2.0).len()), (1, 1));
     }
 
     #[test]

@@ -5,7 +5,7 @@ use std::sync::atomic::Ordering;
 
 use serde::{Deserialize, Serialize};
 
-use super::{LatencyByClass, Link, Memory, NodeFigures, Percentiles, Rates};
+use super::{LatencyByClass, Link, Memory, NodeFigures, Percentiles, Placing, Rates};
 use crate::base::ids::NodeId;
 use crate::base::metrics::{Class, Count, Gauge, Gauges, Totals};
 use crate::peer::registry::Peer;
@@ -106,6 +106,7 @@ pub fn figures(admin: &Admin) -> NodeFigures {
         recent: Events::of(&lately.totals),
         totals: Events::of(&totals),
         gossip_silence_s: gauges.get(Gauge::GossipSilence) as u64,
+        placing_options: Some(Placing { zone: settings.zone.clone(), weight: settings.weight }),
         links: view.peers.iter().flatten().map(|peer| link(peer, &gauges)).collect(),
     }
 }

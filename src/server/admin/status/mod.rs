@@ -240,8 +240,20 @@ pub struct NodeFigures {
     /// How long gossip has brought nothing, in seconds.
     #[serde(default)]
     pub gossip_silence_s: u64,
+    /// What its options say of where its slots lie; nothing from an older version.
+    #[serde(default)]
+    pub placing_options: Option<Placing>,
     /// Its links to the other nodes.
     pub links: Vec<Link>,
+}
+
+/// What decides which slots a node holds.
+#[derive(Clone, PartialEq, Debug, Default, Serialize, Deserialize)]
+pub struct Placing {
+    /// `zone`.
+    pub zone: String,
+    /// `weight`.
+    pub weight: f64,
 }
 
 /// Memory of a node.
