@@ -74,6 +74,50 @@ fn ten_thousand_idle_connections_are_no_burden() {
     assert_eq!(held[0].run("PING").text().as_deref(), Some("PONG"));
 }
 
+/// As under systemd, whose soft limit is 1,024: the node raises it, and where it may not, takes fewer clients.
+#[test]
+fn clients_never_take_the_files_that_the_node_needs() {
+    const SOFT: u32 = 256;
+    let maxclients = |node: &Node| -> usize {
+        let reply = format!("{:?}", node.client().run("CONFIG GET maxclients"));
+        reply
+            .split(|c: char| !c.is_ascii_digit())
+            .filter_map(|digits| digits.parse().ok())
+            .next_back()
+            .expect("a number")
+    };
+    let cluster = Cluster::start_placed(2, &["--maxclients", "500"], |i, node| {
+        // The second has a hard limit that is too low.
+        node.files_max = Some((SOFT, if i == 0 { 1_024 } else { 300 }));
+    });
+    let [enough, short] = &cluster.nodes[..] else { panic!("two nodes") };
+    assert_eq!((maxclients(enough), enough.process().count_in_log("maxclients has been reduced")), (500, 0));
+    let most = maxclients(short);
+    assert!((100..300).contains(&most), "{most}");
+    assert_eq!(short.process().count_in_log(&format!("requested=500 maxclients={most} ")), 1);
+    let refusal = "The operating system is not able to handle the specified number of clients, try with";
+    assert_eq!(
+        short.client().run("CONFIG SET maxclients 501").text(),
+        Some(format!("ERR CONFIG SET failed (possibly related to argument 'maxclients') - {refusal} {most}"))
+    );
+    assert_eq!(maxclients(short), most);
+    assert_eq!(enough.client().run("CONFIG SET maxclients 501").text().as_deref(), Some("OK"));
+    // More clients than are taken: other nodes and the admin port are served all the same.
+    let addr = short.addr(short.port);
+    let held: Vec<_> = (0..most + 20).filter_map(|_| Client::connect_to(addr, Duration::from_secs(20)).ok()).collect();
+    assert!(held.len() > most);
+    assert!(
+        wait_for(Duration::from_secs(20), || (short.metric("rondo_connections_rejected_total") >= Some(1.0))
+            .then_some(()))
+        .is_some()
+    );
+    let third = cluster.start_beside("third", &[], &cluster.join_addresses(0));
+    assert!(wait_for(Duration::from_secs(60), || third.is_ready().then_some(())).is_some(), "it cannot join");
+    let is_known = || (short.metric("rondo_members{state=\"normal\"}") == Some(3.0)).then_some(());
+    assert!(wait_for(Duration::from_secs(60), is_known).is_some(), "it is not met");
+    assert_eq!(short.process().count_in_log("cannot accept"), 0);
+}
+
 /// Raises the limit of open files, which the node inherits; false when that is not allowed.
 fn may_open(files: usize) -> bool {
     let wanted = libc::rlimit { rlim_cur: files as libc::rlim_t, rlim_max: files as libc::rlim_t };

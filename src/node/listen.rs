@@ -1,18 +1,19 @@
 //! Accepting connections: clients on the two faces, peers on the peer port.
 //!
 //! Connections are accepted on the main thread and dealt to the least loaded worker, until the node stops (`drain`). Running
-//! out of descriptors pauses the accepting and ends nothing. Clients beyond `maxclients` and, without a password, clients
+//! out of descriptors, which `files` sees to, pauses the accepting, is told once in a while, and ends nothing. Clients beyond `maxclients` and, without a password, clients
 //! from elsewhere on a node that listens beyond loopback are told so in Redis's words and closed.
 
 use std::io::Write;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use socket2::TcpKeepalive;
 
 use crate::base::ids::{NodeId, Slot};
 use crate::base::metrics::Count;
 use crate::base::net::{TcpListener, TcpStream, keep_alive};
+use crate::base::throttle::Throttle;
 use crate::cluster::Cluster;
 use crate::node::Node;
 use crate::node::workers::Work;
@@ -23,7 +24,10 @@ use crate::replication::replica::Host;
 use crate::server::pubsub;
 use crate::server::worker::Shared;
 
-const ACCEPT_PAUSE: Duration = Duration::from_millis(10);
+/// After a connection that could not be accepted: the next cannot either, if files have run out.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+/// Between two lines of the log about such connections.
+const TELL_INTERVAL: Duration = Duration::from_secs(10);
 const HANDSHAKE_DEADLINE: Duration = Duration::from_secs(2);
 /// Of silence, before the system asks whether a peer is still there; four times this, and its connection ends.
 const PEER_KEEPALIVE: Duration = Duration::from_secs(15);
@@ -53,6 +57,7 @@ pub fn start(node: &Arc<Node>, listeners: Vec<(TcpListener, Port)>) {
 
 async fn accept_on(node: Arc<Node>, listener: TcpListener, port: Port) {
     let mut accepts = node.accepts.subscribe();
+    let mut told = Throttle::new(TELL_INTERVAL);
     loop {
         let accepted = tokio::select! {
             biased;
@@ -70,7 +75,9 @@ async fn accept_on(node: Arc<Node>, listener: TcpListener, port: Port) {
                 }
             }
             Err(error) => {
-                tracing::warn!(%error, "cannot accept");
+                if let Some(untold) = told.pass(Instant::now()) {
+                    tracing::warn!(%error, ?port, untold, "cannot accept a connection");
+                }
                 tokio::time::sleep(ACCEPT_PAUSE).await;
             }
         }

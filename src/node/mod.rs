@@ -1,13 +1,14 @@
 //! The composition root: builds every part, owns the order of start and stop. Nothing imports it but the command line.
 //!
-//! Start: bind every port, so that a taken one is an error before anything runs; make the store; start the workers; then,
-//! on the main thread, membership, the cluster, the picture for the workers (`picture`), background work (`chores`, `sweeper`) and
-//! the accepting of connections (`listen`). Stop: SIGTERM or SIGINT; the node leaves the cluster if others can take over,
-//! within `shutdown-timeout`, sends its clients elsewhere (`drain`), and the process ends. A node that must not go on under its
-//! id (`cluster::Ending`) ends at once.
+//! Start: make room for open files (`files`); bind every port, so that a taken one is an error before anything runs; make the
+//! store; start the workers; then, on the main thread, membership, the cluster, the picture for the workers (`picture`),
+//! background work (`chores`, `sweeper`) and the accepting of connections (`listen`). Stop: SIGTERM or SIGINT; the node leaves
+//! the cluster if others can take over, within `shutdown-timeout`, sends its clients elsewhere (`drain`), and the process
+//! ends. A node that must not go on under its id (`cluster::Ending`) ends at once.
 
 mod chores;
 mod drain;
+mod files;
 mod gauges;
 mod listen;
 mod memory;
@@ -100,6 +101,7 @@ struct Node {
 
 /// Runs a node until it is told to stop.
 pub fn run(config: Arc<Config>) -> Result<(), NodeError> {
+    files::make_room(&config);
     let settings = config.settings();
     let identity = identity::load_or_derive(&settings)?;
     let listeners = bind_all(&settings)?;

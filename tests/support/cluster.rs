@@ -25,6 +25,8 @@ pub struct Node {
     pub admin_port: u16,
     /// The network namespace that it lives in, when not this one.
     pub netns: Option<String>,
+    /// Its soft and hard limit of open files, when not those of this process.
+    pub files_max: Option<(u32, u32)>,
     pub process: Option<Process>,
     options: Vec<String>,
     log: PathBuf,
@@ -40,6 +42,7 @@ impl Node {
             peer_port: free_port(),
             admin_port: free_port(),
             netns: None,
+            files_max: None,
             process: None,
             options: options.iter().map(|o| (*o).to_owned()).collect(),
             log: std::env::var_os("RONDO_TEST_LOGS").map_or(dir.to_owned(), PathBuf::from).join(format!("{name}.log")),
@@ -50,13 +53,18 @@ impl Node {
     pub fn start(&mut self, join: &[String]) {
         // A release build, when pauses are to be measured.
         let rondo = std::env::var("RONDO_TEST_BINARY").unwrap_or_else(|_| env!("CARGO_BIN_EXE_rondo").to_owned());
-        let mut command = match &self.netns {
-            Some(netns) => {
+        let mut command = match (&self.netns, self.files_max) {
+            (Some(netns), _) => {
                 let mut command = Command::new("ip");
                 command.args(["netns", "exec", netns, &rondo]);
                 command
             }
-            None => Command::new(&rondo),
+            (None, Some((soft, hard))) => {
+                let mut command = Command::new("prlimit");
+                command.arg(format!("--nofile={soft}:{hard}")).arg(&rondo);
+                command
+            }
+            (None, None) => Command::new(&rondo),
         };
         // Variables that are for the tests would be taken for options.
         std::env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("RONDO_")).for_each(|(name, _)| {

@@ -34,9 +34,11 @@ pub struct Config {
 
 struct State {
     entries: Vec<Entry>,
+    checks: Vec<(&'static str, Check)>,
     hooks: Vec<Hook>,
 }
 
+type Check = Box<dyn Fn(&Settings) -> Result<(), String> + Send + Sync>;
 type Hook = Box<dyn Fn(&Settings) + Send + Sync>;
 
 /// The settings as one thread reads them: a look at one pointer, without a write that other threads notice, as long as
@@ -78,6 +80,8 @@ pub enum SetRefusal {
     NotText,
     #[error("{}", all(.0))]
     Rule(Vec<RuleError>),
+    #[error("{0}")]
+    Machine(String),
 }
 
 impl SetError {
@@ -116,7 +120,7 @@ impl Config {
     pub fn new(loaded: Loaded) -> Result<Config, Problems> {
         let broken = |rules: Vec<RuleError>| Problems(rules.into_iter().map(Problem::Rule).collect());
         let settings = Settings::new(&loaded.entries).map_err(broken)?;
-        let state = State { entries: loaded.entries, hooks: Vec::new() };
+        let state = State { entries: loaded.entries, checks: Vec::new(), hooks: Vec::new() };
         Ok(Config { settings: Arc::new(ArcSwap::from_pointee(settings)), state: Mutex::new(state), file: loaded.file })
     }
 
@@ -133,6 +137,31 @@ impl Config {
     /// The file that the options were read from.
     pub fn file(&self) -> Option<&Path> {
         self.file.as_deref()
+    }
+
+    /// Asks `check` before every CONFIG SET of this option from now on whether the machine can bear the new settings; what
+    /// it says otherwise is the refusal.
+    pub fn on_check(
+        &self,
+        option: &'static str,
+        check: impl Fn(&Settings) -> Result<(), String> + Send + Sync + 'static,
+    ) {
+        self.state.lock().checks.push((option, Box::new(check)));
+    }
+
+    /// Puts a value in force that the machine can bear instead of the one given, before anything runs; where the option
+    /// comes from stays, and no hook is called.
+    pub fn correct(&self, name: &str, value: Value) {
+        let mut state = self.state.lock();
+        let Some((index, _)) = Opt::find(name) else { return };
+        let mut entries = state.entries.clone();
+        if let Some(entry) = entries.get_mut(index) {
+            entry.value = value;
+        }
+        if let Ok(settings) = Settings::new(&entries) {
+            self.settings.store(Arc::new(settings));
+            state.entries = entries;
+        }
     }
 
     /// Calls `hook` after every CONFIG SET from now on, with the new settings, in order, before the next CONFIG SET.
@@ -208,6 +237,10 @@ impl Config {
             let first = named.first().map_or("", |(name, _)| *name);
             SetError::of(names.find(is_broken).unwrap_or(first), SetRefusal::Rule(broken))
         })?;
+        let is_named = |option: &str| named.iter().any(|(name, _)| name.eq_ignore_ascii_case(option));
+        for (option, check) in state.checks.iter().filter(|(option, _)| is_named(option)) {
+            check(&settings).map_err(|text| SetError::of(option, SetRefusal::Machine(text)))?;
+        }
         self.settings.store(Arc::new(settings));
         state.entries = entries;
         let settings = self.settings.load();

@@ -124,7 +124,7 @@ pub static OPTIONS: &[Opt] = &[
     live(Clients, "requirepass", Kind::Secret, "",
         "password that clients must give with AUTH or HELLO; empty for none"),
     live(Clients, "maxclients", int(1, u32::MAX as i64), "10000",
-        "clients that may be connected at the same time"),
+        "clients that may be connected at the same time; lowered at the start where the hard limit of open files is too low"),
     live(Clients, "timeout", int(0, INT_MAX), "0",
         "seconds after which an idle client is disconnected; 0 for never"),
     live(Clients, "proto-max-bulk-len", bytes(MB), "512mb",

@@ -270,6 +270,23 @@ fn config_get_answers_as_redis_does() {
 }
 
 #[test]
+fn what_the_machine_cannot_bear_is_refused_and_changes_nothing() {
+    let config = config("maxclients 500\n");
+    config.correct("maxclients", Value::Int(300));
+    assert_eq!((config.settings().maxclients, config.get(["maxclients"], false)[0].1.as_str()), (300, "300"));
+    let origin = |config: &Config| config.describe().into_iter().find(|(name, ..)| *name == "maxclients").unwrap().2;
+    assert!(matches!(origin(&config), Origin::File { .. }), "{:?}", origin(&config));
+    config.on_check("maxclients", |settings| match settings.maxclients {
+        ..=300 => Ok(()),
+        _ => Err("try with 300".to_owned()),
+    });
+    let error = config.set(&[("timeout", "7"), ("MaxClients", "301")]).unwrap_err().text();
+    let expected = "CONFIG SET failed (possibly related to argument 'maxclients') - try with 300";
+    assert_eq!((String::from_utf8(error).unwrap().as_str(), config.settings().timeout_s), (expected, 0));
+    assert!(config.set(&[("maxclients", "299")]).is_ok() && config.set(&[("timeout", "7")]).is_ok());
+}
+
+#[test]
 fn config_set_is_all_or_nothing_with_redis_texts() {
     let config = config("");
     let refused = [

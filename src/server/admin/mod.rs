@@ -14,6 +14,7 @@ pub mod fetch;
 mod page;
 pub mod status;
 
+use crate::base::throttle::Throttle;
 use crate::server::figures::pulse::SILENCE_MAX;
 use crate::server::worker::Shared;
 use axum::extract::State;
@@ -28,7 +29,7 @@ use hyper_util::service::TowerToHyperService;
 use std::io;
 use std::sync::Arc;
 use std::thread::JoinHandle;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
 
@@ -42,6 +43,8 @@ const HEAD_TIMEOUT: Duration = Duration::from_secs(30);
 const CONNECTION_TIMEOUT: Duration = Duration::from_secs(120);
 /// Pause after a failed accept, so that running out of descriptors is not an endless loop.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+/// Between two lines of the log about such connections.
+const TELL_INTERVAL: Duration = Duration::from_secs(10);
 
 /// What only the whole node knows about its state.
 pub trait Health: Send + Sync + 'static {
@@ -105,11 +108,14 @@ impl Drop for AdminThread {
 }
 
 async fn accept(listener: TcpListener, router: Router, slots: Arc<Semaphore>) {
+    let mut told = Throttle::new(TELL_INTERVAL);
     while let Ok(slot) = slots.clone().acquire_owned().await {
         match listener.accept().await {
             Ok((stream, _)) => _ = tokio::spawn(serve(stream, router.clone(), slot)),
             Err(error) => {
-                tracing::warn!(%error, "admin port cannot accept");
+                if let Some(untold) = told.pass(Instant::now()) {
+                    tracing::warn!(%error, untold, "the admin-port cannot accept a connection");
+                }
                 tokio::time::sleep(ACCEPT_PAUSE).await;
             }
         }
