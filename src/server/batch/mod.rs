@@ -33,6 +33,14 @@ pub const UNKNOWN_OUTCOME: &str =
 /// What a client reads when too few replicas were found for its request for so long that it is not asked for again.
 pub const NOBODY_IN_TIME: &str = "CLUSTERDOWN too few replicas of this hash slot answered in time";
 
+/// A point between two requests of a batch. A place that takes no bytes lies before one and behind one at the same byte, so
+/// that only its number says which.
+#[derive(Clone, Copy, Default, Debug)]
+pub struct Mark {
+    from: usize,
+    places: u32,
+}
+
 /// See the head of the file.
 #[derive(Debug)]
 pub struct Batch {
@@ -155,6 +163,12 @@ impl Batch {
         Span { from, to: self.requests.len() }
     }
 
+    /// Where the next request's reply will begin.
+    #[inline]
+    pub fn mark(&self) -> Mark {
+        Mark { from: self.out.len(), places: self.places }
+    }
+
     /// A place for the reply that begins at `from` and ends at the end of what is written.
     pub fn place(&mut self, from: usize) -> Place {
         self.places += 1;
@@ -233,13 +247,12 @@ impl Batch {
         self.pending.retain(|pending| pending.reply.span.from != from || pending.reply.span.to <= from);
     }
 
-    /// Takes back the replies from `from` on: their client does not want them. What was done stays done.
-    pub fn silence(&mut self, from: usize) {
-        self.out.truncate(from);
-        let is_before = |place: &Place| place.span.to <= from && place.span.from != from;
-        self.pending.retain(|pending| is_before(&pending.reply));
+    /// Takes back the replies behind `mark`: their client does not want them. What was done stays done.
+    pub fn silence(&mut self, mark: Mark) {
+        self.out.truncate(mark.from);
+        self.pending.retain(|pending| pending.reply.number <= mark.places);
         for hole in self.questions.iter_mut().flat_map(|question| &mut question.holes) {
-            hole.is_silent |= !is_before(&hole.reply);
+            hole.is_silent |= hole.reply.number > mark.places;
         }
     }
 
@@ -272,5 +285,47 @@ impl Batch {
             at = place.span.to;
         }
         to.extend_from_slice(self.out.get(at..range.end).unwrap_or_default());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::task::{Context, Waker};
+
+    use super::*;
+    use crate::server::forward::call::Fate;
+    use crate::server::forward::wire::{Manner, answer_of};
+
+    /// A batch that leaves these requests to another node, silent where they begin with a `-`, and what it answers.
+    fn replies(requests: &[&str]) -> String {
+        let (mut batch, call) = (Batch::new(Instant::now()), Call::of_our_own());
+        let target = Target { peer: 1, manner: Manner::default(), since: None };
+        let mut answer = Vec::new();
+        for request in requests {
+            let mark = batch.mark();
+            if request.contains("here") {
+                batch.out.extend_from_slice(request.as_bytes());
+            } else {
+                let ask = batch.keep(request.as_bytes(), 0, Proto::Resp2);
+                batch.leave_hole(Some(target), ask, AskAgain::Never, true);
+                answer.extend(answer_of(request.as_bytes()));
+            }
+            if request.starts_with('-') {
+                batch.silence(mark);
+            }
+        }
+        batch.ask(|_, _, _| call.clone());
+        call.settle(Fate::Replied(answer));
+        let mut out = Vec::new();
+        assert!(batch.poll(&Context::from_waker(Waker::noop()), &mut Vec::new()));
+        batch.finish(&mut out);
+        String::from_utf8(out).expect("text")
+    }
+
+    #[test]
+    fn who_wants_no_reply_takes_none_from_the_requests_before_it() {
+        assert_eq!(replies(&["a;", "b;", "-here;", "c;"]), "a;b;c;");
+        assert_eq!(replies(&["a;", "-b;", "-here;", "here;"]), "a;here;");
+        assert_eq!(replies(&["here;", "a;", "-here;", "-b;", "here;"]), "here;a;here;");
     }
 }

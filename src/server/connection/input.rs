@@ -16,9 +16,9 @@ use crate::base::metrics::Count;
 use crate::base::net::TcpStream;
 use crate::protocol::{ProtocolError, Reply};
 use crate::replication::coordinator::View;
-use crate::server::batch::Batch;
 use crate::server::batch::order::Order;
 use crate::server::batch::window::{self, Ending, Request};
+use crate::server::batch::{Batch, Mark};
 use crate::server::connection::{Connection, OUTPUT_PAUSE_BYTES, note_answered};
 use crate::server::request::run::{Origin, Run, Step};
 use crate::server::request::timing::end_turn;
@@ -219,16 +219,16 @@ fn run_window<'w>(
     for (request, end) in requests {
         if request.row.is_none() && request.args.is_http() {
             run.session.closing = true;
-            run.batch.silence(0);
+            run.batch.silence(Mark::default());
             return Ran::Closing;
         }
-        let (mode, from) = (run.client.reply_mode(), run.batch.out.len());
+        let (mode, mark) = (run.client.reply_mode(), run.batch.mark());
         match run.request(&request) {
             Step::Done => {}
             Step::Behind => return Ran::Behind(end - request.bytes.len()),
             Step::Wait | Step::Paused => return Ran::Alone(end, request.bytes.to_vec()),
         }
-        mute(run.client, mode, from, run.batch);
+        mute(run.client, mode, mark, run.batch);
         if run.session.closing {
             return Ran::Closing;
         }
@@ -239,11 +239,11 @@ fn run_window<'w>(
     Ran::All
 }
 
-/// CLIENT REPLY OFF and SKIP: takes back what was written from `from` on.
+/// CLIENT REPLY OFF and SKIP: takes back what was answered behind `mark`.
 #[inline]
-fn mute(client: &Client, before: ReplyMode, from: usize, batch: &mut Batch) {
+fn mute(client: &Client, before: ReplyMode, mark: Mark, batch: &mut Batch) {
     if client.keeps_back(before) {
-        batch.silence(from);
+        batch.silence(mark);
     }
 }
 
