@@ -85,6 +85,34 @@ fn every_command_takes_keys_of_any_node() {
     );
 }
 
+/// A client that breaks off, or is killed, while its command is under way leaves all of it or nothing.
+#[test]
+fn what_was_begun_is_done_to_its_end_though_its_client_has_gone() {
+    const KEYS: usize = 12;
+    let cluster = Cluster::start(3, &[]);
+    let mut other = cluster.nodes[0].client();
+    for round in 0..120 {
+        let keys: Vec<String> = (0..KEYS).map(|i| key(&format!("r{round}"), i)).collect();
+        let mut request = Vec::new();
+        encode(&mut request, &[&["MSETNX"], &keys.iter().flat_map(|key| [key, "v"]).collect::<Vec<_>>()[..]].concat());
+        let mut client = cluster.nodes[round % 3].client();
+        let id = client.run("CLIENT ID").int().expect("a number").to_string();
+        client.send(&request).expect("sent");
+        std::thread::sleep(Duration::from_micros(200 + round as u64 * 37 % 3_300));
+        match round % 4 {
+            0 => _ = cluster.nodes[round % 3].client().call(&["CLIENT", "KILL", "ID", &id]),
+            _ => client.reset(),
+        }
+        let exist = [&["EXISTS"], &keys.iter().map(String::as_str).collect::<Vec<_>>()[..]].concat();
+        let mut found = None;
+        wait_for(AT_ALL, || {
+            found = other.call(&exist).int();
+            (found == Some(0) || found == Some(KEYS as i64)).then_some(())
+        });
+        assert!(found == Some(0) || found == Some(KEYS as i64), "round {round}: {found:?} of {KEYS} keys");
+    }
+}
+
 /// Whether the locks could be deleted, or were before.
 fn unlocked(client: &mut Client) -> Option<()> {
     (!client.run("DEL lock:a lock:b lock:c").is_error()).then_some(())

@@ -6,8 +6,9 @@
 //! commands is now answered with MOVED, which tells them where to go; then they have nothing under way here.
 //!
 //! Invariant: what was read from a connection is answered before it closes, unless [`CLOSE_PATIENCE`] is over: a client
-//! that keeps its pipeline full and does not read, or that waits in WAIT, is cut off in the middle. Not promised: that a
-//! command which is sent just while the connection closes is answered. It is not run either.
+//! that keeps its pipeline full and does not read, or that waits in WAIT, is cut off in the middle. What clients that have gone
+//! have begun is waited for as long. Not promised: that a command which is sent just while the connection closes is
+//! answered. It is not run either.
 
 use std::time::Duration;
 

@@ -65,6 +65,11 @@ impl Client {
         let _ = self.stream.shutdown(std::net::Shutdown::Write);
     }
 
+    /// Ends the connection as one that breaks: at once, and what is under way is lost.
+    pub fn reset(self) {
+        socket2::SockRef::from(&self.stream).set_linger(Some(Duration::ZERO)).expect("a socket option");
+    }
+
     /// The next whole reply.
     pub fn receive(&mut self) -> Result<Value, Failure> {
         loop {

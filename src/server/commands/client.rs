@@ -42,13 +42,14 @@ impl<'a> Cx<'a> {
     }
 }
 
-/// Runs CLIENT. CLIENT REPLY OFF and SKIP write nothing.
-pub fn run(row: &'static Command, cx: Cx<'_>, out: &mut Reply<'_>) -> Result<(), CommandError> {
+/// Runs CLIENT; true when the client has killed itself, and has to close once it has the answer. CLIENT REPLY OFF and SKIP write
+/// nothing.
+pub fn run(row: &'static Command, cx: Cx<'_>, out: &mut Reply<'_>) -> Result<bool, CommandError> {
     match subcommands::short_name(subcommands::checked(row, cx.args)?) {
         "id" => out.int(cx.this.id as i64),
         "info" => out.verbatim(b"txt", &[&cx.this.line(cx.now_ms)[..], b"\n"].concat()),
         "list" => list(cx, out)?,
-        "kill" => kill(cx, out)?,
+        "kill" => return kill(cx, out),
         "setname" => set_name(cx, out)?,
         "getname" => match cx.this.names().name {
             name if name.is_empty() => out.null(),
@@ -69,7 +70,7 @@ pub fn run(row: &'static Command, cx: Cx<'_>, out: &mut Reply<'_>) -> Result<(),
         "unblock" => unblock(cx, out)?,
         _ => subcommands::help(out, row.name),
     }
-    Ok(())
+    Ok(false)
 }
 
 fn set_state(cx: Cx<'_>, out: &mut Reply<'_>, bit: u32) -> Result<(), CommandError> {
@@ -160,7 +161,7 @@ impl Filter {
     }
 }
 
-fn kill(cx: Cx<'_>, out: &mut Reply<'_>) -> Result<(), CommandError> {
+fn kill(cx: Cx<'_>, out: &mut Reply<'_>) -> Result<bool, CommandError> {
     let old_form = cx.args.len() == 3;
     let filter = if old_form {
         let mut filter = Filter::default();
@@ -171,19 +172,14 @@ fn kill(cx: Cx<'_>, out: &mut Reply<'_>) -> Result<(), CommandError> {
     };
     let all = cx.clients.all();
     let found: Vec<_> = all.iter().filter(|client| filter.matches(client, cx.this)).collect();
-    for client in &found {
-        match client.id == cx.this.id {
-            // It is to read the answer.
-            true => client.set_state(state::CLOSING, true),
-            false => client.kill(),
-        }
-    }
+    let is_this = |client: &Client| client.id == cx.this.id;
+    found.iter().filter(|client| !is_this(client)).for_each(|client| client.kill());
     match (old_form, found.len()) {
         (true, 0) => return Err(CommandError::text("ERR No such client")),
         (true, _) => out.ok(),
         (false, count) => out.int(count as i64),
     }
-    Ok(())
+    Ok(found.iter().any(|client| is_this(client)))
 }
 
 /// Names stand in lines of CLIENT LIST, so they may hold nothing that ends a field there.
@@ -323,9 +319,13 @@ mod tests {
             let mut reply = Vec::new();
             let args = scanner.args(buf.as_bytes());
             let cx = Cx { args, clients: &self.clients, this: &self.one.client, now_ms: 1_000 };
-            if let Err(error) = run(row, cx, &mut Reply::new(&mut reply, Proto::Resp2)) {
-                assert!(reply.is_empty(), "{line}");
-                Reply::new(&mut reply, Proto::Resp2).error(error.bytes());
+            match run(row, cx, &mut Reply::new(&mut reply, Proto::Resp2)) {
+                Ok(false) => {}
+                Ok(true) => reply.extend_from_slice(b"and closes"),
+                Err(error) => {
+                    assert!(reply.is_empty(), "{line}");
+                    Reply::new(&mut reply, Proto::Resp2).error(error.bytes());
+                }
             }
             String::from_utf8(reply).expect("text")
         }
@@ -389,8 +389,10 @@ mod tests {
         assert_eq!(two.ask("CLIENT KILL TYPE normal ADDR 127.0.0.1:9"), ":0\r\n");
         assert_eq!(two.ask("CLIENT KILL TYPE normal"), ":1\r\n");
         assert!(two.two.client.is_killed() && !two.one.client.is_killed());
-        assert_eq!(two.ask("CLIENT KILL ID 1 SKIPME no"), ":1\r\n");
-        assert!(two.one.client.is_in(state::CLOSING) && !two.one.client.is_killed());
+        assert_eq!(two.ask("CLIENT KILL ID 1 SKIPME no"), ":1\r\nand closes");
+        assert!(!two.one.client.is_killed(), "it is to read the answer");
+        two.one.client.dismiss();
+        assert_eq!(two.ask("CLIENT ID"), ":1\r\n", "what is behind it is answered");
         let two = Two::new();
         assert_eq!(two.ask("CLIENT KILL 127.0.0.1:2"), "+OK\r\n");
         assert!(two.two.client.is_killed());

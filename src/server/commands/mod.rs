@@ -16,7 +16,7 @@ use crate::protocol::{Args, Reply};
 use crate::server::pubsub::Kind;
 use crate::server::session::Session;
 use crate::server::state::NodeState;
-use crate::server::state::client::{Client, state};
+use crate::server::state::client::Client;
 
 pub mod client;
 pub mod cluster;
@@ -61,8 +61,7 @@ pub fn run(
     match command {
         NodeCommand::Client => {
             let (clients, this, now_ms) = (&*node.clients, cx.client, cx.now_ms());
-            client::run(row, client::Cx { args, clients, this, now_ms }, out)?;
-            cx.session.closing |= this.is_in(state::CLOSING);
+            cx.session.closing |= client::run(row, client::Cx { args, clients, this, now_ms }, out)?;
             node.store.stand_still_until(clients.pause_ends_ms());
         }
         NodeCommand::Cluster => run_cluster(row, cx, out)?,

@@ -66,12 +66,14 @@ pub struct Connection {
     pub(super) output: Vec<u8>,
     written: usize,
     pub(super) held: VecDeque<Box<Batch>>,
-    /// Replies of the front batch that are to be run again, and when.
+    /// Replies of the front batch that are to be run again.
     pub(super) again: Vec<Again>,
+    /// Until when they are not.
     pause: Option<Pin<Box<tokio::time::Sleep>>>,
     /// A request that waits for its turn to be alone.
     pub(super) alone: Option<Vec<u8>>,
     pub(super) waiting: Option<Pin<Box<Waiting>>>,
+    ears: Ears,
     pub(super) is_eof: bool,
     /// The next request has to wait until batches before it are over (`order`).
     pub(super) is_behind: bool,
@@ -92,6 +94,7 @@ enum End {
 impl Connection {
     /// A connection of a client on one of the faces.
     pub fn new(worker: Rc<Worker>, client: Arc<Client>, stream: TcpStream, session: Session) -> Connection {
+        let ears = Ears { worker: worker.clone(), client: client.clone() };
         Connection {
             worker,
             client,
@@ -107,6 +110,7 @@ impl Connection {
             pause: None,
             alone: None,
             waiting: None,
+            ears,
             is_eof: false,
             is_behind: false,
             answer_bytes: FIRST_ANSWER_BYTES,
@@ -114,27 +118,35 @@ impl Connection {
         }
     }
 
-    /// Serves the client until it leaves, is closed, or breaks a rule.
+    /// Serves the client until it leaves, is closed, or breaks a rule, and then does what it has begun to its end.
     pub async fn serve(mut self) {
-        let client = self.client.clone();
-        let mut killed = std::pin::pin!(client.killed());
-        let mut is_watching = false;
-        let serve = std::future::poll_fn(|cx| {
-            if let Poll::Ready(end) = self.poll(cx) {
-                return Poll::Ready(Some(end));
-            }
-            // A task's waker stays the same, so that it has to be left there only once.
-            let is_killed = match std::mem::replace(&mut is_watching, true) {
-                false => killed.as_mut().poll(cx).is_ready(),
-                true => client.is_killed(),
-            };
-            if is_killed { Poll::Ready(None) } else { Poll::Pending }
-        });
-        match serve.await {
-            Some(End::Io) => tracing::debug!(client = client.id, "connection broke"),
+        match self.serve_all().await {
+            Some(End::Io) => tracing::debug!(client = self.client.id, "connection broke"),
             Some(End::Dismissed) => self.part().await,
             Some(End::Closed) | None => {}
         }
+        let Connection { stream, waiting, ears, .. } = self;
+        drop(stream);
+        if let Some(waiting) = waiting {
+            finish(waiting, &ears.client).await;
+        }
+    }
+
+    /// Serves the client to its end; `None` when somebody has killed it.
+    async fn serve_all(&mut self) -> Option<End> {
+        let mut is_known = false;
+        std::future::poll_fn(|cx| {
+            if !std::mem::replace(&mut is_known, true) {
+                // A task's waker stays the same.
+                self.client.wakes(cx.waker());
+            }
+            match self.poll(cx) {
+                Poll::Ready(end) => Poll::Ready(Some(end)),
+                Poll::Pending if self.client.is_killed() => Poll::Ready(None),
+                Poll::Pending => Poll::Pending,
+            }
+        })
+        .await
     }
 
     /// Closes this side first, and the whole a moment later: if the client has sent something meanwhile, the system would
@@ -192,7 +204,7 @@ impl Connection {
         begins
     }
 
-    /// Whether somebody has asked the client to go. Who has killed itself is closing besides.
+    /// Whether somebody has asked the client to go, and it goes for that alone.
     fn is_dismissed(&self) -> bool {
         self.client.is_in(state::CLOSING) && !self.talk.session.closing
     }
@@ -346,14 +358,24 @@ impl Connection {
     }
 }
 
-impl Drop for Connection {
+/// What a connection listens to, until this is dropped. A request may begin to listen after its client has left.
+struct Ears {
+    worker: Rc<Worker>,
+    client: Arc<Client>,
+}
+
+impl Drop for Ears {
     fn drop(&mut self) {
-        let node = &self.worker.shared.node;
-        node.pubsub.leave(&self.client.mailbox);
-        if self.client.is_in(state::MONITOR) {
-            node.monitors.leave(self.client.id);
-        }
+        self.worker.shared.node.stop_listening(&self.client);
     }
+}
+
+/// Runs a request to its end whose client has left: half of what it does, of the keys of MSETNX for one, would stay for ever.
+/// As in Redis, one that only waits ends with its client.
+async fn finish(mut waiting: Pin<Box<Waiting>>, client: &Client) {
+    let only_waits = || client.is_in(state::BLOCKED);
+    let mut is_over = |cx: &mut Context<'_>| only_waits() || waiting.as_mut().poll(cx).is_ready() || only_waits();
+    std::future::poll_fn(|cx| if is_over(cx) { Poll::Ready(()) } else { Poll::Pending }).await;
 }
 
 /// How many requests may be with other nodes if each reply has `answer_bytes`.

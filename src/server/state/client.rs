@@ -1,8 +1,7 @@
 //! The record of one client connection: what others may know of it, and ask of it.
 //!
 //! The connection writes down here what CLIENT LIST shows (`client_line`). Others read the record and may ask the connection to
-//! close ([`Client::kill`]); the connection looks at [`Client::is_killed`] after every batch and sleeps on
-//! [`Client::killed`] beside its socket, so it is woken when it does nothing.
+//! close ([`Client::kill`], [`Client::dismiss`]), which wakes it; it looks at [`Client::is_killed`] after every batch.
 //!
 //! All fields that a batch touches are relaxed atomics of the one connection; only names are behind a lock. A record
 //! says nothing of passwords, and nothing here knows sockets.
@@ -10,9 +9,9 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU8, AtomicU32, AtomicU64, AtomicUsize, Ordering};
+use std::task::Waker;
 
 use parking_lot::Mutex;
-use tokio::sync::Notify;
 
 use crate::base::config::BufferLimit;
 use crate::commands::spec::Command;
@@ -48,7 +47,7 @@ pub mod state {
     pub const CLUSTER_FACE: u32 = 1 << 7;
     /// MONITOR.
     pub const MONITOR: u32 = 1 << 8;
-    /// Was dismissed, or has killed itself, and closes when that is answered.
+    /// Was dismissed, and closes once all that it has sent is answered.
     pub const CLOSING: u32 = 1 << 9;
 }
 
@@ -111,7 +110,8 @@ pub struct Client {
     pub mailbox: Arc<Mailbox>,
     names: Mutex<Names>,
     killed: AtomicBool,
-    wake: Notify,
+    /// Its task.
+    waker: Mutex<Option<Waker>>,
 }
 
 /// What a client calls itself.
@@ -148,7 +148,7 @@ impl Client {
             mailbox: Arc::new(Mailbox::new(id)),
             names: Mutex::default(),
             killed: AtomicBool::new(false),
-            wake: Notify::new(),
+            waker: Mutex::default(),
         }
     }
 
@@ -272,13 +272,24 @@ impl Client {
     /// Asks the connection to close as it is; replies that were not sent are dropped.
     pub fn kill(&self) {
         self.killed.store(true, Ordering::Release);
-        self.wake.notify_one();
+        self.wake();
     }
 
     /// Asks the connection to close once all that it has received is answered.
     pub fn dismiss(&self) {
         self.set_state(state::CLOSING, true);
-        self.wake.notify_one();
+        self.wake();
+    }
+
+    /// Has the connection's task woken whenever it is asked to close.
+    pub fn wakes(&self, waker: &Waker) {
+        *self.waker.lock() = Some(waker.clone());
+    }
+
+    fn wake(&self) {
+        if let Some(waker) = &*self.waker.lock() {
+            waker.wake_by_ref();
+        }
     }
 
     /// Whether the connection has been asked to close as it is.
@@ -287,21 +298,57 @@ impl Client {
         self.killed.load(Ordering::Acquire)
     }
 
-    /// Resolves when the connection is asked to close.
-    pub async fn killed(&self) {
-        while !self.is_killed() {
-            self.wake.notified().await;
-        }
-    }
-
-    /// Puts everything back that RESET puts back.
+    /// Puts everything back that RESET puts back. As in Redis, NO-EVICT stays.
     pub fn reset(&self) {
         self.db.store(0, RELAXED);
         self.resp.store(2, RELAXED);
         self.mailbox.speak(Proto::Resp2);
         self.queued.store(-1, RELAXED);
-        self.set_state(!state::CLUSTER_FACE, false);
+        self.set_state(!(state::CLUSTER_FACE | state::NO_EVICT | state::CLOSING), false);
         self.set_reply_mode(ReplyMode::On);
         self.names.lock().name.clear();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::AtomicUsize;
+    use std::task::Wake;
+
+    use super::*;
+
+    #[derive(Default)]
+    struct Woken(AtomicUsize);
+
+    impl Wake for Woken {
+        fn wake(self: Arc<Woken>) {
+            self.0.fetch_add(1, RELAXED);
+        }
+    }
+
+    fn client() -> Client {
+        Client::new(1, ([127, 0, 0, 1], 1).into(), ([127, 0, 0, 1], 2).into(), 0)
+    }
+
+    #[test]
+    fn a_sleeping_connection_learns_each_time_that_it_is_to_close() {
+        let (client, woken) = (client(), Arc::new(Woken::default()));
+        client.dismiss();
+        client.wakes(&woken.clone().into());
+        assert!(client.is_in(state::CLOSING) && !client.is_killed());
+        for times in 1..3 {
+            client.dismiss();
+            assert_eq!(woken.0.load(RELAXED), times);
+        }
+        client.kill();
+        assert!(client.is_killed() && woken.0.load(RELAXED) == 3, "it was dismissed before");
+    }
+
+    #[test]
+    fn reset_leaves_what_redis_leaves_and_who_is_dismissed_stays_so() {
+        let client = client();
+        client.set_state(u32::MAX, true);
+        client.reset();
+        assert_eq!(client.flags.load(RELAXED), state::CLUSTER_FACE | state::NO_EVICT | state::CLOSING);
     }
 }

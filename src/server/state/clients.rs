@@ -188,18 +188,4 @@ mod tests {
         clients.kill_idle(2_000, 6_000);
         assert!(idle.client.is_killed() && !busy.client.is_killed() && !listening.client.is_killed());
     }
-
-    #[tokio::test]
-    async fn a_sleeping_connection_learns_that_it_is_to_close() {
-        let clients = Arc::new(Clients::default());
-        let one = clients.register(address(1), address(2), 0);
-        let sleeper = tokio::spawn({
-            let client = one.client.clone();
-            async move { client.killed().await }
-        });
-        tokio::task::yield_now().await;
-        assert!(!one.client.is_killed());
-        one.client.kill();
-        sleeper.await.expect("woken");
-    }
 }

@@ -25,6 +25,7 @@ use crate::server::figures::recent::Recent;
 use crate::server::figures::slow_log::SlowLog;
 use crate::server::figures::{ErrorCodes, Sampler};
 use crate::server::pubsub::Hub;
+use crate::server::state::client::{Client, state};
 use crate::server::state::clients::Clients;
 use crate::server::state::monitors::Monitors;
 use crate::server::state::snapshot::ClusterSnapshot;
@@ -98,6 +99,14 @@ impl NodeState {
         let totals = self.metrics.totals();
         self.sampler.sample(now_ms, &totals, self.store.used_bytes());
         self.recent.note(now_ms, &totals);
+    }
+
+    /// Ends all that a client listens to.
+    pub fn stop_listening(&self, client: &Client) {
+        self.pubsub.leave(&client.mailbox);
+        if client.is_in(state::MONITOR) {
+            self.monitors.leave(client.id);
+        }
     }
 
     /// The node's memory now.
