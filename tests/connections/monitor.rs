@@ -91,6 +91,18 @@ fn a_watcher_may_ask_what_it_may_ask_of_redis() {
 }
 
 #[test]
+fn a_watcher_that_ends_it_reads_first_what_it_was_shown() {
+    let cluster = Cluster::start(1, &[]);
+    let replies = conversation(cluster.nodes[0].port, &["MONITOR", "PING x", "RESET"]);
+    let texts: Vec<String> = replies.iter().filter_map(Value::text).collect();
+    assert!(
+        matches!(&texts[..], [ok, reply, line, reset]
+        if ok == "OK" && reply == "x" && line.ends_with("\"PING\" \"x\"") && reset == "RESET"),
+        "{texts:?}"
+    );
+}
+
+#[test]
 fn a_node_shows_what_its_own_clients_ask_and_no_more() {
     let cluster = Cluster::start(3, &[]);
     let mut watchers: Vec<Client> = cluster.nodes.iter().map(|node| watcher(node.port)).collect();

@@ -5,6 +5,7 @@ use std::time::Duration;
 use super::support::client::Client;
 use super::support::cluster::Cluster;
 use super::support::redis::Redis;
+use super::support::resp::Value;
 use super::support::wait_for;
 use super::{conversation, texts};
 
@@ -86,6 +87,43 @@ fn to_begin_and_to_end_a_subscription_is_told_whatever_client_reply_says() {
         ],
         &["CLIENT REPLY SKIP", "SUBSCRIBE b", "PING x", "CLIENT REPLY SKIP", "GET", "UNSUBSCRIBE", "PING y"],
     ]);
+}
+
+/// In the middle of an array a client would take messages for replies, and behind RESET, or a HELLO that changes the protocol,
+/// as well: it no longer knows that there may be any. Redis sends those inside a transaction in their places in the array.
+#[test]
+fn messages_come_before_what_would_make_them_pass_for_replies() {
+    let cluster = Cluster::start(1, &[]);
+    let conversations: [(&[&str], &[&str]); 5] = [
+        (&["PUBLISH a m", "RESET"], &["1", "message a m", "RESET"]),
+        (&["PUBLISH a m", "HELLO 2", "PING"], &["1", "message a m", "hello", "pong "]),
+        (
+            &["MULTI", "PUBLISH a m", "PUBLISH b m", "UNSUBSCRIBE a", "PING", "EXEC", "PING"],
+            &["OK", "QUEUED", "QUEUED", "QUEUED", "QUEUED", "message a m", "message b m", "exec", "PONG"],
+        ),
+        (
+            &["MULTI", "PUBLISH a m", "HELLO 2", "EXEC", "RESET"],
+            &["OK", "QUEUED", "QUEUED", "message a m", "exec", "RESET"],
+        ),
+        // Whose subscription has begun in the transaction itself, that reads of it first.
+        (&["MULTI", "SUBSCRIBE c", "PUBLISH c m", "EXEC"], &["OK", "QUEUED", "QUEUED", "exec", "message c m"]),
+    ];
+    for (lines, expected) in conversations {
+        let replies = conversation(cluster.nodes[0].port, &[&["HELLO 3", "SUBSCRIBE a b"][..], lines].concat());
+        let seen: Vec<String> = replies.iter().skip(3).map(in_short).collect();
+        assert_eq!(seen, expected, "{lines:?} {replies:?}");
+    }
+}
+
+/// A reply's text, or of what kind it is.
+fn in_short(reply: &Value) -> String {
+    let words = texts(reply);
+    match (words.first().map(String::as_str), reply.text()) {
+        (_, Some(text)) => text,
+        (Some("message" | "pong"), _) => words.join(" "),
+        (Some("server"), _) => "hello".to_owned(),
+        _ => "exec".to_owned(),
+    }
 }
 
 /// Has each of these conversations with a redis-server and with a node, and wants the same replies.

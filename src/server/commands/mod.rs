@@ -115,10 +115,6 @@ fn run_connection(
     cx.client.db.store(cx.session.db, Ordering::Relaxed);
     cx.client.resp.store(cx.session.proto.version(), Ordering::Relaxed);
     cx.client.mailbox.speak(cx.session.proto);
-    if command == NodeCommand::Reset {
-        cx.node.pubsub.leave(&cx.client.mailbox);
-        cx.node.monitors.leave(cx.client.id);
-    }
     Ok(done)
 }
 

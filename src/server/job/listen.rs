@@ -6,6 +6,7 @@ use crate::commands::table;
 use crate::protocol::{Args, Reply};
 use crate::server::batch::scanned::scanned;
 use crate::server::job::Job;
+use crate::server::pubsub::Mailbox;
 use crate::server::request::listening::change;
 use crate::server::state::client::state;
 use crate::server::transaction::groups::selected;
@@ -14,7 +15,8 @@ impl Job {
     /// Begins or ends subscriptions, and answers when the other nodes know.
     pub(super) async fn subscribe(&mut self, command: &Command, args: Args<'_>, out: &mut Vec<u8>) {
         let hub = self.worker.shared.node.pubsub.clone();
-        change(&hub, &self.client, command, args, self.talk.session.proto, out);
+        let hand_over = |mailbox: &Mailbox, out: &mut Vec<u8>| _ = mailbox.take(out, None);
+        change(&hub, &self.client, command, args, self.talk.session.proto, out, hand_over);
         if self.client.is_in(state::SUBSCRIBED) {
             hub.announced().await;
         }

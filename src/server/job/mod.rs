@@ -93,6 +93,7 @@ pub async fn start(worker: Rc<Worker>, client: Arc<Client>, talk: Talk, request:
     if job.client.keeps_back(before) && !is_pushed(&request) {
         reply.clear();
     }
+    reply.splice(0..0, job.client.mailbox.take_aside());
     Done { reply, talk: job.talk }
 }
 

@@ -30,6 +30,8 @@ pub struct Mailbox {
 #[derive(Debug, Default)]
 struct State {
     bytes: Vec<u8>,
+    /// How many of them are set aside.
+    aside: usize,
     excess: Excess,
     is_cut: bool,
     waker: Option<Waker>,
@@ -98,10 +100,29 @@ impl Mailbox {
             return Delivery::Nothing;
         }
         output.extend_from_slice(&state.bytes);
+        state.aside = 0;
         state.bytes.clear();
         state.bytes.shrink_to(1 << 16);
         state.excess.end();
         Delivery::Mail
+    }
+
+    /// Sets what waits aside: it is to come before the reply to what is being run.
+    pub fn set_aside(&self) {
+        if let Some(state) = self.state.lock().as_mut() {
+            state.aside = state.bytes.len();
+        }
+    }
+
+    /// Takes what was set aside.
+    pub fn take_aside(&self) -> Vec<u8> {
+        if !self.is_active() {
+            return Vec::new();
+        }
+        let mut state = self.state.lock();
+        let Some(state) = state.as_mut() else { return Vec::new() };
+        let aside = std::mem::take(&mut state.aside).min(state.bytes.len());
+        state.bytes.drain(..aside).collect()
     }
 
     /// What a connection does between two replies: takes what waits if it may, and has `waker` told of what comes later.
@@ -177,6 +198,23 @@ mod tests {
             (Delivery::Mail, Delivery::Nothing)
         );
         assert_eq!(output, b"replyab");
+    }
+
+    #[test]
+    fn what_is_set_aside_is_taken_apart_from_what_comes_later() {
+        let mailbox = Mailbox::new(1);
+        mailbox.activate();
+        mailbox.set_aside();
+        assert!(mailbox.take_aside().is_empty());
+        mailbox.put(b"a", LIMIT, 0);
+        mailbox.set_aside();
+        mailbox.put(b"b", LIMIT, 0);
+        assert_eq!((mailbox.take_aside(), mailbox.take_aside()), (b"a".to_vec(), Vec::new()));
+        mailbox.set_aside();
+        let mut output = Vec::new();
+        assert_eq!((mailbox.take(&mut output, None), output), (Delivery::Mail, b"b".to_vec()));
+        mailbox.put(b"c", LIMIT, 0);
+        assert!(mailbox.take_aside().is_empty(), "all that was aside has been taken");
     }
 
     #[test]

@@ -2,7 +2,7 @@
 //!
 //! They stand alone among a connection's requests: all before them is answered, and messages stay in the mailbox until the
 //! confirmation is in the output, so that no message of a channel comes before its confirmation. For the same reason
-//! the end of a subscription brings first what had come before.
+//! the end of a subscription brings first what had come before; inside a transaction that comes before EXEC's array.
 
 use std::sync::Arc;
 
@@ -26,8 +26,10 @@ impl Run<'_> {
         if is_one && kind_of(command) == Kind::Shard && is_beginning(command) {
             self.fail(NO_SHARD_CHANNELS);
         } else if is_one {
+            // It is to come before EXEC's array, and not in the middle of it.
+            let set_aside = |mailbox: &Mailbox, _: &mut Vec<u8>| mailbox.set_aside();
             let hub = &self.worker.shared.node.pubsub;
-            change(hub, self.client, command, args, self.session.proto, &mut self.batch.out);
+            change(hub, self.client, command, args, self.session.proto, &mut self.batch.out, set_aside);
         }
         is_one
     }
@@ -75,8 +77,16 @@ fn kind_of(command: &Command) -> Kind {
     }
 }
 
-/// Begins or ends subscriptions, and confirms each.
-pub fn change(hub: &Hub, client: &Client, command: &Command, args: Args<'_>, proto: Proto, out: &mut Vec<u8>) {
+/// Begins or ends subscriptions, and confirms each. `hand_over` is given what came before an end, in the mailbox.
+pub fn change(
+    hub: &Hub,
+    client: &Client,
+    command: &Command,
+    args: Args<'_>,
+    proto: Proto,
+    out: &mut Vec<u8>,
+    hand_over: fn(&Mailbox, &mut Vec<u8>),
+) {
     let (kind, mailbox) = (kind_of(command), &client.mailbox);
     mailbox.speak(proto);
     let mut reply = Reply::new(out, proto);
@@ -86,19 +96,26 @@ pub fn change(hub: &Hub, client: &Client, command: &Command, args: Args<'_>, pro
             confirm(&mut reply, kind.subscribe_word(), Some(name), kind, mailbox);
         }
     } else {
-        end(hub, mailbox, kind, args, &mut reply);
+        end(hub, mailbox, kind, args, &mut reply, hand_over);
     }
     client.set_state(state::SUBSCRIBED, Kind::ALL.iter().any(|kind| mailbox.count(*kind) != 0));
 }
 
-fn end(hub: &Hub, mailbox: &Arc<Mailbox>, kind: Kind, args: Args<'_>, reply: &mut Reply<'_>) {
+fn end(
+    hub: &Hub,
+    mailbox: &Arc<Mailbox>,
+    kind: Kind,
+    args: Args<'_>,
+    reply: &mut Reply<'_>,
+    hand_over: fn(&Mailbox, &mut Vec<u8>),
+) {
     let names = match args.len() {
         1 => mailbox.names(kind),
         _ => args.iter().skip(1).map(Into::into).collect(),
     };
     for name in &names {
         hub.unsubscribe(mailbox, kind, name);
-        mailbox.take(reply.buf, None);
+        hand_over(mailbox, reply.buf);
         confirm(reply, kind.unsubscribe_word(), Some(name), kind, mailbox);
     }
     if names.is_empty() {

@@ -13,6 +13,7 @@ use crate::server::request::events::sets_events;
 use crate::server::request::run::{Origin, Run, Step};
 use crate::server::session::settings::Consistency;
 use crate::server::share::{self, Share};
+use crate::server::state::client::ReplyMode;
 
 impl Run<'_> {
     /// Runs a command that is about no key.
@@ -33,6 +34,11 @@ impl Run<'_> {
         if node == NodeCommand::Config && self.origin == Origin::Client && sets_events(args) && !self.view.is_solo {
             return Step::Wait;
         }
+        if node == NodeCommand::Reset {
+            // What it has heard comes before the word that it hears no more.
+            self.worker.shared.node.stop_listening(self.client);
+            self.client.mailbox.take(&mut self.batch.out, None);
+        }
         let from = self.batch.out.len();
         let mut cx = commands::Cx {
             args,
@@ -47,6 +53,7 @@ impl Run<'_> {
         let result = commands::run(command, node, &mut cx, &mut out);
         match if out.is_cut() { Err(CommandError::ReplyTooLarge) } else { result } {
             Ok(true) if node == NodeCommand::Reset => self.transaction.reset(),
+            Ok(true) if self.session.proto != proto => self.put_mail_before(from),
             Ok(true) => {}
             Ok(false) => return self.run_share(node, args),
             Err(error) => {
@@ -56,6 +63,22 @@ impl Run<'_> {
             }
         }
         Step::Done
+    }
+
+    /// HELLO has changed the protocol: puts messages that wait, in the old one, before its reply, which begins at `from`. Where
+    /// there will be no such reply they need no place before it.
+    fn put_mail_before(&mut self, from: usize) {
+        let mailbox = &self.client.mailbox;
+        match (self.origin, self.client.reply_mode()) {
+            (Origin::Client, ReplyMode::On) => {
+                let mut mail = Vec::new();
+                mailbox.take(&mut mail, None);
+                self.batch.out.splice(from..from, mail);
+            }
+            (Origin::Client, _) => {}
+            // Inside a transaction.
+            _ => mailbox.set_aside(),
+        }
     }
 
     /// Answers for this node alone where that is what is asked; else the request has to wait for others.
