@@ -2,11 +2,11 @@
 //!
 //! Before a step that others must know of takes effect, every live node confirms that it acts on our row
 //! (`barrier`): writes reach a joining node before it fetches, and the new owners before a leaving one goes, so no write
-//! falls between. Those who do not answer are not waited for beyond some patience, but never may they be a majority of
+//! falls between. Nor does a node take its step before the others hold what they gain by it (`take_over`). Those who do not answer are not waited for beyond some patience, but never may they be a majority of
 //! some slot's home replicas (`ring::steps`): then the step waits for them, or for an operator to give them up. Every
 //! step may be cut off at any point: the row says how far it got, and the next life of this node starts from there.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -15,18 +15,17 @@ use std::time::Duration;
 use parking_lot::Mutex;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep, timeout};
-use tracing::{debug, info, warn};
+use tracing::{info, warn};
 
 use crate::base::ids::{NodeId, Slot};
 use crate::base::throttle::Throttle;
 use crate::cluster::Cluster;
 use crate::cluster::barrier::{COMING_PATIENCE, LEAVING_PATIENCE, TELL_INTERVAL};
 use crate::cluster::ending::Ending;
-use crate::cluster::gossip::ROWS_TIMEOUT;
 use crate::cluster::rules::{self, Answer, Entry, Silence, Start, Taken};
 use crate::cluster::topology::Topology;
 use crate::membership::Liveness;
-use crate::peer::control::{ControlError, Request, Response};
+use crate::peer::control::ControlError;
 use crate::peer::handshake::HandshakeError;
 use crate::ring::{Row, RowState, Rows, steps};
 
@@ -37,7 +36,7 @@ const ASK_INTERVAL_LATE: Duration = Duration::from_millis(500);
 /// Between two looks at whether this node was away for too long.
 const ABSENCE_INTERVAL: Duration = Duration::from_millis(500);
 const ASK_TIMEOUT: Duration = Duration::from_millis(500);
-/// Between two looks at whether others have taken over what a leaving node holds.
+/// Between two looks at whether others hold what they gain by this node's coming or going.
 const TAKEN_INTERVAL: Duration = Duration::from_millis(20);
 
 impl Cluster {
@@ -50,6 +49,7 @@ impl Cluster {
             self.knock(),
             self.anti_entropy(),
             self.obey(),
+            self.follow(),
             self.remove_dead(),
             self.watch_absence(),
             self.watch_for_twins(),
@@ -237,6 +237,7 @@ impl Cluster {
             let unconfirmed = self.barrier(&self.identity.id, COMING_PATIENCE).await;
             let taken = self.fill_own(&unconfirmed, |_| true).await;
             self.note_whole(&taken, &unconfirmed);
+            self.wait_for_those_that_gain().await;
             let slots = self.lacking_slots();
             // Nothing may come between this look and the row that says so.
             if slots == 0 && self.is_in_turn() {
@@ -262,6 +263,39 @@ impl Cluster {
                 warn!("waiting for nodes that began to come or go earlier (RONDO.FORGET gives a dead one up)");
             }
             sleep(ASK_INTERVAL_LATE).await;
+        }
+    }
+
+    /// Returns when the others hold what they gain by this node's coming (`take_over`): where weights or zones differ it moves
+    /// copies between them, too. Who is cold or joins itself is not waited for, because it fetches that before anybody reads
+    /// it; nor who is down, or has said nothing for as long as a barrier would wait.
+    async fn wait_for_those_that_gain(&self) {
+        let (began, mut warnings) = (Instant::now(), Throttle::new(TELL_INTERVAL));
+        let (mut have_taken, mut answered) = (BTreeSet::new(), BTreeMap::new());
+        let is_joining = || self.topology().own_row().is_some_and(|row| row.state == RowState::Joining);
+        while is_joining() && self.is_in_turn() {
+            let is_silent = |id: &NodeId| answered.get(id).unwrap_or(&began).elapsed() > COMING_PATIENCE;
+            let is_awaited = |row: &&Row| {
+                let owns = row.warm && row.state != RowState::Joining;
+                owns && !have_taken.contains(&row.id) && self.may_live(&row.id) && !is_silent(&row.id)
+            };
+            let waiting: Vec<Row> = self.topology().others().filter(is_awaited).cloned().collect();
+            if waiting.is_empty() {
+                return;
+            }
+            if began.elapsed() > TELL_INTERVAL && warnings.passes() {
+                let nodes = waiting.iter().map(|row| row.id.to_string()).collect::<Vec<_>>().join(",");
+                warn!(nodes, "waiting for these nodes to fetch what they gain by this one's coming");
+            }
+            for row in waiting {
+                if let Some(has_taken) = self.ask_taken_over(&row, self.identity.id, self.own_generation()).await {
+                    answered.insert(row.id, Instant::now());
+                    if has_taken {
+                        have_taken.insert(row.id);
+                    }
+                }
+            }
+            sleep(TAKEN_INTERVAL).await;
         }
     }
 
@@ -319,7 +353,7 @@ impl Cluster {
         awaited.is_empty()
     }
 
-    /// Returns when others hold what this node leaves to them (`remove`'s `take_over`). One that is down is not waited for where
+    /// Returns when others hold what this node leaves to them (`take_over`). One that is down is not waited for where
     /// enough other home replicas stay.
     async fn be_taken_over(&self) {
         let (began, me) = (Instant::now(), self.identity.id);
@@ -334,12 +368,9 @@ impl Cluster {
                 return;
             }
             drop(topology);
-            let question = Request::TakenOver { node: me, generation: self.own_generation() };
             for row in waiting {
-                match self.link(&row).ask(&question, ROWS_TIMEOUT).await {
-                    Ok(Response::Adopted(true)) => drop(have_taken.insert(row.id)),
-                    Ok(_) => {}
-                    Err(error) => debug!(peer = %row.id, %error, "does not say what it has taken over"),
+                if self.ask_taken_over(&row, me, self.own_generation()).await == Some(true) {
+                    have_taken.insert(row.id);
                 }
             }
             sleep(TAKEN_INTERVAL).await;

@@ -23,6 +23,7 @@
 //! | `reconcile`, `shed` | two nodes compare what they hold; copies of slots that are not ours go home |
 //! | `start_over` | what a node does that was away for too long |
 //! | `anti_entropy` | home replicas compare what they hold, now and then |
+//! | `take_over` | what is fetched before others come or go |
 //! | `remove` | a dead node is given up for ever |
 //! | `lifecycle` | coming, filling up and going, in order |
 //! | `service` | answers to other nodes' control connections |
@@ -52,10 +53,13 @@ mod reconcile;
 mod shed;
 mod start_over;
 mod anti_entropy;
+mod take_over;
 mod remove;
 mod lifecycle;
 mod service;
 
+#[cfg(test)]
+mod growth_tests;
 #[cfg(test)]
 mod repair_tests;
 #[cfg(test)]
@@ -130,7 +134,7 @@ pub struct Cluster {
     told_to_forget: Mutex<BTreeSet<NodeId>>,
     /// Says that there are some.
     told: Notify,
-    /// The era in which this node holds what those who go leave to it; see `remove`.
+    /// The era in which this node holds what it gains by the coming or going of others; see `take_over`.
     taken_over: Mutex<Option<u64>>,
     /// Which slots this node holds whole; see `whole`.
     whole: AtomicSlots,

@@ -2,33 +2,22 @@
 //!
 //! The node that is told to marks the dead one's row `Leaving`. From then on everything goes as when a node leaves, but for
 //! the dead one's own part: coordinators write to the nodes that gain its slots, and each of these, when all others act on
-//! the row, fetches what it gains from the home replicas that are left ([`Cluster::take_over`], which is what it does for
-//! a living one that leaves, too). When every member has said that it holds what it gains, the node that was told to
-//! writes `Gone` and the ring changes. So no read ever asks a node that does not hold the slot yet.
+//! the row, fetches what it gains from the home replicas that are left (`take_over`). When every member has said
+//! that it holds what it gains, the node that was told to writes `Gone` and the ring changes. So no read ever asks a node that does not hold the slot yet.
 //!
 //! Should the dead node come back before that, it stays: it takes its row back (`Cluster::merge_rows`), and if it
 //! is given up again all is done anew (`Topology::era`): what was fetched the first time may have been given back. Should
 //! the node that was told to die, the operator says it again to another one: nothing is lost, only unfinished.
 
-use std::collections::BTreeSet;
-use std::sync::Arc;
-use std::time::Duration;
-
 use tokio::time::timeout;
 use tracing::{info, warn};
 
-use crate::base::ids::{NodeId, Slot};
+use crate::base::ids::NodeId;
 use crate::cluster::Cluster;
-use crate::cluster::barrier::{COMING_PATIENCE, LEAVING_PATIENCE};
-use crate::cluster::gossip::ROWS_TIMEOUT;
-use crate::cluster::rules::Taken;
+use crate::cluster::take_over::PROGRESS_INTERVAL;
 use crate::cluster::topology::Topology;
 use crate::membership::Liveness;
-use crate::peer::control::{Request, Response};
-use crate::ring::{Row, RowState, steps};
-
-/// Between two looks at how far everybody has come.
-const PROGRESS_INTERVAL: Duration = Duration::from_millis(200);
+use crate::ring::{Row, RowState};
 
 /// Why a node is not given up. Nothing changed.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
@@ -99,70 +88,13 @@ impl Cluster {
         }
     }
 
-    /// Does this node's part whenever a dead node is to go, for ever.
-    pub(super) async fn remove_dead(self: &Arc<Self>) {
+    /// Writes `Gone` for whom this node was told to give up, when nobody needs them any more, for ever.
+    pub(super) async fn remove_dead(&self) {
         let mut changes = self.changes();
-        let (mut taken, mut era) = (Taken::new(), 0);
         loop {
-            let now = self.topology().era;
-            if now != era {
-                (taken, era) = (Taken::new(), now);
-            }
-            taken = self.take_over(taken, era).await;
             self.finish_forgetting().await;
             let _ = timeout(PROGRESS_INTERVAL, changes.changed()).await;
         }
-    }
-
-    /// True when a node that is leaving has nothing any more that this node is to hold. A living one is told so only when this
-    /// node holds all that it should: what a dead one held is gone anyway.
-    pub(super) fn has_taken_over(&self, node: &NodeId, generation: u64) -> bool {
-        let topology = self.topology();
-        let is_that = |row: &Row| row.state == RowState::Leaving && row.generation == generation;
-        if !topology.rows.get(node).is_some_and(is_that) || !steps::is_in_turn(&topology.rows, node) {
-            return false;
-        }
-        // The cheap question first: this is asked again and again, and there may be many rings to look at.
-        let is_done = *self.taken_over.lock() == Some(topology.era) || takes(&topology).is_empty();
-        is_done && (topology.liveness(node) == Liveness::Down || self.is_all_whole(&topology))
-    }
-
-    /// Fetches what this node gains by the going of others, once an era; for one that lives again and again, until
-    /// this node holds everything whole. Is given what it has fetched in this era so far, and gives what it has now.
-    async fn take_over(self: &Arc<Self>, before: Taken, era: u64) -> Taken {
-        let (leaving, is_awaited, patience) = {
-            let topology = self.topology();
-            let leaving = topology.others().filter(|row| row.state == RowState::Leaving).map(|row| row.id);
-            let leaving: Vec<NodeId> = leaving.collect();
-            let is_awaited = leaving.iter().any(|id| topology.liveness(id) != Liveness::Down);
-            let patience = if is_awaited { LEAVING_PATIENCE } else { COMING_PATIENCE };
-            (leaving, is_awaited, patience)
-        };
-        if leaving.is_empty() || !self.is_warm() || *self.taken_over.lock() == Some(era) {
-            return Taken::new();
-        }
-        let mut unconfirmed = BTreeSet::new();
-        for id in &leaving {
-            unconfirmed.extend(self.spread(id, patience).await);
-        }
-        let is_adopted = steps::is_adopted(&self.topology().possible_rings, &unconfirmed);
-        // Who does not act on the change is a source only where it cannot be helped, and what it gave counts for this time alone.
-        let not_from = if is_adopted { unconfirmed.clone() } else { BTreeSet::new() };
-        let (slots, mut taken) = self.fill(takes, before, &not_from, |_| {}, |_| true).await;
-        let is_same = |topology: &Topology| topology.era == era;
-        if is_adopted && is_same(&self.topology()) {
-            self.note_whole(&taken, &unconfirmed);
-            if is_awaited {
-                self.fetch_missing(era, &mut taken, &unconfirmed).await;
-            }
-        }
-        let topology = self.topology();
-        let is_done = !is_awaited || self.is_all_whole(&topology);
-        if is_done && is_same(&topology) {
-            *self.taken_over.lock() = Some(era);
-            info!(slots, "hold what nodes that leave have left to this one");
-        }
-        if is_adopted && !is_done { taken } else { Taken::new() }
     }
 
     /// Writes `Gone` for nodes whose slots everybody has taken over.
@@ -190,7 +122,6 @@ impl Cluster {
 
     async fn have_all_taken_over(&self, dead: &Row) -> bool {
         let others: Vec<Row> = self.topology().others().filter(|row| row.id != dead.id).cloned().collect();
-        let question = Request::TakenOver { node: dead.id, generation: dead.generation };
         for row in others {
             // Another dead node that is to go takes nothing over. Any other that is down is waited for: it may only be
             // paused, and would come back without what it is to hold.
@@ -201,15 +132,10 @@ impl Cluster {
             if row.state == RowState::Joining {
                 continue;
             }
-            if !matches!(self.link(&row).ask(&question, ROWS_TIMEOUT).await, Ok(Response::Adopted(true))) {
+            if self.ask_taken_over(&row, dead.id, dead.generation).await != Some(true) {
                 return false;
             }
         }
         self.has_taken_over(&dead.id, dead.generation)
     }
-}
-
-/// The slots that this node has to fetch before those who leave may go.
-fn takes(topology: &Topology) -> Vec<Slot> {
-    steps::to_take(&topology.coming_rings, &topology.me)
 }

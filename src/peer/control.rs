@@ -69,9 +69,9 @@ pub enum Request {
     PutStates(Entries),
     /// A step of comparing what both hold.
     Compare(Compare),
-    /// "This node leaves, or is dead and given up: do you hold all that you have to before it may go?"
+    /// "This node joins, leaves, or is dead and given up: do you hold all that you have to before its next step?"
     TakenOver {
-        /// Who goes.
+        /// Who is on its way.
         node: NodeId,
         /// Which life of it.
         generation: u64,

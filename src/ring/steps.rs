@@ -85,9 +85,11 @@ fn has_no_majority(ring: &Ring, of: &BTreeSet<NodeId>) -> bool {
         || Slot::all().map(|slot| ring.homes(slot)).all(|homes| count(homes) < majority(homes.len()))
 }
 
-/// The slots that this node has to fetch before others may go: of those that it holds under some ring that is possible,
-/// those that it does not hold under today's, the first, and those of which too few home replicas stay ([`enough_stay`]).
-pub fn to_take(rings: &[Arc<Ring>], me: &NodeId) -> Vec<Slot> {
+/// The slots that this node has to fetch before others may take their next step: of those that it holds under some ring that is
+/// possible, those that it does not hold under today's, the first, and if somebody goes those of which too few home replicas
+/// stay ([`enough_stay`]). Where all only come nobody takes anything along, and those that gain a slot have asked enough of
+/// those that hold it.
+pub fn to_take(rings: &[Arc<Ring>], me: &NodeId, somebody_goes: bool) -> Vec<Slot> {
     let Some((ring, others)) = rings.split_first() else { return Vec::new() };
     if ring.members().is_empty() || nobody_stays(rings) {
         return Vec::new();
@@ -95,7 +97,7 @@ pub fn to_take(rings: &[Arc<Ring>], me: &NodeId) -> Vec<Slot> {
     let holds = |ring: &Ring, slot| ring.index_of(me).is_some_and(|index| ring.homes(slot).contains(&index));
     let must_take = |slot: &Slot| {
         let mut held_later = others.iter().filter(|other| holds(other, *slot));
-        held_later.any(|other| !holds(ring, *slot) || !enough_stay(ring, other, *slot))
+        held_later.any(|other| !holds(ring, *slot) || somebody_goes && !enough_stay(ring, other, *slot))
     };
     Slot::all().filter(must_take).collect()
 }
@@ -192,7 +194,8 @@ mod tests {
         let states = [Leaving; 5];
         let (rows, rings, none) = (rows(&states), rings(&states), BTreeSet::new());
         assert!(
-            are_too_many(&rows) && (0..5).all(|it| is_in_turn(&rows, &id(it)) && to_take(&rings, &id(it)).is_empty())
+            are_too_many(&rows)
+                && (0..5).all(|it| is_in_turn(&rows, &id(it)) && to_take(&rings, &id(it), true).is_empty())
         );
         assert!(may_go(&rings, &id(0), &none));
         assert!(!may_go(&self::rings(&[Normal, Leaving, Leaving, Leaving, Leaving]), &id(1), &none));
@@ -229,21 +232,24 @@ mod tests {
         let none = BTreeSet::new();
         let of = |ids: &[u8]| ids.iter().map(|it| id(*it)).collect::<BTreeSet<_>>();
         let two = rings(&[Normal, Leaving]);
-        assert!(to_take(&two, &id(0)).is_empty() && may_go(&two, &id(1), &none));
+        assert!(to_take(&two, &id(0), true).is_empty() && may_go(&two, &id(1), &none));
         let three = rings(&[Normal, Normal, Leaving]);
-        assert_eq!(to_take(&three, &id(0)), all, "or one alone would hold what it wrote together with who goes");
+        assert_eq!(to_take(&three, &id(0), true), all, "or one alone would hold what it wrote together with who goes");
         assert!(!may_go(&three, &id(2), &of(&[0])) && may_go(&three, &id(2), &of(&[0, 1])));
         let both = rings(&[Normal, Leaving, Leaving]);
-        assert_eq!(to_take(&both, &id(0)), all, "the others may hold what this one does not");
+        assert_eq!(to_take(&both, &id(0), true), all, "the others may hold what this one does not");
         assert!(!may_go(&both, &id(1), &none) && !may_go(&both, &id(1), &of(&[0])));
         assert!(may_go(&both, &id(1), &of(&[0, 2])) && may_go(&both, &id(2), &of(&[0, 1])), "nobody waits for itself");
         let four = rings(&[Normal, Normal, Normal, Leaving]);
-        let gained: usize = (0..3).map(|at| to_take(&four, &id(at)).len()).sum();
+        let gained: usize = (0..3).map(|at| to_take(&four, &id(at), true).len()).sum();
         let lost = Slot::all().filter(|slot| four[0].homes(*slot).contains(&3)).count();
         assert_eq!((gained, may_go(&four, &id(3), &none)), (lost, true));
         let joined = rings(&[Normal, Normal, Leaving, Joining]);
         assert!(!may_go(&joined, &id(2), &none), "who comes may come too late");
+        let grown = rings(&[Normal, Normal, Normal, Joining, Joining]);
+        assert!(!to_take(&grown, &id(0), true).is_empty(), "two of a slot's three may be new");
+        assert!(to_take(&grown, &id(0), false).is_empty(), "and have what the three held");
         let end = rings(&[Leaving, Leaving]);
-        assert!(may_go(&end, &id(0), &none) && to_take(&end, &id(0)).is_empty(), "nobody is left");
+        assert!(may_go(&end, &id(0), &none) && to_take(&end, &id(0), true).is_empty(), "nobody is left");
     }
 }
