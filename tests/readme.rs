@@ -75,8 +75,9 @@ fn step(command: &str) -> String {
     if let Some(run) = run.strip_suffix('&') {
         // A server of its own: it is there when its process goes on and its face answers.
         let port = command.split("--port ").nth(1).and_then(|rest| rest.split(' ').next()).unwrap_or("6379");
+        let run = run.replace("--data-dir ", "--data-dir \"$dir\"/");
         return format!(
-            "{run} --data-dir \"$dir/{port}\" >\"$dir/log\" 2>&1 &\nwithin 90 redis-cli -p {port} ping\n\
+            "{run} >\"$dir/log\" 2>&1 &\nwithin 90 redis-cli -p {port} ping\n\
              echo 'RAN {command}: 0'\n"
         );
     }

@@ -1,5 +1,5 @@
 //! A step of a node waits until the others act on its row: each is given our rows and asks itself whether it goes by them and
-//! has finished what it began under earlier ones.
+//! has finished what it began under earlier ones, and remembers it over a restart.
 //!
 //! Who does not answer is waited for with patience, not for ever; where too many are missing for the step to be safe
 //! (`ring::steps`), [`Cluster::barrier`] goes on waiting.
@@ -71,7 +71,7 @@ impl Cluster {
                 let nodes: Vec<String> = waiting.iter().map(|row| row.id.to_string()).collect();
                 warn!(nodes = nodes.join(","), "not confirmed by these nodes");
             }
-            if waiting.is_empty() && self.quiesce().await || is_over {
+            if waiting.is_empty() && self.quiesce().await && self.has_remembered().await || is_over {
                 return open.into_iter().map(|row| row.id).collect();
             }
             let mut asked = JoinSet::new();

@@ -72,7 +72,7 @@ pub fn load_or_derive(settings: &Settings) -> Result<Identity, IdentityError> {
         Err(error) if error.kind() == io::ErrorKind::NotFound => (derived, now_ms),
         Err(error) => return Err(failed(error)),
     };
-    store(&path, &format!("id {id}\ngeneration {generation}\n")).map_err(failed)?;
+    replace_file(&path, &format!("id {id}\ngeneration {generation}\n")).map_err(failed)?;
     Ok(Identity { id, generation, peer_addr })
 }
 
@@ -100,7 +100,7 @@ fn parse(bytes: &[u8]) -> Option<(NodeId, u64)> {
 }
 
 /// Writes beside the file and moves it into place, so that a crash leaves the old one or the new one.
-fn store(path: &Path, text: &str) -> io::Result<()> {
+pub(super) fn replace_file(path: &Path, text: &str) -> io::Result<()> {
     if let Some(folder) = path.parent() {
         std::fs::create_dir_all(folder)?;
     }

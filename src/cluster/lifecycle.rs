@@ -7,13 +7,11 @@
 //! step may be cut off at any point: the row says how far it got, and the next life of this node starts from there.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use parking_lot::Mutex;
-use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep, timeout};
 use tracing::{info, warn};
 
@@ -22,20 +20,14 @@ use crate::base::throttle::Throttle;
 use crate::cluster::Cluster;
 use crate::cluster::barrier::{COMING_PATIENCE, LEAVING_PATIENCE, TELL_INTERVAL};
 use crate::cluster::ending::Ending;
-use crate::cluster::rules::{self, Answer, Entry, Silence, Start, Taken};
+use crate::cluster::rules::{self, Entry, Taken};
 use crate::cluster::topology::Topology;
-use crate::membership::Liveness;
-use crate::peer::control::ControlError;
-use crate::peer::handshake::HandshakeError;
-use crate::ring::{Row, RowState, Rows, steps};
+use crate::ring::{Row, RowState, steps};
 
-/// Between two rounds of asking who is there.
-const ASK_INTERVAL: Duration = Duration::from_millis(50);
-/// The same once it has taken long.
-const ASK_INTERVAL_LATE: Duration = Duration::from_millis(500);
+/// Between two attempts at a step that cannot be taken yet.
+const RETRY_INTERVAL: Duration = Duration::from_millis(500);
 /// Between two looks at whether this node was away for too long.
 const ABSENCE_INTERVAL: Duration = Duration::from_millis(500);
-const ASK_TIMEOUT: Duration = Duration::from_millis(500);
 /// Between two looks at whether others hold what they gain by this node's coming or going.
 const TAKEN_INTERVAL: Duration = Duration::from_millis(20);
 
@@ -53,7 +45,8 @@ impl Cluster {
             self.remove_dead(),
             self.watch_absence(),
             self.watch_for_twins(),
-            self.complete()
+            self.complete(),
+            self.remember()
         );
     }
 
@@ -141,93 +134,6 @@ impl Cluster {
         }
     }
 
-    /// Asks the addresses to join until one belongs to a cluster; `None` when this node is to found it.
-    async fn find(self: &Arc<Self>) -> Option<Rows> {
-        let began = Instant::now();
-        let mut warnings = Throttle::new(TELL_INTERVAL);
-        loop {
-            let answers = self.ask_round().await;
-            self.stay_out_if_ended().await;
-            match rules::start(&answers, began.elapsed()) {
-                Start::Found => return None,
-                Start::Enter(rows) if rows.is_full() && rows.get(&self.identity.id).is_none() => {
-                    warn!(
-                        rows = rows.len(),
-                        "the cluster remembers as many node ids as it can: no new one can join (a node-name keeps a node's id)"
-                    );
-                    sleep(COMING_PATIENCE).await;
-                }
-                Start::Enter(rows) => return Some(rows),
-                Start::Wait => {
-                    let late = began.elapsed() > 2 * rules::FOUNDING_PATIENCE;
-                    if began.elapsed() > rules::FOUNDING_PATIENCE && warnings.passes() {
-                        answers.iter().filter_map(Answer::silence).for_each(|why| warn!("{why}"));
-                        match answers.first() {
-                            Some(Answer::Ourselves) => {
-                                warn!("not founding a cluster yet: one may be where nobody answers")
-                            }
-                            _ => warn!(
-                                "no node to join belongs to a cluster yet, and this one is not the first of the list"
-                            ),
-                        }
-                    }
-                    sleep(if late { ASK_INTERVAL_LATE } else { ASK_INTERVAL }).await;
-                }
-            }
-        }
-    }
-
-    /// What all members know, before they hear of this life; and whether so many have answered that somebody would have told of
-    /// an earlier one that took part.
-    async fn ask_members(self: &Arc<Self>, mut rows: Rows) -> (Rows, bool) {
-        let mut asked = JoinSet::new();
-        for row in rows.iter().filter(|row| row.id != self.identity.id && row.state.is_member()) {
-            let (cluster, id, addr) = (self.clone(), row.id, row.peer_addr);
-            asked.spawn(async move { (id, cluster.ask_to_enter(Some(addr)).await) });
-        }
-        let mut unheard = BTreeSet::new();
-        for (id, answer) in asked.join_all().await {
-            match answer {
-                Answer::Formed(theirs) => drop(rows.merge_all(&theirs)),
-                _ => drop(unheard.insert(id)),
-            }
-        }
-        let replicas = self.config.settings().replicas;
-        let topology = Topology::new(rows, self.identity.id, replicas, None, |_| Liveness::Down);
-        (topology.rows, steps::is_adopted(&topology.possible_rings, &unheard))
-    }
-
-    /// Asks every address to join, all at once; the answers stand as the addresses do.
-    async fn ask_round(self: &Arc<Self>) -> Vec<Answer> {
-        let mut asked = JoinSet::new();
-        for (place, addr) in self.join_addrs().await.into_iter().enumerate() {
-            let cluster = self.clone();
-            asked.spawn(async move { (place, cluster.ask_to_enter(addr).await) });
-        }
-        let mut answers = asked.join_all().await;
-        answers.sort_by_key(|(place, _)| *place);
-        answers.into_iter().map(|(_, answer)| answer).collect()
-    }
-
-    async fn ask_to_enter(&self, addr: Option<SocketAddr>) -> Answer {
-        let Some(addr) = addr else { return Answer::Silent(Silence::Unresolved) };
-        if addr == self.identity.peer_addr {
-            return Answer::Ourselves;
-        }
-        // Membership hears of this node only by its row (`gossip`): another process may run under its id, and would be taken
-        // for an earlier life of it and not be heard any more, though it is this one that has to end.
-        match timeout(ASK_TIMEOUT, self.exchange_rows(&self.link_to(addr), &Rows::new())).await {
-            Ok(Ok(rows)) if rows.iter().any(|row| row.state == RowState::Normal) => Answer::Formed(rows),
-            Ok(Ok(_)) => Answer::Unformed,
-            Ok(Err(ControlError::Handshake(HandshakeError::Ourselves))) => Answer::Ourselves,
-            Ok(Err(error)) => {
-                self.look_for_twin(addr, &error);
-                Answer::Silent(Silence::Failed { addr, error })
-            }
-            Err(_) => Answer::Silent(Silence::TimedOut(addr)),
-        }
-    }
-
     /// From a joining row to a normal one: everybody writes to us, then we fetch, then everybody reads from us.
     async fn join(self: &Arc<Self>) {
         let began = Instant::now();
@@ -245,7 +151,7 @@ impl Cluster {
                 break;
             }
             warn!(slots, "too few of those who act on this node's coming could give it these slots: asking again");
-            sleep(ASK_INTERVAL_LATE).await;
+            sleep(RETRY_INTERVAL).await;
         }
         self.spread(&self.identity.id, COMING_PATIENCE).await;
         info!(slots = self.warm_slots(), ms = began.elapsed().as_millis() as u64, "joined the cluster");
@@ -262,7 +168,7 @@ impl Cluster {
             if warnings.passes() {
                 warn!("waiting for nodes that began to come or go earlier (RONDO.FORGET gives a dead one up)");
             }
-            sleep(ASK_INTERVAL_LATE).await;
+            sleep(RETRY_INTERVAL).await;
         }
     }
 

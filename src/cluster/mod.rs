@@ -6,7 +6,8 @@
 //!
 //! | file | what it is |
 //! |---|---|
-//! | `rules` | the decisions, pure: founding or joining, what to fetch from whom |
+//! | `rules` | the decisions, pure: how to enter, whom to join, what to fetch from whom |
+//! | `founding` | whether to begin a cluster, pure |
 //! | `identity` | who this node is |
 //! | `topology` | the published value |
 //! | `absence` | who was away for too long |
@@ -14,6 +15,7 @@
 //! | `difference`, `pace` | what differs between two home replicas; how fast they compare |
 //! | `graves` | when deletions may be forgotten |
 //! | `ending` | why a node cannot go on under its id |
+//! | `members` | who the members are, kept over restarts |
 //! | `book` | the rows as they are changed, and published |
 //! | `clocks` | how far the nodes' clocks are apart |
 //! | `gossip` | how rows spread |
@@ -25,6 +27,7 @@
 //! | `anti_entropy` | home replicas compare what they hold, now and then |
 //! | `take_over` | what is fetched before others come or go |
 //! | `remove` | a dead node is given up for ever |
+//! | `finding` | asks who is there, until this node enters a cluster or begins one |
 //! | `lifecycle` | coming, filling up and going, in order |
 //! | `service` | answers to other nodes' control connections |
 //!
@@ -35,6 +38,7 @@
 //! Accepts no connection (whoever listens on the peer port hands them over), routes no request, counts no quorum.
 
 mod rules;
+mod founding;
 pub mod identity;
 mod topology;
 mod absence;
@@ -43,6 +47,7 @@ mod difference;
 mod pace;
 mod graves;
 mod ending;
+mod members;
 mod book;
 mod clocks;
 mod gossip;
@@ -55,6 +60,7 @@ mod start_over;
 mod anti_entropy;
 mod take_over;
 mod remove;
+mod finding;
 mod lifecycle;
 mod service;
 
@@ -86,6 +92,8 @@ use crate::cluster::absence::Absence;
 use crate::cluster::book::{Acted, Book};
 use crate::cluster::calm::Calm;
 use crate::cluster::ending::Oneness;
+use crate::cluster::founding::Founding;
+use crate::cluster::members::Recorded;
 use crate::membership::{Liveness, MemberList, Membership, MembershipStats};
 use crate::peer::control::ControlLink;
 use crate::peer::handshake::{Hello, LinkKind};
@@ -95,7 +103,9 @@ use crate::store::Store;
 
 pub use clocks::PeerClock;
 pub use ending::Ending;
+pub use finding::FoundError;
 pub use identity::{Identity, load_or_derive};
+pub use members::{MembersError, Memory};
 pub use remove::ForgetError;
 pub use topology::Topology;
 pub use transfer::TransferError;
@@ -143,6 +153,10 @@ pub struct Cluster {
     may_have_joined: AtomicBool,
     /// Whether this node must not go on; see `ending`.
     oneness: Oneness,
+    /// What it knows while it belongs to nothing; see `founding`.
+    founding: Mutex<Founding>,
+    /// How far it would remember its cluster; see `members`.
+    recorded: Recorded,
 }
 
 /// Keys that travelled whole.
@@ -157,6 +171,7 @@ impl Cluster {
     pub fn new(
         config: Arc<Config>,
         identity: Identity,
+        memory: Memory,
         store: Arc<Store>,
         membership: Membership,
         metrics: Arc<Registry>,
@@ -193,6 +208,8 @@ impl Cluster {
             acted: Mutex::default(),
             may_have_joined: AtomicBool::new(false),
             oneness: Oneness::default(),
+            recorded: Recorded::new(&memory),
+            founding: Mutex::new(Founding::new(identity.id, memory.rows)),
             identity,
             config,
         })

@@ -1,104 +1,9 @@
-//! The decisions of coming and filling up, without a clock, a socket or a store.
+//! The decisions of entering a cluster and filling up, without a clock, a socket or a store.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::io::ErrorKind;
-use std::net::SocketAddr;
-use std::time::Duration;
 
 use crate::base::ids::{NodeId, Slot};
-use crate::peer::control::ControlError;
 use crate::ring::{Ring, Row, RowState, Rows};
-
-/// How long somebody who may found a cluster looks for one that is there already, while nobody listens at the other addresses.
-pub const FOUNDING_PATIENCE: Duration = Duration::from_secs(1);
-/// The same while an address says nothing at all: a cluster may be there, and this node be cut off from it.
-pub const SILENCE_PATIENCE: Duration = Duration::from_secs(10);
-
-/// What a node to join said.
-#[derive(Debug)]
-pub enum Answer {
-    /// It belongs to a cluster of these rows.
-    Formed(Rows),
-    /// It belongs to none yet.
-    Unformed,
-    /// It is this node.
-    Ourselves,
-    /// Nothing.
-    Silent(Silence),
-}
-
-impl Answer {
-    /// Why it said nothing, if that is so.
-    pub fn silence(&self) -> Option<&Silence> {
-        match self {
-            Answer::Silent(why) => Some(why),
-            Answer::Formed(_) | Answer::Unformed | Answer::Ourselves => None,
-        }
-    }
-}
-
-/// Why a node to join said nothing, in the words of the log.
-#[derive(Debug, thiserror::Error)]
-pub enum Silence {
-    /// Its name cannot be looked up.
-    #[error("the address of a node to join cannot be looked up")]
-    Unresolved,
-    /// It cannot be reached, or will not talk to this node.
-    #[error("the node to join at {addr} cannot be asked: {error}")]
-    Failed {
-        /// Where.
-        addr: SocketAddr,
-        /// What went wrong.
-        error: ControlError,
-    },
-    /// Somebody is there and says nothing.
-    #[error("the node to join at {0} does not answer: is this its peer-port?")]
-    TimedOut(SocketAddr),
-}
-
-impl Silence {
-    /// True when no process is there that could belong to a cluster, as far as can be told.
-    fn is_absence(&self) -> bool {
-        match self {
-            Silence::Unresolved => true,
-            Silence::Failed { error: ControlError::Io(error), .. } => error.kind() == ErrorKind::ConnectionRefused,
-            Silence::Failed { .. } | Silence::TimedOut(_) => false,
-        }
-    }
-}
-
-/// What a node that belongs to nothing does next.
-#[derive(Clone, PartialEq, Debug)]
-pub enum Start {
-    /// Enter the cluster of these rows.
-    Enter(Rows),
-    /// Be the first member of a new one.
-    Found,
-    /// Ask again.
-    Wait,
-}
-
-/// What to do after one round of asking the addresses to join, whose answers stand in the order of the list.
-///
-/// The first of the list founds the cluster, and so does a node that has no list: one node at most when all have one list.
-/// It does so late when somebody may be there whom it does not reach: cut off from its cluster, it would answer that keys do
-/// not exist.
-pub fn start(answers: &[Answer], waited: Duration) -> Start {
-    let mut formed: Option<Rows> = None;
-    for answer in answers {
-        if let Answer::Formed(rows) = answer {
-            formed.get_or_insert_with(Rows::new).merge_all(rows);
-        }
-    }
-    let patience_for = |why: &Silence| if why.is_absence() { FOUNDING_PATIENCE } else { SILENCE_PATIENCE };
-    let patience = answers.iter().filter_map(Answer::silence).map(patience_for).max().unwrap_or_default();
-    let may_found = matches!(answers.first(), None | Some(Answer::Ourselves));
-    match formed {
-        Some(rows) => Start::Enter(rows),
-        None if may_found && waited >= patience => Start::Found,
-        None => Start::Wait,
-    }
-}
 
 /// How a node enters a cluster that may have known it.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -251,39 +156,6 @@ mod tests {
             rows.merge(row(at as u8 + 1, *state));
         }
         rows
-    }
-
-    #[test]
-    fn only_the_first_of_a_list_founds_and_only_when_nobody_has() {
-        let silent = || Answer::Silent(Silence::Unresolved);
-        let formed = || Answer::Formed(rows(&[RowState::Normal]));
-        let (now, later) = (Duration::ZERO, FOUNDING_PATIENCE);
-        assert_eq!(start(&[], now), Start::Found);
-        assert_eq!(start(&[Answer::Ourselves, Answer::Unformed], now), Start::Found);
-        assert_eq!(start(&[Answer::Ourselves, silent(), Answer::Unformed], now), Start::Wait);
-        assert_eq!(start(&[Answer::Ourselves, silent()], later), Start::Found);
-        let enter = Start::Enter(rows(&[RowState::Normal]));
-        assert_eq!(start(&[Answer::Ourselves, silent(), formed()], later), enter);
-        assert_eq!(start(&[Answer::Unformed, Answer::Ourselves], later), Start::Wait);
-        assert_eq!(start(&[silent()], later), Start::Wait);
-        assert_eq!(start(&[formed()], now), enter);
-    }
-
-    #[test]
-    fn who_may_only_be_cut_off_is_waited_for_longer_than_who_is_not_there() {
-        let addr = SocketAddr::from(([192, 0, 2, 1], 16_379));
-        let failed = |error| Answer::Silent(Silence::Failed { addr, error });
-        let io = |kind: ErrorKind| failed(ControlError::Io(kind.into()));
-        let waits_for = |answer: Answer| {
-            let answers = [Answer::Ourselves, Answer::Silent(Silence::Unresolved), answer, Answer::Unformed];
-            let may = |waited| start(&answers, waited) == Start::Found;
-            assert!(!may(FOUNDING_PATIENCE - Duration::from_millis(1)) && may(SILENCE_PATIENCE));
-            if may(FOUNDING_PATIENCE) { FOUNDING_PATIENCE } else { SILENCE_PATIENCE }
-        };
-        assert_eq!(waits_for(io(ErrorKind::ConnectionRefused)), FOUNDING_PATIENCE);
-        assert_eq!(waits_for(io(ErrorKind::HostUnreachable)), SILENCE_PATIENCE);
-        assert_eq!(waits_for(failed(ControlError::TimedOut)), SILENCE_PATIENCE);
-        assert_eq!(waits_for(Answer::Silent(Silence::TimedOut(addr))), SILENCE_PATIENCE);
     }
 
     #[test]

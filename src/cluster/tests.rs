@@ -51,6 +51,7 @@ async fn start_as(port: u16, join: &[u16], options: &[(&str, &str)], generation:
     let config = config(&all);
     let derived = load_or_derive(&config.settings()).expect("an identity");
     let identity = Identity { generation: generation.unwrap_or(derived.generation), ..derived };
+    let memory = Memory::load(&config.settings()).expect("a memory");
     let store = Arc::new(Store::new(identity.actor()));
     let settings = MembershipConfig {
         id: identity.id,
@@ -70,7 +71,7 @@ async fn start_as(port: u16, join: &[u16], options: &[(&str, &str)], generation:
         }
     };
     let (metrics, peers) = (Arc::new(Registry::new(Vec::new())), Arc::new(Peers::new(1, 1 << 20)));
-    let cluster = Cluster::new(config, identity, store, membership, metrics, peers);
+    let cluster = Cluster::new(config, identity, memory, store, membership, metrics, peers);
     let serving = cluster.clone();
     let tasks = vec![
         tokio::spawn(cluster.clone().run()),

@@ -247,6 +247,8 @@ pub enum NodeCommand {
     Consistency,
     /// RONDO.FORGET.
     Forget,
+    /// RONDO.FOUND.
+    Found,
     /// RONDO.META.
     Meta,
     /// SCAN.

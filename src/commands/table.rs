@@ -159,6 +159,7 @@ pub static COMMANDS: &[&Command] = &[
     &cluster::CLUSTER,
     &cluster::SENTINEL,
     &cluster::FORGET,
+    &cluster::FOUND,
     &cluster::META,
     &cluster::CONSISTENCY,
     // Between nodes.

@@ -33,7 +33,7 @@ use tokio::sync::watch;
 
 use crate::base::clock::Hlc;
 use crate::base::config::{Bind, Config, Settings};
-use crate::cluster::{Cluster, Ending, Identity, identity};
+use crate::cluster::{Cluster, Ending, Identity, MembersError, Memory, identity};
 use crate::membership::{Membership, MembershipConfig};
 use crate::node::listen::Port;
 use crate::peer::handshake::{Hello, LinkKind};
@@ -65,6 +65,9 @@ pub enum NodeError {
     /// The node's own file could not be read or written.
     #[error("{0}")]
     Identity(#[from] identity::IdentityError),
+    /// The file in which it remembers its cluster could not be read.
+    #[error("{0}")]
+    Members(#[from] MembersError),
     /// Gossip could not start.
     #[error("{0}")]
     Membership(#[from] crate::membership::MembershipError),
@@ -171,6 +174,7 @@ fn start(
     listeners: Vec<(crate::base::net::TcpListener, Port)>,
 ) -> Result<Arc<Node>, NodeError> {
     let settings = config.settings();
+    let memory = Memory::load(&settings)?;
     let membership = Membership::spawn(MembershipConfig {
         id: identity.id,
         generation: identity.generation,
@@ -183,7 +187,7 @@ fn start(
     let peers = Arc::new(Peers::new(settings.workers, settings.link_bytes_max as usize));
     drop(settings);
     let (store, metrics) = (shared.node.store.clone(), shared.node.metrics.clone());
-    let cluster = Cluster::new(config.clone(), identity, store, membership, metrics, peers.clone());
+    let cluster = Cluster::new(config.clone(), identity, memory, store, membership, metrics, peers.clone());
     _ = shared.node.cluster.set(cluster.clone());
     let (peer_clients, refused) = (Arc::default(), refused::Refused::default());
     let accepts = watch::Sender::new(true);
@@ -220,7 +224,9 @@ impl Health for Ready {
             return Err("this node is leaving".into());
         }
         if view.roles.groups.is_empty() {
-            return Err("this node is not a member of a cluster yet".into());
+            let waits = self.0.node.cluster.get().and_then(|cluster| cluster.awaited());
+            let waits = waits.map(|waits| format!(": {waits}")).unwrap_or_default();
+            return Err(format!("this node is not a member of a cluster yet{waits}"));
         }
         let settings = self.0.node.config.settings();
         let quorum = crate::server::session::settings::quorum_of(&settings, Default::default(), &view);

@@ -41,6 +41,7 @@ const REFUSED: u8 = 6;
 const COMPARE: u8 = 7;
 const TAKEN_OVER: u8 = 8;
 const TIME: u8 = 16;
+const STANDING: u8 = 17;
 
 /// What one node asks of another.
 #[derive(Clone, PartialEq, Debug)]
@@ -78,6 +79,8 @@ pub enum Request {
     },
     /// "What time is it?"
     Time,
+    /// "Do you belong to a cluster, or what do you remember of one?"
+    Standing,
 }
 
 /// What the other answers.
@@ -85,8 +88,10 @@ pub enum Request {
 pub enum Response {
     /// To `Digest`; 0 from a node that belongs to no cluster yet.
     Digest(u64),
-    /// To `Rows`: the merged map; nothing from a node that belongs to no cluster yet.
+    /// To `Rows`: the merged map; nothing from a node that belongs to no cluster yet. To `Standing`, from one that does.
     Rows(Rows),
+    /// To `Standing`, from a node that belongs to no cluster yet.
+    Unformed(Unformed),
     /// To `Adopt` and `TakenOver`.
     Adopted(bool),
     /// To `GetSlots`.
@@ -106,6 +111,17 @@ pub enum Response {
     Time(u64),
     /// It will not.
     Refused(Refusal),
+}
+
+/// What a node says of itself that belongs to no cluster yet.
+#[derive(Clone, PartialEq, Debug)]
+pub struct Unformed {
+    /// Who it is.
+    pub node: NodeId,
+    /// Whom it lets begin a new cluster.
+    pub vote: NodeId,
+    /// The cluster that it belonged to, or has heard of from such as it.
+    pub remembered: Rows,
 }
 
 /// Why a node will not do what it is asked. Nothing is half done but, for `Clock` and `Malformed`, the states
@@ -179,6 +195,7 @@ impl Request {
                 put_u64(out, *generation);
             }
             Request::Time => out.push(TIME),
+            Request::Standing => out.push(STANDING),
         }
     }
 
@@ -204,6 +221,7 @@ impl Request {
             COMPARE => Request::Compare(Compare::decode(&mut reader)?),
             TAKEN_OVER => Request::TakenOver { node: NodeId::from_bytes(reader.array()?), generation: reader.u64()? },
             TIME => Request::Time,
+            STANDING => Request::Standing,
             _ => return Err(WireError),
         };
         if reader.is_empty() { Ok(request) } else { Err(WireError) }
@@ -220,6 +238,12 @@ impl Response {
             Response::Rows(rows) => {
                 out.push(ROWS);
                 out.extend_from_slice(&rows.encode());
+            }
+            Response::Unformed(Unformed { node, vote, remembered }) => {
+                out.push(STANDING);
+                out.extend_from_slice(node.as_bytes());
+                out.extend_from_slice(vote.as_bytes());
+                out.extend_from_slice(&remembered.encode());
             }
             Response::Adopted(adopted) => out.extend_from_slice(&[ADOPT, u8::from(*adopted)]),
             Response::Piece { entries, slots_done, cursor } => {
@@ -246,6 +270,11 @@ impl Response {
         let response = match reader.u8()? {
             DIGEST => Response::Digest(reader.u64()?),
             ROWS => return Rows::decode(reader.rest()).map(Response::Rows).map_err(|_| WireError),
+            STANDING => {
+                let [node, vote] = [reader.array()?, reader.array()?].map(NodeId::from_bytes);
+                let remembered = Rows::decode(reader.rest()).map_err(|_| WireError)?;
+                return Ok(Response::Unformed(Unformed { node, vote, remembered }));
+            }
             ADOPT => Response::Adopted(reader.u8()? != 0),
             GET_SLOTS => {
                 let slots_done = usize::try_from(reader.varint()?).map_err(|_| WireError)?;
@@ -397,6 +426,7 @@ mod tests {
             Request::Compare(Compare::Calm),
             Request::TakenOver { node, generation: 7 },
             Request::Time,
+            Request::Standing,
         ] {
             let mut out = Vec::new();
             request.encode(&mut out);
@@ -405,6 +435,7 @@ mod tests {
         for response in [
             Response::Digest(7),
             Response::Rows(Rows::new()),
+            Response::Unformed(Unformed { node, vote: NodeId::random(), remembered: Rows::new() }),
             Response::Adopted(true),
             Response::Piece { entries, slots_done: 3, cursor: 4 },
             Response::Stored,

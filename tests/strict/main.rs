@@ -11,6 +11,7 @@
 mod carried;
 mod changes;
 mod checker;
+mod founding;
 mod load;
 #[path = "../support/mod.rs"]
 mod support;

@@ -7,6 +7,7 @@
 #[path = "../cluster_faults/checkers.rs"]
 mod checkers;
 mod flush;
+mod founding;
 #[path = "../cluster_faults/history.rs"]
 mod history;
 mod leaving;

@@ -136,7 +136,8 @@ pub static OPTIONS: &[Opt] = &[
          for so many seconds; 0 for none"),
 
     at_start(Cluster, "join", Kind::Peers, "",
-        "peer addresses of members of the cluster to join, tried until one answers; empty starts a new cluster"),
+        "peer addresses of all members of the cluster, the same on each; the first of them begins it, and so does a node \
+         without any"),
     at_start(Cluster, "cluster-name", Kind::Text, "rondo",
         "nodes with different names never form one cluster"),
     at_start(Cluster, "cluster-secret", Kind::Secret, "",
@@ -169,7 +170,8 @@ pub static OPTIONS: &[Opt] = &[
     at_start(Cluster, "link-bytes-max", bytes(MB), "64mb",
         "bytes that may wait to be sent to one other node by one of this node's workers"),
     at_start(Cluster, "data-dir", Kind::Text, "",
-        "directory in which the node keeps its id over restarts; empty keeps nothing"),
+        "directory in which the node keeps its id, and who the members are, over restarts; empty keeps nothing, and a node that \
+         restarts while it reaches nobody may then begin a second cluster"),
 
     live(Memory, "maxmemory", Kind::Bytes { min: 0, max: u64::MAX }, "0",
         "bytes that keys and values may take; 0 for no limit"),

@@ -61,6 +61,20 @@ pub static CONSISTENCY: Command = Command {
     handler: Handler::Node(NodeCommand::Consistency),
 };
 
+/// RONDO.FOUND: OK when the node has been told; it begins the cluster unless it reaches one.
+pub static FOUND: Command = Command {
+    name: "rondo.found",
+    summary: "Have a node that waits for its cluster begin a new, empty one",
+    syntax: "",
+    since: "0.1.0",
+    complexity: "O(1)",
+    group: Group::Cluster,
+    arity: 1,
+    flags: flag::ADMIN | flag::NOSCRIPT | flag::STALE,
+    keys: Keys::None,
+    handler: Handler::Node(NodeCommand::Found),
+};
+
 /// RONDO.FORGET: OK when the work has begun; CLUSTER NODES shows when it is done.
 pub static FORGET: Command = Command {
     name: "rondo.forget",

@@ -5,10 +5,12 @@
 //! subcommands in `commands::subcommands`. [`run`] is the one entrance; what needs other nodes, the keyspace as a whole
 //! or a connection's queue (SCAN, FLUSHALL, EXEC, WAIT ...) it leaves to its caller.
 
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use crate::base::ids::Slot;
 use crate::base::metrics::Count;
+use crate::cluster::Cluster;
 use crate::commands::error::{NAME_BYTES_SHOWN, printed_name};
 use crate::commands::spec::{Command, NodeCommand};
 use crate::commands::{CommandError, absent, introspection};
@@ -72,6 +74,7 @@ pub fn run(
             config::run(row, config::Cx { args, config, metrics, errors, cluster_face }, out)?;
         }
         NodeCommand::Forget => forget(args, node, out)?,
+        NodeCommand::Found => found(node, out)?,
         NodeCommand::Debug => return Err(debug_refused()),
         NodeCommand::Info => run_info(cx, out),
         NodeCommand::Latency => latency::run(row, args, &node.metrics.totals_since_reset(), out)?,
@@ -190,10 +193,20 @@ fn forget(args: Args<'_>, node: &NodeState, out: &mut Reply<'_>) -> Result<(), C
     let name = args.get(1).unwrap_or_default();
     let id = std::str::from_utf8(name).ok().and_then(|name| name.parse().ok());
     let id = id.ok_or_else(|| CommandError::quoting("ERR Unknown node ", name, ""))?;
-    let cluster = node.cluster.get().ok_or(CommandError::text("ERR this node has not started yet"))?;
-    cluster.forget(&id).map_err(|error| CommandError::said(error.to_string()))?;
+    cluster_of(node)?.forget(&id).map_err(|error| CommandError::said(error.to_string()))?;
     out.ok();
     Ok(())
+}
+
+/// RONDO.FOUND.
+fn found(node: &NodeState, out: &mut Reply<'_>) -> Result<(), CommandError> {
+    cluster_of(node)?.found().map_err(|error| CommandError::said(error.to_string()))?;
+    out.ok();
+    Ok(())
+}
+
+fn cluster_of(node: &NodeState) -> Result<&Arc<Cluster>, CommandError> {
+    node.cluster.get().ok_or(CommandError::text("ERR this node has not started yet"))
 }
 
 fn swap_refused() -> CommandError {

@@ -46,8 +46,11 @@ fn ring(status: &ClusterStatus, found: &mut Vec<Advice>) {
         found.push(Advice { severity, node: None, problem, next_step: next_step.into() });
     };
     if ring.members == 0 {
-        let next_step = "Wait for it; if it goes on, check that the addresses in `join` answer on their peer-port.";
-        note(Severity::Critical, "The node that was asked is not a member of a cluster yet.".into(), next_step);
+        let waits = ring.waiting.as_ref().map(|waits| format!(": {waits}")).unwrap_or_default();
+        let problem = format!("The node that was asked is not a member of a cluster yet{waits}.");
+        let next_step = "Start the nodes that it waits for and check that they answer on their peer-port. If they will not come \
+                         back, RONDO.FOUND, sent to this node, begins a new, empty cluster without them.";
+        note(Severity::Critical, problem, next_step);
     }
     if ring.slots_unserved > 0 {
         let problem = format!("{} of 16384 slots have no node that can run their commands.", ring.slots_unserved);
@@ -299,6 +302,30 @@ mod tests {
             found.contains(&(Severity::Warning, "gone: It has not answered for 2 min (refused).".into())),
             "{found:#?}"
         );
+    }
+
+    #[test]
+    fn a_node_that_waits_for_its_cluster_says_for_whom_and_how_to_go_on_without() {
+        let status = |waiting: Option<String>| {
+            let ring = RingStatus { agreed: true, waiting, ..RingStatus::default() };
+            let (cluster, seen_from) = ("c".into(), "a".into());
+            of(&ClusterStatus {
+                cluster,
+                seen_from,
+                time_ms: 0,
+                healthy: true,
+                advice: Vec::new(),
+                ring,
+                nodes: Vec::new(),
+            })
+        };
+        let told = status(Some("waiting for 1 more of b".into()));
+        assert_eq!(told.len(), 1);
+        assert!(
+            told[0].problem.ends_with("a cluster yet: waiting for 1 more of b.")
+                && told[0].next_step.contains("RONDO.FOUND")
+        );
+        assert!(status(None)[0].problem.ends_with("a cluster yet."));
     }
 
     #[test]

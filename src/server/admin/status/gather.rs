@@ -127,6 +127,7 @@ fn assemble(admin: &Admin, snapshot: &ClusterSnapshot, rows: &[&Row], mut answer
         read_quorum: settings.read_quorum,
         quorum_mode: settings.quorum_mode.name().into(),
         slots_unserved: snapshot.map.runs.iter().filter(|run| !run.served).map(|run| run.len()).sum(),
+        waiting: node.cluster.get().and_then(|cluster| cluster.awaited()),
     };
     let mut status = ClusterStatus {
         cluster: settings.cluster_name.clone(),

@@ -11,7 +11,7 @@
 //! {"cluster": "rondo", "seen_from": "<node id>", "time_ms": 0, "healthy": true,
 //!  "advice": [{"severity": "warning", "node": "<name>", "problem": "...", "next_step": "..."}],
 //!  "ring": {"digest": "0f...", "agreed": true, "members": 3, "up": 3, "replicas": 3, "write_quorum": 2, "read_quorum": 2,
-//!           "quorum_mode": "sloppy", "slots_unserved": 0},
+//!           "quorum_mode": "sloppy", "slots_unserved": 0, "waiting": null},
 //!  "nodes": [{"id": "...", "name": "a", "host": "127.0.0.1", "port": 6379, "condition": "up", "down_s": null, "slots_held": 16384,
 //!             "slots_coordinated": 5461, "silent": null,
 //!             "figures": {"keys": 0, "memory": {"used_bytes": 0}, "rates": {"reads": 0.0, "hit_ratio": null},
@@ -97,6 +97,9 @@ pub struct RingStatus {
     pub quorum_mode: String,
     /// Slots that nobody can coordinate now.
     pub slots_unserved: usize,
+    /// What the asked node waits for, while it is no member of a cluster.
+    #[serde(default)]
+    pub waiting: Option<String>,
 }
 
 /// What is believed of a member, in one word.
