@@ -33,8 +33,8 @@ const DIAL_DEADLINE: Duration = Duration::from_secs(1);
 const RETRY_MIN: Duration = Duration::from_millis(5);
 const RETRY_MAX: Duration = Duration::from_millis(200);
 const READ_BYTES: usize = 64 << 10;
-/// Memory that an empty outbox keeps.
-const OUTBOX_BYTES_KEPT_MAX: usize = 1 << 20;
+/// Memory that an empty outbox keeps, and a buffer of input in which little is left.
+const BUFFER_BYTES_KEPT_MAX: usize = 1 << 20;
 /// What a link between nodes is taken to carry at least, in bytes a millisecond: a hundred megabits a second.
 const LINK_BYTES_PER_MS: usize = 12_500;
 
@@ -261,7 +261,7 @@ impl Outbox {
     pub fn clear(&mut self) {
         self.bytes.clear();
         self.sent = 0;
-        if self.bytes.capacity() > OUTBOX_BYTES_KEPT_MAX {
+        if self.bytes.capacity() > BUFFER_BYTES_KEPT_MAX {
             self.bytes.shrink_to(READ_BYTES);
         }
     }
@@ -299,8 +299,17 @@ fn each_frame(buf: &mut Vec<u8>, mut each: impl FnMut(Frame<'_>) -> std::io::Res
         each(frame)?;
         at += len;
     }
-    buf.drain(..at);
+    take_off(buf, at);
     Ok(())
+}
+
+/// Takes what was understood off the start of what a link has brought. One large message leaves no memory behind that nothing
+/// after it needs.
+pub fn take_off(buf: &mut Vec<u8>, count: usize) {
+    buf.drain(..count);
+    if buf.capacity() > BUFFER_BYTES_KEPT_MAX && buf.len() <= READ_BYTES {
+        buf.shrink_to(READ_BYTES);
+    }
 }
 
 /// A peer's bytes that make no sense, as an error of its connection.
@@ -311,6 +320,16 @@ pub fn invalid(error: crate::base::wire::WireError) -> std::io::Error {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_large_message_leaves_no_memory_behind_that_nothing_needs() {
+        let mut buf = vec![1; 4 * BUFFER_BYTES_KEPT_MAX];
+        take_off(&mut buf, 10);
+        assert!(buf.capacity() >= 4 * BUFFER_BYTES_KEPT_MAX, "most of it is still to come");
+        let count = buf.len() - 3;
+        take_off(&mut buf, count);
+        assert!(buf == [1; 3] && buf.capacity() <= BUFFER_BYTES_KEPT_MAX);
+    }
 
     /// A lane with one frame that waits, and a judge that has just begun.
     fn waiting() -> (Lane, Judge, Instant) {

@@ -31,7 +31,7 @@ use crate::peer::frame::{
     Doubt, Frame, KeyRef, Kind, Refusal, Seen, Verify, next_frame, put_ack, put_frame, put_refused,
 };
 use crate::peer::handshake::{Hello, LinkKind};
-use crate::peer::link::{Outbox, invalid, read_more};
+use crate::peer::link::{Outbox, invalid, read_more, take_off};
 use crate::peer::trust::Word;
 use crate::replication::ballot::Holder;
 use crate::replication::ballots::Ballots;
@@ -206,7 +206,7 @@ impl Replica {
                 break;
             }
         }
-        buf.drain(..at);
+        take_off(buf, at);
         self.acknowledge();
         Ok(())
     }

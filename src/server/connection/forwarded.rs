@@ -21,7 +21,7 @@ use crate::base::version::{Actor, ActorTableFull};
 use crate::base::wire::{Reader, WireError, put_u32};
 use crate::commands::spec::{flag, slots_of};
 use crate::peer::handshake::Hello;
-use crate::peer::link::{Outbox, invalid};
+use crate::peer::link::{Outbox, invalid, take_off};
 use crate::protocol::{Limits, REPLY_BYTES_MAX, Scanner};
 use crate::replication::coordinator::View;
 use crate::replication::routing::Quorum;
@@ -159,7 +159,7 @@ impl Forwarded {
             at += len;
         }
         self.input = input;
-        self.input.drain(..at);
+        take_off(&mut self.input, at);
         self.worker.count_turn(began.elapsed());
         if self.ages.is_hopeless() {
             return Err(std::io::Error::other("every question has been late for long: the clocks must have drifted"));

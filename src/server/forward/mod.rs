@@ -18,7 +18,7 @@ use tokio::sync::Notify;
 use crate::base::net::{TcpStream, WriteHalf};
 use crate::base::wire::{put_u32, put_u64};
 use crate::peer::handshake::{Hello, LinkKind};
-use crate::peer::link::{Outbox, connect, read_more};
+use crate::peer::link::{Outbox, connect, read_more, take_off};
 use crate::peer::registry::Peer;
 use crate::server::forward::call::{About, Call, Fate, GIVEN_UP_MS, PATIENCE_MS_MAX};
 use crate::server::forward::wire::{QUESTION_BYTES_MAX, set_length};
@@ -153,7 +153,7 @@ impl ForwardLink {
             arrivals.has_ended |= len >= LONG_ANSWER_BYTES;
             at += 4 + len;
         }
-        buf.drain(..at);
+        take_off(buf, at);
         Ok(())
     }
 }

@@ -11,7 +11,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use crate::base::ids::NodeId;
 use crate::base::net::TcpStream;
 use crate::peer::handshake::{Hello, LinkKind};
-use crate::peer::link::connect;
+use crate::peer::link::{connect, take_off};
 use crate::peer::registry::Peer;
 use crate::server::pubsub::hub::Hub;
 use crate::server::pubsub::remote::{Outbox, Remote};
@@ -116,7 +116,7 @@ pub async fn receive(hub: Arc<Hub>, node: NodeId, mut stream: TcpStream) -> std:
                 Err(error) => return std::io::Error::new(std::io::ErrorKind::InvalidData, error),
             }
         }
-        buf.drain(..at);
+        take_off(&mut buf, at);
         if at != 0
             && let Err(error) = stream.write_u64_le(count).await
         {
