@@ -32,7 +32,7 @@ use crate::server::state::client::Client;
 use crate::store::Effects;
 
 /// How much one read may bring.
-const INPUT_BYTES: usize = 256 << 10;
+pub const INPUT_BYTES: usize = 256 << 10;
 
 /// Most batches whose memory is kept for others, and most bytes of each.
 const SPARES_MAX: usize = 32;

@@ -69,6 +69,7 @@ impl Connection {
         let read = poll_read(&mut self.stream, cx, buf);
         if let Poll::Ready(Ok(count)) = &read {
             self.is_eof = *count == 0;
+            self.turn.note(*count);
             self.worker.metrics.count(Count::NetInputBytes, *count as u64);
         }
         read
@@ -91,6 +92,7 @@ impl Connection {
     fn run_kept(&mut self) {
         let mut input = std::mem::take(&mut self.input);
         let used = self.run_input(&input);
+        self.turn.note(used);
         input.drain(..used);
         if !input.is_empty() || input.capacity() <= INPUT_BYTES_KEPT_MAX {
             self.input = input;

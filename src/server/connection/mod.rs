@@ -4,6 +4,8 @@
 //! [`HELD_MAX`] batches, and the connection reads on meanwhile. A request that must wait in the middle is run alone, when
 //! all before it is answered, and nothing behind it starts before it ends.
 //!
+//! A client that sends without end has others of its worker wait for no longer than one read takes to run (`turn`).
+//!
 //! What a client can make grow is bounded: unread replies by [`OUTPUT_PAUSE_BYTES`], at which nothing more is run until
 //! they are sent, and by `client-output-buffer-limit`; the request by the scanner's limits, batches by [`HELD_MAX`] and
 //! by what one read brings (`input`). Other nodes are asked for no more at a time than would be [`FORWARDED_BYTES_MAX`] if all
@@ -12,6 +14,7 @@
 mod ages;
 pub mod forwarded;
 mod input;
+mod turn;
 
 use std::collections::VecDeque;
 use std::future::Future;
@@ -29,6 +32,7 @@ use crate::base::net::TcpStream;
 use crate::protocol::Scanner;
 use crate::server::batch::Batch;
 use crate::server::batch::ask::Again;
+use crate::server::connection::turn::Turn;
 use crate::server::job::again::{Rerun, again_pause};
 use crate::server::job::{self, Waiting};
 use crate::server::pubsub::mailbox::Delivery;
@@ -77,6 +81,7 @@ pub struct Connection {
     pub(super) is_eof: bool,
     /// The next request has to wait until batches before it are over (`order`).
     pub(super) is_behind: bool,
+    pub(super) turn: Turn,
     /// The bytes of the largest reply that another node has given of late.
     answer_bytes: usize,
     /// How many requests may be with other nodes at a time, by that.
@@ -113,6 +118,7 @@ impl Connection {
             ears,
             is_eof: false,
             is_behind: false,
+            turn: Turn::default(),
             answer_bytes: FIRST_ANSWER_BYTES,
             forwards_max: forwards_max(FIRST_ANSWER_BYTES),
         }
@@ -164,6 +170,7 @@ impl Connection {
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<End> {
         // Whether what is below the reading has to be looked at even if nothing is read.
         let mut has_more = true;
+        self.turn.begin();
         loop {
             let could_run = self.may_run();
             let has_read = match if could_run { self.read(cx) } else { self.read_ahead(cx) } {
@@ -192,6 +199,11 @@ impl Connection {
                 return Poll::Ready(if self.is_eof && self.is_dismissed() { End::Dismissed } else { End::Closed });
             }
             if !has_read && !has_more && (could_run || !self.may_run()) {
+                return Poll::Pending;
+            }
+            if self.turn.is_over() {
+                // Woken once the runtime has looked who else has something to do, unlike by a wake.
+                _ = std::pin::pin!(tokio::task::yield_now()).poll(cx);
                 return Poll::Pending;
             }
         }
