@@ -183,9 +183,18 @@ impl Worker {
             return;
         }
         self.metrics.count(metrics::Count::ForwardFailures, forward_failures);
-        self.metrics.count(metrics::Count::UnknownOutcomes, unknown_outcomes);
-        self.metrics.count(metrics::Count::ErrorReplies, unknown_outcomes);
-        (0..unknown_outcomes).for_each(|_| self.shared.node.errors.note(UNKNOWN_OUTCOME));
+        (0..unknown_outcomes).for_each(|_| self.count_error(UNKNOWN_OUTCOME.as_bytes()));
+    }
+
+    /// Counts an error that a client reads.
+    pub fn count_error(&self, text: &[u8]) {
+        self.metrics.count(metrics::Count::ErrorReplies, 1);
+        if text.starts_with(b"WRONGPASS") {
+            self.metrics.count(metrics::Count::AuthFailures, 1);
+        } else if text == UNKNOWN_OUTCOME.as_bytes() {
+            self.metrics.count(metrics::Count::UnknownOutcomes, 1);
+        }
+        self.shared.node.errors.note(text);
     }
 
     /// The reply to a request for which too few replicas were found for too long. Counts it.
@@ -193,8 +202,7 @@ impl Worker {
         let count =
             if writes(request) { metrics::Count::WriteQuorumFailures } else { metrics::Count::ReadQuorumFailures };
         self.metrics.count(count, 1);
-        self.metrics.count(metrics::Count::ErrorReplies, 1);
-        self.shared.node.errors.note(NOBODY_IN_TIME);
+        self.count_error(NOBODY_IN_TIME.as_bytes());
         format!("-{NOBODY_IN_TIME}\r\n")
     }
 

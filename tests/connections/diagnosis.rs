@@ -207,6 +207,33 @@ fn subcommands_are_counted_as_in_redis() {
     assert_eq!(ours, theirs);
 }
 
+/// What was refused or failed is counted alike, wherever it was found out, and so is a command over several nodes.
+#[test]
+fn what_fails_is_counted_as_in_redis() {
+    let (redis, one, three) = (Redis::start(&[]), Cluster::start(1, &[]), Cluster::start(3, &[]));
+    let lines = "MSETNX a 1 b 2 c 3 d 4 e 5 f 6 g 7 h 8 i 9|SUNIONSTORE z a b c d e f g h i|WAIT a b|SCAN x|SCAN 0 COUNT x\
+        |FLUSHALL X|EXEC|DISCARD|MULTI|NOSUCH|EXEC|EXEC a|MULTI|MULTI|WATCH a|GET a|EXEC a|EXEC|MULTI|GET|DISCARD|MULTI|EXEC";
+    let names = ["msetnx", "sunionstore", "wait", "scan", "flushall", "exec", "discard", "multi", "watch"];
+    let [theirs, alone, together] = [redis.port, one.nodes[0].port, three.nodes[0].port].map(|port| {
+        let mut client = Client::to(port);
+        client.run("CONFIG RESETSTAT");
+        let replies: Vec<String> = lines.split('|').map(|line| format!("{:?}", client.run(line))).collect();
+        let info = client.run("INFO everything").text().expect("a text");
+        let figures = |line: &str| {
+            let (name, figures) = line.trim().strip_prefix("cmdstat_")?.split_once(':')?;
+            let is_time = |figure: &&str| !figure.starts_with("usec");
+            let counts = figures.split(',').filter(is_time).collect::<Vec<_>>().join(",");
+            names.contains(&name).then(|| format!("{name} {counts}"))
+        };
+        let errors = |line: &str| line.starts_with("errorstat_") || line.starts_with("total_error_replies");
+        let stats: BTreeSet<String> = info.lines().filter_map(figures).collect();
+        let errors: BTreeSet<String> = info.lines().filter(|line| errors(line)).map(str::to_owned).collect();
+        (replies, stats, errors)
+    });
+    assert_eq!(alone, theirs);
+    assert_eq!(together, theirs);
+}
+
 #[test]
 fn what_cluster_refuses_on_the_standalone_face_is_refused_as_by_redis() {
     let (redis, cluster) = (Redis::start(&[]), Cluster::start(1, &[]));

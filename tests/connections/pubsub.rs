@@ -68,6 +68,7 @@ fn replies_are_those_of_redis() {
             "GET",
         ],
         &["SUBSCRIBE a", "RESET", "GET x", "PUBSUB CHANNELS"],
+        &["MULTI", "GET x", "SUBSCRIBE a", "EXEC", "EXEC", "MULTI"],
     ]);
 }
 

@@ -58,7 +58,7 @@ impl Connection {
         if self.input.len() >= self.input_wanted {
             self.run_kept();
         } else {
-            self.client.is_active(wall_us() / 1_000);
+            self.client.note_active(wall_us() / 1_000);
             self.note_input();
         }
         Ok(true)

@@ -300,7 +300,7 @@ impl Connection {
         let (unsent, now_ms) = (self.output.len() - self.written, wall_us() / 1_000);
         self.client.output_bytes.store(unsent, std::sync::atomic::Ordering::Relaxed);
         if has_sent {
-            self.client.is_active(now_ms);
+            self.client.note_active(now_ms);
         }
         let limit = self.worker.settings.read(|settings| settings.client_output_buffer_limit.normal);
         if self.client.has_too_much_unsent(limit, now_ms) {

@@ -44,8 +44,7 @@ impl Job {
     /// Runs the queued requests and answers with the array of their replies, or with null when a watched key has changed.
     pub(super) async fn exec(&mut self, out: &mut Vec<u8>) -> Result<(), CommandError> {
         let transaction = std::mem::take(&mut self.talk.transaction);
-        self.client.queued.store(-1, std::sync::atomic::Ordering::Relaxed);
-        self.client.set_state(crate::server::state::client::state::MULTI, false);
+        self.client.end_transaction();
         let (requests, db) = (requests_of(transaction.requests()), self.talk.session.db);
         let replies = self.exec_groups(&requests, transaction.watched.keys()).await?;
         let mut reply = Reply::new(out, self.talk.session.proto);
@@ -116,9 +115,7 @@ impl Job {
     async fn run_alone(&mut self, requests: &[&[u8]]) -> Attempt {
         let mut replies = Vec::new();
         for request in requests {
-            if let Err(error) = Box::pin(self.run(request, &mut replies)).await {
-                Reply::new(&mut replies, self.talk.session.proto).error(error.bytes());
-            }
+            Box::pin(self.answer(request, &mut replies)).await;
         }
         Attempt::Ran(replies)
     }

@@ -53,7 +53,6 @@ use crate::server::request::listening::is_subscription;
 use crate::server::request::run::{Origin, Run, Step};
 use crate::server::session::Talk;
 use crate::server::session::settings::Consistency;
-use crate::server::share::is_whole;
 use crate::server::state::client::{Client, state};
 use crate::server::worker::Worker;
 
@@ -76,11 +75,13 @@ pub struct Job {
     pub(super) worker: Rc<Worker>,
     pub(super) client: Arc<Client>,
     pub(super) talk: Talk,
+    /// The request, or its part for this node, was counted where it ran.
+    is_counted: bool,
 }
 
 /// Runs `request`, as it came, to its end.
 pub async fn start(worker: Rc<Worker>, client: Arc<Client>, talk: Talk, request: Vec<u8>) -> Done {
-    let mut job = Job { worker, client, talk };
+    let mut job = Job { worker, client, talk, is_counted: false };
     let before = job.client.reply_mode();
     let mut reply = match job.after_pause(&request).await {
         Some(reply) => reply,
@@ -108,7 +109,7 @@ pub fn later(worker: Rc<Worker>, client: Arc<Client>, talk: Talk, request: Vec<u
     let call = Call::of_our_own();
     let answer_to = call.clone();
     tokio::task::spawn_local(async move {
-        let reply = Job { worker, client, talk }.whole_reply(&request).await;
+        let reply = Job { worker, client, talk, is_counted: false }.whole_reply(&request).await;
         answer_to.settle(Fate::Replied(answer_of(&reply)));
     });
     call
@@ -125,32 +126,46 @@ impl Job {
     fn whole_reply<'j>(&'j mut self, request: &'j [u8]) -> Pin<Box<dyn Future<Output = Vec<u8>> + 'j>> {
         Box::pin(async move {
             let mut reply = Vec::new();
-            let mut result = self.run(request, &mut reply).await;
-            if reply.len() > REPLY_BYTES_MAX {
-                result = Err(CommandError::ReplyTooLarge);
-            }
-            if let Err(error) = result {
-                reply.clear();
-                self.worker.shared.node.errors.note(error.bytes());
-                Reply::new(&mut reply, self.talk.session.proto).error(error.bytes());
-            }
+            self.answer(request, &mut reply).await;
             reply
         })
     }
 
-    pub(super) async fn run(&mut self, request: &[u8], out: &mut Vec<u8>) -> Result<(), CommandError> {
-        let scanner = scanned(request)?;
+    /// Runs `request`, counts it, and appends its reply to `out`, an error's too.
+    pub(super) async fn answer(&mut self, request: &[u8], out: &mut Vec<u8>) {
+        let (from, was_counted) = (out.len(), std::mem::take(&mut self.is_counted));
+        let mut result = self.run(request, out).await;
+        if out.len() - from > REPLY_BYTES_MAX {
+            result = Err(CommandError::ReplyTooLarge);
+        }
+        self.count(request, result.is_err());
+        self.is_counted = was_counted;
+        if let Err(error) = result {
+            out.truncate(from);
+            self.worker.count_error(&error.bytes());
+            Reply::new(out, self.talk.session.proto).error(error.bytes());
+        }
+    }
+
+    /// Counts a request that has run. A part of it that was run here is counted already, and timed.
+    fn count(&self, request: &[u8], has_failed: bool) {
+        let Ok(scanner) = scanned(request) else { return };
         let args = scanner.args(request);
-        let Some((index, command)) = table::find(args.name()) else { return Err(CommandError::Syntax) };
+        let Some((index, command)) = table::find(args.name()) else { return };
         let counted_at = subcommands::counted_at(index, command, args).unwrap_or(index);
-        let command = subcommands::running(command, args);
-        if let Handler::Node(node) = command.handler
-            && !is_whole(node)
-            && node != NodeCommand::Reset
-        {
-            // What it runs here is counted and timed where it runs.
+        if !self.is_counted {
             self.worker.metrics.ran(counted_at, 1, 0);
         }
+        if has_failed {
+            self.worker.metrics.failed(counted_at);
+        }
+    }
+
+    async fn run(&mut self, request: &[u8], out: &mut Vec<u8>) -> Result<(), CommandError> {
+        let scanner = scanned(request)?;
+        let args = scanner.args(request);
+        let Some((_, command)) = table::find(args.name()) else { return Err(CommandError::Syntax) };
+        let command = subcommands::running(command, args);
         match command.handler {
             Handler::Node(NodeCommand::Exec) => self.exec(out).await,
             Handler::Node(NodeCommand::Scan) => self.scan(args, request, out).await,
@@ -195,7 +210,12 @@ impl Job {
         let args = scanner.args(request);
         match command.handler {
             Handler::FanOut(_, gather) => self.fan_out(command, gather, args, out).await,
-            Handler::Keys(run) => self.across(command, run, args, out).await,
+            Handler::Keys(run) => {
+                let done = self.across(command, run, args, out).await;
+                // What others were asked for it was counted by its own name.
+                self.is_counted = false;
+                done
+            }
             Handler::Node(_) => Err(garbled()),
         }
     }
@@ -218,6 +238,7 @@ impl Job {
         let mut run = Run::new(&worker, &view, &self.client, state, self.talk.consistency, batch, origin);
         run.since = since;
         let step = run.request(&Request::new(scanner.args(request), request));
+        self.is_counted |= step == Step::Done;
         worker.count_turn(began.elapsed());
         step
     }

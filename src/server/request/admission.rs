@@ -3,11 +3,10 @@
 //! Everything that is said here is said before anything is done, in the order in which Redis looks. Errors of commands that
 //! ran go out by the same door ([`Run::fail`]), so that all are counted alike.
 
-use crate::base::metrics::Count;
 use crate::commands::spec::{Command, flag};
+use crate::commands::table::CommandIndex;
 use crate::commands::{CommandError, subcommands};
 use crate::protocol::{Args, REPLY_BYTES_MAX};
-use crate::server::batch::UNKNOWN_OUTCOME;
 use crate::server::request::run::Run;
 use crate::server::state::client::state;
 
@@ -40,13 +39,14 @@ impl Run<'_> {
             self.worker.cut_off(self.client);
             return self.batch.out.clear();
         }
-        self.worker.metrics.count(Count::ErrorReplies, 1);
-        if text.starts_with(b"WRONGPASS") {
-            self.worker.metrics.count(Count::AuthFailures, 1);
-        } else if text == UNKNOWN_OUTCOME.as_bytes() {
-            self.worker.metrics.count(Count::UnknownOutcomes, 1);
-        }
-        self.worker.shared.node.errors.note(text);
+        self.worker.count_error(text);
         self.reply().error(text);
+    }
+
+    /// As [`Run::fail`], for a command that has run, in place of what it has answered from `from` on.
+    pub fn fail_run(&mut self, index: CommandIndex, from: usize, error: &CommandError) {
+        self.batch.out.truncate(from);
+        self.worker.metrics.failed(index);
+        self.fail(error.bytes());
     }
 }

@@ -8,7 +8,7 @@
 
 use crate::base::ids::{Slot, slot_of};
 use crate::base::metrics::{Class, Count};
-use crate::commands::spec::{Command, Cx, Handler, flag, slots_of};
+use crate::commands::spec::{Command, Cx, Handler, NodeCommand, flag, slots_of};
 use crate::commands::subcommands;
 use crate::commands::table::CommandIndex;
 use crate::protocol::Reply;
@@ -35,8 +35,13 @@ impl Run<'_> {
             if let Some(at) = subcommands::counted_at(index, command, request.args) {
                 self.worker.metrics.rejected(at);
             }
-            self.transaction.spoil();
-            self.fail(error.bytes());
+            match command.handler {
+                Handler::Node(NodeCommand::Exec) => self.abort(&error),
+                _ => {
+                    self.transaction.spoil();
+                    self.fail(error.bytes());
+                }
+            }
             return Step::Done;
         }
         if self.origin == Origin::Client {
@@ -221,9 +226,7 @@ impl Run<'_> {
         if !self.is_as_seen
             && let Err(error) = (Cx { args: request.args, keys, out, limits: self.limits }).run(run)
         {
-            self.batch.out.truncate(from);
-            self.worker.metrics.failed(index);
-            self.fail(error.bytes());
+            self.fail_run(index, from, &error);
         }
         if self.view.is_solo {
             return Ok(());

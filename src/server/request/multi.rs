@@ -1,26 +1,26 @@
 //! MULTI, DISCARD, WATCH and what of EXEC is answered at once. What was queued is run by `exec`.
 
 use crate::base::ids::slot_of;
+use crate::commands::CommandError;
 use crate::commands::spec::NodeCommand;
 use crate::protocol::Args;
 use crate::server::request::room::OUT_OF_MEMORY;
 use crate::server::request::run::{Run, Step};
 use crate::server::session::watched::{SEVERAL_COORDINATORS, TOO_MANY_WATCHED, Watched};
-use crate::server::state::client::state;
 use crate::store::Effects;
 
 impl Run<'_> {
     /// Runs the commands of this file that need not wait; `None` for other commands.
-    pub fn transaction_command(&mut self, node: NodeCommand, args: Args<'_>) -> Option<Step> {
+    pub fn transaction_command(&mut self, node: NodeCommand, args: Args<'_>) -> Result<Option<Step>, CommandError> {
+        let is_open = self.transaction.is_open();
         match node {
-            NodeCommand::Multi if self.transaction.is_open() => self.fail("ERR MULTI calls can not be nested"),
+            NodeCommand::Multi if is_open => return Err(CommandError::text("ERR MULTI calls can not be nested")),
             NodeCommand::Multi => {
                 self.transaction.open();
-                self.client.queued.store(0, std::sync::atomic::Ordering::Relaxed);
-                self.client.set_state(state::MULTI, true);
+                self.client.begin_transaction();
                 self.reply().ok();
             }
-            NodeCommand::Discard if !self.transaction.is_open() => self.fail("ERR DISCARD without MULTI"),
+            NodeCommand::Discard if !is_open => return Err(CommandError::text("ERR DISCARD without MULTI")),
             NodeCommand::Discard => {
                 self.end_transaction();
                 self.reply().ok();
@@ -29,40 +29,46 @@ impl Run<'_> {
                 self.transaction.watched.clear();
                 self.reply().ok();
             }
-            NodeCommand::Watch if self.transaction.is_open() => self.fail("ERR WATCH inside MULTI is not allowed"),
-            NodeCommand::Watch => return Some(self.watch(args)),
-            NodeCommand::Exec if !self.transaction.is_open() => self.fail("ERR EXEC without MULTI"),
+            NodeCommand::Watch if is_open => {
+                return Err(CommandError::text("ERR WATCH inside MULTI is not allowed"));
+            }
+            NodeCommand::Watch => return self.watch(args).map(Some),
+            NodeCommand::Exec if !is_open => return Err(CommandError::text("ERR EXEC without MULTI")),
             NodeCommand::Exec if self.transaction.needs_room() && self.has_no_room() => {
                 self.end_transaction();
-                self.fail(format!("EXECABORT Transaction discarded because of: {OUT_OF_MEMORY}"));
+                return Err(aborted(OUT_OF_MEMORY.as_bytes()));
             }
             NodeCommand::Exec if self.transaction.is_spoiled() => {
                 self.end_transaction();
-                self.fail("EXECABORT Transaction discarded because of previous errors.");
+                return Err(CommandError::text("EXECABORT Transaction discarded because of previous errors."));
             }
-            _ => return None,
+            _ => return Ok(None),
         }
-        Some(Step::Done)
+        Ok(Some(Step::Done))
+    }
+
+    /// Ends the transaction because its EXEC was refused.
+    pub(super) fn abort(&mut self, why: &CommandError) {
+        self.end_transaction();
+        let text = why.bytes();
+        self.fail(aborted(text.strip_prefix(b"ERR ").unwrap_or(&text)).bytes());
     }
 
     /// Leaves the transaction.
-    pub fn end_transaction(&mut self) {
+    fn end_transaction(&mut self) {
         self.transaction.reset();
-        self.client.queued.store(-1, std::sync::atomic::Ordering::Relaxed);
-        self.client.set_state(state::MULTI, false);
+        self.client.end_transaction();
     }
 
-    fn watch(&mut self, args: Args<'_>) -> Step {
+    fn watch(&mut self, args: Args<'_>) -> Result<Step, CommandError> {
         if !args.iter().skip(1).all(|key| self.view.is_coordinator(slot_of(key))) {
-            return Step::Wait;
+            return Ok(Step::Wait);
         }
         if !self.transaction.watched.is_at(None) {
-            self.fail(SEVERAL_COORDINATORS);
-            return Step::Done;
+            return Err(CommandError::text(SEVERAL_COORDINATORS));
         }
         if !self.transaction.watched.has_room_for(args.iter().skip(1)) {
-            self.fail(TOO_MANY_WATCHED);
-            return Step::Done;
+            return Err(CommandError::text(TOO_MANY_WATCHED));
         }
         let (node, now_ms) = (&self.worker.shared.node, self.now_us / 1_000);
         let (since, mut effects) = (node.store.clock.tick(now_ms), Effects::default());
@@ -75,6 +81,10 @@ impl Run<'_> {
             self.transaction.watched.add(Watched { db, key, seen, was_live, since, absence, at: None });
         }
         self.reply().ok();
-        Step::Done
+        Ok(Step::Done)
     }
+}
+
+fn aborted(why: &[u8]) -> CommandError {
+    CommandError::said([b"EXECABORT Transaction discarded because of: ", why].concat())
 }

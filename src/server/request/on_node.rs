@@ -24,8 +24,13 @@ impl Run<'_> {
         node: NodeCommand,
         args: Args<'_>,
     ) -> Step {
-        if let Some(step) = self.transaction_command(node, args) {
-            return step;
+        match self.transaction_command(node, args) {
+            Ok(None) => {}
+            Ok(Some(step)) => return step,
+            Err(error) => {
+                self.fail_run(index, self.batch.out.len(), &error);
+                return Step::Done;
+            }
         }
         if node == NodeCommand::Reset && self.wish != Consistency::default() {
             // Who runs it alone forgets that too.
@@ -55,12 +60,8 @@ impl Run<'_> {
             Ok(true) if node == NodeCommand::Reset => self.transaction.reset(),
             Ok(true) if self.session.proto != proto => self.put_mail_before(from),
             Ok(true) => {}
-            Ok(false) => return self.run_share(node, args),
-            Err(error) => {
-                self.batch.out.truncate(from);
-                self.worker.metrics.failed(index);
-                self.fail(error.bytes());
-            }
+            Ok(false) => return self.run_share(index, node, args),
+            Err(error) => self.fail_run(index, from, &error),
         }
         Step::Done
     }
@@ -82,7 +83,7 @@ impl Run<'_> {
     }
 
     /// Answers for this node alone where that is what is asked; else the request has to wait for others.
-    fn run_share(&mut self, node: NodeCommand, args: Args<'_>) -> Step {
+    fn run_share(&mut self, index: CommandIndex, node: NodeCommand, args: Args<'_>) -> Step {
         let is_rest = self.origin == Origin::PeerForRest;
         let is_alone = self.view.is_solo || is_rest || self.origin == Origin::PeerForShare;
         let is_peers_wait = node == NodeCommand::Wait && self.origin == Origin::PeerForShare;
@@ -112,8 +113,7 @@ impl Run<'_> {
             }
             Ok(false) => Step::Wait,
             Err(error) => {
-                self.batch.out.truncate(from);
-                self.fail(error.bytes());
+                self.fail_run(index, from, &error);
                 Step::Done
             }
         }

@@ -223,8 +223,20 @@ impl Client {
         change(&mut self.names.lock());
     }
 
+    /// Notes that what it asks is queued from now on.
+    pub fn begin_transaction(&self) {
+        self.queued.store(0, RELAXED);
+        self.set_state(state::MULTI, true);
+    }
+
+    /// Notes that what it asks is run again.
+    pub fn end_transaction(&self) {
+        self.queued.store(-1, RELAXED);
+        self.set_state(state::MULTI, false);
+    }
+
     /// Notes that it has sent something, or taken something.
-    pub fn is_active(&self, now_ms: u64) {
+    pub fn note_active(&self, now_ms: u64) {
         self.active_ms.store(now_ms, RELAXED);
     }
 

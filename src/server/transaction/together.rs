@@ -172,9 +172,7 @@ impl Run<'_> {
         self.count_run(counted_at, command, request.args, Some(began));
         // Before replication, which notes where the reply lies.
         if let Err(error) = result {
-            self.batch.out.truncate(from);
-            self.worker.metrics.failed(counted_at);
-            self.fail(error.bytes());
+            self.fail_run(counted_at, from, &error);
         }
         let must_verify = self.must_verify(keys);
         if !self.view.is_solo {
