@@ -20,6 +20,12 @@ pub fn put_varint(out: &mut Vec<u8>, mut value: u64) {
     out.push(value as u8);
 }
 
+/// Bytes that [`put_varint`] appends.
+#[inline]
+pub fn varint_len(value: u64) -> usize {
+    (u64::BITS - (value | 1).leading_zeros()).div_ceil(7) as usize
+}
+
 /// Appends a length and the bytes.
 #[inline]
 pub fn put_bytes(out: &mut Vec<u8>, bytes: &[u8]) {
@@ -145,6 +151,7 @@ mod tests {
         fn what_is_written_reads_back(number: u64, text: Vec<u8>, small: u16) {
             let mut out = Vec::new();
             put_varint(&mut out, number);
+            prop_assert_eq!(out.len(), varint_len(number));
             put_bytes(&mut out, &text);
             put_u16(&mut out, small);
             put_u64(&mut out, number);

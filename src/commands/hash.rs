@@ -9,7 +9,8 @@
 use crate::commands::CommandError;
 use crate::commands::spec::{Command, Cx, Group, Handler, KEY, flag};
 use crate::protocol::Reply;
-use crate::store::elements::{Element, Elements};
+use crate::store::element::Element;
+use crate::store::elements::Elements;
 use crate::store::hash::field;
 use crate::store::keyspace::value_ref;
 use crate::store::mutation::Mutation;

@@ -15,7 +15,8 @@ use crate::commands::hash::{notify_if_gone, read_hash, reply_value};
 use crate::commands::set::{members, peek_set, read_set};
 use crate::commands::spec::{Command, Cx, Group, Handler, KEY, flag};
 use crate::protocol::{Proto, Reply, parse_i64};
-use crate::store::elements::{Element, Elements};
+use crate::store::element::Element;
+use crate::store::elements::Elements;
 use crate::store::mutation::Mutation;
 
 /// The longest answer to a negative count, in bytes.

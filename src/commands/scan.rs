@@ -12,7 +12,8 @@ use crate::commands::set::read_set;
 use crate::commands::spec::{Command, Cx, Group, Handler, KEY, flag};
 use crate::protocol::{Args, Reply, parse_i64};
 use crate::store::canonical_int;
-use crate::store::elements::{Element, Elements};
+use crate::store::element::Element;
+use crate::store::elements::Elements;
 
 /// How many elements a step visits unless COUNT says otherwise.
 const COUNT_DEFAULT: usize = 10;

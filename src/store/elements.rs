@@ -2,26 +2,20 @@
 //!
 //! A hash keeps its values as payloads, a set keeps empty ones. While it is small a collection is *packed*: one
 //! vector, searched from the front, in the order of insertion, as the listpack of a Redis hash is; what a merge or a peer has
-//! brought is in the order in which it came. One element too many or too long turns it into a *table*, as Redis's hash table
-//! is, which removals do not turn back.
+//! brought is in the order in which it came. One element too many or too long turns it into a [`Table`], which removals do
+//! not turn back.
 //!
 //! Invariant: an element is present once. Iteration by [`Elements::scan`] visits every element that stays present
 //! from the first call to the last at least once, also when the table is laid anew between calls, when another collection
-//! takes its place, and when another process goes on: the cursor carries the table's [`Layout`], and a scan that comes
-//! with another starts over.
+//! takes its place, and when another process goes on.
 //!
 //! Knows nothing of what payloads mean or how they merge.
 
-use std::sync::OnceLock;
-use std::sync::atomic::{AtomicU64, Ordering};
-
-use hashbrown::HashTable;
-
-use crate::base::clock::Hlc;
-use crate::base::version::{Actor, Dot};
-use crate::base::wire::{Reader, put_bytes, put_u16, put_u64};
-use crate::store::draws::draws;
+use crate::base::version::Dot;
+use crate::base::wire::Reader;
+use crate::store::element::Element;
 use crate::store::entry::size_class;
+use crate::store::table::Table;
 
 /// When a packed collection becomes a table.
 #[derive(Clone, Copy, Debug)]
@@ -42,281 +36,141 @@ impl PackLimits {
     pub const SET: PackLimits = PackLimits { entries_max: 128, member_bytes_max: 64, payload_bytes_max: 0 };
 }
 
-/// Tables of no more buckets than this never shrink.
-const SHRINK_BUCKETS_MIN: usize = 256;
-
-/// A table shrinks when less than one in this many of its buckets is used.
-const SHRINK_SHARE: usize = 8;
-
-/// Bits of a scan's cursor.
-const CURSOR_BITS: u32 = 53;
-
-/// One element, borrowed.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Element<'a> {
-    /// Its name: a hash's field, a set's member.
-    pub member: &'a [u8],
-    /// The write that put it there.
-    pub dot: Dot,
-    /// What comes with it.
-    pub payload: &'a [u8],
-}
-
 /// See the head of the file.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Elements {
     form: Form,
-    len: usize,
-    layout: Layout,
-    /// Bytes in the boxes of a table.
-    boxed_bytes: usize,
 }
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 enum Form {
-    Packed(Vec<u8>),
-    Table(HashTable<Box<[u8]>>),
-}
-
-/// Which arrangement of elements in buckets this is: no two of a process are alike, and of two processes only by chance. A
-/// clone has that of its original, for its elements stand in the same buckets.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
-struct Layout(u64);
-
-impl Layout {
-    fn new() -> Layout {
-        static COUNT: AtomicU64 = AtomicU64::new(0);
-        // A number that only this process's hash makes of the count.
-        Layout(member_hash(&COUNT.fetch_add(1, Ordering::Relaxed).to_le_bytes()))
-    }
-
-    /// Where a scan goes on: `[layout][bucket]` in 53 bits, because some clients take a cursor for a floating-point number. The
-    /// bucket takes as few as it needs.
-    fn cursor(self, bucket: usize, buckets: usize) -> u64 {
-        let bits = bucket_bits(buckets);
-        let tag_bits = CURSOR_BITS.saturating_sub(bits);
-        (self.0 & ((1 << tag_bits) - 1)) << bits | bucket as u64
-    }
-
-    /// The bucket that a cursor stands at; the first when it was made of another layout.
-    fn bucket(self, cursor: u64, buckets: usize) -> usize {
-        let bucket = (cursor & ((1 << bucket_bits(buckets)) - 1)) as usize;
-        if self.cursor(bucket, buckets) == cursor { bucket } else { 0 }
-    }
-}
-
-/// Bits that number so many buckets.
-fn bucket_bits(buckets: usize) -> u32 {
-    buckets.next_power_of_two().trailing_zeros()
+    Packed { bytes: Vec<u8>, len: usize },
+    Table(Table),
 }
 
 impl Default for Elements {
     fn default() -> Elements {
-        Elements { form: Form::Packed(Vec::new()), len: 0, layout: Layout::default(), boxed_bytes: 0 }
+        Elements { form: Form::Packed { bytes: Vec::new(), len: 0 } }
     }
 }
 
 impl Elements {
     /// How many elements there are.
     pub fn len(&self) -> usize {
-        self.len
+        match &self.form {
+            Form::Packed { len, .. } => *len,
+            Form::Table(table) => table.len(),
+        }
     }
 
     /// True when there is none.
     pub fn is_empty(&self) -> bool {
-        self.len == 0
+        self.len() == 0
     }
 
     /// True while the collection is small enough to be packed.
     pub fn is_packed(&self) -> bool {
-        matches!(self.form, Form::Packed(_))
+        matches!(self.form, Form::Packed { .. })
     }
 
     /// The element called `member`.
     pub fn get(&self, member: &[u8]) -> Option<Element<'_>> {
         match &self.form {
-            Form::Packed(bytes) => PackedIter::new(bytes).find(|(_, element)| element.member == member).map(|it| it.1),
-            Form::Table(table) => {
-                table.find(member_hash(member), |block| element(block).member == member).map(|block| element(block))
+            Form::Packed { bytes, .. } => {
+                PackedIter::new(bytes).find(|(_, element)| element.member == member).map(|it| it.1)
             }
+            Form::Table(table) => table.get(member),
         }
     }
 
     /// Puts an element in, in place of one of the same name. True when there was none.
     pub fn put(&mut self, member: &[u8], dot: Dot, payload: &[u8], limits: PackLimits) -> bool {
+        let element = Element { member, dot, payload };
+        let (bytes, len) = match &mut self.form {
+            Form::Table(table) => return table.put(element),
+            Form::Packed { bytes, len } => (bytes, len),
+        };
+        let found = packed_range(bytes, member);
         let fits = member.len() <= limits.member_bytes_max && payload.len() <= limits.payload_bytes_max;
-        if let Form::Packed(bytes) = &mut self.form {
-            let found = packed_range(bytes, member);
-            if fits && (found.is_some() || self.len < limits.entries_max) {
-                let block = packed_block(member, dot, payload);
-                let added = found.is_none();
-                let range = found.unwrap_or(bytes.len()..bytes.len());
-                bytes.splice(range, block);
-                self.len += usize::from(added);
-                return added;
+        match found {
+            Some(range) if fits => {
+                bytes.splice(range, element.block());
+                false
             }
-            self.unpack();
+            None if fits && *len < limits.entries_max => {
+                element.append_to(bytes);
+                *len += 1;
+                true
+            }
+            _ => {
+                let mut table = Table::with_room_for(*len + 1);
+                PackedIter::new(bytes).for_each(|(_, element)| _ = table.put(element));
+                let added = table.put(element);
+                self.form = Form::Table(table);
+                added
+            }
         }
-        self.put_in_table(member, dot, payload)
-    }
-
-    fn put_in_table(&mut self, member: &[u8], dot: Dot, payload: &[u8]) -> bool {
-        let Form::Table(table) = &mut self.form else { return false };
-        let hash = member_hash(member);
-        let block = packed_block(member, dot, payload).into_boxed_slice();
-        self.boxed_bytes += box_bytes(&block);
-        if let Some(old) = table.find_mut(hash, |block| element(block).member == member) {
-            self.boxed_bytes -= box_bytes(old);
-            *old = block;
-            return false;
-        }
-        if table.len() == table.capacity() {
-            // The insertion would move elements: say so, and scans start over.
-            self.layout = Layout::new();
-            table.reserve(1, |block| member_hash(element(block).member));
-        }
-        table.insert_unique(hash, block, |block| member_hash(element(block).member));
-        self.len += 1;
-        true
     }
 
     /// Takes an element out. False when there was none.
     pub fn remove(&mut self, member: &[u8]) -> bool {
-        let removed = match &mut self.form {
-            Form::Packed(bytes) => packed_range(bytes, member).map(|range| drop(bytes.drain(range))).is_some(),
-            Form::Table(table) => table
-                .find_entry(member_hash(member), |block| element(block).member == member)
-                .map(|found| self.boxed_bytes -= box_bytes(&found.remove().0))
-                .is_ok(),
-        };
-        self.len -= usize::from(removed);
-        if removed {
-            self.shrink();
-        }
-        removed
-    }
-
-    /// Gives a table that has become nearly empty fewer buckets, so that walking it and picking from it cost what it
-    /// holds, not what it once held.
-    fn shrink(&mut self) {
-        let Form::Table(table) = &mut self.form else { return };
-        if table.num_buckets() > SHRINK_BUCKETS_MIN && self.len < table.num_buckets() / SHRINK_SHARE {
-            self.layout = Layout::new();
-            table.shrink_to(self.len * 2, |block| member_hash(element(block).member));
+        match &mut self.form {
+            Form::Packed { bytes, len } => {
+                let Some(range) = packed_range(bytes, member) else { return false };
+                bytes.drain(range);
+                *len -= 1;
+                true
+            }
+            Form::Table(table) => table.remove(member),
         }
     }
 
     /// Every element: in the order of insertion while packed, in no order after.
     pub fn iter(&self) -> Box<dyn Iterator<Item = Element<'_>> + '_> {
         match &self.form {
-            Form::Packed(bytes) => Box::new(PackedIter::new(bytes).map(|(_, element)| element)),
-            Form::Table(table) => Box::new(table.iter().map(|block| element(block))),
+            Form::Packed { bytes, .. } => Box::new(PackedIter::new(bytes).map(|(_, element)| element)),
+            Form::Table(table) => Box::new(table.iter()),
         }
     }
 
     /// Some element, chosen by the random number `draw`; `None` when there is none.
     pub fn pick(&self, draw: u64) -> Option<Element<'_>> {
-        if self.len == 0 {
-            return None;
-        }
         match &self.form {
-            Form::Packed(bytes) => {
-                PackedIter::new(bytes).nth((draw % self.len as u64) as usize).map(|(_, element)| element)
+            Form::Packed { bytes, len } => {
+                let at = draw.checked_rem(*len as u64)?;
+                PackedIter::new(bytes).nth(at as usize).map(|(_, element)| element)
             }
-            Form::Table(table) => {
-                let taken = draws(draw, table.num_buckets()).find_map(|bucket| table.get_bucket(bucket));
-                taken.map(|block| element(block))
-            }
+            Form::Table(table) => table.pick(draw),
         }
     }
 
     /// Visits about `count` elements from `cursor` on and gives the next cursor, 0 at the end.
     ///
     /// A packed collection is visited whole. Elements may be visited twice when the table is laid anew between calls.
-    pub fn scan<'a>(&'a self, cursor: u64, count: usize, mut visit: impl FnMut(Element<'a>)) -> u64 {
-        let Form::Table(table) = &self.form else {
-            self.iter().for_each(visit);
-            return 0;
-        };
-        let buckets = table.num_buckets();
-        let mut seen = 0;
-        for bucket in self.layout.bucket(cursor, buckets)..buckets {
-            if seen >= count {
-                return self.layout.cursor(bucket, buckets);
+    pub fn scan<'a>(&'a self, cursor: u64, count: usize, visit: impl FnMut(Element<'a>)) -> u64 {
+        match &self.form {
+            Form::Packed { .. } => {
+                self.iter().for_each(visit);
+                0
             }
-            if let Some(block) = table.get_bucket(bucket) {
-                visit(element(block));
-                seen += 1;
-            }
+            Form::Table(table) => table.scan(cursor, count, visit),
         }
-        0
     }
 
     /// Bytes of memory on the heap.
     pub fn memory_bytes(&self) -> usize {
         match &self.form {
-            Form::Packed(bytes) => size_class(bytes.capacity()),
-            Form::Table(table) => size_class(table.allocation_size()) + self.boxed_bytes,
+            Form::Packed { bytes, .. } => size_class(bytes.capacity()),
+            Form::Table(table) => table.memory_bytes(),
         }
-    }
-
-    fn unpack(&mut self) {
-        let Form::Packed(bytes) = &self.form else { return };
-        let mut table: HashTable<Box<[u8]>> = HashTable::with_capacity(self.len + 1);
-        for (_, found) in PackedIter::new(bytes) {
-            let block = packed_block(found.member, found.dot, found.payload).into_boxed_slice();
-            self.boxed_bytes += box_bytes(&block);
-            table.insert_unique(member_hash(found.member), block, |block| member_hash(element(block).member));
-        }
-        self.form = Form::Table(table);
-        self.layout = Layout::new();
-    }
-}
-
-impl Clone for Elements {
-    fn clone(&self) -> Elements {
-        let form = match &self.form {
-            Form::Packed(bytes) => Form::Packed(bytes.clone()),
-            Form::Table(table) => Form::Table(table.clone()),
-        };
-        Elements { form, len: self.len, layout: self.layout, boxed_bytes: self.boxed_bytes }
     }
 }
 
 /// Equal when the same elements are there with the same dots and payloads, in whatever form and order.
 impl PartialEq for Elements {
     fn eq(&self, other: &Elements) -> bool {
-        self.len == other.len && self.iter().all(|element| other.get(element.member) == Some(element))
+        self.len() == other.len() && self.iter().all(|element| other.get(element.member) == Some(element))
     }
-}
-
-fn box_bytes(block: &[u8]) -> usize {
-    size_class(block.len())
-}
-
-fn member_hash(member: &[u8]) -> u64 {
-    static HASHER: OnceLock<ahash::RandomState> = OnceLock::new();
-    HASHER.get_or_init(ahash::RandomState::new).hash_one(member)
-}
-
-/// `dot | member length | member | payload length | payload`: one element, packed or alone in a table's box.
-fn packed_block(member: &[u8], dot: Dot, payload: &[u8]) -> Vec<u8> {
-    let mut block = Vec::with_capacity(20 + member.len() + payload.len());
-    put_u64(&mut block, dot.hlc.0);
-    put_u16(&mut block, dot.actor.0);
-    put_bytes(&mut block, member);
-    put_bytes(&mut block, payload);
-    block
-}
-
-fn read_element<'a>(reader: &mut Reader<'a>) -> Option<Element<'a>> {
-    let dot = Dot { hlc: Hlc(reader.u64().ok()?), actor: Actor(reader.u16().ok()?) };
-    Some(Element { member: reader.bytes().ok()?, dot, payload: reader.bytes().ok()? })
-}
-
-fn element(block: &[u8]) -> Element<'_> {
-    let nothing = Element { member: &[], dot: Dot::default(), payload: &[] };
-    read_element(&mut Reader::new(block)).unwrap_or(nothing)
 }
 
 fn packed_range(bytes: &[u8], member: &[u8]) -> Option<std::ops::Range<usize>> {
@@ -339,7 +193,7 @@ impl<'a> Iterator for PackedIter<'a> {
 
     fn next(&mut self) -> Option<Self::Item> {
         let from = self.total - self.reader.rest().len();
-        let element = read_element(&mut self.reader)?;
+        let element = Element::read(&mut self.reader)?;
         Some((from..self.total - self.reader.rest().len(), element))
     }
 }
@@ -347,6 +201,8 @@ impl<'a> Iterator for PackedIter<'a> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::base::clock::Hlc;
+    use crate::base::version::Actor;
     use proptest::prelude::*;
     use std::collections::{BTreeMap, BTreeSet};
 
@@ -425,7 +281,7 @@ mod tests {
         let (one, other) = (table(&mut (0..2_000)), table(&mut (0..2_000).rev()));
         let mut seen = BTreeSet::new();
         let mut cursor = one.scan(0, 700, |it| _ = seen.insert(it.member.to_vec()));
-        assert!(cursor != 0 && cursor < 1 << CURSOR_BITS);
+        assert!(cursor != 0);
         let mut seen_in_other = BTreeSet::new();
         while cursor != 0 {
             cursor = other.scan(cursor, 700, |it| _ = seen_in_other.insert(it.member.to_vec()));

@@ -8,11 +8,10 @@
 use std::borrow::Cow;
 use std::cmp::Ordering;
 
-use crate::base::clock::Hlc;
-use crate::base::version::{Actor, ActorTable, Dot};
-use crate::base::wire::{Reader, WireError, put_u16, put_u64};
+use crate::base::version::{ActorTable, Dot};
+use crate::base::wire::{Reader, WireError, put_u64};
 use crate::store::counter::{Addend, Counter};
-use crate::store::elements::Element;
+use crate::store::element::{Element, put_short_dot, read_short_dot};
 use crate::store::siblings::{self, Writes};
 
 const BYTES: u8 = 0;
@@ -55,9 +54,9 @@ pub fn bytes_payload(bytes: &[u8]) -> Vec<u8> {
 pub fn counter_payload(counter: &Counter) -> Vec<u8> {
     let mut out = vec![COUNTER];
     put_u64(&mut out, counter.base as u64);
-    put_dot(&mut out, counter.base_dot);
+    put_short_dot(&mut out, counter.base_dot);
     for addend in &counter.addends {
-        put_dot(&mut out, addend.dot);
+        put_short_dot(&mut out, addend.dot);
         put_u64(&mut out, addend.sum as u64);
     }
     out
@@ -105,21 +104,12 @@ pub fn settle<'a>(writes: &Writes<'a>, actors: &ActorTable) -> Cow<'a, [u8]> {
     }
 }
 
-fn put_dot(out: &mut Vec<u8>, dot: Dot) {
-    put_u64(out, dot.hlc.0);
-    put_u16(out, dot.actor.0);
-}
-
-fn read_dot(reader: &mut Reader<'_>) -> Result<Dot, WireError> {
-    Ok(Dot { hlc: Hlc(reader.u64()?), actor: Actor(reader.u16()?) })
-}
-
 fn read_counter(bytes: &[u8]) -> Result<Counter, WireError> {
     let mut reader = Reader::new(bytes);
     let base = reader.u64()? as i64;
-    let mut counter = Counter::on_base(base, read_dot(&mut reader)?);
+    let mut counter = Counter::on_base(base, read_short_dot(&mut reader)?);
     while !reader.is_empty() {
-        let dot = read_dot(&mut reader)?;
+        let dot = read_short_dot(&mut reader)?;
         counter.addends.push(Addend { dot, sum: reader.u64()? as i64 });
     }
     Ok(counter)

@@ -194,12 +194,7 @@ impl Index {
     pub fn retain(&mut self, rehash: impl Fn(&Entry) -> u64, mut keep: impl FnMut(Entry) -> Option<Entry>) {
         let old = std::mem::take(&mut self.lines);
         let mut kept = Vec::new();
-        old.first().into_iter().for_each(Line::prefetch_entries);
-        let mut rest = old.into_iter().peekable();
-        while let Some(line) = rest.next() {
-            rest.peek().into_iter().for_each(Line::prefetch_entries);
-            kept.extend(line.entries.into_iter().flatten().filter_map(&mut keep));
-        }
+        drain(old, |entry| kept.extend(keep(entry)));
         self.lines = (0..lines_for(kept.len())).map(|_| Line::default()).collect();
         self.len = 0;
         for entry in kept {
@@ -211,12 +206,7 @@ impl Index {
         let fresh = (0..lines).map(|_| Line::default()).collect();
         let old = std::mem::replace(&mut self.lines, fresh);
         self.len = 0;
-        old.iter().for_each(Line::prefetch_entries);
-        for line in old {
-            for entry in line.entries.into_iter().flatten() {
-                self.place(rehash(&entry), entry);
-            }
-        }
+        drain(old, |entry| self.place(rehash(&entry), entry));
     }
 
     fn place(&mut self, hash: u64, entry: Entry) {
@@ -262,6 +252,16 @@ impl Line {
             zeros &= zeros.wrapping_sub(1);
             way
         })
+    }
+}
+
+/// Takes every entry out of these lines. Each is read for its key: those of the next line are fetched meanwhile.
+fn drain(lines: Box<[Line]>, mut take: impl FnMut(Entry)) {
+    lines.first().into_iter().for_each(Line::prefetch_entries);
+    let mut rest = lines.into_iter().peekable();
+    while let Some(line) = rest.next() {
+        rest.peek().into_iter().for_each(Line::prefetch_entries);
+        line.entries.into_iter().flatten().for_each(&mut take);
     }
 }
 

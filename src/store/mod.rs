@@ -18,6 +18,7 @@
 //! | `draws` | where to look for an entry at random |
 //! | `index`, `prefetch` | where a slot's entries are, and having them fetched in time |
 //! | `value`, `counter`, `hash`, `elements` | the types |
+//! | `element`, `table` | one element of a collection in memory, and where those of a large one are |
 //! | `whole` | a value apart from any key, for RENAME, COPY and what stores its result |
 //! | `census` | how many keys there are |
 //! | `expiry`, `due`, `eviction` | how keys leave on their own |
@@ -48,6 +49,7 @@ pub mod deltas;
 mod draws;
 pub mod due;
 pub mod effects;
+pub mod element;
 pub mod elements;
 pub mod entry;
 pub mod eviction;
@@ -63,6 +65,7 @@ pub mod scan;
 pub mod siblings;
 pub mod slot;
 pub mod state;
+mod table;
 pub mod tombstones;
 pub mod unnoticed;
 pub mod value;

@@ -13,10 +13,10 @@ use std::borrow::Cow;
 
 use smallvec::{SmallVec, smallvec};
 
-use crate::base::clock::Hlc;
-use crate::base::version::{Actor, ActorTable, Dot, Version};
-use crate::base::wire::{Reader, WireError, put_bytes, put_u16, put_u64};
-use crate::store::elements::{Element, Elements, PackLimits};
+use crate::base::version::{ActorTable, Dot, Version};
+use crate::base::wire::{Reader, WireError, put_bytes};
+use crate::store::element::{Element, put_short_dot, read_short_dot};
+use crate::store::elements::{Elements, PackLimits};
 
 /// The first byte of a payload that holds several writes. Payloads of one write begin with another, or are empty.
 pub const SIBLINGS: u8 = 2;
@@ -49,8 +49,7 @@ pub fn put(into: &mut Elements, member: &[u8], writes: &Writes<'_>, visible: &[u
             let mut payload = vec![SIBLINGS];
             put_bytes(&mut payload, visible);
             for (dot, bytes) in writes {
-                put_u64(&mut payload, dot.hlc.0);
-                put_u16(&mut payload, dot.actor.0);
+                put_short_dot(&mut payload, *dot);
                 put_bytes(&mut payload, bytes);
             }
             into.put(member, *latest, &payload, limits);
@@ -113,7 +112,7 @@ fn read(rest: &[u8]) -> Result<Writes<'_>, WireError> {
     reader.bytes()?;
     let mut writes = Writes::new();
     while !reader.is_empty() {
-        let dot = Dot { hlc: Hlc(reader.u64()?), actor: Actor(reader.u16()?) };
+        let dot = read_short_dot(&mut reader)?;
         writes.push((dot, reader.bytes()?));
     }
     Ok(writes)

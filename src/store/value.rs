@@ -1,7 +1,7 @@
 //! The types a key can hold beside a plain string.
 
 use crate::base::version::Dot;
-use crate::store::counter::Counter;
+use crate::store::counter::{Addend, Counter};
 use crate::store::elements::{Elements, PackLimits};
 use crate::store::entry::size_class;
 use crate::store::slot::Rules;
@@ -58,7 +58,9 @@ impl Value {
     pub fn memory_bytes(&self) -> usize {
         size_class(size_of::<Value>())
             + match self {
-                Value::Counter(counter) if counter.addends.spilled() => size_class(counter.addends.capacity() * 24),
+                Value::Counter(counter) if counter.addends.spilled() => {
+                    size_class(counter.addends.capacity() * size_of::<Addend>())
+                }
                 Value::Counter(_) => 0,
                 Value::Hash(fields) => fields.memory_bytes(),
                 Value::Set(set) => set.members.memory_bytes(),
