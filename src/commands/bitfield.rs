@@ -5,7 +5,7 @@
 //! one write, however many numbers it sets, and costs nothing for the rest of the string.
 
 use crate::commands::CommandError;
-use crate::commands::bitmap::bit_offset;
+use crate::commands::bitmap::{bit_offset, in_longest_string};
 use crate::commands::spec::{Command, Cx, Group, Handler, KEY, flag};
 use crate::protocol::parse_i64;
 use crate::store::mutation::Mutation;
@@ -202,11 +202,9 @@ fn parse_overflow(word: &[u8]) -> Result<Overflow, CommandError> {
 
 /// A bit, or with `#` the bit at which the number of that index starts.
 fn parse_offset(cx: &Cx<'_, '_>, text: &[u8], width: Width) -> Result<usize, CommandError> {
-    let error = || CommandError::text("ERR bit offset is not an integer or out of range");
     let Some(index) = text.strip_prefix(b"#") else { return bit_offset(cx, text) };
-    let index = parse_i64(index).and_then(|index| usize::try_from(index).ok()).ok_or_else(error)?;
-    let offset = index.checked_mul(width.bits as usize).ok_or_else(error)?;
-    if offset / 8 < cx.limits.string_bytes_max { Ok(offset) } else { Err(error()) }
+    let index = parse_i64(index).and_then(|index| usize::try_from(index).ok());
+    in_longest_string(cx, index.and_then(|index| index.checked_mul(width.bits as usize)))
 }
 
 fn read_bits(bytes: &[u8], offset: usize, bits: u32) -> u64 {

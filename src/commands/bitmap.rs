@@ -1,12 +1,14 @@
 //! Bits of strings: SETBIT, GETBIT, BITCOUNT, BITPOS, BITOP. Bit 0 is the highest of the first byte.
 //!
-//! Numbers of several bits are in `bitfield`.
+//! What is done to the bytes is in `bits`, numbers of several bits in `bitfield`.
 
 use std::borrow::Cow;
+use std::ops::Range;
 
 use crate::commands::CommandError;
+use crate::commands::bits;
 use crate::commands::spec::{Command, Cx, Group, Handler, KEY, Keys, flag};
-use crate::commands::substring::length;
+use crate::commands::substring::{is_backwards, length, within};
 use crate::protocol::parse_i64;
 use crate::store::keyspace::value_ref;
 use crate::store::mutation::Mutation;
@@ -74,7 +76,11 @@ fn getbit(cx: &mut Cx<'_, '_>) -> Result<(), CommandError> {
 
 /// The bit that a text names, within the longest string.
 pub(super) fn bit_offset(cx: &Cx<'_, '_>, text: &[u8]) -> Result<usize, CommandError> {
-    let offset = parse_i64(text).and_then(|offset| usize::try_from(offset).ok());
+    in_longest_string(cx, parse_i64(text).and_then(|offset| usize::try_from(offset).ok()))
+}
+
+/// A bit, if there is one, and if the longest string has it.
+pub(super) fn in_longest_string(cx: &Cx<'_, '_>, offset: Option<usize>) -> Result<usize, CommandError> {
     offset.filter(|offset| offset / 8 < cx.limits.string_bytes_max).ok_or(OFFSET_ERROR)
 }
 
@@ -87,58 +93,30 @@ fn unit_bits(word: Option<&[u8]>) -> Result<usize, CommandError> {
     }
 }
 
-/// What BITCOUNT and BITPOS look at: bits `first..end` of the string.
-struct BitRange {
-    first: usize,
-    end: usize,
+/// The bits that the arguments of BITCOUNT mean of `len` bytes; `None` when there are none.
+///
+/// As in Redis, ends that are both counted from the end and in the wrong order are not looked at further.
+fn range_of_bitcount(cx: &Cx<'_, '_>, len: usize) -> Result<Option<Range<usize>>, CommandError> {
+    let (start, end) = (cx.int(2)?, cx.int(3)?);
+    if is_backwards(start, end) {
+        return Ok(None);
+    }
+    Ok(bits_between(start, end, unit_bits(cx.args.get(4))?, len))
 }
 
-impl BitRange {
-    /// The range that the arguments of BITCOUNT give for `len` bytes; `None` when it is empty.
-    ///
-    /// As in Redis, ends that are both counted from the end and in the wrong order are not looked at further.
-    fn of_bitcount(cx: &Cx<'_, '_>, len: usize) -> Result<Option<BitRange>, CommandError> {
-        let (start, end) = (cx.int(2)?, cx.int(3)?);
-        if start < 0 && end < 0 && start > end {
-            return Ok(None);
-        }
-        Ok(BitRange::between(start, end, unit_bits(cx.args.get(4))?, len))
-    }
+/// The bits that the arguments of BITPOS mean of `len` bytes; `None` when there are none.
+///
+/// As in Redis, the unit is read before the end.
+fn range_of_bitpos(cx: &Cx<'_, '_>, len: usize) -> Result<Option<Range<usize>>, CommandError> {
+    let start = cx.int(3)?;
+    let unit = unit_bits(cx.args.get(5))?;
+    let end = if cx.args.len() > 4 { cx.int(4)? } else { -1 };
+    Ok(bits_between(start, end, unit, len))
+}
 
-    /// The range that the arguments of BITPOS give for `len` bytes; `None` when it is empty.
-    ///
-    /// As in Redis, the unit is read before the end.
-    fn of_bitpos(cx: &Cx<'_, '_>, len: usize) -> Result<Option<BitRange>, CommandError> {
-        let start = cx.int(3)?;
-        let unit = unit_bits(cx.args.get(5))?;
-        let end = if cx.args.len() > 4 { cx.int(4)? } else { -1 };
-        Ok(BitRange::between(start, end, unit, len))
-    }
-
-    /// Two inclusive ends in units of `unit` bits, negative ones counted from the end and cut off at the start.
-    fn between(start: i64, end: i64, unit: usize, len: usize) -> Option<BitRange> {
-        let len = (len * 8 / unit) as i64;
-        let absolute = |at: i64| if at < 0 { at.saturating_add(len).max(0) } else { at };
-        let (start, end) = (absolute(start), absolute(end).min(len - 1));
-        (start <= end).then(|| BitRange { first: start as usize * unit, end: (end as usize + 1) * unit })
-    }
-
-    /// Each byte of the range, with what lies outside the range made `fill`, and its position.
-    fn bytes<'t>(&self, text: &'t [u8], fill: bool) -> impl Iterator<Item = (usize, u8)> + use<'t> {
-        let (first, end) = (self.first, self.end);
-        let bytes = text.get(first / 8..end.div_ceil(8)).unwrap_or_default();
-        bytes.iter().enumerate().map(move |(n, byte)| {
-            let at = first / 8 + n;
-            let mut outside = 0u8;
-            if at == first / 8 {
-                outside |= !(0xffu8 >> (first % 8));
-            }
-            if at == end / 8 {
-                outside |= 0xff >> (end % 8);
-            }
-            (at, if fill { byte | outside } else { byte & !outside })
-        })
-    }
+/// Two inclusive ends in units of `unit` bits, as bits of `len` bytes.
+fn bits_between(start: i64, end: i64, unit: usize, len: usize) -> Option<Range<usize>> {
+    within(start, end, len * 8 / unit).map(|range| range.start * unit..range.end * unit)
 }
 
 /// BITCOUNT key with a range: how many bits are 1.
@@ -162,19 +140,12 @@ fn bitcount(cx: &mut Cx<'_, '_>) -> Result<(), CommandError> {
         return Ok(());
     };
     let range = match cx.args.len() {
-        2 => Some(BitRange { first: 0, end: len * 8 }),
-        4 | 5 => BitRange::of_bitcount(cx, len)?,
+        2 => Some(0..len * 8),
+        4 | 5 => range_of_bitcount(cx, len)?,
         _ => return Err(CommandError::Syntax),
     };
     let text = seen_text(cx, key).unwrap_or_default();
-    let count = match range {
-        // The whole string goes without masks.
-        Some(BitRange { first: 0, end }) if end == len * 8 => {
-            text.iter().map(|byte| u64::from(byte.count_ones())).sum()
-        }
-        Some(range) => range.bytes(&text, false).map(|(_, byte)| u64::from(byte.count_ones())).sum(),
-        None => 0,
-    };
+    let count = range.map_or(0, |range| bits::count(&text, range));
     cx.out.int(count as i64);
     Ok(())
 }
@@ -209,15 +180,15 @@ fn bitpos(cx: &mut Cx<'_, '_>) -> Result<(), CommandError> {
         return Ok(());
     };
     let range = match cx.args.len() {
-        3 => BitRange::whole(len),
-        4..=6 => BitRange::of_bitpos(cx, len)?,
+        3 => Some(0..len * 8),
+        4..=6 => range_of_bitpos(cx, len)?,
         _ => return Err(CommandError::Syntax),
     };
     let end_is_given = cx.args.len() > 4;
     let text = seen_text(cx, key).unwrap_or_default();
-    let position = match &range {
+    let position = match range.filter(|range| !range.is_empty()) {
         None => -1,
-        Some(range) => match first_bit(range, &text, wanted) {
+        Some(range) => match bits::first(&text, range, wanted) {
             Some(at) => at as i64,
             // Without an end the string is followed by zeros without end.
             None if !wanted && !end_is_given => (len * 8) as i64,
@@ -226,19 +197,6 @@ fn bitpos(cx: &mut Cx<'_, '_>) -> Result<(), CommandError> {
     };
     cx.out.int(position);
     Ok(())
-}
-
-impl BitRange {
-    fn whole(len: usize) -> Option<BitRange> {
-        (len > 0).then_some(BitRange { first: 0, end: len * 8 })
-    }
-}
-
-fn first_bit(range: &BitRange, text: &[u8], wanted: bool) -> Option<usize> {
-    let skipped = if wanted { 0 } else { 0xff };
-    let (at, byte) = range.bytes(text, !wanted).find(|(_, byte)| *byte != skipped)?;
-    let leading = if wanted { byte.leading_zeros() } else { byte.leading_ones() };
-    Some(at * 8 + leading as usize)
 }
 
 /// BITOP operation destination key ...: the length of the result, which is stored.
@@ -256,27 +214,16 @@ pub static BITOP: Command = Command {
 };
 fn bitop(cx: &mut Cx<'_, '_>) -> Result<(), CommandError> {
     let (name, destination) = (cx.arg(1)?, cx.arg(2)?);
-    let operation: fn(u8, u8) -> u8 = match () {
-        () if name.eq_ignore_ascii_case(b"AND") => |a, b| a & b,
-        () if name.eq_ignore_ascii_case(b"OR") => |a, b| a | b,
-        () if name.eq_ignore_ascii_case(b"XOR") => |a, b| a ^ b,
-        () if name.eq_ignore_ascii_case(b"NOT") => {
-            if cx.args.len() != 4 {
-                return Err(CommandError::text("ERR BITOP NOT must be called with a single source key."));
-            }
-            |a, _| !a
+    let result = match () {
+        () if name.eq_ignore_ascii_case(b"AND") => combined(cx, |a, b| a & b)?,
+        () if name.eq_ignore_ascii_case(b"OR") => combined(cx, |a, b| a | b)?,
+        () if name.eq_ignore_ascii_case(b"XOR") => combined(cx, |a, b| a ^ b)?,
+        () if !name.eq_ignore_ascii_case(b"NOT") => return Err(CommandError::Syntax),
+        () if cx.args.len() != 4 => {
+            return Err(CommandError::text("ERR BITOP NOT must be called with a single source key."));
         }
-        () => return Err(CommandError::Syntax),
+        () => cx.string(cx.arg(3)?)?.unwrap_or_default().iter().map(|byte| !byte).collect(),
     };
-    let first = cx.string(cx.arg(3)?)?.unwrap_or_default().into_owned();
-    let mut result =
-        if name.eq_ignore_ascii_case(b"NOT") { first.iter().map(|a| operation(*a, 0)).collect() } else { first };
-    for key in cx.args.iter().skip(4) {
-        let text = cx.string(key)?.unwrap_or_default();
-        result.resize(result.len().max(text.len()), 0);
-        let padded = text.iter().copied().chain(std::iter::repeat(0));
-        result.iter_mut().zip(padded).for_each(|(a, b)| *a = operation(*a, b));
-    }
     if !result.is_empty() {
         let whole = whole::string(&result, Some(Encoding::Raw));
         cx.put_whole(destination, &whole, 0)?;
@@ -286,6 +233,15 @@ fn bitop(cx: &mut Cx<'_, '_>) -> Result<(), CommandError> {
     }
     cx.out.int(result.len() as i64);
     Ok(())
+}
+
+/// The strings of all source keys, combined from the first on.
+fn combined(cx: &mut Cx<'_, '_>, operation: impl Fn(u8, u8) -> u8) -> Result<Vec<u8>, CommandError> {
+    let mut result = cx.string(cx.arg(3)?)?.unwrap_or_default().into_owned();
+    for key in cx.args.iter().skip(4) {
+        bits::combine(&mut result, &cx.string(key)?.unwrap_or_default(), &operation);
+    }
+    Ok(result)
 }
 
 #[cfg(test)]

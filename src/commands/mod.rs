@@ -15,6 +15,7 @@
 pub mod absent;
 pub mod bitfield;
 pub mod bitmap;
+mod bits;
 pub mod counter;
 pub mod error;
 pub mod exchange;

@@ -70,8 +70,8 @@ fn getrange(cx: &mut Cx<'_, '_>) -> Result<(), CommandError> {
     let (start, end) = (cx.int(2)?, cx.int(3)?);
     let text = cx.keys.read(cx.arg(1)?).map(|view| view.text().ok_or(CommandError::WrongType)).transpose()?;
     let text = text.as_deref().unwrap_or_default();
-    let range = resolve(start, end, text.len()).unwrap_or(0..0);
-    cx.out.bulk(text.get(range).unwrap_or_default());
+    let range = if is_backwards(start, end) { None } else { within(start, end, text.len()) };
+    cx.out.bulk(range.and_then(|range| text.get(range)).unwrap_or_default());
     Ok(())
 }
 
@@ -132,11 +132,14 @@ fn check_length(cx: &Cx<'_, '_>, one: usize, other: usize) -> Result<usize, Comm
     one.checked_add(other).filter(|sum| *sum <= cx.limits.string_bytes_max).ok_or(CommandError::StringTooLong)
 }
 
-/// Two inclusive ends, negative ones counted from the end, as a range within `len`; `None` when nothing is in it.
-pub(super) fn resolve(start: i64, end: i64, len: usize) -> Option<std::ops::Range<usize>> {
-    if start < 0 && end < 0 && start > end {
-        return None;
-    }
+/// Ends that are both counted from the end and in the wrong order: Redis looks at most such no further.
+pub(super) fn is_backwards(start: i64, end: i64) -> bool {
+    start < 0 && end < 0 && start > end
+}
+
+/// Two inclusive ends, negative ones counted from the end and cut off at the start, as a range within `len`; `None` when
+/// nothing is in it.
+pub(super) fn within(start: i64, end: i64, len: usize) -> Option<std::ops::Range<usize>> {
     let len = len as i64;
     let absolute = |at: i64| if at < 0 { at.saturating_add(len).max(0) } else { at };
     let (start, end) = (absolute(start), absolute(end).min(len - 1));
@@ -145,7 +148,7 @@ pub(super) fn resolve(start: i64, end: i64, len: usize) -> Option<std::ops::Rang
 
 #[cfg(test)]
 mod tests {
-    use super::resolve;
+    use super::within;
     use crate::commands::testing::Node;
 
     #[test]
@@ -156,6 +159,7 @@ mod tests {
         assert_eq!(node.run("GETRANGE k 0 4"), "$5\r\nHello\r\n");
         assert_eq!(node.run("SUBSTR k -5 -1"), "$5\r\nWorld\r\n");
         assert_eq!(node.run("GETRANGE none 0 -1"), "$0\r\n\r\n");
+        assert_eq!(node.run("GETRANGE k -100 -200"), "$0\r\n\r\n");
         assert_eq!(node.run("SETRANGE k 6 Redis"), ":11\r\n");
         assert_eq!(node.run("GET k"), "$11\r\nHello Redis\r\n");
         assert_eq!(node.run("SETRANGE z 3 x"), ":4\r\n");
@@ -169,12 +173,11 @@ mod tests {
 
     #[test]
     fn ends_count_from_either_side() {
-        assert_eq!(resolve(0, -1, 5), Some(0..5));
-        assert_eq!(resolve(-3, -2, 5), Some(2..4));
-        assert_eq!(resolve(-100, 100, 5), Some(0..5));
-        assert_eq!(resolve(3, 1, 5), None);
-        assert_eq!(resolve(0, 0, 0), None);
-        assert_eq!(resolve(-1, -2, 5), None);
-        assert_eq!(resolve(i64::MIN, i64::MAX, 5), Some(0..5));
+        assert_eq!(within(0, -1, 5), Some(0..5));
+        assert_eq!(within(-3, -2, 5), Some(2..4));
+        assert_eq!(within(-100, 100, 5), Some(0..5));
+        assert_eq!(within(3, 1, 5), None);
+        assert_eq!(within(0, 0, 0), None);
+        assert_eq!(within(i64::MIN, i64::MAX, 5), Some(0..5));
     }
 }
