@@ -198,7 +198,7 @@ impl Settings {
             databases: values.count("databases"),
             notify_keyspace_events: values.events("notify-keyspace-events"),
             hash_max_listpack_entries: values.count("hash-max-listpack-entries"),
-            hash_max_listpack_value: values.count("hash-max-listpack-value"),
+            hash_max_listpack_value: usize::try_from(values.bytes("hash-max-listpack-value")).unwrap_or(usize::MAX),
             set_max_intset_entries: values.count("set-max-intset-entries"),
             loglevel: values.word("loglevel", LogLevel::from_name),
             logfile: values.text("logfile"),

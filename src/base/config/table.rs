@@ -191,7 +191,7 @@ pub static OPTIONS: &[Opt] = &[
         "classes of keyspace events to publish, from Ag$lshzxeKEtmdn; empty for none"),
     live(Data, "hash-max-listpack-entries", int(0, i64::MAX), "512",
         "fields up to which a hash stays in its compact form"),
-    live(Data, "hash-max-listpack-value", int(0, i64::MAX), "64",
+    live(Data, "hash-max-listpack-value", bytes(0), "64",
         "bytes of a field or value up to which a hash stays in its compact form"),
     live(Data, "set-max-intset-entries", int(0, i64::MAX), "512",
         "members up to which a set of integers stays in its compact form"),

@@ -365,3 +365,13 @@ fn the_page_is_the_table() {
     let page = std::fs::read_to_string(path).unwrap();
     assert!(page == markdown(), "run the tests with RONDO_TEST_WRITE_PAGES=1 to write OPTIONS.md anew");
 }
+
+#[test]
+fn the_length_up_to_which_hashes_are_compact_is_a_memory_value_under_both_names() {
+    assert_eq!(config("hash-max-ziplist-value 1kb\n").settings().hash_max_listpack_value, 1_024);
+    assert_eq!(with_flags(&[("hash-max-listpack-value", "2kb")]).unwrap().hash_max_listpack_value, 2_048);
+    for given in ["x", "-1"] {
+        let error = with_flags(&[("hash-max-listpack-value", given)]).unwrap_err();
+        assert!(error.contains("argument must be a memory value"), "{error}");
+    }
+}
