@@ -59,6 +59,11 @@ pub fn categories(row: &Command) -> Vec<&'static str> {
     all.into_iter().filter(|(applies, _)| *applies).map(|(_, name)| name).collect()
 }
 
+/// Whether what a request names are no keys: none at all, or names of channels, which only route it.
+pub fn has_no_keys(row: &Command) -> bool {
+    matches!(row.keys, Keys::None) || traits_of(KEY_FLAGS, row.name).contains(&"not_key")
+}
+
 /// Writes what a request does to a key: the first one, or one `behind` it.
 pub fn write_key_flags(out: &mut Reply<'_>, row: &Command, words: &[&[u8]], behind: bool) {
     let specs = traits_of(KEY_FLAGS, row.name);

@@ -106,9 +106,13 @@ fn keys(args: Args<'_>, out: &mut Reply<'_>, with_flags: bool) -> Result<(), Com
     const OFFSET: usize = 2;
     let words: Vec<&[u8]> = args.iter().skip(OFFSET).collect();
     let name = words.first().copied().unwrap_or_default();
-    let (_, parent) = table::find(name).ok_or(CommandError::text("ERR Invalid command specified"))?;
-    let row = words.get(1).and_then(|word| subcommands::find(parent.name, word)).unwrap_or(parent);
-    if matches!(row.keys, Keys::None) {
+    let unknown = CommandError::text("ERR Invalid command specified");
+    let (_, parent) = table::find(name).ok_or(unknown.clone())?;
+    let row = match words.get(1).filter(|_| !subcommands::of(parent.name).is_empty()) {
+        Some(word) => subcommands::known(parent.name, word).ok_or(unknown)?,
+        None => parent,
+    };
+    if details::has_no_keys(row) {
         return Err(CommandError::text("ERR The command has no key arguments"));
     }
     if !row.accepts(words.len()) {

@@ -52,6 +52,11 @@ pub fn all() -> impl Iterator<Item = &'static Command> {
     FAMILIES.iter().copied().flatten()
 }
 
+/// The subcommand of `parent` called `name`, in any case, also one that is only refused.
+pub fn known(parent: &str, name: &[u8]) -> Option<&'static Command> {
+    place(parent, name).and_then(|place| all().nth(place))
+}
+
 /// The place among [`all`] of the subcommand of `parent` called `name`.
 fn place(parent: &str, name: &[u8]) -> Option<usize> {
     all().position(|row| split(row.name).0 == parent && split(row.name).1.as_bytes().eq_ignore_ascii_case(name))
@@ -77,7 +82,7 @@ pub fn counted_names() -> Vec<&'static str> {
 /// The row of the subcommand that a request of `parent` asks for, its arguments counted.
 pub fn checked(parent: &'static Command, args: Args<'_>) -> Result<&'static Command, CommandError> {
     let name = args.get(1).ok_or(CommandError::Arity(parent.name.into()))?;
-    let row = place(parent.name, name).and_then(|place| all().nth(place));
+    let row = known(parent.name, name);
     let row = row.ok_or_else(|| unknown(parent.name, name))?;
     if row.accepts(args.len()) { Ok(row) } else { Err(CommandError::Arity(row.name.into())) }
 }
