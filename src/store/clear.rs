@@ -216,8 +216,7 @@ fn without(state: State, clear: Dot, actors: &ActorTable) -> Option<State> {
     let mut context: Context = authors.map(|actor| Dot { hlc: clear.hlc, actor }).collect();
     context.sort_unstable_by_key(|dot| dot.actor);
     let version = Version { dot: clear, context };
-    let (created_s, content) = (state.created_s, Content::Tombstone);
-    let deletion = State { version, deadline_ms: 0, created_s, content, has_expired: false };
+    let deletion = State { version, deadline_ms: 0, created_s: 0, content: Content::Tombstone, has_expired: false };
     // Whatever the versions say: a state may have seen the clear from one that was cut, and elements from one that was not.
     Some(settle(&state, &deletion, actors))
 }

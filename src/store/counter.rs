@@ -39,6 +39,12 @@ impl Counter {
         Counter { base, base_dot, addends: SmallVec::new() }
     }
 
+    /// The same, based on the number that a text is; only numbers get this far.
+    pub fn on_text(text: &[u8], base_dot: Dot) -> Counter {
+        let base = std::str::from_utf8(text).ok().and_then(|text| text.parse().ok()).unwrap_or(0);
+        Counter::on_base(base, base_dot)
+    }
+
     /// The value.
     pub fn total(&self) -> i64 {
         self.addends.iter().fold(self.base, |total, addend| total.wrapping_add(addend.sum))

@@ -67,10 +67,7 @@ pub fn counter_of(element: Option<Element<'_>>) -> Counter {
     let Some(element) = element else { return Counter::on_base(0, Dot::default()) };
     match field(element.payload) {
         Field::Counter(counter) => counter,
-        Field::Bytes(bytes) => {
-            let base = std::str::from_utf8(bytes).ok().and_then(|text| text.parse().ok()).unwrap_or(0);
-            Counter::on_base(base, element.dot)
-        }
+        Field::Bytes(bytes) => Counter::on_text(bytes, element.dot),
     }
 }
 

@@ -6,7 +6,8 @@
 //!   Bieniusa et al., "An optimized conflict-free replicated set", 2012); `siblings` says how several are kept;
 //! - different types: a set beats a hash beats a register, so that every node picks alike, as long as the
 //!   collection keeps an element that the other side had not seen;
-//! - the deadline is that of the later write of what survives.
+//! - the deadline is that of the later write of what survives; the key is as old as the older of the two, of which a deletion
+//!   has no age.
 //!
 //! The merge of given states takes no stamp and asks no clock, and is commutative, associative and idempotent for
 //! states of one type, deleted ones included; the property tests in `merge_tests` show it. Where several types met
@@ -23,6 +24,7 @@ use crate::store::counter::Counter;
 use crate::store::elements::{Elements, PackLimits};
 use crate::store::hash;
 use crate::store::siblings::{self, Side};
+use crate::store::slot::earlier;
 use crate::store::state::{Content, State};
 use crate::store::value::{Set, Value};
 
@@ -63,7 +65,8 @@ pub(super) fn settle(a: &State, b: &State, actors: &ActorTable) -> State {
     };
     let version = a.version.joined(&b.version, winner.version.dot);
     let has_expired = content == Content::Tombstone && (a.has_expired || b.has_expired);
-    State { version, deadline_ms, created_s: a.created_s.min(b.created_s), content, has_expired }
+    let created_s = earlier(a.created_s.into(), b.created_s.into()) as u32;
+    State { version, deadline_ms, created_s, content, has_expired }
 }
 
 fn later<'s>(a: &'s State, b: &'s State, actors: &ActorTable) -> &'s State {

@@ -8,8 +8,9 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use proptest::prelude::*;
 
+use crate::base::clock::Hlc;
 use crate::base::ids::{ActorId, slot_of};
-use crate::base::version::{ActorTable, Dot};
+use crate::base::version::{ActorTable, Dot, Version};
 use crate::base::wire::Reader;
 use crate::store::deltas::{Chain, chains};
 use crate::store::hash;
@@ -407,4 +408,28 @@ fn the_later_string_wins_and_deletes_are_remembered() {
     use Step::{Assign, Delete};
     assert_eq!(partitioned(&[Assign(1)], &[Assign(2)], &[Assign(3)]), Shape::Text(b"3".to_vec()));
     assert_eq!(partitioned(&[Assign(1)], &[Assign(2), Delete], &[]), Shape::Deleted);
+}
+
+#[test]
+fn a_settled_conflict_is_as_old_as_the_older_side_and_deletions_have_no_age() {
+    let actors = ActorTable::new(ActorId { node: 9, boot: 1 });
+    let state = |node: u64, created_s: u32, text: Option<&[u8]>| {
+        let actor = actors.intern(ActorId { node, boot: 1 }).expect("room");
+        let version = Version::first(Dot { hlc: Hlc(node), actor });
+        let content = text.map_or(Content::Tombstone, |text| Content::String(text.to_vec()));
+        State { version, deadline_ms: 0, created_s, content, has_expired: text.is_none() }
+    };
+    let sides = [state(1, 0, None), state(2, 70, Some(b"a")), state(3, 50, Some(b"b")), state(4, 0, None)];
+    for a in &sides {
+        for b in &sides {
+            let ab = join(a, b, &actors);
+            let wanted = if a.created_s == 0 || b.created_s == 0 { a.created_s.max(b.created_s) } else { 50 };
+            let wanted = if a == b { a.created_s } else { wanted };
+            assert_eq!((ab.created_s, join(b, a, &actors).created_s), (wanted, wanted));
+            for c in &sides {
+                let (left, right) = (join(&ab, c, &actors), join(a, &join(b, c, &actors), &actors));
+                assert_eq!(left.created_s, right.created_s);
+            }
+        }
+    }
 }

@@ -46,9 +46,11 @@ pub struct Rules {
 }
 
 impl Rules {
-    /// What an entry begins with that is made now.
-    fn meta_of_new(&self, deadline_ms: u64) -> Meta {
-        Meta { deadline_ms, created_s: self.now_s, access: self.access.after(0), flags: 0 }
+    /// What an entry begins with that takes the place of `old`: a key that is overwritten stays as old as it was.
+    fn meta_over(&self, old: Option<&Entry>, deadline_ms: u64) -> Meta {
+        let old = old.filter(|entry| !entry.is_tombstone());
+        let created_s = old.map_or(self.now_s, |entry| entry.meta().created_s);
+        Meta { deadline_ms, created_s, access: self.access.after(old.map_or(0, Entry::access)), flags: 0 }
     }
 }
 
@@ -254,8 +256,6 @@ impl SlotTable {
     }
 
     fn assign(&mut self, name: Name<'_>, dot: Dot, value: &[u8], deadline_ms: u64, rules: &Rules) {
-        let mut meta = rules.meta_of_new(deadline_ms);
-        let mut version = Version::first(dot);
         if let Some(entry) = self.find_mut(name) {
             let same_actor = entry.dot().actor == dot.actor;
             let before = Census::of(entry);
@@ -269,13 +269,16 @@ impl SlotTable {
                 self.census -= before;
                 return;
             }
-            version = entry.version().advanced(dot);
-            if !entry.is_tombstone() {
-                meta.access = rules.access.after(entry.access());
-                meta.created_s = entry.meta().created_s;
-            }
         }
-        self.put_entry(name, Entry::new(name.db, name.key, Payload::String(value), &version, meta));
+        self.put_over(name, dot, Payload::String(value), deadline_ms, rules);
+    }
+
+    /// Puts a new entry in place of whatever there was.
+    fn put_over(&mut self, name: Name<'_>, dot: Dot, payload: Payload<'_>, deadline_ms: u64, rules: &Rules) {
+        let old = self.find(name);
+        let meta = rules.meta_over(old, deadline_ms);
+        let version = old.map_or_else(|| Version::first(dot), |entry| entry.version().advanced(dot));
+        self.put_entry(name, Entry::new(name.db, name.key, payload, &version, meta));
     }
 
     /// Puts a whole value in place of whatever there was. One that is none changes nothing: it was checked on the way
@@ -292,15 +295,7 @@ impl SlotTable {
             Ok(Built::Value(value)) => value,
             Err(_) => return,
         };
-        let mut meta = rules.meta_of_new(deadline_ms);
-        let mut version = Version::first(dot);
-        if let Some(entry) = self.find(name) {
-            version = entry.version().advanced(dot);
-            if !entry.is_tombstone() {
-                meta.access = rules.access.after(entry.access());
-            }
-        }
-        self.put_entry(name, Entry::new(name.db, name.key, Payload::Value(Box::new(value)), &version, meta));
+        self.put_over(name, dot, Payload::Value(Box::new(value)), deadline_ms, rules);
     }
 
     fn patch(&mut self, name: Name<'_>, dot: Dot, offset: usize, bytes: &[u8], rules: &Rules) {
@@ -344,8 +339,8 @@ impl SlotTable {
             return;
         }
         let version = self.find(name).map_or_else(|| Version::first(dot), |entry| entry.version().advanced(dot));
-        let meta = Meta { created_s: rules.now_s, ..Meta::default() };
-        self.put_entry(name, Entry::new(name.db, name.key, Payload::Tombstone, &version, meta));
+        // No key, so none that was ever made: a merge takes the earlier of two creations.
+        self.put_entry(name, Entry::new(name.db, name.key, Payload::Tombstone, &version, Meta::default()));
     }
 
     /// Makes sure that the key holds a boxed value, made from the old entry when it is a string or absent.
@@ -447,9 +442,9 @@ pub(super) fn hash_of(entry: &Entry) -> u64 {
     crate::store::hash_name(entry.db(), entry.key())
 }
 
-/// The earlier of two deadlines, of which 0 is none.
-pub(super) fn earlier(a_ms: u64, b_ms: u64) -> u64 {
-    if a_ms == 0 || b_ms == 0 { a_ms.max(b_ms) } else { a_ms.min(b_ms) }
+/// The earlier of two times, of which 0 is none.
+pub(super) fn earlier(a: u64, b: u64) -> u64 {
+    if a == 0 || b == 0 { a.max(b) } else { a.min(b) }
 }
 
 fn string_of(entry: &Entry) -> Vec<u8> {
@@ -463,7 +458,42 @@ fn string_of(entry: &Entry) -> Vec<u8> {
 /// The counter that INCR makes of what was there; only numbers get this far.
 fn counter_from(old: Option<&Entry>) -> Counter {
     let Some(entry) = old else { return Counter::on_base(0, Dot::default()) };
-    let text = string_of(entry);
-    let base = std::str::from_utf8(&text).ok().and_then(|text| text.parse().ok()).unwrap_or(0);
-    Counter::on_base(base, entry.dot())
+    Counter::on_text(&string_of(entry), entry.dot())
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::base::ids::{ActorId, slot_of};
+    use crate::store::mutation::Mutation;
+    use crate::store::{Effects, Store, whole};
+
+    #[test]
+    fn a_key_that_is_overwritten_stays_as_old_as_it_was_and_a_deleted_one_has_no_age() {
+        let (store, mut effects) = (Store::new(ActorId { node: 1, boot: 1 }), Effects::default());
+        store.set_replicated(true);
+        let set = whole::set([&b"m"[..]].into_iter(), None);
+        let string = whole::string(b"s", None);
+        let mut created = |now_s: u64, mutation: Mutation<'_>| {
+            let mut keys = store.lock(slot_of(b"k"), 0, now_s * 1_000, &mut effects);
+            keys.write(b"k", mutation);
+            keys.entry(b"k").map(|entry| entry.meta().created_s)
+        };
+        let deadline_ms = 0;
+        let overwriting = [
+            Mutation::Assign { value: b"v", deadline_ms },
+            Mutation::Replace { whole: &set, deadline_ms },
+            Mutation::Replace { whole: &string, deadline_ms },
+            Mutation::Replace { whole: &set, deadline_ms },
+            Mutation::Assign { value: b"a longer value than before", deadline_ms },
+            Mutation::Patch { offset: 1_000, bytes: b"z" },
+        ];
+        for (at, first) in overwriting.into_iter().enumerate() {
+            let made_s = 10 * (at as u64 + 1);
+            assert_eq!(created(made_s, first), Some(made_s as u32));
+            for (later_s, mutation) in (made_s + 1..).zip(overwriting) {
+                assert_eq!(created(later_s, mutation), Some(made_s as u32), "{mutation:?} on {first:?}");
+            }
+            assert_eq!(created(made_s + 8, Mutation::Delete), Some(0));
+        }
+    }
 }
