@@ -297,7 +297,7 @@ pub(super) fn object(cx: &mut Cx<'_, '_>) -> Result<(), CommandError> {
         OBJECT_HELP.iter().for_each(|line| cx.out.simple(line));
         return Ok(());
     }
-    let access = cx.keys.access();
+    let (access, shares) = (cx.keys.access(), cx.keys.shares_values());
     let Some(entry) = cx.keys.look_untold(cx.arg(2)?) else {
         cx.out.null();
         return Ok(());
@@ -318,7 +318,7 @@ pub(super) fn object(cx: &mut Cx<'_, '_>) -> Result<(), CommandError> {
             cx.out.int(i64::from(idle_s));
         }
         _ => {
-            let count = references(entry);
+            let count = if shares { references(entry) } else { 1 };
             cx.out.int(count);
         }
     }
@@ -374,6 +374,26 @@ mod tests {
         assert!(node.effects.events.is_empty() && node.effects.misses == 1);
         node.run("TYPE none");
         assert_eq!(node.effects.events.len(), 1);
+    }
+
+    #[test]
+    fn a_small_number_has_owners_without_end_unless_keys_go_for_their_use() {
+        use crate::base::config::MaxmemoryPolicy::{AllkeysLru, AllkeysRandom, VolatileLfu, VolatileTtl};
+        let mut node = Node::new();
+        node.run("MSET small 5 large 10000");
+        assert_eq!(node.run("OBJECT REFCOUNT small"), ":2147483647\r\n");
+        for (bytes_max, policy, count) in [
+            (0, AllkeysLru, "2147483647"),
+            (1 << 40, AllkeysLru, "1"),
+            (1 << 40, VolatileLfu, "1"),
+            (1 << 40, VolatileTtl, "2147483647"),
+            (1 << 40, AllkeysRandom, "2147483647"),
+        ] {
+            node.store.eviction.bytes_max.store(bytes_max, std::sync::atomic::Ordering::Relaxed);
+            node.store.eviction.set_policy(policy);
+            assert_eq!(node.run("OBJECT REFCOUNT small"), format!(":{count}\r\n"), "{policy:?}");
+            assert_eq!(node.run("OBJECT REFCOUNT large"), ":1\r\n");
+        }
     }
 
     #[test]

@@ -77,6 +77,11 @@ impl Eviction {
         MaxmemoryPolicy::ALL.get(place).copied().unwrap_or(MaxmemoryPolicy::Noeviction)
     }
 
+    /// True while Redis would let keys share what they hold: where no key goes for its own use.
+    pub fn shares_values(&self) -> bool {
+        self.bytes_max.load(Ordering::Relaxed) == 0 || !self.policy().notes_use()
+    }
+
     /// True once a key was evicted: others may hold what this node does not.
     pub fn has_evicted(&self) -> bool {
         self.has_evicted.load(Ordering::Relaxed)

@@ -219,6 +219,11 @@ impl<'s> Keyspace<'s> {
         Access::at(&self.store.eviction, self.now_ms)
     }
 
+    /// Whether Redis would let keys share what they hold.
+    pub fn shares_values(&self) -> bool {
+        self.store.eviction.shares_values()
+    }
+
     /// The live entry called `key`, without counting as a use and unseen by the verification of reads.
     pub fn peek(&self, key: &[u8]) -> Option<&Entry> {
         self.entry(key).filter(|entry| is_live(entry, self.now_ms))

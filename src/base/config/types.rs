@@ -64,6 +64,11 @@ impl MaxmemoryPolicy {
         matches!(self, MaxmemoryPolicy::AllkeysLfu | MaxmemoryPolicy::VolatileLfu)
     }
 
+    /// True when the policy chooses by use: each key's own, so that Redis shares no value between keys.
+    pub fn notes_use(self) -> bool {
+        self.is_lfu() || matches!(self, MaxmemoryPolicy::AllkeysLru | MaxmemoryPolicy::VolatileLru)
+    }
+
     /// True when the policy takes keys with a TTL alone.
     pub fn only_volatile(self) -> bool {
         use MaxmemoryPolicy::{VolatileLfu, VolatileLru, VolatileRandom, VolatileTtl};
