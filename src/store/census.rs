@@ -151,6 +151,7 @@ mod tests {
             let mut kept = Census::default();
             Slot::all().for_each(|slot| kept += store.table(slot).census);
             prop_assert_eq!(kept, census);
+            prop_assert_eq!(store.has_deadlines(), census.expiring != 0);
             prop_assert_eq!(store.count_keys(Slot::all()), counts);
         }
     }

@@ -193,7 +193,9 @@ impl Store {
         let mut evicted = 0;
         // While clients are paused Redis evicts nothing either, and refuses nothing for that.
         while self.is_over_limit() && !self.stands_still(now_ms) {
-            if policy == MaxmemoryPolicy::Noeviction || evicted >= keys_max {
+            // Else each refusal would look for such a key in every slot.
+            let none_may_go = policy == MaxmemoryPolicy::Noeviction || policy.only_volatile() && !self.has_deadlines();
+            if none_may_go || evicted >= keys_max {
                 return Evicted::NotEnough(evicted);
             }
             let Some((slot, db, key)) = self.choose_victim(policy, now_ms) else {
@@ -346,6 +348,18 @@ mod tests {
         assert_eq!(evict(&store, MaxmemoryPolicy::Noeviction, 5), Vec::<u64>::new());
         assert_eq!(evict(&store, MaxmemoryPolicy::VolatileLru, 5), Vec::<u64>::new());
         assert_eq!(evict(&store, MaxmemoryPolicy::AllkeysRandom, 100).len(), 10);
+    }
+
+    #[test]
+    fn where_no_key_may_go_no_slot_is_looked_at() {
+        let store = store_with(100, |_| 0, |_| 1_000);
+        // Whoever looked at this slot would wait for ever.
+        let held = store.table(slot_of(b"0"));
+        let gone = std::thread::scope(|threads| {
+            threads.spawn(|| evict(&store, MaxmemoryPolicy::VolatileTtl, 5)).join().expect("no panic")
+        });
+        assert_eq!(gone, Vec::<u64>::new());
+        drop(held);
     }
 
     #[test]

@@ -51,12 +51,12 @@ pub struct Sweep {
     pub generation: u8,
 }
 
-impl SlotTable {
-    /// True when some key may have passed its deadline.
-    pub fn is_sweep_due(&self, before_ms: u64) -> bool {
-        (1..=before_ms).contains(&self.deadline_min_ms)
-    }
+/// Whether some key may have passed its deadline, in a slot whose earliest one is this; 0 for none.
+pub(super) fn is_due(deadline_min_ms: u64, before_ms: u64) -> bool {
+    (1..=before_ms).contains(&deadline_min_ms)
+}
 
+impl SlotTable {
     /// Removes expired keys from one piece of the table, and gives each to `gone`.
     pub fn sweep(&mut self, so_far: Sweep, rules: SweepRules, mut gone: impl FnMut(Entry)) -> Sweep {
         let so_far = match so_far.next_place {
@@ -168,13 +168,13 @@ mod tests {
         let store = Store::new(ActorId { node: 1, boot: 1 });
         let mut table = store.table(Slot::new(0).expect("a slot"));
         fill(&mut table, &store, 5_000, |n| 100 + n % 10);
-        assert!(table.is_sweep_due(100) && !table.is_sweep_due(99));
+        assert!(is_due(table.deadline_min_ms, 100) && !is_due(table.deadline_min_ms, 99));
         let rules = SweepRules { before_ms: 104, keep_tombstones: false };
         assert_eq!(sweep_all(&mut table, rules), 2_500);
         assert_eq!(table.len(), 2_500);
-        assert!(!table.is_sweep_due(104) && table.is_sweep_due(105));
+        assert!(!is_due(table.deadline_min_ms, 104) && is_due(table.deadline_min_ms, 105));
         assert_eq!(sweep_all(&mut table, SweepRules { before_ms: 200, ..rules }), 2_500);
-        assert!(table.is_empty() && !table.is_sweep_due(u64::MAX));
+        assert!(table.is_empty() && !is_due(table.deadline_min_ms, u64::MAX));
         assert_eq!(table.bytes, 0);
         assert!(table.footprint_bytes() < 2_000);
     }
@@ -193,16 +193,20 @@ mod tests {
         while sweep.next_place.is_some() {
             sweep = table.sweep(sweep, rules, |_| {});
         }
-        assert!(table.is_sweep_due(20_000), "given behind the walk's back");
+        assert!(is_due(table.deadline_min_ms, 20_000), "given behind the walk's back");
         let begun = table.sweep(Sweep::default(), SweepRules { before_ms: 20_000, ..rules }, |_| {});
         fill(&mut table, &store, 40_000, |_| 20_000);
         let mut sweep = begun;
         while sweep.next_place.is_some() {
             sweep = table.sweep(sweep, SweepRules { before_ms: 20_000, ..rules }, |_| {});
         }
-        assert!(table.is_empty() || table.is_sweep_due(u64::MAX), "moved behind the walk's back: {}", table.len());
+        assert!(
+            table.is_empty() || is_due(table.deadline_min_ms, u64::MAX),
+            "moved behind the walk's back: {}",
+            table.len()
+        );
         while !table.is_empty() {
-            assert!(table.is_sweep_due(u64::MAX));
+            assert!(is_due(table.deadline_min_ms, u64::MAX));
             sweep_all(&mut table, SweepRules { before_ms: 20_000, ..rules });
         }
     }
@@ -215,6 +219,6 @@ mod tests {
         let rules = SweepRules { before_ms: 100, keep_tombstones: true };
         assert_eq!(sweep_all(&mut table, rules), 1);
         assert_eq!((table.len(), table.census.tombstones), (999, 1));
-        assert!(!table.is_sweep_due(500) && table.is_sweep_due(1_100));
+        assert!(!is_due(table.deadline_min_ms, 500) && is_due(table.deadline_min_ms, 1_100));
     }
 }

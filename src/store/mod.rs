@@ -142,6 +142,8 @@ pub struct Store {
     /// The settings of eviction.
     pub eviction: eviction::Eviction,
     used_bytes: AtomicI64,
+    /// Keys with a deadline.
+    expiring: AtomicI64,
     replicated: AtomicBool,
     still_until_ms: AtomicU64,
     unnoticed: unnoticed::Unnoticed,
@@ -164,6 +166,7 @@ impl Store {
             },
             eviction: eviction::Eviction::default(),
             used_bytes: AtomicI64::new(0),
+            expiring: AtomicI64::new(0),
             replicated: AtomicBool::new(false),
             still_until_ms: AtomicU64::new(0),
             unnoticed: unnoticed::Unnoticed::default(),
@@ -199,6 +202,11 @@ impl Store {
         u64::try_from(self.used_bytes.load(Ordering::Relaxed)).unwrap_or_default()
     }
 
+    /// True when some key has a deadline, in any slot.
+    pub fn has_deadlines(&self) -> bool {
+        self.expiring.load(Ordering::Relaxed) != 0
+    }
+
     /// Locks the slot of a command's only key, at wall-clock time `now_ms`; `spot` is where that `key` belongs.
     #[inline]
     pub fn lock_key<'s>(
@@ -231,16 +239,17 @@ impl Store {
     pub fn table(&self, slot: Slot) -> TableGuard<'_> {
         let cell = self.cell(slot);
         let table = cell.table.lock();
-        TableGuard { bytes_before: table.footprint_bytes(), table, cell, store: self, slot }
+        let (bytes_before, expiring_before) = (table.footprint_bytes(), table.census.expiring);
+        TableGuard { table, cell, store: self, slot, bytes_before, expiring_before }
     }
 
-    /// The slots of a group, of [`due::GROUPS`], for which [`SlotTable::is_sweep_due`] was true when they were last unlocked.
-    /// Takes no lock.
+    /// The slots of a group, of [`due::GROUPS`], in which some key might have passed its deadline when they were last
+    /// unlocked. Takes no lock.
     pub fn sweep_due(&self, group: usize, before_ms: u64) -> Vec<Slot> {
         let is_due = |slot: &Slot| {
             let deadline_ms = self.cell(*slot).deadline_min_ms.load(Ordering::Relaxed);
             self.due.note(*slot, deadline_ms);
-            (1..=before_ms).contains(&deadline_ms)
+            expiry::is_due(deadline_ms, before_ms)
         };
         self.due.take(group, before_ms).filter(is_due).collect()
     }
@@ -294,7 +303,7 @@ impl Store {
     }
 }
 
-/// A locked slot. Adds what its table grew by to the store's count when it is let go.
+/// A locked slot. Adds what its table grew by to the store's counts when it is let go.
 #[derive(Debug)]
 pub struct TableGuard<'s> {
     table: MutexGuard<'s, SlotTable>,
@@ -302,6 +311,7 @@ pub struct TableGuard<'s> {
     store: &'s Store,
     slot: Slot,
     bytes_before: usize,
+    expiring_before: u32,
 }
 
 impl std::ops::Deref for TableGuard<'_> {
@@ -331,6 +341,10 @@ impl Drop for TableGuard<'_> {
         let grown = self.table.footprint_bytes() as i64 - self.bytes_before as i64;
         if grown != 0 {
             self.store.used_bytes.fetch_add(grown, Ordering::Relaxed);
+        }
+        let more = i64::from(self.table.census.expiring) - i64::from(self.expiring_before);
+        if more != 0 {
+            self.store.expiring.fetch_add(more, Ordering::Relaxed);
         }
     }
 }
