@@ -179,7 +179,11 @@ fn sintercard(cx: &mut Cx<'_, '_>) -> Result<(), CommandError> {
     }
     let limit = if limit == 0 { usize::MAX } else { limit };
     let names: Vec<&[u8]> = cx.args.iter().take(after).skip(2).collect();
-    let len = intersection(&lookup(cx.keys, &names)?).take(limit).count();
+    let sets = smallest_first(&lookup(cx.keys, &names)?);
+    let len = sets.split_first().map_or(0, |(smallest, others)| {
+        // One by one: up to a small limit few members of many are looked at.
+        smallest.members.iter().filter(|it| in_all(others, it.member)).take(limit).count()
+    });
     cx.out.int(len as i64);
     Ok(())
 }
@@ -194,7 +198,7 @@ fn lookup<'k>(keys: &'k mut Keyspace<'_>, names: &[&[u8]]) -> Result<Vec<Option<
 
 fn combine<'k>(operation: Operation, sets: &[Option<&'k Set>]) -> Vec<&'k [u8]> {
     let mut found = match operation {
-        Operation::Intersect => intersection(sets).collect(),
+        Operation::Intersect => intersection(sets),
         Operation::Unite => union(sets),
         Operation::Subtract => difference(sets),
     };
@@ -205,17 +209,25 @@ fn combine<'k>(operation: Operation, sets: &[Option<&'k Set>]) -> Vec<&'k [u8]> 
     found
 }
 
-fn intersection<'k>(sets: &[Option<&'k Set>]) -> impl Iterator<Item = &'k [u8]> {
+fn intersection<'k>(sets: &[Option<&'k Set>]) -> Vec<&'k [u8]> {
+    let sets = smallest_first(sets);
+    let Some((smallest, others)) = sets.split_first() else { return Vec::new() };
+    members(smallest).into_iter().filter(|member| in_all(others, member)).collect()
+}
+
+/// The sets whose members in common are looked for: none when one of them is empty.
+fn smallest_first<'k>(sets: &[Option<&'k Set>]) -> Vec<&'k Set> {
     let mut all: Vec<&'k Set> = sets.iter().flatten().copied().collect();
     if all.len() < sets.len() {
         // One of them is empty.
         all.clear();
     }
     all.sort_by_key(|set| set.members.len());
-    let mut all = all.into_iter();
-    let candidates = all.next().map(members).unwrap_or_default();
-    let others: Vec<&Set> = all.collect();
-    candidates.into_iter().filter(move |member| others.iter().all(|other| other.members.get(member).is_some()))
+    all
+}
+
+fn in_all(sets: &[&Set], member: &[u8]) -> bool {
+    sets.iter().all(|set| set.members.get(member).is_some())
 }
 
 fn union<'k>(sets: &[Option<&'k Set>]) -> Vec<&'k [u8]> {
