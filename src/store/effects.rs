@@ -32,9 +32,9 @@ pub struct Effects {
     pub misses: u64,
     /// Keys found expired and deleted on the way.
     pub expired: u64,
-    /// The write that the last lookup saw; the zero dot when there was no entry.
+    /// The write that the last lookup saw, or that came later; the zero dot when there was no entry.
     pub seen: Dot,
-    /// Whether that is all of its version: it names no other actor.
+    /// Whether that is known to be all of its version: it names no other actor.
     pub seen_is_plain: bool,
     /// What happened to keys; filled only when `notify` is set.
     pub events: Vec<Event>,
@@ -51,6 +51,13 @@ impl Effects {
     pub(super) fn note_lookup(&mut self, found: Option<&Entry>) {
         self.seen = found.map_or(Dot::default(), Entry::dot);
         self.seen_is_plain = found.is_none_or(Entry::context_is_empty);
+    }
+
+    /// A write of the key that was looked up last, on whatever version.
+    #[inline]
+    pub(super) fn note_write(&mut self, dot: Dot) {
+        self.seen = dot;
+        self.seen_is_plain = false;
     }
 
     /// Lookups so far: those that found a live key, and those that did not.
@@ -72,5 +79,23 @@ impl Effects {
         if self.notify {
             self.events.push(Event { class: b'm', name: "keymiss", db, key: key.into() });
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::base::ids::{ActorId, slot_of};
+    use crate::store::Store;
+    use crate::store::mutation::Mutation;
+
+    #[test]
+    fn what_a_write_was_made_on_is_not_taken_for_known() {
+        let (store, mut effects) = (Store::new(ActorId { node: 1, boot: 1 }), Effects::default());
+        let mut keys = store.lock(slot_of(b"k"), 0, 1, &mut effects);
+        keys.read(b"k");
+        assert!(keys.effects().seen_is_plain && keys.effects().seen == Dot::default());
+        keys.write(b"k", Mutation::Add { by: 1 });
+        assert!(!keys.effects().seen_is_plain && keys.effects().seen == keys.seen(b"k").0);
     }
 }

@@ -458,7 +458,7 @@ impl<'s> Keyspace<'s> {
         if let Some(scope) = Scope::of(name) {
             self.effects.writes += table.sweep_cleared(scope, dot, &self.store.actors) as u64;
         }
-        self.effects.seen = dot;
+        self.effects.note_write(dot);
         if rules.tombstones {
             let version = base.as_ref().map_or_else(|| Version::first(dot), |base| base.advanced(dot));
             let delta = Delta { slot: *slot, db: name.db, key: name.key, base, version, mutation };

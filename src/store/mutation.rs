@@ -226,14 +226,11 @@ impl Delta<'_> {
 /// Appends a dot: the stamp, then 0 for the sender itself or 1 and the actor.
 #[inline]
 pub fn put_dot(out: &mut Vec<u8>, dot: Dot, actors: &ActorTable) {
-    put_u64(out, dot.hlc.0);
     if dot.actor == Actor::SELF {
+        put_u64(out, dot.hlc.0);
         out.push(0);
     } else {
-        let id = actors.id(dot.actor);
-        out.push(1);
-        put_u64(out, id.node);
-        put_u64(out, id.boot);
+        put_full_dot(out, dot, actors);
     }
 }
 
