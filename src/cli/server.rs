@@ -54,7 +54,7 @@ pub fn run(matches: &ArgMatches, mistakes: Vec<String>) -> Result<(), Failure> {
         return Ok(());
     }
     let logfile = config.settings().logfile.clone();
-    logs::open(&config).map_err(|error| {
+    let log = logs::open(&config).map_err(|error| {
         let place = if logfile.is_empty() { "standard output" } else { &logfile };
         Failure::Failed(format!("cannot log to {place}: {error}"))
     })?;
@@ -65,7 +65,7 @@ pub fn run(matches: &ArgMatches, mistakes: Vec<String>) -> Result<(), Failure> {
     if matches.get_flag(STOP_WITH_PARENT) {
         stop_with_parent();
     }
-    crate::node::run(Arc::new(config)).map_err(|error| {
+    crate::node::run(Arc::new(config), move || log.reopen()).map_err(|error| {
         if !logfile.is_empty() {
             tracing::error!("{error}");
         }

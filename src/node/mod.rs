@@ -4,7 +4,7 @@
 //! store; start the workers; then, on the main thread, membership, the cluster, the picture for the workers (`picture`),
 //! background work (`chores`, `sweeper`) and the accepting of connections (`listen`). Stop: SIGTERM or SIGINT; the node leaves
 //! the cluster if others can take over, within `shutdown-timeout`, sends its clients elsewhere (`drain`), and the process
-//! ends. A node that must not go on under its id (`cluster::Ending`) ends at once.
+//! ends. A node that must not go on under its id (`cluster::Ending`) ends at once. At SIGHUP the log is opened anew, no more.
 
 mod chores;
 mod drain;
@@ -29,6 +29,7 @@ use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
 use socket2::{Domain, Protocol, Socket, Type};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::watch;
 
 use crate::base::clock::Hlc;
@@ -102,8 +103,8 @@ struct Node {
     accepts: watch::Sender<bool>,
 }
 
-/// Runs a node until it is told to stop.
-pub fn run(config: Arc<Config>) -> Result<(), NodeError> {
+/// Runs a node until it is told to stop. `on_hangup` is called at each SIGHUP.
+pub fn run(config: Arc<Config>, on_hangup: impl Fn() + 'static) -> Result<(), NodeError> {
     files::make_room(&config);
     let settings = config.settings();
     let identity = identity::load_or_derive(&settings)?;
@@ -119,6 +120,7 @@ pub fn run(config: Arc<Config>) -> Result<(), NodeError> {
         [(listeners.standalone, Port::Standalone), (listeners.cluster, Port::Cluster), (listeners.peer, Port::Peer)];
     drop(settings);
     local.block_on(&runtime, async move {
+        tokio::task::spawn_local(heed_hangups(signal(SignalKind::hangup())?, on_hangup));
         let mut listeners = Vec::new();
         for (listener, port) in ports.into_iter().flat_map(|(of, port)| of.into_iter().map(move |it| (it, port))) {
             listeners.push((crate::base::net::TcpListener::from_std(listener)?, port));
@@ -249,13 +251,19 @@ async fn wait_for_end(stop: &tokio::sync::Notify) -> std::io::Result<()> {
 }
 
 async fn wait_for_signal() -> std::io::Result<()> {
-    use tokio::signal::unix::{SignalKind, signal};
     let (mut term, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
     tokio::select! {
         _ = term.recv() => {}
         _ = interrupt.recv() => {}
     }
     Ok(())
+}
+
+/// Calls `on_hangup` at each SIGHUP, for ever: a node goes on when the terminal is gone that it was started from.
+async fn heed_hangups(mut hangups: Signal, on_hangup: impl Fn()) {
+    while hangups.recv().await.is_some() {
+        on_hangup();
+    }
 }
 
 /// Waits while something is so, at most for `patience`, and looks again each `period`.

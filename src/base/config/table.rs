@@ -199,7 +199,7 @@ pub static OPTIONS: &[Opt] = &[
     live(Observing, "loglevel", Kind::Choice(LogLevel::NAMES), "notice",
         "how much to log: debug, verbose, notice or warning"),
     at_start(Observing, "logfile", Kind::Text, "",
-        "file to append the log to; empty for standard output"),
+        "file to append the log to, opened anew at SIGHUP (for logrotate, say); empty for standard output"),
     at_start(Observing, "log-format", Kind::Choice(LogFormat::NAMES), "text",
         "lines for people, or one JSON object per line"),
     live(Observing, "metrics-redis-compat", Kind::YesNo, "yes",
