@@ -172,7 +172,7 @@ impl Cluster {
             pace.rest().await;
         }
         if keys > 0 {
-            info!(peer = %row.id, slots = differing.len(), keys, "mended what differed");
+            info!(name = row.shown_name(), peer = %row.id, slots = differing.len(), keys, "mended what differed");
         }
         Ok(())
     }

@@ -40,7 +40,8 @@ impl Cluster {
                 return unconfirmed;
             }
             if warnings.passes() {
-                let nodes: Vec<String> = unconfirmed.iter().map(ToString::to_string).collect();
+                let topology = self.topology();
+                let nodes: Vec<String> = unconfirmed.iter().map(|id| topology.called(id)).collect();
                 let nodes = nodes.join(",");
                 warn!(
                     nodes,
@@ -68,7 +69,8 @@ impl Cluster {
             let waiting: Vec<Row> = open.iter().filter(|row| self.may_live(&row.id)).cloned().collect();
             let is_over = Instant::now() >= until;
             if is_over && !waiting.is_empty() {
-                let nodes: Vec<String> = waiting.iter().map(|row| row.id.to_string()).collect();
+                let nodes: Vec<String> =
+                    waiting.iter().map(|row| format!("{} ({})", row.shown_name(), row.id)).collect();
                 warn!(nodes = nodes.join(","), "not confirmed by these nodes");
             }
             if waiting.is_empty() && self.quiesce().await && self.has_remembered().await || is_over {

@@ -14,6 +14,7 @@ use tracing::debug;
 use crate::base::ids::NodeId;
 use crate::cluster::Cluster;
 use crate::cluster::clocks::{ASK_INTERVAL, Samples};
+use crate::cluster::news::Told;
 use crate::peer::control::{ControlError, ControlLink, Request, Response};
 use crate::ring::{Row, Rows};
 
@@ -30,9 +31,10 @@ impl Cluster {
     /// Keeps one task running for each other node that takes part, for ever.
     pub(super) async fn gossip(self: &Arc<Self>) {
         let mut changes = self.changes();
-        let mut tasks = JoinSet::new();
+        let (mut tasks, mut told) = (JoinSet::new(), Told::default());
         let mut running: BTreeMap<NodeId, (SocketAddr, AbortHandle)> = BTreeMap::new();
         loop {
+            told.tell(&self.topology());
             let wanted: BTreeMap<NodeId, Row> = self.topology().others().map(|row| (row.id, row.clone())).collect();
             running.retain(|id, (addr, task)| {
                 let keep = wanted.get(id).is_some_and(|row| row.peer_addr == *addr);

@@ -250,7 +250,7 @@ impl Cluster {
         let topology = self.topology();
         let awaited = rules::awaited(stuck, &topology.ring, &topology.me, &topology.rows);
         if !awaited.is_empty() && warnings.lock().passes() {
-            let nodes = awaited.iter().map(NodeId::to_string).collect::<Vec<_>>().join(",");
+            let nodes = awaited.iter().map(|id| topology.called(id)).collect::<Vec<_>>().join(",");
             warn!(
                 slots = stuck.len(),
                 nodes, "waiting for the nodes that hold these slots (RONDO.FORGET gives a dead one up)"

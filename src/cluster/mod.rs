@@ -18,6 +18,7 @@
 //! | `members` | who the members are, kept over restarts |
 //! | `book` | the rows as they are changed, and published |
 //! | `clocks` | how far the nodes' clocks are apart |
+//! | `news` | what the log says of other nodes |
 //! | `gossip` | how rows spread |
 //! | `barrier` | a step waits until everybody acts on a row |
 //! | `transfer` | keys that travel from node to node |
@@ -50,6 +51,7 @@ mod ending;
 mod members;
 mod book;
 mod clocks;
+mod news;
 mod gossip;
 mod barrier;
 mod transfer;

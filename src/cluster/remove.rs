@@ -38,7 +38,7 @@ impl Cluster {
     /// work goes on in the background.
     pub fn forget(&self, id: &NodeId) -> Result<(), ForgetError> {
         self.dead_row(&self.topology(), id)?;
-        info!(node = %id, "told to give this node up for ever");
+        info!(node = self.topology().called(id), "told to give this node up for ever");
         self.told_to_forget.lock().insert(*id);
         self.told.notify_one();
         Ok(())
@@ -106,7 +106,7 @@ impl Cluster {
             let is_dead = |row: &Row| self.topology().liveness(&row.id) == Liveness::Down;
             let Some(row) = row.filter(|row| is_that(row) && is_dead(row)) else {
                 self.book.lock().forgetting.remove(&id);
-                warn!(node = %id, "this node is back, or gone already: it is not given up");
+                warn!(node = self.topology().called(&id), "this node is back, or gone already: it is not given up");
                 continue;
             };
             // It may have come back while the others were asked.
@@ -115,7 +115,7 @@ impl Cluster {
                     book.forgetting.remove(&id);
                     book.rows.mark_gone(&id)
                 });
-                info!(node = %id, "gave this node up for ever");
+                info!(name = row.shown_name(), node = %id, "gave this node up for ever");
             }
         }
     }

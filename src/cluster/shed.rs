@@ -62,7 +62,7 @@ impl Cluster {
                 Ok(keys) => {
                     open.values_mut().for_each(|homes| homes.retain(|id| *id != row.id));
                     if keys > 0 {
-                        info!(peer = %row.id, keys, "gave back what was kept for this node");
+                        info!(name = row.shown_name(), peer = %row.id, keys, "gave back what was kept for this node");
                     }
                 }
                 Err(error) => debug!(peer = %row.id, %error, "cannot give back what was kept for this node"),

@@ -64,6 +64,11 @@ impl Topology {
         self.alive.get(id).copied().unwrap_or(Liveness::Down)
     }
 
+    /// What people call this node, before its id: its row's name, if it has a row.
+    pub fn called(&self, id: &NodeId) -> String {
+        self.rows.get(id).map_or_else(|| id.to_string(), |row| format!("{} ({id})", row.shown_name()))
+    }
+
     /// This node's own row, once it has one.
     pub fn own_row(&self) -> Option<&Row> {
         self.rows.get(&self.me)
@@ -106,6 +111,12 @@ impl Topology {
     pub fn is_home(&self, slot: Slot) -> bool {
         let is_home = |ring: &Ring| ring.index_of(&self.me).is_some_and(|index| ring.homes(slot).contains(&index));
         !self.ring.members().is_empty() && self.coming_rings.iter().any(|ring| is_home(ring))
+    }
+
+    /// How many of these slots this node does not hold already: of those of today's ring it holds all, once it is warm.
+    pub fn count_lacked(&self, slots: &[Slot]) -> usize {
+        let index = self.ring.index_of(&self.me).filter(|_| self.is_warm);
+        slots.iter().filter(|slot| !index.is_some_and(|index| self.ring.homes(**slot).contains(&index))).count()
     }
 
     /// The home replicas of `slot`, those that it may soon have among them; some more than once.
@@ -178,6 +189,9 @@ mod tests {
         let first = Topology::new(rows.clone(), me, 3, None, down);
         assert!(Arc::ptr_eq(&first.ring, &first.next_ring));
         assert!(first.is_warm() && first.own_slots().len() == crate::base::ids::SLOT_COUNT);
+        let all: Vec<Slot> = Slot::all().collect();
+        assert_eq!(first.count_lacked(&all), 0);
+        assert_eq!(first.called(&row(2, RowState::Normal).id), format!("n2 ({})", row(2, RowState::Normal).id));
         let believed = first.ring.members().iter().map(|member| first.liveness(&member.id)).collect::<Vec<_>>();
         assert_eq!((believed, first.all_are_warm()), (vec![Liveness::Alive, Liveness::Down], true));
 
@@ -185,6 +199,7 @@ mod tests {
         let cold = Topology::new(rows.clone(), me, 3, Some(&first), down);
         assert!(Arc::ptr_eq(&first.ring, &cold.ring) && !cold.is_warm() && cold.digest != first.digest);
         assert!(!cold.all_are_warm());
+        assert_eq!(cold.count_lacked(&all), all.len());
 
         rows.merge(row(3, RowState::Joining));
         let next = Topology::new(rows, me, 3, Some(&cold), down);

@@ -143,7 +143,10 @@ impl Cluster {
             if plan.from.is_empty() {
                 let since = *stuck_since.get_or_insert_with(Instant::now);
                 if since.elapsed() >= STUCK_PATIENCE && may_lack(&plan.stuck) {
-                    warn!(slots = plan.stuck.len(), "nobody is left who holds these slots: they start empty");
+                    let slots = self.topology().count_lacked(&plan.stuck);
+                    if slots > 0 {
+                        warn!(slots, "nobody is left who holds these slots: they start empty");
+                    }
                     return (plan.filled, taken);
                 }
                 tokio::time::sleep(RETRY_PAUSE).await;

@@ -240,10 +240,10 @@ impl Detector {
     fn note(&mut self, notification: OwnedNotification<Identity>) {
         match notification {
             OwnedNotification::MemberUp(member) => {
-                info!(node = %member.id, addr = %member.addr, generation = member.generation, "member up");
+                debug!(node = %member.id, addr = %member.addr, generation = member.generation, "heard of, or heard again");
             }
             OwnedNotification::MemberDown(member) => {
-                info!(node = %member.id, addr = %member.addr, generation = member.generation, "member down");
+                debug!(node = %member.id, addr = %member.addr, generation = member.generation, "taken for down");
             }
             OwnedNotification::Rename(before, after) if before.id != after.id => {
                 warn!(addr = %after.addr, before = %before.id, after = %after.id, "another node took over the address");

@@ -160,11 +160,11 @@ async fn hand_to(node: &Node, peer: &Peer) -> bool {
                 metrics.count(Count::HintsDropped, writes);
             }
             metrics.count(Count::HintsReplayed, keys);
-            tracing::info!(peer = %peer.addr, slots = count, keys, "handed over what the peer had missed");
+            tracing::info!(name = peer.name(), peer = %peer.addr, slots = count, keys, "handed over what the peer had missed");
         }
         Err(error) => {
             peer.missed.restore(&slots, since);
-            tracing::warn!(peer = %peer.addr, %error, "could not hand over what the peer had missed");
+            tracing::warn!(name = peer.name(), peer = %peer.addr, %error, "could not hand over what the peer had missed");
             return false;
         }
     }

@@ -50,6 +50,9 @@ use crate::server::state::snapshot::ClusterSnapshot;
 use crate::server::worker::Shared;
 use crate::store::Store;
 
+/// Between two looks at whether the node can serve clients.
+const READY_LOOK: Duration = Duration::from_millis(50);
+
 /// Why a node could not start, or not go on. Nothing runs any more when it is returned.
 #[derive(Debug, thiserror::Error)]
 pub enum NodeError {
@@ -201,8 +204,17 @@ fn start(
     chores::start(&node);
     settle::start(&node);
     listen::start(&node, listeners);
-    tracing::info!(version = env!("CARGO_PKG_VERSION"), node = %node.shared.hello.node, "ready to accept connections");
+    tracing::info!(version = env!("CARGO_PKG_VERSION"), node = %node.shared.hello.node, "listening");
+    tokio::task::spawn_local(tell_when_ready(Ready(node.shared.clone())));
     Ok(node)
+}
+
+/// Says so when the node can serve clients: `/readyz` says the same.
+async fn tell_when_ready(health: Ready) {
+    while health.ready().is_err() {
+        tokio::time::sleep(READY_LOOK).await;
+    }
+    tracing::info!("ready to accept connections");
 }
 
 /// Says so when other machines reach the admin port.

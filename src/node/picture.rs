@@ -83,7 +83,7 @@ impl Nodes {
         let owners = ids.len();
         let coming = topology.next_ring.members().iter().map(|member| member.id);
         ids.extend(coming.filter(|id| topology.ring.index_of(id).is_none()));
-        let peer_of = |id: &NodeId| topology.rows.get(id).map(|row| peer_at(node, *id, row.peer_addr));
+        let peer_of = |id: &NodeId| topology.rows.get(id).map(|row| peer_of_row(node, row));
         let peers: Vec<Option<Arc<Peer>>> = ids.iter().map(|id| if *id == me { None } else { peer_of(id) }).collect();
         let may_coordinate = may_coordinate(node, topology, &peers);
         let standing_of = |(id, peer): (&NodeId, &Option<Arc<Peer>>)| match peer {
@@ -163,9 +163,10 @@ fn down_since(
     down.map(|id| (id, before.get(&id).copied().unwrap_or(now_ms))).collect()
 }
 
-/// The peer at this address; a new one gets its lanes kept open.
-fn peer_at(node: &Node, id: NodeId, addr: std::net::SocketAddr) -> Arc<Peer> {
-    let (peer, is_new) = node.peers.get_or_add(id, addr);
+/// The peer of this row; a new one gets its lanes kept open.
+fn peer_of_row(node: &Node, row: &Row) -> Arc<Peer> {
+    let (peer, is_new) = node.peers.get_or_add(row.id, row.peer_addr);
+    peer.call(row.shown_name());
     if is_new {
         for index in 0..peer.lanes.len() {
             node.workers.give(index, Work::Lane { peer: peer.clone(), index });

@@ -35,7 +35,8 @@ impl Refused {
         metrics.count(Count::PeersRefused, 1);
         let passes = self.0.lock().pass(Instant::now());
         if let Some(untold) = passes {
-            let from = addr.map(|addr| addr.ip().to_string()).unwrap_or_default();
+            // With its port, by which the process at its other end can be found.
+            let from = addr.map(|addr| addr.to_string()).unwrap_or_default();
             tracing::warn!(from, reason = %error, untold, advice, "refused a connection to the peer-port");
         }
     }

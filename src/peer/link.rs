@@ -73,13 +73,13 @@ pub async fn keep(peer: Arc<Peer>, index: usize, ours: Hello, secret: Arc<[u8]>,
                 let end = converse(&peer, index, lane, &mut stream, &events).await;
                 lane.close(|frame| events.lost(&peer, frame));
                 peer.note_change();
-                tracing::info!(peer = %peer.addr, lane = index, reason = %end, "replica link closed");
+                tracing::info!(name = peer.name(), peer = %peer.addr, lane = index, reason = %end, "replica link closed");
             }
             Ok(Err(HandshakeError::Io(_) | HandshakeError::HungUp)) | Err(_) => {}
             Ok(Err(error)) if told == error.to_string() => {}
             Ok(Err(error)) => {
                 told = error.to_string();
-                tracing::warn!(peer = %peer.addr, lane = index, %error, "peer refused");
+                tracing::warn!(name = peer.name(), peer = %peer.addr, lane = index, %error, "peer refused");
             }
         }
         tokio::time::sleep(retry).await;
@@ -215,7 +215,7 @@ fn look(peer: &Peer, lane: &Lane, judge: &mut Judge) -> std::io::Result<()> {
     let was_stalled = lane.is_stalled();
     if lane.set_pace(pace) && was_stalled != lane.is_stalled() {
         peer.note_change();
-        tracing::info!(peer = %peer.addr, ?pace, "a replica fell silent or is back");
+        tracing::info!(name = peer.name(), peer = %peer.addr, ?pace, "a replica fell silent or is back");
     }
     if judge.wants_heartbeat(lane, now) {
         lane.append(Kind::Heartbeat, |_| {});

@@ -35,6 +35,8 @@ pub struct Peer {
     pub id: NodeId,
     /// Where its peer port is.
     pub addr: SocketAddr,
+    /// What logs call it.
+    name: Mutex<String>,
     /// Its replica lanes, one a worker of ours.
     pub lanes: Vec<Lane>,
     /// What it has missed.
@@ -51,6 +53,16 @@ pub struct Peer {
 }
 
 impl Peer {
+    /// What logs call it; empty before its row is known.
+    pub fn name(&self) -> String {
+        self.name.lock().clone()
+    }
+
+    /// Logs call it so from now on.
+    pub fn call(&self, name: String) {
+        *self.name.lock() = name;
+    }
+
     /// True when nobody will talk to the peer any more: its lanes are to end.
     pub fn is_retired(&self) -> bool {
         self.is_retired.load(Ordering::Acquire)
@@ -250,8 +262,8 @@ impl Peers {
         let (missed, granted) = (Missed::new(), Granted::new(self.lanes));
         let (changed, is_retired) = (self.changed.clone(), AtomicBool::new(false));
         let told = Told::default();
-        let doubts = self.doubts.clone();
-        let peer = Arc::new(Peer { id, addr, lanes, missed, granted, told, doubts, changed, is_retired });
+        let (doubts, name) = (self.doubts.clone(), Mutex::default());
+        let peer = Arc::new(Peer { id, addr, name, lanes, missed, granted, told, doubts, changed, is_retired });
         if let Some(moved) = known.insert(id, peer.clone()) {
             moved.retire();
         }

@@ -266,7 +266,7 @@ impl LaneEvents for Arc<Coordinator> {
             Kind::Refused => {
                 // The replica cannot serve us as things stand: the connection ends, and the picture is made anew.
                 if let Ok((number, why)) = read_refused(frame.body) {
-                    tracing::info!(peer = %peer.addr, number, ?why, "replica refused");
+                    tracing::info!(name = peer.name(), peer = %peer.addr, number, ?why, "replica refused");
                 }
                 own.fail();
             }

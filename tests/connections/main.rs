@@ -9,6 +9,7 @@ mod diagnosis;
 mod errors;
 mod events;
 mod limits;
+mod logs;
 mod monitor;
 mod options;
 mod pubsub;

@@ -76,7 +76,8 @@ impl Process {
         self.log_text().lines().filter(|line| line.contains(words)).count()
     }
 
-    fn log_text(&self) -> String {
+    /// All that it printed.
+    pub fn log_text(&self) -> String {
         String::from_utf8_lossy(&std::fs::read(&self.log).unwrap_or_default()).into_owned()
     }
 

@@ -53,6 +53,17 @@ impl SettingsReader {
     }
 }
 
+/// What CONFIG SET has changed: secrets are not shown.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Change {
+    /// The option.
+    pub option: &'static str,
+    /// Its value before.
+    pub before: String,
+    /// Its value now.
+    pub after: String,
+}
+
 /// CONFIG SET was refused; nothing changed.
 #[derive(Clone, PartialEq, Debug)]
 pub struct SetError {
@@ -217,8 +228,8 @@ impl Config {
         }
     }
 
-    /// CONFIG SET: all of the (name, value) pairs, or none of them.
-    pub fn set(&self, pairs: &[(impl AsRef<[u8]>, impl AsRef<[u8]>)]) -> Result<(), SetError> {
+    /// CONFIG SET: all of the (name, value) pairs, or none of them. Gives what is another value now, for the log.
+    pub fn set(&self, pairs: &[(impl AsRef<[u8]>, impl AsRef<[u8]>)]) -> Result<Vec<Change>, SetError> {
         let mut state = self.state.lock();
         let mut entries = state.entries.clone();
         // As in Redis, what is wrong with a name is told before what is wrong with a value.
@@ -242,10 +253,10 @@ impl Config {
             check(&settings).map_err(|text| SetError::of(option, SetRefusal::Machine(text)))?;
         }
         self.settings.store(Arc::new(settings));
-        state.entries = entries;
+        let before = std::mem::replace(&mut state.entries, entries);
         let settings = self.settings.load();
         state.hooks.iter().for_each(|hook| hook(&settings));
-        Ok(())
+        Ok(changes(&before, &state.entries))
     }
 
     /// CONFIG REWRITE: puts what differs from the file into it. Waits for the disk.
@@ -267,12 +278,29 @@ impl Config {
     pub fn describe(&self) -> Vec<(&'static str, String, Origin)> {
         let state = self.state.lock();
         let shown = |(opt, entry): (&'static Opt, &Entry)| {
-            let secret = opt.is_secret() && entry.value != Value::Text(String::new());
-            let value = if secret { "(hidden)".to_owned() } else { self.answer(&state, opt.name, false) };
+            let value = hidden(opt, &entry.value).unwrap_or_else(|| self.answer(&state, opt.name, false));
             (opt.name, value, entry.origin.clone())
         };
         OPTIONS.iter().zip(&state.entries).map(shown).collect()
     }
+}
+
+/// What stands for a secret that must not be shown; none for other values.
+fn hidden(opt: &Opt, value: &Value) -> Option<String> {
+    (opt.is_secret() && *value != Value::Text(String::new())).then(|| "(hidden)".to_owned())
+}
+
+/// The options whose values differ.
+fn changes(before: &[Entry], after: &[Entry]) -> Vec<Change> {
+    let shown = |opt: &Opt, value: &Value| hidden(opt, value).unwrap_or_else(|| value.to_string());
+    let differing = OPTIONS.iter().zip(before.iter().zip(after)).filter(|(_, (old, new))| old.value != new.value);
+    differing
+        .map(|(opt, (old, new))| Change {
+            option: opt.name,
+            before: shown(opt, &old.value),
+            after: shown(opt, &new.value),
+        })
+        .collect()
 }
 
 /// The name as text, if CONFIG SET may be given it behind those in `before`.

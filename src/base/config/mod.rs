@@ -42,7 +42,7 @@ pub use error::ValueError;
 pub use file::{SyntaxError, split_words};
 pub use kind::{Kind, NAME_BYTES_MAX, Value, is_name};
 pub use layers::{Loaded, Problem, Problems, Sources, env_name, load};
-pub use live::{Config, RewriteError, SetError, SetRefusal, SettingsReader};
+pub use live::{Change, Config, RewriteError, SetError, SetRefusal, SettingsReader};
 pub use page::markdown;
 pub use settings::{Ports, RuleError, Settings};
 pub use suggest::nearest;

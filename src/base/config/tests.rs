@@ -270,6 +270,22 @@ fn config_get_answers_as_redis_does() {
 }
 
 #[test]
+fn what_config_set_changes_is_told_without_secrets() {
+    let config = config("");
+    let change = |option, before: &str, after: &str| Change { option, before: before.into(), after: after.into() };
+    let set = |pairs: &[(&str, &str)]| config.set(pairs).unwrap();
+    assert_eq!(
+        set(&[("requirepass", "sesame"), ("Maxmemory", "1mb")]),
+        [change("requirepass", "", "(hidden)"), change("maxmemory", "0", "1048576")]
+    );
+    assert_eq!(
+        set(&[("requirepass", "opener"), ("maxmemory", "1mb")]),
+        [change("requirepass", "(hidden)", "(hidden)")]
+    );
+    assert_eq!(set(&[("appendonly", "no")]), []);
+}
+
+#[test]
 fn what_the_machine_cannot_bear_is_refused_and_changes_nothing() {
     let config = config("maxclients 500\n");
     config.correct("maxclients", Value::Int(300));

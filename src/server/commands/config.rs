@@ -1,11 +1,12 @@
 //! CONFIG: options, read and changed while the node runs. What they mean is `base::config`'s business.
 
-use crate::base::config::{Config, SetError};
+use crate::base::config::{Change, Config, SetError};
 use crate::base::metrics::Registry;
 use crate::commands::spec::Command;
 use crate::commands::{CommandError, subcommands};
 use crate::protocol::{Args, Reply};
 use crate::server::figures::ErrorCodes;
+use crate::server::state::client::Client;
 
 /// What CONFIG works with.
 #[derive(Clone, Copy)]
@@ -20,6 +21,8 @@ pub struct Cx<'a> {
     pub errors: &'a ErrorCodes,
     /// Whether the cluster face is asked.
     pub cluster_face: bool,
+    /// Who asks.
+    pub client: &'a Client,
 }
 
 /// Runs CONFIG. REWRITE writes a file while it runs; nothing else waits for a disk.
@@ -38,7 +41,11 @@ pub fn run(row: &'static Command, cx: Cx<'_>, out: &mut Reply<'_>) -> Result<(),
             let (pairs, []) = words.as_chunks() else { return Err(CommandError::Syntax) };
             let pairs: Vec<(&[u8], &[u8])> = pairs.iter().map(|[name, value]| (*name, *value)).collect();
             let refused = |error: SetError| CommandError::quoting("ERR ", &error.text(), "");
-            cx.config.set(&pairs).map_err(refused)?;
+            let changes = cx.config.set(&pairs).map_err(refused)?;
+            let (client, addr) = (cx.client.id, cx.client.addr);
+            for Change { option, before, after } in changes {
+                tracing::info!(option, before, after, client, %addr, "CONFIG SET");
+            }
             out.ok();
         }
         "resetstat" => {
@@ -70,7 +77,9 @@ mod tests {
         let (_, row) = table::find(b"config").expect("a row");
         let (metrics, errors) = (Registry::new(Vec::new()), ErrorCodes::default());
         let args = scanner.args(buf.as_bytes());
-        let cx = Cx { args, config, metrics: &metrics, errors: &errors, cluster_face: false };
+        let addr = std::net::SocketAddr::from(([127, 0, 0, 1], 1));
+        let client = Client::new(1, addr, addr, 0);
+        let cx = Cx { args, config, metrics: &metrics, errors: &errors, cluster_face: false, client: &client };
         let mut reply = Vec::new();
         if let Err(error) = run(row, cx, &mut Reply::new(&mut reply, Proto::Resp2)) {
             Reply::new(&mut reply, Proto::Resp2).error(error.bytes());

@@ -70,8 +70,8 @@ pub fn run(
         NodeCommand::Command => introspection::run(row, args, out)?,
         NodeCommand::Config => {
             let (config, metrics, errors) = (&*node.config, &*node.metrics, &node.errors);
-            let cluster_face = cx.session.cluster_face;
-            config::run(row, config::Cx { args, config, metrics, errors, cluster_face }, out)?;
+            let (cluster_face, client) = (cx.session.cluster_face, cx.client);
+            config::run(row, config::Cx { args, config, metrics, errors, cluster_face, client }, out)?;
         }
         NodeCommand::Forget => forget(args, node, out)?,
         NodeCommand::Found => found(node, out)?,

@@ -92,7 +92,7 @@ impl ForwardLink {
                 self.is_open.set(false);
                 self.out.borrow_mut().clear();
                 let lost = std::mem::take(&mut *self.waiting.borrow_mut());
-                tracing::info!(peer = %self.peer.addr, lost = lost.len(), reason = %end, "forward link closed");
+                tracing::info!(name = self.peer.name(), peer = %self.peer.addr, lost = lost.len(), reason = %end, "forward link closed");
                 lost.into_iter().for_each(|call| call.settle(Fate::Gone));
             }
             tokio::time::sleep(RETRY).await;

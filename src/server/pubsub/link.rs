@@ -34,7 +34,7 @@ pub async fn keep(hub: Arc<Hub>, remote: Arc<Remote>, ours: Hello, secret: Arc<[
             let reason = converse(&hub, &remote.outbox, &peer, stream).await;
             let lost = remote.outbox.close();
             hub.progress.notify_waiters();
-            tracing::info!(peer = %peer.addr, lost, %reason, "publish link closed");
+            tracing::info!(name = peer.name(), peer = %peer.addr, lost, %reason, "publish link closed");
         }
         tokio::time::sleep(RETRY).await;
     }
