@@ -83,6 +83,9 @@ fn json(value: &impl serde::Serialize) -> String {
 fn health(status: &ClusterStatus) -> String {
     let ring = &status.ring;
     let verdict = if status.healthy { "healthy" } else { "not healthy" };
+    if ring.members == 0 {
+        return format!("cluster {}: {verdict}, not a member of a cluster yet\n", status.cluster);
+    }
     let agreed = if ring.agreed { "agreed" } else { "NOT AGREED" };
     let digest: String = ring.digest.chars().take(ID_CHARS).collect();
     format!(
@@ -193,4 +196,29 @@ fn nodes(status: &ClusterStatus) -> String {
         ]);
     }
     format!("{table}\nheld: slots that it has a copy of; runs: slots whose commands it runs now\n")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::server::admin::status::RingStatus;
+
+    #[test]
+    fn the_first_lines_say_how_much_is_served_and_by_whom() {
+        let ring = RingStatus { agreed: true, members: 3, up: 1, slots_unserved: 16_384, ..RingStatus::default() };
+        let mut status = ClusterStatus {
+            cluster: "c".into(),
+            seen_from: "a".into(),
+            time_ms: 0,
+            healthy: false,
+            advice: Vec::new(),
+            ring,
+            nodes: Vec::new(),
+        };
+        let text = health(&status);
+        assert!(text.starts_with("cluster c: not healthy, 1 of 3 nodes up\n"), "{text}");
+        assert!(text.ends_with("; 0 of 16384 slots served\n"), "{text}");
+        (status.ring.members, status.ring.up) = (0, 0);
+        assert_eq!(health(&status), "cluster c: not healthy, not a member of a cluster yet\n");
+    }
 }

@@ -148,8 +148,14 @@ fn assemble(config: &Arc<Config>, identity: &Identity) -> Arc<Shared> {
     let to_tune = store.clone();
     config.on_change(move |settings| apply(&to_tune, settings));
     let now_ms = store.clock.now_ms();
-    let snapshot =
-        ClusterSnapshot::new(identity.id, &settings.node_name, Rows::new(), &Ring::build(&[], 1), BTreeSet::new());
+    let snapshot = ClusterSnapshot::new(
+        identity.id,
+        &settings.node_name,
+        Rows::new(),
+        &Ring::build(&[], 1),
+        BTreeSet::new(),
+        |_| false,
+    );
     let state = Arc::new(NodeState::new(config.clone(), store.clone(), snapshot, identity.id.to_string(), now_ms));
     let ballots = Arc::new(Ballots::new(Hlc::at_ms(now_ms)));
     let coordinator = Arc::new(Coordinator { store, metrics: state.metrics.clone(), ballots });
@@ -245,10 +251,7 @@ impl Health for Ready {
         let settings = self.0.node.config.settings();
         let quorum = crate::server::session::settings::quorum_of(&settings, Default::default(), &view);
         for group in &view.roles.groups {
-            if group.coordinator.is_none() {
-                return Err("some hash slots have no coordinator".into());
-            }
-            view.check(group, quorum, true).map_err(|error| error.to_string())?;
+            view.check_served(group, quorum).map_err(|error| error.to_string())?;
         }
         Ok(())
     }

@@ -7,6 +7,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+use tokio::sync::Notify;
 use tokio::time::{Instant, sleep_until};
 
 use crate::base::config::QuorumMode;
@@ -21,17 +22,23 @@ use crate::replication::coordinator::View;
 use crate::replication::routing::{Rings, Roles, Standing};
 use crate::ring::Row;
 use crate::server::pubsub;
+use crate::server::session::settings::{Consistency, quorum_of};
 use crate::server::state::snapshot::ClusterSnapshot;
 
 /// Keeps the picture up to date for ever.
 pub async fn keep(node: Arc<Node>) {
     let mut changes = node.cluster.changes();
+    let options = Arc::new(Notify::new());
+    let told = options.clone();
+    node.config.on_change(move |_| told.notify_one());
     loop {
         refresh(&node);
         let waits_until = node.peers.waits_until();
         tokio::select! {
             changed = changes.changed() => if changed.is_err() { return },
             () = node.peers.changed() => {}
+            // W, R and the mode decide which slots are served.
+            () = options.notified() => {}
             () = sleep_until(waits_until.unwrap_or_else(Instant::now)), if waits_until.is_some() => {}
         }
     }
@@ -129,7 +136,13 @@ impl Nodes {
         let alive: BTreeSet<NodeId> = ids().filter(|(_, it)| it.usable && it.warm).map(|(id, _)| *id).collect();
         let shown_before = node.shared.node.snapshot.load();
         let name = topology.own_row().map_or(shown_before.figures.node_name.clone(), Row::shown_name);
-        let mut shown = ClusterSnapshot::new(topology.me, &name, topology.rows.clone(), &topology.ring, alive);
+        let (view, settings) = (node.shared.view.load(), node.config.settings());
+        let quorum = quorum_of(&settings, Consistency::default(), &view);
+        let is_served = |slot: Slot| {
+            view.is_solo || view.roles.of(slot).is_some_and(|group| view.check_served(group, quorum).is_ok())
+        };
+        let (rows, ring) = (topology.rows.clone(), &topology.ring);
+        let mut shown = ClusterSnapshot::new(topology.me, &name, rows, ring, alive, is_served);
         let down = ids().filter(|(_, it)| !it.usable).map(|(id, _)| *id);
         shown.down_since = down_since(down, &shown_before.down_since, node.shared.node.store.clock.now_ms());
         node.shared.node.snapshot.store(Arc::new(shown));

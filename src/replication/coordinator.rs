@@ -68,7 +68,24 @@ pub enum QuorumError {
     Read,
 }
 
+/// Why a slot cannot be served now.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
+pub enum Unserved {
+    /// Nobody runs its commands.
+    #[error("some hash slots have no coordinator")]
+    NoCoordinator,
+    /// Whoever does would refuse them.
+    #[error("{0}")]
+    Quorum(#[from] QuorumError),
+}
+
 impl View {
+    /// Whether the slots of these roles are served: somebody coordinates them, and can reach W and R, as far as this node sees.
+    pub fn check_served(&self, group: &SlotRoles, quorum: Quorum) -> Result<(), Unserved> {
+        group.coordinator.ok_or(Unserved::NoCoordinator)?;
+        Ok(self.check(group, quorum, true)?)
+    }
+
     /// Refuses a command whose quorum is out of reach.
     pub fn check(&self, group: &SlotRoles, quorum: Quorum, writes: bool) -> Result<(), QuorumError> {
         let (targets, confirmers, own) = match quorum.strict {

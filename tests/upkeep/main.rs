@@ -24,7 +24,7 @@ use std::thread::sleep;
 use std::time::Duration;
 
 use load::{Load, Target};
-use support::client::Client;
+use support::client::{Client, http_get_from};
 use support::cluster::{Cluster, Node};
 use support::resp::Value;
 use support::{alone, env_number, wait_for};
@@ -119,6 +119,32 @@ fn a_dead_node_is_given_up_and_every_key_has_three_copies_again() {
     cluster.restart(3);
     must_end_saying(&mut cluster.nodes[3], "this node was given up for ever (RONDO.FORGET)");
     assert_eq!(client.call(&["GET", &key(7)]).text(), Some("value of 7".to_owned()));
+}
+
+/// Two of three are down: every command is refused, and whoever is asked says so.
+#[test]
+fn without_a_quorum_no_slot_is_called_served() {
+    let _alone = alone();
+    let mut cluster = Cluster::start(3, &[]);
+    let told = |node: &Node| {
+        let info = Client::to(node.cluster_port).run("CLUSTER INFO").text().expect("a text");
+        let line = |name: &str| info.lines().find_map(|line| line.strip_prefix(name)).unwrap_or_default().to_owned();
+        let status = http_get_from(node.addr(node.admin_port), "/status").expect("a status").1;
+        let unserved = status.split("\"slots_unserved\":").nth(1).expect("a figure");
+        let unserved: String = unserved.chars().take_while(char::is_ascii_digit).collect();
+        [line("cluster_state:"), line("cluster_slots_ok:"), line("cluster_slots_fail:"), unserved]
+    };
+    let (all, none) = (["ok", "16384", "0", "0"], ["fail", "0", "16384", "16384"]);
+    assert_eq!(told(&cluster.nodes[0]), all);
+    cluster.nodes[1].kill();
+    must("the others go on", || told(&cluster.nodes[0]) == all && !cluster.nodes[0].client().run("SET a 1").is_error());
+    cluster.nodes[2].kill();
+    must("it says so", || told(&cluster.nodes[0]) == none);
+    assert!(cluster.nodes[0].client().run("SET a 1").is_error() && !cluster.nodes[0].is_ready());
+    // W and R of one: what is left serves.
+    let asked = cluster.nodes[0].client().run("CONFIG SET write-quorum 1 read-quorum 1").text();
+    assert_eq!(asked.as_deref(), Some("OK"));
+    must("it serves", || told(&cluster.nodes[0]) == all && !cluster.nodes[0].client().run("SET a 1").is_error());
 }
 
 /// The newcomer waits for the dead, because most copies of every key were theirs, and giving them up must not wait for it.

@@ -173,7 +173,7 @@ rows! {
     MembersDown = "members_down", "Nodes in the ring that this node cannot reach, or that have not caught up yet.";
     RingInfo = "ring_info" [cluster, digest], "Always 1; nodes that agree on the ring show the same digest.";
     Slots = "slots" [role], "Hash slots that this node holds a copy of (held) and runs the commands of (coordinated).";
-    SlotsUnserved = "slots_unserved", "Hash slots that no node can run the commands of, as this node sees it.";
+    SlotsUnserved = "slots_unserved", "Hash slots that no node can run the commands of, or not with W and R, as this node sees it.";
     Tombstones = "tombstones", "Deleted keys that are remembered so that no older copy comes back.";
     HintsPending = "hints_pending", "Writes that replicas have missed and are still to be handed; they are among the keys, only their hash slots are kept.";
     SlotsPromised = "slots_promised", "Hash slots that this node has promised to itself for strict writes.";

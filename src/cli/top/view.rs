@@ -61,20 +61,20 @@ fn title(status: &ClusterStatus) -> Line<'static> {
         false => Span::styled("not healthy", strong(Color::Red)),
     };
     let agreed = if ring.agreed { "agreed" } else { "NOT AGREED" };
-    Line::from(vec![
-        Span::styled(format!("cluster {}  ", status.cluster), Style::new().add_modifier(Modifier::BOLD)),
-        verdict,
-        Span::raw(format!(
-            "  {}/{} up  ring {} {agreed}  N={} W={} R={} {}",
+    let members = match ring.members {
+        0 => "  not a member of a cluster yet".to_owned(),
+        members => format!(
+            "  {}/{members} up  ring {} {agreed}  N={} W={} R={} {}",
             ring.up,
-            ring.members,
             ring.digest.get(..6).unwrap_or_default(),
             ring.replicas,
             ring.write_quorum,
             ring.read_quorum,
             ring.quorum_mode
-        )),
-    ])
+        ),
+    };
+    let cluster = Span::styled(format!("cluster {}  ", status.cluster), Style::new().add_modifier(Modifier::BOLD));
+    Line::from(vec![cluster, verdict, Span::raw(members)])
 }
 
 fn totals(status: &ClusterStatus) -> Paragraph<'static> {

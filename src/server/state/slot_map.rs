@@ -18,7 +18,7 @@ pub struct SlotRun {
     pub last: Slot,
     /// The coordinator, then the other holders by id.
     pub nodes: Vec<NodeId>,
-    /// Whether the coordinator is usable: if not, nobody in the slots' lists is.
+    /// Whether the coordinator is usable (if not, nobody in the slots' lists is) and can reach W and R.
     pub served: bool,
 }
 
@@ -30,8 +30,9 @@ pub struct SlotMap {
 }
 
 impl SlotMap {
-    /// The map of this ring while `usable` tells which nodes are alive and warm.
-    pub fn of(ring: &Ring, usable: impl Fn(&NodeId) -> bool) -> SlotMap {
+    /// The map of this ring while `usable` tells which nodes are alive and warm, and `is_served` which slots can reach their
+    /// quorums.
+    pub fn of(ring: &Ring, usable: impl Fn(&NodeId) -> bool, is_served: impl Fn(Slot) -> bool) -> SlotMap {
         let is_usable: Vec<bool> = ring.members().iter().map(|member| usable(&member.id)).collect();
         let usable = |index: &u16| is_usable.get(usize::from(*index)).copied().unwrap_or(false);
         let mut runs: Vec<SlotRun> = Vec::new();
@@ -43,12 +44,13 @@ impl SlotMap {
             // Members are in the order of their ids.
             order.sort_unstable();
             order.insert(0, *chosen);
+            let served = usable(chosen) && is_served(slot);
             match runs.last_mut() {
-                Some(run) if order == last_order => run.last = slot,
+                Some(run) if order == last_order && run.served == served => run.last = slot,
                 _ => {
                     let id = |index: &u16| ring.members().get(usize::from(*index)).map(|member| member.id);
                     let nodes = order.iter().filter_map(id).collect();
-                    runs.push(SlotRun { first: slot, last: slot, nodes, served: usable(chosen) });
+                    runs.push(SlotRun { first: slot, last: slot, nodes, served });
                     last_order = order;
                 }
             }
@@ -61,7 +63,7 @@ impl SlotMap {
         self.runs.iter().filter(move |run| run.nodes.first() == Some(id))
     }
 
-    /// How many slots have a usable coordinator.
+    /// How many slots are served.
     pub fn slots_served(&self) -> usize {
         self.runs.iter().filter(|run| run.served).map(SlotRun::len).sum()
     }
@@ -89,7 +91,7 @@ mod tests {
     #[test]
     fn runs_cover_all_slots_with_their_coordinators() {
         let ring = ring_of(5);
-        let map = SlotMap::of(&ring, |_| true);
+        let map = SlotMap::of(&ring, |_| true, |_| true);
         assert_eq!(map.runs.iter().map(SlotRun::len).sum::<usize>(), SLOT_COUNT);
         assert_eq!(map.slots_served(), SLOT_COUNT);
         for run in &map.runs {
@@ -105,12 +107,18 @@ mod tests {
     fn a_dead_node_coordinates_nothing_and_a_dead_cluster_is_said_to_be() {
         let ring = ring_of(3);
         let dead = ring.members()[1].id;
-        let map = SlotMap::of(&ring, |id| *id != dead);
+        let map = SlotMap::of(&ring, |id| *id != dead, |_| true);
         assert_eq!((map.of_coordinator(&dead).count(), map.slots_served()), (0, SLOT_COUNT));
         assert!(map.runs.iter().all(|run| run.nodes.len() == 3));
-        let map = SlotMap::of(&ring, |_| false);
+        let map = SlotMap::of(&ring, |_| false, |_| true);
         assert_eq!((map.runs.iter().map(SlotRun::len).sum::<usize>(), map.slots_served()), (SLOT_COUNT, 0));
-        let alone = SlotMap::of(&ring_of(1), |_| true);
+        let alone = SlotMap::of(&ring_of(1), |_| true, |_| true);
         assert_eq!((alone.runs.len(), alone.runs[0].nodes.len()), (1, 1));
+        // A coordinator that would refuse every command serves nothing.
+        let half = SlotMap::of(&ring, |_| true, |slot| slot.index() < SLOT_COUNT / 2);
+        assert_eq!(
+            (half.runs.iter().map(SlotRun::len).sum::<usize>(), half.slots_served()),
+            (SLOT_COUNT, SLOT_COUNT / 2)
+        );
     }
 }

@@ -70,11 +70,18 @@ impl ClusterSnapshot {
         self.rows.get(&self.this).is_some_and(|row| matches!(row.state, RowState::Leaving | RowState::Left))
     }
 
-    /// The snapshot of these rows, `ring` being the one in force.
-    pub fn new(this: NodeId, name: &str, rows: Rows, ring: &Ring, mut alive: BTreeSet<NodeId>) -> ClusterSnapshot {
+    /// The snapshot of these rows, `ring` being the one in force; `is_served` says which slots can reach their quorums.
+    pub fn new(
+        this: NodeId,
+        name: &str,
+        rows: Rows,
+        ring: &Ring,
+        mut alive: BTreeSet<NodeId>,
+        is_served: impl Fn(Slot) -> bool,
+    ) -> ClusterSnapshot {
         alive.insert(this);
         let is_warm = |id: &NodeId| rows.get(id).is_some_and(|row| row.warm);
-        let map = SlotMap::of(ring, |id| alive.contains(id) && is_warm(id));
+        let map = SlotMap::of(ring, |id| alive.contains(id) && is_warm(id), is_served);
         let of_run = |first: Slot, last: Slot| (first.number()..=last.number()).filter_map(Slot::new);
         let coordinated: Vec<Slot> = map.of_coordinator(&this).flat_map(|run| of_run(run.first, run.last)).collect();
         let members: Vec<&Row> = rows.iter().filter(|row| row.state.is_member()).collect();
@@ -155,7 +162,7 @@ pub mod tests {
         let ids: Vec<NodeId> = rows.iter().map(|row| row.id).collect();
         let alive = ids.iter().take(ids.len() - dead).copied().collect();
         let ring = rows.ring(3);
-        ClusterSnapshot::new(ids[0], "n1", rows, &ring, alive)
+        ClusterSnapshot::new(ids[0], "n1", rows, &ring, alive, |_| true)
     }
 
     #[test]

@@ -52,7 +52,7 @@ fn ring(status: &ClusterStatus, found: &mut Vec<Advice>) {
                          back, RONDO.FOUND, sent to this node, begins a new, empty cluster without them.";
         note(Severity::Critical, problem, next_step);
     }
-    if ring.slots_unserved > 0 {
+    if ring.members > 0 && ring.slots_unserved > 0 {
         let problem = format!("{} of 16384 slots have no node that can run their commands.", ring.slots_unserved);
         note(Severity::Critical, problem, "Start the nodes that are down again.");
     }

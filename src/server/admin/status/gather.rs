@@ -12,7 +12,7 @@ use tokio::task::JoinSet;
 
 use super::local::digest;
 use super::{ClusterStatus, Condition, Member, NodeFigures, RingStatus, advice, figures};
-use crate::base::ids::NodeId;
+use crate::base::ids::{NodeId, SLOT_COUNT};
 use crate::ring::{Row, RowState};
 use crate::server::admin::Admin;
 use crate::server::admin::fetch::fetch;
@@ -126,7 +126,7 @@ fn assemble(admin: &Admin, snapshot: &ClusterSnapshot, rows: &[&Row], mut answer
         write_quorum: settings.write_quorum,
         read_quorum: settings.read_quorum,
         quorum_mode: settings.quorum_mode.name().into(),
-        slots_unserved: snapshot.map.runs.iter().filter(|run| !run.served).map(|run| run.len()).sum(),
+        slots_unserved: SLOT_COUNT - snapshot.map.slots_served(),
         waiting: node.cluster.get().and_then(|cluster| cluster.awaited()),
     };
     let mut status = ClusterStatus {

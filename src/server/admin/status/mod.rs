@@ -95,7 +95,7 @@ pub struct RingStatus {
     pub read_quorum: usize,
     /// `sloppy` or `strict`.
     pub quorum_mode: String,
-    /// Slots that nobody can coordinate now.
+    /// Slots that nobody can coordinate now, or not with W and R; all on a node that belongs to no cluster.
     pub slots_unserved: usize,
     /// What the asked node waits for, while it is no member of a cluster.
     #[serde(default)]

@@ -19,9 +19,14 @@ struct Three {
 impl Three {
     /// The third node is dead.
     fn new() -> Three {
+        Three::serving(|_| true)
+    }
+
+    /// As `new`, where only these slots can reach their quorums.
+    fn serving(is_served: impl Fn(Slot) -> bool) -> Three {
         let rows = rows_of(3);
         let ids: Vec<NodeId> = rows.iter().map(|row| row.id).collect();
-        let map = SlotMap::of(&rows.ring(3), |id| *id != ids[2]);
+        let map = SlotMap::of(&rows.ring(3), |id| *id != ids[2], is_served);
         Three { rows, map, ids, store: Store::new(ActorId { node: 1, boot: 1 }) }
     }
 
@@ -81,6 +86,25 @@ fn nodes_share_the_slots_and_the_dead_one_has_none() {
     let info = three.text("CLUSTER INFO");
     for line in ["cluster_state:ok", "cluster_slots_ok:16384", "cluster_known_nodes:3", "cluster_size:2"] {
         assert!(info.contains(&format!("{line}\r\n")), "{info}");
+    }
+}
+
+#[test]
+fn slots_whose_commands_are_all_refused_are_not_ok() {
+    for (served, state) in [(0, "fail"), (10_000, "fail"), (SLOT_COUNT, "ok")] {
+        let three = Three::serving(|slot| slot.index() < served);
+        let info = three.text("CLUSTER INFO");
+        let lines = [
+            format!("cluster_state:{state}"),
+            "cluster_slots_assigned:16384".to_owned(),
+            format!("cluster_slots_ok:{served}"),
+            format!("cluster_slots_fail:{}", SLOT_COUNT - served),
+            "cluster_size:2".to_owned(),
+        ];
+        assert!(lines.iter().all(|line| info.contains(&format!("{line}\r\n"))), "{info}");
+        // Clients still learn where each slot is.
+        let Value::Array(ranges) = three.ask("CLUSTER SLOTS") else { panic!("an array") };
+        assert!(!ranges.is_empty());
     }
 }
 
