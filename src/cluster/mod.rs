@@ -253,6 +253,13 @@ impl Cluster {
         (count(&self.transferred.sent), count(&self.transferred.received))
     }
 
+    /// The dead nodes that this one was told to give up, and has not given up yet.
+    pub fn giving_up(&self) -> BTreeSet<NodeId> {
+        let told = self.told_to_forget.lock().clone();
+        let begun: Vec<NodeId> = self.book.lock().forgetting.keys().copied().collect();
+        told.into_iter().chain(begun).collect()
+    }
+
     /// How many of its slots this node holds whole.
     pub fn warm_slots(&self) -> usize {
         self.filled_slots.load(Ordering::Relaxed)

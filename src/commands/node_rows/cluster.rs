@@ -79,7 +79,7 @@ pub static FOUND: Command = Command {
 pub static FORGET: Command = Command {
     name: "rondo.forget",
     summary: "Give a dead node up for ever; the others fetch what they hold in its place",
-    syntax: "node-id",
+    syntax: "node-id|node-name",
     since: "0.1.0",
     complexity: "O(1), and in the background O(K) where K is the number of keys that the node held",
     group: Group::Cluster,

@@ -117,6 +117,22 @@ pub fn short_name(row: &Command) -> &'static str {
     split(row.name).1
 }
 
+/// Answers HELP of a command of ours that is no family: how it is written, and what it does.
+pub fn help_alone(out: &mut Reply<'_>, row: &Command) {
+    let name = row.name.to_uppercase();
+    out.array(5);
+    out.simple(&format!("{name} <argument> ... Arguments are:"));
+    out.simple(row.syntax);
+    out.simple(&format!("    {}.", row.summary));
+    out.simple("HELP");
+    out.simple("    Print this help.");
+}
+
+/// Whether a request of such a command asks for that.
+pub fn asks_for_help(args: Args<'_>) -> bool {
+    args.len() == 2 && args.get(1).is_some_and(|word| word.eq_ignore_ascii_case(b"help"))
+}
+
 /// Answers HELP: each subcommand with its arguments, and below it what it does.
 pub fn help(out: &mut Reply<'_>, parent: &str) {
     let rows = of(parent);

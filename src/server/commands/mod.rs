@@ -5,12 +5,10 @@
 //! subcommands in `commands::subcommands`. [`run`] is the one entrance; what needs other nodes, the keyspace as a whole
 //! or a connection's queue (SCAN, FLUSHALL, EXEC, WAIT ...) it leaves to its caller.
 
-use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use crate::base::ids::Slot;
 use crate::base::metrics::Count;
-use crate::cluster::Cluster;
 use crate::commands::error::{NAME_BYTES_SHOWN, printed_name};
 use crate::commands::spec::{Command, NodeCommand};
 use crate::commands::{CommandError, absent, introspection};
@@ -24,6 +22,7 @@ pub mod client;
 pub mod cluster;
 pub mod config;
 pub mod connection;
+pub mod forget;
 pub mod info;
 pub mod latency;
 pub mod memory;
@@ -73,7 +72,7 @@ pub fn run(
             let (cluster_face, client) = (cx.session.cluster_face, cx.client);
             config::run(row, config::Cx { args, config, metrics, errors, cluster_face, client }, out)?;
         }
-        NodeCommand::Forget => forget(args, node, out)?,
+        NodeCommand::Forget => forget::run(row, args, node, out)?,
         NodeCommand::Found => found(node, out)?,
         NodeCommand::Debug => return Err(debug_refused()),
         NodeCommand::Info => run_info(cx, out),
@@ -188,25 +187,12 @@ fn debug_refused() -> CommandError {
     )
 }
 
-/// RONDO.FORGET node-id, with the words of CLUSTER FORGET where that has them.
-fn forget(args: Args<'_>, node: &NodeState, out: &mut Reply<'_>) -> Result<(), CommandError> {
-    let name = args.get(1).unwrap_or_default();
-    let id = std::str::from_utf8(name).ok().and_then(|name| name.parse().ok());
-    let id = id.ok_or_else(|| CommandError::quoting("ERR Unknown node ", name, ""))?;
-    cluster_of(node)?.forget(&id).map_err(|error| CommandError::said(error.to_string()))?;
-    out.ok();
-    Ok(())
-}
-
 /// RONDO.FOUND.
 fn found(node: &NodeState, out: &mut Reply<'_>) -> Result<(), CommandError> {
-    cluster_of(node)?.found().map_err(|error| CommandError::said(error.to_string()))?;
+    let cluster = node.cluster.get().ok_or(CommandError::text("ERR this node has not started yet"))?;
+    cluster.found().map_err(|error| CommandError::said(error.to_string()))?;
     out.ok();
     Ok(())
-}
-
-fn cluster_of(node: &NodeState) -> Result<&Arc<Cluster>, CommandError> {
-    node.cluster.get().ok_or(CommandError::text("ERR this node has not started yet"))
 }
 
 fn swap_refused() -> CommandError {

@@ -13,7 +13,8 @@ use crate::base::clock::wall_us;
 use crate::base::ids::{NodeId, Slot, slot_of};
 use crate::base::version::{ActorTable, Dot};
 use crate::base::wire::Reader;
-use crate::commands::CommandError;
+use crate::commands::spec::Command;
+use crate::commands::{CommandError, subcommands};
 use crate::peer::registry::Peer;
 use crate::protocol::{Args, Reply};
 use crate::server::forward::call::Fate;
@@ -30,8 +31,14 @@ struct Owner {
 }
 
 impl Job {
-    /// RONDO.META key.
-    pub(super) async fn meta(&mut self, args: Args<'_>, request: &[u8], out: &mut Vec<u8>) -> Result<(), CommandError> {
+    /// RONDO.META key; HELP where no key is called so.
+    pub(super) async fn meta(
+        &mut self,
+        row: &Command,
+        args: Args<'_>,
+        request: &[u8],
+        out: &mut Vec<u8>,
+    ) -> Result<(), CommandError> {
         let key = args.get(1).ok_or(CommandError::Syntax)?;
         let slot = slot_of(key);
         let owners = self.owners(slot, key, request).await;
@@ -39,6 +46,10 @@ impl Job {
         let reference = reference.ok_or(CommandError::text("CLUSTERDOWN no replica of this hash slot answers"))?;
         let actors = &self.worker.shared.node.store.actors;
         let mut reply = Reply::new(out, self.talk.session.proto);
+        if subcommands::asks_for_help(args) && !reference.is_live {
+            subcommands::help_alone(&mut reply, row);
+            return Ok(());
+        }
         reply.map(11);
         reply.bulk(b"key");
         reply.bulk(key);

@@ -174,7 +174,7 @@ impl Job {
             }
             Handler::Node(NodeCommand::FlushAll | NodeCommand::FlushDb) => self.flush(args, request, out).await,
             Handler::Node(NodeCommand::Watch) => self.watch(args, request, out).await,
-            Handler::Node(NodeCommand::Meta) => self.meta(args, request, out).await,
+            Handler::Node(NodeCommand::Meta) => self.meta(command, args, request, out).await,
             Handler::Node(NodeCommand::Subscribe | NodeCommand::Unsubscribe) => {
                 self.subscribe(command, args, out).await;
                 Ok(())
@@ -185,6 +185,10 @@ impl Job {
             }
             Handler::Node(NodeCommand::Config) => self.set_events(command, args, out).await,
             Handler::Node(NodeCommand::Wait) => self.wait(args, out).await,
+            Handler::Node(NodeCommand::Consistency) if subcommands::asks_for_help(args) => {
+                subcommands::help_alone(&mut Reply::new(out, self.talk.session.proto), command);
+                Ok(())
+            }
             Handler::Node(NodeCommand::Consistency) => self.consistency(args, out),
             Handler::Node(NodeCommand::Reset) => {
                 self.talk.consistency = Consistency::default();

@@ -71,6 +71,11 @@ fn ring(status: &ClusterStatus, found: &mut Vec<Advice>) {
 
 fn condition(member: &Member, found: &mut Vec<Advice>) {
     let (severity, problem, next_step) = match (member.condition, &member.silent) {
+        (Condition::Down, _) if member.given_up => (
+            Severity::Info,
+            "It is down, and being given up.".into(),
+            "Wait: it is gone when the others hold what it held.".into(),
+        ),
         (Condition::Down, reason) => {
             let since = member.down_s.map(|down_s| format!(" for {}", for_people(down_s))).unwrap_or_default();
             let why = reason.as_ref().map(|reason| format!(" ({reason})")).unwrap_or_default();
@@ -326,6 +331,20 @@ mod tests {
                 && told[0].next_step.contains("RONDO.FOUND")
         );
         assert!(status(None)[0].problem.ends_with("a cluster yet."));
+    }
+
+    #[test]
+    fn a_node_that_is_being_given_up_is_to_be_waited_for() {
+        let mut gone = member("gone", |_| {});
+        (gone.condition, gone.figures, gone.silent) = (Condition::Down, None, Some("refused".into()));
+        gone.given_up = true;
+        assert_eq!(problems(vec![gone], |_| {}), [(Severity::Info, "gone: It is down, and being given up.".into())]);
+    }
+
+    #[test]
+    fn a_node_of_no_cluster_is_told_of_once() {
+        let found = problems(Vec::new(), |status| status.ring.slots_unserved = 16_384);
+        assert_eq!(found, [(Severity::Critical, ": The node that was asked is not a member of a cluster yet.".into())]);
     }
 
     #[test]

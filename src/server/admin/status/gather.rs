@@ -3,7 +3,7 @@
 //! Answers are kept for [`KEPT`], and one gathering serves everybody who asks meanwhile, so that many open pages cost
 //! the cluster no more than one. A member that does not answer in time is shown without figures, and with the reason.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -91,6 +91,8 @@ fn assemble(admin: &Admin, snapshot: &ClusterSnapshot, rows: &[&Row], mut answer
     let settings = node.config.settings();
     let now_ms = node.store.clock.now_ms();
     let (conditions, held) = (conditions(admin, snapshot, rows), held(snapshot));
+    let giving_up: BTreeSet<String> =
+        answers.values().flatten().flat_map(|figures| figures.giving_up.iter().cloned()).collect();
     let mut nodes: Vec<Member> = Vec::with_capacity(rows.len());
     for row in rows {
         let answer = answers.remove(&row.id).unwrap_or_else(|| Err("it was not asked".into()));
@@ -109,6 +111,7 @@ fn assemble(admin: &Admin, snapshot: &ClusterSnapshot, rows: &[&Row], mut answer
             weight: row.weight,
             condition,
             down_s: down_since.map(|since| now_ms.saturating_sub(*since) / 1_000),
+            given_up: giving_up.contains(&row.id.to_string()),
             slots_held,
             slots_coordinated,
             silent: answer.as_ref().err().cloned(),

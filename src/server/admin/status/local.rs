@@ -107,8 +107,15 @@ pub fn figures(admin: &Admin) -> NodeFigures {
         totals: Events::of(&totals),
         gossip_silence_s: gauges.get(Gauge::GossipSilence) as u64,
         placing_options: Some(Placing { zone: settings.zone.clone(), weight: settings.weight }),
+        giving_up: giving_up(admin),
         links: view.peers.iter().flatten().map(|peer| link(peer, &gauges)).collect(),
     }
+}
+
+/// Ids of the nodes that this one was told to give up.
+fn giving_up(admin: &Admin) -> Vec<String> {
+    let ids = admin.shared.node.cluster.get().map(|cluster| cluster.giving_up()).unwrap_or_default();
+    ids.iter().map(ToString::to_string).collect()
 }
 
 /// A ring's digest as people see it.

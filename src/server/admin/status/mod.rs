@@ -160,6 +160,9 @@ pub struct Member {
     /// For how many seconds the asked node has found it down; none for one that is not.
     #[serde(default)]
     pub down_s: Option<u64>,
+    /// Whether an operator has told some node to give it up.
+    #[serde(default)]
+    pub given_up: bool,
     /// Slots that it holds a copy of.
     pub slots_held: usize,
     /// Slots whose commands it runs now.
@@ -186,6 +189,7 @@ impl Member {
             weight: 1.0,
             condition,
             down_s: None,
+            given_up: false,
             slots_held: 16_384,
             slots_coordinated: 16_384,
             figures,
@@ -246,6 +250,9 @@ pub struct NodeFigures {
     /// What its options say of where its slots lie; nothing from an older version.
     #[serde(default)]
     pub placing_options: Option<Placing>,
+    /// Ids of dead nodes that it was told to give up, and has not given up yet.
+    #[serde(default)]
+    pub giving_up: Vec<String>,
     /// Its links to the other nodes.
     pub links: Vec<Link>,
 }
