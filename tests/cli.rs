@@ -28,7 +28,8 @@ fn stderr(output: &Output) -> String {
 #[test]
 fn version_and_help_are_no_failures() {
     let version = rondo(&["--version"]);
-    assert_eq!((version.status.code(), stdout(&version)), (Some(0), format!("rondo {}\n", env!("CARGO_PKG_VERSION"))));
+    let expected = format!("rondo {} (wire version {})\n", env!("CARGO_PKG_VERSION"), rondo::node::WIRE_VERSION);
+    assert_eq!((version.status.code(), stdout(&version)), (Some(0), expected));
     for (args, word) in
         [(&["--help"][..], "rondo dev"), (&["server", "--help"], "--maxmemory-policy"), (&["dev", "-h"], "--nodes")]
     {

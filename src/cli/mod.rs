@@ -94,7 +94,7 @@ fn bench(matches: &ArgMatches, mistakes: Vec<String>) -> Result<(), Failure> {
 
 fn command() -> Command {
     Command::new("rondo")
-        .version(env!("CARGO_PKG_VERSION"))
+        .version(format!("{} (wire version {})", env!("CARGO_PKG_VERSION"), crate::node::WIRE_VERSION))
         .about(ABOUT)
         .after_help(AFTER)
         .subcommand_required(true)

@@ -50,6 +50,8 @@ use crate::server::state::snapshot::ClusterSnapshot;
 use crate::server::worker::Shared;
 use crate::store::Store;
 
+pub use crate::peer::handshake::WIRE_VERSION;
+
 /// Between two looks at whether the node can serve clients.
 const READY_LOOK: Duration = Duration::from_millis(50);
 

@@ -15,7 +15,7 @@ const NOT_TOLD: &[&str] =
     &["Server:atomicvar_api", "Server:gcc_version", "CPU:used_cpu_sys_main_thread", "CPU:used_cpu_user_main_thread"];
 
 /// Fields of ours among Redis's sections.
-const OURS: &[&str] = &["server_name", "rondo_version", "workers"];
+const OURS: &[&str] = &["server_name", "rondo_version", "wire_version", "workers"];
 
 /// `section` and `section:field` in the order in which INFO tells them; figures of single commands and errors left out.
 fn fields(port: u16) -> Vec<String> {

@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use super::{LatencyByClass, Link, Memory, NodeFigures, Percentiles, Placing, Rates};
 use crate::base::ids::NodeId;
 use crate::base::metrics::{Class, Count, Gauge, Gauges, Totals};
+use crate::peer::handshake::WIRE_VERSION;
 use crate::peer::registry::Peer;
 use crate::server::admin::Admin;
 use crate::server::figures::pulse::SILENCE_MAX;
@@ -79,6 +80,7 @@ pub fn figures(admin: &Admin) -> NodeFigures {
         id: snapshot.this.to_string(),
         name: snapshot.figures.node_name.clone(),
         version: env!("CARGO_PKG_VERSION").into(),
+        wire_version: WIRE_VERSION,
         pid: state.process.pid,
         time_ms: now_ms,
         uptime_s: now_ms.saturating_sub(state.process.started_ms) / 1_000,

@@ -207,6 +207,9 @@ pub struct NodeFigures {
     pub name: String,
     /// The version of rondo.
     pub version: String,
+    /// The version of what nodes say to each other: those of another one do not talk to it.
+    #[serde(default)]
+    pub wire_version: u8,
     /// Its process.
     pub pid: u32,
     /// Its clock, in milliseconds since 1970.

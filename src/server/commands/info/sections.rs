@@ -4,6 +4,7 @@ use std::fmt::{Display, Write as _};
 
 use super::{Facts, REDIS_VERSION};
 use crate::base::metrics::{Count, Gauge, Kept};
+use crate::peer::handshake::WIRE_VERSION;
 use crate::server::figures::process;
 
 /// One section.
@@ -103,6 +104,7 @@ fn server(lines: &mut Lines<'_>, facts: &Facts<'_>) {
     lines.put("io_threads_active", u8::from(settings.workers > 1));
     lines.put("server_name", "rondo");
     lines.put("rondo_version", env!("CARGO_PKG_VERSION"));
+    lines.put("wire_version", WIRE_VERSION);
     lines.put("workers", settings.workers);
 }
 
