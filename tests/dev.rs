@@ -75,6 +75,17 @@ impl Dev {
         reply.strip_suffix("+OK\r\n").unwrap_or(&reply).to_owned()
     }
 
+    /// The process id of a node that is started again, once it listens.
+    fn pid_of_restarted(&mut self, node: u16) -> u32 {
+        let report = self.lines_until("started again").unwrap().pop().unwrap();
+        let deadline = Instant::now() + PATIENCE;
+        while TcpStream::connect(("127.0.0.1", self.port + node)).is_err() {
+            assert!(Instant::now() < deadline, "the node does not listen again");
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        report.trim_end().rsplit(' ').next().unwrap().parse().unwrap()
+    }
+
     fn signal(&self, signal: &str) -> u32 {
         send(signal, self.child.id());
         self.child.id()
@@ -116,13 +127,23 @@ fn a_dead_node_is_reported_and_a_signal_stops_the_rest() {
     send("-KILL", dev.pids[1]);
     let report = dev.lines_until("left").unwrap().pop().unwrap();
     let expected = format!(
-        "node 2 (port {}, pid {}) was killed (SIGKILL); 2 of 3 left (with --restart it would be started again)\n",
+        "node 2 (port {}, pid {}) was killed (SIGKILL); 2 of 3 left; to start it again: kill -USR1 {}\n",
         dev.port + 1,
-        dev.pids[1]
+        dev.pids[1],
+        dev.child.id()
     );
     assert_eq!(report, expected);
     assert_eq!(dev.ask(0, "GET greeting"), "$5\r\nhello\r\n");
-    dev.signal("-TERM");
+    dev.signal("-USR1");
+    dev.pids[1] = dev.pid_of_restarted(1);
+    // It fills up first, and may refuse until then.
+    let deadline = Instant::now() + PATIENCE;
+    while dev.ask(1, "GET greeting") != "$5\r\nhello\r\n" {
+        assert!(Instant::now() < deadline, "the node that was started again does not answer");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    // As when the terminal is closed.
+    dev.signal("-HUP");
     assert_eq!(dev.child.wait().unwrap().code(), Some(0));
     assert!(!dev.pids.iter().any(|pid| is_running(*pid)), "a node outlived rondo dev");
     assert!(!dev.logs.exists(), "{} is left", dev.logs.display());
@@ -148,14 +169,7 @@ fn a_restarted_node_answers_with_what_it_has_lost() {
     let mut dev = Dev::start(&["--restart"]);
     assert_eq!(dev.ask(2, "SET greeting hello"), "+OK\r\n");
     send("-USR1", dev.pids[2]);
-    let report = dev.lines_until("started again").unwrap().pop().unwrap();
-    let pid: u32 = report.trim_end().rsplit(' ').next().unwrap().parse().unwrap();
-    dev.pids[2] = pid;
-    let deadline = Instant::now() + PATIENCE;
-    while TcpStream::connect(("127.0.0.1", dev.port + 2)).is_err() {
-        assert!(Instant::now() < deadline, "the node does not listen again");
-        std::thread::sleep(Duration::from_millis(20));
-    }
+    dev.pids[2] = dev.pid_of_restarted(2);
     assert_eq!(dev.ask(2, "GET greeting"), "$5\r\nhello\r\n");
     dev.signal("-INT");
     // Not by a signal that people end processes with: its log may be wanted.

@@ -4,7 +4,7 @@
 //! means in production. Before anything starts, the options are checked and every port is tried. The children share a
 //! cluster secret, a random one unless `RONDO_CLUSTER_SECRET` is set, given in their environment, where other users of the
 //! machine cannot see it. When all of them are ready, a table and lines to paste are printed; after that a node that ends is
-//! reported in one line, and with `--restart` started again.
+//! reported in one line, and with `--restart` or at SIGUSR1 started again.
 //!
 //! Ctrl-C, SIGTERM and SIGHUP stop the children: SIGTERM, and SIGKILL for those that take too long or when asked again.
 //! No child outlives this process, see [`node`].
@@ -156,7 +156,7 @@ impl Dev {
 
     /// Ends only when there is nothing left to do.
     async fn serve(&mut self) -> Result<(), Failure> {
-        show::say(&format!("starting {} nodes ...", self.plans.len()));
+        show::say(&format!("starting {} ...", show::count(self.plans.len(), "node", "nodes")));
         for plan in self.plans.clone() {
             self.start(&plan, false)?;
         }
@@ -212,9 +212,17 @@ impl Dev {
         Failure::Failed(format!("node {number} {what}; the end of {}:\n{lines}", log.display()))
     }
 
-    /// Reports nodes that end, and starts them again if that is wanted.
+    /// Reports nodes that end, and starts them again if that is wanted, or when SIGUSR1 asks for it.
     async fn watch(&mut self) -> Result<(), Failure> {
-        while let Some((number, status)) = self.endings.recv().await {
+        let mut wishes = signal(SignalKind::user_defined1()).map_err(|error| Failure::Failed(error.to_string()))?;
+        loop {
+            let (number, status) = tokio::select! {
+                Some(ended) = self.endings.recv() => ended,
+                _ = wishes.recv() => {
+                    self.start_ended()?;
+                    continue;
+                }
+            };
             self.has_ended(number);
             self.has_lost_one |= !show::was_told_to_end(&status);
             let Some(node) = self.nodes.iter().find(|node| node.plan.number == number) else { continue };
@@ -223,18 +231,34 @@ impl Dev {
             let what = show::ending(&status);
             let port = plan.ports.port;
             let all = self.nodes.len();
-            let hint = if self.restart { "" } else { " (with --restart it would be started again)" };
+            let hint = match self.restart || left == 0 {
+                true => String::new(),
+                false => format!("; to start it again: kill -USR1 {}", std::process::id()),
+            };
             show::say(&format!("node {number} (port {port}, pid {pid}) {what}; {left} of {all} left{hint}"));
             if self.restart {
                 tokio::time::sleep(RESTART_PAUSE).await;
-                self.start(&plan, true)?;
-                let pid = self.nodes.iter().find(|node| node.plan.number == number).map_or(0, |node| node.pid);
-                show::say(&format!("node {number} (port {port}) started again, pid {pid}"));
+                self.start_again(&plan)?;
             } else if left == 0 {
                 return Err(Failure::Failed("no node is left".into()));
             }
         }
+    }
+
+    /// Starts a node that has ended, and says so.
+    fn start_again(&mut self, plan: &NodePlan) -> Result<(), Failure> {
+        self.start(plan, true)?;
+        let (number, port) = (plan.number, plan.ports.port);
+        let pid = self.nodes.iter().find(|node| node.plan.number == number).map_or(0, |node| node.pid);
+        show::say(&format!("node {number} (port {port}) started again, pid {pid}"));
         Ok(())
+    }
+
+    /// Starts all nodes again that have ended.
+    fn start_ended(&mut self) -> Result<(), Failure> {
+        let ended = self.nodes.iter().filter(|node| !node.running).map(|node| node.plan.clone());
+        let ended: Vec<NodePlan> = ended.collect();
+        ended.iter().try_for_each(|plan| self.start_again(plan))
     }
 
     /// Ends every child and waits for it; a second signal ends the patience.

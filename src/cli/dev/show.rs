@@ -23,9 +23,9 @@ pub fn cluster(nodes: &[Node], settings: &Settings, host: IpAddr, dir: &Path) {
     let quorum = |given: usize| given.min(nodes.len());
     say(&table.to_string());
     say(&format!(
-        "{} nodes, {} copies of each key, write quorum {}, read quorum {}; data in memory only; logs in {}\n",
-        nodes.len(),
-        quorum(settings.replicas),
+        "{}, {} of each key, write quorum {}, read quorum {}; data in memory only; logs in {}\n",
+        count(nodes.len(), "node", "nodes"),
+        count(quorum(settings.replicas), "copy", "copies"),
         quorum(settings.write_quorum),
         quorum(settings.read_quorum),
         dir.display()
@@ -34,6 +34,11 @@ pub fn cluster(nodes: &[Node], settings: &Settings, host: IpAddr, dir: &Path) {
         say(&lines_to_paste(first, last, settings, host));
     }
     say(&format!("Ctrl-C stops {}.", if nodes.len() == 1 { "it" } else { "them all" }));
+}
+
+/// So many of something.
+pub fn count(number: usize, one: &str, more: &str) -> String {
+    format!("{number} {}", if number == 1 { one } else { more })
 }
 
 /// Prints a line. A reader that has gone away (`rondo dev | head`) must not end the cluster.

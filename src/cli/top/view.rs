@@ -14,20 +14,11 @@ use crate::server::admin::status::{ClusterStatus, Condition, Member, NodeFigures
 const GRAPH_LINES: u16 = 3;
 const HEADER: [&str; 11] =
     ["NODE", "STATE", "SLOTS", "OPS/S", "HIT %", "R P99", "W P99", "MEMORY", "KEYS", "HINTS", "QFAIL"];
-/// With a blank between them they leave 13 characters of 80 to the name; a wider screen gives it the rest.
-const WIDTHS: [Constraint; 11] = [
-    Constraint::Min(13),
-    Constraint::Length(8),
-    Constraint::Length(5),
-    Constraint::Length(5),
-    Constraint::Length(5),
-    Constraint::Length(6),
-    Constraint::Length(6),
-    Constraint::Length(7),
-    Constraint::Length(5),
-    Constraint::Length(5),
-    Constraint::Length(5),
-];
+/// With a blank between them they leave 13 characters of 80 to the name; a wider screen gives it the rest, and a narrower one
+/// shows only the first of them.
+const WIDTHS: [u16; 11] = [13, 8, 5, 5, 5, 6, 6, 7, 5, 5, 5];
+/// Columns that are always there: the name and the state.
+const COLUMNS_MIN: usize = 2;
 
 /// Draws everything.
 pub fn draw(frame: &mut Frame<'_>, app: &App) {
@@ -45,7 +36,7 @@ pub fn draw(frame: &mut Frame<'_>, app: &App) {
     frame.render_widget(title(status), head);
     frame.render_widget(totals(status), sums);
     draw_graph(frame, app, graph);
-    frame.render_widget(node_table(status), table);
+    frame.render_widget(node_table(status, table.width), table);
     frame.render_widget(advice_lines(status), advice);
     frame.render_widget(footer(app), foot);
 }
@@ -114,14 +105,29 @@ fn draw_graph(frame: &mut Frame<'_>, app: &App, area: Rect) {
     frame.render_widget(Sparkline::default().data(&shown).style(Style::new().fg(Color::Cyan)), graph);
 }
 
-fn node_table(status: &ClusterStatus) -> Table<'static> {
-    let rows = status.nodes.iter().map(|member| node_row(status, member));
-    let named = HEADER.iter().enumerate().map(|(at, name)| match at {
+fn node_table(status: &ClusterStatus, width: u16) -> Table<'static> {
+    let columns = columns_within(width);
+    let rows = status.nodes.iter().map(|member| Row::new(node_cells(status, member).into_iter().take(columns)));
+    let named = HEADER.iter().take(columns).enumerate().map(|(at, name)| match at {
         0 | 1 => Cell::from(*name),
         _ => right((*name).to_owned()),
     });
     let header = Row::new(named).style(Style::new().add_modifier(Modifier::REVERSED));
-    Table::new(rows, WIDTHS).header(header).column_spacing(1)
+    let widths = WIDTHS.iter().take(columns).enumerate().map(|(at, width)| match at {
+        0 => Constraint::Min(*width),
+        _ => Constraint::Length(*width),
+    });
+    Table::new(rows, widths).header(header).column_spacing(1)
+}
+
+/// How many columns have room: whole ones only.
+fn columns_within(width: u16) -> usize {
+    let mut end = 0;
+    let fitting = WIDTHS.iter().take_while(|column| {
+        end += **column + u16::from(end > 0);
+        end <= width
+    });
+    fitting.count().max(COLUMNS_MIN)
 }
 
 /// Figures end where their column does.
@@ -129,7 +135,7 @@ fn right(text: String) -> Cell<'static> {
     Cell::from(Line::from(text).right_aligned())
 }
 
-fn node_row(status: &ClusterStatus, member: &Member) -> Row<'static> {
+fn node_cells(status: &ClusterStatus, member: &Member) -> [Cell<'static>; 11] {
     let color = match member.condition {
         Condition::Up => Color::Green,
         Condition::Down => Color::Red,
@@ -137,7 +143,7 @@ fn node_row(status: &ClusterStatus, member: &Member) -> Row<'static> {
     };
     let figures = member.figures.as_ref();
     let of = |show: fn(&NodeFigures) -> String| right(figures.map_or("-".into(), show));
-    Row::new(vec![
+    [
         Cell::from(member.name.clone()),
         Cell::from(member.condition.word()).style(strong(color)),
         right(member.slots_coordinated.to_string()),
@@ -149,7 +155,7 @@ fn node_row(status: &ClusterStatus, member: &Member) -> Row<'static> {
         of(|it| number(it.keys as f64)),
         right(number(hints_for(status, member) as f64)),
         of(|it| number(it.totals.quorum_failures as f64)),
-    ])
+    ]
 }
 
 fn advice_lines(status: &ClusterStatus) -> Paragraph<'static> {
@@ -201,10 +207,18 @@ mod tests {
     }
 
     fn screen(app: &App) -> Vec<String> {
-        let mut terminal = Terminal::new(TestBackend::new(80, 24)).unwrap();
+        screen_of(80, app)
+    }
+
+    fn screen_of(width: u16, app: &App) -> Vec<String> {
+        let mut terminal = Terminal::new(TestBackend::new(width, 24)).unwrap();
         terminal.draw(|frame| draw(frame, app)).unwrap();
         let buffer = terminal.backend().buffer().clone();
-        buffer.content().chunks(80).map(|line| line.iter().map(|cell| cell.symbol()).collect()).collect()
+        buffer
+            .content()
+            .chunks(usize::from(width))
+            .map(|line| line.iter().map(|cell| cell.symbol()).collect())
+            .collect()
     }
 
     #[test]
@@ -233,6 +247,23 @@ mod tests {
             ["not healthy", "2/3 up", "123k", "100.0", "131ms", "16.4ms", "1023MiB", "1.2M", "100k", "q leaves"];
         for text in expected {
             assert!(has(text), "{text} in\n{}", lines.join("\n"));
+        }
+        for width in [20, 60, 79, 80, 200] {
+            let lines = screen_of(width, &app);
+            let header = lines.iter().find(|line| line.starts_with("NODE ")).unwrap();
+            let shown = columns_within(width);
+            let words = HEADER.iter().take(shown).flat_map(|name| name.split(' '));
+            assert!(header.split_whitespace().eq(words), "{width}: {header}");
+            assert_eq!(
+                shown,
+                match width {
+                    20 => 2,
+                    60 => 7,
+                    79 => 10,
+                    _ => 11,
+                },
+                "{width}: {header}"
+            );
         }
         assert!(has("node-2: It does not answer.") && has("  -> Start it again."), "{}", lines.join("\n"));
         app.take(News { from: String::new(), status: Err("refused".into()) });
