@@ -3,12 +3,12 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use super::conversation;
 use super::support::client::Client;
 use super::support::cluster::{Cluster, Node};
 use super::support::redis::Redis;
 use super::support::resp::Value;
 use super::support::wait_for;
+use super::{conversation, texts};
 
 /// Fields of Redis that rondo does not tell: they are about what it does not have, or about one Redis's inside.
 const NOT_TOLD: &[&str] =
@@ -265,6 +265,21 @@ fn what_a_client_asks_that_leaves_no_trace_is_no_use_of_a_key() {
         client.run("GET k");
         assert_eq!(frequency(&mut client), before + 7, "at {}", node.name);
     }
+}
+
+#[test]
+fn our_own_commands_explain_themselves() {
+    let cluster = Cluster::start(2, &[]);
+    let mut client = cluster.nodes[0].client();
+    for command in ["RONDO.CONSISTENCY", "RONDO.FORGET", "RONDO.META"] {
+        let help = texts(&client.run(&format!("{command} help")));
+        assert_eq!(help.first(), Some(&format!("{command} <argument> ... Arguments are:")), "{help:?}");
+        assert_eq!(help.get(3..), Some(&["HELP".to_owned(), "    Print this help.".to_owned()][..]), "{help:?}");
+    }
+    // A key of that name is shown, like any other.
+    client.run("SET help me");
+    let meta = client.run("RONDO.META help");
+    assert_eq!(texts(&meta).get(1).map(String::as_str), Some("help"), "{meta:?}");
 }
 
 #[test]
