@@ -121,6 +121,15 @@ fn load(nodes: &[Node], stop: &Arc<AtomicBool>) -> Vec<std::thread::JoinHandle<(
     nodes.iter().enumerate().map(|(at, node)| one(at, node)).collect()
 }
 
+/// Has a node refuse a write for want of memory, once: there is no series of that error before.
+fn refuse_a_write(node: &Node) {
+    let mut client = node.client();
+    let before = "CONFIG SET maxmemory 64mb maxmemory-policy allkeys-lru";
+    client.run("CONFIG SET maxmemory 1 maxmemory-policy noeviction");
+    let refused = (0..1_000).any(|n| client.call(&["SET", &format!("refused:{n}"), "value"]).is_error());
+    assert!(refused && client.run(before).text().as_deref() == Some("OK"));
+}
+
 /// What has to have an answer: the expression, or, as a rule has none most of the time, what a rule reads.
 fn must_answer(asked: Asked) -> Vec<Asked> {
     let expressions = match asked.place.starts_with("alerts.yml") {
@@ -138,6 +147,7 @@ fn a_real_prometheus_has_an_answer_to_every_expression() {
     }
     let options = ["--maxmemory", "64mb", "--maxmemory-policy", "allkeys-lru"];
     let cluster = Cluster::start(3, &options);
+    refuse_a_write(&cluster.nodes[0]);
     let targets: Vec<String> = cluster.nodes.iter().map(|node| node.addr(node.admin_port).to_string()).collect();
     let prometheus = Prometheus::start(&targets);
     let stop = Arc::new(AtomicBool::new(false));
