@@ -76,8 +76,8 @@ fn lines_about_nodes_name_them_and_levels_are_those_of_redis_in_json_too() {
 fn a_node_that_can_talk_to_nobody_says_so_and_does_not_call_itself_ready() {
     let cluster = Cluster::start(1, &[]);
     let lone = cluster.start_beside("lone", &["--cluster-secret", "another"], &cluster.join_addresses(1));
-    must("it says so", || says(&lone, &["warning", "none of the nodes to join could be talked to"]));
-    assert!(!says(&lone, &["no node to join belongs to a cluster yet"]));
+    must("it says why", || says(&lone, &["warning", "the node to join at", "cannot be asked"]));
+    must("it says what it waits for", || says(&lone, &["warning", "waiting for a node of its join list"]));
     assert!(!says(&lone, &["ready to accept connections"]) && !lone.is_ready());
     let (_, status) = http_get_from(lone.addr(lone.admin_port), "/status").expect("a status");
     let nobody = [r#""members":0"#, r#""slots_unserved":16384"#, "not a member of a cluster yet"];

@@ -3,6 +3,8 @@
 //! Each rule looks for one thing and names one next step. The alert rules in `grafana/alerts.yml` watch the same things
 //! over time; here only the moment counts, and the last ten seconds.
 
+use std::collections::BTreeMap;
+
 use super::local::SLOW_US;
 use super::{Advice, ClusterStatus, Condition, Member, NodeFigures, Placing, Severity};
 
@@ -22,6 +24,7 @@ pub fn of(status: &ClusterStatus) -> Vec<Advice> {
     let mut found = Vec::new();
     let is_one_down = status.nodes.iter().any(|member| member.condition == Condition::Down);
     ring(status, &mut found);
+    options(status, &mut found);
     for member in &status.nodes {
         condition(member, &mut found);
         if let Some(figures) = &member.figures {
@@ -66,6 +69,28 @@ fn ring(status: &ClusterStatus, found: &mut Vec<Advice>) {
             ring.members, ring.replicas
         );
         note(Severity::Info, problem, "Start further nodes with `join`.");
+    }
+}
+
+/// CONFIG SET is of one node, and so are files: options that concern all are easily forgotten on one.
+fn options(status: &ClusterStatus, found: &mut Vec<Advice>) {
+    let mut values: BTreeMap<&str, BTreeMap<&str, Vec<&str>>> = BTreeMap::new();
+    for (member, figures) in status.nodes.iter().filter_map(|member| Some((member, member.figures.as_ref()?))) {
+        for (option, value) in &figures.common_options {
+            values.entry(option).or_default().entry(value).or_default().push(&member.name);
+        }
+    }
+    for (option, nodes_of) in values.into_iter().filter(|(_, nodes_of)| nodes_of.len() > 1) {
+        let told: Vec<String> =
+            nodes_of.iter().map(|(value, nodes)| format!("{value} on {}", nodes.join(", "))).collect();
+        let next_step = match option {
+            "replicas" => {
+                "Restart those that differ with the same value: before that nodes do not agree on who holds what."
+            }
+            _ => "Set it alike: CONFIG SET, and CONFIG REWRITE or the file, on each node that differs.",
+        };
+        let problem = format!("Nodes differ in `{option}`: {}.", told.join("; "));
+        found.push(Advice { severity: Severity::Warning, node: None, problem, next_step: next_step.into() });
     }
 }
 
@@ -264,6 +289,17 @@ mod tests {
     #[test]
     fn nothing_is_wrong_with_nodes_that_are_well() {
         assert_eq!(problems(vec![member("a", |_| {}), member("b", |_| {})], |_| {}), []);
+    }
+
+    #[test]
+    fn options_that_all_should_have_alike_are_told_with_who_has_which() {
+        let with = |name, mode: &str| {
+            let options = [("quorum-mode", mode), ("replicas", "3")].map(|(name, value)| (name.into(), value.into()));
+            member(name, |figures| figures.common_options = options.into())
+        };
+        let found = problems(vec![with("a", "sloppy"), with("b", "strict"), with("c", "sloppy")], |_| {});
+        let told = ": Nodes differ in `quorum-mode`: sloppy on a, c; strict on b.";
+        assert_eq!(found, [(Severity::Warning, told.into())]);
     }
 
     #[test]

@@ -6,6 +6,7 @@ use std::sync::atomic::Ordering;
 use serde::{Deserialize, Serialize};
 
 use super::{LatencyByClass, Link, Memory, NodeFigures, Percentiles, Placing, Rates};
+use crate::base::config::Settings;
 use crate::base::ids::NodeId;
 use crate::base::metrics::{Class, Count, Gauge, Gauges, Totals};
 use crate::peer::handshake::WIRE_VERSION;
@@ -109,9 +110,22 @@ pub fn figures(admin: &Admin) -> NodeFigures {
         totals: Events::of(&totals),
         gossip_silence_s: gauges.get(Gauge::GossipSilence) as u64,
         placing_options: Some(Placing { zone: settings.zone.clone(), weight: settings.weight }),
+        common_options: common_options(&settings),
         giving_up: giving_up(admin),
         links: view.peers.iter().flatten().map(|peer| link(peer, &gauges)).collect(),
     }
+}
+
+fn common_options(settings: &Settings) -> BTreeMap<String, String> {
+    let password = if settings.requirepass.is_empty() { "empty" } else { "set" };
+    let options = [
+        ("replicas", settings.replicas.to_string()),
+        ("write-quorum", settings.write_quorum.to_string()),
+        ("read-quorum", settings.read_quorum.to_string()),
+        ("quorum-mode", settings.quorum_mode.name().into()),
+        ("requirepass", password.into()),
+    ];
+    options.map(|(name, value)| (name.into(), value)).into()
 }
 
 /// Ids of the nodes that this one was told to give up.

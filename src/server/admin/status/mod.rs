@@ -30,6 +30,8 @@ mod local;
 pub use gather::Gatherer;
 pub use local::{Events, SlotStatus, figures, slots};
 
+use std::collections::BTreeMap;
+
 use serde::{Deserialize, Serialize};
 
 /// The cluster, seen from one node.
@@ -253,6 +255,9 @@ pub struct NodeFigures {
     /// What its options say of where its slots lie; nothing from an older version.
     #[serde(default)]
     pub placing_options: Option<Placing>,
+    /// Its values of options that all nodes of a cluster should have alike, by name; of a password only whether there is one.
+    #[serde(default)]
+    pub common_options: BTreeMap<String, String>,
     /// Ids of dead nodes that it was told to give up, and has not given up yet.
     #[serde(default)]
     pub giving_up: Vec<String>,
