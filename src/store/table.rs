@@ -376,7 +376,7 @@ mod tests {
     }
 
     proptest! {
-        #![proptest_config(ProptestConfig::with_cases(60))]
+        #![proptest_config(ProptestConfig::with_cases(30))]
 
         #[test]
         fn holds_what_a_set_holds_while_it_is_laid_anew(steps in prop::collection::vec((0u8..4, 0usize..4_000, 1usize..1_500), 1..12)) {
@@ -391,11 +391,11 @@ mod tests {
                 }
                 prop_assert_eq!(table.len(), model.len());
                 prop_assert_eq!(table.memory_bytes(), bytes_counted_anew(&table));
-                prop_assert!((0..6_000).all(|n| table.get(&name(n)).is_some() == model.contains(&name(n))));
+                prop_assert!((0..6_000).step_by(7).all(|n| table.get(&name(n)).is_some() == model.contains(&name(n))));
                 let all: Vec<_> = table.iter().map(|it| it.member.to_vec()).collect();
                 prop_assert_eq!(all.len(), model.len());
                 prop_assert_eq!(all.into_iter().collect::<BTreeSet<_>>(), model.clone());
-                prop_assert!((0..50u64).all(|n| table.pick(n << 40).is_some() == !model.is_empty()));
+                prop_assert!((0..50u64).all(|n| table.pick(n << 40).is_some() != model.is_empty()));
             }
         }
 
@@ -433,9 +433,8 @@ mod tests {
             assert!(put(&mut table, n));
             let old = table.old.as_ref().expect("they still move");
             let half = table.new.count() / 2;
-            let taken =
-                (0..half).filter(|at| [*at, at + half].iter().any(|at| table.new.blocks.get_bucket(*at).is_some()));
-            let last = taken.last().unwrap_or(0);
+            let is_taken = |at: usize| table.new.blocks.get_bucket(at).is_some();
+            let last = (0..half).rev().find(|at| is_taken(*at) || is_taken(at + half)).unwrap_or(0);
             // But for what is put behind its bucket, because that is taken.
             assert!(last < old.moved + 64 || last + 64 > half, "{last} is taken, {} have moved", old.moved);
         }
