@@ -20,8 +20,8 @@ Files are written like redis.conf; directives of Redis that rondo does not have 
 Examples:
   rondo server                                        one node on this machine
   rondo server /etc/rondo.conf --maxmemory 4gb
-  rondo server --bind 10.0.0.2 --data-dir rondo --join 10.0.0.1:16379,10.0.0.2:16379
-                                                      one of two, both with the same --join
+  rondo server --bind 10.0.0.2 --data-dir d --join 10.0.0.1:16379,10.0.0.2:16379
+                                                      one of two, same --join
 
 Nodes on several machines need one cluster-secret, best given as RONDO_CLUSTER_SECRET.";
 
