@@ -153,17 +153,19 @@ fn is_warm(topology: &Topology, id: &NodeId) -> bool {
     topology.rows.get(id).is_some_and(|row| row.warm)
 }
 
-/// Whether this node may coordinate, as far as the others that it reaches say so. Who was away for too long coordinates nothing
+/// Whether this node may coordinate, as far as the others say so. Who was away for too long coordinates nothing
 /// before it knows whether what it holds is deleted over there.
 fn may_coordinate(node: &Node, topology: &Topology, peers: &[Option<Arc<Peer>>]) -> bool {
-    let reached = || peers.iter().flatten().filter(|peer| peer.is_usable() && is_warm(topology, &peer.id));
-    let is_in_step = reached().all(|peer| node.cluster.is_in_step_with(&peer.id));
+    let others = || peers.iter().flatten().filter(|peer| is_warm(topology, &peer.id));
+    let mut reached = others().filter(|peer| peer.is_usable());
+    let is_in_step = reached.all(|peer| node.cluster.is_in_step_with(&peer.id));
     let opinion = |peer: &Arc<Peer>| Opinion {
         of: peer.id,
+        is_reached: peer.is_usable(),
         says: node.peers.word_of(&peer.id),
         is_owed: !peer.missed.is_empty(),
     };
-    let opinions: Vec<Opinion> = reached().map(opinion).collect();
+    let opinions: Vec<Opinion> = others().map(opinion).collect();
     node.peers.may_coordinate(topology.me, is_warm(topology, &topology.me) && is_in_step, &opinions)
 }
 

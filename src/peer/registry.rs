@@ -309,6 +309,7 @@ impl Peers {
     pub fn hear_trust(&self, speaker: Speaker, word: Option<Word>, is_warm: bool) {
         if is_warm && word.is_some_and(|word| !word.is_fit) {
             self.doubts.fetch_add(1, Ordering::Relaxed);
+            self.doubt.lock().open();
         }
         match word {
             Some(word) => self.trust.hear(speaker, word),

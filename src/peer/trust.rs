@@ -4,8 +4,9 @@
 //! they reach it again and have handed over what it missed. If it coordinated meanwhile, two nodes would run commands on the same
 //! slots, and an acknowledged write could lose to one with a later stamp that was made before it. So each node says on all of its
 //! lanes whether it takes the other for fit ([`Word`]), behind the deltas that it sent while it did not, and a node does not
-//! coordinate while one that it reaches says that it is not. Whoever has just begun, was called unfit, or reached nobody, also waits
-//! for those to speak that are silent ([`Doubt`]); to others, silence says nothing: who comes back must not stop those that went on.
+//! coordinate while one that it hears says that it is not, whether it reaches that one already or not: links come back one after
+//! the other. Whoever has just begun, was called unfit, or reached nobody, also waits for those to speak that it reaches and that
+//! are silent ([`Doubt`]); to others, silence says nothing: who comes back must not stop those that went on.
 //!
 //! While nobody says that it is fit, all agree who stands in for it. When some do and others do not, its slots have no coordinator;
 //! nobody waits for longer than [`WAIT_MAX`] then: a node that cannot be heard, or that takes long to hand over, stops nobody for good.
@@ -18,6 +19,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use parking_lot::Mutex;
+use smallvec::SmallVec;
 use tokio::time::Instant;
 
 use crate::base::ids::NodeId;
@@ -127,11 +129,13 @@ impl Trust {
     }
 }
 
-/// What a node that this one reaches takes this one for.
+/// What a node takes this one for.
 #[derive(Clone, Copy, Debug)]
 pub struct Opinion {
     /// Whose it is.
     pub of: NodeId,
+    /// This node reaches it. Of one that it does not reach only that counts which keeps this node from coordinating.
+    pub is_reached: bool,
     /// Whether it takes this node for fit; `None` while it says nothing.
     pub says: Option<bool>,
     /// This node owes it something, so does not take it for fit either.
@@ -155,17 +159,24 @@ impl Default for Doubt {
 }
 
 impl Doubt {
+    /// Somebody has called this node unfit; its connection may end before anybody looks at its word.
+    pub fn open(&mut self) {
+        self.is_open = true;
+    }
+
     /// True when this node may coordinate, which is `able` to as far as it knows. Of two that owe each other something one has to
     /// go on, or nobody would coordinate what both hold.
     pub fn may_coordinate(&mut self, me: NodeId, able: bool, opinions: &[Opinion], now: Instant) -> bool {
-        let is_said = |what| move |it: &Opinion| it.says == what;
+        let counted = opinions.iter().filter(|it| it.is_reached || it.says == Some(false));
+        let opinions: SmallVec<[&Opinion; 8]> = counted.collect();
+        let is_said = |what| move |it: &&Opinion| it.says == what;
         if opinions.is_empty() || opinions.iter().any(is_said(Some(false))) {
             self.is_open = true;
         } else if opinions.iter().all(is_said(Some(true))) {
             self.is_open = false;
         }
         let yields_to = |it: &Opinion| !(it.is_owed && me < it.of);
-        let is_kept_by = |it: &Opinion| it.says.map_or(self.is_open, |is_fit| !is_fit) && yields_to(it);
+        let is_kept_by = |it: &&Opinion| it.says.map_or(self.is_open, |is_fit| !is_fit) && yields_to(it);
         let is_kept = opinions.iter().any(is_kept_by);
         let is_disputed = able && is_kept && opinions.iter().any(is_said(Some(true)));
         self.waits_since = is_disputed.then(|| self.waits_since.unwrap_or(now));
@@ -231,8 +242,12 @@ mod tests {
     /// A node called `me`, and what it made of these opinions one after the other.
     fn judged(doubt: &mut Doubt, me: u8, rounds: &[&[(u8, Option<bool>, bool)]], now: Instant) -> Vec<bool> {
         let id = |byte| NodeId::from_bytes([byte; 20]);
-        let opinion =
-            |(of, says, is_owed): &(u8, Option<bool>, bool)| Opinion { of: id(*of), says: *says, is_owed: *is_owed };
+        let opinion = |(of, says, is_owed): &(u8, Option<bool>, bool)| Opinion {
+            of: id(*of),
+            is_reached: true,
+            says: *says,
+            is_owed: *is_owed,
+        };
         let mut judge = |round: &&[(u8, Option<bool>, bool)]| {
             doubt.may_coordinate(id(me), true, &round.iter().map(opinion).collect::<Vec<_>>(), now)
         };
@@ -270,6 +285,29 @@ mod tests {
         assert_eq!(judged(&mut doubt, 2, &[&[], &[(1, None, false)]], now), [true, false], "it was alone");
     }
 
+    /// Simulated: a node that had been cut off reached one that only stood in for others before it reached those, and both of them,
+    /// which held nothing, agreed that a key was not there.
+    #[test]
+    fn who_reaches_some_again_heeds_the_others_too() {
+        let (mut doubt, now) = (Doubt::default(), Instant::now());
+        let of =
+            |byte, is_reached, says| Opinion { of: NodeId::from_bytes([byte; 20]), is_reached, says, is_owed: false };
+        let mut judge = |opinions: &[Opinion]| doubt.may_coordinate(NodeId::from_bytes([2; 20]), true, opinions, now);
+        assert!(!judge(&[of(1, true, FIT), of(3, false, UNFIT)]));
+        assert!(judge(&[of(1, true, FIT), of(3, false, FIT)]), "and those that it does not reach are silent");
+        assert!(judge(&[of(1, true, FIT), of(3, false, None)]));
+    }
+
+    /// Simulated: a node was stopped for so long that others closed their lanes, on which they had called it unfit. It heard that and
+    /// the end together, and coordinated with the one whose lane was not closed yet.
+    #[test]
+    fn who_was_called_unfit_waits_for_those_that_are_silent_though_the_word_has_gone() {
+        let (mut doubt, now) = (Doubt::default(), Instant::now());
+        assert_eq!(judged(&mut doubt, 2, &[&[(1, FIT, false)], &[(1, None, false)]], now), [true, true]);
+        doubt.open();
+        assert_eq!(judged(&mut doubt, 2, &[&[(1, None, false)], &[(1, FIT, false)]], now), [false, true]);
+    }
+
     #[test]
     fn of_two_that_owe_each_other_something_exactly_one_goes_on() {
         let now = Instant::now();
@@ -301,7 +339,7 @@ mod tests {
     #[test]
     fn who_is_not_able_to_coordinate_does_not_wait_yet() {
         let (mut doubt, began) = (Doubt::default(), Instant::now());
-        let of = |byte, says| Opinion { of: NodeId::from_bytes([byte; 20]), says, is_owed: false };
+        let of = |byte, says| Opinion { of: NodeId::from_bytes([byte; 20]), is_reached: true, says, is_owed: false };
         let (me, disputed) = (NodeId::from_bytes([2; 20]), [of(1, FIT), of(3, UNFIT)]);
         assert!(!doubt.may_coordinate(me, false, &disputed, began) && doubt.waits_until(began).is_none());
         let filled_up = began + 9 * WAIT_MAX;
