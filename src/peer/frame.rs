@@ -175,6 +175,9 @@ pub struct Verify<'a> {
     pub seen: Seen,
     /// It was read some time ago: what the coordinator has written since does not contradict it.
     pub is_repeated: bool,
+    /// The read may be older than a write of its own client: another tombstone than the one that was seen, or any where none was,
+    /// may be that write, and contradicts it.
+    pub is_exact: bool,
 }
 
 impl Verify<'_> {
@@ -183,7 +186,7 @@ impl Verify<'_> {
     pub fn put(&self, out: &mut Vec<u8>, actors: &ActorTable) {
         self.name.put(out);
         self.seen.put(out, actors);
-        out.push(u8::from(self.is_repeated));
+        out.push(u8::from(self.is_repeated) | u8::from(self.is_exact) << 1);
     }
 
     /// Reads a verify that `sender` wrote.
@@ -191,7 +194,8 @@ impl Verify<'_> {
     pub fn read<'a>(body: &'a [u8], sender: Actor, actors: &ActorTable) -> Result<Verify<'a>, WireError> {
         let mut reader = Reader::new(body);
         let (name, seen) = (KeyRef::read(&mut reader)?, Seen::read(&mut reader, sender, actors)?);
-        Ok(Verify { name, seen, is_repeated: reader.u8()? != 0 })
+        let flags = reader.u8()?;
+        Ok(Verify { name, seen, is_repeated: flags & 1 != 0, is_exact: flags & 2 != 0 })
     }
 }
 

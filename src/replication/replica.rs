@@ -353,7 +353,11 @@ impl Replica {
         let entry = table.find(name);
         // The coordinator may have written since it read what it asks about once more.
         let is_known = |entry: &Entry| entry.version().only_adds_of(self.sender, verify.seen.version.as_ref());
-        let agrees = confirms(entry, &verify.seen, now_ms) || verify.is_repeated && entry.is_some_and(is_known);
+        let confirmed = match verify.is_exact {
+            true => entry.map(Entry::version) == verify.seen.version,
+            false => confirms(entry, &verify.seen, now_ms),
+        };
+        let agrees = confirmed || verify.is_repeated && entry.is_some_and(is_known);
         if !agrees {
             let known = Known::of(&table, slot, name, now_ms, &store.actors);
             drop(table);
@@ -611,5 +615,34 @@ mod tests {
             table.find(Name { db: 0, key: b"k", hash: hash_name(0, b"k") }).map(|entry| entry.version())
         };
         assert_eq!(held(&replica.store).map(|it| it.dot.hlc), held(&sender).map(|it| it.dot.hlc));
+    }
+
+    /// Simulated: a GET whose coordinator died was asked for again at a node that held nothing of the key, and answered nil because a
+    /// replica held the tombstone of the DEL that its client had sent behind it.
+    #[test]
+    fn what_was_read_by_who_may_be_late_is_confirmed_by_no_other_tombstone() {
+        let (sender, mut replica) = pair();
+        replica.store.set_replicated(true);
+        let deltas = [delta(&sender, b"a"), {
+            let mut effects = Effects::default();
+            let mut keys = sender.lock(slot_of(b"k"), 0, NOW_MS, &mut effects);
+            keys.delete(b"k");
+            keys.take_deltas().split_off(4)
+        }];
+        deltas.iter().for_each(|delta| take(&mut replica, Kind::Delta, delta));
+        answers(&mut replica);
+        let mut verified = |version: Option<Version>, is_exact| {
+            let name = KeyRef { slot: slot_of(b"k"), db: 0, key: b"k" };
+            let verify = Verify { name, seen: Seen { version, dead: true }, is_repeated: false, is_exact };
+            let mut body = Vec::new();
+            verify.put(&mut body, &sender.actors);
+            take(&mut replica, Kind::Verify, &body);
+            answers(&mut replica)
+        };
+        assert_eq!([false, true].map(|is_exact| verified(None, is_exact)), [vec![Kind::Ack], vec![Kind::Mismatch]]);
+        let table = sender.table(slot_of(b"k"));
+        let tombstone = table.find(Name { db: 0, key: b"k", hash: hash_name(0, b"k") }).map(|entry| entry.version());
+        drop(table);
+        assert_eq!(verified(tombstone, true), [], "the same, but for the one before it that nobody has resolved");
     }
 }

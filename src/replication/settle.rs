@@ -170,7 +170,12 @@ impl Coordinator {
         let entry = table.find(Name { db, key, hash: hash_name(db, key) });
         let is_live = entry.is_some_and(|entry| !entry.is_tombstone() && !entry.is_expired(now_ms));
         let seen = entry.map(|entry| entry.version()).unwrap_or_default();
-        let verify = Verify { name: KeyRef { slot, db, key }, seen: seen_of(seen, is_live), is_repeated: false };
+        let verify = Verify {
+            name: KeyRef { slot, db, key },
+            seen: seen_of(seen, is_live),
+            is_repeated: false,
+            is_exact: false,
+        };
         let peers = homes.iter().filter_map(|at| view.peer(*at)).filter(|peer| !strict || peer.granted.has(slot));
         let mut asked = Asked::new();
         for peer in peers {

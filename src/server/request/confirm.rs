@@ -63,7 +63,7 @@ impl Run<'_> {
             };
             let slot = request.slot().unwrap_or_else(|| slot_of(key));
             let name = KeyRef { slot, db: self.session.db, key };
-            let verify = Verify { name, seen: seen.clone(), is_repeated: false };
+            let verify = Verify { name, seen: seen.clone(), is_repeated: false, is_exact: self.since.is_some() };
             let (coordinator, draw) = (&self.worker.shared.coordinator, self.worker.draw());
             let asked = coordinator.verify(self.view, &verify, self.quorum, draw, &mut self.batch.waits)?;
             for (wait, number) in asked {
@@ -112,7 +112,7 @@ impl Worker {
     ) -> Result<(), QuorumError> {
         let key = kept(&batch.requests, read.key);
         let name = KeyRef { slot: slot_of(key), db: read.ask.db, key };
-        let verify = Verify { name, seen: read.seen.clone(), is_repeated: true };
+        let verify = Verify { name, seen: read.seen.clone(), is_repeated: true, is_exact: read.ask.since.is_some() };
         let coordinator = &self.shared.coordinator;
         for (wait, number) in coordinator.verify(view, &verify, quorum, self.draw(), &mut batch.waits)? {
             batch.pending.push(Pending { reply, wait, read: Some(Reading { number, ..read.clone() }), tells: true });
