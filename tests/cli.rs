@@ -103,6 +103,18 @@ fn a_wrong_command_is_answered_with_the_nearest_one() {
     assert_eq!(stderr(&unknown), "error: command line: unknown option '--node' (did you mean '--nodes'?)\n");
 }
 
+/// What OPERATIONS.md has people write into a file.
+#[test]
+fn the_file_that_the_handbook_shows_is_a_file_of_options() {
+    let handbook = include_str!("../src/OPERATIONS.md");
+    let conf = handbook.split("```conf\n").nth(1).and_then(|rest| rest.split("```").next()).expect("a file");
+    let mut file = tempfile::NamedTempFile::new().unwrap();
+    file.write_all(conf.as_bytes()).unwrap();
+    let output = rondo_with(&["server", file.path().to_str().unwrap(), "--print-config"], &[]);
+    assert_eq!((output.status.code(), stderr(&output).as_str()), (Some(0), ""));
+    assert!(stdout(&output).contains("10.0.0.1:16379,10.0.0.2:16379,10.0.0.3:16379"));
+}
+
 #[test]
 fn print_config_says_where_each_value_comes_from() {
     let mut file = tempfile::NamedTempFile::with_suffix(".conf").unwrap();
