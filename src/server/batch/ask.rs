@@ -60,6 +60,8 @@ pub struct Reading {
     pub key: Span,
     /// What it has seen.
     pub seen: Seen,
+    /// This node's stamp then: what was asked for behind it is written later.
+    pub read_at: Hlc,
 }
 
 /// A reply's place in the batch: stays the same however often it is asked for again.
@@ -124,7 +126,13 @@ mod tests {
     fn a_read_that_several_did_not_confirm_is_asked_for_once() {
         let span = |from| Span { from, to: from + 1 };
         let ask = Ask { request: span(0), db: 0, proto: Proto::Resp2, since: None };
-        let reading = |key, number| Reading { number, ask, key: span(key), seen: seen_of(Version::default(), false) };
+        let reading = |key, number| Reading {
+            number,
+            ask,
+            key: span(key),
+            seen: seen_of(Version::default(), false),
+            read_at: Hlc(0),
+        };
         let one = |why| Again { reply: Place { span: span(0), number: 1 }, ask, why };
         let mut again = Vec::new();
         one(Why::Unconfirmed(reading(0, 1))).note(&mut again);

@@ -51,6 +51,11 @@ impl Order {
         order
     }
 
+    /// Whether a request of the batch that may write to a slot was left to others, or for later.
+    pub fn has_left_write(&self, slot: Slot) -> bool {
+        self.own.written.contains(slot)
+    }
+
     /// True when a request on these slots has to wait for what is open.
     #[inline]
     pub fn blocks(&self, slots: &[Slot], writes: bool) -> bool {
@@ -159,6 +164,7 @@ mod tests {
         let mut first = Order::default();
         first.leave_open(&a, true);
         assert!(!first.blocks(&a, true), "it goes the same way");
+        assert!(first.has_left_write(a[0]) && !first.has_left_write(b[0]));
         let mut second = Order::behind([&first].into_iter());
         assert!(second.blocks(&a, false) && second.blocks(&[b[0], a[0]], true) && !second.blocks(&b, true));
         second.leave_open(&b, true);

@@ -44,6 +44,12 @@ pub enum Fate {
 /// (`replication::campaign`), and a clock that is up to 300 ms behind ours still accepts this.
 const LEAD_MS_MAX: u64 = SKEW_MS_MAX - 300;
 
+/// A time before everything that another node writes for a question with this stamp: the stamp, or 0 where it is so far ahead of
+/// our own clock that the other's may not follow it.
+pub fn followed(stamp: Hlc) -> Hlc {
+    if stamp.ms() <= wall_us() / 1_000 + LEAD_MS_MAX { stamp } else { Hlc::default() }
+}
+
 /// How a question is asked.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct About {
@@ -60,8 +66,7 @@ pub struct About {
 pub struct Call {
     fate: RefCell<Fate>,
     waker: RefCell<Option<Waker>>,
-    /// A time before everything that the other node writes for it: the stamp that it was first asked with, or 0 where that is
-    /// so far ahead of our own clock that the other's may not have followed it.
+    /// A time before everything that the other node writes for it ([`followed`]), by the stamp that it was first asked with.
     pub asked_at: Hlc,
     sent_at: Instant,
     /// What it may take longer for its bytes to arrive.
@@ -74,11 +79,10 @@ pub struct Call {
 impl Call {
     pub(super) fn new(about: About, sent_at: Instant, bytes: usize) -> Call {
         let About { manner, stamp, is_repeatable } = about;
-        let is_followed = stamp.ms() <= wall_us() / 1_000 + LEAD_MS_MAX;
         Call {
             fate: RefCell::new(Fate::Waiting),
             waker: RefCell::default(),
-            asked_at: if is_followed { stamp } else { Hlc::default() },
+            asked_at: followed(stamp),
             sent_at,
             transfer_ms: transfer_ms(bytes),
             is_repeatable,

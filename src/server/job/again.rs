@@ -5,12 +5,14 @@
 //!
 //! A read that nobody contradicts, but whose confirmer takes too long, is not run again: its reply stands, and somebody
 //! else is asked to confirm it. One that is contradicted is run again, unless its own connection may have written its key
-//! since: it would see that, and is refused.
+//! since: it would see that, and is refused. If only another node may have done so, for a request behind it that was left to
+//! that one, it is refused where the key has been written since it was first read.
 
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use crate::base::ids::slot_of;
 use crate::commands::spec::{flag, slots_of};
 use crate::replication::coordinator::View;
 use crate::server::batch::Batch;
@@ -18,6 +20,7 @@ use crate::server::batch::ask::{Again, Reading, Why};
 use crate::server::batch::order::Order;
 use crate::server::batch::scanned::{scanned, writes};
 use crate::server::batch::window::Request;
+use crate::server::forward::call::followed;
 use crate::server::job;
 use crate::server::request::run::{Origin, Run, Step};
 use crate::server::session::settings::quorum_of;
@@ -38,6 +41,13 @@ const AGAIN_MAX: Duration = Duration::from_secs(2);
 /// How long to wait before what `batch` lacks is asked for again.
 pub fn again_pause(batch: &Batch) -> Duration {
     if batch.started.elapsed() < FIRST_AGE { FIRST_AGAIN_PAUSE } else { AGAIN_PAUSE }
+}
+
+/// Whether a write to the slot that was read was left to others, or for later, in these batches, the first of which holds the
+/// read.
+fn has_left_write_of<'b>(read: &Reading, batch: &Batch, mut later: impl Iterator<Item = &'b Batch>) -> bool {
+    let slot = slot_of(batch.kept(read.key));
+    batch.order.has_left_write(slot) || later.any(|it| it.order.has_left_write(slot))
 }
 
 /// In whose name requests are run again.
@@ -63,7 +73,7 @@ impl Rerun<'_> {
         let view = self.worker.view(began);
         let (mut order, mut left) = (Order::default(), Vec::new());
         due.sort_by_key(|again| again.reply);
-        for again in due {
+        for mut again in due {
             let overtaken = |read: &Reading| self.worker.is_read_overtaken(read, batch, later.clone());
             let is_overtaken = matches!(&again.why, Why::Contradicted(read) if overtaken(read));
             let is_begun = if is_overtaken || batch.started.elapsed() > AGAIN_MAX {
@@ -73,6 +83,11 @@ impl Rerun<'_> {
                 let quorum = quorum_of(&self.worker.shared.node.config.settings(), self.talk.consistency, &view);
                 self.worker.confirm_elsewhere(&view, batch, quorum, again.reply, read.clone()).is_ok()
             } else {
+                if let Why::Contradicted(read) = &again.why
+                    && has_left_write_of(read, batch, later.clone())
+                {
+                    again.ask.since.get_or_insert(followed(read.read_at));
+                }
                 self.run_one(&view, batch, &again, &mut order)
             };
             if !is_begun {
