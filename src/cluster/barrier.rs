@@ -40,9 +40,7 @@ impl Cluster {
                 return unconfirmed;
             }
             if warnings.passes() {
-                let topology = self.topology();
-                let nodes: Vec<String> = unconfirmed.iter().map(|id| topology.called(id)).collect();
-                let nodes = nodes.join(",");
+                let nodes = self.topology().called_all(&unconfirmed);
                 warn!(
                     nodes,
                     "waiting for these nodes: too many are away to come or go safely (RONDO.FORGET gives one up)"
@@ -69,9 +67,8 @@ impl Cluster {
             let waiting: Vec<Row> = open.iter().filter(|row| self.may_live(&row.id)).cloned().collect();
             let is_over = Instant::now() >= until;
             if is_over && !waiting.is_empty() {
-                let nodes: Vec<String> =
-                    waiting.iter().map(|row| format!("{} ({})", row.shown_name(), row.id)).collect();
-                warn!(nodes = nodes.join(","), "not confirmed by these nodes");
+                let nodes = self.topology().called_all(waiting.iter().map(|row| &row.id));
+                warn!(nodes, "not confirmed by these nodes");
             }
             if waiting.is_empty() && self.quiesce().await && self.has_remembered().await || is_over {
                 return open.into_iter().map(|row| row.id).collect();

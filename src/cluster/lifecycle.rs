@@ -190,7 +190,7 @@ impl Cluster {
                 return;
             }
             if began.elapsed() > TELL_INTERVAL && warnings.passes() {
-                let nodes = waiting.iter().map(|row| row.id.to_string()).collect::<Vec<_>>().join(",");
+                let nodes = self.topology().called_all(waiting.iter().map(|row| &row.id));
                 warn!(nodes, "waiting for these nodes to fetch what they gain by this one's coming");
             }
             for row in waiting {
@@ -250,7 +250,7 @@ impl Cluster {
         let topology = self.topology();
         let awaited = rules::awaited(stuck, &topology.ring, &topology.me, &topology.rows);
         if !awaited.is_empty() && warnings.lock().passes() {
-            let nodes = awaited.iter().map(|id| topology.called(id)).collect::<Vec<_>>().join(",");
+            let nodes = topology.called_all(&awaited);
             warn!(
                 slots = stuck.len(),
                 nodes, "waiting for the nodes that hold these slots (RONDO.FORGET gives a dead one up)"

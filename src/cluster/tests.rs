@@ -178,6 +178,16 @@ async fn three_start_at_once_a_fourth_takes_its_slots_and_one_that_forgot_gets_i
     assert_eq!((total(&two), held), (homes.len(), homes.len()));
 }
 
+/// Nodes at these ports, each of which joins through all of them, once they are one cluster.
+async fn together(list: &[u16]) -> Vec<Node> {
+    let mut nodes = Vec::new();
+    for port in list {
+        nodes.push(start(*port, list).await);
+    }
+    formed(&nodes.iter().collect::<Vec<_>>(), list.len()).await;
+    nodes
+}
+
 async fn leave(node: &Node) {
     tokio::time::timeout(PATIENCE, node.cluster.hand_over()).await.expect("left");
     node.cluster.say_goodbye().await;
@@ -186,11 +196,7 @@ async fn leave(node: &Node) {
 #[tokio::test]
 async fn who_leaves_hands_over_first_and_may_come_back() {
     let list: Vec<u16> = (21_711..=21_714).collect();
-    let mut nodes = Vec::new();
-    for port in &list {
-        nodes.push(start(*port, &list).await);
-    }
-    formed(&nodes.iter().collect::<Vec<_>>(), 4).await;
+    let mut nodes = together(&list).await;
     let gone = nodes.pop().expect("four");
     let keys = write(&gone, 2_000);
     let old = gone.cluster.topology();
@@ -222,11 +228,7 @@ async fn who_leaves_hands_over_first_and_may_come_back() {
 #[tokio::test]
 async fn who_leaves_waits_for_one_that_has_not_enough_which_fetches_it_meanwhile() {
     let list: Vec<u16> = (21_716..=21_719).collect();
-    let mut nodes = Vec::new();
-    for port in &list {
-        nodes.push(start(*port, &list).await);
-    }
-    formed(&nodes.iter().collect::<Vec<_>>(), 4).await;
+    let mut nodes = together(&list).await;
     let gone = nodes.pop().expect("four");
     nodes.iter().for_each(|node| node.cluster.whole.clear());
     leave(&gone).await;
@@ -359,11 +361,7 @@ async fn who_restarts_with_another_zone_or_weight_keeps_what_it_has_until_it_lea
 #[tokio::test]
 async fn who_is_given_up_twice_is_taken_over_from_twice() {
     let list: Vec<u16> = (21_826..=21_829).collect();
-    let mut nodes = Vec::new();
-    for port in &list {
-        nodes.push(start(*port, &list).await);
-    }
-    formed(&nodes.iter().collect::<Vec<_>>(), 4).await;
+    let mut nodes = together(&list).await;
     let (away, dead) = (nodes.pop().expect("four"), nodes.pop().expect("three"));
     let dead_row = dead.cluster.topology().own_row().cloned().expect("a row");
     let [one, two] = &nodes[..] else { panic!("two are left") };

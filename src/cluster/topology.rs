@@ -69,6 +69,11 @@ impl Topology {
         self.rows.get(id).map_or_else(|| id.to_string(), |row| format!("{} ({id})", row.shown_name()))
     }
 
+    /// What people call these, one behind the other.
+    pub fn called_all<'n>(&self, ids: impl IntoIterator<Item = &'n NodeId>) -> String {
+        ids.into_iter().map(|id| self.called(id)).collect::<Vec<_>>().join(",")
+    }
+
     /// This node's own row, once it has one.
     pub fn own_row(&self) -> Option<&Row> {
         self.rows.get(&self.me)
