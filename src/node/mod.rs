@@ -124,6 +124,8 @@ pub fn run(config: Arc<Config>, on_hangup: impl Fn() + 'static) -> Result<(), No
     let ports =
         [(listeners.standalone, Port::Standalone), (listeners.cluster, Port::Cluster), (listeners.peer, Port::Peer)];
     drop(settings);
+    // What is stored is never given back: the process ends with it, and a full store would take seconds, key by key.
+    std::mem::forget(shared.clone());
     local.block_on(&runtime, async move {
         tokio::task::spawn_local(heed_hangups(signal(SignalKind::hangup())?, on_hangup));
         let mut listeners = Vec::new();

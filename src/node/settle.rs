@@ -20,10 +20,10 @@ const CAMPAIGN_PERIOD: Duration = Duration::from_millis(40);
 const SETTLE_PERIOD: Duration = Duration::from_millis(20);
 /// Most slots that are compared in one round, and about how many entries.
 const SLOTS_MAX: usize = 1_024;
-const ENTRIES_MAX: usize = 16_384;
+const ENTRIES_MAX: usize = 4_096;
 /// Slots or entries looked at before others get their turn.
 const SLOTS_PER_TURN: usize = 64;
-const ENTRIES_PER_TURN: usize = 4_096;
+const ENTRIES_PER_TURN: usize = 1_024;
 /// How long a comparison may take.
 const COMPARE_PATIENCE: Duration = Duration::from_millis(400);
 const LOOK_PERIOD: Duration = Duration::from_millis(1);

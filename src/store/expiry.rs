@@ -13,7 +13,6 @@
 
 use crate::store::census::Census;
 use crate::store::entry::{Entry, FLAG_EXPIRED, Meta, Payload};
-use crate::store::index::LINE_PLACES;
 use crate::store::slot::{SlotTable, earlier, hash_of};
 
 /// Most places looked at under one lock.
@@ -69,11 +68,8 @@ impl SlotTable {
         let from = so_far.next_place.unwrap_or(0);
         let to = (from + SWEEP_PLACES_MAX).min(self.index.places());
         let mut sweep = Sweep { next_place: None, removed: 0, ..so_far };
-        self.index.prefetch_entries(from);
         for place in from..to {
-            if place.is_multiple_of(LINE_PLACES) {
-                self.index.prefetch_entries(place + LINE_PLACES);
-            }
+            self.index.prefetch_ahead(place, from);
             let Some(entry) = self.index.get(place) else { continue };
             sweep.seen += 1;
             let deadline_ms = entry.deadline_ms();

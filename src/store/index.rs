@@ -19,8 +19,10 @@ use crate::store::prefetch::prefetch;
 /// Entries in a line.
 const WAYS: usize = 7;
 /// Places of a line: a power of two, so that taking a place apart is cheap. The last is never taken.
-pub const LINE_PLACES: usize = 8;
+const LINE_PLACES: usize = 8;
 const PASSED_MAX: u8 = u8::MAX;
+/// How far ahead of a walk entries are fetched.
+const LINES_AHEAD: usize = 2;
 
 /// See the head of the file.
 #[repr(C, align(64))]
@@ -135,15 +137,25 @@ impl Index {
         self.lines.get_mut(place / LINE_PLACES)?.entries.get_mut(place % LINE_PLACES)?.as_mut()
     }
 
-    /// Has the memory fetched of the entries in the line of this place, for a walk that will come there.
-    #[inline]
-    pub fn prefetch_entries(&self, place: Place) {
-        self.lines.get(place / LINE_PLACES).into_iter().for_each(Line::prefetch_entries);
-    }
-
     /// Every entry.
     pub fn iter(&self) -> impl Iterator<Item = &Entry> {
-        self.lines.iter().flat_map(|line| line.entries.iter().flatten())
+        (0..self.places()).filter_map(|place| {
+            self.prefetch_ahead(place, 0);
+            self.get(place)
+        })
+    }
+
+    /// To be called for each place of a walk that began at `from`, before the entry there is looked at: has the memory fetched
+    /// of those that come next, because the misses of a walk would come one after the other.
+    #[inline]
+    pub fn prefetch_ahead(&self, place: Place, from: Place) {
+        let at = place / LINE_PLACES;
+        let lines = match (place == from, place.is_multiple_of(LINE_PLACES)) {
+            (true, _) => at..at + LINES_AHEAD + 1,
+            (false, true) => at + LINES_AHEAD..at + LINES_AHEAD + 1,
+            (false, false) => return,
+        };
+        lines.filter_map(|at| self.lines.get(at)).for_each(Line::prefetch_entries);
     }
 
     /// True when the next insertion lays the table out anew.

@@ -30,6 +30,7 @@ impl SlotTable {
             if seen >= count && place.is_multiple_of(1 << coarse) {
                 return u64::from(self.generation) << bits | (place >> coarse) as u64;
             }
+            self.index.prefetch_ahead(place, from);
             if let Some(entry) = self.index.get(place) {
                 visit(entry);
                 seen += 1;
