@@ -19,7 +19,7 @@ use crate::base::ids::{NodeId, Slot};
 use crate::base::metrics::Count;
 use crate::cluster::Cluster;
 use crate::cluster::graves::Graves;
-use crate::cluster::pace::Pace;
+use crate::cluster::pacer::Pacer;
 use crate::cluster::reconcile::{Take, ask};
 use crate::membership::Liveness;
 use crate::peer::compare::{Compare, CompareAnswer};
@@ -143,7 +143,7 @@ impl Cluster {
 
     /// Compares all that this node and that one share, and mends some of what differs.
     async fn compare_with(&self, plan: &Plan, row: &Row, graves: &mut Graves) -> Result<(), ControlError> {
-        let (link, slots, mut pace) = (self.new_link(row), plan.shared_slots(&row.id), Pace::begin());
+        let (link, slots, mut pace) = (self.new_link(row), plan.shared_slots(&row.id), Pacer::begin());
         let (began_ms, horizon_ms) = (self.store.clock.now_ms(), self.horizon_ms());
         let mut differing = self.differing(&link, horizon_ms, &slots, &mut pace).await?;
         if !differing.is_empty() {
@@ -180,7 +180,7 @@ impl Cluster {
     /// Forgets deletions that everybody has confirmed.
     async fn collect(&self, plan: &Plan, graves: &Graves) {
         let age_min_ms = self.config.settings().tombstone_age_min_ms.saturating_add(self.lead_ms());
-        let (mut total, mut pace) = (0, Pace::begin());
+        let (mut total, mut pace) = (0, Pacer::begin());
         for (at, slot) in Slot::all().enumerate() {
             if at % SLOTS_PER_TURN == 0 {
                 pace.rest().await;

@@ -45,7 +45,7 @@ mod topology;
 mod absence;
 mod calm;
 mod difference;
-mod pace;
+mod pacer;
 mod graves;
 mod ending;
 mod members;

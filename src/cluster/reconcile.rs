@@ -15,7 +15,7 @@ use crate::base::ids::{NodeId, Slot};
 use crate::base::wire::WireError;
 use crate::cluster::Cluster;
 use crate::cluster::difference::{Room, compare};
-use crate::cluster::pace::Pace;
+use crate::cluster::pacer::Pacer;
 use crate::cluster::transfer::{PIECE_BYTES, PIECE_TIMEOUT, TransferError};
 use crate::peer::compare::{Compare, CompareAnswer};
 use crate::peer::control::{ControlError, ControlLink, Request, Response};
@@ -72,7 +72,7 @@ impl Cluster {
     /// done later; gives the number of keys that travelled.
     pub async fn reconcile(&self, peer: NodeId, slots: &mut Vec<Slot>, since: Hlc) -> Result<u64, TransferError> {
         let row = self.topology().rows.get(&peer).cloned().ok_or(TransferError::UnknownNode(peer))?;
-        let (link, horizon_ms, mut pace) = (self.new_link(&row), self.horizon_ms(), Pace::begin());
+        let (link, horizon_ms, mut pace) = (self.new_link(&row), self.horizon_ms(), Pacer::begin());
         let mut keys = 0;
         while !slots.is_empty() {
             let rest = slots.split_off(slots.len().saturating_sub(SLOTS_PER_PIECE));
@@ -97,7 +97,7 @@ impl Cluster {
         link: &ControlLink,
         horizon_ms: u64,
         slots: &[Slot],
-        pace: &mut Pace,
+        pace: &mut Pacer,
     ) -> Result<Vec<Slot>, ControlError> {
         let measure = self.measure(horizon_ms);
         let (mut differing, mut rest) = (Vec::new(), slots);

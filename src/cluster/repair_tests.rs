@@ -7,7 +7,8 @@ use crate::base::ids::slot_of;
 use crate::base::metrics::Count;
 use crate::cluster::transfer::PIECE_TIMEOUT;
 use crate::peer::compare::Compare;
-use crate::peer::control::{ControlError, Refusal, Request};
+use crate::peer::control::{ControlError, Request};
+use crate::peer::refusal::Refusal;
 use crate::ring::RowState;
 use crate::store::Effects;
 use crate::store::mutation::Mutation;
@@ -191,7 +192,7 @@ async fn who_holds_the_last_copies_keeps_them_however_long_it_was_alone() {
     let compared = Request::Compare(Compare::Slots { horizon_ms: 0, digests });
     for request in [Request::GetSlots { slots, cursor: 0 }, compared] {
         let answer = link.ask(&request, PIECE_TIMEOUT).await;
-        assert!(matches!(answer, Err(ControlError::Refused(Refusal::NotWarm))), "{answer:?}");
+        assert!(matches!(answer, Err(ControlError::Refused(Refusal::Warming))), "{answer:?}");
     }
     // Empty, as after a crash.
     nodes.push(start_with(ports[1], &ports, &options).await);

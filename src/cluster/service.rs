@@ -10,9 +10,10 @@ use crate::base::clock::wall_us;
 use crate::base::ids::NodeId;
 use crate::base::net::TcpStream;
 use crate::cluster::Cluster;
-use crate::cluster::pace::Pace;
-use crate::peer::control::{ControlError, Refusal, Request, Response, read_request, write_response};
+use crate::cluster::pacer::Pacer;
+use crate::peer::control::{ControlError, Request, Response, read_request, write_response};
 use crate::peer::handshake::Hello;
+use crate::peer::refusal::Refusal;
 use crate::ring::Rows;
 
 /// A connection on which nothing was asked for so long is closed; whoever needs it dials again.
@@ -28,7 +29,7 @@ impl Cluster {
 
     async fn serve(&self, stream: &mut TcpStream, hello: &Hello) -> Result<(), ControlError> {
         stream.set_nodelay(true)?;
-        let mut pace = Pace::of_transfer();
+        let mut pace = Pacer::of_transfer();
         loop {
             let request = timeout(IDLE_TIMEOUT, read_request(stream)).await.unwrap_or(Err(ControlError::TimedOut))?;
             self.note_contact(hello.node);
@@ -58,9 +59,9 @@ impl Cluster {
                 let is_known = row.is_some_and(|known| known >= (generation, version));
                 Response::Adopted(is_known && self.quiesce().await && self.has_remembered().await)
             }
-            Request::GetSlots { .. } if !self.is_warm_for(asker) => Response::Refused(Refusal::NotWarm),
+            Request::GetSlots { .. } if !self.is_warm_for(asker) => Response::Refused(Refusal::Warming),
             Request::Compare(question) if question.is_about_keys() && !self.is_warm_for(asker) => {
-                Response::Refused(Refusal::NotWarm)
+                Response::Refused(Refusal::Warming)
             }
             Request::GetSlots { slots, cursor } => self.read_piece(&slots, cursor).await,
             Request::PutStates(entries) => match self.merge_entries(&entries).await {

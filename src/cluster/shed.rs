@@ -16,7 +16,7 @@ use tracing::{debug, info};
 use crate::base::clock::Hlc;
 use crate::base::ids::{NodeId, Slot};
 use crate::cluster::Cluster;
-use crate::cluster::pace::Pace;
+use crate::cluster::pacer::Pacer;
 use crate::cluster::reconcile::Take;
 use crate::cluster::topology::Topology;
 use crate::peer::control::ControlError;
@@ -82,7 +82,7 @@ impl Cluster {
 
     /// Makes sure that this node holds all that is here of these slots, or something newer; gives how many keys travelled.
     async fn bring_home(&self, row: &Row, slots: &[Slot]) -> Result<u64, ControlError> {
-        let (link, horizon_ms, mut pace) = (self.new_link(row), self.horizon_ms(), Pace::begin());
+        let (link, horizon_ms, mut pace) = (self.new_link(row), self.horizon_ms(), Pacer::begin());
         let mut keys = 0;
         for slot in self.differing(&link, horizon_ms, slots, &mut pace).await? {
             keys += self.mend(&link, horizon_ms, slot, Take::Ours).await?.keys;

@@ -20,8 +20,9 @@ use crate::base::wire::WireError;
 use crate::cluster::Cluster;
 use crate::cluster::rules::{self, Pulls, Taken};
 use crate::cluster::topology::Topology;
-use crate::peer::control::{ControlError, ControlLink, Refusal, Request, Response};
+use crate::peer::control::{ControlError, ControlLink, Request, Response};
 use crate::peer::entries::Entries;
+use crate::peer::refusal::Refusal;
 use crate::ring::{Row, RowState};
 use crate::store::clear::{is_clear, is_name};
 use crate::store::entry::Entry;
@@ -230,7 +231,7 @@ impl Cluster {
             }
             match self.merge_entries(&entries).await {
                 Ok(()) => {}
-                Err(Refusal::Clock) => return (done, Err(TransferError::OurClock)),
+                Err(Refusal::Skew) => return (done, Err(TransferError::OurClock)),
                 Err(_) => return (done, Err(ControlError::from(WireError).into())),
             }
             done.extend(slots.drain(..slots_done));
@@ -294,7 +295,7 @@ impl Cluster {
             let now_ms = self.store.clock.now_ms();
             if self.store.clock.observe(key.state.version.dot.hlc, now_ms).is_err() {
                 self.metrics.count(Count::ClockRefusals, 1);
-                return Err(Refusal::Clock);
+                return Err(Refusal::Skew);
             }
             let name = Name { db: key.db, key: key.key, hash: hash_name(key.db, key.key) };
             let rules = self.store.rules(now_ms);

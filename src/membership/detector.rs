@@ -13,7 +13,7 @@
 use super::identity::{GuardedCodec, Identity, KnownAddrs};
 use super::seal::{DATAGRAM_BYTES_MAX, OVERHEAD_BYTES, cluster_number};
 use super::timers::Timers;
-use super::{Liveness, MemberList, MembershipConfig, Pace, Peer};
+use super::{Liveness, MemberList, MembershipConfig, Peer, Timing};
 use crate::base::ids::NodeId;
 use bytes::Bytes;
 use foca::{AccumulatingRuntime, Foca, NoCustomBroadcast, OwnedNotification, PeriodicParams, State, Timer};
@@ -53,7 +53,7 @@ pub(super) struct Detector {
     foca: Foca<Identity, GuardedCodec, StdRng, NoCustomBroadcast>,
     outbox: AccumulatingRuntime<Identity>,
     timers: Timers<Event>,
-    pace: Pace,
+    timing: Timing,
     known: KnownAddrs,
     cluster: u64,
     seeds: Vec<SocketAddr>,
@@ -65,17 +65,17 @@ pub(super) struct Detector {
 impl Detector {
     /// A member that knows nobody. `config.advertised` must have its port.
     pub(super) fn new(now: Instant, config: &MembershipConfig, seed: u64) -> Detector {
-        let pace = Pace::of(config.probe_period_ms);
+        let timing = Timing::of(config.probe_period_ms);
         let (known, cluster) = (KnownAddrs::default(), cluster_number(&config.cluster));
         let identity = Identity { addr: config.advertised, id: config.id, generation: config.generation, cluster };
         let codec = GuardedCodec { own_addr: config.advertised, cluster, known: known.clone() };
         let mut timers = Timers::new();
-        timers.push(now + pace.announce_alone, Event::Knock);
+        timers.push(now + timing.announce_alone, Event::Knock);
         Detector {
-            foca: Foca::new(identity, foca_config(&pace), StdRng::seed_from_u64(seed), codec),
+            foca: Foca::new(identity, foca_config(&timing), StdRng::seed_from_u64(seed), codec),
             outbox: AccumulatingRuntime::new(),
             timers,
-            pace,
+            timing,
             known,
             cluster,
             seeds: Vec::new(),
@@ -104,9 +104,9 @@ impl Detector {
     /// read what it could before calling.
     pub(super) fn on_due(&mut self, now: Instant) -> Option<Duration> {
         let late = self.timers.late(now);
-        if late > self.pace.probe_period / 2 && self.forgiven < FORGIVEN_MAX {
+        if late > self.timing.probe_period / 2 && self.forgiven < FORGIVEN_MAX {
             self.forgiven += 1;
-            self.timers.forgive(now, self.pace.probe_period);
+            self.timers.forgive(now, self.timing.probe_period);
             return Some(late);
         }
         self.forgiven = 0;
@@ -119,7 +119,7 @@ impl Detector {
                 }
                 Event::Knock => {
                     self.knock();
-                    self.timers.push(now + self.pace.announce_alone, Event::Knock);
+                    self.timers.push(now + self.timing.announce_alone, Event::Knock);
                 }
             }
             self.take_outbox(now);
@@ -262,19 +262,19 @@ fn peer_of(identity: &Identity, liveness: Liveness) -> Peer {
     Peer { id: identity.id, addr: identity.addr, generation: identity.generation, liveness }
 }
 
-fn foca_config(pace: &Pace) -> foca::Config {
+fn foca_config(timing: &Timing) -> foca::Config {
     let every = |frequency, num_members| Some(PeriodicParams { frequency, num_members });
     foca::Config {
-        probe_period: pace.probe_period,
-        probe_rtt: pace.probe_rtt,
+        probe_period: timing.probe_period,
+        probe_rtt: timing.probe_rtt,
         num_indirect_probes: HELPERS,
         max_transmissions: TRANSMISSIONS,
-        suspect_to_down_after: pace.suspect_to_down,
+        suspect_to_down_after: timing.suspect_to_down,
         remove_down_after: Some(REMEMBER_DOWN),
         max_packet_size: const { NonZeroUsize::new(DATAGRAM_BYTES_MAX - OVERHEAD_BYTES).unwrap() },
         notify_down_members: true,
-        periodic_announce: every(pace.announce, ANNOUNCE_TO),
-        periodic_announce_to_down_members: every(pace.announce, ANNOUNCE_TO),
-        periodic_gossip: every(pace.gossip, HELPERS),
+        periodic_announce: every(timing.announce, ANNOUNCE_TO),
+        periodic_announce_to_down_members: every(timing.announce, ANNOUNCE_TO),
+        periodic_gossip: every(timing.gossip, HELPERS),
     }
 }

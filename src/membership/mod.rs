@@ -54,7 +54,7 @@ pub struct MembershipConfig {
     pub cluster: String,
     /// What authenticates and encrypts every datagram. Without one, only loopback may be bound.
     pub secret: Option<String>,
-    /// How often another node is pinged, in milliseconds. Every other time follows from it, see [`Pace`].
+    /// How often another node is pinged, in milliseconds. Every other time follows from it, see [`Timing`].
     pub probe_period_ms: u64,
 }
 
@@ -65,7 +65,7 @@ impl MembershipConfig {
 
 /// The times that follow from the probe period.
 #[derive(Clone, Copy, Debug)]
-pub struct Pace {
+pub struct Timing {
     /// Between two pings.
     pub probe_period: Duration,
     /// For an answer, before others are asked to ping: 150 ms of 500.
@@ -80,12 +80,12 @@ pub struct Pace {
     pub announce_alone: Duration,
 }
 
-impl Pace {
-    /// The pace of this probe period; at least 10 ms.
-    pub fn of(probe_period_ms: u64) -> Pace {
+impl Timing {
+    /// The timing of this probe period; at least 10 ms.
+    pub fn of(probe_period_ms: u64) -> Timing {
         let ms = probe_period_ms.max(10);
         let tenths = |tenths: u64| Duration::from_millis(ms.saturating_mul(tenths) / 10);
-        Pace {
+        Timing {
             probe_period: tenths(10),
             probe_rtt: tenths(3),
             suspect_to_down: tenths(40),

@@ -23,6 +23,7 @@ use crate::peer::compare::{Compare, CompareAnswer};
 use crate::peer::entries::Entries;
 use crate::peer::frame::FRAME_BYTES_MAX;
 use crate::peer::handshake::{self, HandshakeError, Hello, LinkKind};
+use crate::peer::refusal::Refusal;
 use crate::ring::Rows;
 
 /// The longest message: one key's largest state, as on the replica link.
@@ -122,21 +123,6 @@ pub struct Unformed {
     pub vote: NodeId,
     /// The cluster that it belonged to, or has heard of from such as it.
     pub remembered: Rows,
-}
-
-/// Why a node will not do what it is asked. Nothing is half done but, for `Clock` and `Malformed`, the states
-/// before the one refused are merged.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
-pub enum Refusal {
-    /// It is filling up itself; ask another, or later.
-    #[error("it is not warm")]
-    NotWarm = 1,
-    /// A stamp is too far ahead of its clock; try again when the clocks agree.
-    #[error("a stamp lies too far ahead of its clock")]
-    Clock = 2,
-    /// What was sent makes no sense to it.
-    #[error("it found the states malformed")]
-    Malformed = 3,
 }
 
 /// Why a request has no answer. The other may have done it or not; every request may be repeated.
@@ -284,11 +270,7 @@ impl Response {
             PUT_STATES => Response::Stored,
             COMPARE => Response::Compared(CompareAnswer::decode(&mut reader)?),
             TIME => Response::Time(reader.u64()?),
-            REFUSED => {
-                let code = reader.u8()?;
-                let all = [Refusal::NotWarm, Refusal::Clock, Refusal::Malformed];
-                Response::Refused(all.into_iter().find(|refusal| *refusal as u8 == code).ok_or(WireError)?)
-            }
+            REFUSED => Response::Refused(Refusal::read(&mut reader)?),
             _ => return Err(WireError),
         };
         if reader.is_empty() { Ok(response) } else { Err(WireError) }
@@ -441,7 +423,7 @@ mod tests {
             Response::Stored,
             Response::Compared(compared),
             Response::Time(8),
-            Response::Refused(Refusal::Clock),
+            Response::Refused(Refusal::Skew),
         ] {
             let mut out = Vec::new();
             response.encode(&mut out);

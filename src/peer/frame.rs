@@ -7,6 +7,7 @@
 use crate::base::ids::Slot;
 use crate::base::version::{Actor, ActorTable, Version};
 use crate::base::wire::{Reader, WireError, put_bytes, put_u16, put_u32, put_u64};
+use crate::peer::refusal::Refusal;
 use crate::store::mutation::{put_context, put_dot, read_context, read_dot};
 
 /// The longest frame, in bytes of what follows its length: as long as lengths can say. A request is shorter by far; a hash or
@@ -199,10 +200,10 @@ impl Verify<'_> {
     }
 }
 
-/// What a replica could not follow, and so asks for the state of a key.
+/// Why a replica answers a [`Kind::Mismatch`].
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 #[repr(u8)]
-pub enum Doubt {
+pub enum MismatchCause {
     /// A delta builds on what it does not hold.
     Delta = 0,
     /// It holds what a verify has not seen.
@@ -211,31 +212,15 @@ pub enum Doubt {
     Behind = 2,
 }
 
-impl Doubt {
+impl MismatchCause {
     /// Reads what a [`Kind::Mismatch`] says.
-    pub fn read(reader: &mut Reader<'_>) -> Result<Doubt, WireError> {
+    pub fn read(reader: &mut Reader<'_>) -> Result<MismatchCause, WireError> {
         match reader.u8()? {
-            0 => Ok(Doubt::Delta),
-            1 => Ok(Doubt::Verify),
-            2 => Ok(Doubt::Behind),
+            0 => Ok(MismatchCause::Delta),
+            1 => Ok(MismatchCause::Verify),
+            2 => Ok(MismatchCause::Behind),
             _ => Err(WireError),
         }
-    }
-}
-
-/// Why a replica refused a request.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-#[repr(u8)]
-pub enum Refusal {
-    /// The replica is refilling and does not know: ask another.
-    Warming = 1,
-    /// The stamp lies too far in the future.
-    Skew = 2,
-}
-
-impl Refusal {
-    fn parse(byte: u8) -> Option<Refusal> {
-        [Refusal::Warming, Refusal::Skew].into_iter().find(|it| *it as u8 == byte)
     }
 }
 
@@ -261,7 +246,7 @@ pub fn put_refused(out: &mut Vec<u8>, number: u64, why: Refusal) {
 pub fn read_refused(body: &[u8]) -> Result<(u64, Refusal), WireError> {
     let mut reader = Reader::new(body);
     let number = reader.u64()?;
-    Ok((number, Refusal::parse(reader.u8()?).ok_or(WireError)?))
+    Ok((number, Refusal::read(&mut reader)?))
 }
 
 #[cfg(test)]

@@ -27,6 +27,7 @@ pub mod granted;
 pub mod handshake;
 pub mod lane;
 pub mod link;
+pub mod refusal;
 pub mod registry;
 pub mod told;
 pub mod trust;

@@ -20,7 +20,7 @@ use crate::base::version::{Actor, ActorTable, Dot, Version};
 use crate::base::wire::{Reader, WireError};
 use crate::peer::ballot::{Declined, PromiseAnswer};
 use crate::peer::entries::Known;
-use crate::peer::frame::{Doubt, Frame, KeyRef, Kind, Seen, Verify, read_refused};
+use crate::peer::frame::{Frame, KeyRef, Kind, MismatchCause, Seen, Verify, read_refused};
 use crate::peer::handshake::Hello;
 use crate::peer::lane::{Lane, lane_index};
 use crate::peer::link::LaneEvents;
@@ -263,7 +263,8 @@ impl LaneEvents for Arc<Coordinator> {
         match frame.kind {
             Kind::Mismatch => {
                 let mut reader = Reader::new(frame.body);
-                let Ok((number, doubt)) = reader.u64().and_then(|number| Ok((number, Doubt::read(&mut reader)?)))
+                let Ok((number, cause)) =
+                    reader.u64().and_then(|number| Ok((number, MismatchCause::read(&mut reader)?)))
                 else {
                     return own.fail();
                 };
@@ -272,10 +273,10 @@ impl LaneEvents for Arc<Coordinator> {
                 if known.and_then(|known| self.merge_known(name, known, now_ms)).is_err() {
                     return own.fail();
                 }
-                if doubt == Doubt::Verify {
+                if cause == MismatchCause::Verify {
                     own.note_mismatch(base.saturating_add(number));
                 }
-                if doubt != Doubt::Delta {
+                if cause != MismatchCause::Delta {
                     self.metrics.count(Count::ReadRepairs, 1);
                 }
                 self.send_state(peer, lane, number, name, now_ms);

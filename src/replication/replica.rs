@@ -28,10 +28,11 @@ use crate::base::wire::{Reader, WireError, put_u64};
 use crate::peer::ballot::{Declined, DigestRequest, PromiseAnswer, PromiseRequest};
 use crate::peer::entries::Known;
 use crate::peer::frame::{
-    Doubt, Frame, KeyRef, Kind, Refusal, Seen, Verify, next_frame, put_ack, put_frame, put_refused,
+    Frame, KeyRef, Kind, MismatchCause, Seen, Verify, next_frame, put_ack, put_frame, put_refused,
 };
 use crate::peer::handshake::{Hello, LinkKind};
 use crate::peer::link::{Outbox, invalid, read_more, take_off};
+use crate::peer::refusal::Refusal;
 use crate::peer::trust::Word;
 use crate::replication::ballot::Holder;
 use crate::replication::ballots::Ballots;
@@ -335,7 +336,7 @@ impl Replica {
             }
             let known = Known::of(&table, delta.slot, name, now_ms, &store.actors);
             drop(table);
-            self.contradict(KeyRef { slot: delta.slot, db: delta.db, key: delta.key }, &known, Doubt::Delta);
+            self.contradict(KeyRef { slot: delta.slot, db: delta.db, key: delta.key }, &known, MismatchCause::Delta);
             // The state that comes has the rest of the chain in it.
             break;
         }
@@ -361,8 +362,12 @@ impl Replica {
         if !agrees {
             let known = Known::of(&table, slot, name, now_ms, &store.actors);
             drop(table);
-            let doubt = if is_behind(&known, verify.seen.version.as_ref()) { Doubt::Behind } else { Doubt::Verify };
-            self.contradict(verify.name, &known, doubt);
+            let cause = if is_behind(&known, verify.seen.version.as_ref()) {
+                MismatchCause::Behind
+            } else {
+                MismatchCause::Verify
+            };
+            self.contradict(verify.name, &known, cause);
         }
         Ok(())
     }
@@ -406,13 +411,13 @@ impl Replica {
         }
     }
 
-    fn contradict(&mut self, name: KeyRef<'_>, known: &Known, doubt: Doubt) {
+    fn contradict(&mut self, name: KeyRef<'_>, known: &Known, cause: MismatchCause) {
         let number = self.received;
         self.unresolved.insert(number);
         let (actors, before) = (&self.store.actors, self.out.len());
         put_frame(self.out.bytes(), Kind::Mismatch, |out| {
             put_u64(out, number);
-            out.push(doubt as u8);
+            out.push(cause as u8);
             name.put(out);
             known.put(out, actors);
         });

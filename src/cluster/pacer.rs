@@ -34,21 +34,21 @@ impl Share {
 
 /// One strand of work beside that for clients.
 #[derive(Debug)]
-pub struct Pace {
+pub struct Pacer {
     share: &'static Share,
     since: Instant,
     late: Duration,
 }
 
-impl Pace {
+impl Pacer {
     /// Work that nobody waits for begins now.
-    pub fn begin() -> Pace {
-        Pace { share: &BACKGROUND, since: Instant::now(), late: Duration::ZERO }
+    pub fn begin() -> Pacer {
+        Pacer { share: &BACKGROUND, since: Instant::now(), late: Duration::ZERO }
     }
 
     /// Giving another node what it lacks begins now.
-    pub fn of_transfer() -> Pace {
-        Pace { share: &TRANSFER, ..Pace::begin() }
+    pub fn of_transfer() -> Pacer {
+        Pacer { share: &TRANSFER, ..Pacer::begin() }
     }
 
     /// How long has been worked since the last rest. Time spent waiting for another node is no work: note it before.
