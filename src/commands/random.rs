@@ -25,7 +25,7 @@ const REPEATS_BYTES_MAX: usize = 256 << 20;
 /// Tables of which more than one part in this many is wanted are shuffled rather than drawn from.
 const SHUFFLE_SHARE: usize = 3;
 
-/// HRANDFIELD key [count [WITHVALUES]]: a field or null; with a count an array of fields or pairs.
+/// `HRANDFIELD key [count [WITHVALUES]]`: a field or null; with a count an array of fields or pairs.
 pub static HRANDFIELD: Command = Command {
     name: "hrandfield",
     summary: "Get one or multiple random fields from a hash",

@@ -42,7 +42,7 @@ pub enum Mutation<'m> {
     Expire { deadline_ms: u64 },
     /// The key goes.
     Delete,
-    /// What the slot holds goes; the name says of which databases (see [`clear`](crate::store::clear)).
+    /// What the slot holds goes; the name says of which databases (see [`crate::store::clear`]).
     Clear,
 }
 

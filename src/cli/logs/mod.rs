@@ -2,7 +2,7 @@
 //!
 //! A line for people is `TIME LEVEL part: message key=value ...`, one of JSON an object of the same ([`lines`]). The level follows
 //! CONFIG SET loglevel at once; format and destination are decided at the start, and a file may be opened anew under
-//! its name ([`file`]). What the event loop and gossip say of themselves is left out below `warning`: at `debug` it
+//! its name ([`mod@file`]). What the event loop and gossip say of themselves is left out below `warning`: at `debug` it
 //! would be nearly all.
 
 mod file;
