@@ -57,7 +57,7 @@ async fn close_idle(node: Arc<Node>) {
         if settings.timeout_s != 0 {
             clients.kill_idle(settings.timeout_s * 1_000, now_ms);
         }
-        let unread = clients.kill_unread(settings.client_output_buffer_limit.normal, now_ms);
+        let unread = clients.kill_unread(&settings.client_output_buffer_limit, now_ms);
         node.shared.node.metrics.count(Count::OutputLimitDisconnects, unread as u64);
     }
 }

@@ -240,3 +240,35 @@ fn a_subscriber_that_does_not_read_is_cut_and_the_others_go_on() {
     assert_eq!(info.lines().count(), 1, "{info}");
     assert!(info.contains(" sub=1 psub=0 ssub=0 ") && info.contains(" flags=P "), "{info}");
 }
+
+/// All that waits for it counts, at its connection as well; the soft limit holds also when nothing more is published.
+#[test]
+fn a_subscriber_is_held_to_the_limits_of_its_class() {
+    let (redis, cluster) = (Redis::start(&[]), Cluster::start(1, &[]));
+    for port in [redis.port, cluster.nodes[0].port] {
+        let mut admin = Client::to(port);
+        let payload = "x".repeat(10_000);
+        for limit in ["pubsub 200kb 0 0", "pubsub 0 100kb 1"] {
+            admin.call(&["CONFIG", "SET", "client-output-buffer-limit", limit]);
+            let _deaf = listener(port, "HELLO 2", "SUBSCRIBE flood");
+            let mut waits_bytes = || {
+                let list = admin.run("CLIENT LIST TYPE pubsub").text().expect("a list");
+                list.split(" omem=").nth(1).map(|rest| rest.split(' ').next().unwrap().parse::<usize>().expect("bytes"))
+            };
+            let mut publisher = Client::to(port);
+            let over = wait_for(Duration::from_secs(60), || {
+                publisher.call(&["PUBLISH", "flood", &payload]);
+                waits_bytes().is_none_or(|bytes| bytes > 100 << 10).then_some(())
+            });
+            assert!(over.is_some(), "{limit}: all was taken");
+            if limit.ends_with("0 0") {
+                let most = std::iter::from_fn(|| {
+                    publisher.call(&["PUBLISH", "flood", &payload]);
+                    waits_bytes()
+                });
+                assert!(most.take(1_000).max() < Some(300 << 10), "{limit}");
+            }
+            assert!(wait_for(Duration::from_secs(60), || waits_bytes().is_none().then_some(())).is_some(), "{limit}");
+        }
+    }
+}

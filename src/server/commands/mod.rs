@@ -170,7 +170,7 @@ fn run_info(cx: &Cx<'_>, out: &mut Reply<'_>) {
             connected: clients.len(),
             blocked: node.clients.count_blocked(),
             input_bytes_max: most(|client| client.input_bytes.load(Ordering::Relaxed)),
-            output_bytes_max: most(|client| client.output_bytes.load(Ordering::Relaxed)),
+            output_bytes_max: most(|client| client.mailbox.len_bytes()),
             subscribed: Kind::ALL.map(|kind| node.pubsub.names(kind, false).len()),
         },
         face: info::Face { port, cluster },

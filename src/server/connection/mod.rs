@@ -281,7 +281,7 @@ impl Connection {
         if self.output.capacity() > OUTPUT_PAUSE_BYTES {
             self.output.shrink_to(16 << 10);
         }
-        self.client.output_bytes.store(0, std::sync::atomic::Ordering::Relaxed);
+        self.client.mailbox.all_sent();
         Ok(true)
     }
 
@@ -298,14 +298,13 @@ impl Connection {
 
     fn check_output_limit(&mut self, has_sent: bool) -> std::io::Result<()> {
         let (unsent, now_ms) = (self.output.len() - self.written, wall_us() / 1_000);
-        self.client.output_bytes.store(unsent, std::sync::atomic::Ordering::Relaxed);
         if has_sent {
             self.client.note_active(now_ms);
         }
-        let limit = self.worker.settings.read(|settings| settings.client_output_buffer_limit.normal);
-        if self.client.has_too_much_unsent(limit, now_ms) {
+        let limit = self.worker.settings.read(|settings| self.client.limit(&settings.client_output_buffer_limit));
+        if self.client.mailbox.keep_unsent(unsent, limit, now_ms) {
             self.worker.metrics.count(Count::OutputLimitDisconnects, 1);
-            return Err(std::io::Error::other("the client does not read its replies"));
+            return Err(std::io::Error::other("the client does not read what is sent to it"));
         }
         Ok(())
     }

@@ -9,11 +9,12 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use parking_lot::RwLock;
 use tokio::sync::Notify;
 
+use crate::base::clock::wall_us;
 use crate::base::config::{BufferLimit, Config, EventClasses};
 use crate::base::glob;
 use crate::base::ids::NodeId;
@@ -38,7 +39,6 @@ pub struct Hub {
     wants_events: AtomicBool,
     /// Told when a node has heard of something, or a link has opened or closed.
     pub(super) progress: Notify,
-    epoch: Instant,
 }
 
 type Subscribers = BTreeMap<u64, Arc<Mailbox>>;
@@ -68,7 +68,6 @@ impl Hub {
             remotes: RwLock::default(),
             wants_events: AtomicBool::new(false),
             progress: Notify::new(),
-            epoch: Instant::now(),
         });
         let told = Arc::downgrade(&hub);
         config.on_change(move |settings| {
@@ -174,7 +173,7 @@ impl Hub {
     }
 
     fn send(&self, subscribers: &Subscribers, letter: &mut Letter<'_>) -> u64 {
-        let (limit, now_ms) = (self.limit(), self.epoch.elapsed().as_millis() as u64);
+        let (limit, now_ms) = (self.limit(), wall_us() / 1_000);
         for mailbox in subscribers.values() {
             mailbox.put(letter.bytes(mailbox.proto()), limit, now_ms);
         }

@@ -4,10 +4,12 @@
 //! is empty and inactive, and looking at it costs one load.
 //!
 //! A reader that is too slow is cut: when what waits exceeds the hard limit of `client-output-buffer-limit pubsub`, or the
-//! soft one for longer than it allows, everything is dropped and the connection is told to close.
+//! soft one for longer than it allows, everything is dropped and the connection is told to close. As in Redis it is all
+//! that waits for the client that counts, so the connection says here how much it has taken out, or has as replies, and
+//! could not send yet.
 
 use std::collections::BTreeSet;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::task::Waker;
 
 use parking_lot::Mutex;
@@ -24,6 +26,9 @@ pub struct Mailbox {
     pub id: u64,
     is_active: AtomicBool,
     is_resp3: AtomicBool,
+    /// Bytes that the connection could not send yet.
+    unsent: AtomicUsize,
+    excess: Mutex<Excess>,
     state: Mutex<Option<Box<State>>>,
 }
 
@@ -32,7 +37,6 @@ struct State {
     bytes: Vec<u8>,
     /// How many of them are set aside.
     aside: usize,
-    excess: Excess,
     is_cut: bool,
     waker: Option<Waker>,
     names: ByKind<BTreeSet<Box<[u8]>>>,
@@ -52,7 +56,14 @@ pub enum Delivery {
 impl Mailbox {
     /// The empty mailbox of a connection.
     pub fn new(id: u64) -> Mailbox {
-        Mailbox { id, is_active: AtomicBool::new(false), is_resp3: AtomicBool::new(false), state: Mutex::new(None) }
+        Mailbox {
+            id,
+            is_active: AtomicBool::new(false),
+            is_resp3: AtomicBool::new(false),
+            unsent: AtomicUsize::new(0),
+            excess: Mutex::default(),
+            state: Mutex::new(None),
+        }
     }
 
     /// Whether the connection has ever listened to anything.
@@ -78,8 +89,9 @@ impl Mailbox {
         if state.is_cut {
             return;
         }
+        let before = self.unsent_bytes() + state.bytes.len();
         state.bytes.extend_from_slice(message);
-        if state.excess.is_too_much(state.bytes.len(), limit, now_ms) {
+        if self.is_too_much(before, before + message.len(), limit, now_ms) {
             state.is_cut = true;
             state.bytes = Vec::new();
         }
@@ -103,7 +115,6 @@ impl Mailbox {
         state.aside = 0;
         state.bytes.clear();
         state.bytes.shrink_to(1 << 16);
-        state.excess.end();
         Delivery::Mail
     }
 
@@ -143,12 +154,45 @@ impl Mailbox {
         if state.is_cut { Delivery::Cut } else { Delivery::Nothing }
     }
 
-    /// Bytes that wait.
+    /// Bytes that wait for the client, here and at its connection.
     pub fn len_bytes(&self) -> usize {
         if !self.is_active() {
-            return 0;
+            return self.unsent_bytes();
         }
-        self.state.lock().as_ref().map_or(0, |state| state.bytes.len())
+        self.unsent_bytes() + self.state.lock().as_ref().map_or(0, |state| state.bytes.len())
+    }
+
+    /// Bytes that wait at the connection.
+    #[inline]
+    pub fn unsent_bytes(&self) -> usize {
+        self.unsent.load(Ordering::Relaxed)
+    }
+
+    /// Notes that so many bytes wait at the connection; true when all that waits is more than `limit` allows.
+    pub fn keep_unsent(&self, bytes: usize, limit: BufferLimit, now_ms: u64) -> bool {
+        let before = self.len_bytes();
+        self.unsent.store(bytes, Ordering::Relaxed);
+        self.is_too_much(before, self.len_bytes(), limit, now_ms)
+    }
+
+    /// Notes that nothing waits at the connection.
+    #[inline]
+    pub fn all_sent(&self) {
+        self.unsent.store(0, Ordering::Relaxed);
+    }
+
+    /// Whether what waits has become, or has stayed, more than `limit` allows.
+    pub fn has_too_much(&self, limit: BufferLimit, now_ms: u64) -> bool {
+        let bytes = self.len_bytes();
+        self.is_too_much(bytes, bytes, limit, now_ms)
+    }
+
+    fn is_too_much(&self, before: usize, after: usize, limit: BufferLimit, now_ms: u64) -> bool {
+        let mut excess = self.excess.lock();
+        if before == 0 {
+            excess.end();
+        }
+        excess.is_too_much(after, limit, now_ms)
     }
 
     /// Notes a name that the connection listens to; false when it did already.
@@ -228,11 +272,35 @@ mod tests {
         soft.put(&[b'x'; 11], LIMIT, 1_000);
         soft.put(b"x", LIMIT, 3_000);
         assert_eq!(soft.take(&mut output, None), Delivery::Mail);
+        // Since the client had read all, it is not too slow yet.
         soft.put(&[b'x'; 11], LIMIT, 4_000);
         soft.put(b"x", LIMIT, 6_001);
         assert_eq!(soft.take(&mut output, None), Delivery::Cut);
         let unlimited = Mailbox::new(3);
         unlimited.put(&[b'x'; 1_000], BufferLimit::default(), 0);
         assert_eq!(unlimited.take(&mut output, None), Delivery::Mail);
+    }
+
+    #[test]
+    fn what_waits_at_the_connection_counts_as_well() {
+        let (mailbox, mut output) = (Mailbox::new(1), Vec::new());
+        mailbox.activate();
+        mailbox.put(&[b'x'; 60], LIMIT, 0);
+        assert_eq!(mailbox.take(&mut output, None), Delivery::Mail);
+        assert!(!mailbox.keep_unsent(50, LIMIT, 0) && !mailbox.has_too_much(LIMIT, 2_000));
+        assert!(mailbox.has_too_much(LIMIT, 2_001), "nothing more has come, and nothing was read");
+        mailbox.put(&[b'x'; 50], BufferLimit { soft_bytes: 0, ..LIMIT }, 2_001);
+        assert_eq!((mailbox.len_bytes(), mailbox.take(&mut output, None)), (100, Delivery::Mail));
+        mailbox.put(&[b'x'; 51], BufferLimit { soft_bytes: 0, ..LIMIT }, 2_001);
+        assert_eq!(mailbox.take(&mut output, None), Delivery::Cut);
+    }
+
+    #[test]
+    fn a_client_that_has_read_all_may_be_slow_again() {
+        let replies = Mailbox::new(1);
+        assert!(!replies.keep_unsent(11, LIMIT, 1_000));
+        replies.all_sent();
+        assert!(!replies.keep_unsent(11, LIMIT, 9_000) && replies.keep_unsent(11, LIMIT, 11_001));
+        assert!(replies.keep_unsent(101, LIMIT, 11_001) && !replies.keep_unsent(10, LIMIT, 19_000));
     }
 }

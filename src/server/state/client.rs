@@ -13,13 +13,12 @@ use std::task::Waker;
 
 use parking_lot::Mutex;
 
-use crate::base::config::BufferLimit;
+use crate::base::config::{BufferLimit, BufferLimits};
 use crate::commands::spec::Command;
 use crate::commands::subcommands;
 use crate::commands::table::COMMANDS;
 use crate::protocol::{Args, Proto};
 use crate::server::pubsub::Mailbox;
-use crate::server::pubsub::excess::Excess;
 
 const RELAXED: Ordering = Ordering::Relaxed;
 
@@ -98,15 +97,12 @@ pub struct Client {
     pub queued: AtomicI64,
     /// Bytes received and not yet run.
     pub input_bytes: AtomicUsize,
-    /// Bytes of replies not yet sent.
-    pub output_bytes: AtomicUsize,
     command: AtomicUsize,
     reply_mode: AtomicU8,
-    excess: Mutex<Excess>,
     /// It waits for something that CLIENT UNBLOCK may end.
     may_unblock: AtomicBool,
     wait: AtomicU8,
-    /// What it listens to, and the messages that wait for it.
+    /// What it listens to, and what waits for it.
     pub mailbox: Arc<Mailbox>,
     names: Mutex<Names>,
     killed: AtomicBool,
@@ -139,10 +135,8 @@ impl Client {
             flags: AtomicU32::new(0),
             queued: AtomicI64::new(-1),
             input_bytes: AtomicUsize::new(0),
-            output_bytes: AtomicUsize::new(0),
             command: AtomicUsize::new(NO_COMMAND),
             reply_mode: AtomicU8::new(ReplyMode::On as u8),
-            excess: Mutex::default(),
             may_unblock: AtomicBool::new(false),
             wait: AtomicU8::new(Unblocked::No as u8),
             mailbox: Arc::new(Mailbox::new(id)),
@@ -240,9 +234,9 @@ impl Client {
         self.active_ms.store(now_ms, RELAXED);
     }
 
-    /// Whether more replies than `limit` allows wait to be sent.
-    pub fn has_too_much_unsent(&self, limit: BufferLimit, now_ms: u64) -> bool {
-        self.excess.lock().is_too_much(self.output_bytes.load(RELAXED), limit, now_ms)
+    /// How much may wait for it: who listens or watches is judged as a subscriber.
+    pub fn limit(&self, limits: &BufferLimits) -> BufferLimit {
+        if self.is_in(state::SUBSCRIBED | state::MONITOR) { limits.pubsub } else { limits.normal }
     }
 
     /// Says that it waits, for others to show, until [`Client::end_wait`].

@@ -11,7 +11,7 @@ impl Client {
         let seconds_since = |ms: u64| now_ms.saturating_sub(ms) / 1_000;
         let names = self.names();
         let input = self.input_bytes.load(Relaxed);
-        let output = self.output_bytes.load(Relaxed) + self.mailbox.len_bytes();
+        let output = self.mailbox.len_bytes();
         let (id, addr, laddr) = (self.id, self.addr, self.laddr);
         let mut line = format!("id={id} addr={addr} laddr={laddr} fd=0 name=").into_bytes();
         line.extend_from_slice(&names.name);

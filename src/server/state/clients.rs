@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64};
 
 use parking_lot::Mutex;
 
-use crate::base::config::BufferLimit;
+use crate::base::config::BufferLimits;
 use crate::server::state::client::{Client, state};
 
 /// All connections of a node, and whether they are paused.
@@ -71,11 +71,11 @@ impl Clients {
         }
     }
 
-    /// Closes those for which more replies wait than `limit` allows though they read nothing; gives how many.
-    pub fn kill_unread(&self, limit: BufferLimit, now_ms: u64) -> usize {
+    /// Closes those for which more waits than `limits` allow though they read nothing; gives how many.
+    pub fn kill_unread(&self, limits: &BufferLimits, now_ms: u64) -> usize {
         let list = self.list.lock();
-        let unread = list.values().filter(|client| client.output_bytes.load(Relaxed) != 0 && !client.is_killed());
-        let too_much = unread.filter(|client| client.has_too_much_unsent(limit, now_ms));
+        let unread = list.values().filter(|client| client.mailbox.unsent_bytes() != 0 && !client.is_killed());
+        let too_much = unread.filter(|client| client.mailbox.has_too_much(client.limit(limits), now_ms));
         too_much.inspect(|client| client.kill()).count()
     }
 

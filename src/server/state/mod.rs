@@ -113,14 +113,13 @@ impl NodeState {
     pub fn memory(&self) -> MemoryFigures {
         let used_bytes = self.store.used_bytes();
         let keys = self.store.count_keys(crate::base::ids::Slot::all()).values().map(|of_db| of_db.keys).sum();
-        let relaxed = std::sync::atomic::Ordering::Relaxed;
         MemoryFigures {
             used_bytes,
             peak_bytes: self.sampler.peak_bytes(used_bytes),
             resident_bytes: process::resident_bytes(),
             limit_bytes: self.config.settings().maxmemory,
             keys,
-            client_bytes: self.clients.all().iter().map(|it| it.output_bytes.load(relaxed) as u64).sum(),
+            client_bytes: self.clients.all().iter().map(|it| it.mailbox.len_bytes() as u64).sum(),
         }
     }
 }

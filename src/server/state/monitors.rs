@@ -10,7 +10,6 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Instant;
 
 use parking_lot::Mutex;
 
@@ -25,17 +24,10 @@ use crate::server::state::NodeState;
 use crate::server::state::client::Client;
 
 /// Who watches.
-#[derive(Debug)]
+#[derive(Default, Debug)]
 pub struct Monitors {
     is_watched: AtomicBool,
     mailboxes: Mutex<Vec<Arc<Mailbox>>>,
-    epoch: Instant,
-}
-
-impl Default for Monitors {
-    fn default() -> Monitors {
-        Monitors { is_watched: AtomicBool::new(false), mailboxes: Mutex::default(), epoch: Instant::now() }
-    }
 }
 
 impl Monitors {
@@ -61,7 +53,7 @@ impl Monitors {
     }
 
     fn tell(&self, line: &[u8], limit: BufferLimit) {
-        let now_ms = self.epoch.elapsed().as_millis() as u64;
+        let now_ms = wall_us() / 1_000;
         self.mailboxes.lock().iter().for_each(|mailbox| mailbox.put(line, limit, now_ms));
     }
 }
