@@ -1,4 +1,4 @@
-//! What a server tells of itself: INFO, SLOWLOG, command statistics; and SHUTDOWN.
+//! What a server tells of itself: INFO, SLOWLOG, CLIENT LIST, command statistics; and SHUTDOWN.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -342,4 +342,20 @@ fn shutdown_stops_a_node_and_the_others_have_its_keys() {
     }
     let swap = client.run("SWAPDB 0 1").text().unwrap();
     assert!(swap.starts_with("ERR SWAPDB is not supported"), "{swap}");
+}
+
+#[test]
+fn what_a_client_sends_counts_as_its_input_until_it_is_run() {
+    let (redis, cluster) = (Redis::start(&[]), Cluster::start(1, &[]));
+    for port in [redis.port, cluster.nodes[0].port] {
+        let mut client = Client::to(port);
+        for (pipeline, replies, bytes) in [("CLIENT LIST\r\n", 1, 13), ("PING\r\nCLIENT INFO\r\nPING\r\n", 3, 25)] {
+            client.send(pipeline.as_bytes()).expect("sent");
+            let texts: Vec<String> =
+                (0..replies).map(|_| client.receive().expect("a reply").text().unwrap_or_default()).collect();
+            assert!(texts.concat().contains(&format!(" qbuf={bytes} ")), "{texts:?}");
+        }
+        let list = Client::to(port).run("CLIENT LIST").text().expect("a list");
+        assert!(list.contains(" qbuf=0 "), "{list}");
+    }
 }

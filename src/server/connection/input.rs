@@ -108,6 +108,8 @@ impl Connection {
     /// whole, what has to be alone, and what comes behind [`OUTPUT_PAUSE_BYTES`] of replies or as many requests as other nodes
     /// may be asked.
     fn run_input(&mut self, input: &[u8]) -> usize {
+        // What is being run counts as well, as in Redis.
+        self.client.input_bytes.store(input.len(), std::sync::atomic::Ordering::Relaxed);
         let worker = self.worker.clone();
         let now = Instant::now();
         let (view, mut batch) = (worker.view(now), worker.batch(now));

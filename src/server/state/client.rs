@@ -95,7 +95,7 @@ pub struct Client {
     pub flags: AtomicU32,
     /// Commands queued since MULTI; -1 outside a transaction.
     pub queued: AtomicI64,
-    /// Bytes received and not yet run.
+    /// Bytes received that wait, or are being run.
     pub input_bytes: AtomicUsize,
     command: AtomicUsize,
     reply_mode: AtomicU8,
