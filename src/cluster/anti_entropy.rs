@@ -145,6 +145,7 @@ impl Cluster {
     async fn compare_with(&self, plan: &Plan, row: &Row, graves: &mut Graves) -> Result<(), ControlError> {
         let (link, slots, mut pace) = (self.new_link(row), plan.shared_slots(&row.id), Pacer::begin());
         let (began_ms, horizon_ms) = (self.store.clock.now_ms(), self.horizon_ms());
+        let declined = self.peers.get(&row.id).map(|peer| (peer.declines.noted(), peer));
         let mut differing = self.differing(&link, horizon_ms, &slots, &mut pace).await?;
         if !differing.is_empty() {
             sleep(SECOND_LOOK).await;
@@ -170,6 +171,9 @@ impl Cluster {
                 graves.confirm(row.id, row.generation, *slot, began_ms);
             }
             pace.rest().await;
+        }
+        if let Some((noted, peer)) = declined.filter(|_| differing.len() <= MENDS_MAX) {
+            peer.declines.make_up(noted);
         }
         if keys > 0 {
             info!(name = row.shown_name(), peer = %row.id, slots = differing.len(), keys, "mended what differed");

@@ -275,9 +275,11 @@ impl Cluster {
         self.calm.note_stir(is_stirred, self.store.clock.now_ms());
     }
 
-    /// True while somebody may hold an older copy of a key that home replicas know nothing of. Never so where nobody asks.
-    pub fn may_hide_strays(&self) -> bool {
-        self.config.settings().anti_entropy_interval_ms > 0 && self.calm.may_hide_strays()
+    /// True while somebody may hold an older copy of a key than this node and is not known to be behind: a stray, or what was
+    /// there before a write that was declined. Never so where nobody compares.
+    pub fn may_hide_older_copies(&self) -> bool {
+        let may_lack = || self.peers.all().iter().any(|peer| peer.declines.may_lack());
+        self.config.settings().anti_entropy_interval_ms > 0 && (self.calm.may_hide_strays() || may_lack())
     }
 
     /// How this node introduces itself on control connections.

@@ -72,6 +72,17 @@ async fn what_one_replica_missed_comes_to_it_and_a_deletion_is_forgotten_when_al
 }
 
 #[tokio::test]
+async fn who_has_declined_a_write_may_hold_an_older_copy_until_all_is_compared() {
+    let nodes = cluster(&[21_736, 21_737], FAST).await;
+    let [one, two] = &nodes[..] else { panic!("two") };
+    until("nobody may hold older copies", || !one.cluster.may_hide_older_copies()).await;
+    let (peer, _) = one.cluster.peers.get_or_add(two.cluster.id(), ([127, 0, 0, 1], 21_737).into());
+    peer.declines.note();
+    assert!(one.cluster.may_hide_older_copies() && !two.cluster.may_hide_older_copies());
+    until("they have compared", || !one.cluster.may_hide_older_copies()).await;
+}
+
+#[tokio::test]
 async fn a_deletion_is_kept_while_a_replica_is_away_and_its_old_copy_does_not_come_back() {
     let mut nodes = cluster(&[21_741, 21_742, 21_743], FAST).await;
     let key = b"key";

@@ -91,11 +91,11 @@ fn sweep_rules(node: &Node) -> SweepRules {
     let store = &node.shared.node.store;
     let grace_ms = if store.is_replicated() { GRACE_MS } else { 0 };
     // Who is silent, or far behind, may have the write that set a deadline before it still, and an older value without one; and
-    // so may who stood in for somebody.
+    // so may who stood in for somebody, or has declined the write.
     let now = Instant::now();
     let is_behind = |peer: &Arc<Peer>| !peer.has_caught_up() || peer.lag(now) > LAG_MAX;
     let is_anyone_behind = node.peers.all().iter().any(is_behind);
-    let keep_tombstones = is_anyone_behind || node.cluster.may_hide_strays();
+    let keep_tombstones = is_anyone_behind || node.cluster.may_hide_older_copies();
     SweepRules { before_ms: store.clock.now_ms().saturating_sub(grace_ms), keep_tombstones }
 }
 

@@ -21,6 +21,7 @@
 pub mod ballot;
 pub mod compare;
 pub mod control;
+pub mod declines;
 pub mod entries;
 pub mod frame;
 pub mod granted;

@@ -19,6 +19,7 @@ use tokio::time::Instant;
 use crate::base::clock::Hlc;
 use crate::base::ids::{NodeId, Slot};
 use crate::base::slots::AtomicSlots;
+use crate::peer::declines::Declines;
 use crate::peer::frame::Kind;
 use crate::peer::granted::Granted;
 use crate::peer::lane::{Lane, lane_index};
@@ -41,6 +42,8 @@ pub struct Peer {
     pub lanes: Vec<Lane>,
     /// What it has missed.
     pub missed: Missed,
+    /// Whether it may lack what it has declined.
+    pub declines: Declines,
     /// What it has promised.
     pub granted: Granted,
     /// Whether it was told that it is fit.
@@ -259,11 +262,12 @@ impl Peers {
             return (peer.clone(), false);
         }
         let lanes = (0..self.lanes).map(|_| Lane::new(self.lane_bytes_max)).collect();
-        let (missed, granted) = (Missed::new(), Granted::new(self.lanes));
+        let (missed, declines, granted) = (Missed::new(), Declines::default(), Granted::new(self.lanes));
         let (changed, is_retired) = (self.changed.clone(), AtomicBool::new(false));
         let told = Told::default();
         let (doubts, name) = (self.doubts.clone(), Mutex::default());
-        let peer = Arc::new(Peer { id, addr, name, lanes, missed, granted, told, doubts, changed, is_retired });
+        let peer =
+            Arc::new(Peer { id, addr, name, lanes, missed, declines, granted, told, doubts, changed, is_retired });
         if let Some(moved) = known.insert(id, peer.clone()) {
             moved.retire();
         }

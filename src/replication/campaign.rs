@@ -114,6 +114,10 @@ impl Coordinator {
     pub(super) fn declined(&self, peer: &Peer, lane: usize, base: u64, declined: &Declined) {
         let Some(own) = peer.lanes.get(lane) else { return };
         let number = base.saturating_add(declined.number);
+        if declined.kind == Kind::StrictDelta {
+            // Before the lane takes it for dealt with: in between nobody would know that the peer may be behind.
+            peer.declines.note();
+        }
         own.decline(number);
         match declined.kind {
             Kind::StrictVerify => {
@@ -123,5 +127,23 @@ impl Coordinator {
             Kind::StrictDelta => peer.granted.forget(declined.slot),
             _ => {}
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::replication::test_support::{coordinator, view_of};
+
+    #[test]
+    fn a_replica_that_has_declined_a_write_may_lack_it() {
+        let (coordinator, view) = (coordinator(), view_of(true));
+        let (slot, peer) = (Slot::all().next().expect("a slot"), view.peer(1).expect("a peer"));
+        let decline = |kind| coordinator.declined(peer, 0, 0, &Declined { number: 1, kind, slot });
+        decline(Kind::StrictVerify);
+        decline(Kind::Digest);
+        assert!(!peer.declines.may_lack(), "it lacks nothing that it was not sent");
+        decline(Kind::StrictDelta);
+        assert!(peer.declines.may_lack());
     }
 }
