@@ -11,6 +11,9 @@
 //!
 //! Actors are 16 bytes ([`ActorId`]); in memory they are interned to two ([`Actor`]) by an [`ActorTable`] that each
 //! node fills on its own, so an [`Actor`] never travels. Entry 0 is this node's present life.
+//!
+//! A context may also bear a *mark* ([`Version::marked`]): no write, but what tells apart two results of the same writes. It counts
+//! as a dot wherever versions are compared, and never is a version's own.
 
 use std::cmp::Ordering;
 
@@ -31,6 +34,8 @@ pub struct Actor(pub u16);
 impl Actor {
     /// This node, in its present life.
     pub const SELF: Actor = Actor(0);
+    /// Nobody: the author of marks, see [`Version::marked`].
+    pub const MARK: Actor = Actor(u16::MAX);
 }
 
 /// One write: who made it, and when.
@@ -137,6 +142,21 @@ impl Version {
         bound(&mut context);
         Version { dot: latest, context }
     }
+
+    /// The mark that it bears; zero for none.
+    pub fn mark(&self) -> Hlc {
+        self.latest_of(Actor::MARK)
+    }
+
+    /// This version under a mark that is later than any it bears, so that it has seen what was made of the same writes without
+    /// that; `sum` keeps apart what was made of them in different ways.
+    pub fn marked(mut self, sum: u32) -> Version {
+        let step = (self.mark().0 >> u32::BITS) + 1;
+        // Far below the stamps of writes, so it never is the latest of what a version has seen.
+        see(&mut self.context, Dot { hlc: Hlc(step << u32::BITS | u64::from(sum)), actor: Actor::MARK });
+        bound(&mut self.context);
+        self
+    }
 }
 
 /// A context of these dots, as somebody else has named them; `None` when they cannot be one.
@@ -160,12 +180,16 @@ fn see(context: &mut Context, dot: Dot) {
 
 fn bound(context: &mut Context) {
     while context.len() > CONTEXT_DOTS_MAX {
-        let oldest = context.iter().enumerate().min_by_key(|(_, dot)| dot.hlc).map(|(at, _)| at);
+        let writes = context.iter().enumerate().filter(|(_, dot)| dot.actor != Actor::MARK);
+        let oldest = writes.min_by_key(|(_, dot)| dot.hlc).map(|(at, _)| at);
         context.remove(oldest.unwrap_or_default());
     }
 }
 
-/// No more actors fit. This node has met 65,536 lives of nodes; a restart forgets them. Nothing changed.
+/// The long form of [`Actor::MARK`], which no node has.
+pub const MARK_ID: ActorId = ActorId { node: 0, boot: 0 };
+
+/// No more actors fit. This node has met 65,535 lives of nodes; a restart forgets them. Nothing changed.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
 #[error("the table of actors is full")]
 pub struct ActorTableFull;
@@ -184,6 +208,9 @@ impl ActorTable {
 
     /// The short form of `id`, entered if it is new.
     pub fn intern(&self, id: ActorId) -> Result<Actor, ActorTableFull> {
+        if id == MARK_ID {
+            return Ok(Actor::MARK);
+        }
         if let Some(actor) = find(&self.ids.read(), id) {
             return Ok(actor);
         }
@@ -191,15 +218,19 @@ impl ActorTable {
         if let Some(actor) = find(&ids, id) {
             return Ok(actor);
         }
-        let actor = u16::try_from(ids.len()).map_err(|_| ActorTableFull)?;
+        let actor =
+            u16::try_from(ids.len()).map(Actor).ok().filter(|actor| *actor != Actor::MARK).ok_or(ActorTableFull)?;
         ids.push(id);
-        Ok(Actor(actor))
+        Ok(actor)
     }
 
     /// The long form of `actor`; an unknown one, which no caller can make, is answered with this node.
     pub fn id(&self, actor: Actor) -> ActorId {
+        if actor == Actor::MARK {
+            return MARK_ID;
+        }
         let ids = self.ids.read();
-        ids.get(usize::from(actor.0)).or(ids.first()).copied().unwrap_or(ActorId { node: 0, boot: 0 })
+        ids.get(usize::from(actor.0)).or(ids.first()).copied().unwrap_or(MARK_ID)
     }
 
     /// Every long form, at the place that its short form names.
@@ -286,6 +317,22 @@ mod tests {
         }
         assert_eq!(version.context.len(), CONTEXT_DOTS_MAX);
         assert!(!version.covers(dot(0, 1)) && version.covers(dot(CONTEXT_DOTS_MAX as u16, 2)));
+    }
+
+    #[test]
+    fn a_mark_has_seen_those_before_it_and_is_not_forgotten_for_its_age() {
+        let now = 1 << 50;
+        let plain = Version::first(dot(0, now)).advanced(dot(1, now + 1));
+        let [one, two] = [8, 7].map(|sum| plain.clone().marked(sum));
+        assert_eq!((plain.relation(&one), one.relation(&two)), (Relation::Older, Relation::Newer), "the sum decides");
+        let later = two.clone().marked(1);
+        assert_eq!((one.relation(&later), later.relation(&one)), (Relation::Older, Relation::Newer));
+        assert_eq!((later.latest(), later.dot), (Hlc(now + 1), plain.dot), "it is no write");
+        let lives = 2..CONTEXT_DOTS_MAX as u16 + 10;
+        let long_after = lives.fold(later.clone(), |version, actor| version.advanced(dot(actor, now + 9)));
+        assert_eq!((long_after.context.len(), long_after.mark()), (CONTEXT_DOTS_MAX, later.mark()));
+        let actors = table();
+        assert_eq!((actors.intern(MARK_ID), actors.id(Actor::MARK)), (Ok(Actor::MARK), MARK_ID));
     }
 
     #[test]

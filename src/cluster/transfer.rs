@@ -276,11 +276,10 @@ impl Cluster {
         entries: &mut Entries,
         is_wanted: impl Fn(&Entry) -> bool,
     ) -> u64 {
-        let now_ms = self.store.clock.now_ms();
         let table = self.store.table(slot);
         table.scan(cursor, batch_of(&table), |entry: &Entry| {
             if is_wanted(entry) {
-                entries.push(slot, entry, now_ms, &self.store.actors);
+                entries.push(slot, entry, &self.store.actors);
             }
         })
     }
@@ -299,7 +298,7 @@ impl Cluster {
             }
             let name = Name { db: key.db, key: key.key, hash: hash_name(key.db, key.key) };
             let rules = self.store.rules(now_ms);
-            let merged = self.store.table(key.slot).merge(name, key.state, now_ms, &rules, &self.store.actors);
+            let merged = self.store.table(key.slot).merge(name, key.state, &rules, &self.store.actors);
             if merged == Applied::Conflict {
                 self.metrics.count(Count::Conflicts, 1);
             }

@@ -38,11 +38,11 @@ pub struct Known {
 }
 
 impl Known {
-    /// What this table of `slot` knows of a key at `now_ms`.
-    pub fn of(table: &SlotTable, slot: Slot, name: Name<'_>, now_ms: u64, actors: &ActorTable) -> Known {
+    /// What this table of `slot` knows of a key.
+    pub fn of(table: &SlotTable, slot: Slot, name: Name<'_>, actors: &ActorTable) -> Known {
         let mut clears = Entries::default();
-        table.clears_of(name.db).for_each(|clear| clears.push(slot, clear, now_ms, actors));
-        Known { state: table.find(name).map(|entry| State::of(entry, now_ms)), clears }
+        table.clears_of(name.db).for_each(|clear| clears.push(slot, clear, actors));
+        Known { state: table.find(name).map(State::of), clears }
     }
 
     /// Appends it.
@@ -62,12 +62,12 @@ impl Known {
 }
 
 impl Entries {
-    /// Adds an entry of `slot` as it is at `now_ms`, tombstones included.
-    pub fn push(&mut self, slot: Slot, entry: &Entry, now_ms: u64, actors: &ActorTable) {
+    /// Adds an entry of `slot` as it is, tombstones and expired ones included.
+    pub fn push(&mut self, slot: Slot, entry: &Entry, actors: &ActorTable) {
         put_u16(&mut self.bytes, slot.number());
         self.bytes.push(entry.db());
         put_bytes(&mut self.bytes, entry.key());
-        State::of(entry, now_ms).encode(&mut self.bytes, actors);
+        State::of(entry).encode(&mut self.bytes, actors);
         self.count += 1;
     }
 
@@ -135,7 +135,7 @@ mod tests {
         let assign = Mutation::Assign { value: b"value", deadline_ms: 0 };
         store.lock(slot, 3, 9, &mut effects).write(b"key", assign);
         let mut entries = Entries::default();
-        store.table(slot).iter().for_each(|entry| entries.push(slot, entry, 9, &store.actors));
+        store.table(slot).iter().for_each(|entry| entries.push(slot, entry, &store.actors));
         (store, entries)
     }
 

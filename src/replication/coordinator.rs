@@ -279,7 +279,7 @@ impl LaneEvents for Arc<Coordinator> {
                 if cause != MismatchCause::Delta {
                     self.metrics.count(Count::ReadRepairs, 1);
                 }
-                self.send_state(peer, lane, number, name, now_ms);
+                self.send_state(peer, lane, number, name);
             }
             Kind::Refused => {
                 // The replica cannot serve us as things stand: the connection ends, and the picture is made anew.

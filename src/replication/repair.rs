@@ -16,12 +16,12 @@ use crate::store::state::State;
 
 impl Coordinator {
     /// Sends a key's whole state, as it is here now, to one peer, in answer to frame `resolves` of its lane.
-    pub(super) fn send_state(&self, peer: &Peer, lane: usize, resolves: u64, name: KeyRef<'_>, now_ms: u64) {
+    pub(super) fn send_state(&self, peer: &Peer, lane: usize, resolves: u64, name: KeyRef<'_>) {
         let Some(lane) = peer.lanes.get(lane) else { return };
         // Under the slot's lock, so that the state covers every delta that stands before it on the lane.
         let table = self.store.table(name.slot);
         let named = Name { db: name.db, key: name.key, hash: hash_name(name.db, name.key) };
-        let known = Known::of(&table, name.slot, named, now_ms, &self.store.actors);
+        let known = Known::of(&table, name.slot, named, &self.store.actors);
         lane.append(Kind::State, |out| {
             put_u64(out, resolves);
             name.put(out);
@@ -52,7 +52,7 @@ impl Coordinator {
         let mut table = self.store.table(name.slot);
         let named = Name { db: name.db, key: name.key, hash: hash_name(name.db, name.key) };
         let rules = self.store.rules(now_ms);
-        let applied = table.merge(named, state, now_ms, &rules, &self.store.actors);
+        let applied = table.merge(named, state, &rules, &self.store.actors);
         // Where strict writes are made, none but a holder's may bear a late stamp.
         if applied == Applied::Conflict && self.ballots.is_free(name.slot) {
             let dot = Dot { hlc: self.store.clock.tick(now_ms), actor: Actor::SELF };

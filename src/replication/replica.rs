@@ -334,7 +334,7 @@ impl Replica {
                 self.unresolved.insert(self.received);
                 break;
             }
-            let known = Known::of(&table, delta.slot, name, now_ms, &store.actors);
+            let known = Known::of(&table, delta.slot, name, &store.actors);
             drop(table);
             self.contradict(KeyRef { slot: delta.slot, db: delta.db, key: delta.key }, &known, MismatchCause::Delta);
             // The state that comes has the rest of the chain in it.
@@ -360,7 +360,7 @@ impl Replica {
         };
         let agrees = confirmed || verify.is_repeated && entry.is_some_and(is_known);
         if !agrees {
-            let known = Known::of(&table, slot, name, now_ms, &store.actors);
+            let known = Known::of(&table, slot, name, &store.actors);
             drop(table);
             let cause = if is_behind(&known, verify.seen.version.as_ref()) {
                 MismatchCause::Behind
@@ -391,7 +391,7 @@ impl Replica {
         let mut table = store.table(slot);
         for (db, key, state) in states {
             let name = Name { db, key, hash: hash_name(db, key) };
-            if table.merge(name, state, now_ms, &rules, &store.actors) == Applied::Conflict {
+            if table.merge(name, state, &rules, &store.actors) == Applied::Conflict {
                 self.metrics.count(Count::Conflicts, 1);
             }
         }
@@ -560,7 +560,7 @@ mod tests {
         put_u64(&mut body, resolves);
         KeyRef { slot, db: 0, key: b"k" }.put(&mut body);
         let name = Name { db: 0, key: b"k", hash: hash_name(0, b"k") };
-        Known::of(&sender.table(slot), slot, name, NOW_MS, &sender.actors).put(&mut body, &sender.actors);
+        Known::of(&sender.table(slot), slot, name, &sender.actors).put(&mut body, &sender.actors);
         body
     }
 

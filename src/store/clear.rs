@@ -17,7 +17,7 @@
 
 use crate::base::clock::Hlc;
 use crate::base::ids::DATABASES_MAX;
-use crate::base::version::{ActorTable, Context, Dot, Version};
+use crate::base::version::{Actor, ActorTable, Context, Dot, Version};
 use crate::store::census::Census;
 use crate::store::elements::Elements;
 use crate::store::entry::{Data, Entry, Meta, Payload};
@@ -191,7 +191,7 @@ fn left_of(entry: Entry, clear: Dot, actors: &ActorTable) -> Option<Entry> {
     if !is_touched(&entry.version(), elements, clear.hlc) {
         return Some(entry);
     }
-    let state = without(State::of(&entry, 0), clear, actors)?;
+    let state = without(State::of(&entry), clear, actors)?;
     Some(state.into_entry(entry.db(), entry.key(), entry.access()))
 }
 
@@ -212,7 +212,8 @@ fn without(state: State, clear: Dot, actors: &ActorTable) -> Option<State> {
     if seen().all(|dot| dot.hlc <= clear.hlc) {
         return None;
     }
-    let authors = seen().map(|dot| dot.actor).filter(|actor| *actor != clear.actor);
+    // It has seen no mark: that would be the same one on whatever was marked differently.
+    let authors = seen().map(|dot| dot.actor).filter(|actor| *actor != clear.actor && *actor != Actor::MARK);
     let mut context: Context = authors.map(|actor| Dot { hlc: clear.hlc, actor }).collect();
     context.sort_unstable_by_key(|dot| dot.actor);
     let version = Version { dot: clear, context };

@@ -79,7 +79,7 @@ impl Replica {
         let table = self.store.table(slot());
         let state = |entry: &super::entry::Entry| {
             let mut out = Vec::new();
-            State::of(entry, 0).encode(&mut out, &self.store.actors);
+            State::of(entry).encode(&mut out, &self.store.actors);
             (entry.db(), entry.key().to_vec(), out)
         };
         table.iter().map(state).collect()
@@ -95,7 +95,7 @@ impl Replica {
             self.store.clock.observe(state.version.dot.hlc, 9_000).expect("not ahead");
             let name = Name { db: *db, key, hash: hash_name(*db, key) };
             let rules = self.store.rules(1_000);
-            self.store.table(slot()).merge(name, state, 0, &rules, &self.store.actors);
+            self.store.table(slot()).merge(name, state, &rules, &self.store.actors);
         }
     }
 
@@ -119,7 +119,7 @@ impl Replica {
     fn shown(&self) -> BTreeMap<(u8, Vec<u8>), Shown> {
         let table = self.store.table(slot());
         let entry = |entry: &super::entry::Entry| {
-            ((entry.db(), entry.key().to_vec()), show(&State::of(entry, 0), &self.store.actors))
+            ((entry.db(), entry.key().to_vec()), show(&State::of(entry), &self.store.actors))
         };
         table.iter().map(entry).collect()
     }
@@ -149,7 +149,7 @@ impl Replica {
         let table = self.store.table(slot());
         table.iter().filter(|entry| !is_clear(entry.db()) && !entry.is_tombstone()).any(|entry| {
             let Some(clear) = table.cleared(entry.db()) else { return false };
-            match State::of(entry, 0).content {
+            match State::of(entry).content {
                 Content::String(_) | Content::Tombstone => entry.dot().hlc <= clear.hlc,
                 Content::Value(value) => {
                     let elements = match &*value {

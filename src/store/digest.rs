@@ -19,7 +19,7 @@ use smallvec::SmallVec;
 use xxhash_rust::xxh3::xxh3_64_with_seed;
 
 use crate::base::ids::{ActorId, Slot};
-use crate::base::version::{Dot, Version};
+use crate::base::version::{Dot, MARK_ID, Version};
 use crate::store::Store;
 use crate::store::clear::is_clear;
 use crate::store::entry::Entry;
@@ -89,9 +89,10 @@ pub fn fingerprint(db: u8, key: &[u8], seed: u64) -> u64 {
     xxh3_64_with_seed(key, seed ^ u64::from(db).wrapping_mul(0x9e37_79b9_7f4a_7c15))
 }
 
-fn version_fingerprint(version: &Version, seed: u64, ids: &[ActorId]) -> u64 {
+/// The fingerprint of a version; `ids` are the actors' long forms.
+pub(super) fn version_fingerprint(version: &Version, seed: u64, ids: &[ActorId]) -> u64 {
     let long = |dot: &Dot| {
-        let id = ids.get(usize::from(dot.actor.0)).copied().unwrap_or(ActorId { node: 0, boot: 0 });
+        let id = ids.get(usize::from(dot.actor.0)).copied().unwrap_or(MARK_ID);
         (id.node, id.boot, dot.hlc.0)
     };
     // Contexts are sorted by the short form, which each node gives out on its own.
@@ -247,10 +248,10 @@ mod tests {
         let mut bytes = Vec::new();
         let table = from.table(slot_of(key));
         let Some(entry) = table.find(name) else { return };
-        State::of(entry, 0).encode(&mut bytes, &from.actors);
+        State::of(entry).encode(&mut bytes, &from.actors);
         drop(table);
         let state = State::decode(&mut crate::base::wire::Reader::new(&bytes), &to.actors).expect("own bytes");
-        to.table(slot_of(key)).merge(name, state, 0, &to.rules(0), &to.actors);
+        to.table(slot_of(key)).merge(name, state, &to.rules(0), &to.actors);
     }
 
     #[test]

@@ -84,9 +84,9 @@ impl SlotTable {
     }
 
     /// Merges a peer's whole state of a key into ours.
-    pub fn merge(&mut self, name: Name<'_>, theirs: State, now_ms: u64, rules: &Rules, actors: &ActorTable) -> Applied {
+    pub fn merge(&mut self, name: Name<'_>, theirs: State, rules: &Rules, actors: &ActorTable) -> Applied {
         let Some(theirs) = self.cut(name.db, theirs, actors) else { return Applied::Already };
-        let merged = self.find(name).map_or(Merged::Theirs, |entry| merge(&State::of(entry, now_ms), &theirs, actors));
+        let merged = self.find(name).map_or(Merged::Theirs, |entry| merge(&State::of(entry), &theirs, actors));
         let (state, applied) = match merged {
             Merged::Ours => return Applied::Already,
             Merged::Theirs => (theirs, Applied::Yes),
@@ -130,6 +130,7 @@ mod tests {
     use crate::store::deltas::{Chain, chains};
     use crate::store::expiry::{Sweep, SweepRules};
     use crate::store::keyspace::value_ref;
+    use crate::store::merge_tests::show;
     use crate::store::mutation::Mutation;
     use crate::store::{Effects, Store, hash_name};
 
@@ -147,9 +148,14 @@ mod tests {
     /// Has one store take in the key's state as the other sees it.
     fn give(here: &Store, there: &Store, now_ms: u64) -> Applied {
         let mut bytes = Vec::new();
-        State::of(here.table(slot_of(KEY)).find(name()).expect("an entry"), now_ms).encode(&mut bytes, &here.actors);
+        State::of(here.table(slot_of(KEY)).find(name()).expect("an entry")).encode(&mut bytes, &here.actors);
         let state = State::decode(&mut Reader::new(&bytes), &there.actors).expect("own bytes");
-        there.table(slot_of(KEY)).merge(name(), state, now_ms, &there.rules(now_ms), &there.actors)
+        there.table(slot_of(KEY)).merge(name(), state, &there.rules(now_ms), &there.actors)
+    }
+
+    fn sweep(store: &Store) {
+        let rules = SweepRules { before_ms: 1_500, keep_tombstones: true };
+        store.table(slot_of(KEY)).sweep(Sweep::default(), rules, |_| {});
     }
 
     /// Writes at one store, and gives what came of the deltas at the other.
@@ -193,17 +199,43 @@ mod tests {
             [&here, &there].into_iter().for_each(|store| store.set_replicated(true));
             write(&here, &there, 500, Mutation::Assign { value: b"57", deadline_ms: 1_000 });
             if is_swept {
-                let rules = SweepRules { before_ms: 1_500, keep_tombstones: true };
-                there.table(slot_of(KEY)).sweep(Sweep::default(), rules, |_| {});
+                sweep(&there);
             } else {
+                let third = Store::new(ActorId { node: 3, boot: 1 });
+                third.set_replicated(true);
+                assert_eq!(give(&here, &third, 1_500), Applied::Yes);
+                sweep(&third);
                 there.table(slot_of(KEY)).forget(name());
-                assert_eq!(give(&here, &there, 1_500), Applied::Yes);
+                assert_eq!(give(&third, &there, 1_500), Applied::Yes);
             }
             // The clock here is behind: it still counts the key live.
             assert_eq!(sent(&here, &there, 900, mutation), [Applied::NeedsState], "{mutation:?}");
             assert_eq!(give(&here, &there, 900), Applied::Yes);
             assert_eq!(shown(&here), shown(&there), "{mutation:?}");
         }
+    }
+
+    /// Replicas of which one counts a key live that the other does not: what they make of a conflict must be the same.
+    #[test]
+    fn what_comes_of_a_conflict_does_not_depend_on_whose_clock_has_passed_a_deadline() {
+        let held =
+            |store: &Store| show(&State::of(store.table(slot_of(KEY)).find(name()).expect("an entry")), &store.actors);
+        let stores = [1, 2, 3, 4].map(|node| Store::new(ActorId { node, boot: 1 }));
+        stores.iter().for_each(|store| store.set_replicated(true));
+        let [here, there, ahead, behind] = &stores;
+        write(here, ahead, 500, Mutation::AddMember { member: b"a" });
+        write(here, ahead, 500, Mutation::Expire { deadline_ms: 1_000 });
+        assert_eq!(give(here, behind, 500), Applied::Yes);
+        sent(there, behind, 600, Mutation::AddMember { member: b"b" });
+        assert_eq!([give(there, ahead, 1_400), give(there, behind, 600)], [Applied::Conflict; 2]);
+        assert_eq!(held(ahead), held(behind), "merged with what had expired, and with what had not");
+        // Where the sweeper has been, nothing is left to be merged; that is a version of its own.
+        sweep(here);
+        assert_eq!(give(there, here, 1_600), Applied::Conflict);
+        assert_ne!(held(here), held(behind));
+        assert_eq!([give(here, behind, 1_600), give(behind, ahead, 1_600)], [Applied::Yes; 2]);
+        assert_eq!([give(behind, here, 1_600), give(ahead, here, 1_600)], [Applied::Already; 2]);
+        [behind, ahead].into_iter().for_each(|store| assert_eq!(held(store), held(here)));
     }
 
     #[test]
@@ -224,8 +256,7 @@ mod tests {
         [&here, &there].into_iter().for_each(|store| store.set_replicated(true));
         for mutation in [Mutation::Add { by: 1 }, Mutation::PutField { field: b"f", value: b"v" }] {
             write(&here, &there, 500, Mutation::Assign { value: b"57", deadline_ms: 1_000 });
-            let rules = SweepRules { before_ms: 1_500, keep_tombstones: true };
-            here.table(slot_of(KEY)).sweep(Sweep::default(), rules, |_| {});
+            sweep(&here);
             write(&here, &there, 2_000, mutation);
             write(&here, &there, 2_000, Mutation::Expire { deadline_ms: 9_000 });
             assert_eq!(shown(&here), shown(&there), "{mutation:?}");

@@ -24,7 +24,6 @@ use crate::store::eviction::Access;
 use crate::store::index::Place;
 use crate::store::mutation::{Delta, Mutation};
 use crate::store::slot::Name;
-use crate::store::state::State;
 use crate::store::value::{Set, Value};
 use crate::store::whole;
 use crate::store::{Store, TableGuard, hash_name, in_database};
@@ -314,11 +313,6 @@ impl<'s> Keyspace<'s> {
     pub fn copy_of(&self, key: &[u8]) -> Option<(Vec<u8>, u64)> {
         let entry = self.peek(key)?;
         Some((whole::of(entry)?, entry.deadline_ms()))
-    }
-
-    /// The whole state of `key` with its version, tombstones included, for the operator and for peers.
-    pub fn state(&self, key: &[u8]) -> Option<State> {
-        self.entry(key).map(|entry| State::of(entry, self.now_ms))
     }
 
     /// The last write of `key` that is known here, the zero dot for none, and whether the key is live.

@@ -11,7 +11,14 @@
 //!
 //! The merge of given states takes no stamp and asks no clock, and is commutative, associative and idempotent for
 //! states of one type, deleted ones included; the property tests in `merge_tests` show it. Where several types met
-//! within one conflict only the first and the last hold.
+//! within one conflict only the first and the last hold; of marked ones that all replicas come to the same in the end.
+//!
+//! Equal versions mean equal contents, but for one thing: a tombstone that expiry alone has left (`has_expired`) stands at the
+//! version of the value that had expired, which others may still hold. A merge with it lacks what another merge of the same two
+//! versions has; and so it is with a deadline where a deletion is among the writes, which depends on what was merged first. What comes
+//! of such a merge bears a mark (`Version::marked`): by that it has seen whatever else was made of the same writes, and takes
+//! its place. So does what comes of two that are marked differently. A key that has expired and is still there is merged as it is, with
+//! its deadline.
 //!
 //! The version of a merged register names as its dot the write that won, not the latest: a string's dot is when it
 //! was written, and a third replica's string must be compared with that.
@@ -21,6 +28,7 @@ use std::cmp::Ordering;
 
 use crate::base::version::{ActorTable, Dot, Relation};
 use crate::store::counter::Counter;
+use crate::store::digest::version_fingerprint;
 use crate::store::elements::{Elements, PackLimits};
 use crate::store::hash;
 use crate::store::siblings::{self, Side};
@@ -59,18 +67,35 @@ pub(super) fn settle(a: &State, b: &State, actors: &ActorTable) -> State {
         Content::Tombstone => 0,
         _ if a.version.dot == b.version.dot => longer(a.deadline_ms, b.deadline_ms),
         // Beside a deletion only the collection has a deadline to speak of.
-        _ if a.content == Content::Tombstone => b.deadline_ms,
-        _ if b.content == Content::Tombstone => a.deadline_ms,
+        _ if winner.content == Content::Tombstone => a.deadline_ms.max(b.deadline_ms),
         _ => winner.deadline_ms,
     };
-    let version = a.version.joined(&b.version, winner.version.dot);
-    let has_expired = content == Content::Tombstone && (a.has_expired || b.has_expired);
+    let mut version = a.version.joined(&b.version, winner.version.dot);
+    // The later write's deadline is what any other merge of the same writes comes to; one that outlives it, or ends with it, is not.
+    if !is_told_by_versions(a, b) || deadline_ms != winner.deadline_ms {
+        version = version.marked(sum_of(a, b, actors));
+    }
     let created_s = earlier(a.created_s.into(), b.created_s.into()) as u32;
-    State { version, deadline_ms, created_s, content, has_expired }
+    State { version, deadline_ms, created_s, content, has_expired: false }
 }
 
+/// False if others may hold something else at the versions of these two, or at what they are merged from.
+fn is_told_by_versions(a: &State, b: &State) -> bool {
+    let is_one_deadline = a.version.dot != b.version.dot || a.deadline_ms == b.deadline_ms;
+    is_one_deadline && !a.has_expired && !b.has_expired && a.version.mark() == b.version.mark()
+}
+
+/// What tells apart the ways in which the same writes may have been merged.
+fn sum_of(a: &State, b: &State, actors: &ActorTable) -> u32 {
+    let ids = actors.ids();
+    let [a, b] = [a, b].map(|state| version_fingerprint(&state.version, u64::from(state.has_expired), &ids));
+    a.wrapping_add(b) as u32
+}
+
+/// The state of the later write; of one and the same, the one whose value is still there.
 fn later<'s>(a: &'s State, b: &'s State, actors: &ActorTable) -> &'s State {
-    if actors.compare(a.version.dot, b.version.dot).is_lt() { b } else { a }
+    let order = actors.compare(a.version.dot, b.version.dot).then(b.has_expired.cmp(&a.has_expired));
+    if order.is_lt() { b } else { a }
 }
 
 /// The later of two deadlines, of which 0 is never.

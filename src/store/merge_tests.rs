@@ -13,6 +13,7 @@ use crate::base::ids::{ActorId, slot_of};
 use crate::base::version::{ActorTable, Dot, Version};
 use crate::base::wire::Reader;
 use crate::store::deltas::{Chain, chains};
+use crate::store::expiry::{Sweep, SweepRules};
 use crate::store::hash;
 use crate::store::incoming::Applied;
 use crate::store::merge::{Merged, merge};
@@ -23,16 +24,18 @@ use crate::store::state::{Content, State};
 use crate::store::value::Value;
 use crate::store::{Effects, Store, ValueRef, hash_name};
 
+mod expiry;
+
 const KEY: &[u8] = b"key";
 
-/// Far behind every history: no key expires in these tests.
+/// Far behind every history.
 const DEADLINE_MS: u64 = 9_000_000_000;
 
 /// A dot under its author's full name.
 type Named = (u64, u64);
 
 /// A state in a form that is the same on every replica.
-#[derive(PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq, Debug)]
 pub(super) struct Shown {
     dot: Named,
     seen: BTreeSet<Named>,
@@ -40,7 +43,7 @@ pub(super) struct Shown {
     content: Shape,
 }
 
-#[derive(PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq, Debug)]
 enum Shape {
     Deleted,
     Text(Vec<u8>),
@@ -98,9 +101,13 @@ impl Replica {
         })
     }
 
+    fn now_ms(&self, step: usize) -> u64 {
+        1_000 + step as u64 + self.skew_ms
+    }
+
     /// Makes a change as a command would: nothing is removed that is not there.
     fn write(&mut self, step: usize, mutation: Mutation<'_>) {
-        let now_ms = 1_000 + step as u64 + self.skew_ms;
+        let now_ms = self.now_ms(step);
         let mut keys = self.store.lock(slot_of(KEY), 0, now_ms, &mut self.effects);
         let makes_sense = match (mutation, keys.read(KEY)) {
             (Mutation::RemoveField { field }, Some(ValueRef::Hash(fields))) => fields.get(field).is_some(),
@@ -115,7 +122,7 @@ impl Replica {
     }
 
     fn state(&self) -> Option<State> {
-        self.store.table(slot_of(KEY)).find(name()).map(|entry| State::of(entry, 0))
+        self.store.table(slot_of(KEY)).find(name()).map(State::of)
     }
 
     fn shown(&self) -> Option<Shown> {
@@ -135,7 +142,7 @@ impl Replica {
         // A write on top of another has the later stamp; a node sees to it with everything that it takes in.
         self.store.clock.observe(state.version.dot.hlc, 2_000).expect("not ahead");
         let rules = self.store.rules(1_000);
-        self.store.table(slot_of(KEY)).merge(name(), state, 0, &rules, &self.store.actors);
+        self.store.table(slot_of(KEY)).merge(name(), state, &rules, &self.store.actors);
     }
 
     /// Applies the deltas that `from` has recorded, as many as `keep` says; those that it cannot apply are replaced by
@@ -175,6 +182,10 @@ enum Step {
     RemoveMember(u8),
     Expire(u8),
     Delete,
+    /// Sets a deadline that passes within the history.
+    ExpireSoon(u8),
+    /// Looks for what has expired by its clock.
+    Sweep,
     /// Takes in the state of another replica.
     Sync(usize),
 }
@@ -235,6 +246,14 @@ fn play(replicas: &mut [Replica; 3], at: usize, who: usize, step: &Step) {
         Step::RemoveMember(member) => replica.write(at, Mutation::RemoveMember { member: &number(member) }),
         Step::Expire(ms) => replica.write(at, Mutation::Expire { deadline_ms: DEADLINE_MS + u64::from(*ms) }),
         Step::Delete => replica.write(at, Mutation::Delete),
+        Step::ExpireSoon(ms) => {
+            let deadline_ms = replica.now_ms(at) + u64::from(*ms);
+            replica.write(at, Mutation::Expire { deadline_ms });
+        }
+        Step::Sweep => {
+            let rules = SweepRules { before_ms: replica.now_ms(at), keep_tombstones: true };
+            replica.store.table(slot_of(KEY)).sweep(Sweep::default(), rules, |_| {});
+        }
     }
 }
 

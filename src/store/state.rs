@@ -51,19 +51,22 @@ pub struct State {
 }
 
 impl State {
-    /// The state of an entry. One that has expired by `now_ms` is a deleted key: expiry is part of the version.
-    pub fn of(entry: &Entry, now_ms: u64) -> State {
+    /// The state of an entry, as it is: whether a deadline has passed is a question to each clock, and what comes of a merge must
+    /// not depend on whose.
+    pub fn of(entry: &Entry) -> State {
         let meta = entry.meta();
-        let expired = entry.is_expired(now_ms);
         let content = match entry.data() {
-            _ if expired => Content::Tombstone,
             Data::String(bytes) => Content::String(bytes.to_vec()),
             Data::Tombstone => Content::Tombstone,
             Data::Value(value) => Content::Value(Box::new(value.clone())),
         };
-        let deadline_ms = if expired { 0 } else { meta.deadline_ms };
-        let has_expired = entry.is_expired_tombstone() || expired && !entry.is_tombstone();
-        State { version: entry.version(), deadline_ms, created_s: meta.created_s, content, has_expired }
+        State {
+            version: entry.version(),
+            deadline_ms: meta.deadline_ms,
+            created_s: meta.created_s,
+            content,
+            has_expired: entry.is_expired_tombstone(),
+        }
     }
 
     /// The entry that has this state.

@@ -442,7 +442,7 @@ fn is_equal(one: &Node, other: &Node, slot: Slot, name: Name<'_>) -> Result<(), 
 /// What one node holds, its authors named as the other names them.
 fn state_of(node: &Node, named_by: &Node, slot: Slot, name: Name<'_>) -> Option<State> {
     let (mut bytes, store) = (Vec::new(), &node.shared.node.store);
-    let state = State::of(store.table(slot).find(name)?, store.clock.now_ms());
+    let state = State::of(store.table(slot).find(name)?);
     state.encode(&mut bytes, &store.actors);
     let mut state = State::decode(&mut Reader::new(&bytes), &named_by.shared.node.store.actors).ok()?;
     // What is no part of the value: the order of addends, and what OBJECT ENCODING says.
