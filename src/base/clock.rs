@@ -80,6 +80,12 @@ impl Clock {
         Hlc(self.last.load(Ordering::Relaxed).max(Hlc::at_ms(now_ms).0))
     }
 
+    /// How far the latest stamp is ahead of the wall clock, in milliseconds: a little where others have pushed it, and more after the
+    /// wall clock was set back.
+    pub fn lead_ms(&self) -> u64 {
+        Hlc(self.last.load(Ordering::Relaxed)).ms().saturating_sub(self.now_ms())
+    }
+
     /// Makes every later [`tick`](Clock::tick) later than `stamp`.
     pub fn observe(&self, stamp: Hlc, now_ms: u64) -> Result<(), ClockError> {
         if stamp.ms() > now_ms + SKEW_MS_MAX {

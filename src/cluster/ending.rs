@@ -1,4 +1,5 @@
-//! Why a node cannot go on as who it is: it was given up for ever, or another running process has its id.
+//! Why a node cannot go on as who it is: it was given up for ever, another running process has its id, or its clock was set back
+//! (`set_back`).
 //!
 //! Two processes with one id would each take back the row that the other has written, for ever, and both would seem well. So
 //! one of them ends. A node that starts looks at the address where the cluster last knew it: if somebody with its id answers
@@ -33,6 +34,14 @@ pub enum Ending {
          one first"
     )]
     Twin(SocketAddr),
+    /// The clock was set back.
+    #[error(
+        "this node's clock was set back: its stamps were {lead_ms} ms ahead, and others refused its writes; started again, it          fills up from them"
+    )]
+    SetBack {
+        /// How far its stamps were ahead of the clock.
+        lead_ms: u64,
+    },
 }
 
 /// What is known of whether this node is the only one of its id.

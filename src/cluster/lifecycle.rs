@@ -45,6 +45,7 @@ impl Cluster {
             self.remove_dead(),
             self.watch_absence(),
             self.watch_for_twins(),
+            self.watch_clock(),
             self.complete(),
             self.remember()
         );

@@ -212,15 +212,15 @@ fn members_of(topology: &Topology) -> Vec<Member> {
 }
 
 /// What a node says of itself.
-struct Said {
-    is_warm: bool,
+pub(super) struct Said {
+    pub is_warm: bool,
     /// When it last saw a majority.
-    majority: Moment,
+    pub majority: Moment,
     /// Whom it has left out.
     left_out: Vec<Life>,
 }
 
-async fn ask_absences(link: &ControlLink) -> Result<Said, ControlError> {
+pub(super) async fn ask_absences(link: &ControlLink) -> Result<Said, ControlError> {
     match link.ask(&Request::Compare(Compare::Absences), ROWS_TIMEOUT).await? {
         Response::Compared(CompareAnswer::Absences { is_warm, away_ms, away_since, left_out }) => {
             let now = Instant::now();

@@ -397,6 +397,23 @@ async fn who_is_given_up_twice_is_taken_over_from_twice() {
 
 /// Whoever publishes waits for those who read what changed, and holds what these may be about to ask for.
 #[tokio::test]
+async fn a_node_whose_clock_was_set_back_ends_and_the_others_do_not() {
+    let one = start(21_823, &[]).await;
+    until("the first has founded", || one.cluster.is_warm()).await;
+    let two = start(21_824, &[21_823]).await;
+    formed(&[&one, &two], 2).await;
+    let was_ms = two.cluster.store.clock.now_ms() + 3_600_000;
+    two.cluster.store.clock.observe(Hlc::at_ms(was_ms), was_ms).expect("by the clock of then");
+    let ended = tokio::time::timeout(PATIENCE, async {
+        tokio::select! {
+            why = two.cluster.ended() => why,
+            why = one.cluster.ended() => panic!("the other ended: {why}"),
+        }
+    });
+    assert!(matches!(ended.await, Ok(Ending::SetBack { lead_ms: 3_500_000.. })));
+}
+
+#[tokio::test]
 async fn publishing_and_waiting_for_what_was_published_never_wait_for_each_other() {
     let node = start(21_821, &[]).await;
     until("it has founded", || node.cluster.is_warm()).await;

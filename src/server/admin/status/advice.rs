@@ -12,6 +12,8 @@ use super::{Advice, ClusterStatus, Condition, Member, NodeFigures, Placing, Seve
 const NEAR: f64 = 0.9;
 /// Clocks further apart than this are wrong, in milliseconds; beyond 500 a node refuses the other's writes.
 const CLOCKS_APART_MS: f64 = 250.0;
+/// Stamps further ahead of a node's own clock are of a clock that was set back, in milliseconds.
+const STAMPS_AHEAD_MS: u64 = 1_000;
 /// Gossip is never silent for so long between members that reach each other, in seconds.
 const GOSSIP_SILENCE_S: u64 = 15;
 /// So many slow commands in ten seconds are not just one that was large.
@@ -241,6 +243,14 @@ fn clock(figures: &NodeFigures, note: Note<'_>) {
         let problem = format!("Its clock is {apart_ms:.0} ms ahead of another node's.");
         note(Severity::Warning, problem, "Set the clocks by NTP: beyond 500 ms the others refuse its writes.");
     }
+    if figures.stamps_ahead_ms > STAMPS_AHEAD_MS && !figures.links.is_empty() {
+        let ahead = for_people(figures.stamps_ahead_ms / 1_000);
+        let problem =
+            format!("Its clock was set back by {ahead}: the others refuse its writes until time has caught up.");
+        let next_step = "It ends when all other nodes are there and were not set back too: start it again then, and it fills up. \
+                         Where several were, wait, or set their clocks forward again and back in small steps.";
+        note(Severity::Critical, problem, next_step);
+    }
 }
 
 /// A node that comes back without having left keeps what its slots are placed by.
@@ -318,6 +328,7 @@ mod tests {
             figures.recent.hints_dropped = 1;
             figures.recent.peers_refused = 4;
             figures.gossip_silence_s = GOSSIP_SILENCE_S;
+            figures.stamps_ahead_ms = 3_600_000;
             figures.links = vec![Link { open: true, clock_ahead_ms: Some(-300.0), ..Link::default() }];
         });
         let evicting = member("evicting", |figures| {
@@ -335,7 +346,7 @@ mod tests {
         let count = |severity| found.iter().filter(|it| it.0 == severity).count();
         assert_eq!(
             (count(Severity::Critical), count(Severity::Warning), count(Severity::Info)),
-            (5, 8, 3),
+            (6, 8, 3),
             "{found:#?}"
         );
         assert!(found.windows(2).all(|pair| pair[0].0 >= pair[1].0));

@@ -252,6 +252,9 @@ pub struct NodeFigures {
     /// How long gossip has brought nothing, in seconds.
     #[serde(default)]
     pub gossip_silence_s: u64,
+    /// How far its stamps are ahead of its clock, in milliseconds: far, if that was set back.
+    #[serde(default)]
+    pub stamps_ahead_ms: u64,
     /// What its options say of where its slots lie; nothing from an older version.
     #[serde(default)]
     pub placing_options: Option<Placing>,

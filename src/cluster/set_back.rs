@@ -1,0 +1,104 @@
+//! What a node does whose clock was far ahead and has been set back: it ends, so that it is started again.
+//!
+//! Its stamps never go back (`base::clock`), so the others refuse what it writes until time has caught up. It cannot begin
+//! a new clock under the same name either, because one actor's stamps only grow. A new life has another actor, begins empty, and
+//! fills up from the others: what was acknowledged is held by W nodes, and what it has stamped in the future was refused by all.
+//!
+//! It ends only if nothing can be lost by it: keys have more than one copy, and every other member is there, holds what it
+//! should, and shows by a stamp of its own that it is not ahead too. So never do two end together, and a node goes on that is alone, or
+//! has been set back wrongly (its stamps are then those of the others). It says in its log and in the status why it is refused.
+
+use std::time::Duration;
+
+use tokio::time::sleep;
+use tracing::error;
+
+use crate::base::clock::{Hlc, SKEW_MS_MAX};
+use crate::base::throttle::Throttle;
+use crate::cluster::Cluster;
+use crate::cluster::barrier::TELL_INTERVAL;
+use crate::cluster::ending::Ending;
+use crate::cluster::start_over::ask_absences;
+use crate::ring::Row;
+
+/// A node that stamps no further ahead of its clock than this goes on: time catches up sooner than it would fill up anew.
+const LEAD_MS_MAX: u64 = 10_000;
+/// Between two looks at the clock.
+const LOOK_INTERVAL: Duration = Duration::from_millis(500);
+/// A node ends when it has found itself ahead so many times in a row.
+const LOOKS: usize = 10;
+/// What another has stamped longer ago does not show what it stamps now.
+const STAMP_AGE_MAX: Duration = Duration::from_secs(5);
+
+/// What another member says of itself.
+#[derive(Clone, Copy, Debug)]
+struct Other {
+    /// It holds what it should.
+    is_warm: bool,
+    /// Its latest stamp, if that is of this moment.
+    stamp: Option<Hlc>,
+}
+
+/// Whether nothing is lost when a node ends whose clock shows `now_ms`. `others` are all other members; one that does not answer is
+/// `None`.
+fn may_end(replicas: usize, others: &[Option<Other>], now_ms: u64) -> bool {
+    let is_right = |other: &Other| other.is_warm && other.stamp.is_some_and(|at| at.ms() <= now_ms + SKEW_MS_MAX);
+    replicas > 1 && !others.is_empty() && others.iter().all(|other| other.as_ref().is_some_and(is_right))
+}
+
+impl Cluster {
+    /// Looks, for ever, whether this node stamps far ahead of its own clock, and has it end if it should.
+    pub(super) async fn watch_clock(&self) {
+        let (mut looks, mut errors) = (0, Throttle::new(TELL_INTERVAL));
+        loop {
+            sleep(LOOK_INTERVAL).await;
+            let lead_ms = self.store.clock.lead_ms();
+            looks = if lead_ms > LEAD_MS_MAX && self.topology().others().next().is_some() { looks + 1 } else { 0 };
+            if looks < LOOKS {
+                continue;
+            }
+            if self.may_end().await {
+                self.end(Ending::SetBack { lead_ms });
+                return;
+            }
+            if errors.passes() {
+                error!(
+                    lead_ms,
+                    "this node's clock was set back: others refuse its writes until time has caught up, and it cannot end and \
+                     fill up anew, because some are away, filling up, or were set back too"
+                );
+            }
+        }
+    }
+
+    async fn may_end(&self) -> bool {
+        let rows: Vec<Row> = self.topology().others().cloned().collect();
+        let mut others = Vec::new();
+        for row in &rows {
+            let said = ask_absences(&self.link(row)).await.ok();
+            others.push(said.map(|said| {
+                let is_recent = said.majority.at.elapsed() < STAMP_AGE_MAX;
+                Other { is_warm: said.is_warm, stamp: is_recent.then_some(said.majority.stamp) }
+            }));
+        }
+        may_end(self.config.settings().replicas, &others, self.store.clock.now_ms())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_node_ends_only_if_all_others_are_there_and_were_not_ahead_themselves() {
+        let other = |is_warm, ms: u64| Some(Other { is_warm, stamp: Some(Hlc::at_ms(ms)) });
+        let right = other(true, 10_000 + SKEW_MS_MAX);
+        assert!(may_end(3, &[right, right], 10_000) && may_end(2, &[right], 10_000));
+        assert!(!may_end(1, &[right, right], 10_000), "it may hold the only copy");
+        assert!(!may_end(3, &[], 10_000), "nobody refuses a node that is alone");
+        let old = Some(Other { is_warm: true, stamp: None });
+        for ill in [None, old, other(false, 10_000), other(true, 10_001 + SKEW_MS_MAX)] {
+            assert!(!may_end(3, &[right, ill], 10_000), "{ill:?}");
+        }
+    }
+}
