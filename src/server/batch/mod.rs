@@ -58,6 +58,8 @@ pub struct Batch {
     patches: Vec<(Place, Span)>,
     patched: Vec<u8>,
     places: u32,
+    /// The numbers of places whose replies nobody wants, first and last of each run of them, in their order.
+    silent: Vec<(u32, u32)>,
     /// What may not be overtaken.
     pub order: Order,
     /// The slots that were written here, one bit for every 64th.
@@ -88,6 +90,7 @@ impl Batch {
             patches: Vec::new(),
             patched: Vec::new(),
             places: 0,
+            silent: Vec::new(),
             order: Order::default(),
             written: 0,
             forwarded: 0,
@@ -101,7 +104,7 @@ impl Batch {
 
     /// Forgets everything but the memory that it was in.
     pub fn clear(&mut self) {
-        let Batch { out, waits, pending, questions, requests, patches, patched, order, .. } = self;
+        let Batch { out, waits, pending, questions, requests, patches, patched, silent, order, .. } = self;
         out.clear();
         waits.clear();
         pending.clear();
@@ -109,6 +112,7 @@ impl Batch {
         requests.clear();
         patches.clear();
         patched.clear();
+        silent.clear();
         order.clear();
         (self.places, self.written, self.forwarded, self.largest_answer) = (0, 0, 0, 0);
         (self.answered, self.forward_failures, self.unknown_outcomes) = ([0; 3], 0, 0);
@@ -122,6 +126,7 @@ impl Batch {
             + self.pending.capacity() * size_of::<Pending>()
             + self.patches.capacity() * size_of::<(Place, Span)>()
             + self.questions.capacity() * size_of::<Question>()
+            + self.silent.capacity() * size_of::<(u32, u32)>()
     }
 
     /// True when the replies may go out as they are.
@@ -183,7 +188,7 @@ impl Batch {
 
     /// Waits for a reply that something on this node will give.
     pub fn wait_for(&mut self, reply: Place, ask: Ask, call: Rc<Call>) {
-        let hole = Hole { reply, ask, seen: None, ask_again: AskAgain::Never, writes: true, is_silent: false };
+        let hole = Hole { reply, ask, seen: None, ask_again: AskAgain::Never, writes: true };
         self.questions.push(Question { target: None, call: Some(call), holes: smallvec![hole] });
     }
 
@@ -191,12 +196,25 @@ impl Batch {
     pub fn patch(&mut self, reply: Place, bytes: &[u8]) {
         let from = self.patched.len();
         self.patched.extend_from_slice(bytes);
-        self.patches.push((reply, Span { from, to: self.patched.len() }));
+        self.put(reply, Span { from, to: self.patched.len() });
+    }
+
+    /// Replaces a reply by this stretch of `patched`. Where its client does not want it nothing takes its place.
+    fn put(&mut self, reply: Place, span: Span) {
+        if !self.is_silent(reply) {
+            self.patches.push((reply, span));
+        }
+    }
+
+    /// Whether the client does not want this reply.
+    fn is_silent(&self, reply: Place) -> bool {
+        let before = self.silent.partition_point(|(_, last)| *last < reply.number);
+        self.silent.get(before).is_some_and(|(first, _)| *first <= reply.number)
     }
 
     /// Answers that a write's outcome is unknown.
     pub fn leave_unknown(&mut self, reply: Place) {
-        self.unknown_outcomes += 1;
+        self.unknown_outcomes += u64::from(!self.is_silent(reply));
         self.patch(reply, format!("-{UNKNOWN_OUTCOME}\r\n").as_bytes());
     }
 
@@ -204,17 +222,14 @@ impl Batch {
     /// in their order. Without a target the request was put off, and will be asked for again.
     pub fn leave_hole(&mut self, target: Option<Target>, ask: Ask, ask_again: AskAgain, writes: bool) {
         let reply = self.place(self.out.len());
-        self.leave(target, Hole { reply, ask, seen: None, ask_again, writes, is_silent: false });
+        self.leave(target, Hole { reply, ask, seen: None, ask_again, writes });
     }
 
     /// Leaves a reply that begins at `from`, to a read, to be confirmed or replaced by `target`; `seen` is what
     /// [`Batch::keep_seen`] gave.
     pub fn leave_reply(&mut self, target: Target, ask: Ask, from: usize, seen: Span) {
         let (reply, seen) = (self.place(from), Some(seen));
-        self.leave(
-            Some(target),
-            Hole { reply, ask, seen, ask_again: AskAgain::Always, writes: false, is_silent: false },
-        );
+        self.leave(Some(target), Hole { reply, ask, seen, ask_again: AskAgain::Always, writes: false });
     }
 
     fn leave(&mut self, target: Option<Target>, hole: Hole) {
@@ -251,8 +266,13 @@ impl Batch {
     pub fn silence(&mut self, mark: Mark) {
         self.out.truncate(mark.from);
         self.pending.retain(|pending| pending.reply.number <= mark.places);
-        for hole in self.questions.iter_mut().flat_map(|question| &mut question.holes) {
-            hole.is_silent |= hole.reply.number > mark.places;
+        if self.places > mark.places {
+            let first = mark.places + 1;
+            self.silent.retain(|(from, _)| *from < first);
+            match self.silent.last_mut().filter(|(_, last)| last + 1 >= first) {
+                Some((_, last)) => *last = self.places,
+                None => self.silent.push((first, self.places)),
+            }
         }
     }
 
@@ -320,6 +340,32 @@ mod tests {
         assert!(batch.poll(&Context::from_waker(Waker::noop()), &mut Vec::new()));
         batch.finish(&mut out);
         String::from_utf8(out).expect("text")
+    }
+
+    #[test]
+    fn a_write_that_nobody_ran_is_asked_for_again_also_when_its_reply_is_not_wanted() {
+        let (mut batch, call) = (Batch::new(Instant::now()), Call::of_our_own());
+        let target = Target { peer: 1, manner: Manner::default(), since: None };
+        for (request, writes) in [("SET", true), ("GET", false)] {
+            let mark = batch.mark();
+            let ask = batch.keep(request.as_bytes(), 0, Proto::Resp2);
+            batch.leave_hole(Some(target), ask, AskAgain::Always, writes);
+            batch.silence(mark);
+        }
+        batch.ask(|_, _, _| call.clone());
+        call.settle(Fate::NotRun);
+        let mut again = Vec::new();
+        assert!(!batch.poll(&Context::from_waker(Waker::noop()), &mut again));
+        let asked: Vec<&[u8]> = again.iter().map(|again| batch.kept(again.ask.request)).collect();
+        assert_eq!(asked, [b"SET"]);
+        let mut one = Batch::new(Instant::now());
+        one.out.extend_from_slice(b"+OK");
+        batch.adopt(again[0].reply, one);
+        batch.leave_unknown(again[0].reply);
+        let mut out = Vec::new();
+        assert!(batch.poll(&Context::from_waker(Waker::noop()), &mut Vec::new()));
+        batch.finish(&mut out);
+        assert_eq!((out, batch.unknown_outcomes), (Vec::new(), 0));
     }
 
     #[test]

@@ -50,8 +50,6 @@ pub struct Hole {
     pub ask_again: AskAgain,
     /// May change something.
     pub writes: bool,
-    /// Its client does not want the reply.
-    pub is_silent: bool,
 }
 
 impl Question {
@@ -83,8 +81,8 @@ impl Question {
 }
 
 impl Hole {
-    /// The request, to be run again; nothing when its client does not want the reply.
-    pub fn again(&self) -> Option<Again> {
-        (!self.is_silent).then_some(Again { reply: self.reply, ask: self.ask, why: Why::NotRun })
+    /// The request, to be run again.
+    pub fn again(&self) -> Again {
+        Again { reply: self.reply, ask: self.ask, why: Why::NotRun }
     }
 }

@@ -64,6 +64,11 @@ impl Batch {
         self.questions.is_empty()
     }
 
+    /// Whether a request that nobody has run is to be: for its reply, or for what it changes.
+    fn is_wanted(&self, hole: &Hole) -> bool {
+        hole.writes || !self.is_silent(hole.reply)
+    }
+
     /// Puts the answer to a question that was asked at this time where it belongs.
     fn fill(&mut self, holes: SmallVec<[Hole; 1]>, fate: Fate, asked_at: Option<Hlc>, again: &mut Vec<Again>) {
         let nobody_ran = fate == Fate::NotRun;
@@ -77,8 +82,8 @@ impl Batch {
                 if !nobody_ran && last_write.is_some_and(|last| at <= last) {
                     hole.ask.since = hole.ask.since.or(asked_at);
                 }
-                again.extend(hole.again());
-            } else if !hole.is_silent {
+                again.extend(self.is_wanted(&hole).then(|| hole.again()));
+            } else {
                 self.leave_unknown(hole.reply);
             }
         }
@@ -94,10 +99,10 @@ impl Batch {
                 Part::Reply(span) => {
                     self.largest_answer = self.largest_answer.max(span.len());
                     let span = Span { from: base + span.start, to: base + span.end };
-                    self.patches.extend((!hole.is_silent).then_some((hole.reply, span)));
+                    self.put(hole.reply, span);
                 }
                 Part::AsSeen if hole.seen.is_some() => {}
-                Part::AsSeen | Part::NotRun => again.extend(hole.again()),
+                Part::AsSeen | Part::NotRun => again.extend(self.is_wanted(hole).then(|| hole.again())),
             }
         }
         match base {
@@ -141,7 +146,9 @@ impl Batch {
         self.requests.append(&mut again.requests);
         self.written |= again.written;
         self.waits.append(&mut again.waits);
-        for pending in again.pending {
+        // What nobody is told needs no confirmation.
+        let is_told = !self.is_silent(reply);
+        for pending in again.pending.into_iter().filter(|_| is_told) {
             let read = pending.read.map(|read| Reading { ask: moved(read.ask), key: moved_span(read.key), ..read });
             self.pending.push(Pending { reply, wait: pending.wait + base, read, ..pending });
         }
