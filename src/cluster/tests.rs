@@ -395,7 +395,6 @@ async fn who_is_given_up_twice_is_taken_over_from_twice() {
     assert!(dot_of(two, &key).is_some(), "it was given back, and is fetched anew");
 }
 
-/// Whoever publishes waits for those who read what changed, and holds what these may be about to ask for.
 #[tokio::test]
 async fn a_node_whose_clock_was_set_back_ends_and_the_others_do_not() {
     let one = start(21_823, &[]).await;
@@ -413,6 +412,7 @@ async fn a_node_whose_clock_was_set_back_ends_and_the_others_do_not() {
     assert!(matches!(ended.await, Ok(Ending::SetBack { lead_ms: 3_500_000.. })));
 }
 
+/// Whoever publishes waits for those who read what changed, and holds what these may be about to ask for.
 #[tokio::test]
 async fn publishing_and_waiting_for_what_was_published_never_wait_for_each_other() {
     let node = start(21_821, &[]).await;
