@@ -10,7 +10,7 @@ use std::collections::BTreeMap;
 use rand::RngExt as _;
 use rand::rngs::SmallRng;
 
-use super::history::{Asked, HASHES, LOCKS, Manner, PAIRS, SOURCES, TARGETS, What};
+use super::history::{Asked, GUARDED, HASHES, LOCKS, Manner, PAIRS, SOURCES, TARGETS, What};
 use crate::protocol::client::Value;
 
 /// The first registers are written for good, the others for a while.
@@ -21,6 +21,7 @@ const COUNTERS: u64 = 3;
 const SETS: u64 = 4;
 const LOCKS_COUNT: u64 = 2;
 const PAIRS_COUNT: u64 = 2;
+const GUARDED_COUNT: u64 = 2;
 /// Registers of one request, at most.
 const TOGETHER_MAX: usize = 3;
 /// Of so many requests one is a FLUSHALL, where there are any.
@@ -48,12 +49,22 @@ impl Request {
         Request { commands, asked }
     }
 
+    /// A register is watched and read, and given this value if nobody has written it since.
+    fn guarded(of: u64, value: u64) -> Request {
+        let asked = vec![Asked { what: What::Get, of }, Asked { what: What::Swap(value), of }];
+        let key = asked[0].key();
+        let watch = vec!["WATCH".to_owned(), key];
+        let read = Request::one(asked[0]).commands;
+        let write = Request::transaction(vec![asked[1]]).commands;
+        Request { commands: [vec![watch], read, write].concat(), asked }
+    }
+
     /// The request that asks this of one key.
     fn one(asked: Asked) -> Request {
         let key = asked.key();
         let is_hash = asked.of >= HASHES;
         let words: &[&str] = match asked.what {
-            What::Set(value) => &["SET", &key, &value.to_string()],
+            What::Set(value) | What::Swap(value) => &["SET", &key, &value.to_string()],
             What::SetNew(value) => &["SET", &key, &value.to_string(), "NX"],
             What::SetFor(value, ms) => &["SET", &key, &value.to_string(), "PX", &ms.to_string()],
             What::Copy(value) => &["COPY", &source(value).key(), &key, "REPLACE"],
@@ -75,18 +86,25 @@ impl Request {
         Request::new(words, vec![asked])
     }
 
-    /// What the reply says of each key.
-    pub fn answers(&self, reply: Value) -> Vec<Value> {
-        match reply {
-            Value::Array(items) if self.name() == "MGET" || self.manner() == Manner::Queued => items,
-            reply => vec![reply; self.asked.len()],
+    /// What the replies to its commands say of each key. That of a transaction is the last.
+    pub fn answers(&self, mut replies: Vec<Value>) -> Vec<Value> {
+        let first = replies.first().cloned();
+        match (self.name(), replies.pop()) {
+            ("WATCH", Some(last)) => {
+                // Of a register that could not be watched it is not known what it was.
+                let read = first.filter(|it| matches!(it, Value::Error(_))).or_else(|| replies.into_iter().nth(1));
+                let swap = if let Value::Array(items) = last { items } else { vec![last] };
+                read.into_iter().chain(swap).collect()
+            }
+            ("MGET" | "MULTI", Some(Value::Array(items))) => items,
+            (_, reply) => vec![reply.unwrap_or(Value::Null); self.asked.len()],
         }
     }
 
     /// How its keys are asked about.
     pub fn manner(&self) -> Manner {
         match self.name() {
-            "MULTI" => Manner::Queued,
+            "MULTI" | "WATCH" => Manner::Queued,
             _ if self.asked.len() > 1 => Manner::Together,
             _ => Manner::Alone,
         }
@@ -139,7 +157,7 @@ impl Choice {
             return vec![Request::one(Asked { what: What::Flush, of: 0 })];
         }
         let near = near.filter(|_| draws.random_range(0..4) > 0);
-        match draws.random_range(0..116) {
+        match draws.random_range(0..121) {
             0..5 => vec![self.together(near, true, draws)],
             5..9 => vec![self.together(near, false, draws)],
             9..12 => self.copy(near, draws),
@@ -150,6 +168,7 @@ impl Choice {
                 let count = draws.random_range(1..=QUEUED_MAX);
                 vec![Request::transaction((0..count).map(|_| self.single(near, draws)).collect())]
             }
+            30..35 => vec![Request::guarded(GUARDED + draws.random_range(0..GUARDED_COUNT), self.number())],
             _ => vec![Request::one(self.single(near, draws))],
         }
     }
@@ -262,7 +281,8 @@ pub fn all_reads() -> Vec<Request> {
     let registers = (0..REGISTERS).map(|of| Asked { what: What::Get, of });
     let counters = (0..COUNTERS).map(|of| Asked { what: What::Count, of });
     let sets = (0..SETS).map(|of| Asked { what: What::Members, of });
-    let others = (LOCKS..LOCKS + LOCKS_COUNT).chain(PAIRS..PAIRS + 2 * PAIRS_COUNT);
+    let others =
+        (LOCKS..LOCKS + LOCKS_COUNT).chain(PAIRS..PAIRS + 2 * PAIRS_COUNT).chain(GUARDED..GUARDED + GUARDED_COUNT);
     let others = others.map(|of| Asked { what: What::Get, of });
     registers.chain(counters).chain(sets).chain(others).map(Request::one).collect()
 }

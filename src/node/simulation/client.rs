@@ -74,8 +74,8 @@ impl Load {
     }
 
     /// Notes what was answered to the request whose first key is noted there.
-    fn answer(&self, request: &Request, place: usize, reply: Value) {
-        for (at, (asked, value)) in request.asked.iter().zip(request.answers(reply)).enumerate() {
+    fn answer(&self, request: &Request, place: usize, replies: Vec<Value>) {
+        for (at, (asked, value)) in request.asked.iter().zip(request.answers(replies)).enumerate() {
             if let (What::Add(member), Value::Int(_)) = (asked.what, &value) {
                 self.choice.is_added(asked.of, member);
             }
@@ -144,8 +144,7 @@ async fn ask(load: &Load, stream: &mut TcpStream, sender: &Sender, requests: &[R
                     return None;
                 }
             }
-            // The last one is that of EXEC.
-            load.answer(request, place, replies.pop()?);
+            load.answer(request, place, replies);
         }
         Some(())
     };

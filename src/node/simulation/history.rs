@@ -8,6 +8,8 @@ pub enum What {
     Set(u64),
     /// The same, if nothing is there.
     SetNew(u64),
+    /// The same, if nobody has written since the register was watched and read.
+    Swap(u64),
     /// The same, for so many milliseconds.
     SetFor(u64, u64),
     /// The register takes over this value of a source.
@@ -42,6 +44,8 @@ pub const LOCKS: u64 = 500;
 /// From this number on, each even register and the next are a pair: written and read together, in a transaction.
 pub const PAIRS: u64 = 600;
 const PAIRS_END: u64 = 700;
+/// From this number on, registers are guarded: watched, read, and only then written.
+pub const GUARDED: u64 = 800;
 
 /// A request: what, and of which key of its kind.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -69,6 +73,7 @@ impl Asked {
         match self.what {
             What::Set(value)
             | What::SetNew(value)
+            | What::Swap(value)
             | What::SetFor(value, _)
             | What::Copy(value)
             | What::Rename(value) => Some(value),
@@ -131,7 +136,7 @@ impl Event {
     pub fn is_refused(&self) -> bool {
         match &self.answer {
             Some(Value::Int(0)) => matches!(self.asked.what, What::Copy(_)),
-            Some(Value::Null) => self.found_something(),
+            Some(Value::Null) => self.found_something() || matches!(self.asked.what, What::Swap(_)),
             // Some slots may have been emptied, some keys written, before another could not be.
             _ if self.asked.what == What::Flush || self.manner == Manner::Together => false,
             Some(Value::Error(text)) => {

@@ -13,6 +13,7 @@
 //! - a key that was to be there for a while is gone after it, and not before (`deadlines`);
 //! - FLUSHALL is a deletion of every key;
 //! - nobody sees half of a transaction over keys with one hash tag;
+//! - no two write on top of the same value that they have watched and read;
 //! - SET NX is refused only where something may be, and in strict mode no two are granted with no deletion between them.
 //!
 //! What was answered with an error that leaves the outcome open may have happened, at any later time.
@@ -44,6 +45,9 @@ impl History {
         }
         judge_copies(&self.events, &by_key, &flushes, &mut wrongs);
         judge_pairs(&self.events, &mut wrongs);
+        if flushes.is_empty() {
+            judge_swaps(&self.events, &mut wrongs);
+        }
         for events in by_key.values() {
             judge_refused_locks(events, &flushes, &mut wrongs);
             if is_strict {
@@ -80,6 +84,18 @@ fn judge_pairs(history: &[Event], wrongs: &mut Vec<String>) {
   {one}
   {other}"
             ));
+        }
+    }
+}
+
+/// Who has watched a register and read it writes on top of what was read: nobody else does. Nothing else writes there.
+fn judge_swaps(history: &[Event], wrongs: &mut Vec<String>) {
+    let mut known: BTreeMap<(String, Option<u64>), &Event> = BTreeMap::new();
+    let is_swap = |it: &&Event| matches!(it.asked.what, What::Swap(_)) && it.done_us().is_some();
+    for swap in history.iter().filter(is_swap) {
+        let Some(read) = history.get(swap.first).filter(|read| read.done_us().is_some()) else { continue };
+        if let Some(other) = known.insert((swap.asked.key(), given(read)), swap) {
+            wrongs.push(format!("two have written on top of the same value\n  {other}\n  {read}\n  {swap}"));
         }
     }
 }

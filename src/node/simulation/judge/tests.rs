@@ -110,6 +110,34 @@ fn what_was_written_before_is_there_to_be_copied() {
 }
 
 #[test]
+fn nobody_else_writes_on_top_of_what_was_watched() {
+    let swaps = |told: &[(&str, u64, Value)]| {
+        let mut history = History::default();
+        for (read, value, answer) in told {
+            let first = history.counts().0;
+            for (what, answer) in [(What::Get, bulk(read)), (What::Swap(*value), answer.clone())] {
+                let (asked, ended_us) = (Asked { what, of: 0 }, Some(90));
+                let order = (*value, history.counts().0);
+                let (client, node, manner, began_us) = (0, 0, Manner::Queued, 10);
+                let answer = Some(answer);
+                history.note(Event { asked, client, node, order, manner, first, began_us, ended_us, answer });
+            }
+        }
+        history.judge(false)
+    };
+    let first = ("", 1, ok());
+    assert_eq!(swaps(&[first.clone(), ("1", 2, ok()), ("2", 3, ok())]), [""; 0]);
+    assert_eq!(swaps(&[first.clone(), ("1", 2, ok()), ("1", 3, Value::Null)]), [""; 0], "one has lost");
+    assert_eq!(
+        swaps(&[first.clone(), ("1", 2, ok()), ("1", 3, error("TIMEOUT whatever"))]),
+        [""; 0],
+        "it is not known"
+    );
+    assert_eq!(swaps(&[first.clone(), ("1", 2, ok()), ("1", 3, ok())]).len(), 1);
+    assert_eq!(swaps(&[first, ("1", 2, Value::Null), ("2", 3, Value::Null)]).len(), 1, "what was refused is not there");
+}
+
+#[test]
 fn a_counter_counts_each_acknowledged_increment_once() {
     let add = |began, count| (What::Increment, began, Some((began + 5, Value::Int(count))));
     let open = (What::Increment, 0, None);
