@@ -82,7 +82,7 @@ impl Clock {
 
     /// How far the latest stamp is ahead of the wall clock, in milliseconds: a little where others have pushed it, and more after the
     /// wall clock was set back.
-    pub fn lead_ms(&self) -> u64 {
+    pub fn stamps_ahead_ms(&self) -> u64 {
         Hlc(self.last.load(Ordering::Relaxed)).ms().saturating_sub(self.now_ms())
     }
 

@@ -36,12 +36,12 @@ pub enum Ending {
     Twin(SocketAddr),
     /// The clock was set back.
     #[error(
-        "this node's clock was set back: its stamps were {lead_ms} ms ahead, and others refused its writes; started again, it \
+        "this node's clock was set back: its stamps were {stamps_ahead_ms} ms ahead, and others refused its writes; started again, it \
          fills up from them"
     )]
     SetBack {
         /// How far its stamps were ahead of the clock.
-        lead_ms: u64,
+        stamps_ahead_ms: u64,
     },
 }
 

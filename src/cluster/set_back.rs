@@ -22,7 +22,7 @@ use crate::cluster::start_over::ask_absences;
 use crate::ring::Row;
 
 /// A node that stamps no further ahead of its clock than this goes on: time catches up sooner than it would fill up anew.
-const LEAD_MS_MAX: u64 = 10_000;
+const STAMPS_AHEAD_MS_MAX: u64 = 10_000;
 /// Between two looks at the clock.
 const LOOK_INTERVAL: Duration = Duration::from_millis(500);
 /// A node ends when it has found itself ahead so many times in a row.
@@ -52,18 +52,19 @@ impl Cluster {
         let (mut looks, mut errors) = (0, Throttle::new(TELL_INTERVAL));
         loop {
             sleep(LOOK_INTERVAL).await;
-            let lead_ms = self.store.clock.lead_ms();
-            looks = if lead_ms > LEAD_MS_MAX && self.topology().others().next().is_some() { looks + 1 } else { 0 };
+            let stamps_ahead_ms = self.store.clock.stamps_ahead_ms();
+            let is_refused = stamps_ahead_ms > STAMPS_AHEAD_MS_MAX && self.topology().others().next().is_some();
+            looks = if is_refused { looks + 1 } else { 0 };
             if looks < LOOKS {
                 continue;
             }
             if self.may_end().await {
-                self.end(Ending::SetBack { lead_ms });
+                self.end(Ending::SetBack { stamps_ahead_ms });
                 return;
             }
             if errors.passes() {
                 error!(
-                    lead_ms,
+                    stamps_ahead_ms,
                     "this node's clock was set back: others refuse its writes until time has caught up, and it cannot end and \
                      fill up anew, because some are away, filling up, or were set back too"
                 );

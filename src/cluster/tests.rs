@@ -409,7 +409,7 @@ async fn a_node_whose_clock_was_set_back_ends_and_the_others_do_not() {
             why = one.cluster.ended() => panic!("the other ended: {why}"),
         }
     });
-    assert!(matches!(ended.await, Ok(Ending::SetBack { lead_ms: 3_500_000.. })));
+    assert!(matches!(ended.await, Ok(Ending::SetBack { stamps_ahead_ms: 3_500_000.. })));
 }
 
 /// Whoever publishes waits for those who read what changed, and holds what these may be about to ask for.

@@ -156,10 +156,14 @@ impl Mailbox {
 
     /// Bytes that wait for the client, here and at its connection.
     pub fn len_bytes(&self) -> usize {
+        self.unsent_bytes() + self.bytes_here()
+    }
+
+    fn bytes_here(&self) -> usize {
         if !self.is_active() {
-            return self.unsent_bytes();
+            return 0;
         }
-        self.unsent_bytes() + self.state.lock().as_ref().map_or(0, |state| state.bytes.len())
+        self.state.lock().as_ref().map_or(0, |state| state.bytes.len())
     }
 
     /// Bytes that wait at the connection.
@@ -170,9 +174,8 @@ impl Mailbox {
 
     /// Notes that so many bytes wait at the connection; true when all that waits is more than `limit` allows.
     pub fn keep_unsent(&self, bytes: usize, limit: BufferLimit, now_ms: u64) -> bool {
-        let before = self.len_bytes();
-        self.unsent.store(bytes, Ordering::Relaxed);
-        self.is_too_much(before, self.len_bytes(), limit, now_ms)
+        let (here, before) = (self.bytes_here(), self.unsent.swap(bytes, Ordering::Relaxed));
+        self.is_too_much(before + here, bytes + here, limit, now_ms)
     }
 
     /// Notes that nothing waits at the connection.

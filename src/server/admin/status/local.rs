@@ -109,7 +109,7 @@ pub fn figures(admin: &Admin) -> NodeFigures {
         recent: Events::of(&lately.totals),
         totals: Events::of(&totals),
         gossip_silence_s: gauges.get(Gauge::GossipSilence) as u64,
-        stamps_ahead_ms: state.store.clock.lead_ms(),
+        stamps_ahead_ms: state.store.clock.stamps_ahead_ms(),
         placing_options: Some(Placing { zone: settings.zone.clone(), weight: settings.weight }),
         common_options: common_options(&settings),
         giving_up: giving_up(admin),
