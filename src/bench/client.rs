@@ -123,7 +123,7 @@ pub struct Client {
     /// Since when it has been answered with nothing but MOVED, if it has.
     moved_since_ns: Option<u64>,
     /// Nothing is sent before.
-    held_until_ns: u64,
+    paused_until_ns: u64,
     exhausted: bool,
     failures: usize,
     epoch: u64,
@@ -153,7 +153,7 @@ impl Client {
             noted: VecDeque::new(),
             heard_ns: 0,
             moved_since_ns: None,
-            held_until_ns: 0,
+            paused_until_ns: 0,
             exhausted: false,
             failures: 0,
             epoch: 0,
@@ -283,7 +283,7 @@ impl Client {
         if self.flow.unanswered() == 0 && (self.exhausted || remapped) {
             return Some(if self.exhausted { Ending::Finished } else { Ending::Remapped });
         }
-        if self.exhausted || remapped || self.written < self.out.len() || now_ns < self.held_until_ns {
+        if self.exhausted || remapped || self.written < self.out.len() || now_ns < self.paused_until_ns {
             return None;
         }
         let wanted = self.flow.sendable(now_ns.min(last_start_ns));
@@ -392,7 +392,7 @@ impl Client {
         if moved > 0 {
             // Those that are to be sent again have been taken from what may be sent already.
             self.exhausted = false;
-            self.held_until_ns = now_ns + MOVED_PAUSE_NS;
+            self.paused_until_ns = now_ns + MOVED_PAUSE_NS;
             self.want_refresh();
         }
         match outcome {
@@ -405,8 +405,8 @@ impl Client {
     /// Waits for the next operation to be due, and for the server to have been silent for too long.
     fn poll_clocks(&mut self, now_ns: u64, cx: &mut Context<'_>) -> Poll<Result<(), Ending>> {
         let idle = !self.exhausted && self.written == self.out.len();
-        let held = Some(self.held_until_ns).filter(|until_ns| *until_ns > now_ns);
-        let next_ns = self.flow.next_start_ns().map(|start_ns| start_ns.max(self.held_until_ns)).or(held);
+        let pause_end = Some(self.paused_until_ns).filter(|until_ns| *until_ns > now_ns);
+        let next_ns = self.flow.next_start_ns().map(|start_ns| start_ns.max(self.paused_until_ns)).or(pause_end);
         if let (Some(alarm), Some(next_ns), true) = (&mut self.alarm, next_ns, idle) {
             match alarm.poll(Duration::from_nanos(next_ns.saturating_sub(now_ns)), cx) {
                 Poll::Ready(Ok(())) => return Poll::Ready(Ok(())),

@@ -157,11 +157,11 @@ impl Seen {
         let flags = reader.u8()?;
         let mut version = None;
         if flags & 1 != 0 {
-            let mut held = Version::first(read_dot(reader, sender, actors)?);
+            let mut theirs = Version::first(read_dot(reader, sender, actors)?);
             if flags & 4 != 0 {
-                held.context = read_context(reader, sender, actors)?;
+                theirs.context = read_context(reader, sender, actors)?;
             }
-            version = Some(held);
+            version = Some(theirs);
         }
         Ok(Seen { version, dead: flags & 2 != 0 })
     }

@@ -14,7 +14,7 @@
 //! | `strict` | strict commands at the coordinator |
 //! | `turn` | turning to a new picture: promises given under other rings are withdrawn |
 //!
-//! A request never waits on its own: the commands of a batch append frames, and the batch's replies are held until the
+//! A request never waits on its own: the commands of a batch append frames, and the batch's replies wait until the
 //! lanes' acknowledgements have passed the last of them ([`wait::Wait`]).
 
 pub mod ballot;

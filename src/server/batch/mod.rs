@@ -1,7 +1,7 @@
 //! A batch: the replies to all requests of one read, and what they wait for.
 //!
 //! Commands write their replies one behind the other. Some replies depend on replicas ([`Waits`]) or come from another
-//! node ([`Hole`]); then the whole batch is held, in the order of the connection, until all is known (`settle`). Nothing is
+//! node ([`Hole`]); then the whole batch waits, in the order of the connection, until all is known (`settle`). Nothing is
 //! sent before that.
 
 pub mod ask;

@@ -38,14 +38,14 @@ use crate::server::session::Session;
 use crate::server::session::settings::Consistency;
 use crate::server::session::transaction::Transaction;
 use crate::server::session::watched::read_watched;
+use crate::server::share::copies;
 use crate::server::share::flush::may_be_old;
-use crate::server::share::held;
 use crate::server::state::client::Client;
 use crate::server::transaction::groups::{only_read, position, requests_of};
 use crate::server::worker::Worker;
 
 /// Most questions that may wait for replicas before the link stops reading.
-const HELD_MAX: usize = 1_024;
+const UNANSWERED_MAX: usize = 1_024;
 /// Bytes of answers that wait to be written above which nothing more is read.
 const OUTPUT_PAUSE_BYTES: usize = 64 << 20;
 /// Bytes of replies to a question above which no more of its requests are run: its asker asks for the rest again. An answer
@@ -62,12 +62,12 @@ pub struct Forwarded {
     actor: Actor,
     input: Vec<u8>,
     output: Outbox,
-    held: VecDeque<HeldAnswer>,
+    unanswered: VecDeque<Unanswered>,
     ages: Ages,
 }
 
 /// The replies to a question, and what they wait for.
-struct HeldAnswer {
+struct Unanswered {
     batch: Box<Batch>,
     /// What came of each request; replies are stretches of the batch.
     replies: Vec<Part>,
@@ -109,9 +109,9 @@ impl Forwarded {
         hello: &Hello,
     ) -> Result<Forwarded, ActorTableFull> {
         let (peer, actor) = (hello.node, worker.shared.node.store.actors.intern(hello.actor())?);
-        let (input, output, held) = (Vec::new(), Outbox::default(), VecDeque::new());
+        let (input, output, unanswered) = (Vec::new(), Outbox::default(), VecDeque::new());
         let ages = Ages::new(worker.shared.epoch);
-        Ok(Forwarded { worker, client, stream, peer, actor, input, output, held, ages })
+        Ok(Forwarded { worker, client, stream, peer, actor, input, output, unanswered, ages })
     }
 
     /// Serves the peer until the link ends.
@@ -121,10 +121,10 @@ impl Forwarded {
 
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<std::io::Error> {
         loop {
-            if let Err(error) = self.poll_held(cx).and_then(|()| self.write(cx)) {
+            if let Err(error) = self.poll_unanswered(cx).and_then(|()| self.write(cx)) {
                 return Poll::Ready(error);
             }
-            let may_read = self.held.len() < HELD_MAX && self.output.len() < OUTPUT_PAUSE_BYTES;
+            let may_read = self.unanswered.len() < UNANSWERED_MAX && self.output.len() < OUTPUT_PAUSE_BYTES;
             match may_read.then(|| self.read(cx)).transpose() {
                 Ok(Some(true)) => {}
                 Ok(_) => return Poll::Pending,
@@ -191,7 +191,7 @@ impl Forwarded {
         let may_be_old = may_be_old(flags, question.requests, run.quorum);
         let mut is_late = |now| !may_be_old && ages.is_late(question.sent_ms, question.bytes, now);
         let mut ran = Ran::Apart;
-        if flags & (ask::WATCHED | ask::TOGETHER | ask::HELD) != 0 {
+        if flags & (ask::WATCHED | ask::TOGETHER | ask::COPIES) != 0 {
             let has_run = if is_late(now) { None } else { run_as_one(&mut run, question) };
             replies.push(if has_run.is_some() { Part::Reply(0..run.batch.out.len()) } else { Part::NotRun });
             ran = has_run.unwrap_or(Ran::Together);
@@ -201,31 +201,31 @@ impl Forwarded {
         }
         let quorum = run.quorum;
         worker.send_off(&view, &mut batch);
-        self.held.push_back(HeldAnswer { batch, replies, quorum, ran, is_confirmed_anew: false });
+        self.unanswered.push_back(Unanswered { batch, replies, quorum, ran, is_confirmed_anew: false });
     }
 
-    fn poll_held(&mut self, cx: &mut Context<'_>) -> std::io::Result<()> {
+    fn poll_unanswered(&mut self, cx: &mut Context<'_>) -> std::io::Result<()> {
         let mut again = Vec::new();
-        while let Some(held) = self.held.front_mut() {
-            if !held.batch.poll(cx, &mut again) && again.is_empty() {
+        while let Some(first) = self.unanswered.front_mut() {
+            if !first.batch.poll(cx, &mut again) && again.is_empty() {
                 break;
             }
             let view = self.worker.shared.view.load();
-            again.drain(..).for_each(|one| held.confirm_or_give_up(one, &self.worker, &view));
-            held.is_confirmed_anew = true;
-            if !held.batch.is_settled() {
-                self.worker.send_off(&view, &mut held.batch);
+            again.drain(..).for_each(|one| first.confirm_or_give_up(one, &self.worker, &view));
+            first.is_confirmed_anew = true;
+            if !first.batch.is_settled() {
+                self.worker.send_off(&view, &mut first.batch);
                 continue;
             }
-            let Some(mut held) = self.held.pop_front() else { break };
-            held.answer(self.output.bytes())?;
-            self.worker.retire(held.batch);
+            let Some(mut first) = self.unanswered.pop_front() else { break };
+            first.answer(self.output.bytes())?;
+            self.worker.retire(first.batch);
         }
         Ok(())
     }
 }
 
-impl HeldAnswer {
+impl Unanswered {
     /// Has a read confirmed by somebody else, once. One that is contradicted, or that nobody confirms, the asker asks for again.
     /// It is refused instead when its key was written behind it, which it would see, or when it is one of a transaction that
     /// has written: asking for it again would run all of them again.
@@ -339,7 +339,7 @@ fn run_as_one(run: &mut Run<'_>, question: &PeerQuestion<'_>) -> Option<Ran> {
     let scanner = scanned(question.requests).ok()?;
     let (places, asked) =
         ((&*run.worker.shared.node.store, run.view), (run.session.db, scanner.args(question.requests)));
-    held::answer(places, asked, flags & ask::LOCAL != 0, run.now_us / 1_000, &mut run.batch.out).then_some(Ran::Apart)
+    copies::answer(places, asked, flags & ask::LOCAL != 0, run.now_us / 1_000, &mut run.batch.out).then_some(Ran::Apart)
 }
 
 fn next_question(input: &[u8]) -> std::io::Result<Option<(PeerQuestion<'_>, usize)>> {

@@ -113,20 +113,20 @@ impl Connection {
         let worker = self.worker.clone();
         let now = Instant::now();
         let (view, mut batch) = (worker.view(now), worker.batch(now));
-        if !self.held.is_empty() {
-            batch.order = Order::behind(self.held.iter().map(|batch| &batch.order));
+        if !self.unanswered.is_empty() {
+            batch.order = Order::behind(self.unanswered.iter().map(|batch| &batch.order));
         }
         let used = self.run_requests(input, &view, &mut batch);
         self.input_wanted = input.len() - used + self.scanner.missing_bytes();
         worker.send_off(&view, &mut batch);
         let took = batch.started.elapsed();
         end_turn(&worker, input, took, &self.client);
-        if batch.is_settled() && self.held.is_empty() {
+        if batch.is_settled() && self.unanswered.is_empty() {
             note_answered(&worker, &batch, took);
             batch.finish(&mut self.output);
             worker.retire(batch);
         } else {
-            self.held.push_back(batch);
+            self.unanswered.push_back(batch);
         }
         used
     }

@@ -1,14 +1,14 @@
 //! A connection: bytes in, batches, bytes out, one future that never blocks its worker.
 //!
-//! Everything that one read brings is run at once; replies that replicas have to confirm are held in order, up to
-//! [`HELD_MAX`] batches, and the connection reads on meanwhile. A request that must wait in the middle is run alone, when
-//! all before it is answered, and nothing behind it starts before it ends.
+//! Everything that one read brings is run at once; replies that replicas have to confirm wait in order, those of up to
+//! [`UNANSWERED_MAX`] batches, and the connection reads on meanwhile. A request that must wait in the middle is run alone,
+//! when all before it is answered, and nothing behind it starts before it ends.
 //!
 //! A client that sends without end has others of its worker wait for no longer than one read takes to run (`turn`).
 //!
 //! What a client can make grow is bounded: unread replies by [`OUTPUT_PAUSE_BYTES`], at which nothing more is run until
-//! they are sent, and by `client-output-buffer-limit`; the request by the scanner's limits, batches by [`HELD_MAX`] and
-//! by what one read brings (`input`). Other nodes are asked for no more at a time than would be [`FORWARDED_BYTES_MAX`] if all
+//! they are sent, and by `client-output-buffer-limit`; the request by the scanner's limits, batches by [`UNANSWERED_MAX`]
+//! and by what one read brings (`input`). Other nodes are asked for no more at a time than would be [`FORWARDED_BYTES_MAX`] if all
 //! replies were as large as the largest of late; only a connection's first large ones can take it beyond that.
 
 mod ages;
@@ -42,8 +42,8 @@ use crate::server::session::{Session, Talk};
 use crate::server::state::client::{Client, state};
 use crate::server::worker::Worker;
 
-/// Most batches that may be held for replicas before the connection stops reading.
-const HELD_MAX: usize = 16;
+/// Most batches that may wait for replicas before the connection stops reading.
+const UNANSWERED_MAX: usize = 16;
 /// Replies unsent above which the connection stops reading and running: many large values may be asked for in few bytes.
 pub(super) const OUTPUT_PAUSE_BYTES: usize = 1 << 20;
 /// What the replies that other nodes owe the connection may come to.
@@ -69,7 +69,7 @@ pub struct Connection {
     pub(super) input_wanted: usize,
     pub(super) output: Vec<u8>,
     written: usize,
-    pub(super) held: VecDeque<Box<Batch>>,
+    pub(super) unanswered: VecDeque<Box<Batch>>,
     /// Replies of the front batch that are to be run again.
     pub(super) again: Vec<Again>,
     /// Until when they are not.
@@ -110,7 +110,7 @@ impl Connection {
             input_wanted: 0,
             output: Vec::new(),
             written: 0,
-            held: VecDeque::new(),
+            unanswered: VecDeque::new(),
             again: Vec::new(),
             pause: None,
             alone: None,
@@ -185,7 +185,7 @@ impl Connection {
                 return Poll::Ready(End::Closed);
             }
             // What is below looks at what this has changed, so that only what they change has to be looked at again.
-            self.poll_held(cx);
+            self.poll_unanswered(cx);
             has_more = self.poll_alone(cx);
             let was_full = self.output.len() >= OUTPUT_PAUSE_BYTES;
             match self.take_mail(cx).and_then(|took| Ok((took, self.write(cx)?))) {
@@ -193,7 +193,7 @@ impl Connection {
                 Ok((took, wrote)) => has_more |= took | (wrote && was_full),
                 Err(_) => return Poll::Ready(End::Io),
             }
-            let is_idle = self.held.is_empty() && self.alone.is_none() && self.waiting.is_none();
+            let is_idle = self.unanswered.is_empty() && self.alone.is_none() && self.waiting.is_none();
             let is_done = self.talk.session.closing || self.is_eof && !self.has_kept();
             if is_idle && self.output.is_empty() && is_done {
                 return Poll::Ready(if self.is_eof && self.is_dismissed() { End::Dismissed } else { End::Closed });
@@ -226,14 +226,16 @@ impl Connection {
         if waits || self.talk.session.closing || self.output.len() >= OUTPUT_PAUSE_BYTES {
             return false;
         }
-        let unsent_bytes = || self.output.len() + self.held.iter().map(|batch| batch.out.len()).sum::<usize>();
-        let has_room = || self.held.len() < HELD_MAX && unsent_bytes() < OUTPUT_PAUSE_BYTES && self.forwards_left() > 0;
-        self.held.is_empty() || has_room()
+        let unsent_bytes = || self.output.len() + self.unanswered.iter().map(|batch| batch.out.len()).sum::<usize>();
+        let has_room = || {
+            self.unanswered.len() < UNANSWERED_MAX && unsent_bytes() < OUTPUT_PAUSE_BYTES && self.forwards_left() > 0
+        };
+        self.unanswered.is_empty() || has_room()
     }
 
     /// How many more requests may be sent to other nodes.
     pub(super) fn forwards_left(&self) -> usize {
-        self.forwards_max.saturating_sub(self.held.iter().map(|batch| batch.forwarded).sum())
+        self.forwards_max.saturating_sub(self.unanswered.iter().map(|batch| batch.forwarded).sum())
     }
 
     /// Notes the largest of the replies that other nodes have given to a batch.
@@ -310,18 +312,18 @@ impl Connection {
     }
 
     /// Takes over the replies of batches that are over.
-    fn poll_held(&mut self, cx: &mut Context<'_>) {
-        while let Some(batch) = self.held.front_mut() {
+    fn poll_unanswered(&mut self, cx: &mut Context<'_>) {
+        while let Some(batch) = self.unanswered.front_mut() {
             if let Some(pause) = &mut self.pause {
                 if pause.as_mut().poll(cx).is_pending() {
                     break;
                 }
                 self.pause = None;
-                let Some(mut batch) = self.held.pop_front() else { break };
+                let Some(mut batch) = self.unanswered.pop_front() else { break };
                 let (worker, client, talk) = (&self.worker, &self.client, &self.talk);
-                let (due, later) = (std::mem::take(&mut self.again), self.held.iter().map(|batch| &**batch));
+                let (due, later) = (std::mem::take(&mut self.again), self.unanswered.iter().map(|batch| &**batch));
                 self.again = Rerun { worker, client, talk }.round(&mut batch, due, later);
-                self.held.push_front(batch);
+                self.unanswered.push_front(batch);
                 continue;
             }
             if !batch.poll(cx, &mut self.again) {
@@ -332,7 +334,7 @@ impl Connection {
                 }
                 break;
             }
-            if let Some(mut batch) = self.held.pop_front() {
+            if let Some(mut batch) = self.unanswered.pop_front() {
                 note_answered(&self.worker, &batch, batch.started.elapsed());
                 if batch.forwarded > 0 {
                     let largest_bytes = batch.largest_answer;
@@ -350,7 +352,7 @@ impl Connection {
     fn poll_alone(&mut self, cx: &mut Context<'_>) -> bool {
         let was_waiting = self.waiting.is_some();
         if self.waiting.is_none()
-            && self.held.is_empty()
+            && self.unanswered.is_empty()
             && let Some(request) = self.alone.take()
         {
             // Nothing looks at the transaction until the job gives it back, and it may be large.

@@ -30,8 +30,8 @@ pub mod ask {
     pub const TOGETHER: u8 = 4;
     /// With LOCAL: the second round of flushing, about all that this node still holds.
     pub const REST: u8 = 8;
-    /// What this node holds of the request's keys (see `held`).
-    pub const HELD: u8 = 16;
+    /// What this node holds of the request's keys (see `copies`).
+    pub const COPIES: u8 = 16;
     /// With TOGETHER: watched keys stand before the requests, and the answer begins with 1, or is 0 when one has changed.
     pub const WATCHED: u8 = 32;
     /// It may have run before: it is to run only if its keys have not been written since its stamp.

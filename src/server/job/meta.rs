@@ -20,14 +20,14 @@ use crate::protocol::{Args, Reply};
 use crate::server::forward::call::Fate;
 use crate::server::forward::wire::ask;
 use crate::server::job::Job;
-use crate::server::share::held::Held;
+use crate::server::share::copies::KeyCopy;
 
 /// An owner of the key and what it said.
 struct Owner {
     id: NodeId,
     addr: String,
     hints: u64,
-    held: Option<Held>,
+    copy: Option<KeyCopy>,
 }
 
 impl Job {
@@ -42,7 +42,7 @@ impl Job {
         let key = args.get(1).ok_or(CommandError::Syntax)?;
         let slot = slot_of(key);
         let owners = self.owners(slot, key, request).await;
-        let reference = owners.iter().find_map(|owner| owner.held.clone());
+        let reference = owners.iter().find_map(|owner| owner.copy.clone());
         let reference = reference.ok_or(CommandError::text("CLUSTERDOWN no replica of this hash slot answers"))?;
         let actors = &self.worker.shared.node.store.actors;
         let mut reply = Reply::new(out, self.talk.session.proto);
@@ -57,7 +57,7 @@ impl Job {
         reply.int(i64::from(slot.number()));
         put_key(&mut reply, &reference, actors);
         let agreed =
-            owners.iter().all(|owner| owner.held.as_ref().is_some_and(|it| it.agreement(&reference) == "same"));
+            owners.iter().all(|owner| owner.copy.as_ref().is_some_and(|it| it.agreement(&reference) == "same"));
         reply.bulk(b"agreed");
         reply.bulk(if agreed { b"yes" } else { b"no" });
         reply.bulk(b"owners");
@@ -80,40 +80,42 @@ impl Job {
             .into_iter()
             .map(|id| {
                 let peer: Option<Arc<Peer>> = peer_of(&id);
-                let manner = self.manner(ask::HELD | ask::LOCAL);
+                let manner = self.manner(ask::COPIES | ask::LOCAL);
                 let call = peer.as_ref().map(|peer| worker.ask(peer, manner, request));
                 (id, peer, call)
             })
             .collect();
         let mut owners = Vec::new();
         for (id, peer, call) in asked {
-            let held = match call {
+            let copy = match call {
                 None if id == snapshot.this => {
-                    Some(Held::of(&worker.shared.node.store, self.talk.session.db, key, wall_us() / 1_000))
+                    Some(KeyCopy::of(&worker.shared.node.store, self.talk.session.db, key, wall_us() / 1_000))
                 }
                 None => None,
                 Some(call) => match call.answer().await {
-                    Fate::Replied(bytes) => Held::read(&mut Reader::new(&bytes), &worker.shared.node.store.actors).ok(),
+                    Fate::Replied(bytes) => {
+                        KeyCopy::read(&mut Reader::new(&bytes), &worker.shared.node.store.actors).ok()
+                    }
                     _ => None,
                 },
             };
             let addr = snapshot.rows.get(&id).map_or(String::new(), |row| format!("{}:{}", row.host, row.port));
             let missed = peer.as_ref().map(|peer| &peer.missed).filter(|missed| !missed.is_empty());
             let hints = missed.map_or(0, |missed| missed.writes.load(Ordering::Relaxed));
-            owners.push(Owner { id, addr, hints, held });
+            owners.push(Owner { id, addr, hints, copy });
         }
         owners
     }
 }
 
 /// Seven fields about the key itself.
-fn put_key(reply: &mut Reply<'_>, held: &Held, actors: &ActorTable) {
+fn put_key(reply: &mut Reply<'_>, copy: &KeyCopy, actors: &ActorTable) {
     reply.bulk(b"type");
-    reply.bulk(if held.is_live { held.type_name.as_bytes() } else { b"none" });
+    reply.bulk(if copy.is_live { copy.type_name.as_bytes() } else { b"none" });
     reply.bulk(b"version");
-    put_version(reply, held, actors);
+    put_version(reply, copy, actors);
     reply.bulk(b"context");
-    let context = held.version.iter().flat_map(|version| &version.context);
+    let context = copy.version.iter().flat_map(|version| &version.context);
     reply.array(context.clone().count());
     context.for_each(|dot| reply.bulk(dot_text(*dot, actors).as_bytes()));
     let number_or_null = |reply: &mut Reply<'_>, name: &str, number: Option<u64>| {
@@ -123,13 +125,13 @@ fn put_key(reply: &mut Reply<'_>, held: &Held, actors: &ActorTable) {
             None => reply.null(),
         }
     };
-    number_or_null(reply, "created-s", Some(held.created_s).filter(|_| held.is_live));
-    number_or_null(reply, "modified-ms", held.version.as_ref().map(|version| version.dot.hlc.ms()));
-    number_or_null(reply, "expires-at-ms", Some(held.deadline_ms).filter(|at| held.is_live && *at != 0));
-    number_or_null(reply, "size-bytes", Some(held.bytes).filter(|_| held.is_live));
+    number_or_null(reply, "created-s", Some(copy.created_s).filter(|_| copy.is_live));
+    number_or_null(reply, "modified-ms", copy.version.as_ref().map(|version| version.dot.hlc.ms()));
+    number_or_null(reply, "expires-at-ms", Some(copy.deadline_ms).filter(|at| copy.is_live && *at != 0));
+    number_or_null(reply, "size-bytes", Some(copy.bytes).filter(|_| copy.is_live));
 }
 
-fn put_owner(reply: &mut Reply<'_>, owner: &Owner, is_first: bool, reference: &Held, actors: &ActorTable) {
+fn put_owner(reply: &mut Reply<'_>, owner: &Owner, is_first: bool, reference: &KeyCopy, actors: &ActorTable) {
     reply.map(6);
     reply.bulk(b"node");
     reply.bulk(owner.id.to_string().as_bytes());
@@ -138,15 +140,15 @@ fn put_owner(reply: &mut Reply<'_>, owner: &Owner, is_first: bool, reference: &H
     reply.bulk(b"role");
     reply.bulk(if is_first { b"coordinator" } else { b"replica" });
     reply.bulk(b"agreement");
-    reply.bulk(owner.held.as_ref().map_or("unreachable", |held| held.agreement(reference)).as_bytes());
+    reply.bulk(owner.copy.as_ref().map_or("unreachable", |copy| copy.agreement(reference)).as_bytes());
     reply.bulk(b"version");
-    put_version(reply, owner.held.as_ref().unwrap_or(&Held::default()), actors);
+    put_version(reply, owner.copy.as_ref().unwrap_or(&KeyCopy::default()), actors);
     reply.bulk(b"hinted-writes");
     reply.int(owner.hints as i64);
 }
 
-fn put_version(reply: &mut Reply<'_>, held: &Held, actors: &ActorTable) {
-    match &held.version {
+fn put_version(reply: &mut Reply<'_>, copy: &KeyCopy, actors: &ActorTable) {
+    match &copy.version {
         Some(version) => reply.bulk(dot_text(version.dot, actors).as_bytes()),
         None => reply.null(),
     }

@@ -1,4 +1,4 @@
-//! WATCH of keys that another node coordinates: it is asked what it holds of them (`held`).
+//! WATCH of keys that another node coordinates: it is asked what it holds of them (`copies`).
 
 use crate::base::clock::Hlc;
 use crate::base::ids::slot_of;
@@ -10,7 +10,7 @@ use crate::server::forward::wire::ask;
 use crate::server::job::Job;
 use crate::server::job::values::garbled;
 use crate::server::session::watched::{SEVERAL_COORDINATORS, TOO_MANY_WATCHED, Watched};
-use crate::server::share::held::Held;
+use crate::server::share::copies::KeyCopy;
 
 impl Job {
     /// WATCH of keys that another node coordinates, all of them the same one.
@@ -42,13 +42,13 @@ impl Job {
             return Err(CommandError::text(TOO_MANY_WATCHED));
         }
         let db = self.talk.session.db;
-        let call = worker.ask(peer, self.manner(ask::HELD), request);
+        let call = worker.ask(peer, self.manner(ask::COPIES), request);
         let Fate::Replied(answer) = call.answer().await else { return Err(down) };
         let mut reader = Reader::new(&answer);
         let since = Hlc(reader.u64().map_err(|_| garbled())?);
         for key in args.iter().skip(1) {
-            let held = Held::read(&mut reader, &worker.shared.node.store.actors).map_err(|_| garbled())?;
-            let (seen, was_live) = (held.dot(), held.is_live);
+            let copy = KeyCopy::read(&mut reader, &worker.shared.node.store.actors).map_err(|_| garbled())?;
+            let (seen, was_live) = (copy.dot(), copy.is_live);
             self.talk.transaction.watched.add(Watched {
                 db,
                 key: key.to_vec(),

@@ -73,13 +73,13 @@ impl Run<'_> {
 fn overtaken_since(since: Hlc, command: &Command, request: &Request<'_>, keys: &Keyspace<'_>) -> Option<&'static str> {
     let is_later = |key: &[u8]| keys.version_of(key).0.dot.hlc > since;
     let holds = |key: &[u8], value: &[u8]| {
-        keys.peek(key).and_then(value_ref).and_then(|held| held.text()).is_some_and(|held| *held == *value)
+        keys.peek(key).and_then(value_ref).and_then(|found| found.text()).is_some_and(|text| *text == *value)
     };
     let mut names = command.key_positions(request.args).filter_map(|at| request.args.get(at));
     match repeat_of(command, request.args) {
         Repeat::Writes(pairs) => {
-            let is_held = |key: &[u8]| pairs.iter().any(|(name, value)| *name == key && holds(key, value));
-            names.any(|key| is_later(key) && !is_held(key)).then_some(UNKNOWN_OUTCOME)
+            let is_there = |key: &[u8]| pairs.iter().any(|(name, value)| *name == key && holds(key, value));
+            names.any(|key| is_later(key) && !is_there(key)).then_some(UNKNOWN_OUTCOME)
         }
         Repeat::Reads => names.any(is_later).then_some(NOBODY_IN_TIME),
         Repeat::Never => Some(UNKNOWN_OUTCOME),

@@ -178,11 +178,11 @@ impl Share<'_> {
     /// Whether a slot has to be cleared: something is in it here, or may be where nobody can look.
     fn must_clear(&self, slot: Slot, scope: Scope, is_strict: bool) -> bool {
         let shared = &self.worker.shared;
-        let is_held = |entry: &Entry| !entry.is_tombstone() && scope.includes(entry.db());
+        let is_to_go = |entry: &Entry| !entry.is_tombstone() && scope.includes(entry.db());
         let is_in_it = {
             let table = shared.node.store.table(slot);
             // In strict mode a deletion too, another clear's as well: a majority may not hold it yet.
-            !table.is_empty() && (is_strict || table.iter().any(is_held))
+            !table.is_empty() && (is_strict || table.iter().any(is_to_go))
         };
         if is_in_it || self.is_rest || self.view.is_solo {
             return is_in_it;

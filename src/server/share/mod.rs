@@ -7,8 +7,8 @@
 //! point number: slots are walked in their order, whoever coordinates them. Where in the slot, `store::scan` says of one
 //! process's table, which the tag names; any other process walks that slot from its start.
 
+pub mod copies;
 pub mod flush;
-pub mod held;
 pub mod lookups;
 pub mod marks;
 

@@ -90,7 +90,7 @@ fn assemble(admin: &Admin, snapshot: &ClusterSnapshot, rows: &[&Row], mut answer
     let node = &admin.shared.node;
     let settings = node.config.settings();
     let now_ms = node.store.clock.now_ms();
-    let (conditions, held) = (conditions(admin, snapshot, rows), held(snapshot));
+    let (conditions, slot_counts) = (conditions(admin, snapshot, rows), slot_counts(snapshot));
     let giving_up: BTreeSet<String> =
         answers.values().flatten().flat_map(|figures| figures.giving_up.iter().cloned()).collect();
     let mut nodes: Vec<Member> = Vec::with_capacity(rows.len());
@@ -98,7 +98,7 @@ fn assemble(admin: &Admin, snapshot: &ClusterSnapshot, rows: &[&Row], mut answer
         let answer = answers.remove(&row.id).unwrap_or_else(|| Err("it was not asked".into()));
         let condition = conditions.get(&row.id).copied().unwrap_or(Condition::Down);
         let down_since = snapshot.down_since.get(&row.id).filter(|_| condition == Condition::Down);
-        let (slots_held, slots_coordinated) = held.get(&row.id).copied().unwrap_or_default();
+        let (slots_held, slots_coordinated) = slot_counts.get(&row.id).copied().unwrap_or_default();
         nodes.push(Member {
             id: row.id.to_string(),
             name: row.shown_name(),
@@ -167,14 +167,14 @@ fn conditions(admin: &Admin, snapshot: &ClusterSnapshot, rows: &[&Row]) -> HashM
 }
 
 /// Slots held and slots coordinated, by node.
-fn held(snapshot: &ClusterSnapshot) -> HashMap<NodeId, (usize, usize)> {
-    let mut held: HashMap<NodeId, (usize, usize)> = HashMap::new();
+fn slot_counts(snapshot: &ClusterSnapshot) -> HashMap<NodeId, (usize, usize)> {
+    let mut counts: HashMap<NodeId, (usize, usize)> = HashMap::new();
     for run in &snapshot.map.runs {
         for (place, id) in run.nodes.iter().enumerate() {
-            let (held, coordinated) = held.entry(*id).or_default();
+            let (held, coordinated) = counts.entry(*id).or_default();
             *held += run.len();
             *coordinated += if place == 0 && run.served { run.len() } else { 0 };
         }
     }
-    held
+    counts
 }

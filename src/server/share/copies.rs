@@ -1,6 +1,6 @@
 //! What a node holds of some keys: the question behind WATCH and RONDO.META.
 //!
-//! A node is asked with `ask::HELD` and the client's own request; its answer is one [`Held`] a key, in the order of the
+//! A node is asked with `ask::COPIES` and the client's own request; its answer is one [`KeyCopy`] a key, in the order of the
 //! keys. For WATCH only the coordinator of all keys answers, a stamp in front that is earlier than whatever it writes
 //! afterwards; with `ask::LOCAL`, for RONDO.META, every node does. Looking is no use of a key and changes nothing.
 //!
@@ -18,9 +18,9 @@ use crate::store::mutation::{put_full_dot, read_context, read_dot};
 use crate::store::slot::Name;
 use crate::store::{Store, hash_name};
 
-/// What a node holds of a key.
+/// A node's copy of a key.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
-pub struct Held {
+pub struct KeyCopy {
     /// The version, of a deletion too; `None` when the key is not known here.
     pub version: Option<Version>,
     /// The key is there: neither deleted nor expired.
@@ -35,13 +35,13 @@ pub struct Held {
     pub bytes: u64,
 }
 
-impl Held {
+impl KeyCopy {
     /// What the store holds.
-    pub fn of(store: &Store, db: u8, key: &[u8], now_ms: u64) -> Held {
+    pub fn of(store: &Store, db: u8, key: &[u8], now_ms: u64) -> KeyCopy {
         let table = store.table(slot_of(key));
-        let Some(entry) = table.find(Name { db, key, hash: hash_name(db, key) }) else { return Held::default() };
+        let Some(entry) = table.find(Name { db, key, hash: hash_name(db, key) }) else { return KeyCopy::default() };
         let is_live = !entry.is_tombstone() && !entry.is_expired(now_ms);
-        Held {
+        KeyCopy {
             version: Some(entry.version()),
             is_live,
             type_name: value_ref(entry).filter(|_| is_live).map_or(String::new(), |view| view.type_name().to_owned()),
@@ -57,7 +57,7 @@ impl Held {
     }
 
     /// How this node's copy stands to `reference`, in a word.
-    pub fn agreement(&self, reference: &Held) -> &'static str {
+    pub fn agreement(&self, reference: &KeyCopy) -> &'static str {
         match (&self.version, &reference.version) {
             // A deletion may be forgotten once everybody knows of it.
             _ if !self.is_live && !reference.is_live => "same",
@@ -86,7 +86,7 @@ impl Held {
     }
 
     /// Reads what another node has put.
-    pub fn read(reader: &mut Reader<'_>, actors: &ActorTable) -> Result<Held, WireError> {
+    pub fn read(reader: &mut Reader<'_>, actors: &ActorTable) -> Result<KeyCopy, WireError> {
         let version = match reader.u8()? {
             0 => None,
             _ => {
@@ -97,7 +97,7 @@ impl Held {
         let is_live = reader.u8()? != 0;
         let type_name = String::from_utf8(reader.bytes()?.to_vec()).map_err(|_| WireError)?;
         let (created_s, deadline_ms, bytes) = (reader.u64()?, reader.u64()?, reader.u64()?);
-        Ok(Held { version, is_live, type_name, created_s, deadline_ms, bytes })
+        Ok(KeyCopy { version, is_live, type_name, created_s, deadline_ms, bytes })
     }
 }
 
@@ -117,7 +117,7 @@ pub fn answer(
         put_u64(out, store.clock.tick(now_ms).0);
     }
     for key in args.iter().skip(1) {
-        Held::of(store, db, key, now_ms).put(out, &store.actors);
+        KeyCopy::of(store, db, key, now_ms).put(out, &store.actors);
     }
     true
 }
@@ -138,17 +138,17 @@ mod tests {
         here.set_replicated(true);
         let mut effects = Effects::default();
         here.lock(slot_of(b"k"), 0, 5_000, &mut effects).write(b"k", Mutation::Assign { value: b"v", deadline_ms: 0 });
-        let held = Held::of(&here, 0, b"k", 5_000);
-        assert_eq!((held.is_live, held.type_name.as_str(), held.created_s), (true, "string", 5));
+        let copy = KeyCopy::of(&here, 0, b"k", 5_000);
+        assert_eq!((copy.is_live, copy.type_name.as_str(), copy.created_s), (true, "string", 5));
         let (mut out, mut back) = (Vec::new(), Vec::new());
-        held.put(&mut out, &here.actors);
-        let read = Held::read(&mut Reader::new(&out), &there).expect("own bytes");
+        copy.put(&mut out, &here.actors);
+        let read = KeyCopy::read(&mut Reader::new(&out), &there).expect("own bytes");
         assert_ne!(read.dot().actor, Actor::SELF, "written by the other node");
         let (key, seen, since) = (b"k".to_vec(), read.dot(), Hlc(7));
         let watched = Watched { db: 0, key, seen, was_live: true, since, absence: None, at: None };
         put_watched(&mut back, &[watched], &there);
         let returned = read_watched(&mut Reader::new(&back), &here.actors).expect("own bytes");
-        assert_eq!(returned.first().map(|it| (it.seen, it.since)), Some((held.dot(), Hlc(7))));
+        assert_eq!(returned.first().map(|it| (it.seen, it.since)), Some((copy.dot(), Hlc(7))));
         assert!(read_watched(&mut Reader::new(&back[..back.len() - 1]), &here.actors).is_err());
     }
 
@@ -156,11 +156,11 @@ mod tests {
     fn a_copy_is_told_apart_from_the_coordinators() {
         let dot = |ms: u64| Dot { hlc: Hlc(ms), actor: Actor::SELF };
         let other = |ms: u64| Dot { hlc: Hlc(ms), actor: Actor(1) };
-        let held = |version| Held { version: Some(version), is_live: true, ..Held::default() };
-        let (old, new) = (held(Version::first(dot(1))), held(Version::first(dot(2))));
+        let copy = |version| KeyCopy { version: Some(version), is_live: true, ..KeyCopy::default() };
+        let (old, new) = (copy(Version::first(dot(1))), copy(Version::first(dot(2))));
         assert_eq!((new.agreement(&new), old.agreement(&new), new.agreement(&old)), ("same", "older", "newer"));
-        assert_eq!(held(Version::first(other(3))).agreement(&new), "concurrent");
-        assert_eq!(Held::default().agreement(&new), "missing");
-        assert_eq!(Held::default().agreement(&Held { is_live: false, ..new }), "same");
+        assert_eq!(copy(Version::first(other(3))).agreement(&new), "concurrent");
+        assert_eq!(KeyCopy::default().agreement(&new), "missing");
+        assert_eq!(KeyCopy::default().agreement(&KeyCopy { is_live: false, ..new }), "same");
     }
 }
