@@ -110,10 +110,10 @@ fn run_phases(options: &Options) -> Result<Vec<Report>, BenchError> {
     }
     if !options.fill_only && !stopped {
         let phase = Phase::new(options.clone(), space.clone(), directory, None);
-        let outcome = run::run(&phase)?;
-        let mut report = Report::of("load", &phase, nodes, outcome.tally);
+        let measured = run::run(&phase)?;
+        let mut report = Report::of("load", &phase, nodes, measured.tally);
         if options.read_back {
-            report.verdict = Some(runtime.block_on(read_back::read_back(options, &space, &outcome.ledgers)));
+            report.verdict = Some(runtime.block_on(read_back::read_back(options, &space, &measured.ledgers)));
         }
         reports.push(report);
     }

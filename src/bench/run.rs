@@ -23,7 +23,7 @@ const POLL_MS: u64 = 20;
 
 /// What the threads of a phase have measured, added up, and what each has written.
 #[derive(Debug)]
-pub struct Outcome {
+pub struct Measured {
     /// The results.
     pub tally: Tally,
     /// The SETs, when they were noted.
@@ -31,7 +31,7 @@ pub struct Outcome {
 }
 
 /// Runs the phase on its threads.
-pub fn run(phase: &Arc<Phase>) -> Result<Outcome, BenchError> {
+pub fn run(phase: &Arc<Phase>) -> Result<Measured, BenchError> {
     let (ready, all_ready) = mpsc::channel();
     let (mut workers, mut starts) = (Vec::new(), Vec::new());
     for number in 0..phase.options.threads {
@@ -50,7 +50,7 @@ pub fn run(phase: &Arc<Phase>) -> Result<Outcome, BenchError> {
     }
     drop(starts);
     watch(phase, &workers);
-    let mut total = Outcome { tally: Tally::new()?, ledgers: Vec::new() };
+    let mut total = Measured { tally: Tally::new()?, ledgers: Vec::new() };
     for worker in workers {
         let (tally, ledger) = worker.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))?;
         total.tally.merge(&tally);

@@ -76,7 +76,7 @@ const ONCE: &[(&[&str], &str)] = &[
 ];
 
 /// The reply to the last of several runs, and what the keys hold then.
-fn outcome(before: &[&str], request: &str, times: usize) -> Vec<String> {
+fn found_after(before: &[&str], request: &str, times: usize) -> Vec<String> {
     let mut node = Node::new();
     before.iter().for_each(|line| drop(node.run(line)));
     let reply = (0..times).map(|_| node.run(request)).last().expect("at least one run");
@@ -103,7 +103,7 @@ fn what_is_called_repeatable_leaves_and_answers_the_same_when_it_is_run_twice() 
     for request in REPEATABLE {
         assert!(judged(request).1, "{request} is not repeatable by its row");
         for before in BEFORE {
-            assert_eq!(outcome(before, request, 1), outcome(before, request, 2), "{request} after {before:?}");
+            assert_eq!(found_after(before, request, 1), found_after(before, request, 2), "{request} after {before:?}");
         }
     }
 }
@@ -112,7 +112,7 @@ fn what_is_called_repeatable_leaves_and_answers_the_same_when_it_is_run_twice() 
 fn every_write_that_is_not_repeatable_has_a_reason() {
     for (before, request) in ONCE {
         assert!(!judged(request).1, "{request} is repeatable by its row");
-        assert_ne!(outcome(before, request, 1), outcome(before, request, 2), "{request} after {before:?}");
+        assert_ne!(found_after(before, request, 1), found_after(before, request, 2), "{request} after {before:?}");
     }
 }
 

@@ -48,9 +48,9 @@ impl Change {
     }
 }
 
-/// What came of a run.
+/// What came of a run, and what is to be done about it.
 #[derive(Debug)]
-pub struct Outcome {
+pub struct ScratchRun {
     /// The reply, without an error's.
     pub reply: Result<Vec<u8>, CommandError>,
     /// What changes, each key once, in the order of their first changes.
@@ -102,7 +102,7 @@ impl Scratch {
         args: Args<'_>,
         brought: &Brought,
         setting: Setting<'_>,
-    ) -> Outcome {
+    ) -> ScratchRun {
         self.store.tuning.copy_from(setting.tuning);
         let slots: Vec<Slot> = brought.keys().map(|(_, key)| slot_of(key)).collect();
         let mut effects = Effects { notify: false, ..Effects::default() };
@@ -130,7 +130,7 @@ impl Scratch {
         let written = changes.iter().map(|change| &change.name);
         brought.keys().chain(written).for_each(|name| self.forget(name));
         let (lookups, changed) = (effects.lookups(), effects.writes);
-        Outcome { reply: result.map(|()| bytes), changes, events: effects.events, lookups, changed }
+        ScratchRun { reply: result.map(|()| bytes), changes, events: effects.events, lookups, changed }
     }
 
     fn changes(&self, deltas: &[u8]) -> Vec<Change> {
@@ -173,7 +173,7 @@ mod tests {
     use crate::protocol::{Limits, Scanner};
     use crate::store::whole;
 
-    fn run(scratch: &Scratch, line: &str, brought: &[(&str, Fetched)]) -> Outcome {
+    fn run(scratch: &Scratch, line: &str, brought: &[(&str, Fetched)]) -> ScratchRun {
         let request = format!("{line}\r\n").into_bytes();
         let mut scanner = Scanner::new();
         scanner.scan(&request, &Limits::default()).expect("a request");
@@ -207,11 +207,11 @@ mod tests {
             ("MSETNX a 1 b 2", (0, 0), &[]),
             ("SUNIONSTORE a b c", (1, 1), &["b"]),
         ] {
-            let outcome = run(&scratch, line, &[("a", none()), ("b", none()), ("c", set(&["m"]))]);
-            let misses = outcome.events.iter().filter(|event| event.name == "keymiss");
+            let ran = run(&scratch, line, &[("a", none()), ("b", none()), ("c", set(&["m"]))]);
+            let misses = ran.events.iter().filter(|event| event.name == "keymiss");
             let misses: Vec<_> = misses.map(|event| String::from_utf8_lossy(&event.key).into_owned()).collect();
             assert_eq!(
-                (outcome.lookups, misses.as_slice()),
+                (ran.lookups, misses.as_slice()),
                 (lookups, &missed.iter().map(|key| key.to_string()).collect::<Vec<_>>()[..]),
                 "{line}"
             );
@@ -221,17 +221,17 @@ mod tests {
     #[test]
     fn what_a_command_changes_comes_out_key_by_key() {
         let scratch = Scratch::default();
-        let outcome = run(&scratch, "RENAME a b", &[("a", text("v")), ("b", text("w"))]);
-        assert_eq!(outcome.reply, Ok(b"+OK\r\n".to_vec()));
-        let told: Vec<_> = outcome.changes.iter().map(|it| (it.name.1.as_slice(), it.takes_away)).collect();
+        let ran = run(&scratch, "RENAME a b", &[("a", text("v")), ("b", text("w"))]);
+        assert_eq!(ran.reply, Ok(b"+OK\r\n".to_vec()));
+        let told: Vec<_> = ran.changes.iter().map(|it| (it.name.1.as_slice(), it.takes_away)).collect();
         assert_eq!(told, [(&b"b"[..], false), (&b"a"[..], true)]);
-        let events: Vec<_> = outcome.events.iter().map(|event| event.name).collect();
+        let events: Vec<_> = ran.events.iter().map(|event| event.name).collect();
         assert_eq!(events, ["new", "rename_from", "rename_to"]);
         // Also where the member is there: somebody who has put it there may be about to take it back.
         for there in [Fetched::default(), set(&["m"])] {
-            let outcome = run(&scratch, "SMOVE a b m", &[("a", set(&["m", "n"])), ("b", there)]);
-            assert_eq!(outcome.reply, Ok(b":1\r\n".to_vec()));
-            let told: Vec<_> = outcome.changes.iter().map(|it| (it.name.1.as_slice(), it.takes_away)).collect();
+            let ran = run(&scratch, "SMOVE a b m", &[("a", set(&["m", "n"])), ("b", there)]);
+            assert_eq!(ran.reply, Ok(b":1\r\n".to_vec()));
+            let told: Vec<_> = ran.changes.iter().map(|it| (it.name.1.as_slice(), it.takes_away)).collect();
             assert_eq!(told, [(&b"a"[..], true), (&b"b"[..], false)]);
         }
     }
@@ -240,17 +240,17 @@ mod tests {
     fn nothing_is_left_for_the_next_command() {
         let scratch = Scratch::default();
         run(&scratch, "RENAME a b", &[("a", text("v")), ("b", Fetched::default())]);
-        let outcome = run(&scratch, "RENAME b a", &[("a", Fetched::default()), ("b", Fetched::default())]);
-        assert_eq!(outcome.reply, Err(CommandError::NoSuchKey));
-        assert_eq!(outcome.changes, []);
+        let ran = run(&scratch, "RENAME b a", &[("a", Fetched::default()), ("b", Fetched::default())]);
+        assert_eq!(ran.reply, Err(CommandError::NoSuchKey));
+        assert_eq!(ran.changes, []);
         assert!(scratch.store.count_keys(Slot::all()).is_empty());
         assert!(Slot::all().all(|slot| scratch.store.table(slot).is_empty()), "tombstones are gone too");
     }
 
     #[test]
     fn a_key_that_was_not_brought_shows_among_the_changes() {
-        let outcome = run(&Scratch::default(), "COPY a b DB 3", &[("a", text("v")), ("b", text("w"))]);
-        let names: Vec<_> = outcome.changes.iter().map(|it| it.name.clone()).collect();
+        let ran = run(&Scratch::default(), "COPY a b DB 3", &[("a", text("v")), ("b", text("w"))]);
+        let names: Vec<_> = ran.changes.iter().map(|it| it.name.clone()).collect();
         assert_eq!(names, [(3, b"b".to_vec())]);
     }
 

@@ -95,10 +95,10 @@ async fn finish(node: &Node, begun: Vec<Comparison>) -> usize {
     let mut agreeing: HashMap<Slot, usize> = HashMap::new();
     let mut to_fetch: HashMap<NodeId, Vec<Slot>> = HashMap::new();
     for it in &begun {
-        let outcome = it.outcome();
-        agreeing.insert(it.slot, outcome.agreeing);
-        if outcome.agreeing < it.need {
-            outcome.differing.iter().for_each(|peer| to_fetch.entry(peer.id).or_default().push(it.slot));
+        let compared = it.compared();
+        agreeing.insert(it.slot, compared.agreeing);
+        if compared.agreeing < it.need {
+            compared.differing.iter().for_each(|peer| to_fetch.entry(peer.id).or_default().push(it.slot));
         }
     }
     let mut fetched: HashMap<Slot, Vec<NodeId>> = HashMap::new();

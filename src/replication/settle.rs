@@ -66,7 +66,7 @@ impl Comparison {
     }
 
     /// What came of it, as far as it is known.
-    pub fn outcome(&self) -> Compared {
+    pub fn compared(&self) -> Compared {
         let mut compared = Compared::default();
         for (peer, number) in &self.asked {
             match fate(peer, self.slot, *number) {
@@ -126,12 +126,12 @@ impl Coordinator {
         let name = (slot, db, key.into());
         let known = self.ballots.with_confirms(|all| {
             let confirm = all.get_mut(&name).filter(|it| it.tenure == tenure && it.strict >= quorum.strict)?;
-            let outcome = confirm.look(slot);
-            if outcome == Some(false) {
+            let is_confirmed = confirm.look(slot);
+            if is_confirmed == Some(false) {
                 // With nobody left to answer it would pass for confirmed.
                 all.remove(&name);
             }
-            Some(outcome)
+            Some(is_confirmed)
         });
         match known {
             Some(Some(true)) => return true,

@@ -4,26 +4,26 @@ use super::*;
 
 /// What a scan of one request came to, with the arguments copied out.
 #[derive(Clone, PartialEq, Eq, Debug)]
-enum Outcome {
+enum Scanned {
     Incomplete,
     Empty(usize),
     Request(usize, Vec<Vec<u8>>),
     Error(ProtocolError),
 }
 
-fn outcome(scanner: &mut Scanner, buf: &[u8], limits: &Limits) -> Outcome {
+fn scanned(scanner: &mut Scanner, buf: &[u8], limits: &Limits) -> Scanned {
     match scanner.scan(buf, limits) {
-        Ok(Scan::Incomplete) => Outcome::Incomplete,
-        Ok(Scan::Empty { consumed }) => Outcome::Empty(consumed),
+        Ok(Scan::Incomplete) => Scanned::Incomplete,
+        Ok(Scan::Empty { consumed }) => Scanned::Empty(consumed),
         Ok(Scan::Request { consumed }) => {
-            Outcome::Request(consumed, scanner.args(buf).iter().map(<[u8]>::to_vec).collect())
+            Scanned::Request(consumed, scanner.args(buf).iter().map(<[u8]>::to_vec).collect())
         }
-        Err(error) => Outcome::Error(error),
+        Err(error) => Scanned::Error(error),
     }
 }
 
-fn scan_with(buf: &[u8], limits: &Limits) -> Outcome {
-    let whole = outcome(&mut Scanner::new(), buf, limits);
+fn scan_with(buf: &[u8], limits: &Limits) -> Scanned {
+    let whole = scanned(&mut Scanner::new(), buf, limits);
     if buf.len() <= 256 {
         assert_eq!(scan_bytewise(buf, limits), whole, "split {:?}", buf.escape_ascii().to_string());
     }
@@ -31,23 +31,23 @@ fn scan_with(buf: &[u8], limits: &Limits) -> Outcome {
 }
 
 /// The same bytes, arriving one by one.
-fn scan_bytewise(buf: &[u8], limits: &Limits) -> Outcome {
+fn scan_bytewise(buf: &[u8], limits: &Limits) -> Scanned {
     let mut scanner = Scanner::new();
     for end in 0..=buf.len() {
-        match outcome(&mut scanner, &buf[..end], limits) {
-            Outcome::Incomplete => assert!(scanner.missing_bytes() > 0),
+        match scanned(&mut scanner, &buf[..end], limits) {
+            Scanned::Incomplete => assert!(scanner.missing_bytes() > 0),
             other => return other,
         }
     }
-    Outcome::Incomplete
+    Scanned::Incomplete
 }
 
-fn scan(buf: &[u8]) -> Outcome {
+fn scan(buf: &[u8]) -> Scanned {
     scan_with(buf, &Limits::default())
 }
 
-fn request(consumed: usize, args: &[&[u8]]) -> Outcome {
-    Outcome::Request(consumed, args.iter().map(|arg| arg.to_vec()).collect())
+fn request(consumed: usize, args: &[&[u8]]) -> Scanned {
+    Scanned::Request(consumed, args.iter().map(|arg| arg.to_vec()).collect())
 }
 
 #[test]
@@ -64,7 +64,7 @@ fn skips_what_redis_skips() {
     // The byte behind a carriage return and the two behind an argument are not looked at.
     assert_eq!(scan(b"*1\rX$4\rYPINGZZ"), request(14, &[b"PING"]));
     for (empty, consumed) in [("\r\n", 2), ("\n", 1), (" \t\r\n", 4), ("*0\r\n", 4), ("*-1\r\n", 5), ("*-70\r\n", 6)] {
-        assert_eq!(scan(empty.as_bytes()), Outcome::Empty(consumed), "{empty:?}");
+        assert_eq!(scan(empty.as_bytes()), Scanned::Empty(consumed), "{empty:?}");
     }
 }
 
@@ -78,7 +78,7 @@ fn numbers_of_every_width() {
         bytes.extend_from_slice(b"\r\n");
         assert_eq!(scan_with(&bytes, &limits), request(bytes.len(), &[&arg]));
         for end in [bytes.len() - 1, bytes.len() - 2] {
-            assert_eq!(scan_with(&bytes[..end], &limits), Outcome::Incomplete);
+            assert_eq!(scan_with(&bytes[..end], &limits), Scanned::Incomplete);
         }
     }
     for count in [1, 7, 8, 9, 10, 11, 99, 100, 5_000, 12_345] {
@@ -94,17 +94,17 @@ fn one_scanner_takes_a_pipeline_of_every_kind() {
     let wanted = [
         request(14, &[b"PING"]),
         request(12, &[b"ECHO", b"a b"]),
-        Outcome::Empty(2),
+        Scanned::Empty(2),
         request(21, &[b"ECHO", b"x"]),
-        Outcome::Empty(4),
+        Scanned::Empty(4),
         request(6, &[b"PING"]),
-        Outcome::Error(ProtocolError::ExpectedBulk(b':')),
+        Scanned::Error(ProtocolError::ExpectedBulk(b':')),
     ];
     let (mut scanner, mut rest) = (Scanner::new(), &bytes[..]);
     for wanted in wanted {
-        let found = outcome(&mut scanner, rest, &Limits::default());
+        let found = scanned(&mut scanner, rest, &Limits::default());
         assert_eq!(found, wanted);
-        if let Outcome::Request(consumed, _) | Outcome::Empty(consumed) = found {
+        if let Scanned::Request(consumed, _) | Scanned::Empty(consumed) = found {
             rest = &rest[consumed..];
         }
     }
@@ -135,11 +135,11 @@ fn refuses_what_redis_refuses() {
         (b"ECHO 'a'b\r\n", UnbalancedQuotes),
     ];
     for (bytes, error) in refused {
-        assert_eq!(scan(bytes), Outcome::Error(*error), "{:?}", bytes.escape_ascii().to_string());
+        assert_eq!(scan(bytes), Scanned::Error(*error), "{:?}", bytes.escape_ascii().to_string());
     }
     // Not before the byte behind the carriage return is there.
     for bytes in ["*x\r", "*1\r\nx\r", "*1\r\n$x\r"] {
-        assert_eq!(scan(bytes.as_bytes()), Outcome::Incomplete, "{bytes:?}");
+        assert_eq!(scan(bytes.as_bytes()), Scanned::Incomplete, "{bytes:?}");
     }
 }
 
@@ -149,16 +149,16 @@ fn lines_have_an_end() {
     let cases = [("", ProtocolError::TooBigInline), ("*", ProtocolError::TooBigCountLine)];
     for (start, error) in cases {
         let line = format!("{start}{}", "1".repeat(20 - start.len()));
-        assert_eq!(scan_with(line.as_bytes(), &limits), Outcome::Incomplete);
-        assert_eq!(scan_with(format!("{line}1").as_bytes(), &limits), Outcome::Error(error));
-        assert_eq!(scan_with(format!("{line}1\r\n").as_bytes(), &limits), Outcome::Error(error));
+        assert_eq!(scan_with(line.as_bytes(), &limits), Scanned::Incomplete);
+        assert_eq!(scan_with(format!("{line}1").as_bytes(), &limits), Scanned::Error(error));
+        assert_eq!(scan_with(format!("{line}1\r\n").as_bytes(), &limits), Scanned::Error(error));
     }
     let line = format!("*1\r\n${}", "1".repeat(19));
-    assert_eq!(scan_with(line.as_bytes(), &limits), Outcome::Incomplete);
-    assert_eq!(scan_with(format!("{line}1").as_bytes(), &limits), Outcome::Error(ProtocolError::TooBigBulkLine));
+    assert_eq!(scan_with(line.as_bytes(), &limits), Scanned::Incomplete);
+    assert_eq!(scan_with(format!("{line}1").as_bytes(), &limits), Scanned::Error(ProtocolError::TooBigBulkLine));
     // A NUL hides the end of its line, which thus grows until it is too long.
-    assert_eq!(scan_with(b"PI\0NG\r\nPING\r\n", &limits), Outcome::Incomplete);
-    assert_eq!(scan_with(b"*1\0\r\nPING\r\nPING\r\nPING", &limits), Outcome::Error(ProtocolError::TooBigCountLine));
+    assert_eq!(scan_with(b"PI\0NG\r\nPING\r\n", &limits), Scanned::Incomplete);
+    assert_eq!(scan_with(b"*1\0\r\nPING\r\nPING\r\nPING", &limits), Scanned::Error(ProtocolError::TooBigCountLine));
 }
 
 #[test]
@@ -172,9 +172,9 @@ fn strangers_get_little() {
         (b"*1\r\n$536870913\r\n", ProtocolError::InvalidBulkLength),
     ];
     for (bytes, error) in refused {
-        assert_eq!(scan_with(bytes, &limits), Outcome::Error(*error), "{:?}", bytes.escape_ascii().to_string());
+        assert_eq!(scan_with(bytes, &limits), Scanned::Error(*error), "{:?}", bytes.escape_ascii().to_string());
     }
-    assert_eq!(scan_with(b"*10\r\n$16384\r\n", &limits), Outcome::Incomplete);
+    assert_eq!(scan_with(b"*10\r\n$16384\r\n", &limits), Scanned::Incomplete);
 }
 
 #[test]
@@ -182,7 +182,7 @@ fn a_request_has_an_end() {
     let limits = Limits { request_bytes_max: 22, ..Limits::default() };
     let whole = b"*2\r\n$4\r\nECHO\r\n$2\r\nab\r\n";
     assert_eq!(scan_with(whole, &limits), request(22, &[b"ECHO", b"ab"]));
-    let too_big = Outcome::Error(ProtocolError::TooBigRequest);
+    let too_big = Scanned::Error(ProtocolError::TooBigRequest);
     assert_eq!(scan_with(b"*2\r\n$4\r\nECHO\r\n$3\r\n", &limits), too_big);
     assert_eq!(scan_with(b"*2\r\n$4\r\nECHO\r\n$3\r\nabc\r\n", &limits), too_big);
     assert_eq!(scan_with(b"*3\r\n$4\r\nECHO\r\n$2\r\nab\r\n", &limits), too_big);

@@ -209,7 +209,7 @@ mod tests {
         (batch, call)
     }
 
-    fn outcome(batch: &mut Batch) -> (bool, usize, String) {
+    fn polled(batch: &mut Batch) -> (bool, usize, String) {
         let mut again = Vec::new();
         let is_over = batch.poll(&Context::from_waker(Waker::noop()), &mut again);
         let mut replies = Vec::new();
@@ -235,7 +235,7 @@ mod tests {
         let mut answer = AS_SEEN.to_le_bytes().to_vec();
         answer.extend(answer_of(b"$1\r\nB\r\n"));
         call.settle(Fate::Replied(answer));
-        assert_eq!(outcome(&mut batch), (true, 0, "$1\r\na\r\n+PONG\r\n$1\r\nB\r\n".into()));
+        assert_eq!(polled(&mut batch), (true, 0, "$1\r\na\r\n+PONG\r\n$1\r\nB\r\n".into()));
     }
 
     #[test]
@@ -248,7 +248,7 @@ mod tests {
             assert_eq!(again.len(), 2);
             batch.patch(again[0].reply, b"+A\r\n");
             batch.patch(again[1].reply, b"+B\r\n");
-            assert_eq!(outcome(&mut batch), (true, 0, "+A\r\n+PONG\r\n+B\r\n".into()));
+            assert_eq!(polled(&mut batch), (true, 0, "+A\r\n+PONG\r\n+B\r\n".into()));
         }
         let (mut batch, call) = asked();
         let mut answer = Vec::new();
@@ -305,7 +305,7 @@ mod tests {
         assert!(!look(&mut batch).await, "it may yet be held");
         peer.lanes[0].set_pace(Pace::Prompt);
         peer.lanes[0].ack(1);
-        assert_eq!(outcome(&mut batch), (true, 0, format!("+OK\r\n-{UNKNOWN_OUTCOME}\r\n")));
+        assert_eq!(polled(&mut batch), (true, 0, format!("+OK\r\n-{UNKNOWN_OUTCOME}\r\n")));
         assert_eq!(batch.unknown_outcomes, 1);
     }
 
@@ -313,10 +313,10 @@ mod tests {
     fn a_batch_that_is_used_again_holds_nothing_of_the_one_before() {
         let (mut batch, call) = asked();
         call.settle(Fate::Replied(Vec::new()));
-        outcome(&mut batch);
+        polled(&mut batch);
         batch.clear();
         assert!(batch.is_settled() && batch.forwarded == 0 && batch.unknown_outcomes == 0);
         batch.out.extend_from_slice(b"+OK\r\n");
-        assert_eq!(outcome(&mut batch), (true, 0, "+OK\r\n".into()));
+        assert_eq!(polled(&mut batch), (true, 0, "+OK\r\n".into()));
     }
 }

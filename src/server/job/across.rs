@@ -20,7 +20,7 @@ use crate::base::ids::slot_of;
 use crate::base::metrics::Count;
 use crate::commands::CommandError;
 use crate::commands::exchange::{APPLY, FETCH, Fetched, GROW};
-use crate::commands::scratch::{Brought, Change, KeyName, Outcome, Setting};
+use crate::commands::scratch::{Brought, Change, KeyName, ScratchRun, Setting};
 use crate::commands::spec::{Command, Cx, Gather, flag};
 use crate::protocol::client::{Value, encode_command};
 use crate::protocol::{Args, Proto};
@@ -61,25 +61,25 @@ impl Job {
         let by = if command.has(flag::DENYOOM) { &GROW } else { &APPLY };
         loop {
             let mut brought = self.bring(&names).await?;
-            let mut outcome = loop {
-                let outcome = self.on_scratch((command, run), args, &brought);
-                let changed = outcome.changes.iter().map(|it| &it.name);
+            let mut ran = loop {
+                let ran = self.on_scratch((command, run), args, &brought);
+                let changed = ran.changes.iter().map(|it| &it.name);
                 let missing: Vec<KeyName> = changed.filter(|name| !brought.contains_key(*name)).cloned().collect();
                 if missing.is_empty() {
-                    break outcome;
+                    break ran;
                 }
                 brought.extend(self.bring(&missing).await?);
             };
-            let is_refused = outcome.reply.is_err();
-            if is_refused || self.commit(by, &outcome.changes, &brought).await? {
+            let is_refused = ran.reply.is_err();
+            if is_refused || self.commit(by, &ran.changes, &brought).await? {
                 // That a key is new has been told where it was put.
-                outcome.events.retain(|event| event.class != b'n');
-                self.worker.shared.node.pubsub.publish_events(&outcome.events);
-                let (hits, misses) = outcome.lookups;
+                ran.events.retain(|event| event.class != b'n');
+                self.worker.shared.node.pubsub.publish_events(&ran.events);
+                let (hits, misses) = ran.lookups;
                 self.worker.metrics.count(Count::KeyspaceHits, hits);
                 self.worker.metrics.count(Count::KeyspaceMisses, misses);
-                self.worker.metrics.count(Count::KeyChanges, if is_refused { 0 } else { outcome.changed });
-                out.extend_from_slice(&outcome.reply?);
+                self.worker.metrics.count(Count::KeyChanges, if is_refused { 0 } else { ran.changed });
+                out.extend_from_slice(&ran.reply?);
                 return Ok(());
             }
             if began.elapsed() > PATIENCE {
@@ -91,7 +91,7 @@ impl Job {
         }
     }
 
-    fn on_scratch(&self, (command, run): (&Command, Function), args: Args<'_>, brought: &Brought) -> Outcome {
+    fn on_scratch(&self, (command, run): (&Command, Function), args: Args<'_>, brought: &Brought) -> ScratchRun {
         let node = &self.worker.shared.node;
         let setting = Setting {
             db: self.talk.session.db,
