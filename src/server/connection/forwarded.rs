@@ -41,7 +41,8 @@ use crate::server::session::watched::read_watched;
 use crate::server::share::copies;
 use crate::server::share::flush::may_be_old;
 use crate::server::state::client::Client;
-use crate::server::transaction::groups::{only_read, position, requests_of};
+use crate::server::transaction::Ran;
+use crate::server::transaction::groups::{position, requests_of};
 use crate::server::worker::Worker;
 
 /// Most questions that may wait for replicas before the link stops reading.
@@ -75,17 +76,6 @@ struct Unanswered {
     ran: Ran,
     /// Reads whose replicas took too long have been confirmed by others, or are about to be.
     is_confirmed_anew: bool,
-}
-
-/// How requests were run, which says what may be asked for again.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Ran {
-    /// Each for itself.
-    Apart,
-    /// As a transaction: none of them may be asked for again.
-    Together,
-    /// As a transaction that only read: all of them may be asked for again, but none alone.
-    TogetherReading,
 }
 
 struct PeerQuestion<'a> {
@@ -325,16 +315,15 @@ fn run_each(
 /// Runs what belongs together as one; `None` when it is not for this node.
 fn run_as_one(run: &mut Run<'_>, question: &PeerQuestion<'_>) -> Option<Ran> {
     let flags = question.manner.flags;
-    let together = |requests: &[&[u8]]| if only_read(requests) { Ran::TogetherReading } else { Ran::Together };
     if flags & ask::WATCHED != 0 {
         let mut reader = Reader::new(question.requests);
         let watched = read_watched(&mut reader, &run.worker.shared.node.store.actors).ok()?;
         let requests = requests_of(reader.rest());
-        return run.together_if_unchanged(&requests, &watched).then(|| together(&requests));
+        return run.together_if_unchanged(&requests, &watched).then(|| Ran::as_one(&requests));
     }
     if flags & ask::TOGETHER != 0 {
         let requests = requests_of(question.requests);
-        return run.together_if_here(&requests, &[]).map(|_| together(&requests));
+        return run.together_if_here(&requests, &[]).map(|_| Ran::as_one(&requests));
     }
     let scanner = scanned(question.requests).ok()?;
     let (places, asked) =

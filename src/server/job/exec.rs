@@ -22,8 +22,9 @@ use crate::server::job::{Job, PATIENCE};
 use crate::server::request::run::{Origin, Run};
 use crate::server::session::transaction::Transaction;
 use crate::server::session::watched::{Watched, put_watched};
+use crate::server::transaction::Ran;
 use crate::server::transaction::groups::{
-    Next, Runner, coordinator_of, is_select, next_group, only_read, replies_of, requests_of, runner,
+    Next, Runner, coordinator_of, is_select, next_group, replies_of, requests_of, runner,
 };
 
 const NOBODY_RUNS: &str = "TRYAGAIN the coordinator of some keys of the transaction does not answer";
@@ -169,7 +170,7 @@ impl Job {
             let mut batch = Batch::new(Instant::now());
             return match self.together(requests, watched, &mut batch) {
                 Some(true) => {
-                    if !self.settle_together(&mut batch, only_read(requests)).await {
+                    if !self.settle_as(&mut batch, Ran::as_one(requests)).await {
                         return Attempt::NotRun;
                     }
                     let mut replies = Vec::new();

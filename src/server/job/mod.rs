@@ -54,6 +54,7 @@ use crate::server::request::run::{Origin, Run, Step};
 use crate::server::session::Talk;
 use crate::server::session::settings::Consistency;
 use crate::server::state::client::{Client, state};
+use crate::server::transaction::Ran;
 use crate::server::worker::Worker;
 
 /// How long a request may look for coordinators that answer.
@@ -249,28 +250,25 @@ impl Job {
 
     /// Waits for everything that a batch needs, running again what nobody took.
     pub(super) async fn settle(&mut self, batch: &mut Batch) {
-        let mut again = Vec::new();
-        self.worker.send_off(&self.worker.shared.view.load(), batch);
-        while !self.is_settled(batch, &mut again).await {
-            tokio::time::sleep(again_pause(batch)).await;
-            again = self.rerun().round(batch, std::mem::take(&mut again), std::iter::empty());
-        }
+        self.settle_as(batch, Ran::Apart).await;
     }
 
-    /// As [`Job::settle`], for requests that ran as one, none of which may run again alone: it would show what was written
-    /// after the others had run. False when all of them are to run once more, as they may if they only read.
-    pub(super) async fn settle_together(&mut self, batch: &mut Batch, only_read: bool) -> bool {
+    /// As [`Job::settle`], for requests that ran so. False when all of them are to run once more.
+    pub(super) async fn settle_as(&mut self, batch: &mut Batch, ran: Ran) -> bool {
         let mut again = Vec::new();
         self.worker.send_off(&self.worker.shared.view.load(), batch);
         while !self.is_settled(batch, &mut again).await {
-            let (unconfirmed, contradicted): (Vec<Again>, Vec<Again>) =
-                again.into_iter().partition(|again| matches!(again.why, Why::Unconfirmed(_)));
-            if only_read && !contradicted.is_empty() {
-                return false;
+            if ran != Ran::Apart {
+                let (unconfirmed, others): (Vec<Again>, Vec<Again>) =
+                    again.into_iter().partition(|again| matches!(again.why, Why::Unconfirmed(_)));
+                if ran == Ran::TogetherReading && !others.is_empty() {
+                    return false;
+                }
+                others.iter().for_each(|again| self.rerun().give_up(batch, again));
+                again = unconfirmed;
             }
-            contradicted.iter().for_each(|again| self.rerun().give_up(batch, again));
             tokio::time::sleep(again_pause(batch)).await;
-            again = self.rerun().round(batch, unconfirmed, std::iter::empty());
+            again = self.rerun().round(batch, again, std::iter::empty());
         }
         true
     }

@@ -3,3 +3,23 @@
 
 pub mod groups;
 pub mod together;
+
+use crate::server::transaction::groups::only_read;
+
+/// How requests were run, which says what may be run again when a read of theirs turns out not to stand.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Ran {
+    /// Each for itself.
+    Apart,
+    /// As one: none of them may run again alone, since it would show what was written after the others had run.
+    Together,
+    /// As one that only read: all of them may run again, but none alone.
+    TogetherReading,
+}
+
+impl Ran {
+    /// For requests that ran as one.
+    pub fn as_one(requests: &[&[u8]]) -> Ran {
+        if only_read(requests) { Ran::TogetherReading } else { Ran::Together }
+    }
+}
