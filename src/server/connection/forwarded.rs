@@ -42,7 +42,8 @@ use crate::server::share::copies;
 use crate::server::share::flush::may_be_old;
 use crate::server::state::client::Client;
 use crate::server::transaction::Ran;
-use crate::server::transaction::groups::{position, requests_of};
+use crate::server::transaction::groups::position;
+use crate::server::transaction::queued::requests_of;
 use crate::server::worker::Worker;
 
 /// Most questions that may wait for replicas before the link stops reading.

@@ -34,6 +34,7 @@ use crate::server::job::{Job, PATIENCE};
 use crate::server::request::room::OUT_OF_MEMORY;
 use crate::server::session::settings::command_limits;
 use crate::server::session::watched::{EXACTLY, Watched};
+use crate::server::transaction::queued::requests_of;
 
 /// A command's function.
 type Function = fn(&mut Cx<'_, '_>) -> Result<(), CommandError>;
@@ -198,10 +199,9 @@ impl Job {
             at: None,
         };
         let watched: Vec<Watched> = part.changes.iter().map(watched).collect();
-        let requests: Vec<Vec<u8>> = part.changes.iter().map(|(change, _)| change.request(by)).collect();
-        let requests: Vec<&[u8]> = requests.iter().map(Vec::as_slice).collect();
+        let requests: Vec<u8> = part.changes.iter().flat_map(|(change, _)| change.request(by)).collect();
         let before = self.enter(part.db);
-        let attempt = self.if_unchanged(view, part.at, &watched, &requests).await;
+        let attempt = self.if_unchanged(view, part.at, &watched, &requests_of(&requests)).await;
         self.leave(before);
         match attempt {
             Attempt::Ran(replies) => {

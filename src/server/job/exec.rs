@@ -23,9 +23,8 @@ use crate::server::request::run::{Origin, Run};
 use crate::server::session::transaction::Transaction;
 use crate::server::session::watched::{Watched, put_watched};
 use crate::server::transaction::Ran;
-use crate::server::transaction::groups::{
-    Next, Runner, coordinator_of, is_select, next_group, replies_of, requests_of, runner,
-};
+use crate::server::transaction::groups::{Next, Runner, coordinator_of, next_group, replies_of, runner};
+use crate::server::transaction::queued::{Queued, requests_of};
 
 const NOBODY_RUNS: &str = "TRYAGAIN the coordinator of some keys of the transaction does not answer";
 
@@ -51,7 +50,7 @@ impl Job {
         let mut reply = Reply::new(out, self.talk.session.proto);
         match replies {
             Some(replies) => {
-                self.show(&requests, db);
+                self.show(requests.iter().map(|request| request.bytes), db);
                 reply.array(requests.len());
                 out.extend_from_slice(&replies);
             }
@@ -61,7 +60,11 @@ impl Job {
     }
 
     /// Runs requests group by group, the first group only if the watched keys are unchanged, else `None`.
-    async fn exec_groups(&mut self, requests: &[&[u8]], watched: &[Watched]) -> Result<Option<Vec<u8>>, CommandError> {
+    async fn exec_groups(
+        &mut self,
+        requests: &[Queued<'_>],
+        watched: &[Watched],
+    ) -> Result<Option<Vec<u8>>, CommandError> {
         let (mut rest, mut watched, mut replies) = (requests, watched, Vec::new());
         let mut began = Instant::now();
         while !rest.is_empty() || !watched.is_empty() {
@@ -102,36 +105,36 @@ impl Job {
     }
 
     /// Answers for requests behind some that have run. The first `unknown` may have run too; the rest will not.
-    fn give_up(&self, requests: &[&[u8]], unknown: usize, replies: &mut Vec<u8>) {
+    fn give_up(&self, requests: &[Queued<'_>], unknown: usize, replies: &mut Vec<u8>) {
         self.worker.count_failures(0, unknown as u64);
         for (at, request) in requests.iter().enumerate() {
             match at < unknown {
                 true => Reply::new(replies, self.talk.session.proto).error(UNKNOWN_OUTCOME),
-                false => replies.extend_from_slice(self.worker.refusal(request).as_bytes()),
+                false => replies.extend_from_slice(self.worker.refusal(request.bytes).as_bytes()),
             }
         }
     }
 
     /// Runs requests that concern several nodes, each as if it had come alone.
-    async fn run_alone(&mut self, requests: &[&[u8]]) -> Attempt {
+    async fn run_alone(&mut self, requests: &[Queued<'_>]) -> Attempt {
         let mut replies = Vec::new();
         for request in requests {
-            Box::pin(self.answer(request, &mut replies)).await;
+            Box::pin(self.answer(request.bytes, &mut replies)).await;
         }
         Attempt::Ran(replies)
     }
 
     /// Runs a group at the node that coordinates its keys. Requests without keys run here, when those have run; SELECT does
     /// so there too, since it says what the keys behind it mean.
-    async fn run_group(&mut self, view: &Arc<View>, at: u16, watched: &[Watched], group: &[&[u8]]) -> Attempt {
+    async fn run_group(&mut self, view: &Arc<View>, at: u16, watched: &[Watched], group: &[Queued<'_>]) -> Attempt {
         if at == view.me {
             return self.if_unchanged(view, at, watched, group).await;
         }
         let may_select = !self.talk.session.cluster_face;
         let is_here: Vec<bool> = group.iter().map(|request| runner(view, request) == Runner::Anyone).collect();
-        let goes = |request: &[u8], is_here: bool| !is_here || may_select && is_select(request);
+        let goes = |request: &Queued<'_>, is_here: bool| !is_here || may_select && request.is_select();
         let sent = group.iter().zip(&is_here).filter(|(request, is_here)| goes(request, **is_here));
-        let sent: Vec<&[u8]> = sent.map(|(request, _)| *request).collect();
+        let sent: Vec<Queued<'_>> = sent.map(|(request, _)| request.clone()).collect();
         let answer = match self.if_unchanged(view, at, watched, &sent).await {
             Attempt::Ran(answer) => answer,
             failed => return failed,
@@ -151,10 +154,10 @@ impl Job {
     }
 
     /// Runs a request without keys here.
-    async fn run_here(&mut self, view: &Arc<View>, request: &[u8], replies: &mut Vec<u8>) {
-        match self.if_unchanged(view, view.me, &[], &[request]).await {
+    async fn run_here(&mut self, view: &Arc<View>, request: &Queued<'_>, replies: &mut Vec<u8>) {
+        match self.if_unchanged(view, view.me, &[], std::slice::from_ref(request)).await {
             Attempt::Ran(reply) => replies.extend_from_slice(&reply),
-            _ => replies.extend_from_slice(self.worker.refusal(request).as_bytes()),
+            _ => replies.extend_from_slice(self.worker.refusal(request.bytes).as_bytes()),
         }
     }
 
@@ -164,7 +167,7 @@ impl Job {
         view: &Arc<View>,
         at: u16,
         watched: &[Watched],
-        requests: &[&[u8]],
+        requests: &[Queued<'_>],
     ) -> Attempt {
         if at == view.me {
             let mut batch = Batch::new(Instant::now());
@@ -183,7 +186,7 @@ impl Job {
         }
         let mut question = Vec::new();
         put_watched(&mut question, watched, &self.worker.shared.node.store.actors);
-        requests.iter().for_each(|request| question.extend_from_slice(request));
+        requests.iter().for_each(|request| question.extend_from_slice(request.bytes));
         match self.ask_together(view, at, ask::WATCHED, &question).await {
             Fate::Replied(mut answer) => match answer.first() {
                 Some(1) => Attempt::Ran(answer.split_off(1)),
@@ -195,7 +198,7 @@ impl Job {
         }
     }
 
-    fn together(&mut self, requests: &[&[u8]], watched: &[Watched], batch: &mut Batch) -> Option<bool> {
+    fn together(&mut self, requests: &[Queued<'_>], watched: &[Watched], batch: &mut Batch) -> Option<bool> {
         let worker = self.worker.clone();
         let began = Instant::now();
         let view = worker.view(began);

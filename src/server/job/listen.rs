@@ -32,7 +32,7 @@ impl Job {
     }
 
     /// Shows requests that have been run one behind the other, the first of them with this database.
-    pub(super) fn show(&self, requests: &[&[u8]], mut db: u8) {
+    pub(super) fn show<'r>(&self, requests: impl IntoIterator<Item = &'r [u8]>, mut db: u8) {
         let node = &self.worker.shared.node;
         if !node.monitors.is_watched() {
             return;

@@ -88,7 +88,7 @@ pub async fn start(worker: Rc<Worker>, client: Arc<Client>, talk: Talk, request:
         Some(reply) => reply,
         None => {
             let reply = job.whole_reply(&request).await;
-            job.show(&[&request], job.talk.session.db);
+            job.show([request.as_slice()], job.talk.session.db);
             reply
         }
     };

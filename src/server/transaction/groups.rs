@@ -11,14 +11,14 @@
 //! its requests cost; with watched keys all that follow are looked at too, and those are over with the first group.
 
 use crate::base::ids::{NodeId, slot_of};
-use crate::commands::spec::{Command, Handler, NodeCommand, flag, slots_of};
-use crate::commands::{CommandError, subcommands, table};
+use crate::commands::CommandError;
+use crate::commands::spec::{Command, Handler, NodeCommand, flag};
 use crate::protocol::client::{ReplyLimits, ReplyScanner};
-use crate::protocol::{Args, Limits, Scan, Scanner, parse_i64};
+use crate::protocol::{Args, parse_i64};
 use crate::replication::coordinator::View;
-use crate::server::batch::scanned::scanned;
 use crate::server::session::watched::Watched;
 use crate::server::share::is_whole;
+use crate::server::transaction::queued::Queued;
 
 const OTHER_COORDINATOR: &str =
     "ERR WATCH needs all keys of the transaction to have the same coordinator as the watched keys";
@@ -55,11 +55,11 @@ pub enum Next {
 }
 
 /// The next group. `watched_at` is who coordinates the watched keys, if there are any; who has no keys to run goes to `me`.
-pub fn next_group(
-    requests: &[&[u8]],
+pub fn next_group<R>(
+    requests: &[R],
     watched_at: Option<u16>,
     me: u16,
-    runner_of: impl Fn(&[u8]) -> Runner,
+    runner_of: impl Fn(&R) -> Runner,
 ) -> Result<Next, CommandError> {
     if let Some(at) = watched_at {
         if requests.iter().any(|request| runner_of(request) == Runner::Nobody) {
@@ -85,20 +85,13 @@ pub fn next_group(
 }
 
 /// Who runs a request.
-pub fn runner(view: &View, request: &[u8]) -> Runner {
+pub fn runner(view: &View, request: &Queued<'_>) -> Runner {
     if view.is_solo {
         return Runner::One(view.me);
     }
-    let Ok(scanner) = scanned(request) else { return Runner::Anyone };
-    let args = scanner.args(request);
-    let Some((_, command)) = table::find(args.name()) else { return Runner::Anyone };
-    let command = subcommands::running(command, args);
-    if command.has(flag::PUBSUB) {
-        // Shard channels have slots, and are served by every node.
-        return Runner::Anyone;
-    }
-    let mut at =
-        slots_of(command, args).into_iter().map(|slot| view.roles.of(slot).and_then(|group| group.coordinator));
+    // Shard channels have slots, and are served by every node.
+    let Some(command) = request.command.filter(|command| !command.has(flag::PUBSUB)) else { return Runner::Anyone };
+    let mut at = request.slots.iter().map(|slot| view.roles.of(*slot).and_then(|group| group.coordinator));
     match (at.next(), command.handler) {
         (Some(first), _) if at.any(|other| other != first) => Runner::Several,
         (Some(Some(first)), _) => Runner::One(first),
@@ -124,38 +117,10 @@ pub fn position(view: &View, id: Option<NodeId>) -> Option<u16> {
     u16::try_from(at).ok()
 }
 
-/// Whether requests do nothing but read keys, so that all of them may run once more.
-pub fn only_read(requests: &[&[u8]]) -> bool {
-    requests.iter().all(|request| {
-        let Ok(scanner) = scanned(request) else { return false };
-        let args = scanner.args(request);
-        let command = table::find(args.name()).map(|(_, command)| subcommands::running(command, args));
-        command.is_some_and(|it| matches!(it.handler, Handler::Keys(_) | Handler::FanOut(..)) && !it.has(flag::WRITE))
-    })
-}
-
-/// Whether a request says which database those behind it mean.
-pub fn is_select(request: &[u8]) -> bool {
-    let command = || table::find(scanned(request).ok()?.args(request).name());
-    command().is_some_and(|(_, command)| matches!(command.handler, Handler::Node(NodeCommand::Select)))
-}
-
 /// The database that a request selects for those behind it, if it is one that does.
 pub fn selected(command: &Command, args: Args<'_>) -> Option<u8> {
     let selects = matches!(command.handler, Handler::Node(NodeCommand::Select));
     args.get(1).filter(|_| selects).and_then(parse_i64).and_then(|number| u8::try_from(number).ok())
-}
-
-/// Cuts requests apart that stand one behind the other.
-pub fn requests_of(queued: &[u8]) -> Vec<&[u8]> {
-    let limits = Limits::judged();
-    let (mut scanner, mut rest, mut requests) = (Scanner::new(), queued, Vec::new());
-    while let Ok(Scan::Request { consumed }) = scanner.scan(rest, &limits) {
-        let (request, behind) = rest.split_at(consumed.min(rest.len()));
-        requests.push(request);
-        rest = behind;
-    }
-    requests
 }
 
 /// Cuts replies apart that stand one behind the other; `None` when they are no replies.
@@ -172,12 +137,14 @@ pub fn replies_of(answer: &[u8]) -> Option<Vec<&[u8]>> {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
     use std::cell::Cell;
 
+    use super::*;
+    use crate::server::transaction::queued::requests_of;
+
     /// `0` to `9` have a coordinator, `-` has no keys, `*` has those of several, `#` is about all.
-    fn told_by(request: &[u8]) -> Runner {
-        match request {
+    fn told_by(request: &&[u8]) -> Runner {
+        match *request {
             b"-" => Runner::Anyone,
             b"*" => Runner::Several,
             b"#" => Runner::All,
@@ -185,6 +152,10 @@ mod tests {
             [digit, ..] => Runner::One(u16::from(digit - b'0')),
             [] => panic!("a request"),
         }
+    }
+
+    fn cut_apart(queued: &[u8]) -> Vec<&[u8]> {
+        requests_of(queued).iter().map(|request| request.bytes).collect()
     }
 
     fn cut(line: &str) -> Vec<&[u8]> {
@@ -262,7 +233,7 @@ mod tests {
     #[test]
     fn requests_and_replies_are_cut_apart() {
         let queued = b"*1\r\n$4\r\nPING\r\nGET a\r\n*1\r\n$4\r\nTIME\r\n";
-        assert_eq!(requests_of(queued), [&b"*1\r\n$4\r\nPING\r\n"[..], b"GET a\r\n", b"*1\r\n$4\r\nTIME\r\n"]);
+        assert_eq!(cut_apart(queued), [&b"*1\r\n$4\r\nPING\r\n"[..], b"GET a\r\n", b"*1\r\n$4\r\nTIME\r\n"]);
         assert_eq!(replies_of(b"+OK\r\n*1\r\n:1\r\n$-1\r\n"), Some(vec![&b"+OK\r\n"[..], b"*1\r\n:1\r\n", b"$-1\r\n"]));
         assert_eq!((replies_of(b""), replies_of(b"+OK\r\n:1"), replies_of(b"x")), (Some(vec![]), None, None));
     }
@@ -278,7 +249,7 @@ mod tests {
         queued[head.len() + value_bytes..][..2].copy_from_slice(b"\r\n");
         queued[head.len() + value_bytes + 2..].copy_from_slice(behind);
         let lengths = |parts: Vec<&[u8]>| parts.iter().map(|part| part.len()).collect::<Vec<_>>();
-        assert_eq!(lengths(requests_of(&queued)), [head.len() + value_bytes + 2, behind.len()]);
+        assert_eq!(lengths(cut_apart(&queued)), [head.len() + value_bytes + 2, behind.len()]);
         let value_at = head.rfind('$').expect("its length");
         let replies = replies_of(&queued[value_at..]).expect("two replies");
         assert_eq!(replies.len(), 2);

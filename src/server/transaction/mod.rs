@@ -1,10 +1,11 @@
-//! What of a transaction runs as one: which requests that are ([`groups`]), and running them under all their locks
-//! ([`together`]). Who is to run each group is asked by `job::exec`.
+//! What of a transaction runs as one: its requests ([`queued`]), which of them that are ([`groups`]), and running them under
+//! all their locks ([`together`]). Who is to run each group is asked by `job::exec`.
 
 pub mod groups;
+pub mod queued;
 pub mod together;
 
-use crate::server::transaction::groups::only_read;
+use crate::server::transaction::queued::{Queued, only_read};
 
 /// How requests were run, which says what may be run again when a read of theirs turns out not to stand.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -19,7 +20,7 @@ pub enum Ran {
 
 impl Ran {
     /// For requests that ran as one.
-    pub fn as_one(requests: &[&[u8]]) -> Ran {
+    pub fn as_one(requests: &[Queued<'_>]) -> Ran {
         if only_read(requests) { Ran::TogetherReading } else { Ran::Together }
     }
 }

@@ -9,10 +9,10 @@ use std::time::Instant;
 
 use crate::base::ids::{Slot, slot_of};
 use crate::commands::spec::{Command, Cx, Handler, NodeCommand, flag};
+use crate::commands::subcommands;
 use crate::commands::table::CommandIndex;
-use crate::commands::{subcommands, table};
 use crate::protocol::{Args, Reply};
-use crate::server::batch::scanned::{scanned, writes};
+use crate::server::batch::scanned::scanned;
 use crate::server::batch::window::Request;
 use crate::server::commands::unknown_command;
 use crate::server::request::readiness::keys_of;
@@ -21,6 +21,7 @@ use crate::server::request::run::{KeysFunction, Origin, Run, Step};
 use crate::server::session::watched::{EXACTLY, Watched};
 use crate::server::share::marks::wishes;
 use crate::server::transaction::groups::{Runner, runner, selected};
+use crate::server::transaction::queued::Queued;
 use crate::store::Keyspace;
 
 /// What MONITOR inside a transaction reads.
@@ -29,7 +30,7 @@ const NOT_IN_TRANSACTION: &str = "ERR MONITOR isn't allowed for DENY BLOCKING cl
 impl Run<'_> {
     /// Runs requests under the locks of all their slots, their replies one behind the other. False, with nothing done,
     /// when a watched key has changed; `None`, with nothing done, when it may not be run yet.
-    pub fn together(&mut self, requests: &[&[u8]], watched: &[Watched]) -> Option<bool> {
+    pub fn together(&mut self, requests: &[Queued<'_>], watched: &[Watched]) -> Option<bool> {
         let store = self.worker.shared.node.store.clone();
         let now_ms = self.now_us / 1_000;
         let names = self.keys_of_all(requests, watched);
@@ -76,48 +77,47 @@ impl Run<'_> {
 
     /// All keys that requests may build on or that are watched, with their databases; some more than once. SELECT says which
     /// database the requests behind it mean.
-    fn keys_of_all(&self, requests: &[&[u8]], watched: &[Watched]) -> Vec<(u8, Vec<u8>)> {
+    fn keys_of_all(&self, requests: &[Queued<'_>], watched: &[Watched]) -> Vec<(u8, Vec<u8>)> {
         let mut names: Vec<(u8, Vec<u8>)> = watched.iter().map(|it| (it.db, it.key.clone())).collect();
         let (mut db, databases) = (self.session.db, self.worker.settings.read(|settings| settings.databases));
         for request in requests {
-            let Ok(scanner) = scanned(request) else { continue };
-            let args = scanner.args(request);
-            let Some((_, command)) = table::find(args.name()) else { continue };
+            let (Some(command), Ok(scanner)) = (request.command, scanned(request.bytes)) else { continue };
+            let args = scanner.args(request.bytes);
             let may_select = |db: &u8| usize::from(*db) < databases && !self.session.cluster_face;
             db = selected(command, args).filter(may_select).unwrap_or(db);
-            let keys = keys_of(subcommands::running(command, args), args, db);
-            names.extend(keys.map(|(db, key)| (db, key.to_vec())));
+            names.extend(keys_of(command, args, db).map(|(db, key)| (db, key.to_vec())));
         }
         names
     }
 
     /// Refuses requests behind some that have run; true, because those have.
-    fn refuse(&mut self, requests: &[&[u8]]) -> bool {
+    fn refuse(&mut self, requests: &[Queued<'_>]) -> bool {
         for request in requests {
-            self.batch.out.extend_from_slice(self.worker.refusal(request).as_bytes());
+            self.batch.out.extend_from_slice(self.worker.refusal(request.bytes).as_bytes());
         }
         true
     }
 
     /// Whether enough replicas are reachable for all that may be written or read.
-    fn has_quorums(&self, slots: &[Slot], requests: &[&[u8]]) -> bool {
+    fn has_quorums(&self, slots: &[Slot], requests: &[Queued<'_>]) -> bool {
         let view = self.view;
         if view.is_solo {
             return true;
         }
-        let writes = requests.iter().any(|request| writes(request));
+        let writes = requests.iter().any(|request| request.has(flag::WRITE));
         slots.iter().all(|slot| view.roles.of(*slot).is_some_and(|it| view.check(it, self.quorum, writes).is_ok()))
     }
 
     /// Runs a peer's transaction if this node coordinates all its keys; `None`, with nothing done, if it does not, or may
     /// not run it yet. Else whether it ran: false when a watched key has changed.
-    pub fn together_if_here(&mut self, requests: &[&[u8]], watched: &[Watched]) -> Option<bool> {
-        let is_here = |request: &&[u8]| match runner(self.view, request) {
+    pub fn together_if_here(&mut self, requests: &[Queued<'_>], watched: &[Watched]) -> Option<bool> {
+        let is_here = |request: &Queued<'_>| match runner(self.view, request) {
             Runner::One(at) => at == self.view.me,
             runner => runner == Runner::Anyone,
         };
         let here = requests.iter().all(is_here) && watched.iter().all(|it| self.view.is_coordinator(slot_of(&it.key)));
-        if here && self.origin == Origin::Peer && requests.iter().any(|it| may_grow(it)) && self.has_no_room() {
+        let may_grow = || requests.iter().any(|it| it.has(flag::DENYOOM));
+        if here && self.origin == Origin::Peer && may_grow() && self.has_no_room() {
             // The client's node has asked for room on itself alone.
             requests.iter().for_each(|_| self.fail(OUT_OF_MEMORY));
             return Some(true);
@@ -126,7 +126,7 @@ impl Run<'_> {
     }
 
     /// As [`Run::together_if_here`], with the outcome in front of the replies: 1, or 0 alone when a watched key has changed.
-    pub fn together_if_unchanged(&mut self, requests: &[&[u8]], watched: &[Watched]) -> bool {
+    pub fn together_if_unchanged(&mut self, requests: &[Queued<'_>], watched: &[Watched]) -> bool {
         self.batch.out.push(1);
         let ran = self.together_if_here(requests, watched);
         if ran == Some(false) {
@@ -137,9 +137,9 @@ impl Run<'_> {
     }
 
     /// Runs one request on locked slots; false, with nothing done, when the slots may not be locked for it.
-    fn run_locked(&mut self, keys: &mut Keyspace<'_>, request: &[u8], now_ms: u64) -> bool {
-        let Ok(scanner) = scanned(request) else { return true };
-        let whole = Request::new(scanner.args(request), request);
+    fn run_locked(&mut self, keys: &mut Keyspace<'_>, request: &Queued<'_>, now_ms: u64) -> bool {
+        let Ok(scanner) = scanned(request.bytes) else { return true };
+        let whole = Request::new(scanner.args(request.bytes), request.bytes);
         let Some((index, command)) = whole.row else {
             self.fail(unknown_command(whole.args).bytes());
             return true;
@@ -186,9 +186,9 @@ impl Run<'_> {
         }
     }
 
-    fn run_unlocked(&mut self, request: &[u8]) {
-        let Ok(scanner) = scanned(request) else { return };
-        let whole = Request::new(scanner.args(request), request);
+    fn run_unlocked(&mut self, request: &Queued<'_>) {
+        let Ok(scanner) = scanned(request.bytes) else { return };
+        let whole = Request::new(scanner.args(request.bytes), request.bytes);
         if let Some((index, command)) = whole.row {
             self.run_without_keys((index, command), &whole);
         }
@@ -226,12 +226,6 @@ impl Run<'_> {
             Err(error) => self.fail(error.bytes()),
         }
     }
-}
-
-/// Whether a request is one that is refused when memory is full.
-fn may_grow(request: &[u8]) -> bool {
-    let Ok(scanner) = scanned(request) else { return false };
-    table::find(scanner.args(request).name()).is_some_and(|(_, command)| command.has(flag::DENYOOM))
 }
 
 /// Whether a command looks at no key, so that locked slots need not be given up for it.

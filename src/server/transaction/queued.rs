@@ -1,0 +1,83 @@
+//! The requests of a transaction, cut apart and looked up once: what everybody asks who decides about them.
+//!
+//! Their arguments are not kept, since the places of many small ones would take several times the bytes that are queued:
+//! whoever locks a request's keys or runs it scans it.
+
+use smallvec::SmallVec;
+
+use crate::base::ids::Slot;
+use crate::commands::spec::{Command, Handler, NodeCommand, flag, slots_of};
+use crate::commands::{subcommands, table};
+use crate::protocol::{Args, Limits, Scan, Scanner};
+
+/// A request that was queued.
+#[derive(Clone, Debug)]
+pub struct Queued<'q> {
+    /// Its bytes, as they came.
+    pub bytes: &'q [u8],
+    /// What it runs, a subcommand if it names one; `None` for what is no command.
+    pub command: Option<&'static Command>,
+    /// The slots of its keys, repeats included.
+    pub slots: SmallVec<[Slot; 4]>,
+}
+
+impl<'q> Queued<'q> {
+    fn new(bytes: &'q [u8], args: Args<'_>) -> Queued<'q> {
+        let command = table::find(args.name()).map(|(_, command)| subcommands::running(command, args));
+        let slots = command.map_or_else(SmallVec::new, |command| slots_of(command, args));
+        Queued { bytes, command, slots }
+    }
+
+    /// Whether its command has any of these flags.
+    pub fn has(&self, flags: u32) -> bool {
+        self.command.is_some_and(|command| command.has(flags))
+    }
+
+    /// Whether it says which database those behind it mean.
+    pub fn is_select(&self) -> bool {
+        self.command.is_some_and(|command| matches!(command.handler, Handler::Node(NodeCommand::Select)))
+    }
+
+    /// Whether it does nothing but read keys.
+    fn only_reads(&self) -> bool {
+        let is_on_keys = |command: &Command| matches!(command.handler, Handler::Keys(_) | Handler::FanOut(..));
+        self.command.is_some_and(is_on_keys) && !self.has(flag::WRITE)
+    }
+}
+
+/// Cuts requests apart that stand one behind the other.
+pub fn requests_of(queued: &[u8]) -> Vec<Queued<'_>> {
+    let limits = Limits::judged();
+    let (mut scanner, mut rest, mut requests) = (Scanner::new(), queued, Vec::new());
+    while let Ok(Scan::Request { consumed }) = scanner.scan(rest, &limits) {
+        let (request, behind) = rest.split_at(consumed.min(rest.len()));
+        requests.push(Queued::new(request, scanner.args(request)));
+        rest = behind;
+    }
+    requests
+}
+
+/// Whether requests do nothing but read keys, so that all of them may run once more.
+pub fn only_read(requests: &[Queued<'_>]) -> bool {
+    requests.iter().all(Queued::only_reads)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::base::ids::slot_of;
+
+    #[test]
+    fn a_request_is_known_by_what_it_runs_and_where_its_keys_are() {
+        let queued = requests_of(b"MGET a b\r\nSELECT 3\r\nobject encoding a\r\nSET a 1\r\nnonsense a\r\n");
+        let names: Vec<_> = queued.iter().map(|it| it.command.map(|command| command.name)).collect();
+        assert_eq!(names, [Some("mget"), Some("select"), Some("object|encoding"), Some("set"), None]);
+        let (a, b) = (slot_of(b"a"), slot_of(b"b"));
+        let slots: Vec<&[Slot]> = queued.iter().map(|it| it.slots.as_slice()).collect();
+        assert_eq!(slots, [&[a, b][..], &[], &[a], &[a], &[]]);
+        assert_eq!(queued.iter().map(Queued::is_select).collect::<Vec<_>>(), [false, true, false, false, false]);
+        assert_eq!(queued.iter().map(|it| it.has(flag::WRITE)).collect::<Vec<_>>(), [false, false, false, true, false]);
+        let reads: Vec<_> = queued.iter().map(|it| only_read(std::slice::from_ref(it))).collect();
+        assert_eq!(reads, [true, false, true, false, false]);
+    }
+}
