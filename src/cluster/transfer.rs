@@ -24,11 +24,9 @@ use crate::peer::control::{ControlError, ControlLink, Request, Response};
 use crate::peer::entries::Entries;
 use crate::peer::refusal::Refusal;
 use crate::ring::{Row, RowState};
-use crate::store::clear::{is_clear, is_name};
+use crate::store::clear::is_clear;
 use crate::store::entry::Entry;
-use crate::store::hash_name;
-use crate::store::incoming::Applied;
-use crate::store::slot::{Name, SlotTable};
+use crate::store::slot::SlotTable;
 
 /// A piece is sent when it has grown to this.
 pub(super) const PIECE_BYTES: usize = 1 << 20;
@@ -288,7 +286,7 @@ impl Cluster {
     pub(super) async fn merge_entries(&self, entries: &Entries) -> Result<(), Refusal> {
         for (at, key) in entries.iter(&self.store.actors).enumerate() {
             let key = key.map_err(|_| Refusal::Malformed)?;
-            if !is_name(key.db, key.key) || !is_clear(key.db) && slot_of(key.key) != key.slot {
+            if !key.is_named() || !is_clear(key.db) && slot_of(key.key) != key.slot {
                 return Err(Refusal::Malformed);
             }
             let now_ms = self.store.clock.now_ms();
@@ -296,12 +294,8 @@ impl Cluster {
                 self.metrics.count(Count::ClockRefusals, 1);
                 return Err(Refusal::Skew);
             }
-            let name = Name { db: key.db, key: key.key, hash: hash_name(key.db, key.key) };
-            let rules = self.store.rules(now_ms);
-            let merged = self.store.table(key.slot).merge(name, key.state, &rules, &self.store.actors);
-            if merged == Applied::Conflict {
-                self.metrics.count(Count::Conflicts, 1);
-            }
+            let slot = key.slot;
+            key.merge_into(&mut self.store.table(slot), &self.store, now_ms, &self.metrics);
             self.transferred.received.fetch_add(1, Ordering::Relaxed);
             if at % BATCH_ENTRIES_MAX == BATCH_ENTRIES_MAX - 1 {
                 yield_now().await;

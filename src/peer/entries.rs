@@ -1,12 +1,18 @@
 //! Whole keys on their way between nodes: each key's slot, database, name and whole state, original versions included, so
-//! that whoever receives them only merges; and what a node knows of one key, when two of them do not agree on it.
+//! that whoever receives them only merges ([`KeyState::merge_into`]); and what a node knows of one key, when two of them do
+//! not agree on it.
 
 use crate::base::ids::Slot;
+use crate::base::metrics::{Count, Registry};
 use crate::base::version::ActorTable;
 use crate::base::wire::{Reader, WireError, put_bytes, put_u16, put_varint};
+use crate::peer::frame::KeyRef;
+use crate::store::clear::is_name;
 use crate::store::entry::Entry;
+use crate::store::incoming::Applied;
 use crate::store::slot::{Name, SlotTable};
 use crate::store::state::State;
+use crate::store::{Store, hash_name};
 
 /// Whole keys on their way.
 #[derive(Clone, PartialEq, Debug, Default)]
@@ -33,8 +39,29 @@ pub struct KeyState<'a> {
 pub struct Known {
     /// The key's state; `None` when there is no entry.
     pub state: Option<State>,
-    /// The clears of the slot that concern the key. They are to be merged first.
+    /// The clears of the slot that concern the key.
     pub clears: Entries,
+}
+
+impl<'a> KeyState<'a> {
+    /// Whether a key or a clear can be called so.
+    pub fn is_named(&self) -> bool {
+        is_name(self.db, self.key)
+    }
+
+    /// The name in its slot.
+    pub fn name(&self) -> Name<'a> {
+        Name { db: self.db, key: self.key, hash: hash_name(self.db, self.key) }
+    }
+
+    /// Merges it into the table of its slot, and counts a conflict.
+    pub fn merge_into(self, table: &mut SlotTable, store: &Store, now_ms: u64, metrics: &Registry) -> Applied {
+        let applied = table.merge(self.name(), self.state, &store.rules(now_ms), &store.actors);
+        if applied == Applied::Conflict {
+            metrics.count(Count::Conflicts, 1);
+        }
+        applied
+    }
 }
 
 impl Known {
@@ -43,6 +70,17 @@ impl Known {
         let mut clears = Entries::default();
         table.clears_of(name.db).for_each(|clear| clears.push(slot, clear, actors));
         Known { state: table.find(name).map(State::of), clears }
+    }
+
+    /// Takes out all that is to be merged, in this order, the clears first; `name` is the key's.
+    pub fn take_states<'a>(
+        &'a mut self,
+        name: KeyRef<'a>,
+        actors: &'a ActorTable,
+    ) -> impl Iterator<Item = Result<KeyState<'a>, WireError>> {
+        let KeyRef { slot, db, key } = name;
+        let state = self.state.take().map(|state| Ok(KeyState { slot, db, key, state }));
+        self.clears.iter(actors).chain(state)
     }
 
     /// Appends it.
@@ -125,8 +163,8 @@ fn key_state<'a>(reader: &mut Reader<'a>, actors: &ActorTable) -> Result<KeyStat
 mod tests {
     use super::*;
     use crate::base::ids::{ActorId, slot_of};
+    use crate::store::Effects;
     use crate::store::mutation::Mutation;
-    use crate::store::{Effects, Store};
 
     fn entries() -> (Store, Entries) {
         let store = Store::new(ActorId { node: 1, boot: 1 });

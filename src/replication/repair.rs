@@ -8,11 +8,9 @@ use crate::peer::entries::{KeyState, Known};
 use crate::peer::frame::{KeyRef, Kind};
 use crate::peer::registry::Peer;
 use crate::replication::coordinator::Coordinator;
-use crate::store::clear::is_name;
 use crate::store::hash_name;
 use crate::store::incoming::Applied;
 use crate::store::slot::Name;
-use crate::store::state::State;
 
 impl Coordinator {
     /// Sends a key's whole state, as it is here now, to one peer, in answer to frame `resolves` of its lane.
@@ -32,34 +30,26 @@ impl Coordinator {
     }
 
     /// Takes in what a replica knows of a key.
-    pub(super) fn merge_known(&self, name: KeyRef<'_>, known: Known, now_ms: u64) -> Result<(), WireError> {
-        for clear in known.clears.iter(&self.store.actors) {
-            let KeyState { slot, db, key, state } = clear?;
-            self.merge(KeyRef { slot, db, key }, state, now_ms)?;
-        }
-        known.state.map_or(Ok(()), |state| self.merge(name, state, now_ms))
+    pub(super) fn merge_known(&self, name: KeyRef<'_>, mut known: Known, now_ms: u64) -> Result<(), WireError> {
+        known.take_states(name, &self.store.actors).try_for_each(|state| self.merge(state?, now_ms))
     }
 
     /// Takes in what a replica holds of a key, or a clear of a slot.
-    fn merge(&self, name: KeyRef<'_>, state: State, now_ms: u64) -> Result<(), WireError> {
-        if !is_name(name.db, name.key) {
+    fn merge(&self, theirs: KeyState<'_>, now_ms: u64) -> Result<(), WireError> {
+        if !theirs.is_named() {
             return Err(WireError);
         }
-        if self.store.clock.observe(state.version.dot.hlc, now_ms).is_err() {
+        if self.store.clock.observe(theirs.state.version.dot.hlc, now_ms).is_err() {
             self.metrics.count(Count::ClockRefusals, 1);
             return Ok(());
         }
-        let mut table = self.store.table(name.slot);
-        let named = Name { db: name.db, key: name.key, hash: hash_name(name.db, name.key) };
-        let rules = self.store.rules(now_ms);
-        let applied = table.merge(named, state, &rules, &self.store.actors);
+        let (slot, name) = (theirs.slot, theirs.name());
+        let mut table = self.store.table(slot);
+        let applied = theirs.merge_into(&mut table, &self.store, now_ms, &self.metrics);
         // Where strict writes are made, none but a holder's may bear a late stamp.
-        if applied == Applied::Conflict && self.ballots.is_free(name.slot) {
+        if applied == Applied::Conflict && self.ballots.is_free(slot) {
             let dot = Dot { hlc: self.store.clock.tick(now_ms), actor: Actor::SELF };
-            table.restamp(named, dot);
-        }
-        if applied == Applied::Conflict {
-            self.metrics.count(Count::Conflicts, 1);
+            table.restamp(name, dot);
         }
         Ok(())
     }

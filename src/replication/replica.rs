@@ -26,7 +26,7 @@ use crate::base::metrics::{Count, Registry};
 use crate::base::version::{Actor, Relation, Version};
 use crate::base::wire::{Reader, WireError, put_u64};
 use crate::peer::ballot::{Declined, DigestRequest, PromiseAnswer, PromiseRequest};
-use crate::peer::entries::Known;
+use crate::peer::entries::{KeyState, Known};
 use crate::peer::frame::{
     Frame, KeyRef, Kind, MismatchCause, Seen, Verify, next_frame, put_ack, put_frame, put_refused,
 };
@@ -37,7 +37,6 @@ use crate::peer::trust::Word;
 use crate::replication::ballot::Holder;
 use crate::replication::ballots::Ballots;
 use crate::replication::settle::slot_digest;
-use crate::store::clear::is_name;
 use crate::store::deltas::Chain;
 use crate::store::entry::Entry;
 use crate::store::incoming::Applied;
@@ -375,38 +374,32 @@ impl Replica {
     fn state(&mut self, store: &Store, body: &[u8], now_ms: u64) -> Result<(), WireError> {
         let mut reader = Reader::new(body);
         let resolves = reader.u64()?;
-        let KeyRef { slot, db, key } = KeyRef::read(&mut reader)?;
-        let known = Known::read(&mut reader, &store.actors)?;
-        let clears = known.clears.iter(&store.actors).collect::<Result<Vec<_>, _>>()?;
-        let states = clears.into_iter().map(|clear| (clear.db, clear.key, clear.state));
-        let states: Vec<_> = states.chain(known.state.map(|state| (db, key, state))).collect();
-        if states.iter().any(|(db, key, _)| !is_name(*db, key)) {
+        let name = KeyRef::read(&mut reader)?;
+        let mut known = Known::read(&mut reader, &store.actors)?;
+        let states = known.take_states(name, &store.actors).collect::<Result<Vec<KeyState<'_>>, _>>()?;
+        if !states.iter().all(KeyState::is_named) {
             return Err(WireError);
         }
-        if states.iter().any(|(.., state)| store.clock.observe(state.version.dot.hlc, now_ms).is_err()) {
+        if states.iter().any(|it| store.clock.observe(it.state.version.dot.hlc, now_ms).is_err()) {
             self.refuse(Refusal::Skew);
             return Ok(());
         }
-        let rules = store.rules(now_ms);
-        let mut table = store.table(slot);
-        for (db, key, state) in states {
-            let name = Name { db, key, hash: hash_name(db, key) };
-            if table.merge(name, state, &rules, &store.actors) == Applied::Conflict {
-                self.metrics.count(Count::Conflicts, 1);
-            }
+        let mut table = store.table(name.slot);
+        for state in states {
+            state.merge_into(&mut table, store, now_ms, &self.metrics);
         }
-        self.resolve(resolves, slot, db, key);
+        self.resolve(resolves, name);
         Ok(())
     }
 
     /// A state has come that covers these requests; its slot is locked. A strict write among them is accepted now, not when
     /// it came: by now the slot may be promised elsewhere.
-    fn resolve(&mut self, number: u64, slot: Slot, db: u8, key: &[u8]) {
-        let deltas = self.deltas_of.remove(&(db, key.into())).unwrap_or_default();
+    fn resolve(&mut self, number: u64, name: KeyRef<'_>) {
+        let deltas = self.deltas_of.remove(&(name.db, name.key.into())).unwrap_or_default();
         for number in deltas.into_iter().chain([number]) {
             self.unresolved.remove(&number);
-            if self.unresolved_strict.remove(&number) && !self.ballots.accepts(slot, self.holder) {
-                self.decline(number, Kind::StrictDelta, slot);
+            if self.unresolved_strict.remove(&number) && !self.ballots.accepts(name.slot, self.holder) {
+                self.decline(number, Kind::StrictDelta, name.slot);
             }
         }
     }
