@@ -25,7 +25,7 @@
 //! | `whole` | which slots were fetched from enough others to take part in strict writes |
 //! | `reconcile`, `shed` | two nodes compare what they hold; copies of slots that are not ours go home |
 //! | `start_over` | what a node does that was away for too long |
-//! | `set_back` | what a node does whose clock was ahead |
+//! | `set_back` | what a node does whose clock was ahead and was set back |
 //! | `anti_entropy` | home replicas compare what they hold, now and then |
 //! | `take_over` | what is fetched before others come or go |
 //! | `remove` | a dead node is given up for ever |
@@ -60,7 +60,7 @@ mod whole;
 mod reconcile;
 mod shed;
 mod start_over;
-mod set_back;
+pub mod set_back;
 mod anti_entropy;
 mod take_over;
 mod remove;

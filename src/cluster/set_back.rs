@@ -1,4 +1,5 @@
-//! What a node does whose clock was far ahead and has been set back: it ends, so that it is started again.
+//! What a node does whose clock was far ahead and has been set back: it ends, so that it is started again. One that was set back
+//! by a few seconds goes on ([`SetBack`]).
 //!
 //! Its stamps never go back (`base::clock`), so the others refuse what it writes until time has caught up. It cannot begin
 //! a new clock under the same name either, because one actor's stamps only grow. A new life has another actor, begins empty, and
@@ -21,14 +22,33 @@ use crate::cluster::ending::Ending;
 use crate::cluster::start_over::ask_absences;
 use crate::ring::Row;
 
-/// A node that stamps no further ahead of its clock than this goes on: time catches up sooner than it would fill up anew.
-const STAMPS_AHEAD_MS_MAX: u64 = 10_000;
+/// Stamps are no further ahead of a clock that was not set back, in milliseconds: others' clocks and leases put them ahead too.
+const AHEAD_MS_MAX: u64 = 1_000;
+/// A clock that was set back by no more than this is waited for: time catches up sooner than its node would fill up anew.
+const WAITED_MS_MAX: u64 = 10_000;
 /// Between two looks at the clock.
 const LOOK_INTERVAL: Duration = Duration::from_millis(500);
 /// A node ends when it has found itself ahead so many times in a row.
 const LOOKS: usize = 10;
 /// What another has stamped longer ago does not show what it stamps now.
 const STAMP_AGE_MAX: Duration = Duration::from_secs(5);
+
+/// How a clock was set back: the others refuse what its node writes.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum SetBack {
+    /// By little: the node goes on, and time catches up.
+    Little,
+    /// So far that the node ends, if nothing can be lost by it.
+    Far,
+}
+
+impl SetBack {
+    /// What is to be said of a node whose stamps are so far ahead of its clock; `None` for a clock that was not set back.
+    pub fn of(stamps_ahead_ms: u64) -> Option<SetBack> {
+        let by = if stamps_ahead_ms > WAITED_MS_MAX { SetBack::Far } else { SetBack::Little };
+        (stamps_ahead_ms > AHEAD_MS_MAX).then_some(by)
+    }
+}
 
 /// What another member says of itself.
 #[derive(Clone, Copy, Debug)]
@@ -53,8 +73,8 @@ impl Cluster {
         loop {
             sleep(LOOK_INTERVAL).await;
             let stamps_ahead_ms = self.store.clock.stamps_ahead_ms();
-            let is_refused = stamps_ahead_ms > STAMPS_AHEAD_MS_MAX && self.topology().others().next().is_some();
-            looks = if is_refused { looks + 1 } else { 0 };
+            let is_far = SetBack::of(stamps_ahead_ms) == Some(SetBack::Far);
+            looks = if is_far && self.topology().others().next().is_some() { looks + 1 } else { 0 };
             if looks < LOOKS {
                 continue;
             }
@@ -66,7 +86,7 @@ impl Cluster {
                 error!(
                     stamps_ahead_ms,
                     "this node's clock was set back: others refuse its writes until time has caught up, and it cannot end and \
-                     fill up anew, because some are away, filling up, or were set back too"
+                     fill up anew, because keys have one copy, or others are away, filling up, or were set back too"
                 );
             }
         }
@@ -89,6 +109,12 @@ impl Cluster {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_clock_that_was_set_back_by_little_is_waited_for() {
+        let told = [0, AHEAD_MS_MAX, AHEAD_MS_MAX + 1, WAITED_MS_MAX, WAITED_MS_MAX + 1].map(SetBack::of);
+        assert_eq!(told, [None, None, Some(SetBack::Little), Some(SetBack::Little), Some(SetBack::Far)]);
+    }
 
     #[test]
     fn a_node_ends_only_if_all_others_are_there_and_were_not_ahead_themselves() {

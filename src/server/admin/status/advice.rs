@@ -7,13 +7,12 @@ use std::collections::BTreeMap;
 
 use super::local::SLOW_US;
 use super::{Advice, ClusterStatus, Condition, Member, NodeFigures, Placing, Severity};
+use crate::cluster::set_back::SetBack;
 
 /// Share of a limit from which on it is worth saying.
 const NEAR: f64 = 0.9;
 /// Clocks further apart than this are wrong, in milliseconds; beyond 500 a node refuses the other's writes.
 const CLOCKS_APART_MS: f64 = 250.0;
-/// Stamps further ahead of a node's own clock are of a clock that was set back, in milliseconds.
-const STAMPS_AHEAD_MS: u64 = 1_000;
 /// Gossip is never silent for so long between members that reach each other, in seconds.
 const GOSSIP_SILENCE_S: u64 = 15;
 /// So many slow commands in ten seconds are not just one that was large.
@@ -243,13 +242,19 @@ fn clock(figures: &NodeFigures, note: Note<'_>) {
         let problem = format!("Its clock is {apart_ms:.0} ms ahead of another node's.");
         note(Severity::Warning, problem, "Set the clocks by NTP: beyond 500 ms the others refuse its writes.");
     }
-    if figures.stamps_ahead_ms > STAMPS_AHEAD_MS && !figures.links.is_empty() {
+    if let Some(set_back) = SetBack::of(figures.stamps_ahead_ms).filter(|_| !figures.links.is_empty()) {
         let ahead = for_people(figures.stamps_ahead_ms / 1_000);
         let problem =
             format!("Its clock was set back by {ahead}: the others refuse its writes until time has caught up.");
-        let next_step = "It ends when all other nodes are there and were not set back too: start it again then, and it fills up. \
-                         Where several were, wait, or set their clocks forward again and back in small steps.";
-        note(Severity::Critical, problem, next_step);
+        let (severity, next_step) = match set_back {
+            SetBack::Little => (Severity::Warning, "Wait until it has, and let NTP slew clocks."),
+            SetBack::Far => (
+                Severity::Critical,
+                "Where keys have more than one copy it ends when all other nodes are there, filled up, and were not set back too: \
+                 start it again then, and it fills up. Else wait, or set its clock forward again and back in small steps.",
+            ),
+        };
+        note(severity, problem, next_step);
     }
 }
 
@@ -431,6 +436,18 @@ mod tests {
         assert_eq!(told(1), [(Severity::Info, "one: The outcome of one write is not known.".into())]);
         assert_eq!(told(UNKNOWN_MIN - 1)[0].0, Severity::Info);
         assert_eq!(told(UNKNOWN_MIN)[0].0, Severity::Warning);
+    }
+
+    #[test]
+    fn a_clock_that_was_set_back_is_told_of_by_what_its_node_does() {
+        let told = |stamps_ahead_ms| {
+            let one = member("one", |figures| {
+                figures.stamps_ahead_ms = stamps_ahead_ms;
+                figures.links = vec![Link { open: true, ..Link::default() }];
+            });
+            problems(vec![one], |_| {}).into_iter().map(|(severity, _)| severity).collect::<Vec<_>>()
+        };
+        assert_eq!([1_000, 3_000, 11_000].map(told), [vec![], vec![Severity::Warning], vec![Severity::Critical]]);
     }
 
     #[test]
