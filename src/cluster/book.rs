@@ -12,7 +12,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 use tracing::warn;
 
-use crate::base::ids::NodeId;
+use crate::base::ids::{NodeId, Slot};
 use crate::cluster::Cluster;
 use crate::cluster::ending::Ending;
 use crate::cluster::rules::{self, Entry, Meeting};
@@ -202,7 +202,8 @@ impl Cluster {
             self.whole.clear();
         }
         if topology.era != before.era {
-            self.forget_strangers(&topology);
+            // What it is no home replica of, today or soon, is nothing that it has to hold whole.
+            Slot::all().filter(|slot| !topology.is_home(*slot)).for_each(|slot| self.whole.remove(slot));
         }
         // Nobody else says so: here it holds before anybody goes by the new topology.
         let owners = topology.ring.members().len().max(topology.next_ring.members().len());

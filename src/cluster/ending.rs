@@ -17,7 +17,7 @@ use tracing::{error, warn};
 use crate::cluster::Cluster;
 use crate::peer::control::ControlError;
 use crate::peer::handshake::HandshakeError;
-use crate::ring::{Row, Rows};
+use crate::ring::Rows;
 
 /// Why this node ends. The operator's to mend.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
@@ -51,7 +51,7 @@ pub(super) struct Oneness {
     /// Why this node must not go on.
     ending: watch::Sender<Option<Ending>>,
     /// Where the process is that has last written this node's row instead of it.
-    row_taken_from: watch::Sender<Option<SocketAddr>>,
+    pub(super) row_taken_from: watch::Sender<Option<SocketAddr>>,
 }
 
 impl Cluster {
@@ -92,38 +92,12 @@ impl Cluster {
         }
     }
 
-    /// Asks at the address where `rows` have this node, if that is not its own, whether somebody lives there under its id.
-    pub(super) async fn look_where_known(&self, rows: &Rows) {
-        let is_elsewhere = |row: &&Row| row.state.is_member() && row.peer_addr != self.identity.peer_addr;
-        if let Some(row) = rows.get(&self.identity.id).filter(is_elsewhere) {
-            self.ask_for_twin(row.peer_addr).await;
-        }
-    }
-
-    async fn ask_for_twin(&self, addr: SocketAddr) {
-        if let Err(error) = self.exchange_rows(&self.link_to(addr), &Rows::new()).await {
-            self.look_for_twin(addr, &error);
-        }
-    }
-
     /// Notes where our row in `theirs`, which is of a later life than ours, is from, if that is not our own address.
     pub(super) fn note_writer(&self, theirs: &Rows) {
         let addr =
             theirs.get(&self.identity.id).map(|row| row.peer_addr).filter(|addr| *addr != self.identity.peer_addr);
         if addr.is_some() {
             self.oneness.row_taken_from.send_replace(addr);
-        }
-    }
-
-    /// Looks, for ever, at each address from which this node's row was taken while it ran.
-    pub(super) async fn watch_for_twins(&self) {
-        let mut taken = self.oneness.row_taken_from.subscribe();
-        while taken.changed().await.is_ok() {
-            let from = *taken.borrow_and_update();
-            if let Some(addr) = from {
-                error!(%addr, "this node's row was written by another process: do two nodes share a node-name?");
-                self.ask_for_twin(addr).await;
-            }
         }
     }
 }

@@ -121,11 +121,6 @@ impl Cluster {
         addrs
     }
 
-    /// A connection to whoever listens there.
-    pub(super) fn link_to(&self, addr: SocketAddr) -> ControlLink {
-        ControlLink::new(addr, None, self.hello(), self.secret.clone())
-    }
-
     /// Compares rows with one node, for ever.
     async fn converse(&self, row: &Row) {
         let (mut changes, link) = (self.changes(), self.link(row));

@@ -20,6 +20,7 @@
 //! | `clocks` | how far the nodes' clocks are apart |
 //! | `news` | what the log says of other nodes |
 //! | `gossip` | how rows spread |
+//! | `twins` | asks whether another process runs under this node's id |
 //! | `barrier` | a step waits until everybody acts on a row |
 //! | `transfer` | keys that travel from node to node |
 //! | `whole` | which slots were fetched from enough others to take part in strict writes |
@@ -54,6 +55,7 @@ mod book;
 mod clocks;
 mod news;
 mod gossip;
+mod twins;
 mod barrier;
 mod transfer;
 mod whole;
@@ -78,6 +80,7 @@ mod testing;
 mod tests;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
@@ -284,10 +287,20 @@ impl Cluster {
         self.config.settings().anti_entropy_interval_ms > 0 && (self.calm.may_hide_strays() || may_lack())
     }
 
+    /// How long a member may be away before others forget deletions without it.
+    fn tombstone_horizon(&self) -> Duration {
+        Duration::from_millis(self.config.settings().tombstone_horizon_ms)
+    }
+
     /// How this node introduces itself on control connections.
     fn hello(&self) -> Hello {
         let cluster = self.config.settings().cluster_name.clone();
         Hello { cluster, node: self.identity.id, boot: self.identity.generation, kind: LinkKind::Control }
+    }
+
+    /// A connection to whoever listens there.
+    fn link_to(&self, addr: SocketAddr) -> ControlLink {
+        ControlLink::new(addr, None, self.hello(), self.secret.clone())
     }
 
     /// A new connection to this node, for what would hold up the shared one.

@@ -1,6 +1,6 @@
 //! Two replicas compare what they hold and exchange what differs: digests of slots, of buckets, then keys.
 //!
-//! The asker's side ([`Cluster::differing`], [`Cluster::mend`], [`Cluster::reconcile`]) and the answers. Whole states with
+//! The asker's side ([`Cluster::differing`], [`Cluster::mend`], [`Cluster::reconcile`]); `service` answers. Whole states with
 //! their versions travel, and both sides merge them, so whatever is written meanwhile survives and every step may be
 //! repeated or cut short. What one message does not take is found again by the next comparison.
 //!
@@ -14,7 +14,6 @@ use crate::base::clock::{Hlc, SKEW_MS_MAX};
 use crate::base::ids::{NodeId, Slot};
 use crate::base::wire::WireError;
 use crate::cluster::Cluster;
-use crate::cluster::difference::{Room, compare};
 use crate::cluster::pacer::Pacer;
 use crate::cluster::transfer::{PIECE_BYTES, PIECE_TIMEOUT, TransferError};
 use crate::peer::compare::{Compare, CompareAnswer};
@@ -28,7 +27,7 @@ const HORIZON_MS: u64 = 2 * SKEW_MS_MAX + 2_000;
 const SLOTS_PER_PIECE: usize = 1_024;
 /// Slots and entries in one question: few, so that little is written between one side's look at a slot and the other's. What
 /// is would be taken for a difference.
-const SLOTS_PER_QUESTION: usize = 64;
+pub(super) const SLOTS_PER_QUESTION: usize = 64;
 const ENTRIES_PER_QUESTION: usize = 4_096;
 /// A slot of up to so many entries is compared key by key at once.
 const SMALL_SLOT_ENTRIES: usize = 512;
@@ -63,7 +62,7 @@ impl Cluster {
         self.store.clock.now_ms() + HORIZON_MS
     }
 
-    fn measure(&self, horizon_ms: u64) -> Measure {
+    pub(super) fn measure(&self, horizon_ms: u64) -> Measure {
         Measure { seed: self.digest_seed, horizon_ms }
     }
 
@@ -179,51 +178,6 @@ impl Cluster {
             yield_now().await;
         }
         Ok(sent)
-    }
-
-    /// Answers another node's question, which may be given what is here.
-    pub(super) async fn answer_question(&self, question: Compare, asker: &NodeId) -> CompareAnswer {
-        match question {
-            Compare::Slots { horizon_ms, digests } => {
-                let measure = self.measure(horizon_ms);
-                let mut differing = Vec::new();
-                for turn in digests.chunks(SLOTS_PER_QUESTION) {
-                    let differs = |(slot, digest): &&(Slot, u64)| self.store.slot_digest(*slot, measure) != *digest;
-                    differing.extend(turn.iter().filter(differs).map(|(slot, _)| *slot));
-                    yield_now().await;
-                }
-                CompareAnswer::Slots(differing)
-            }
-            Compare::Buckets { horizon_ms, slot, digests } => {
-                let ours = self.store.bucket_digests(slot, self.measure(horizon_ms));
-                let differs = |(at, (ours, theirs)): (usize, (&u64, &u64))| u64::from(ours != theirs) << at;
-                CompareAnswer::Buckets(ours.iter().zip(digests.iter()).enumerate().map(differs).sum())
-            }
-            Compare::Keys { horizon_ms, slot, buckets, only_known, must_take, marks } => {
-                let ours = self.store.slot_marks(slot, self.measure(horizon_ms), buckets);
-                let room = Room { ours: must_take || !self.store.is_nearly_full(), theirs: !only_known };
-                let difference = compare(&ours, &marks, room);
-                let entries = self.pick(slot, &difference.send).await;
-                CompareAnswer::Keys { entries, wanted: difference.wanted, is_buried: difference.is_buried }
-            }
-            Compare::Calm => CompareAnswer::Calm(self.is_calm(asker)),
-            Compare::Absences => self.absences(),
-        }
-    }
-
-    /// The keys of `slot` with these fingerprints, as many as one message takes.
-    async fn pick(&self, slot: Slot, send: &HashSet<u64>) -> Entries {
-        let (mut entries, mut cursor) = (Entries::default(), 0);
-        while !send.is_empty() {
-            cursor = self.read_batch(slot, cursor, &mut entries, |entry| {
-                send.contains(&fingerprint(entry.db(), entry.key(), self.digest_seed))
-            });
-            if cursor == 0 || entries.len_bytes() >= PIECE_BYTES {
-                break;
-            }
-            yield_now().await;
-        }
-        entries
     }
 }
 

@@ -35,11 +35,6 @@ const ASKS_MAX: usize = 100;
 const PRESENCE_INTERVAL: Duration = Duration::from_millis(500);
 
 impl Cluster {
-    /// How long a member may be away before others forget deletions without it.
-    pub(super) fn tombstone_horizon(&self) -> Duration {
-        Duration::from_millis(self.config.settings().tombstone_horizon_ms)
-    }
-
     /// True when this node, as its row says, holds what it should, and may give it to `peer`: not if it was away for so long
     /// that what it holds may be deleted over there. Who is filling up holds nothing that could be deleted, and takes over the
     /// doubt with the data ([`Cluster::inherit_absences`]); this may be the last node that has it.

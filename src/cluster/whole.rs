@@ -31,11 +31,6 @@ const CHANGE_DELAY: Duration = Duration::from_secs(2);
 const HELD_BY_ONE: usize = 1;
 
 impl Cluster {
-    /// Forgets the slots that this node is no home replica of, today or soon.
-    pub(super) fn forget_strangers(&self, topology: &Topology) {
-        Slot::all().filter(|slot| !topology.is_home(*slot)).for_each(|slot| self.whole.remove(slot));
-    }
-
     /// Notes the slots that were taken from enough others, those not counted that had not confirmed that they act on the row of
     /// whoever comes or goes. Who gains a slot needs those that every majority meets; who had it before needs all, because a write that
     /// it accepted may be on its way to the others still.
