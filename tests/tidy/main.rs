@@ -2,7 +2,8 @@
 //!
 //! What is checked, over `src/` (and where it makes sense over `tests/`):
 //! - parts import strictly downward, by the allow-list [`LAYERS`]; folders beside each other have no import circle; within the
-//!   parts of [`ORDERED`], files and folders alike import only those whose `mod` stands before theirs;
+//!   parts of [`ORDERED`], files and folders alike import only those whose `mod` stands before theirs; nor does a method call
+//!   one of its own type that stands where it must not import (`methods`);
 //! - every file is reached from `lib.rs` or `main.rs`, opens with a `//!` header and stays within [`FILE_LINES_MAX`];
 //! - no function is longer than [`FUNCTION_LINES_MAX`];
 //! - no unfinished work is left behind (`todo!`, notes to self), and nothing of one person's machine;
@@ -11,6 +12,7 @@
 //! How: by searching prepared text (see `source`). Inline test modules are left out of layers and lengths.
 //! It deliberately does not judge style: rustfmt and clippy do.
 
+mod methods;
 mod rules;
 mod source;
 
@@ -167,14 +169,18 @@ fn layer_complaints(sources: &[Source]) -> Vec<String> {
     complaints
 }
 
+/// The modules of a part, in the order of its `mod` lines.
+fn order_of(sources: &[Source], part: &str) -> Vec<String> {
+    let root = sources.iter().find(|s| s.module() == [part]);
+    root.iter().flat_map(|s| declared_modules(s)).filter(|(_, test)| !test).map(|(name, _)| name).collect()
+}
+
 /// Imports, within the parts of `ordered`, of what is declared behind the importer.
 fn order_complaints(sources: &[Source], ordered: &[&str]) -> Vec<String> {
     let test_only = reachable(sources);
     let mut complaints = Vec::new();
     for part in ordered {
-        let root = sources.iter().find(|s| s.module() == [*part]);
-        let order: Vec<String> =
-            root.iter().flat_map(|s| declared_modules(s)).filter(|(_, test)| !test).map(|(name, _)| name).collect();
+        let order = order_of(sources, part);
         let place = |path: &[String]| match path {
             [first, name, ..] if first == part => order.iter().position(|it| it == name),
             _ => None,
@@ -189,6 +195,21 @@ fn order_complaints(sources: &[Source], ordered: &[&str]) -> Vec<String> {
         }
     }
     complaints
+}
+
+/// Calls of methods that stand where the caller must not import from.
+fn call_complaints(sources: &[Source], ordered: &[&str]) -> Vec<String> {
+    let allowed: BTreeMap<&str, &[&str]> = LAYERS.iter().copied().collect();
+    let orders: BTreeMap<&str, Vec<String>> = ordered.iter().map(|part| (*part, order_of(sources, part))).collect();
+    let place = |path: &[String]| orders.get(path.first()?.as_str())?.iter().position(|it| path.get(1) == Some(it));
+    let above = |here: &[String], there: &[String]| match (here.first(), there.first()) {
+        (Some(from), Some(to)) if from == to => place(here).zip(place(there)).is_some_and(|(from, to)| to > from),
+        (Some(from), Some(to)) => !allowed.get(from.as_str()).is_some_and(|may| may.contains(&to.as_str())),
+        _ => false,
+    };
+    let test_only = reachable(sources);
+    let judged = sources.iter().filter(|s| !test_only.get(&s.module()).copied().unwrap_or(false));
+    methods::upward_calls(&judged.collect::<Vec<_>>(), above)
 }
 
 /// Import circles between folders that lie beside each other, at any depth.
@@ -289,6 +310,11 @@ fn parts_import_strictly_downward() {
 #[test]
 fn within_ordered_parts_nobody_imports_what_is_declared_behind_it() {
     insist(order_complaints(&read_all("src"), ORDERED));
+}
+
+#[test]
+fn nobody_calls_a_method_of_its_type_that_stands_in_a_higher_layer() {
+    insist(call_complaints(&read_all("src"), ORDERED));
 }
 
 #[test]

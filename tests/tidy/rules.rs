@@ -2,8 +2,8 @@
 
 use crate::source::{Source, blank};
 use crate::{
-    circle_complaints, layer_complaints, length_complaints, order_complaints, reachable, unsafe_complaints,
-    word_complaints,
+    call_complaints, circle_complaints, layer_complaints, length_complaints, order_complaints, reachable,
+    unsafe_complaints, word_complaints,
 };
 
 fn at(path: &str, text: &str) -> Source {
@@ -53,6 +53,34 @@ fn an_import_of_what_is_declared_behind_is_found_in_files_and_folders() {
     assert!(order_complaints(&with("//! x\nuse crate::store::low::B;\n"), &["store"]).is_empty());
     let found = order_complaints(&with("//! x\nuse crate::store::high::B;\n"), &["store"]);
     assert_eq!(found, ["src/store/low/deep.rs:2: must not import `store::high::B`, which is declared behind it"]);
+}
+
+#[test]
+fn a_call_of_a_method_that_stands_higher_is_found() {
+    let with = |low: &str| {
+        vec![
+            at("src/lib.rs", "//! x\npub mod store;\npub mod ring;\n"),
+            at(
+                "src/store/mod.rs",
+                "//! x\npub mod low;\npub mod high;\npub struct A;\nimpl A {\nfn of_all(&self) {}\n}\n",
+            ),
+            at("src/store/low.rs", low),
+            at("src/store/high.rs", "//! x\nimpl<T: B<C>> A<T> {\nfn high(&self) { self.low(); }\n}\n"),
+            at("src/ring/mod.rs", "//! x\nimpl Iterator for crate::store::A {\nfn next(&self) {}\n}\n"),
+        ]
+    };
+    let fine =
+        "//! x\nimpl A {\nfn low(&self) { self.of_all(); self.low(); self.high.high(); b.high(); self.std(); }\n}\n";
+    assert!(call_complaints(&with(fine), &["store"]).is_empty());
+    let found =
+        call_complaints(&with("//! x\nimpl A {\nfn low(&self) {\nself\n.high();\nSelf::next(1) }\n}\n"), &["store"]);
+    assert_eq!(
+        found,
+        [
+            "src/store/low.rs:4: must not call `A::high`, which stands in `store::high`",
+            "src/store/low.rs:6: must not call `A::next`, which stands in `ring`",
+        ]
+    );
 }
 
 #[test]
