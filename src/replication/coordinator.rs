@@ -208,7 +208,7 @@ impl Coordinator {
             let key = view.roles.number_of(slot);
             let place = place_of_confirmer(waits, key, lane_number(slot, view), peer, has_spare);
             if let Some(wait) = waits.get_mut(place) {
-                note_frame(&mut wait.frames, (peer, lane), Some(number));
+                note_frame(&mut wait.frames, peer, lane, Some(number));
             }
             asked.push((place, number));
         }
@@ -240,7 +240,7 @@ impl Coordinator {
             if number.is_none() {
                 self.note_missed(peer, slot, now_ms);
             }
-            note_frame(frames, (peer, lane), number);
+            note_frame(frames, peer, lane, number);
         }
     }
 

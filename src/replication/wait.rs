@@ -113,7 +113,7 @@ impl Wait {
         let at = place_of_write(waits, 0, 0, 1);
         let number = peer.lanes.first().and_then(|lane| lane.append(crate::peer::frame::Kind::Delta, |_| {}));
         if let (Some(wait), Some(lane)) = (waits.get_mut(at), peer.lanes.first()) {
-            note_frame(&mut wait.frames, (peer, lane), number);
+            note_frame(&mut wait.frames, peer, lane, number);
         }
         at
     }
@@ -183,7 +183,8 @@ pub type Places = SmallVec<[usize; 2]>;
 /// behind it.
 pub(super) fn note_frame(
     frames: &mut SmallVec<impl smallvec::Array<Item = Sent>>,
-    (peer, lane): (&Arc<Peer>, &Lane),
+    peer: &Arc<Peer>,
+    lane: &Lane,
     number: Option<u64>,
 ) {
     match frames.iter_mut().find(|sent| Arc::ptr_eq(&sent.peer, peer)) {
@@ -242,7 +243,7 @@ mod tests {
     /// Sends a frame, and notes it as a write's or a verify's.
     fn send(waits: &mut Waits, at: usize, peer: &Arc<Peer>) -> Option<u64> {
         let number = peer.lanes[0].append(Kind::Delta, |_| {});
-        note_frame(&mut waits[at].frames, (peer, &peer.lanes[0]), number);
+        note_frame(&mut waits[at].frames, peer, &peer.lanes[0], number);
         number
     }
 

@@ -327,9 +327,9 @@ fn run_as_one(run: &mut Run<'_>, question: &PeerQuestion<'_>) -> Option<Ran> {
         return run.together_if_here(&requests, &[]).map(|_| Ran::as_one(&requests));
     }
     let scanner = scanned(question.requests).ok()?;
-    let (places, asked) =
-        ((&*run.worker.shared.node.store, run.view), (run.session.db, scanner.args(question.requests)));
-    copies::answer(places, asked, flags & ask::LOCAL != 0, run.now_us / 1_000, &mut run.batch.out).then_some(Ran::Apart)
+    let (store, args) = (&run.worker.shared.node.store, scanner.args(question.requests));
+    let (db, is_local, now_ms) = (run.session.db, flags & ask::LOCAL != 0, run.now_us / 1_000);
+    copies::answer(store, run.view, db, args, is_local, now_ms, &mut run.batch.out).then_some(Ran::Apart)
 }
 
 fn next_question(input: &[u8]) -> std::io::Result<Option<(PeerQuestion<'_>, usize)>> {

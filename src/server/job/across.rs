@@ -63,7 +63,7 @@ impl Job {
         loop {
             let mut brought = self.bring(&names).await?;
             let mut ran = loop {
-                let ran = self.on_scratch((command, run), args, &brought);
+                let ran = self.on_scratch(command, run, args, &brought);
                 let changed = ran.changes.iter().map(|it| &it.name);
                 let missing: Vec<KeyName> = changed.filter(|name| !brought.contains_key(*name)).cloned().collect();
                 if missing.is_empty() {
@@ -92,7 +92,7 @@ impl Job {
         }
     }
 
-    fn on_scratch(&self, (command, run): (&Command, Function), args: Args<'_>, brought: &Brought) -> ScratchRun {
+    fn on_scratch(&self, command: &Command, run: Function, args: Args<'_>, brought: &Brought) -> ScratchRun {
         let node = &self.worker.shared.node;
         let setting = Setting {
             db: self.talk.session.db,

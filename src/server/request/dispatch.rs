@@ -135,7 +135,7 @@ impl Run<'_> {
                 return Step::Wait;
             }
             if group.coordinator != Some(self.view.me) {
-                self.send_on((group, slots), (command, run), request);
+                self.send_on(group, slots, command, run, request);
                 return Step::Done;
             }
             if let Err(error) = self.view.check(group, self.quorum, command.has(flag::WRITE)) {
@@ -143,7 +143,7 @@ impl Run<'_> {
                 self.put_off(command, request, slots);
                 return Step::Done;
             }
-            self.peer_seen = self.peer_seen.take().filter(|seen| self.believes(seen, (group, slot), command));
+            self.peer_seen = self.peer_seen.take().filter(|seen| self.believes(seen, group, slot, command));
             if self.may_lack(command.has(flag::WRITE))
                 && !self.is_ready(keys_of(command, request.args, self.session.db))
             {
@@ -179,7 +179,7 @@ impl Run<'_> {
                 None => store.lock_many(slots, db, now_ms, &mut effects),
             };
             match self.hindrance(command, request, &mut keys) {
-                None => Ok(self.run_with_keys(index, (command, run), request, &mut keys)),
+                None => Ok(self.run_with_keys(index, command, run, request, &mut keys)),
                 Some(hindrance) => Err(hindrance),
             }
         };
@@ -216,7 +216,8 @@ impl Run<'_> {
     fn run_with_keys(
         &mut self,
         index: CommandIndex,
-        (command, run): (&'static Command, KeysFunction),
+        command: &'static Command,
+        run: KeysFunction,
         request: &Request<'_>,
         keys: &mut Keyspace<'_>,
     ) -> Result<(), QuorumError> {

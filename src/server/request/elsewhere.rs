@@ -47,8 +47,10 @@ impl Run<'_> {
     /// Asks the coordinator of a slot, or tells a smart client where it is.
     pub(super) fn send_on(
         &mut self,
-        (group, slots): (&SlotRoles, &[Slot]),
-        (command, run): (&'static Command, KeysFunction),
+        group: &SlotRoles,
+        slots: &[Slot],
+        command: &'static Command,
+        run: KeysFunction,
         request: &Request<'_>,
     ) {
         if !self.origin.is_here() {
@@ -71,7 +73,7 @@ impl Run<'_> {
         let (manner, since) = (Manner { flags: proto, db: self.session.db, wish }, self.since);
         let target = at.filter(|_| peer.is_some()).map(|peer| Target { peer, manner, since });
         self.worker.metrics.count(Count::Forwarded, 1);
-        match target.is_some_and(|target| self.read_own_copy((target, group), (command, run), request)) {
+        match target.is_some_and(|target| self.read_own_copy(target, group, command, run, request)) {
             true => self.batch.order.leave_open(slots, false),
             false => self.leave_hole(target, command, request, slots),
         }

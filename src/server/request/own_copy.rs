@@ -40,8 +40,10 @@ impl Run<'_> {
     /// the reply stands in the batch, on condition that `target` confirms it.
     pub(super) fn read_own_copy(
         &mut self,
-        (target, group): (Target, &SlotRoles),
-        (command, run): (&'static Command, KeysFunction),
+        target: Target,
+        group: &SlotRoles,
+        command: &'static Command,
+        run: KeysFunction,
         request: &Request<'_>,
     ) -> bool {
         let may = self.origin == Origin::Client && group.is_active && self.quorum.read == 2 && !self.quorum.strict;
@@ -68,7 +70,7 @@ impl Run<'_> {
     }
 
     /// Whether what a peer has seen would confirm what a command reads of this slot here.
-    pub(super) fn believes(&self, seen: &PeerSeen, (group, slot): (&SlotRoles, Slot), command: &Command) -> bool {
+    pub(super) fn believes(&self, seen: &PeerSeen, group: &SlotRoles, slot: Slot, command: &Command) -> bool {
         let need = self.quorum.read.saturating_sub(usize::from(group.is_active));
         let may_confirm = || self.worker.shared.coordinator.confirmers(group, slot, need).contains(&seen.by);
         !self.quorum.strict && need <= 1 && may_confirm() && is_determined(command)

@@ -104,8 +104,10 @@ impl KeyCopy {
 /// A node's answer to a question about the keys behind the first word; false, with nothing said, when it has to coordinate
 /// them all to answer, which all do that are not asked for a copy alone (`is_local`), and does not.
 pub fn answer(
-    (store, view): (&Store, &View),
-    (db, args): (u8, Args<'_>),
+    store: &Store,
+    view: &View,
+    db: u8,
+    args: Args<'_>,
     is_local: bool,
     now_ms: u64,
     out: &mut Vec<u8>,

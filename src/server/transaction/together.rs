@@ -147,9 +147,9 @@ impl Run<'_> {
         let command = subcommands::running(command, whole.args);
         match command.handler {
             Handler::Keys(run) | Handler::FanOut(run, _) => {
-                self.run_on_locked(keys, (index, command, run), &whole, now_ms)
+                self.run_on_locked(keys, index, command, run, &whole, now_ms)
             }
-            Handler::Node(node) if leaves_store_alone(node) => self.run_without_keys((index, command), &whole),
+            Handler::Node(node) if leaves_store_alone(node) => self.run_without_keys(index, command, &whole),
             Handler::Node(_) => return false,
         }
         true
@@ -158,7 +158,9 @@ impl Run<'_> {
     fn run_on_locked(
         &mut self,
         keys: &mut Keyspace<'_>,
-        (index, command, run): (CommandIndex, &'static Command, KeysFunction),
+        index: CommandIndex,
+        command: &'static Command,
+        run: KeysFunction,
         request: &Request<'_>,
         now_ms: u64,
     ) {
@@ -190,12 +192,12 @@ impl Run<'_> {
         let Ok(scanner) = scanned(request.bytes) else { return };
         let whole = Request::new(scanner.args(request.bytes), request.bytes);
         if let Some((index, command)) = whole.row {
-            self.run_without_keys((index, command), &whole);
+            self.run_without_keys(index, command, &whole);
         }
     }
 
     /// Runs a command of the node.
-    fn run_without_keys(&mut self, (index, command): (CommandIndex, &'static Command), request: &Request<'_>) {
+    fn run_without_keys(&mut self, index: CommandIndex, command: &'static Command, request: &Request<'_>) {
         if self.subscribe_together(command, request.args) {
             return;
         }
