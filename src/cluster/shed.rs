@@ -21,7 +21,6 @@ use crate::cluster::reconcile::Take;
 use crate::cluster::topology::Topology;
 use crate::peer::control::ControlError;
 use crate::ring::Row;
-use crate::store::hash_name;
 use crate::store::slot::{Name, SlotTable};
 
 /// How much older than its arrival a stamp may be if all clocks agree: its batch has read the clock before, and it has travelled.
@@ -102,7 +101,7 @@ pub(super) fn drop_before(table: &mut SlotTable, before: Hlc) -> usize {
     let old: Vec<(u8, Vec<u8>)> =
         table.iter().filter(|entry| entry.dot().hlc < before).map(|entry| (entry.db(), entry.key().to_vec())).collect();
     for (db, key) in &old {
-        table.forget(Name { db: *db, key, hash: hash_name(*db, key) });
+        table.forget(Name::of(*db, key));
     }
     if table.iter().next().is_none() {
         // An empty table of the old size would keep its memory.

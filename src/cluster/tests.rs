@@ -8,7 +8,6 @@ use crate::cluster::testing::config;
 use crate::membership::MembershipConfig;
 use crate::peer::handshake;
 use crate::ring::RowState;
-use crate::store::hash_name;
 use crate::store::mutation::Mutation;
 use crate::store::slot::Name;
 use crate::store::{Effects, Store};
@@ -130,7 +129,7 @@ pub fn put(node: &Node, key: &[u8]) {
 pub fn dot_of(node: &Node, key: &[u8]) -> Option<(Hlc, crate::base::ids::ActorId)> {
     let store = &node.cluster.store;
     let table = store.table(slot_of(key));
-    let entry = table.find(Name { db: 0, key, hash: hash_name(0, key) })?;
+    let entry = table.find(Name::of(0, key))?;
     Some((entry.dot().hlc, store.actors.id(entry.dot().actor)))
 }
 

@@ -19,7 +19,7 @@ use crate::protocol::{Args, Proto, Reply};
 use crate::store::deltas::{Chain, chains};
 use crate::store::mutation::Mutation;
 use crate::store::slot::Name;
-use crate::store::{Effects, Event, Store, Tuning, hash_name};
+use crate::store::{Effects, Event, Store, Tuning};
 
 /// A key by its database and name.
 pub type KeyName = (u8, Vec<u8>);
@@ -148,7 +148,7 @@ impl Scratch {
     }
 
     fn forget(&self, (db, key): &KeyName) {
-        self.store.table(slot_of(key)).forget(Name { db: *db, key, hash: hash_name(*db, key) });
+        self.store.table(slot_of(key)).forget(Name::of(*db, key));
     }
 }
 

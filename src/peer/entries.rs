@@ -7,12 +7,12 @@ use crate::base::metrics::{Count, Registry};
 use crate::base::version::ActorTable;
 use crate::base::wire::{Reader, WireError, put_bytes, put_u16, put_varint};
 use crate::peer::frame::KeyRef;
+use crate::store::Store;
 use crate::store::clear::is_name;
 use crate::store::entry::Entry;
 use crate::store::incoming::Applied;
 use crate::store::slot::{Name, SlotTable};
 use crate::store::state::State;
-use crate::store::{Store, hash_name};
 
 /// Whole keys on their way.
 #[derive(Clone, PartialEq, Debug, Default)]
@@ -51,7 +51,7 @@ impl<'a> KeyState<'a> {
 
     /// The name in its slot.
     pub fn name(&self) -> Name<'a> {
-        Name { db: self.db, key: self.key, hash: hash_name(self.db, self.key) }
+        Name::of(self.db, self.key)
     }
 
     /// Merges it into the table of its slot, and counts a conflict.

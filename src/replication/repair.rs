@@ -8,7 +8,6 @@ use crate::peer::entries::{KeyState, Known};
 use crate::peer::frame::{KeyRef, Kind};
 use crate::peer::registry::Peer;
 use crate::replication::coordinator::Coordinator;
-use crate::store::hash_name;
 use crate::store::incoming::Applied;
 use crate::store::slot::Name;
 
@@ -18,7 +17,7 @@ impl Coordinator {
         let Some(lane) = peer.lanes.get(lane) else { return };
         // Under the slot's lock, so that the state covers every delta that stands before it on the lane.
         let table = self.store.table(name.slot);
-        let named = Name { db: name.db, key: name.key, hash: hash_name(name.db, name.key) };
+        let named = Name::of(name.db, name.key);
         let known = Known::of(&table, name.slot, named, &self.store.actors);
         lane.append(Kind::State, |out| {
             put_u64(out, resolves);

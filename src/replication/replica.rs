@@ -552,7 +552,7 @@ mod tests {
         let mut body = Vec::new();
         put_u64(&mut body, resolves);
         KeyRef { slot, db: 0, key: b"k" }.put(&mut body);
-        let name = Name { db: 0, key: b"k", hash: hash_name(0, b"k") };
+        let name = Name::of(0, b"k");
         Known::of(&sender.table(slot), slot, name, &sender.actors).put(&mut body, &sender.actors);
         body
     }
@@ -590,7 +590,7 @@ mod tests {
         assert_eq!((answers(&mut replica), replica.acked), (vec![Kind::Refused, Kind::Refused], 1));
         assert_eq!(replica.store.clock.latest(NOW_MS).ms(), NOW_MS + SKEW_MS_MAX, "our clock follows neither");
         let table = replica.store.table(slot_of(b"k"));
-        let held = table.find(Name { db: 0, key: b"k", hash: hash_name(0, b"k") }).expect("the first was applied");
+        let held = table.find(Name::of(0, b"k")).expect("the first was applied");
         assert_eq!(held.dot().hlc.ms(), NOW_MS + SKEW_MS_MAX, "nothing of what was refused is here");
     }
 
@@ -610,7 +610,7 @@ mod tests {
         assert_eq!((answers(&mut replica), replica.acked), (vec![Kind::Ack], 5));
         let held = |store: &Store| {
             let table = store.table(slot_of(b"k"));
-            table.find(Name { db: 0, key: b"k", hash: hash_name(0, b"k") }).map(|entry| entry.version())
+            table.find(Name::of(0, b"k")).map(|entry| entry.version())
         };
         assert_eq!(held(&replica.store).map(|it| it.dot.hlc), held(&sender).map(|it| it.dot.hlc));
     }
@@ -639,7 +639,7 @@ mod tests {
         };
         assert_eq!([false, true].map(|is_exact| verified(None, is_exact)), [vec![Kind::Ack], vec![Kind::Mismatch]]);
         let table = sender.table(slot_of(b"k"));
-        let tombstone = table.find(Name { db: 0, key: b"k", hash: hash_name(0, b"k") }).map(|entry| entry.version());
+        let tombstone = table.find(Name::of(0, b"k")).map(|entry| entry.version());
         drop(table);
         assert_eq!(verified(tombstone, true), [], "the same, but for the one before it that nobody has resolved");
     }

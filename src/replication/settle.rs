@@ -26,9 +26,9 @@ use crate::replication::ballots::{CONFIRMS_MAX, Confirm};
 use crate::replication::coordinator::{Coordinator, View, seen_of};
 use crate::replication::routing::Quorum;
 use crate::ring::steps::majority;
+use crate::store::Store;
 use crate::store::digest::{Mark, Measure};
 use crate::store::slot::{Name, SlotTable};
-use crate::store::{Store, hash_name};
 
 /// The seed of slot digests, which travel between nodes.
 const DIGEST_SEED: u64 = 0x726f_6e64_6f00_5107;
@@ -167,7 +167,7 @@ impl Coordinator {
         let strict = quorum.strict;
         let kind = if strict { Kind::StrictVerify } else { Kind::Verify };
         let table = self.store.table(slot);
-        let entry = table.find(Name { db, key, hash: hash_name(db, key) });
+        let entry = table.find(Name::of(db, key));
         let is_live = entry.is_some_and(|entry| !entry.is_tombstone() && !entry.is_expired(now_ms));
         let seen = entry.map(|entry| entry.version()).unwrap_or_default();
         let verify = Verify {

@@ -111,11 +111,11 @@ mod tests {
     use super::*;
     use crate::base::clock::Hlc;
     use crate::base::ids::{ActorId, Slot, slot_of};
+    use crate::store::Effects;
     use crate::store::clear::Scope;
     use crate::store::expiry::{Sweep, SweepRules};
     use crate::store::mutation::Mutation;
     use crate::store::slot::Name;
-    use crate::store::{Effects, hash_name};
 
     /// Each way in which a key goes without a trace.
     #[test]
@@ -124,7 +124,7 @@ mod tests {
         let ways: [(&str, Way); 4] = [
             ("cleared", |store, slot, effects| store.lock(slot, 0, 3_000, effects).clear(Scope::All)),
             ("evicted", |store, slot, _| {
-                store.table(slot).forget(Name { db: 0, key: b"k", hash: hash_name(0, b"k") });
+                store.table(slot).forget(Name::of(0, b"k"));
             }),
             ("expired", |store, slot, _| {
                 let rules = SweepRules { before_ms: 5_000, keep_tombstones: false };

@@ -21,7 +21,6 @@ use crate::base::version::{Actor, ActorTable, Context, Dot, Version};
 use crate::store::census::Census;
 use crate::store::elements::Elements;
 use crate::store::entry::{Data, Entry, Meta, Payload};
-use crate::store::hash_name;
 use crate::store::merge::settle;
 use crate::store::mutation::Mutation;
 use crate::store::siblings;
@@ -48,7 +47,7 @@ impl Scope {
             Scope::All => DATABASES,
             Scope::Database(db) => DATABASES + 1 + db % DATABASES,
         };
-        Name { db, key: b"", hash: hash_name(db, b"") }
+        Name::of(db, b"")
     }
 
     /// The scope of the clear that is called so; `None` for the name of a key.

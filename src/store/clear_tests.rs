@@ -16,7 +16,7 @@ use super::mutation::Mutation;
 use super::slot::Name;
 use super::state::{Content, State};
 use super::value::Value;
-use super::{Effects, Store, ValueRef, hash_name, siblings};
+use super::{Effects, Store, ValueRef, siblings};
 use crate::base::clock::Hlc;
 use crate::base::ids::{ActorId, Slot, slot_of};
 use crate::base::version::Actor;
@@ -93,7 +93,7 @@ impl Replica {
         for (db, key, bytes) in order.into_iter().map(|at| &sent[at]) {
             let state = State::decode(&mut Reader::new(bytes), &self.store.actors).expect("a state");
             self.store.clock.observe(state.version.dot.hlc, 9_000).expect("not ahead");
-            let name = Name { db: *db, key, hash: hash_name(*db, key) };
+            let name = Name::of(*db, key);
             let rules = self.store.rules(1_000);
             self.store.table(slot()).merge(name, state, &rules, &self.store.actors);
         }
@@ -106,7 +106,7 @@ impl Replica {
         let read = chains(deltas).flat_map(|chain| Chain::new(chain, sender, &self.store.actors));
         for delta in read.collect::<Result<Vec<_>, _>>().expect("deltas") {
             self.store.clock.observe(delta.version.dot.hlc, 9_000).expect("not ahead");
-            let name = Name { db: delta.db, key: delta.key, hash: hash_name(delta.db, delta.key) };
+            let name = Name::of(delta.db, delta.key);
             let rules = self.store.rules(1_000);
             let applied = self.store.table(slot()).apply_delta(name, &delta, &rules, &self.store.actors);
             if applied == Applied::NeedsState {

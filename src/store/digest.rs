@@ -221,11 +221,11 @@ mod tests {
     use super::*;
     use crate::base::clock::Hlc;
     use crate::base::ids::slot_of;
+    use crate::store::Effects;
     use crate::store::expiry::{Sweep, SweepRules};
     use crate::store::mutation::Mutation;
     use crate::store::slot::Name;
     use crate::store::state::State;
-    use crate::store::{Effects, hash_name};
 
     const MEASURE: Measure = Measure { seed: 7, horizon_ms: 5_000 };
 
@@ -244,7 +244,7 @@ mod tests {
     }
 
     fn copy(from: &Store, to: &Store, key: &[u8]) {
-        let name = Name { db: 0, key, hash: hash_name(0, key) };
+        let name = Name::of(0, key);
         let mut bytes = Vec::new();
         let table = from.table(slot_of(key));
         let Some(entry) = table.find(name) else { return };
@@ -324,9 +324,9 @@ mod tests {
             seen.push(digest);
         }
         let dot = Dot { hlc: Hlc(99 << 32), ..Dot::default() };
-        one.table(slot).restamp(Name { db: 0, key: b"{t}", hash: hash_name(0, b"{t}") }, dot);
+        one.table(slot).restamp(Name::of(0, b"{t}"), dot);
         assert!(!seen.contains(&one.slot_digest(slot, MEASURE)));
-        one.table(slot).forget(Name { db: 0, key: b"{t}", hash: hash_name(0, b"{t}") });
+        one.table(slot).forget(Name::of(0, b"{t}"));
         assert_eq!(one.slot_digest(slot, MEASURE), 0);
     }
     #[test]

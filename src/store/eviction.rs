@@ -14,9 +14,9 @@ use smallvec::SmallVec;
 
 use crate::base::config::MaxmemoryPolicy;
 use crate::base::ids::{SLOT_COUNT, Slot};
+use crate::store::Store;
 use crate::store::entry::Entry;
 use crate::store::slot::Name;
-use crate::store::{Store, hash_name};
 
 const FREQUENCY_NEW: u8 = 5;
 /// Keys that are looked at for each of `maxmemory-samples`: with one, keys that deserve to go are found more slowly than they go
@@ -201,7 +201,7 @@ impl Store {
             let Some((slot, db, key)) = self.choose_victim(policy, now_ms) else {
                 return Evicted::NotEnough(evicted);
             };
-            let name = Name { db, key: &key, hash: hash_name(db, &key) };
+            let name = Name::of(db, &key);
             if self.table(slot).forget(name) {
                 evicted += 1;
                 self.eviction.has_evicted.store(true, Ordering::Relaxed);
@@ -217,7 +217,7 @@ impl Store {
         // Candidates that are none any more may have kept all of the sample out: then there is another without them.
         while self.sample(policy, now_ms, &mut candidates) {
             while let Some(Candidate { access, slot, db, key, .. }) = candidates.pop() {
-                let name = Name { db, key: &key, hash: hash_name(db, &key) };
+                let name = Name::of(db, &key);
                 if self.table(slot).find(name).is_some_and(|entry| entry.access() == access && may_go(entry, policy)) {
                     return Some((slot, db, key));
                 }

@@ -134,14 +134,14 @@ mod tests {
     use crate::base::clock::Hlc;
     use crate::base::ids::{ActorId, Slot};
     use crate::base::version::Dot;
+    use crate::store::Store;
     use crate::store::mutation::Mutation;
     use crate::store::slot::Name;
-    use crate::store::{Store, hash_name};
 
     fn fill(table: &mut SlotTable, store: &Store, keys: u64, deadline_ms: impl Fn(u64) -> u64) {
         for n in 0..keys {
             let key = n.to_string().into_bytes();
-            let name = Name { db: 0, key: &key, hash: hash_name(0, &key) };
+            let name = Name::of(0, &key);
             let dot = Dot { hlc: Hlc(n + 1), ..Dot::default() };
             table.apply(name, dot, &Mutation::Assign { value: b"v", deadline_ms: deadline_ms(n) }, &store.rules(0));
         }

@@ -132,12 +132,12 @@ mod tests {
     use crate::store::keyspace::value_ref;
     use crate::store::merge_tests::show;
     use crate::store::mutation::Mutation;
-    use crate::store::{Effects, Store, hash_name};
+    use crate::store::{Effects, Store};
 
     const KEY: &[u8] = b"k";
 
     fn name() -> Name<'static> {
-        Name { db: 0, key: KEY, hash: hash_name(0, KEY) }
+        Name::of(0, KEY)
     }
 
     /// Writes at one store, and has the other apply the deltas.

@@ -22,7 +22,7 @@ use crate::store::siblings;
 use crate::store::slot::Name;
 use crate::store::state::{Content, State};
 use crate::store::value::Value;
-use crate::store::{Effects, Store, ValueRef, hash_name};
+use crate::store::{Effects, Store, ValueRef};
 
 mod expiry;
 
@@ -166,7 +166,7 @@ impl Replica {
 }
 
 fn name() -> Name<'static> {
-    Name { db: 0, key: KEY, hash: hash_name(0, KEY) }
+    Name::of(0, KEY)
 }
 
 /// One step of a history.

@@ -23,6 +23,7 @@ use crate::store::draws::draws;
 use crate::store::elements::{Elements, PackLimits};
 use crate::store::entry::{Data, Entry, FLAG_RAW, Meta, Payload};
 use crate::store::eviction::Access;
+use crate::store::hash_name;
 use crate::store::index::{Index, Place, Whereabouts};
 use crate::store::mutation::Mutation;
 use crate::store::value::{Set, Value};
@@ -63,6 +64,13 @@ pub struct Name<'k> {
     pub key: &'k [u8],
     /// The table's hash of both.
     pub hash: u64,
+}
+
+impl<'k> Name<'k> {
+    /// The name of a key whose hash is not known yet.
+    pub fn of(db: u8, key: &'k [u8]) -> Name<'k> {
+        Name { db, key, hash: hash_name(db, key) }
+    }
 }
 
 /// A slot's entries; see the head of the file.
@@ -439,7 +447,7 @@ impl SlotTable {
 
 /// The hash under which an entry stands.
 pub(super) fn hash_of(entry: &Entry) -> u64 {
-    crate::store::hash_name(entry.db(), entry.key())
+    hash_name(entry.db(), entry.key())
 }
 
 /// The earlier of two times, of which 0 is none.

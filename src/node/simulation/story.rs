@@ -410,7 +410,7 @@ fn equal(world: &World) -> Result<(), String> {
             .collect();
         for one in &homes {
             for (db, key) in keys_of(one, slot) {
-                let name = Name { db, hash: crate::store::hash_name(db, &key), key: &key };
+                let name = Name::of(db, &key);
                 homes.iter().try_for_each(|other| is_equal(one, other, slot, name))?;
             }
         }

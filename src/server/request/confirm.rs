@@ -17,9 +17,9 @@ use crate::server::batch::ask::{Ask, Pending, Place, Reading, Span, kept};
 use crate::server::batch::window::Request;
 use crate::server::request::run::Run;
 use crate::server::worker::Worker;
+use crate::store::Keyspace;
 use crate::store::deltas::by_slot;
 use crate::store::slot::Name;
-use crate::store::{Keyspace, hash_name};
 
 impl Run<'_> {
     /// Puts the deltas of a command on their lanes, slot by slot.
@@ -132,7 +132,7 @@ impl Worker {
         let (store, key, db) = (&self.shared.node.store, batch.kept(read.key), read.ask.db);
         let slot = slot_of(key);
         let may_be = batch.may_have_written(slot) || later.any(|batch| batch.may_have_written(slot));
-        let name = Name { db, key, hash: hash_name(db, key) };
+        let name = Name::of(db, key);
         let latest = || store.table(slot).find(name).map(|entry| entry.version().latest_of(Actor::SELF));
         let seen = read.seen.version.as_ref().map(|version| version.latest_of(Actor::SELF)).unwrap_or_default();
         may_be && latest().is_some_and(|latest| latest > seen)

@@ -13,10 +13,10 @@ use crate::base::version::{Actor, ActorTable, Dot, Relation, Version};
 use crate::base::wire::{Reader, WireError, put_bytes, put_u64};
 use crate::protocol::Args;
 use crate::replication::coordinator::View;
+use crate::store::Store;
 use crate::store::keyspace::value_ref;
 use crate::store::mutation::{put_full_dot, read_context, read_dot};
 use crate::store::slot::Name;
-use crate::store::{Store, hash_name};
 
 /// A node's copy of a key.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
@@ -39,7 +39,7 @@ impl KeyCopy {
     /// What the store holds.
     pub fn of(store: &Store, db: u8, key: &[u8], now_ms: u64) -> KeyCopy {
         let table = store.table(slot_of(key));
-        let Some(entry) = table.find(Name { db, key, hash: hash_name(db, key) }) else { return KeyCopy::default() };
+        let Some(entry) = table.find(Name::of(db, key)) else { return KeyCopy::default() };
         let is_live = !entry.is_tombstone() && !entry.is_expired(now_ms);
         KeyCopy {
             version: Some(entry.version()),
