@@ -22,6 +22,8 @@ pub const QUESTION_BYTES_MAX: usize = 1 << 30;
 
 /// Flags of a question.
 pub mod ask {
+    use crate::protocol::Proto;
+
     /// The reply is RESP3.
     pub const RESP3: u8 = 1;
     /// Run it here for what this node holds or coordinates, whatever the ring says: a part of a larger question.
@@ -38,6 +40,11 @@ pub mod ask {
     pub const SINCE: u8 = 64;
     /// What the asker has seen of the requests' keys stands before them.
     pub const SEEN: u8 = 128;
+
+    /// The flag that asks for replies in this protocol.
+    pub fn replies_in(proto: Proto) -> u8 {
+        if proto == Proto::Resp3 { RESP3 } else { 0 }
+    }
 }
 
 /// How a question is to be run.

@@ -12,7 +12,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use crate::commands::CommandError;
-use crate::protocol::{Proto, REPLY_BYTES_MAX, Reply};
+use crate::protocol::{REPLY_BYTES_MAX, Reply};
 use crate::replication::coordinator::View;
 use crate::server::batch::{Batch, UNKNOWN_OUTCOME};
 use crate::server::forward::call::Fate;
@@ -212,7 +212,7 @@ impl Job {
 
     async fn ask_together(&self, view: &View, at: u16, flags: u8, question: &[u8]) -> Fate {
         let Some(peer) = view.peers.get(usize::from(at)).and_then(Option::as_ref) else { return Fate::NotRun };
-        let proto = if self.talk.session.proto == Proto::Resp3 { ask::RESP3 } else { 0 };
+        let proto = ask::replies_in(self.talk.session.proto);
         self.worker.ask(peer, self.manner(ask::TOGETHER | proto | flags), question).answer().await
     }
 }

@@ -8,7 +8,7 @@ use crate::base::ids::Slot;
 use crate::base::metrics::Count;
 use crate::commands::repeat::{AskAgain, ask_again};
 use crate::commands::spec::{Command, flag};
-use crate::protocol::{Args, Proto};
+use crate::protocol::Args;
 use crate::replication::routing::SlotRoles;
 use crate::server::batch::ask::Ask;
 use crate::server::batch::question::Target;
@@ -68,9 +68,9 @@ impl Run<'_> {
             }
             return;
         }
-        let proto = if self.session.proto == Proto::Resp3 { ask::RESP3 } else { 0 };
         let wish = Consistency { no_touch: self.client.is_in(state::NO_TOUCH), ..self.wish };
-        let (manner, since) = (Manner { flags: proto, db: self.session.db, wish }, self.since);
+        let (manner, since) =
+            (Manner { flags: ask::replies_in(self.session.proto), db: self.session.db, wish }, self.since);
         let target = at.filter(|_| peer.is_some()).map(|peer| Target { peer, manner, since });
         self.worker.metrics.count(Count::Forwarded, 1);
         match target.is_some_and(|target| self.read_own_copy(target, group, command, run, request)) {
