@@ -246,7 +246,7 @@ mod tests {
         assert!(find(b"no such command").is_none() && find(&[b'x'; 100]).is_none() && find(b"").is_none());
     }
 
-    /// Such an error needs no other replica's word (`server::readiness`); any other reply does.
+    /// Such an error needs no other replica's word (`server::request::readiness`); any other reply does.
     #[test]
     fn who_errs_about_arguments_alone_has_looked_for_no_key() {
         let mut node = Node::new();

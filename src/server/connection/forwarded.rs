@@ -41,9 +41,9 @@ use crate::server::session::watched::read_watched;
 use crate::server::share::copies;
 use crate::server::share::flush::may_be_old;
 use crate::server::state::client::Client;
-use crate::server::transaction::Ran;
 use crate::server::transaction::groups::position;
 use crate::server::transaction::queued::requests_of;
+use crate::server::transaction::{Ran, Tried};
 use crate::server::worker::Worker;
 
 /// Most questions that may wait for replicas before the link stops reading.
@@ -320,11 +320,13 @@ fn run_as_one(run: &mut Run<'_>, question: &PeerQuestion<'_>) -> Option<Ran> {
         let mut reader = Reader::new(question.requests);
         let watched = read_watched(&mut reader, &run.worker.shared.node.store.actors).ok()?;
         let requests = requests_of(reader.rest());
-        return run.together_if_unchanged(&requests, &watched).then(|| Ran::as_one(&requests));
+        let tried = run.together_if_unchanged(&requests, &watched);
+        return (tried != Tried::NotRun).then(|| Ran::as_one(&requests));
     }
     if flags & ask::TOGETHER != 0 {
         let requests = requests_of(question.requests);
-        return run.together_if_here(&requests, &[]).map(|_| Ran::as_one(&requests));
+        let tried = run.together_if_here(&requests, &[]);
+        return (tried != Tried::NotRun).then(|| Ran::as_one(&requests));
     }
     let scanner = scanned(question.requests).ok()?;
     let (store, args) = (&run.worker.shared.node.store, scanner.args(question.requests));

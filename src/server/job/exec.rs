@@ -22,9 +22,9 @@ use crate::server::job::{Job, PATIENCE};
 use crate::server::request::run::{Origin, Run};
 use crate::server::session::transaction::Transaction;
 use crate::server::session::watched::{Watched, put_watched};
-use crate::server::transaction::Ran;
 use crate::server::transaction::groups::{Next, Runner, coordinator_of, next_group, replies_of, runner};
 use crate::server::transaction::queued::{Queued, requests_of};
+use crate::server::transaction::{Ran, Tried};
 
 const NOBODY_RUNS: &str = "TRYAGAIN the coordinator of some keys of the transaction does not answer";
 
@@ -172,7 +172,7 @@ impl Job {
         if at == view.me {
             let mut batch = Batch::new(Instant::now());
             return match self.together(requests, watched, &mut batch) {
-                Some(true) => {
+                Tried::Ran => {
                     if !self.settle_as(&mut batch, Ran::as_one(requests)).await {
                         return Attempt::NotRun;
                     }
@@ -180,8 +180,8 @@ impl Job {
                     batch.finish(&mut replies);
                     Attempt::Ran(replies)
                 }
-                Some(false) => Attempt::Changed,
-                None => Attempt::NotRun,
+                Tried::Changed => Attempt::Changed,
+                Tried::NotRun => Attempt::NotRun,
             };
         }
         let mut question = Vec::new();
@@ -198,16 +198,16 @@ impl Job {
         }
     }
 
-    fn together(&mut self, requests: &[Queued<'_>], watched: &[Watched], batch: &mut Batch) -> Option<bool> {
+    fn together(&mut self, requests: &[Queued<'_>], watched: &[Watched], batch: &mut Batch) -> Tried {
         let worker = self.worker.clone();
         let began = Instant::now();
         let view = worker.view(began);
         let state = (&mut self.talk.session, &mut Transaction::default());
         let mut run = Run::new(&worker, &view, &self.client, state, self.talk.consistency, batch, Origin::Part);
-        let done = run.together_if_here(requests, watched);
+        let tried = run.together_if_here(requests, watched);
         worker.send_off(&view, batch);
         worker.count_turn(began.elapsed());
-        done
+        tried
     }
 
     async fn ask_together(&self, view: &View, at: u16, flags: u8, question: &[u8]) -> Fate {

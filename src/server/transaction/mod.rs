@@ -7,6 +7,17 @@ pub mod together;
 
 use crate::server::transaction::queued::{Queued, only_read};
 
+/// What came of requests that were to run as one.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Tried {
+    /// They ran: their replies stand one behind the other.
+    Ran,
+    /// A watched key has changed; nothing was done.
+    Changed,
+    /// Nothing was done: they may not be run here, or not yet.
+    NotRun,
+}
+
 /// How requests were run, which says what may be run again when a read of theirs turns out not to stand.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Ran {

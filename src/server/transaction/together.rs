@@ -20,6 +20,7 @@ use crate::server::request::room::OUT_OF_MEMORY;
 use crate::server::request::run::{KeysFunction, Origin, Run, Step};
 use crate::server::session::watched::{EXACTLY, Watched};
 use crate::server::share::marks::wishes;
+use crate::server::transaction::Tried;
 use crate::server::transaction::groups::{Runner, runner, selected};
 use crate::server::transaction::queued::Queued;
 use crate::store::Keyspace;
@@ -28,19 +29,18 @@ use crate::store::Keyspace;
 const NOT_IN_TRANSACTION: &str = "ERR MONITOR isn't allowed for DENY BLOCKING client";
 
 impl Run<'_> {
-    /// Runs requests under the locks of all their slots, their replies one behind the other. False, with nothing done,
-    /// when a watched key has changed; `None`, with nothing done, when it may not be run yet.
-    pub fn together(&mut self, requests: &[Queued<'_>], watched: &[Watched]) -> Option<bool> {
+    /// Runs requests under the locks of all their slots.
+    fn together(&mut self, requests: &[Queued<'_>], watched: &[Watched]) -> Tried {
         let store = self.worker.shared.node.store.clone();
         let now_ms = self.now_us / 1_000;
         let names = self.keys_of_all(requests, watched);
         let names = || names.iter().map(|(db, key)| (*db, key.as_slice()));
         if !self.view.is_solo && self.may_lack(true) && !self.is_ready(names()) {
-            return None;
+            return Tried::NotRun;
         }
         let mut slots: Vec<Slot> = names().map(|(_, key)| slot_of(key)).collect();
         if !self.has_quorums(&slots, requests) {
-            return None;
+            return Tried::NotRun;
         }
         if slots.is_empty() {
             slots.extend(Slot::all().take(1));
@@ -53,11 +53,15 @@ impl Run<'_> {
             let mut keys = store.lock_many(&slots, self.session.db, now_ms, &mut effects);
             if !self.may_run_strictly(&mut keys, names()) {
                 drop(keys);
-                let has_begun = rest.len() < requests.len();
-                return has_begun.then(|| self.refuse(rest));
+                if rest.len() == requests.len() {
+                    return Tried::NotRun;
+                }
+                // Those before them have run.
+                self.refuse(rest);
+                return Tried::Ran;
             }
             if !is_checked && !watched.iter().all(|it| is_unchanged(&mut keys, it)) {
-                return Some(false);
+                return Tried::Changed;
             }
             is_checked = true;
             while let Some((request, behind)) = rest.split_first() {
@@ -69,7 +73,7 @@ impl Run<'_> {
             drop(keys);
             self.worker.count_lookups_of(&mut effects);
             self.count_effects(&mut effects);
-            let Some((request, behind)) = rest.split_first() else { return Some(true) };
+            let Some((request, behind)) = rest.split_first() else { return Tried::Ran };
             self.run_unlocked(request);
             rest = behind;
         }
@@ -90,12 +94,10 @@ impl Run<'_> {
         names
     }
 
-    /// Refuses requests behind some that have run; true, because those have.
-    fn refuse(&mut self, requests: &[Queued<'_>]) -> bool {
+    fn refuse(&mut self, requests: &[Queued<'_>]) {
         for request in requests {
             self.batch.out.extend_from_slice(self.worker.refusal(request.bytes).as_bytes());
         }
-        true
     }
 
     /// Whether enough replicas are reachable for all that may be written or read.
@@ -108,9 +110,8 @@ impl Run<'_> {
         slots.iter().all(|slot| view.roles.of(*slot).is_some_and(|it| view.check(it, self.quorum, writes).is_ok()))
     }
 
-    /// Runs a peer's transaction if this node coordinates all its keys; `None`, with nothing done, if it does not, or may
-    /// not run it yet. Else whether it ran: false when a watched key has changed.
-    pub fn together_if_here(&mut self, requests: &[Queued<'_>], watched: &[Watched]) -> Option<bool> {
+    /// Runs requests as one if this node coordinates all their keys and the watched ones, and those are unchanged.
+    pub fn together_if_here(&mut self, requests: &[Queued<'_>], watched: &[Watched]) -> Tried {
         let is_here = |request: &Queued<'_>| match runner(self.view, request) {
             Runner::One(at) => at == self.view.me,
             runner => runner == Runner::Anyone,
@@ -120,20 +121,20 @@ impl Run<'_> {
         if here && self.origin == Origin::Peer && may_grow() && self.has_no_room() {
             // The client's node has asked for room on itself alone.
             requests.iter().for_each(|_| self.fail(OUT_OF_MEMORY));
-            return Some(true);
+            return Tried::Ran;
         }
-        if here { self.together(requests, watched) } else { None }
+        if here { self.together(requests, watched) } else { Tried::NotRun }
     }
 
-    /// As [`Run::together_if_here`], with the outcome in front of the replies: 1, or 0 alone when a watched key has changed.
-    pub fn together_if_unchanged(&mut self, requests: &[Queued<'_>], watched: &[Watched]) -> bool {
+    /// As [`Run::together_if_here`], and says so in front of the replies: 1, or 0 alone when a watched key has changed.
+    pub fn together_if_unchanged(&mut self, requests: &[Queued<'_>], watched: &[Watched]) -> Tried {
         self.batch.out.push(1);
-        let ran = self.together_if_here(requests, watched);
-        if ran == Some(false) {
+        let tried = self.together_if_here(requests, watched);
+        if tried == Tried::Changed {
             self.batch.out.clear();
             self.batch.out.push(0);
         }
-        ran.is_some()
+        tried
     }
 
     /// Runs one request on locked slots; false, with nothing done, when the slots may not be locked for it.
