@@ -108,12 +108,24 @@ impl Again {
         }
     }
 
-    fn key(&self) -> Option<Span> {
+    /// What was read and is not confirmed.
+    pub fn reading(&self) -> Option<&Reading> {
         match &self.why {
             Why::NotRun => None,
-            Why::Contradicted(read) | Why::Unconfirmed(read) => Some(read.key),
+            Why::Contradicted(read) | Why::Unconfirmed(read) => Some(read),
         }
     }
+
+    fn key(&self) -> Option<Span> {
+        self.reading().map(|read| read.key)
+    }
+}
+
+/// Puts what is to be asked for again in the order of its replies, and cuts it by request: what is so of one of the keys that a
+/// request has read decides about all of it.
+pub fn of_requests(again: &mut [Again]) -> impl Iterator<Item = &[Again]> {
+    again.sort_by_key(|again| again.reply);
+    again.chunk_by(|one, next| one.reply == next.reply)
 }
 
 #[cfg(test)]
@@ -144,5 +156,18 @@ mod tests {
                 if other.number == 4),
             "{again:?}"
         );
+    }
+
+    /// Simulated: an MGET of which one key had been written behind it, by its own client, was refused for that key and then run again
+    /// for the other.
+    #[test]
+    fn all_that_a_request_has_read_is_judged_together() {
+        let span = |from| Span { from, to: from + 1 };
+        let ask = Ask { request: span(0), db: 0, proto: Proto::Resp2, since: None };
+        let one = |from| Again { reply: Place { span: span(from), number: 1 }, ask, why: Why::NotRun };
+        let mut again = [5, 2, 5, 9].map(one);
+        let cut: Vec<Vec<usize>> =
+            of_requests(&mut again).map(|it| it.iter().map(|one| one.reply.span.from).collect()).collect();
+        assert_eq!(cut, [vec![2], vec![5, 5], vec![9]]);
     }
 }

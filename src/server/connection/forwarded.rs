@@ -26,7 +26,7 @@ use crate::protocol::{Limits, REPLY_BYTES_MAX, Scanner};
 use crate::replication::coordinator::View;
 use crate::replication::routing::Quorum;
 use crate::server::batch::Batch;
-use crate::server::batch::ask::{Again, Why};
+use crate::server::batch::ask::{Again, Reading, Why, of_requests};
 use crate::server::batch::scanned::scanned;
 use crate::server::batch::window::{Ending, REQUESTS_MAX};
 use crate::server::connection::ages::Ages;
@@ -202,7 +202,10 @@ impl Forwarded {
                 break;
             }
             let view = self.worker.shared.view.load();
-            again.drain(..).for_each(|one| first.confirm_or_give_up(one, &self.worker, &view));
+            for of_request in of_requests(&mut again) {
+                first.confirm_or_give_up(of_request, &self.worker, &view);
+            }
+            again.clear();
             first.is_confirmed_anew = true;
             if !first.batch.is_settled() {
                 self.worker.send_off(&view, &mut first.batch);
@@ -217,26 +220,22 @@ impl Forwarded {
 }
 
 impl Unanswered {
-    /// Has a read confirmed by somebody else, once. One that is contradicted, or that nobody confirms, the asker asks for again.
-    /// It is refused instead when its key was written behind it, which it would see, or when it is one of a transaction that
-    /// has written: asking for it again would run all of them again.
-    fn confirm_or_give_up(&mut self, again: Again, worker: &Worker, view: &View) {
-        let Again { reply, ask, why } = again;
-        if let Why::Unconfirmed(read) = &why
-            && !self.is_confirmed_anew
-            && worker.confirm_elsewhere(view, &mut self.batch, self.quorum, reply, read.clone()).is_ok()
-        {
+    /// Has what a request has read confirmed by somebody else, once. A request that is contradicted, or that nobody confirms, the
+    /// asker asks for again. It is refused instead when one of its keys was written behind it, which it would see, or when it is one
+    /// of a transaction that has written: asking for it again would run all of them again.
+    fn confirm_or_give_up(&mut self, again: &[Again], worker: &Worker, view: &View) {
+        let Some(Again { reply, ask, .. }) = again.first() else { return };
+        let is_contradicted = again.iter().any(|it| !matches!(it.why, Why::Unconfirmed(_)));
+        let mut confirm =
+            |read: &Reading| worker.confirm_elsewhere(view, &mut self.batch, self.quorum, *reply, read.clone()).is_ok();
+        if !self.is_confirmed_anew && !is_contradicted && again.iter().filter_map(Again::reading).all(&mut confirm) {
             return;
         }
-        let is_overtaken = match &why {
-            Why::Unconfirmed(read) | Why::Contradicted(read) => {
-                worker.is_read_overtaken(read, &self.batch, std::iter::empty())
-            }
-            Why::NotRun => false,
-        };
-        if self.ran == Ran::Together || self.ran == Ran::Apart && is_overtaken {
+        let is_overtaken = |read| worker.is_read_overtaken(read, &self.batch, std::iter::empty());
+        let would_show = again.iter().filter_map(Again::reading).any(is_overtaken);
+        if self.ran == Ran::Together || self.ran == Ran::Apart && would_show {
             let refusal = worker.refusal(self.batch.kept(ask.request));
-            return self.batch.patch(reply, refusal.as_bytes());
+            return self.batch.patch(*reply, refusal.as_bytes());
         }
         let is_it = |part: &&mut Part| matches!(part, Part::Reply(at) if at.contains(&reply.span.from));
         if let Some(part) = self.replies.iter_mut().find(is_it) {

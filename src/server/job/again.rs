@@ -16,7 +16,7 @@ use crate::base::ids::slot_of;
 use crate::commands::spec::{flag, slots_of};
 use crate::replication::coordinator::View;
 use crate::server::batch::Batch;
-use crate::server::batch::ask::{Again, Reading, Why};
+use crate::server::batch::ask::{Again, Reading, Why, of_requests};
 use crate::server::batch::order::Order;
 use crate::server::batch::scanned::{scanned, writes};
 use crate::server::batch::window::Request;
@@ -72,26 +72,30 @@ impl Rerun<'_> {
         let began = Instant::now();
         let view = self.worker.view(began);
         let (mut order, mut left) = (Order::default(), Vec::new());
-        due.sort_by_key(|again| again.reply);
-        for mut again in due {
+        for of_request in of_requests(&mut due) {
+            let Some(first) = of_request.first() else { continue };
+            let read = || of_request.iter().filter_map(Again::reading);
             let overtaken = |read: &Reading| self.worker.is_read_overtaken(read, batch, later.clone());
-            let is_overtaken = matches!(&again.why, Why::Contradicted(read) if overtaken(read));
-            let is_begun = if is_overtaken || batch.started.elapsed() > AGAIN_MAX {
-                self.give_up(batch, &again);
-                true
-            } else if let Why::Unconfirmed(read) = &again.why {
-                let quorum = quorum_of(&self.worker.shared.node.config.settings(), self.talk.consistency, &view);
-                self.worker.confirm_elsewhere(&view, batch, quorum, again.reply, read.clone()).is_ok()
-            } else {
-                if let Why::Contradicted(read) = &again.why
-                    && has_left_write_of(read, batch, later.clone())
-                {
-                    again.ask.since.get_or_insert(followed(read.read_at));
+            let is_to_run = of_request.iter().any(|it| !matches!(it.why, Why::Unconfirmed(_)));
+            if is_to_run && read().any(overtaken) || batch.started.elapsed() > AGAIN_MAX {
+                self.give_up(batch, first);
+            } else if is_to_run {
+                let mut again = first.clone();
+                let left_behind = read().filter(|read| has_left_write_of(read, batch, later.clone()));
+                again.ask.since = again.ask.since.or(left_behind.map(|read| followed(read.read_at)).min());
+                if !self.run_one(&view, batch, &again, &mut order) {
+                    left.push(again);
                 }
-                self.run_one(&view, batch, &again, &mut order)
-            };
-            if !is_begun {
-                left.push(again);
+            } else {
+                let quorum = quorum_of(&self.worker.shared.node.config.settings(), self.talk.consistency, &view);
+                let reply = first.reply;
+                let unconfirmed = of_request.iter().filter(|it| {
+                    let confirmed = it
+                        .reading()
+                        .map(|read| self.worker.confirm_elsewhere(&view, batch, quorum, reply, read.clone()));
+                    confirmed.is_none_or(|asked| asked.is_err())
+                });
+                left.extend(unconfirmed.cloned());
             }
         }
         self.worker.send_off(&view, batch);
