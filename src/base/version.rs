@@ -12,8 +12,12 @@
 //! Actors are 16 bytes ([`ActorId`]); in memory they are interned to two ([`Actor`]) by an [`ActorTable`] that each
 //! node fills on its own, so an [`Actor`] never travels. Entry 0 is this node's present life.
 //!
-//! A context may also bear a *mark* ([`Version::marked`]): no write, but what tells apart two results of the same writes. It counts
-//! as a dot wherever versions are compared, and never is a version's own.
+//! A context would grow by a dot with each life of a node that ever writes the key. Where every copy there is is known to have
+//! seen all writes up to some stamp (they are *causally stable*; Baquero et al., "Making operation-based CRDTs operation-based",
+//! 2014), the next version says that stamp in place of the dots before it: its *floor* ([`Version::floored`]).
+//!
+//! A context may also bear a *mark* ([`Version::marked`]): no write, but what tells apart two results of the same writes. Floor
+//! and mark stand in it as dots of nobody, count wherever versions are compared, and never are a version's own.
 
 use std::cmp::Ordering;
 
@@ -36,6 +40,13 @@ impl Actor {
     pub const SELF: Actor = Actor(0);
     /// Nobody: the author of marks, see [`Version::marked`].
     pub const MARK: Actor = Actor(u16::MAX);
+    /// Nobody: the author of floors, see [`Version::floored`].
+    pub const FLOOR: Actor = Actor(u16::MAX - 1);
+
+    /// True for who can have written something.
+    fn is_author(self) -> bool {
+        self < Actor::FLOOR
+    }
 }
 
 /// One write: who made it, and when.
@@ -80,16 +91,19 @@ impl Version {
 
     /// True when this version's author knew of `dot`.
     pub fn covers(&self, dot: Dot) -> bool {
-        if self.dot.actor == dot.actor {
-            return dot.hlc <= self.dot.hlc;
-        }
-        self.context.iter().any(|seen| seen.actor == dot.actor && dot.hlc <= seen.hlc)
+        let stands_for = |seen: &Dot| seen.actor == dot.actor || seen.actor == Actor::FLOOR && dot.actor.is_author();
+        self.context.iter().chain([&self.dot]).any(|seen| stands_for(seen) && dot.hlc <= seen.hlc)
     }
 
     /// How this version stands to `other`. Two may share the last write and differ in what was merged into them, so
     /// everything that either has seen is compared.
     pub fn relation(&self, other: &Version) -> Relation {
         match (other.covers_all(self), self.covers_all(other)) {
+            // Below a floor the same merge may have named different writes: one of the names has to be everybody's.
+            (true, true) if self.dot.hlc != other.dot.hlc => match self.dot.hlc < other.dot.hlc {
+                true => Relation::Older,
+                false => Relation::Newer,
+            },
             (true, true) => Relation::Equal,
             (true, false) => Relation::Older,
             (false, true) => Relation::Newer,
@@ -99,7 +113,9 @@ impl Version {
 
     /// True when this version has seen `other`, if there was any, and nothing beyond it but writes of `actor`.
     pub fn only_adds_of(&self, actor: Actor, other: Option<&Version>) -> bool {
-        let is_known = |dot: &Dot| dot.actor == actor || other.is_some_and(|other| other.covers(*dot));
+        let is_known = |dot: &Dot| {
+            dot.actor == actor || dot.actor == Actor::FLOOR || other.is_some_and(|other| other.covers(*dot))
+        };
         other.is_none_or(|other| self.covers_all(other)) && self.context.iter().chain([&self.dot]).all(is_known)
     }
 
@@ -123,8 +139,31 @@ impl Version {
         let mut context = self.context.clone();
         see(&mut context, self.dot);
         context.retain(|seen| seen.actor != dot.actor);
+        settle_below_floor(&mut context);
         bound(&mut context);
         Version { dot, context }
+    }
+
+    /// The floor that may take the place of the other actors' writes up to `stable` that it names; `None` when it names none of them.
+    pub fn floor_for(&self, stable: Hlc) -> Option<Hlc> {
+        let named = self.context.iter().filter(|dot| dot.actor.is_author() && dot.hlc <= stable);
+        named.map(|dot| dot.hlc).max()
+    }
+
+    /// Up to where it has seen every write, whoever made it; zero for nowhere.
+    pub fn floor(&self) -> Hlc {
+        self.latest_of(Actor::FLOOR)
+    }
+
+    /// This version, which says to have seen every write up to `floor`, where it has any, instead of naming some of them.
+    pub fn floored(mut self, floor: Hlc) -> Version {
+        if floor <= self.floor() {
+            return self;
+        }
+        see(&mut self.context, Dot { hlc: floor, actor: Actor::FLOOR });
+        settle_below_floor(&mut self.context);
+        bound(&mut self.context);
+        self
     }
 
     /// The version of what two conflicting versions merge to: all that either has seen, under the dot of the write that
@@ -139,6 +178,7 @@ impl Version {
         // What has been seen of the winner's author is never given up, even should that be a later write of its.
         let latest = context.iter().find(|seen| seen.actor == winner.actor).copied().unwrap_or(winner);
         context.retain(|seen| seen.actor != winner.actor);
+        settle_below_floor(&mut context);
         bound(&mut context);
         Version { dot: latest, context }
     }
@@ -178,18 +218,34 @@ fn see(context: &mut Context, dot: Dot) {
     }
 }
 
+/// Leaves out what a context's floor says besides.
+fn settle_below_floor(context: &mut Context) {
+    if let Ok(at) = context.binary_search_by_key(&Actor::FLOOR, |seen| seen.actor) {
+        let floor = context.get(at).map_or(Hlc(0), |seen| seen.hlc);
+        context.retain(|seen| !seen.actor.is_author() || seen.hlc > floor);
+    }
+}
+
 fn bound(context: &mut Context) {
     while context.len() > CONTEXT_DOTS_MAX {
-        let writes = context.iter().enumerate().filter(|(_, dot)| dot.actor != Actor::MARK);
+        let writes = context.iter().enumerate().filter(|(_, dot)| dot.actor.is_author());
         let oldest = writes.min_by_key(|(_, dot)| dot.hlc).map(|(at, _)| at);
         context.remove(oldest.unwrap_or_default());
     }
 }
 
-/// The long form of [`Actor::MARK`], which no node has.
-pub const MARK_ID: ActorId = ActorId { node: 0, boot: 0 };
+/// The long forms of those who are nobody, which no node has.
+const NOBODIES: [(Actor, ActorId); 2] =
+    [(Actor::MARK, ActorId { node: 0, boot: 0 }), (Actor::FLOOR, ActorId { node: 0, boot: u64::MAX })];
 
-/// No more actors fit. This node has met 65,535 lives of nodes; a restart forgets them. Nothing changed.
+/// The long form of `actor`, where `ids` are those of authors; an unknown one, which no caller can make, has that of the first.
+pub fn long_form(actor: Actor, ids: &[ActorId]) -> ActorId {
+    let nobody = NOBODIES.iter().find(|(nobody, _)| *nobody == actor).map(|(_, id)| *id);
+    let author = || ids.get(usize::from(actor.0)).or(ids.first()).copied();
+    nobody.or_else(author).unwrap_or(ActorId { node: 0, boot: 0 })
+}
+
+/// No more actors fit. This node has met 65,534 lives of nodes; a restart forgets them. Nothing changed.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
 #[error("the table of actors is full")]
 pub struct ActorTableFull;
@@ -208,8 +264,8 @@ impl ActorTable {
 
     /// The short form of `id`, entered if it is new.
     pub fn intern(&self, id: ActorId) -> Result<Actor, ActorTableFull> {
-        if id == MARK_ID {
-            return Ok(Actor::MARK);
+        if let Some((nobody, _)) = NOBODIES.iter().find(|(_, known)| *known == id) {
+            return Ok(*nobody);
         }
         if let Some(actor) = find(&self.ids.read(), id) {
             return Ok(actor);
@@ -218,22 +274,17 @@ impl ActorTable {
         if let Some(actor) = find(&ids, id) {
             return Ok(actor);
         }
-        let actor =
-            u16::try_from(ids.len()).map(Actor).ok().filter(|actor| *actor != Actor::MARK).ok_or(ActorTableFull)?;
+        let actor = u16::try_from(ids.len()).map(Actor).ok().filter(|actor| actor.is_author()).ok_or(ActorTableFull)?;
         ids.push(id);
         Ok(actor)
     }
 
-    /// The long form of `actor`; an unknown one, which no caller can make, is answered with this node.
+    /// The long form of `actor`.
     pub fn id(&self, actor: Actor) -> ActorId {
-        if actor == Actor::MARK {
-            return MARK_ID;
-        }
-        let ids = self.ids.read();
-        ids.get(usize::from(actor.0)).or(ids.first()).copied().unwrap_or(MARK_ID)
+        long_form(actor, &self.ids.read())
     }
 
-    /// Every long form, at the place that its short form names.
+    /// Every author's long form, for [`long_form`].
     pub fn ids(&self) -> Vec<ActorId> {
         self.ids.read().clone()
     }
@@ -332,7 +383,31 @@ mod tests {
         let long_after = lives.fold(later.clone(), |version, actor| version.advanced(dot(actor, now + 9)));
         assert_eq!((long_after.context.len(), long_after.mark()), (CONTEXT_DOTS_MAX, later.mark()));
         let actors = table();
-        assert_eq!((actors.intern(MARK_ID), actors.id(Actor::MARK)), (Ok(Actor::MARK), MARK_ID));
+        for (nobody, id) in NOBODIES {
+            assert_eq!((actors.intern(id), actors.id(nobody)), (Ok(nobody), id));
+        }
+    }
+
+    #[test]
+    fn a_floor_stands_for_the_writes_that_it_takes_the_place_of_and_for_no_others() {
+        let named = [(1, 5), (2, 7), (3, 90)]
+            .into_iter()
+            .fold(Version::first(dot(0, 3)), |version, (actor, at)| version.advanced(dot(actor, at)));
+        assert_eq!((named.floor_for(Hlc(2)), named.floor_for(Hlc(50))), (None, Some(Hlc(7))), "only what it names");
+        let next = named.advanced(dot(4, 99)).floored(Hlc(7));
+        assert_eq!(next.context.as_slice(), [dot(3, 90), Dot { hlc: Hlc(7), actor: Actor::FLOOR }]);
+        assert_eq!((next.floor(), next.floor_for(Hlc(50)), next.floor_for(Hlc(90))), (Hlc(7), None, Some(Hlc(90))));
+        assert!([dot(0, 3), dot(2, 7), dot(5, 6), dot(3, 90)].into_iter().all(|seen| next.covers(seen)));
+        assert!(![dot(2, 8), dot(5, 50), dot(3, 91)].into_iter().any(|unseen| next.covers(unseen)));
+        assert_eq!((named.relation(&next), next.relation(&named)), (Relation::Older, Relation::Newer));
+        let marked = named.clone().marked(1);
+        assert_eq!(next.relation(&marked), Relation::Concurrent, "a mark is no write");
+        // Who has not heard of it writes on; what both make of it names nothing below the floor.
+        let aside = named.advanced(dot(2, 98));
+        let both = [next.joined(&aside, next.dot), aside.joined(&next, next.dot)];
+        assert_eq!((both[0].context.as_slice(), both[0].floor()), (both[1].context.as_slice(), Hlc(7)));
+        assert_eq!(both[0].context.iter().map(|seen| seen.actor.0).collect::<Vec<_>>(), [2, 3, Actor::FLOOR.0]);
+        assert!([&next, &aside].into_iter().all(|side| side.relation(&both[0]) == Relation::Older));
     }
 
     #[test]

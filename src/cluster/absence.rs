@@ -1,6 +1,6 @@
 //! Who is away, for how long, and what follows from it: rules without a socket, told the time.
 //!
-//! Deletions are forgotten without a member that is away for longer than the *horizon* (`graves`): it is *left out*, and what
+//! Deletions are forgotten without a member that is away for longer than the *horizon* (`stability`): it is *left out*, and what
 //! it still holds of their keys must not come back. So a node that saw no majority for so long is *outdated*: it gives
 //! what it holds only to those who say that they have not left it out, and when it sees a majority again it asks everybody.
 //! If somebody has left it out, it starts over (`start_over`). If nobody has, there was no other side that went on, and what it

@@ -1,9 +1,9 @@
 //! Anti-entropy: what keeps replicas equal when nobody asks for their keys.
 //!
 //! Now and then this node compares, with each other home replica in turn, the slots that both hold (`reconcile`), mends
-//! what differs, forgets deletions that everybody has confirmed (`graves`), and takes home what it holds of slots that are
-//! not its own (`shed`). A slot that differs is looked at twice before its keys are: under load most differences are
-//! writes on their way.
+//! what differs, forgets what is everywhere (`stability`: deletions, and the names of old writes), and takes home what it
+//! holds of slots that are not its own (`shed`). A slot that differs is looked at twice before its keys are: under load most
+//! differences are writes on their way.
 //!
 //! Bounded: one peer at a time, [`MENDS_MAX`] slots a peer and round, a share of one core at most (`pace`). Keys that were
 //! evicted are not brought back into a node that is close to its limit. Nothing here is on any client's path.
@@ -18,9 +18,9 @@ use tracing::{debug, info};
 use crate::base::ids::{NodeId, Slot};
 use crate::base::metrics::Count;
 use crate::cluster::Cluster;
-use crate::cluster::graves::Graves;
 use crate::cluster::pacer::Pacer;
 use crate::cluster::reconcile::{Take, ask};
+use crate::cluster::stability::{Finding, Stability, Terms};
 use crate::membership::Liveness;
 use crate::peer::compare::{Compare, CompareAnswer};
 use crate::peer::control::ControlError;
@@ -73,7 +73,7 @@ impl Plan {
 impl Cluster {
     /// Runs round after round, for ever.
     pub(super) async fn anti_entropy(&self) {
-        let mut graves = Graves::default();
+        let mut stability = Stability::default();
         loop {
             let interval = Duration::from_millis(self.config.settings().anti_entropy_interval_ms);
             if interval.is_zero() {
@@ -81,8 +81,8 @@ impl Cluster {
                 continue;
             }
             self.rest(interval).await;
-            let Some(plan) = self.plan_round(&mut graves) else { continue };
-            self.round(&plan, &mut graves).await;
+            let Some(plan) = self.plan_round(&mut stability) else { continue };
+            self.round(&plan, &mut stability).await;
             self.metrics.count(Count::AntiEntropyRounds, 1);
         }
     }
@@ -98,7 +98,7 @@ impl Cluster {
     }
 
     /// Who takes part; `None` when this node has nothing to compare.
-    fn plan_round(&self, graves: &mut Graves) -> Option<Plan> {
+    fn plan_round(&self, stability: &mut Stability) -> Option<Plan> {
         let topology = self.topology();
         if !topology.is_warm() {
             return None;
@@ -110,24 +110,24 @@ impl Cluster {
             members.iter().filter(|row| is_down(row) && overdue.contains(&row.id)).map(|row| row.id).collect();
         let is_present = |row: &&Row| !is_down(row) && row.warm && self.is_warm_for(&row.id);
         let (present, absent): (Vec<&Row>, Vec<&Row>) = members.into_iter().partition(is_present);
-        graves.retain(|id, life| present.iter().any(|row| (row.id, row.generation) == (id, life)));
+        stability.retain(|id, life| present.iter().any(|row| (row.id, row.generation) == (id, life)));
         let absent = absent.iter().map(|row| row.id).filter(|id| !left_out.contains(id)).collect();
         let present: Vec<Row> = present.into_iter().cloned().collect();
         (!present.is_empty()).then(|| Plan { me: topology.me, ring: topology.ring.clone(), present, absent, left_out })
     }
 
-    async fn round(&self, plan: &Plan, graves: &mut Graves) {
+    async fn round(&self, plan: &Plan, stability: &mut Stability) {
         let began_ms = self.store.clock.now_ms();
         if plan.absent.is_empty() && self.owes_nobody() && self.all_calm(plan).await {
             self.calm.note_calm(began_ms);
         }
         for row in &plan.present {
-            if let Err(error) = self.compare_with(plan, row, graves).await {
-                graves.retract(row.id, row.generation, None);
+            if let Err(error) = self.compare_with(plan, row, stability).await {
+                stability.retract(row.id, row.generation);
                 debug!(peer = %row.id, %error, "not compared to the end");
             }
         }
-        self.collect(plan, graves).await;
+        self.collect(plan, stability).await;
         self.take_strays_home().await;
     }
 
@@ -142,7 +142,7 @@ impl Cluster {
     }
 
     /// Compares all that this node and that one share, and mends some of what differs.
-    async fn compare_with(&self, plan: &Plan, row: &Row, graves: &mut Graves) -> Result<(), ControlError> {
+    async fn compare_with(&self, plan: &Plan, row: &Row, stability: &mut Stability) -> Result<(), ControlError> {
         let (link, slots, mut pace) = (self.new_link(row), plan.shared_slots(&row.id), Pacer::begin());
         let (began_ms, horizon_ms) = (self.store.clock.now_ms(), self.horizon_ms());
         let declined = self.peers.get(&row.id).map(|peer| (peer.declines.noted(), peer));
@@ -153,10 +153,8 @@ impl Cluster {
         }
         let differs: HashSet<Slot> = differing.iter().copied().collect();
         for slot in &slots {
-            match differs.contains(slot) {
-                true => graves.retract(row.id, row.generation, Some(*slot)),
-                false => graves.confirm(row.id, row.generation, *slot, began_ms),
-            }
+            let finding = if differs.contains(slot) { Finding::Unlike } else { Finding::Same };
+            stability.note(row.id, row.generation, *slot, (finding, began_ms));
         }
         self.metrics.count(Count::AntiEntropySlots, differing.len() as u64);
         // Not always the same ones first, should there be more than one round can mend.
@@ -168,7 +166,7 @@ impl Cluster {
             keys += mended.keys;
             self.metrics.count(Count::AntiEntropyRepairs, mended.keys);
             if mended.is_buried {
-                graves.confirm(row.id, row.generation, *slot, began_ms);
+                stability.note(row.id, row.generation, *slot, (Finding::Buried, began_ms));
             }
             pace.rest().await;
         }
@@ -181,19 +179,27 @@ impl Cluster {
         Ok(())
     }
 
-    /// Forgets deletions that everybody has confirmed.
-    async fn collect(&self, plan: &Plan, graves: &Graves) {
+    /// Forgets deletions that everybody has confirmed, and notes up to where writes are stable.
+    async fn collect(&self, plan: &Plan, stability: &Stability) {
         let age_min_ms = self.config.settings().tombstone_age_min_ms.saturating_add(self.lead_ms());
         let (mut total, mut pace) = (0, Pacer::begin());
         for (at, slot) in Slot::all().enumerate() {
             if at % SLOTS_PER_TURN == 0 {
                 pace.rest().await;
             }
-            if self.store.table(slot).tombstones() == 0 {
+            let (keys, tombstones) = {
+                let table = self.store.table(slot);
+                (table.len(), table.tombstones())
+            };
+            if keys + tombstones == 0 {
                 continue;
             }
             let Some(homes) = plan.other_homes(slot) else { continue };
-            if let Some(bound) = graves.bound(slot, &homes, self.calm.calm_ms(), age_min_ms) {
+            let terms = Terms { homes: &homes, calm_ms: self.calm.calm_ms(), age_min_ms };
+            if let Some(stable) = stability.stable(slot, terms) {
+                self.store.table(slot).note_stable(stable);
+            }
+            if let Some(bound) = stability.forgettable(slot, terms).filter(|_| tombstones > 0) {
                 let collected = self.store.collect_tombstones(slot, bound);
                 self.metrics.count(Count::TombstonesCollected, collected as u64);
                 total += collected;

@@ -3,7 +3,7 @@
 //! As NTP does (Mills, RFC 5905): ask for the time, take the middle of the round trip for the moment of the answer, and
 //! of the last few answers believe the one with the shortest round trip, because it can be wrong by the least.
 //!
-//! Measured, shown, and allowed for where other nodes' stamps are compared with our clock (`graves`, `shed`). What refuses a stamp
+//! Measured, shown, and allowed for where other nodes' stamps are compared with our clock (`stability`, `shed`). What refuses a stamp
 //! is the stamp itself (`base::clock`).
 
 use std::collections::VecDeque;
@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use crate::base::clock::wall_us;
 use crate::base::ids::NodeId;
 use crate::cluster::Cluster;
-use crate::cluster::graves::lead_ms;
+use crate::cluster::stability::lead_ms;
 use crate::membership::Liveness;
 use crate::peer::control::{ControlError, ControlLink, Request, Response};
 

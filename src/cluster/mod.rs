@@ -13,7 +13,7 @@
 //! | `absence` | who was away for too long |
 //! | `calm` | whether copies may lie where no home replica looks |
 //! | `difference`, `pace` | what differs between two home replicas; how fast they compare |
-//! | `graves` | when deletions may be forgotten |
+//! | `stability` | when deletions, and the names of old writes, may be forgotten |
 //! | `ending` | why a node cannot go on under its id |
 //! | `members` | who the members are, kept over restarts |
 //! | `book` | the rows as they are changed, and published |
@@ -47,8 +47,8 @@ mod topology;
 mod absence;
 mod calm;
 mod difference;
+mod stability;
 mod pacer;
-mod graves;
 mod ending;
 mod members;
 mod book;

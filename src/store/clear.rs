@@ -211,9 +211,13 @@ fn without(state: State, clear: Dot, actors: &ActorTable) -> Option<State> {
     if seen().all(|dot| dot.hlc <= clear.hlc) {
         return None;
     }
-    // It has seen no mark: that would be the same one on whatever was marked differently.
-    let authors = seen().map(|dot| dot.actor).filter(|actor| *actor != clear.actor && *actor != Actor::MARK);
-    let mut context: Context = authors.map(|actor| Dot { hlc: clear.hlc, actor }).collect();
+    // It has seen no mark: that would be the same one on whatever was marked differently. A floor is no author, but stands for some.
+    let others = seen().filter(|dot| dot.actor != clear.actor && dot.actor != Actor::MARK);
+    let seen_of = |dot: Dot| match dot.actor {
+        Actor::FLOOR => Dot { hlc: dot.hlc.min(clear.hlc), ..dot },
+        actor => Dot { hlc: clear.hlc, actor },
+    };
+    let mut context: Context = others.map(seen_of).collect();
     context.sort_unstable_by_key(|dot| dot.actor);
     let version = Version { dot: clear, context };
     let deletion = State { version, deadline_ms: 0, created_s: 0, content: Content::Tombstone, has_expired: false };

@@ -19,7 +19,7 @@ use smallvec::SmallVec;
 use xxhash_rust::xxh3::xxh3_64_with_seed;
 
 use crate::base::ids::{ActorId, Slot};
-use crate::base::version::{Dot, MARK_ID, Version};
+use crate::base::version::{Dot, Version, long_form};
 use crate::store::Store;
 use crate::store::clear::is_clear;
 use crate::store::entry::Entry;
@@ -92,7 +92,7 @@ pub fn fingerprint(db: u8, key: &[u8], seed: u64) -> u64 {
 /// The fingerprint of a version; `ids` are the actors' long forms.
 pub(super) fn version_fingerprint(version: &Version, seed: u64, ids: &[ActorId]) -> u64 {
     let long = |dot: &Dot| {
-        let id = ids.get(usize::from(dot.actor.0)).copied().unwrap_or(MARK_ID);
+        let id = long_form(dot.actor, ids);
         (id.node, id.boot, dot.hlc.0)
     };
     // Contexts are sorted by the short form, which each node gives out on its own.

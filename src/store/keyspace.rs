@@ -454,7 +454,11 @@ impl<'s> Keyspace<'s> {
         }
         self.effects.note_write(dot);
         if rules.tombstones {
-            let version = base.as_ref().map_or_else(|| Version::first(dot), |base| base.advanced(dot));
+            let mut version = base.as_ref().map_or_else(|| Version::first(dot), |base| base.advanced(dot));
+            if let Some(floor) = version.floor_for(table.stable()) {
+                version = version.floored(floor);
+                table.set_version(name, &version);
+            }
             let delta = Delta { slot: *slot, db: name.db, key: name.key, base, version, mutation };
             self.effects.deltas.record(&delta, &self.store.actors);
         }

@@ -10,7 +10,7 @@ use proptest::prelude::*;
 
 use crate::base::clock::Hlc;
 use crate::base::ids::{ActorId, slot_of};
-use crate::base::version::{ActorTable, Dot, Version};
+use crate::base::version::{Actor, ActorTable, Dot, Version};
 use crate::base::wire::Reader;
 use crate::store::deltas::{Chain, chains};
 use crate::store::expiry::{Sweep, SweepRules};
@@ -25,6 +25,7 @@ use crate::store::value::Value;
 use crate::store::{Effects, Store, ValueRef};
 
 mod expiry;
+mod floors;
 
 const KEY: &[u8] = b"key";
 
@@ -93,6 +94,15 @@ impl Replica {
         Replica { store, effects: Effects::default(), skew_ms }
     }
 
+    /// Begins the node's next life, with what it held.
+    fn live_again(&mut self) {
+        let (id, sent) = (self.store.actors.id(Actor::SELF), self.sent());
+        self.store = Store::new(ActorId { boot: id.boot + 1, ..id });
+        self.store.set_replicated(true);
+        self.effects = Effects::default();
+        self.receive(sent);
+    }
+
     fn three(skews: [u8; 3]) -> [Replica; 3] {
         let mut node = 0;
         skews.map(|skew| {
@@ -149,7 +159,7 @@ impl Replica {
     /// `from`'s whole state, as a replica does.
     fn follow(&mut self, from: &mut Replica, keep: bool) {
         let deltas = from.effects.deltas.take();
-        let sender = self.store.actors.intern(from.store.actors.id(crate::base::version::Actor::SELF)).expect("room");
+        let sender = self.store.actors.intern(from.store.actors.id(Actor::SELF)).expect("room");
         if !keep {
             return;
         }
@@ -372,7 +382,7 @@ fn a_settled_conflict_is_told_from_its_sides_by_its_dot() {
     let one_side = replicas[2].shown().expect("a state");
     play(&mut replicas, 11, 0, &Step::Sync(1));
     assert_eq!(replicas[0].shown().map(|state| state.dot), Some(one_side.dot), "settled, the later write's dot stays");
-    let dot = Dot { hlc: replicas[0].store.clock.tick(1_100), actor: crate::base::version::Actor::SELF };
+    let dot = Dot { hlc: replicas[0].store.clock.tick(1_100), actor: Actor::SELF };
     replicas[0].store.table(slot_of(KEY)).restamp(name(), dot);
     assert_ne!(replicas[0].shown().map(|state| state.dot), Some(one_side.dot));
     for who in [1, 2] {

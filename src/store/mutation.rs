@@ -176,9 +176,10 @@ impl Delta<'_> {
     pub fn encode(&self, out: &mut Vec<u8>, actors: &ActorTable) {
         put_u16(out, self.slot.number());
         let base = self.base.as_ref().filter(|_| !self.mutation.stands_alone());
-        // What was made on a base has that base's context, with the base's own write in it.
+        // What was made on a base has that base's context, with the base's own write in it, as far as its floor does not say that.
         let context = base.map_or(&self.version.context, |base| &base.context);
-        let has_context = !context.is_empty();
+        let floor = self.version.floor();
+        let has_context = !context.is_empty() || floor != Hlc(0);
         let flags =
             self.db & DB_MASK | if base.is_some() { HAS_BASE } else { 0 } | if has_context { HAS_CONTEXT } else { 0 };
         out.push(flags);
@@ -189,6 +190,9 @@ impl Delta<'_> {
         }
         if has_context {
             put_context(out, context, actors);
+            if base.is_some() {
+                put_varint(out, floor.0);
+            }
         }
         self.mutation.encode(out);
     }
@@ -206,7 +210,9 @@ impl Delta<'_> {
         let key = reader.bytes()?;
         let dot = read_dot(reader, sender, actors)?;
         let base_dot = if flags & HAS_BASE != 0 { Some(read_dot(reader, sender, actors)?) } else { None };
-        let context = if flags & HAS_CONTEXT != 0 { read_context(reader, sender, actors)? } else { Context::new() };
+        let has_context = flags & HAS_CONTEXT != 0;
+        let context = if has_context { read_context(reader, sender, actors)? } else { Context::new() };
+        let floor = Hlc(if has_context && base_dot.is_some() { reader.varint()? } else { 0 });
         let (db, mutation) = (flags & DB_MASK, Mutation::decode(reader)?);
         if !clear::is_name(db, key) || clear::is_clear(db) != (mutation == Mutation::Clear) {
             return Err(WireError);
@@ -214,7 +220,7 @@ impl Delta<'_> {
         let (base, version) = match base_dot {
             Some(base_dot) => {
                 let base = Version { dot: base_dot, context };
-                let version = base.advanced(dot);
+                let version = base.advanced(dot).floored(floor);
                 (Some(base), version)
             }
             None => (None, Version { dot, context }),
@@ -281,7 +287,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn a_delta_means_the_same_on_the_other_side(key: Vec<u8>, value: Vec<u8>, by: i64, at: u64, which in 0u8..12, seen: bool) {
+        fn a_delta_means_the_same_on_the_other_side(key: Vec<u8>, value: Vec<u8>, by: i64, at: u64, which in 0u8..12, seen: bool, floored: bool) {
             let whole = whole::string(&value, None);
             let mutation = match which {
                 0 => Mutation::Assign { value: &value, deadline_ms: at },
@@ -303,6 +309,10 @@ mod tests {
             let mut version = Version::first(Dot { hlc: Hlc(1), actor: other });
             let base = seen.then(|| version.clone());
             version = if seen { version.advanced(dot) } else { Version::first(dot) };
+            if let Some(floor) = version.floor_for(Hlc(1)).filter(|_| floored) {
+                version = version.floored(floor);
+            }
+            let (wanted_floor, wanted_dots) = (version.floor(), version.context.len());
             let slot = Slot::new(7).expect("a slot");
             let (db, name) = if mutation == Mutation::Clear { (16, &[][..]) } else { (3, &key[..]) };
             let delta = Delta { slot, db, key: name, base, version, mutation };
@@ -312,7 +322,7 @@ mod tests {
             let read = Delta::decode(&mut Reader::new(&out), sender, &there).expect("own bytes");
             prop_assert_eq!((read.slot, read.db, read.key, &read.mutation), (slot, db, name, &mutation));
             prop_assert_eq!(there.id(read.version.dot.actor), HERE);
-            prop_assert_eq!(read.version.context.len(), usize::from(seen));
+            prop_assert_eq!((read.version.context.len(), read.version.floor()), (wanted_dots, wanted_floor));
             prop_assert_eq!(read.base.is_some(), seen && !mutation.stands_alone());
         }
 

@@ -89,9 +89,21 @@ pub struct SlotTable {
     pub(super) cleared_at: Hlc,
     /// The latest stamp of anything that has left the table without a trace; 0 for none.
     pub(super) forgotten_at: Hlc,
+    /// See [`SlotTable::stable`].
+    pub(super) stable: Hlc,
 }
 
 impl SlotTable {
+    /// Up to where there is no write of the slot's keys that any copy, wherever it is, has and this table has not seen.
+    pub fn stable(&self) -> Hlc {
+        self.stable
+    }
+
+    /// Notes up to where writes are stable. Who decides that is `cluster::stability`.
+    pub fn note_stable(&mut self, up_to: Hlc) {
+        self.stable = self.stable.max(up_to);
+    }
+
     /// The entry called so, tombstones and expired ones included.
     #[inline]
     pub fn find(&self, name: Name<'_>) -> Option<&Entry> {

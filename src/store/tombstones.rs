@@ -1,6 +1,6 @@
 //! How deletions are forgotten: tombstones that nobody needs any more go, a bounded piece of a slot at a time.
 //!
-//! A tombstone keeps an older copy of its key from coming back. When it may go is not decided here (`cluster::graves`): the
+//! A tombstone keeps an older copy of its key from coming back. When it may go is not decided here (`cluster::stability`): the
 //! caller names the stamp up to which every home replica is known to hold the deletion.
 
 use crate::base::clock::Hlc;

@@ -164,7 +164,7 @@ pub static OPTIONS: &[Opt] = &[
     live(Cluster, "anti-entropy-interval-ms", millis(0, DAY_MS), "10s",
         "time between two comparisons of what replicas hold, which also forget deletions that all of them hold; 0 for never"),
     live(Cluster, "tombstone-age-min-ms", millis(0, DAY_MS), "60s",
-        "age below which a deletion is not forgotten, even when every replica holds it"),
+        "age below which a deletion, or who made an old write, is not forgotten, even when every replica holds it"),
     live(Cluster, "tombstone-horizon-ms", millis(1_000, 365 * DAY_MS), "1d",
         "absence after which deletions are forgotten without a node, which then fetches all its data anew; at least 1s"),
     at_start(Cluster, "link-bytes-max", bytes(MB), "64mb",

@@ -97,6 +97,8 @@ struct Story {
     is_wild: bool,
     /// Nodes join and leave.
     moves: bool,
+    /// Between two troubles there is time for what is over to be forgotten.
+    forgets: bool,
     wrongs: Vec<String>,
     faults: Vec<String>,
 }
@@ -108,7 +110,11 @@ impl Story {
         let is_strict = draws.random_range(0..4) == 0;
         let mode = if is_strict { "strict" } else { "sloppy" };
         let interval_ms = ["1000", "1000", "12000"][draws.random_range(0..3)];
-        let options = [("anti-entropy-interval-ms", interval_ms), ("quorum-mode", mode)];
+        // In others nothing that is over is forgotten before the end.
+        let forgets = draws.random_range(0..3) == 0;
+        let (interval_ms, age_ms) = if forgets { ("200", "100") } else { (interval_ms, "60000") };
+        let options =
+            [("anti-entropy-interval-ms", interval_ms), ("quorum-mode", mode), ("tombstone-age-min-ms", age_ms)];
         let moves = draws.random_range(0..2) == 0;
         let others = if moves { draws.random_range(0..=2) } else { 0 };
         let mut world = World::new(draws, seed, nodes + others, &options);
@@ -122,7 +128,7 @@ impl Story {
         load.choice
             .flushes
             .set(world.draws.random_range(0..3) == 0 && std::env::var_os("RONDO_SIMULATION_FLUSHALL").is_some());
-        Story { world, load, is_strict, is_wild, moves, wrongs: Vec::new(), faults: Vec::new() }
+        Story { world, load, is_strict, is_wild, moves, forgets, wrongs: Vec::new(), faults: Vec::new() }
     }
 
     /// Runs on until this is so for all nodes; notes it as wrong when that takes too long.
@@ -164,7 +170,8 @@ impl Story {
         }
         for _ in 0..self.world.draws.random_range(2..6) {
             let calm_us = self.world.draws.random_range(0..SECOND_US);
-            self.world.run_until(self.world.now_us() + calm_us);
+            let forget_us = if self.forgets { 2 * SECOND_US } else { 0 };
+            self.world.run_until(self.world.now_us() + calm_us + forget_us);
             if self.moves {
                 self.begin_move();
             }
