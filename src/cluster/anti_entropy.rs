@@ -15,6 +15,7 @@ use std::time::Duration;
 use tokio::time::{Instant, sleep};
 use tracing::{debug, info};
 
+use crate::base::clock::SKEW_MS_MAX;
 use crate::base::ids::{NodeId, Slot};
 use crate::base::metrics::Count;
 use crate::cluster::Cluster;
@@ -145,7 +146,7 @@ impl Cluster {
     async fn compare_with(&self, plan: &Plan, row: &Row, stability: &mut Stability) -> Result<(), ControlError> {
         let (link, slots, mut pace) = (self.new_link(row), plan.shared_slots(&row.id), Pacer::begin());
         let (began_ms, horizon_ms) = (self.store.clock.now_ms(), self.horizon_ms());
-        let declined = self.peers.get(&row.id).map(|peer| (peer.declines.noted(), peer));
+        let noted = self.peers.get(&row.id).map(|peer| (peer.lacks.noted(), peer));
         let mut differing = self.differing(&link, horizon_ms, &slots, &mut pace).await?;
         if !differing.is_empty() {
             sleep(SECOND_LOOK).await;
@@ -170,8 +171,8 @@ impl Cluster {
             }
             pace.rest().await;
         }
-        if let Some((noted, peer)) = declined.filter(|_| differing.len() <= MENDS_MAX) {
-            peer.declines.make_up(noted);
+        if let Some((noted, peer)) = noted.filter(|_| differing.len() <= MENDS_MAX) {
+            peer.lacks.make_up(noted, horizon_ms + SKEW_MS_MAX);
         }
         if keys > 0 {
             info!(name = row.shown_name(), peer = %row.id, slots = differing.len(), keys, "mended what differed");

@@ -11,7 +11,7 @@
 //! | `identity` | who this node is |
 //! | `topology` | the published value |
 //! | `absence` | who was away for too long |
-//! | `calm` | whether copies may lie where no home replica looks |
+//! | `calm`, `older` | whether copies may lie where no home replica looks; whether anybody may hold an older one than this node |
 //! | `difference`, `pace` | what differs between two home replicas; how fast they compare |
 //! | `stability` | when deletions, and the names of old writes, may be forgotten |
 //! | `ending` | why a node cannot go on under its id |
@@ -46,6 +46,7 @@ pub mod identity;
 mod topology;
 mod absence;
 mod calm;
+mod older;
 mod difference;
 mod stability;
 mod pacer;
@@ -101,6 +102,7 @@ use crate::cluster::calm::Calm;
 use crate::cluster::ending::Oneness;
 use crate::cluster::founding::Founding;
 use crate::cluster::members::Recorded;
+use crate::cluster::older::Known;
 use crate::membership::{Liveness, MemberList, Membership, MembershipStats};
 use crate::peer::control::ControlLink;
 use crate::peer::handshake::{Hello, LinkKind};
@@ -145,6 +147,8 @@ pub struct Cluster {
     absence: Mutex<Absence>,
     /// Whether somebody may hold copies that are not its own; see `calm`.
     calm: Calm,
+    /// Whether somebody may hold older copies than this node, as it has said last; see `older`.
+    known_older: Known,
     /// This node was away for too long, and it is not decided yet what that means; see `start_over`.
     is_outdated: AtomicBool,
     /// Dead nodes that are to be given up, as an operator said on some worker.
@@ -207,6 +211,7 @@ impl Cluster {
             digest_seed: digest_seed(&settings),
             absence: Mutex::new(absence),
             calm: Calm::default(),
+            known_older: Known::default(),
             is_outdated: AtomicBool::new(false),
             told_to_forget: Mutex::default(),
             told: Notify::new(),
@@ -278,13 +283,6 @@ impl Cluster {
     /// Says whether members are missing, behind or filling up, or the ring moves, from now on.
     pub fn note_stir(&self, is_stirred: bool) {
         self.calm.note_stir(is_stirred, self.store.clock.now_ms());
-    }
-
-    /// True while somebody may hold an older copy of a key than this node and is not known to be behind: a stray, or what was
-    /// there before a write that was declined. Never so where nobody compares.
-    pub fn may_hide_older_copies(&self) -> bool {
-        let may_lack = || self.peers.all().iter().any(|peer| peer.declines.may_lack());
-        self.config.settings().anti_entropy_interval_ms > 0 && (self.calm.may_hide_strays() || may_lack())
     }
 
     /// How long a member may be away before others forget deletions without it.

@@ -72,14 +72,33 @@ async fn what_one_replica_missed_comes_to_it_and_a_deletion_is_forgotten_when_al
 }
 
 #[tokio::test]
-async fn who_has_declined_a_write_may_hold_an_older_copy_until_all_is_compared() {
+async fn who_may_lack_a_write_may_hold_an_older_copy_until_all_is_compared() {
     let nodes = cluster(&[21_736, 21_737], FAST).await;
     let [one, two] = &nodes[..] else { panic!("two") };
-    until("nobody may hold older copies", || !one.cluster.may_hide_older_copies()).await;
     let (peer, _) = one.cluster.peers.get_or_add(two.cluster.id(), ([127, 0, 0, 1], 21_737).into());
-    peer.declines.note();
-    assert!(one.cluster.may_hide_older_copies() && !two.cluster.may_hide_older_copies());
-    until("they have compared", || !one.cluster.may_hide_older_copies()).await;
+    for lane in &peer.lanes {
+        lane.open();
+    }
+    let hides = || {
+        // As a link does.
+        peer.lanes.iter().for_each(|lane| lane.look_at_lag(std::time::Instant::now()));
+        (one.cluster.may_hide_older_copies(), one.cluster.knows_of_older_copies())
+    };
+    until("it hides nothing as far as is known here", || hides() == (true, false)).await;
+    peer.lanes.iter().for_each(|lane| lane.hear(false));
+    until("nobody may hold older copies", || hides() == (false, false)).await;
+    peer.lacks.note_declined();
+    assert!(hides().0 && !two.cluster.may_hide_older_copies());
+    until("they have compared", || hides() == (false, false)).await;
+    peer.losses.note();
+    assert!(hides().0);
+    until("they have compared again", || hides() == (false, false)).await;
+    peer.lanes.iter().for_each(|lane| lane.hear(true));
+    assert!(hides().0, "it says so");
+    until("that is no knowledge of ours", || hides() == (true, false)).await;
+    peer.lanes.iter().for_each(|lane| lane.hear(false));
+    tokio::time::sleep(std::time::Duration::from_millis(300)).await;
+    assert!(one.cluster.may_hide_older_copies() && one.cluster.knows_of_older_copies(), "nobody has looked for long");
 }
 
 #[tokio::test]

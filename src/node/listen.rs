@@ -138,6 +138,10 @@ impl Host for ReplicaHost {
             && (!group.is_home && !self.cluster.may_have_joined() || self.is_warm() && self.cluster.is_whole(slot))
     }
 
+    fn knows_of_older_copies(&self) -> bool {
+        self.cluster.knows_of_older_copies()
+    }
+
     fn hear_trust(&self, word: Option<Word>) {
         let is_warm = self.cluster.topology().rows.get(&self.speaker.node).is_some_and(|row| row.warm);
         self.peers.hear_trust(self.speaker, word, is_warm);

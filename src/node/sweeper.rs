@@ -11,14 +11,10 @@ use crate::base::ids::Slot;
 use crate::base::metrics::Count;
 use crate::node::Node;
 use crate::node::workers::{Work, maker_of};
-use crate::peer::registry::Peer;
 use crate::store::entry::Entry;
 use crate::store::expiry::{GRACE_MS, Sweep, SweepRules};
 use crate::store::{Event, due};
 
-/// A replica that lags by more may not have heard of a deadline yet whose keys are about to leave: frames wait for twice as long
-/// at most, and it takes the links a moment to see it.
-const LAG_MAX: Duration = Duration::from_millis(GRACE_MS / 2 - 20);
 /// How often expired keys are looked for.
 const SWEEP_PERIOD: Duration = Duration::from_millis(100);
 /// How long the sweeper works before it lets others run.
@@ -90,13 +86,9 @@ async fn rest(node: &Node) {
 fn sweep_rules(node: &Node) -> SweepRules {
     let store = &node.shared.node.store;
     let grace_ms = if store.is_replicated() { GRACE_MS } else { 0 };
-    // Who is silent, or far behind, may have the write that set a deadline before it still, and an older value without one; and
-    // so may who stood in for somebody, or has declined the write.
-    let now = Instant::now();
-    let is_behind = |peer: &Arc<Peer>| !peer.has_caught_up() || peer.lag(now) > LAG_MAX;
-    let is_anyone_behind = node.peers.all().iter().any(is_behind);
-    let keep_tombstones = is_anyone_behind || node.cluster.may_hide_older_copies();
-    SweepRules { before_ms: store.clock.now_ms().saturating_sub(grace_ms), keep_tombstones }
+    let before_ms = store.clock.now_ms().saturating_sub(grace_ms);
+    // Whoever has not heard of a deadline may hold an older value without one. What is known is to be no older than the time.
+    SweepRules { before_ms, keep_tombstones: node.cluster.may_hide_older_copies() }
 }
 
 async fn sweep_slot(node: &Node, slot: Slot, turn: &mut Instant, rules: SweepRules, gone: &mut Gone) {

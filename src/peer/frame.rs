@@ -36,7 +36,7 @@ pub enum Kind {
     StrictVerify = 8,
     /// Whether the sender takes the receiver for fit to coordinate (`trust::Word`).
     Trust = 9,
-    /// Answer: all requests up to this number are done.
+    /// Answer: all requests up to this number are done ([`struct@Ack`]).
     Ack = 16,
     /// Answer: this request could not be acknowledged as it stands; what this replica holds of the key.
     Mismatch = 17,
@@ -224,14 +224,29 @@ impl MismatchCause {
     }
 }
 
-/// Appends an acknowledgement of all requests up to `number`.
-pub fn put_ack(out: &mut Vec<u8>, number: u64) {
-    put_frame(out, Kind::Ack, |out| put_u64(out, number));
+/// An acknowledgement of all requests up to a number, and what the sender knows when it gives it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Ack {
+    /// Up to which request.
+    pub number: u64,
+    /// Somebody may hold older copies of keys than the sender, as far as it knows by itself.
+    pub knows_of_older: bool,
 }
 
-/// Reads an acknowledgement.
-pub fn read_ack(body: &[u8]) -> Result<u64, WireError> {
-    Reader::new(body).u64()
+impl Ack {
+    /// Appends the frame.
+    pub fn put(self, out: &mut Vec<u8>) {
+        put_frame(out, Kind::Ack, |out| {
+            put_u64(out, self.number);
+            out.push(u8::from(self.knows_of_older));
+        });
+    }
+
+    /// Reads the body.
+    pub fn read(body: &[u8]) -> Result<Ack, WireError> {
+        let mut reader = Reader::new(body);
+        Ok(Ack { number: reader.u64()?, knows_of_older: reader.u8()? != 0 })
+    }
 }
 
 /// Appends a refusal of request `number`.
@@ -274,8 +289,19 @@ mod tests {
             let actors = ActorTable::new(crate::base::ids::ActorId { node: 1, boot: 1 });
             let _ = next_frame(&bytes);
             let _ = Verify::read(&bytes, Actor::SELF, &actors);
-            let _ = read_refused(&bytes);
+            let _ = (read_refused(&bytes), Ack::read(&bytes));
         }
+    }
+
+    #[test]
+    fn acknowledgements_read_back() {
+        for ack in [Ack { number: 7, knows_of_older: true }, Ack { number: u64::MAX, knows_of_older: false }] {
+            let mut out = Vec::new();
+            ack.put(&mut out);
+            let (frame, _) = next_frame(&out).expect("an own frame").expect("whole");
+            assert_eq!((frame.kind, Ack::read(frame.body)), (Kind::Ack, Ok(ack)));
+        }
+        assert_eq!(Ack::read(&[0; 8]), Err(WireError));
     }
 
     #[test]

@@ -27,6 +27,7 @@ use tokio::sync::Notify;
 
 use crate::base::ids::Slot;
 use crate::peer::frame::{Frame, Kind, next_frame, put_frame};
+use crate::peer::lag::Lag;
 
 /// How many broken stretches are remembered apart: as many reconnections.
 const LOST_STRETCHES_MAX: usize = 64;
@@ -81,6 +82,7 @@ pub struct Lane {
     open: AtomicBool,
     pace: AtomicU8,
     dirty: AtomicBool,
+    knows_of_older: AtomicBool,
     mismatches: AtomicUsize,
     writer: Notify,
     bytes_max: usize,
@@ -110,9 +112,8 @@ struct State {
     declined: VecDeque<u64>,
     /// Verified reads that the replica did not confirm: to be run again.
     mismatched: Vec<u64>,
-    /// The last number at some moment, looked at anew once all up to it is acknowledged; and how long that took the last time.
-    mark: Option<(u64, Instant)>,
-    lag: Duration,
+    /// `None` until somebody looks after the lane was opened.
+    lag: Option<Lag>,
 }
 
 impl Lane {
@@ -125,6 +126,7 @@ impl Lane {
             open: AtomicBool::new(false),
             pace: AtomicU8::new(Pace::Prompt as u8),
             dirty: AtomicBool::new(false),
+            knows_of_older: AtomicBool::new(true),
             mismatches: AtomicUsize::new(0),
             writer: Notify::new(),
             bytes_max,
@@ -308,7 +310,9 @@ impl Lane {
         let mut state = self.state.lock();
         self.pace.store(Pace::Prompt as u8, Ordering::Release);
         self.open.store(true, Ordering::Release);
-        (state.mark, state.lag) = (None, Duration::ZERO);
+        // Until it says otherwise.
+        self.knows_of_older.store(true, Ordering::Release);
+        state.lag = None;
         state.last
     }
 
@@ -391,19 +395,24 @@ impl Lane {
     /// Looks how far the replica is behind; to be called every few milliseconds.
     pub fn look_at_lag(&self, now: Instant) {
         let mut state = self.state.lock();
-        let acked = self.acked.load(Ordering::Acquire);
-        if state.mark.is_none_or(|(number, _)| number <= acked) {
-            state.lag = state.mark.map_or(Duration::ZERO, |(_, at)| now.saturating_duration_since(at));
-            state.mark = Some((state.last, now));
-        }
+        let (last, acked) = (state.last, self.acked.load(Ordering::Acquire));
+        state.lag.get_or_insert_with(|| Lag::new(now)).look(last, acked, now);
     }
 
-    /// At least half of the time for which the oldest frame that waits has waited, with every look between: a frame stands between
-    /// two marks, the time until the first is acknowledged is noted, and since then the second counts.
+    /// For how long the oldest frame that waits has waited, at most; as long as can be before the first look.
     pub fn lag(&self, now: Instant) -> Duration {
         let state = self.state.lock();
-        let waits = state.mark.filter(|(number, _)| *number > self.acked.load(Ordering::Acquire));
-        waits.map_or(Duration::ZERO, |(_, at)| now.saturating_duration_since(at)).max(state.lag)
+        state.lag.as_ref().map_or(Duration::MAX, |lag| lag.of(self.acked.load(Ordering::Acquire), now))
+    }
+
+    /// Notes what the replica has said with an acknowledgement: whether it knows of somebody who may hold older copies than it.
+    pub fn hear(&self, knows_of_older: bool) {
+        self.knows_of_older.store(knows_of_older, Ordering::Release);
+    }
+
+    /// Whether the replica knows of somebody who may hold older copies than it, as it has said last; yes until it says something.
+    pub fn knows_of_older(&self) -> bool {
+        self.knows_of_older.load(Ordering::Acquire)
     }
 
     /// From now on nobody knows what became of the frames up to this one.
@@ -649,32 +658,20 @@ mod tests {
     }
 
     #[test]
-    fn no_frame_waits_for_more_than_twice_the_lag() {
-        let (lane, start) = (Lane::new(1 << 20), Instant::now());
-        lane.open();
-        let at = |ms| start + Duration::from_millis(ms);
-        let append = || lane.append(Kind::Heartbeat, |_| {}).expect("it is open");
-        let mut waiting: std::collections::VecDeque<(u64, u64)> = std::collections::VecDeque::new();
-        let mut longest_lag = Duration::ZERO;
-        // Acknowledged ever later, then promptly, then not at all.
-        for ms in (0..4_000).step_by(10) {
-            waiting.push_back((append(), ms));
-            lane.write_with(|bytes| Ok(bytes.len())).expect("written");
-            let delay = if ms < 1_500 { ms / 2 } else { 0 };
-            while let Some((number, since)) = waiting.front().copied()
-                && ms < 3_000
-                && since + delay <= ms
-            {
-                lane.ack(number);
-                waiting.pop_front();
-            }
-            lane.look_at_lag(at(ms));
-            let oldest = waiting.front().map_or(0, |(_, since)| ms - since);
-            assert!(lane.lag(at(ms)) * 2 + Duration::from_millis(20) >= Duration::from_millis(oldest), "{ms} {oldest}");
-            if (2_000..3_000).contains(&ms) {
-                longest_lag = longest_lag.max(lane.lag(at(ms)));
-            }
+    fn nothing_is_known_of_a_connection_before_somebody_looks_and_the_replica_speaks() {
+        let (lane, now) = (Lane::new(1 << 20), Instant::now());
+        for _ in 0..2 {
+            lane.open();
+            assert!(lane.knows_of_older() && lane.lag(now) == Duration::MAX);
+            lane.look_at_lag(now);
+            lane.hear(false);
+            assert!(!lane.knows_of_older() && lane.lag(now) == Duration::ZERO);
+            let number = put(&lane, "a").expect("it is open");
+            lane.look_at_lag(now + Duration::from_millis(10));
+            assert_eq!(lane.lag(now + Duration::from_millis(70)), Duration::from_millis(70));
+            lane.ack(number);
+            assert_eq!(lane.lag(now + Duration::from_millis(70)), Duration::from_millis(60));
+            lane.close(|_| {});
         }
-        assert!(longest_lag <= Duration::from_millis(20), "prompt again: {longest_lag:?}");
     }
 }

@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use crate::base::net::{ReadHalf, TcpStream, WriteHalf};
 use tokio::io::AsyncReadExt;
 
-use crate::peer::frame::{Frame, Kind, next_frame, read_ack};
+use crate::peer::frame::{Ack, Frame, Kind, next_frame};
 use crate::peer::handshake::{HandshakeError, Hello, LinkKind, dial};
 use crate::peer::lane::{Lane, Pace};
 use crate::peer::registry::Peer;
@@ -27,8 +27,9 @@ const GONE_MS: u64 = 3_000;
 const TICK: Duration = Duration::from_millis(10);
 /// A judge that has not looked for so long got no turn itself, and blames nobody for it.
 const OVERSLEPT: Duration = Duration::from_millis(60);
-/// How often an idle lane asks for a sign of life.
-const HEARTBEAT: Duration = Duration::from_millis(40);
+/// After how long without any other frame a lane asks for a sign of life: what the replica says with its acknowledgement is older by
+/// no more than that, and what the replica lags behind.
+pub const HEARTBEAT: Duration = Duration::from_millis(40);
 const DIAL_DEADLINE: Duration = Duration::from_secs(1);
 const RETRY_MIN: Duration = Duration::from_millis(5);
 const RETRY_MAX: Duration = Duration::from_millis(200);
@@ -71,6 +72,7 @@ pub async fn keep(peer: Arc<Peer>, index: usize, ours: Hello, secret: Arc<[u8]>,
                 }
                 peer.note_change();
                 let end = converse(&peer, index, lane, &mut stream, &events).await;
+                peer.losses.note();
                 lane.close(|frame| events.lost(&peer, frame));
                 peer.note_change();
                 tracing::info!(name = peer.name(), peer = %peer.addr, lane = index, reason = %end, "replica link closed");
@@ -115,7 +117,7 @@ async fn converse(
             biased;
             read = read_more(&mut reader, &mut buf) => read.and_then(|()| {
                 each_frame(&mut buf, |frame| match frame.kind {
-                    Kind::Ack => read_ack(frame.body).map(|number| lane.ack(base.saturating_add(number))).map_err(invalid),
+                    Kind::Ack => Ack::read(frame.body).map(|ack| heed(lane, base, ack)).map_err(invalid),
                     _ => {
                         events.answer(peer, index, base, frame);
                         Ok(())
@@ -139,6 +141,12 @@ async fn converse(
     }
 }
 
+/// Takes in an acknowledgement. What it says is noted first: nobody is to take what was said before for as late as this.
+fn heed(lane: &Lane, base: u64, ack: Ack) {
+    lane.hear(ack.knows_of_older);
+    lane.ack(base.saturating_add(ack.number));
+}
+
 fn write_frames(lane: &Lane, stream: &WriteHalf<'_>) -> std::io::Result<bool> {
     loop {
         match lane.write_with(|bytes| stream.try_write(bytes)) {
@@ -158,17 +166,24 @@ struct Judge {
     looked: Instant,
     /// What a stalled replica has to acknowledge before it counts again: all that it had not heard of when it came back.
     catch_up: Option<u64>,
+    /// The last frame that was there, and when it was appended at the earliest.
+    last: u64,
+    appended: Instant,
 }
 
 impl Judge {
     fn new(acked: u64, now: Instant) -> Judge {
-        Judge { acked, since: now, looked: now, catch_up: None }
+        Judge { acked, since: now, looked: now, catch_up: None, last: acked, appended: now }
     }
 
     /// What to make of the replica now; `None` when it is gone.
     fn judge(&mut self, lane: &Lane, now: Instant) -> Option<Pace> {
         let acked = lane.acked();
         let overslept = now - self.looked > OVERSLEPT;
+        let last = lane.last();
+        if last != self.last {
+            (self.last, self.appended) = (last, self.looked);
+        }
         self.looked = now;
         if acked != self.acked {
             if lane.is_stalled() && self.catch_up.is_none() {
@@ -195,20 +210,15 @@ impl Judge {
         }
     }
 
-    /// True when the lane is idle and it is time to ask for a sign of life.
-    fn wants_heartbeat(&mut self, lane: &Lane, now: Instant) -> bool {
-        let wants = !lane.is_waiting() && now - self.since > HEARTBEAT;
-        if wants {
-            self.since = now;
-        }
-        wants
+    /// True when it is time to ask for a sign of life: nothing else was for a while.
+    fn wants_heartbeat(&self, now: Instant) -> bool {
+        now - self.appended > HEARTBEAT
     }
 }
 
 /// One look at the clock: fails when the replica has been silent for too long.
 fn look(peer: &Peer, lane: &Lane, judge: &mut Judge) -> std::io::Result<()> {
     let now = Instant::now();
-    lane.look_at_lag(now);
     let Some(pace) = judge.judge(lane, now) else {
         return Err(std::io::Error::new(std::io::ErrorKind::TimedOut, "nothing was acknowledged in time"));
     };
@@ -217,9 +227,11 @@ fn look(peer: &Peer, lane: &Lane, judge: &mut Judge) -> std::io::Result<()> {
         peer.note_change();
         tracing::info!(name = peer.name(), peer = %peer.addr, ?pace, "a replica fell silent or is back");
     }
-    if judge.wants_heartbeat(lane, now) {
+    if judge.wants_heartbeat(now) {
         lane.append(Kind::Heartbeat, |_| {});
     }
+    // Behind that: whoever is not behind has acknowledged something of late.
+    lane.look_at_lag(now);
     Ok(())
 }
 
@@ -429,7 +441,35 @@ mod tests {
         let (lane, mut judge, start) = waiting();
         lane.ack(1);
         assert_eq!(look_on(&lane, &mut judge, start, 0..1_000), Some(Pace::Prompt));
-        let later = start + Duration::from_millis(1_000);
-        assert!(judge.wants_heartbeat(&lane, later) && !judge.wants_heartbeat(&lane, later));
+    }
+
+    /// Looks every 10 ms for a second, with a frame each so many ms besides; gives how many signs of life were asked for.
+    fn heartbeats(acks: bool, every_ms: u64) -> u64 {
+        let (lane, mut judge, start) = waiting();
+        let mut count = 0;
+        for ms in (0..1_000).step_by(10) {
+            if acks {
+                lane.ack(lane.last());
+            }
+            if ms % every_ms == 0 {
+                send(&lane);
+            }
+            let now = start + Duration::from_millis(ms);
+            judge.judge(&lane, now);
+            if judge.wants_heartbeat(now) {
+                send(&lane);
+                count += 1;
+            }
+        }
+        count
+    }
+
+    #[test]
+    fn a_sign_of_life_is_asked_for_when_nothing_else_is_whether_the_replica_answers_or_not() {
+        assert_eq!([true, false].map(|acks| heartbeats(acks, 30)), [0, 0]);
+        for acks in [true, false] {
+            let count = heartbeats(acks, 10_000);
+            assert!((1_000 / 60..=1_000 / 40).contains(&count), "{count}");
+        }
     }
 }

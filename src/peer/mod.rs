@@ -21,11 +21,12 @@
 pub mod ballot;
 pub mod compare;
 pub mod control;
-pub mod declines;
 pub mod entries;
 pub mod frame;
 pub mod granted;
 pub mod handshake;
+pub mod lacks;
+pub mod lag;
 pub mod lane;
 pub mod link;
 pub mod refusal;

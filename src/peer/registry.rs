@@ -19,9 +19,9 @@ use tokio::time::Instant;
 use crate::base::clock::Hlc;
 use crate::base::ids::{NodeId, Slot};
 use crate::base::slots::AtomicSlots;
-use crate::peer::declines::Declines;
 use crate::peer::frame::Kind;
 use crate::peer::granted::Granted;
+use crate::peer::lacks::{Lacks, Losses};
 use crate::peer::lane::{Lane, lane_index};
 use crate::peer::told::Told;
 use crate::peer::trust::{Doubt, Opinion, Speaker, Trust, Word};
@@ -42,8 +42,10 @@ pub struct Peer {
     pub lanes: Vec<Lane>,
     /// What it has missed.
     pub missed: Missed,
-    /// Whether it may lack what it has declined.
-    pub declines: Declines,
+    /// Whether it may lack what nobody is about to tell it.
+    pub lacks: Lacks,
+    /// As in [`Peers`].
+    pub losses: Losses,
     /// What it has promised.
     pub granted: Granted,
     /// Whether it was told that it is fit.
@@ -72,6 +74,8 @@ impl Peer {
     }
 
     fn retire(&self) {
+        // What it says is not asked for any more.
+        self.losses.note();
         self.is_retired.store(true, Ordering::Release);
         self.lanes.iter().for_each(Lane::fail);
     }
@@ -91,9 +95,14 @@ impl Peer {
         self.is_usable() && self.missed.is_empty()
     }
 
-    /// About how far the peer is behind: no frame on any of its lanes waits for more than twice as long.
+    /// How far the peer is behind: no frame on any of its lanes waits for longer.
     pub fn lag(&self, now: std::time::Instant) -> Duration {
         self.lanes.iter().map(|lane| lane.lag(now)).max().unwrap_or_default()
+    }
+
+    /// Whether the peer knows of somebody who may hold older copies than it, as it has said last.
+    pub fn knows_of_older(&self) -> bool {
+        self.lanes.iter().any(Lane::knows_of_older)
     }
 
     /// The lane that a slot's traffic takes.
@@ -236,6 +245,8 @@ pub struct Peers {
     pictures: AtomicU64,
     /// How often one that knows what it holds has called this node unfit to coordinate: others may coordinate what it does.
     doubts: Arc<AtomicU64>,
+    /// How often somebody was lost who may not have told everybody what it told this node.
+    losses: Losses,
     changed: Arc<Notify>,
 }
 
@@ -250,6 +261,7 @@ impl Peers {
             doubt: Mutex::default(),
             pictures: AtomicU64::new(0),
             doubts: Arc::default(),
+            losses: Losses::default(),
             changed: Arc::new(Notify::new()),
         }
     }
@@ -262,12 +274,13 @@ impl Peers {
             return (peer.clone(), false);
         }
         let lanes = (0..self.lanes).map(|_| Lane::new(self.lane_bytes_max)).collect();
-        let (missed, declines, granted) = (Missed::new(), Declines::default(), Granted::new(self.lanes));
+        let (missed, losses, granted) = (Missed::new(), self.losses.clone(), Granted::new(self.lanes));
         let (changed, is_retired) = (self.changed.clone(), AtomicBool::new(false));
+        let lacks = Lacks::new(losses.clone());
         let told = Told::default();
         let (doubts, name) = (self.doubts.clone(), Mutex::default());
         let peer =
-            Arc::new(Peer { id, addr, name, lanes, missed, declines, granted, told, doubts, changed, is_retired });
+            Arc::new(Peer { id, addr, name, lanes, missed, lacks, losses, granted, told, doubts, changed, is_retired });
         if let Some(moved) = known.insert(id, peer.clone()) {
             moved.retire();
         }
@@ -317,7 +330,10 @@ impl Peers {
         }
         match word {
             Some(word) => self.trust.hear(speaker, word),
-            None => self.trust.forget(speaker),
+            None => {
+                self.losses.note();
+                self.trust.forget(speaker);
+            }
         }
         self.changed.notify_one();
     }
@@ -346,6 +362,27 @@ impl Peers {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_connection_that_ends_leaves_all_peers_lacking_what_came_by_it() {
+        let peers = Peers::new(1, 1 << 20);
+        let ids = [NodeId::random(), NodeId::random()];
+        let all = ids.map(|id| peers.get_or_add(id, ([127, 0, 0, 1], 1).into()).0);
+        let lack = || all.each_ref().map(|peer| peer.lacks.may_lack(1));
+        let compare = || all.iter().for_each(|peer| peer.lacks.make_up(peer.lacks.noted(), 0));
+        let speaker = peers.meet(ids[0], 1, 0);
+        peers.hear_trust(speaker, Some(Word { is_fit: true, lanes: 1 }), true);
+        assert_eq!(lack(), [false; 2]);
+        peers.hear_trust(speaker, None, true);
+        assert_eq!(lack(), [true; 2]);
+        compare();
+        assert_eq!(lack(), [false; 2]);
+        peers.retain(|id| *id == ids[1]);
+        assert_eq!(lack(), [true; 2], "nobody asks any more what it says");
+        compare();
+        peers.get_or_add(ids[1], ([127, 0, 0, 1], 2).into());
+        assert_eq!(lack(), [true; 2], "it has moved");
+    }
 
     #[test]
     fn writes_count_as_missed_until_just_those_are_delivered() {

@@ -116,7 +116,7 @@ impl Coordinator {
         let number = base.saturating_add(declined.number);
         if declined.kind == Kind::StrictDelta {
             // Before the lane takes it for dealt with: in between nobody would know that the peer may be behind.
-            peer.declines.note();
+            peer.lacks.note_declined();
         }
         own.decline(number);
         match declined.kind {
@@ -142,8 +142,8 @@ mod tests {
         let decline = |kind| coordinator.declined(peer, 0, 0, &Declined { number: 1, kind, slot });
         decline(Kind::StrictVerify);
         decline(Kind::Digest);
-        assert!(!peer.declines.may_lack(), "it lacks nothing that it was not sent");
+        assert!(!peer.lacks.may_lack(1), "it lacks nothing that it was not sent");
         decline(Kind::StrictDelta);
-        assert!(peer.declines.may_lack());
+        assert!(peer.lacks.may_lack(1));
     }
 }

@@ -27,9 +27,7 @@ use crate::base::version::{Actor, Relation, Version};
 use crate::base::wire::{Reader, WireError, put_u64};
 use crate::peer::ballot::{Declined, DigestRequest, PromiseAnswer, PromiseRequest};
 use crate::peer::entries::{KeyState, Known};
-use crate::peer::frame::{
-    Frame, KeyRef, Kind, MismatchCause, Seen, Verify, next_frame, put_ack, put_frame, put_refused,
-};
+use crate::peer::frame::{Ack, Frame, KeyRef, Kind, MismatchCause, Seen, Verify, next_frame, put_frame, put_refused};
 use crate::peer::handshake::{Hello, LinkKind};
 use crate::peer::link::{Outbox, invalid, read_more, take_off};
 use crate::peer::refusal::Refusal;
@@ -80,6 +78,8 @@ pub trait Host: Send + Sync {
     /// True when it may promise a slot to `node`: it takes that one for the coordinator by these rings, and holds what it
     /// ever accepted, if it is a home replica by today's.
     fn may_promise(&self, node: &NodeId, slot: Slot, electorate_digest: u64) -> bool;
+    /// True when it knows by itself of somebody who may hold older copies of keys than it.
+    fn knows_of_older_copies(&self) -> bool;
     /// The peer says what it takes this node for; `None` when the connection has ended.
     fn hear_trust(&self, word: Option<Word>);
 }
@@ -430,7 +430,8 @@ impl Replica {
         let up_to = self.unresolved.first().map_or(self.received, |first| first - 1);
         if up_to > self.acked {
             self.acked = up_to;
-            put_ack(self.out.bytes(), up_to);
+            let knows_of_older = self.host.knows_of_older_copies();
+            Ack { number: up_to, knows_of_older }.put(self.out.bytes());
         }
     }
 }
@@ -480,6 +481,11 @@ mod tests {
 
     /// A node that coordinates, and a replica of it that holds nothing yet.
     fn pair() -> (Store, Replica) {
+        pair_of(false)
+    }
+
+    /// The same, whose replica knows of older copies, or not.
+    fn pair_of(knows_of_older: bool) -> (Store, Replica) {
         let hello =
             Hello { cluster: String::new(), node: NodeId::random(), boot: 1, kind: LinkKind::Replica { lane: 0 } };
         let (sender, receiver) = (Store::new(hello.actor()), Store::new(ActorId { node: 2, boot: 2 }));
@@ -487,12 +493,12 @@ mod tests {
         let metrics = Arc::new(Registry::new(Vec::new()));
         let ballots = Arc::new(Ballots::new(Hlc(0)));
         ballots.go_by(ELECTORATE_DIGEST);
-        let replica =
-            Replica::new(Arc::new(receiver), metrics, ballots, &hello, Arc::new(Willing)).expect("a new actor");
+        let replica = Replica::new(Arc::new(receiver), metrics, ballots, &hello, Arc::new(Willing(knows_of_older)))
+            .expect("a new actor");
         (sender, replica)
     }
 
-    struct Willing;
+    struct Willing(bool);
 
     impl Host for Willing {
         fn is_warm(&self) -> bool {
@@ -501,6 +507,10 @@ mod tests {
 
         fn may_promise(&self, _: &NodeId, _: Slot, electorate_digest: u64) -> bool {
             electorate_digest == ELECTORATE_DIGEST
+        }
+
+        fn knows_of_older_copies(&self) -> bool {
+            self.0
         }
 
         fn hear_trust(&self, _: Option<Word>) {}
@@ -571,6 +581,21 @@ mod tests {
             at += len;
         }
         kinds
+    }
+
+    #[test]
+    fn an_acknowledgement_says_whether_its_sender_knows_of_older_copies() {
+        for knows_of_older in [false, true] {
+            let (sender, mut replica) = pair_of(knows_of_older);
+            take(&mut replica, Kind::Delta, &delta(&sender, b"a"));
+            take(&mut replica, Kind::Heartbeat, &[]);
+            let (out, mut acks, mut at) = (std::mem::take(replica.out.bytes()), Vec::new(), 0);
+            while let Ok(Some((frame, len))) = next_frame(&out[at..]) {
+                acks.push(Ack::read(frame.body).expect("an acknowledgement"));
+                at += len;
+            }
+            assert_eq!(acks, [1, 2].map(|number| Ack { number, knows_of_older }));
+        }
     }
 
     #[test]

@@ -22,6 +22,7 @@
 mod choice;
 mod client;
 mod deadlines;
+mod expired;
 mod history;
 mod judge;
 mod os;

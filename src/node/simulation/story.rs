@@ -365,7 +365,7 @@ fn cut(node: usize, other: usize, ways: Ways) {
 }
 
 /// All nodes live, agree about the ring, reach each other, and none has missed anything or is unsure of what it holds.
-fn healthy(world: &World) -> Result<(), String> {
+pub(super) fn healthy(world: &World) -> Result<(), String> {
     let members = world.members();
     for &at in &members {
         let node = world.node(at).ok_or("a node is dead")?;
