@@ -1,7 +1,7 @@
 //! Single requests as they came: scanned alone, apart from any [`Window`](super::window::Window).
 
 use crate::commands::spec::flag;
-use crate::commands::{CommandError, table};
+use crate::commands::{CommandError, subcommands, table};
 use crate::protocol::{Limits, Scan, Scanner};
 
 /// A scanner that holds one whole request.
@@ -17,4 +17,32 @@ pub fn scanned(request: &[u8]) -> Result<Scanner, CommandError> {
 pub fn writes(request: &[u8]) -> bool {
     let row = scanned(request).ok().and_then(|scanner| table::find(scanner.args(request).name()));
     row.is_some_and(|(_, command)| command.has(flag::WRITE))
+}
+
+/// Whether `holds` of some key of one whole request.
+pub fn has_key(request: &[u8], holds: impl FnMut(&[u8]) -> bool) -> bool {
+    let Ok(scanner) = scanned(request) else { return false };
+    let args = scanner.args(request);
+    let Some((_, command)) = table::find(args.name()) else { return false };
+    subcommands::running(command, args).key_positions(args).filter_map(|at| args.get(at)).any(holds)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn all_keys_of_a_request_are_looked_at_and_nothing_else() {
+        let keys = |request: &[u8]| {
+            let mut keys = Vec::new();
+            has_key(request, |key| {
+                keys.push(String::from_utf8_lossy(key).into_owned());
+                false
+            });
+            keys
+        };
+        assert_eq!(keys(b"*3\r\n$4\r\nMGET\r\n$1\r\na\r\n$1\r\nb\r\n"), ["a", "b"]);
+        assert_eq!(keys(b"*3\r\n$6\r\nOBJECT\r\n$8\r\nENCODING\r\n$1\r\na\r\n"), ["a"]);
+        assert!(keys(b"*1\r\n$4\r\nPING\r\n").is_empty() && keys(b"*1\r\n$4\r\nNONE\r\n").is_empty());
+    }
 }

@@ -232,8 +232,8 @@ impl Unanswered {
             return;
         }
         let is_overtaken = |read| worker.is_read_overtaken(read, &self.batch, std::iter::empty());
-        let would_show = again.iter().filter_map(Again::reading).any(is_overtaken);
-        if self.ran == Ran::Together || self.ran == Ran::Apart && would_show {
+        let would_show = || again.iter().find_map(Again::reading).is_some_and(is_overtaken);
+        if self.ran == Ran::Together || self.ran == Ran::Apart && would_show() {
             let refusal = worker.refusal(self.batch.kept(ask.request));
             return self.batch.patch(*reply, refusal.as_bytes());
         }

@@ -16,9 +16,9 @@ use crate::base::ids::slot_of;
 use crate::commands::spec::{flag, slots_of};
 use crate::replication::coordinator::View;
 use crate::server::batch::Batch;
-use crate::server::batch::ask::{Again, Reading, Why, of_requests};
+use crate::server::batch::ask::{Again, Ask, Reading, Why, of_requests};
 use crate::server::batch::order::Order;
-use crate::server::batch::scanned::{scanned, writes};
+use crate::server::batch::scanned::{has_key, scanned, writes};
 use crate::server::batch::window::Request;
 use crate::server::forward::call::followed;
 use crate::server::job;
@@ -43,11 +43,13 @@ pub fn again_pause(batch: &Batch) -> Duration {
     if batch.started.elapsed() < FIRST_AGE { FIRST_AGAIN_PAUSE } else { AGAIN_PAUSE }
 }
 
-/// Whether a write to the slot that was read was left to others, or for later, in these batches, the first of which holds the
-/// read.
-fn has_left_write_of<'b>(read: &Reading, batch: &Batch, mut later: impl Iterator<Item = &'b Batch>) -> bool {
-    let slot = slot_of(batch.kept(read.key));
-    batch.order.has_left_write(slot) || later.any(|it| it.order.has_left_write(slot))
+/// Whether a write to a slot of what a request has read was left to others, or for later, in these batches, the first of which holds
+/// the read.
+fn has_left_write_of<'b>(read: &Reading, batch: &Batch, later: impl Iterator<Item = &'b Batch> + Clone) -> bool {
+    has_key(batch.kept(read.ask.request), |key| {
+        let slot = slot_of(key);
+        batch.order.has_left_write(slot) || later.clone().any(|it| it.order.has_left_write(slot))
+    })
 }
 
 /// In whose name requests are run again.
@@ -73,22 +75,22 @@ impl Rerun<'_> {
         let view = self.worker.view(began);
         let (mut order, mut left) = (Order::default(), Vec::new());
         for of_request in of_requests(&mut due) {
-            let Some(first) = of_request.first() else { continue };
-            let read = || of_request.iter().filter_map(Again::reading);
-            let overtaken = |read: &Reading| self.worker.is_read_overtaken(read, batch, later.clone());
-            let is_to_run = of_request.iter().any(|it| !matches!(it.why, Why::Unconfirmed(_)));
-            if is_to_run && read().any(overtaken) || batch.started.elapsed() > AGAIN_MAX {
-                self.give_up(batch, first);
-            } else if is_to_run {
-                let mut again = first.clone();
-                let left_behind = read().filter(|read| has_left_write_of(read, batch, later.clone()));
-                again.ask.since = again.ask.since.or(left_behind.map(|read| followed(read.read_at)).min());
+            let to_run = of_request.iter().find(|it| !matches!(it.why, Why::Unconfirmed(_)));
+            let Some(again) = to_run.or(of_request.first()) else { continue };
+            let read = again.reading();
+            let overtaken = |read| self.worker.is_read_overtaken(read, batch, later.clone());
+            if to_run.is_some() && read.is_some_and(overtaken) || batch.started.elapsed() > AGAIN_MAX {
+                self.give_up(batch, again);
+            } else if to_run.is_some() {
+                let has_left_write = read.filter(|read| has_left_write_of(read, batch, later.clone()));
+                let since = again.ask.since.or(has_left_write.map(|read| followed(read.read_at)));
+                let again = Again { ask: Ask { since, ..again.ask }, ..again.clone() };
                 if !self.run_one(&view, batch, &again, &mut order) {
                     left.push(again);
                 }
             } else {
                 let quorum = quorum_of(&self.worker.shared.node.config.settings(), self.talk.consistency, &view);
-                let reply = first.reply;
+                let reply = again.reply;
                 let unconfirmed = of_request.iter().filter(|it| {
                     let confirmed = it
                         .reading()

@@ -5,7 +5,7 @@
 
 use smallvec::SmallVec;
 
-use crate::base::ids::slot_of;
+use crate::base::ids::{Slot, slot_of};
 use crate::base::version::{Actor, Version};
 use crate::commands::spec::Command;
 use crate::peer::frame::{KeyRef, Seen, Verify};
@@ -14,6 +14,7 @@ use crate::replication::coordinator::{QuorumError, View, seen_of};
 use crate::replication::routing::Quorum;
 use crate::server::batch::Batch;
 use crate::server::batch::ask::{Ask, Pending, Place, Reading, Span, kept};
+use crate::server::batch::scanned::has_key;
 use crate::server::batch::window::Request;
 use crate::server::request::run::Run;
 use crate::server::worker::Worker;
@@ -121,20 +122,23 @@ impl Worker {
         Ok(())
     }
 
-    /// Whether this node has written a key since it was read for `read`, maybe by a request of these batches, the first of
-    /// which holds the read. Then running the read again would show it what was written behind it.
+    /// Whether this node has written a key of a request since that read it, maybe by a request of these batches, the first of which
+    /// holds the one that has read. Then running it again would show it what was written behind it; so all of its keys count, and not
+    /// only the one that was read for `read`.
     pub fn is_read_overtaken<'b>(
         &self,
         read: &Reading,
         batch: &Batch,
-        mut later: impl Iterator<Item = &'b Batch>,
+        later: impl Iterator<Item = &'b Batch> + Clone,
     ) -> bool {
-        let (store, key, db) = (&self.shared.node.store, batch.kept(read.key), read.ask.db);
-        let slot = slot_of(key);
-        let may_be = batch.may_have_written(slot) || later.any(|batch| batch.may_have_written(slot));
-        let name = Name::of(db, key);
-        let latest = || store.table(slot).find(name).map(|entry| entry.version().latest_of(Actor::SELF));
-        let seen = read.seen.version.as_ref().map(|version| version.latest_of(Actor::SELF)).unwrap_or_default();
-        may_be && latest().is_some_and(|latest| latest > seen)
+        let (store, db) = (&self.shared.node.store, read.ask.db);
+        let latest = |slot: Slot, key: &[u8]| {
+            store.table(slot).find(Name::of(db, key)).map(|entry| entry.version().latest_of(Actor::SELF))
+        };
+        has_key(batch.kept(read.ask.request), |key| {
+            let slot = slot_of(key);
+            let may_be = batch.may_have_written(slot) || later.clone().any(|batch| batch.may_have_written(slot));
+            may_be && latest(slot, key).is_some_and(|latest| latest > read.read_at)
+        })
     }
 }
