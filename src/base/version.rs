@@ -139,7 +139,6 @@ impl Version {
         let mut context = self.context.clone();
         see(&mut context, self.dot);
         context.retain(|seen| seen.actor != dot.actor);
-        settle_below_floor(&mut context);
         bound(&mut context);
         Version { dot, context }
     }
@@ -161,7 +160,6 @@ impl Version {
             return self;
         }
         see(&mut self.context, Dot { hlc: floor, actor: Actor::FLOOR });
-        settle_below_floor(&mut self.context);
         bound(&mut self.context);
         self
     }
@@ -178,7 +176,6 @@ impl Version {
         // What has been seen of the winner's author is never given up, even should that be a later write of its.
         let latest = context.iter().find(|seen| seen.actor == winner.actor).copied().unwrap_or(winner);
         context.retain(|seen| seen.actor != winner.actor);
-        settle_below_floor(&mut context);
         bound(&mut context);
         Version { dot: latest, context }
     }
@@ -218,15 +215,12 @@ fn see(context: &mut Context, dot: Dot) {
     }
 }
 
-/// Leaves out what a context's floor says besides.
-fn settle_below_floor(context: &mut Context) {
+/// Leaves out what a context's floor says besides, and the oldest writes beyond [`CONTEXT_DOTS_MAX`].
+fn bound(context: &mut Context) {
     if let Ok(at) = context.binary_search_by_key(&Actor::FLOOR, |seen| seen.actor) {
         let floor = context.get(at).map_or(Hlc(0), |seen| seen.hlc);
         context.retain(|seen| !seen.actor.is_author() || seen.hlc > floor);
     }
-}
-
-fn bound(context: &mut Context) {
     while context.len() > CONTEXT_DOTS_MAX {
         let writes = context.iter().enumerate().filter(|(_, dot)| dot.actor.is_author());
         let oldest = writes.min_by_key(|(_, dot)| dot.hlc).map(|(at, _)| at);

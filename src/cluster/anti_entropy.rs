@@ -155,7 +155,7 @@ impl Cluster {
         let differs: HashSet<Slot> = differing.iter().copied().collect();
         for slot in &slots {
             let finding = if differs.contains(slot) { Finding::Unlike } else { Finding::Same };
-            stability.note(row.id, row.generation, *slot, (finding, began_ms));
+            stability.note(row.id, row.generation, *slot, finding, began_ms);
         }
         self.metrics.count(Count::AntiEntropySlots, differing.len() as u64);
         // Not always the same ones first, should there be more than one round can mend.
@@ -167,7 +167,7 @@ impl Cluster {
             keys += mended.keys;
             self.metrics.count(Count::AntiEntropyRepairs, mended.keys);
             if mended.is_buried {
-                stability.note(row.id, row.generation, *slot, (Finding::Buried, began_ms));
+                stability.note(row.id, row.generation, *slot, Finding::Buried, began_ms);
             }
             pace.rest().await;
         }

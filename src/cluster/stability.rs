@@ -62,7 +62,7 @@ impl Terms<'_> {
 
 impl Stability {
     /// Notes what a comparison of a slot with this life of a node, begun at `began_ms`, has found.
-    pub fn note(&mut self, node: NodeId, generation: u64, slot: Slot, (finding, began_ms): (Finding, u64)) {
+    pub fn note(&mut self, node: NodeId, generation: u64, slot: Slot, finding: Finding, began_ms: u64) {
         let confirmed = self.confirmed.entry((node, generation)).or_default().entry(slot).or_default();
         *confirmed = match finding {
             Finding::Same => Confirmed { same_ms: began_ms, buried_ms: began_ms },
@@ -127,11 +127,11 @@ mod tests {
         let bound =
             |stability: &Stability, calm_ms, age_ms| stability.forgettable(slot, terms(&homes(), calm_ms, age_ms));
         assert_eq!(bound(&stability, Some(5_000), 100), None);
-        stability.note(node(1), 10, slot, (Finding::Buried, 4_000));
+        stability.note(node(1), 10, slot, Finding::Buried, 4_000);
         assert_eq!(bound(&stability, Some(5_000), 100), None, "one of two");
-        stability.note(node(2), 19, slot, (Finding::Same, 6_000));
+        stability.note(node(2), 19, slot, Finding::Same, 6_000);
         assert_eq!(bound(&stability, Some(5_000), 100), None, "an earlier life");
-        stability.note(node(2), 20, slot, (Finding::Same, 6_000));
+        stability.note(node(2), 20, slot, Finding::Same, 6_000);
         assert_eq!(bound(&stability, None, 100), None, "never calm");
         assert_eq!(bound(&stability, Some(5_000), 100), Some(Hlc::at_ms(3_900)));
         assert_eq!(bound(&stability, Some(3_000), 100), Some(Hlc::at_ms(2_900)));
@@ -147,10 +147,10 @@ mod tests {
     fn writes_are_stable_only_where_all_homes_hold_the_same() {
         let slot = Slot::new(7).expect("a slot");
         let mut stability = Stability::default();
-        homes().iter().for_each(|(id, life)| stability.note(*id, *life, slot, (Finding::Same, 4_000)));
+        homes().iter().for_each(|(id, life)| stability.note(*id, *life, slot, Finding::Same, 4_000));
         let stable = |stability: &Stability| stability.stable(slot, terms(&homes(), Some(5_000), 100));
         assert_eq!(stable(&stability), Some(Hlc::at_ms(3_900)));
-        stability.note(node(2), 20, slot, (Finding::Buried, 6_000));
+        stability.note(node(2), 20, slot, Finding::Buried, 6_000);
         assert_eq!(stable(&stability), None, "what is alive over there may be news");
         assert_eq!(stability.forgettable(slot, terms(&homes(), Some(5_000), 100)), Some(Hlc::at_ms(3_900)));
     }
@@ -160,9 +160,9 @@ mod tests {
         let [slot, other] = [7, 8].map(|number| Slot::new(number).expect("a slot"));
         let mut stability = Stability::default();
         for (slot, (id, life)) in [slot, other].into_iter().flat_map(|slot| homes().map(|home| (slot, home))) {
-            stability.note(id, life, slot, (Finding::Same, 4_000));
+            stability.note(id, life, slot, Finding::Same, 4_000);
         }
-        stability.note(node(1), 10, slot, (Finding::Unlike, 5_000));
+        stability.note(node(1), 10, slot, Finding::Unlike, 5_000);
         let both = |slot| {
             [
                 stability.forgettable(slot, terms(&homes(), Some(5_000), 0)),

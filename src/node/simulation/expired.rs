@@ -104,11 +104,16 @@ fn held(world: &World, node: usize, keys: &[String]) -> (usize, usize) {
     (live.len(), dead.len())
 }
 
-/// Has these keys expire after so many milliseconds, as two of three know.
-fn shorten(world: &mut World, keys: &[String], ms: &str) {
-    simulated::with(|network| network.cut(ip_of(0), ip_of(1)));
+/// Has these keys expire after so many milliseconds.
+fn expire(world: &mut World, keys: &[String], ms: &str) {
     let expires: Vec<Vec<&str>> = keys.iter().map(|key| vec!["PEXPIRE", key, ms]).collect();
     assert!(ask(world, 0, &expires).iter().all(|it| *it == Value::Int(1)));
+}
+
+/// The same, as two of three know.
+fn shorten(world: &mut World, keys: &[String], ms: &str) {
+    simulated::with(|network| network.cut(ip_of(0), ip_of(1)));
+    expire(world, keys, ms);
 }
 
 /// Node 0 dies, and what it had on the way to node 1 with it.
@@ -162,8 +167,7 @@ fn keys_that_expire_while_all_is_well_leave_nothing() {
     simulate(|| {
         let mut world = begin();
         let keys = written(&mut world);
-        let expires: Vec<Vec<&str>> = keys.iter().map(|key| vec!["PEXPIRE", key, "100"]).collect();
-        assert!(ask(&mut world, 0, &expires).iter().all(|it| *it == Value::Int(1)));
+        expire(&mut world, &keys, "100");
         run(&mut world, 2_000);
         assert_eq!([0, 1, 2].map(|node| held(&world, node, &keys)), [(0, 0); NODES]);
     });

@@ -108,6 +108,11 @@ impl Again {
         }
     }
 
+    /// True for a read that only waits for somebody to confirm it.
+    pub fn is_unconfirmed(&self) -> bool {
+        matches!(self.why, Why::Unconfirmed(_))
+    }
+
     /// What was read and is not confirmed.
     pub fn reading(&self) -> Option<&Reading> {
         match &self.why {

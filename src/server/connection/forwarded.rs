@@ -26,7 +26,7 @@ use crate::protocol::{Limits, REPLY_BYTES_MAX, Scanner};
 use crate::replication::coordinator::View;
 use crate::replication::routing::Quorum;
 use crate::server::batch::Batch;
-use crate::server::batch::ask::{Again, Reading, Why, of_requests};
+use crate::server::batch::ask::{Again, Reading, of_requests};
 use crate::server::batch::scanned::scanned;
 use crate::server::batch::window::{Ending, REQUESTS_MAX};
 use crate::server::connection::ages::Ages;
@@ -225,10 +225,10 @@ impl Unanswered {
     /// of a transaction that has written: asking for it again would run all of them again.
     fn confirm_or_give_up(&mut self, again: &[Again], worker: &Worker, view: &View) {
         let Some(Again { reply, ask, .. }) = again.first() else { return };
-        let is_contradicted = again.iter().any(|it| !matches!(it.why, Why::Unconfirmed(_)));
+        let is_unconfirmed = again.iter().all(Again::is_unconfirmed);
         let mut confirm =
             |read: &Reading| worker.confirm_elsewhere(view, &mut self.batch, self.quorum, *reply, read.clone()).is_ok();
-        if !self.is_confirmed_anew && !is_contradicted && again.iter().filter_map(Again::reading).all(&mut confirm) {
+        if !self.is_confirmed_anew && is_unconfirmed && again.iter().filter_map(Again::reading).all(&mut confirm) {
             return;
         }
         let is_overtaken = |read| worker.is_read_overtaken(read, &self.batch, std::iter::empty());

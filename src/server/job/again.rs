@@ -16,7 +16,7 @@ use crate::base::ids::slot_of;
 use crate::commands::spec::{flag, slots_of};
 use crate::replication::coordinator::View;
 use crate::server::batch::Batch;
-use crate::server::batch::ask::{Again, Ask, Reading, Why, of_requests};
+use crate::server::batch::ask::{Again, Ask, Reading, of_requests};
 use crate::server::batch::order::Order;
 use crate::server::batch::scanned::{has_key, scanned, writes};
 use crate::server::batch::window::Request;
@@ -75,7 +75,7 @@ impl Rerun<'_> {
         let view = self.worker.view(began);
         let (mut order, mut left) = (Order::default(), Vec::new());
         for of_request in of_requests(&mut due) {
-            let to_run = of_request.iter().find(|it| !matches!(it.why, Why::Unconfirmed(_)));
+            let to_run = of_request.iter().find(|it| !it.is_unconfirmed());
             let Some(again) = to_run.or(of_request.first()) else { continue };
             let read = again.reading();
             let overtaken = |read| self.worker.is_read_overtaken(read, batch, later.clone());

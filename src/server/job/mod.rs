@@ -42,7 +42,7 @@ use crate::peer::registry::Peer;
 use crate::protocol::{REPLY_BYTES_MAX, Reply, Scanner};
 use crate::replication::coordinator::View;
 use crate::server::batch::Batch;
-use crate::server::batch::ask::{Again, Why};
+use crate::server::batch::ask::Again;
 use crate::server::batch::scanned::scanned;
 use crate::server::batch::window::Request;
 use crate::server::forward::call::{Call, Fate};
@@ -260,7 +260,7 @@ impl Job {
         while !self.is_settled(batch, &mut again).await {
             if ran != Ran::Apart {
                 let (unconfirmed, others): (Vec<Again>, Vec<Again>) =
-                    again.into_iter().partition(|again| matches!(again.why, Why::Unconfirmed(_)));
+                    again.into_iter().partition(Again::is_unconfirmed);
                 if ran == Ran::TogetherReading && !others.is_empty() {
                     return false;
                 }
