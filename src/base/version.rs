@@ -58,6 +58,14 @@ pub struct Dot {
     pub actor: Actor,
 }
 
+impl Dot {
+    /// True when both are writes of one actor, and this is the earlier.
+    #[inline]
+    pub fn precedes(self, other: Dot) -> bool {
+        self.actor == other.actor && self.hlc < other.hlc
+    }
+}
+
 /// The other actors' last writes that a version has seen.
 pub type Context = SmallVec<[Dot; 1]>;
 

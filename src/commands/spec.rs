@@ -303,7 +303,7 @@ impl Command {
     /// those of running it once. With NX, XX or GET behind its value SET is none: its reply tells what it found.
     pub fn is_repeatable(&self, args: Args<'_>) -> bool {
         let tells = |word: &[u8]| [&b"NX"[..], b"XX", b"GET"].iter().any(|it| word.eq_ignore_ascii_case(it));
-        let may_tell = self.name == "set";
+        let may_tell = args.len() > 3 && self.name == "set";
         self.has(flag::READONLY) || self.has(flag::REPEATABLE) && !(may_tell && args.iter().skip(3).any(tells))
     }
 

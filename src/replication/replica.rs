@@ -38,7 +38,7 @@ use crate::replication::settle::slot_digest;
 use crate::store::deltas::Chain;
 use crate::store::entry::Entry;
 use crate::store::incoming::Applied;
-use crate::store::slot::Name;
+use crate::store::slot::{Name, Rules};
 use crate::store::state::State;
 use crate::store::{Spot, Store, hash_name, in_database};
 
@@ -82,6 +82,14 @@ pub trait Host: Send + Sync {
     fn knows_of_older_copies(&self) -> bool;
     /// The peer says what it takes this node for; `None` when the connection has ended.
     fn hear_trust(&self, word: Option<Word>);
+}
+
+/// What is so while the frames of one read of the socket are dealt with.
+struct Turn<'t> {
+    store: &'t Store,
+    rules: Rules,
+    now_ms: u64,
+    is_warm: bool,
 }
 
 /// One lane's state at the replica.
@@ -184,7 +192,8 @@ impl Replica {
             return Err(std::io::Error::other("the peer has connected anew"));
         }
         let store = self.store.clone();
-        let (now_ms, is_warm) = (store.clock.now_ms(), self.host.is_warm());
+        let now_ms = store.clock.now_ms();
+        let turn = Turn { store: &store, rules: store.rules(now_ms), now_ms, is_warm: self.host.is_warm() };
         let mut at = 0;
         loop {
             let mut window: SmallVec<[(Frame<'_>, Option<Spot>); WINDOW_FRAMES_MAX]> = SmallVec::new();
@@ -200,7 +209,7 @@ impl Replica {
             spots().for_each(|spot| store.prefetch_index(spot));
             spots().for_each(|spot| store.prefetch_entry(spot));
             for (frame, spot) in &window {
-                self.take(&store, *frame, *spot, now_ms, is_warm).map_err(invalid)?;
+                self.take(&turn, *frame, *spot).map_err(invalid)?;
             }
             if window.len() < WINDOW_FRAMES_MAX {
                 break;
@@ -221,35 +230,28 @@ impl Replica {
     }
 
     /// Does what one frame says.
-    fn take(
-        &mut self,
-        store: &Store,
-        frame: Frame<'_>,
-        spot: Option<Spot>,
-        now_ms: u64,
-        is_warm: bool,
-    ) -> Result<(), WireError> {
+    fn take(&mut self, turn: &Turn<'_>, frame: Frame<'_>, spot: Option<Spot>) -> Result<(), WireError> {
         self.received += 1;
         match (frame.kind, spot) {
-            (Kind::Delta | Kind::StrictDelta, Some(spot)) => self.delta(store, frame, spot, now_ms),
-            (Kind::Verify, Some(_)) if !is_warm => {
+            (Kind::Delta | Kind::StrictDelta, Some(spot)) => self.delta(turn, frame, spot),
+            (Kind::Verify, Some(_)) if !turn.is_warm => {
                 self.refuse(Refusal::Warming);
                 Ok(())
             }
-            (Kind::StrictVerify, Some(spot)) if !is_warm => {
+            (Kind::StrictVerify, Some(spot)) if !turn.is_warm => {
                 // Of a node that is about to be a home replica only its promise is asked for.
-                let _locked = store.table(spot.slot);
+                let _locked = turn.store.table(spot.slot);
                 self.declines(frame.kind, spot.slot);
                 Ok(())
             }
-            (Kind::Verify | Kind::StrictVerify, Some(spot)) => self.verify(store, frame, spot, now_ms),
-            (Kind::State, _) => self.state(store, frame.body, now_ms),
+            (Kind::Verify | Kind::StrictVerify, Some(spot)) => self.verify(turn, frame, spot),
+            (Kind::State, _) => self.state(turn, frame.body),
             (Kind::Heartbeat, _) => Ok(()),
             (Kind::Trust, _) => {
                 self.host.hear_trust(Some(Word::read(frame.body)?));
                 Ok(())
             }
-            (Kind::Promise, _) => self.promise(frame.body, now_ms),
+            (Kind::Promise, _) => self.promise(frame.body, turn.now_ms),
             (Kind::Digest, _) => self.digest(frame.body),
             _ => Err(WireError),
         }
@@ -308,20 +310,20 @@ impl Replica {
         put_frame(self.out.bytes(), Kind::Declined, |out| declined.put(out));
     }
 
-    fn delta(&mut self, store: &Store, frame: Frame<'_>, spot: Spot, now_ms: u64) -> Result<(), WireError> {
-        let rules = store.rules(now_ms);
+    fn delta(&mut self, turn: &Turn<'_>, frame: Frame<'_>, spot: Spot) -> Result<(), WireError> {
+        let store = turn.store;
         let mut table = store.table(spot.slot);
         if self.declines(frame.kind, spot.slot) {
             return Ok(());
         }
         for delta in Chain::new(frame.body, self.sender, &store.actors) {
             let delta = delta?;
-            if store.clock.observe(delta.version.dot.hlc, now_ms).is_err() {
+            if store.clock.observe(delta.version.dot.hlc, turn.now_ms).is_err() {
                 self.refuse(Refusal::Skew);
                 return Ok(());
             }
             let name = Name { db: delta.db, key: delta.key, hash: in_database(delta.db, spot.hash) };
-            if table.apply_delta(name, &delta, &rules, &store.actors) != Applied::NeedsState {
+            if table.apply_delta(name, &delta, &turn.rules, &store.actors) != Applied::NeedsState {
                 continue;
             }
             if frame.kind == Kind::StrictDelta {
@@ -342,7 +344,8 @@ impl Replica {
         Ok(())
     }
 
-    fn verify(&mut self, store: &Store, frame: Frame<'_>, spot: Spot, now_ms: u64) -> Result<(), WireError> {
+    fn verify(&mut self, turn: &Turn<'_>, frame: Frame<'_>, spot: Spot) -> Result<(), WireError> {
+        let store = turn.store;
         let verify = Verify::read(frame.body, self.sender, &store.actors)?;
         let KeyRef { slot, db, key } = verify.name;
         let table = store.table(slot);
@@ -355,7 +358,7 @@ impl Replica {
         let is_known = |entry: &Entry| entry.version().only_adds_of(self.sender, verify.seen.version.as_ref());
         let confirmed = match verify.is_exact {
             true => entry.map(Entry::version) == verify.seen.version,
-            false => confirms(entry, &verify.seen, now_ms),
+            false => confirms(entry, &verify.seen, turn.now_ms),
         };
         let agrees = confirmed || verify.is_repeated && entry.is_some_and(is_known);
         if !agrees {
@@ -371,7 +374,8 @@ impl Replica {
         Ok(())
     }
 
-    fn state(&mut self, store: &Store, body: &[u8], now_ms: u64) -> Result<(), WireError> {
+    fn state(&mut self, turn: &Turn<'_>, body: &[u8]) -> Result<(), WireError> {
+        let Turn { store, now_ms, .. } = *turn;
         let mut reader = Reader::new(body);
         let resolves = reader.u64()?;
         let name = KeyRef::read(&mut reader)?;
@@ -570,7 +574,8 @@ mod tests {
     fn take(replica: &mut Replica, kind: Kind, body: &[u8]) {
         let frame = Frame { kind, body };
         let store = replica.store.clone();
-        replica.take(&store, frame, spot_of(&frame), NOW_MS, true).expect("a frame that makes sense");
+        let turn = Turn { store: &store, rules: store.rules(NOW_MS), now_ms: NOW_MS, is_warm: true };
+        replica.take(&turn, frame, spot_of(&frame)).expect("a frame that makes sense");
         replica.acknowledge();
     }
 

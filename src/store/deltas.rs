@@ -158,25 +158,19 @@ impl<'a, 't> Chain<'a, 't> {
         Chain { reader: Reader::new(chain), sender, actors, before: None, is_over: false }
     }
 
+    #[inline(always)]
     fn read(&mut self) -> Result<Delta<'a>, WireError> {
-        let Some(before) = &self.before else {
-            return Delta::decode(&mut self.reader, self.sender, self.actors);
-        };
-        let hlc = before.version.dot.hlc.0.checked_add(self.reader.varint()?).ok_or(WireError)?;
-        let mutation = Mutation::decode(&mut self.reader)?;
-        if mutation.stands_alone() || before.mutation == Mutation::Clear {
-            return Err(WireError);
+        match &self.before {
+            None => Delta::decode(&mut self.reader, self.sender, self.actors),
+            Some(before) => read_next(&mut self.reader, before),
         }
-        let version = before.version.advanced(Dot { hlc: Hlc(hlc), actor: before.version.dot.actor });
-        let Delta { slot, db, key, .. } = *before;
-        Ok(Delta { slot, db, key, base: Some(before.version.clone()), version, mutation })
     }
 }
 
 impl<'a> Iterator for Chain<'a, '_> {
     type Item = Result<Delta<'a>, WireError>;
 
-    #[inline]
+    #[inline(always)]
     fn next(&mut self) -> Option<Result<Delta<'a>, WireError>> {
         if self.is_over {
             return None;
@@ -188,6 +182,18 @@ impl<'a> Iterator for Chain<'a, '_> {
         }
         Some(read)
     }
+}
+
+/// Reads the delta behind `before`, of which its chain says only what differs.
+fn read_next<'a>(reader: &mut Reader<'a>, before: &Delta<'a>) -> Result<Delta<'a>, WireError> {
+    let hlc = before.version.dot.hlc.0.checked_add(reader.varint()?).ok_or(WireError)?;
+    let mutation = Mutation::decode(reader)?;
+    if mutation.stands_alone() || before.mutation == Mutation::Clear {
+        return Err(WireError);
+    }
+    let version = before.version.advanced(Dot { hlc: Hlc(hlc), actor: before.version.dot.actor });
+    let Delta { slot, db, key, .. } = *before;
+    Ok(Delta { slot, db, key, base: Some(before.version.clone()), version, mutation })
 }
 
 #[cfg(test)]

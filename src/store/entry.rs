@@ -217,7 +217,8 @@ impl Entry {
         let header = self.header();
         let (context_len, key_len) = (usize::from(header.context_len), header.key_len as usize);
         let Some(value_len) = length_of(bytes.len()) else { return false };
-        if header.kind != STRING || layout(context_len, key_len, bytes.len()) != self.layout() {
+        let is_as_large = value_len == header.value_len || layout(context_len, key_len, bytes.len()) == self.layout();
+        if header.kind != STRING || !is_as_large {
             return false;
         }
         // SAFETY: the block is exactly as large for the new length as for the old one, and ours alone.

@@ -34,6 +34,9 @@ impl SlotTable {
             // Its sender has not heard of the clear, and shall; that of one database says no more than that of all.
             return if is_clear(name.db) { Applied::Already } else { Applied::NeedsState };
         }
+        if self.overwrite(name, &delta.version, &delta.mutation, rules) {
+            return Applied::Yes;
+        }
         let applied = self.apply_named(name, delta, rules);
         if applied == Applied::Yes {
             self.sweep_if_clear(name, actors);

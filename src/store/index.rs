@@ -98,20 +98,20 @@ impl Index {
     /// Where the entry with this hash is for which `is_it` holds.
     #[inline]
     pub fn find(&self, hash: u64, is_it: impl Fn(&Entry) -> bool) -> Option<Place> {
-        let mut at = home(hash, self.lines.len());
-        for _ in 0..self.lines.len() {
+        let first = home(hash, self.lines.len());
+        let mut at = first;
+        loop {
             let line = self.lines.get(at)?;
             for way in line.ways_of(tag(hash)) {
                 if line.entries.get(way).and_then(Option::as_ref).is_some_and(&is_it) {
                     return Some(at * LINE_PLACES + way);
                 }
             }
-            if line.passed == 0 {
+            at = self.next(at);
+            if line.passed == 0 || at == first {
                 return None;
             }
-            at = self.next(at);
         }
-        None
     }
 
     /// Has the memory fetched of those entries in the hash's home line whose tags fit.

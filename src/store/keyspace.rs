@@ -447,18 +447,21 @@ impl<'s> Keyspace<'s> {
         let found = table_at(&self.tables, name.key).and_then(|at| self.tables.get_mut(at));
         let Some((slot, table)) = found else { return };
         let rules = self.store.rules(self.now_ms);
-        let base = rules.tombstones.then(|| table.base_of(name, &mutation)).flatten();
-        table.apply(name, dot, &mutation, &rules);
-        if let Some(scope) = Scope::of(name) {
-            self.effects.writes += table.sweep_cleared(scope, dot, &self.store.actors) as u64;
-        }
-        self.effects.note_write(dot);
-        if rules.tombstones {
-            let mut version = base.as_ref().map_or_else(|| Version::first(dot), |base| base.advanced(dot));
-            if let Some(floor) = version.floor_for(table.stable()) {
+        let (mut base, mut version) = (None, Version::first(dot));
+        if !table.overwrite(name, &version, &mutation, &rules) {
+            base = rules.tombstones.then(|| table.base_of(name, &mutation)).flatten();
+            table.apply(name, dot, &mutation, &rules);
+            if let Some(scope) = Scope::of(name) {
+                self.effects.writes += table.sweep_cleared(scope, dot, &self.store.actors) as u64;
+            }
+            version = base.as_ref().map_or(version, |base| base.advanced(dot));
+            if let Some(floor) = version.floor_for(table.stable()).filter(|_| rules.tombstones) {
                 version = version.floored(floor);
                 table.set_version(name, &version);
             }
+        }
+        self.effects.note_write(dot);
+        if rules.tombstones {
             let delta = Delta { slot: *slot, db: name.db, key: name.key, base, version, mutation };
             self.effects.deltas.record(&delta, &self.store.actors);
         }

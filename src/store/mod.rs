@@ -65,6 +65,7 @@ pub mod scan;
 pub mod siblings;
 pub mod slot;
 pub mod state;
+mod strings;
 mod table;
 pub mod tombstones;
 pub mod unnoticed;

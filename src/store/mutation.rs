@@ -134,6 +134,7 @@ impl Mutation<'_> {
     }
 
     /// Reads one from the front of `reader`; what comes back is safe to apply.
+    #[inline]
     pub fn decode<'a>(reader: &mut Reader<'a>) -> Result<Mutation<'a>, WireError> {
         Ok(match reader.u8()? {
             0 => {
@@ -204,29 +205,40 @@ impl Delta<'_> {
     }
 
     /// Reads a delta that `sender` wrote, from the front of `reader`.
+    #[inline(always)]
     pub fn decode<'a>(reader: &mut Reader<'a>, sender: Actor, actors: &ActorTable) -> Result<Delta<'a>, WireError> {
-        let slot = Slot::new(reader.u16()?).ok_or(WireError)?;
+        let slot = reader.slot()?;
         let flags = reader.u8()?;
         let key = reader.bytes()?;
         let dot = read_dot(reader, sender, actors)?;
-        let base_dot = if flags & HAS_BASE != 0 { Some(read_dot(reader, sender, actors)?) } else { None };
-        let has_context = flags & HAS_CONTEXT != 0;
-        let context = if has_context { read_context(reader, sender, actors)? } else { Context::new() };
-        let floor = Hlc(if has_context && base_dot.is_some() { reader.varint()? } else { 0 });
+        let (base, version) = match flags & (HAS_BASE | HAS_CONTEXT) {
+            0 => (None, Version::first(dot)),
+            seen => read_seen(reader, seen, dot, sender, actors)?,
+        };
         let (db, mutation) = (flags & DB_MASK, Mutation::decode(reader)?);
         if !clear::is_name(db, key) || clear::is_clear(db) != (mutation == Mutation::Clear) {
             return Err(WireError);
         }
-        let (base, version) = match base_dot {
-            Some(base_dot) => {
-                let base = Version { dot: base_dot, context };
-                let version = base.advanced(dot).floored(floor);
-                (Some(base), version)
-            }
-            None => (None, Version { dot, context }),
-        };
         Ok(Delta { slot, db, key, base, version, mutation })
     }
+}
+
+/// What the write `dot` had seen, as its delta's flags announce it: the version that it was made on, and the one that it makes.
+fn read_seen(
+    reader: &mut Reader<'_>,
+    flags: u8,
+    dot: Dot,
+    sender: Actor,
+    actors: &ActorTable,
+) -> Result<(Option<Version>, Version), WireError> {
+    let base_dot = if flags & HAS_BASE != 0 { Some(read_dot(reader, sender, actors)?) } else { None };
+    let has_context = flags & HAS_CONTEXT != 0;
+    let context = if has_context { read_context(reader, sender, actors)? } else { Context::new() };
+    let Some(base_dot) = base_dot else { return Ok((None, Version { dot, context })) };
+    let floor = Hlc(if has_context { reader.varint()? } else { 0 });
+    let base = Version { dot: base_dot, context };
+    let version = base.advanced(dot).floored(floor);
+    Ok((Some(base), version))
 }
 
 /// Appends a dot: the stamp, then 0 for the sender itself or 1 and the actor.

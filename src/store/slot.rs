@@ -21,11 +21,12 @@ use crate::store::clear::is_clear;
 use crate::store::counter::Counter;
 use crate::store::draws::draws;
 use crate::store::elements::{Elements, PackLimits};
-use crate::store::entry::{Data, Entry, FLAG_RAW, Meta, Payload};
+use crate::store::entry::{Data, Entry, Meta, Payload};
 use crate::store::eviction::Access;
 use crate::store::hash_name;
 use crate::store::index::{Index, Place, Whereabouts};
 use crate::store::mutation::Mutation;
+use crate::store::strings::string_of;
 use crate::store::value::{Set, Value};
 use crate::store::whole::{self, Built};
 
@@ -275,26 +276,8 @@ impl SlotTable {
         self.forgotten_at = self.forgotten_at.max(stamp);
     }
 
-    fn assign(&mut self, name: Name<'_>, dot: Dot, value: &[u8], deadline_ms: u64, rules: &Rules) {
-        if let Some(entry) = self.find_mut(name) {
-            let same_actor = entry.dot().actor == dot.actor;
-            let before = Census::of(entry);
-            if same_actor && entry.overwrite(value) {
-                entry.set_dot(dot);
-                entry.set_deadline_ms(deadline_ms);
-                entry.set_flags(0);
-                rules.access.touch(entry);
-                let after = Census::of(entry);
-                self.census += after;
-                self.census -= before;
-                return;
-            }
-        }
-        self.put_over(name, dot, Payload::String(value), deadline_ms, rules);
-    }
-
     /// Puts a new entry in place of whatever there was.
-    fn put_over(&mut self, name: Name<'_>, dot: Dot, payload: Payload<'_>, deadline_ms: u64, rules: &Rules) {
+    pub(super) fn put_over(&mut self, name: Name<'_>, dot: Dot, payload: Payload<'_>, deadline_ms: u64, rules: &Rules) {
         let old = self.find(name);
         let meta = rules.meta_over(old, deadline_ms);
         let version = old.map_or_else(|| Version::first(dot), |entry| entry.version().advanced(dot));
@@ -316,40 +299,6 @@ impl SlotTable {
             Err(_) => return,
         };
         self.put_over(name, dot, Payload::Value(Box::new(value)), deadline_ms, rules);
-    }
-
-    fn patch(&mut self, name: Name<'_>, dot: Dot, offset: usize, bytes: &[u8], rules: &Rules) {
-        if self.patch_in_place(name, dot, offset, bytes, rules.access) {
-            return;
-        }
-        let end = offset + bytes.len();
-        let (mut text, deadline_ms) = match self.find(name) {
-            Some(entry) => (string_of(entry), entry.deadline_ms()),
-            None => (Vec::new(), 0),
-        };
-        text.resize(text.len().max(end), 0);
-        if let Some(part) = text.get_mut(offset..end) {
-            part.copy_from_slice(bytes);
-        }
-        self.assign(name, dot, &text, deadline_ms, rules);
-        if let Some(entry) = self.find_mut(name) {
-            entry.set_flags(FLAG_RAW);
-        }
-    }
-
-    fn patch_in_place(&mut self, name: Name<'_>, dot: Dot, offset: usize, bytes: &[u8], access: Access) -> bool {
-        let Some(entry) = self.find_mut(name) else { return false };
-        let end = offset + bytes.len();
-        let len = entry.string_mut().map_or(0, |text| text.len());
-        if entry.dot().actor != dot.actor || len < end && !entry.grow(end) {
-            return false;
-        }
-        let Some(part) = entry.string_mut().and_then(|text| text.get_mut(offset..end)) else { return false };
-        part.copy_from_slice(bytes);
-        entry.set_dot(dot);
-        entry.set_flags(FLAG_RAW);
-        access.touch(entry);
-        true
     }
 
     /// Deletes: a tombstone when other replicas must learn of it, nothing at all when there are none.
@@ -465,14 +414,6 @@ pub(super) fn hash_of(entry: &Entry) -> u64 {
 /// The earlier of two times, of which 0 is none.
 pub(super) fn earlier(a: u64, b: u64) -> u64 {
     if a == 0 || b == 0 { a.max(b) } else { a.min(b) }
-}
-
-fn string_of(entry: &Entry) -> Vec<u8> {
-    match entry.data() {
-        Data::String(bytes) => bytes.to_vec(),
-        Data::Value(Value::Counter(counter)) => counter.total().to_string().into_bytes(),
-        Data::Value(_) | Data::Tombstone => Vec::new(),
-    }
 }
 
 /// The counter that INCR makes of what was there; only numbers get this far.

@@ -3,8 +3,6 @@
 //! Both happen while the slots are still locked, so that a key's frames leave in the order in which things were done to
 //! it. Nothing waits: the batch notes what its replies depend on.
 
-use smallvec::SmallVec;
-
 use crate::base::ids::{Slot, slot_of};
 use crate::base::version::{Actor, Version};
 use crate::commands::spec::Command;
@@ -29,21 +27,19 @@ impl Run<'_> {
         if deltas.is_empty() {
             return;
         }
-        let mut depends_on: SmallVec<[usize; 2]> = SmallVec::new();
+        let (reply, tells) = (self.batch.place(from), !command.is_repeatable(args));
+        let first = self.batch.pending.len();
         for (slot, part) in by_slot(&deltas) {
             self.batch.note_written(slot);
             let coordinator = &self.worker.shared.coordinator;
             for wait in coordinator.replicate(self.view, slot, part, self.quorum, now_ms, &mut self.batch.waits) {
-                if !depends_on.contains(&wait) {
-                    depends_on.push(wait);
+                let is_noted = self.batch.pending.iter().skip(first).any(|pending| pending.wait == wait);
+                if !is_noted {
+                    self.batch.pending.push(Pending { reply, wait, read: None, tells });
                 }
             }
         }
         keys.give_back_deltas(deltas);
-        let reply = self.batch.place(from);
-        let tells = !command.is_repeatable(args);
-        let pending = depends_on.into_iter().map(|wait| Pending { reply, wait, read: None, tells });
-        self.batch.pending.extend(pending);
     }
 
     /// Asks for confirmation of the versions that a command has read; `before` are the lookups before it ran.

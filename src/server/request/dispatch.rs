@@ -143,7 +143,9 @@ impl Run<'_> {
                 self.put_off(command, request, slots);
                 return Step::Done;
             }
-            self.peer_seen = self.peer_seen.take().filter(|seen| self.believes(seen, group, slot, command));
+            if self.peer_seen.as_ref().is_some_and(|seen| !self.believes(seen, group, slot, command)) {
+                self.peer_seen = None;
+            }
             if self.may_lack(command.has(flag::WRITE))
                 && !self.is_ready(keys_of(command, request.args, self.session.db))
             {
