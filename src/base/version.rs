@@ -70,12 +70,21 @@ impl Dot {
 pub type Context = SmallVec<[Dot; 1]>;
 
 /// A dotted version vector.
-#[derive(Clone, PartialEq, Eq, Debug, Default)]
+#[derive(PartialEq, Eq, Debug, Default)]
 pub struct Version {
     /// The last write.
     pub dot: Dot,
     /// What the last write had seen of other actors.
     pub context: Context,
+}
+
+impl Clone for Version {
+    /// Every confirmed read makes a copy, nearly always of a stamp alone: then nothing else is looked at.
+    #[inline]
+    fn clone(&self) -> Version {
+        let context = if self.context.is_empty() { Context::new() } else { self.context.clone() };
+        Version { dot: self.dot, context }
+    }
 }
 
 /// How one version stands to another.

@@ -51,26 +51,40 @@ impl Run<'_> {
         before: (u64, u64),
         from: usize,
     ) -> Result<(), QuorumError> {
-        let mut kept = None;
         let reply = self.batch.place(from);
+        if request.spot.is_some() {
+            let key = request.key();
+            return self.verify_key(request, key, seen_by_one(keys, key, before), reply, &mut None);
+        }
+        let mut kept = None;
         for key in command.key_positions(request.args).filter_map(|at| request.args.get(at)) {
-            let seen = match request.spot {
-                Some(_) => seen_by_one(keys, key, before),
-                None => seen_now(keys, key),
-            };
-            let slot = request.slot().unwrap_or_else(|| slot_of(key));
-            let name = KeyRef { slot, db: self.session.db, key };
-            let verify = Verify { name, seen: seen.clone(), is_repeated: false, is_exact: self.since.is_some() };
-            let (coordinator, draw) = (&self.worker.shared.coordinator, self.worker.draw());
-            let asked = coordinator.verify(self.view, &verify, self.quorum, draw, &mut self.batch.waits)?;
-            for (wait, number) in asked {
-                let (db, proto, since) = (self.session.db, self.session.proto, self.since);
-                let ask = *kept.get_or_insert_with(|| Ask { since, ..self.batch.keep(request.bytes, db, proto) });
-                let key = span_within(request.bytes, key, ask.request);
-                let read_at = self.worker.shared.node.store.clock.latest(self.now_us / 1_000);
-                let read = Reading { number, ask, key, seen: seen.clone(), read_at };
-                self.batch.pending.push(Pending { reply, wait, read: Some(read), tells: true });
-            }
+            self.verify_key(request, key, seen_now(keys, key), reply, &mut kept)?;
+        }
+        Ok(())
+    }
+
+    /// Asks for confirmation of what a request has seen of one of its keys; `kept` is how it may be run again, once that is noted.
+    #[inline]
+    fn verify_key(
+        &mut self,
+        request: &Request<'_>,
+        key: &[u8],
+        seen: Seen,
+        reply: Place,
+        kept: &mut Option<Ask>,
+    ) -> Result<(), QuorumError> {
+        let slot = request.slot().unwrap_or_else(|| slot_of(key));
+        let name = KeyRef { slot, db: self.session.db, key };
+        let verify = Verify { name, seen, is_repeated: false, is_exact: self.since.is_some() };
+        let (coordinator, draw) = (&self.worker.shared.coordinator, self.worker.draw());
+        let asked = coordinator.verify(self.view, &verify, self.quorum, draw, &mut self.batch.waits)?;
+        for (wait, number) in asked {
+            let (db, proto, since) = (self.session.db, self.session.proto, self.since);
+            let ask = *kept.get_or_insert_with(|| Ask { since, ..self.batch.keep(request.bytes, db, proto) });
+            let key = span_within(request.bytes, key, ask.request);
+            let read_at = self.worker.shared.node.store.clock.latest(self.now_us / 1_000);
+            let read = Reading { number, ask, key, seen: verify.seen.clone(), read_at };
+            self.batch.pending.push(Pending { reply, wait, read: Some(read), tells: true });
         }
         Ok(())
     }
