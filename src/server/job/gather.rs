@@ -36,7 +36,8 @@ impl Job {
         if !(args.len() - 1).is_multiple_of(step) {
             return Err(CommandError::Arity(command.name.into()));
         }
-        let parts = parts_of(&self.worker.shared.view.load(), command, args);
+        let view = self.worker.shared.view.load_full();
+        let parts = parts_of(&view, command, args);
         let proto = std::mem::replace(&mut self.talk.session.proto, Proto::Resp2);
         let mut batch = Batch::new(std::time::Instant::now());
         for part in &parts {
@@ -45,7 +46,7 @@ impl Job {
                 std::iter::once(args.name()).chain(part.positions.iter().flat_map(of_key)).collect();
             let mut request = Vec::new();
             encode_command(&mut request, &words);
-            self.dispatch_part(&request, &mut batch);
+            self.dispatch_part(&view, &request, &mut batch);
         }
         self.settle(&mut batch).await;
         self.talk.session.proto = proto;

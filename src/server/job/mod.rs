@@ -225,9 +225,10 @@ impl Job {
         }
     }
 
-    /// Runs a part of a request, or leaves it to be run when [`Job::settle`] asks again.
-    pub(super) fn dispatch_part(&mut self, request: &[u8], batch: &mut Batch) {
-        if self.dispatch(request, Origin::Part, None, batch) != Step::Done {
+    /// Runs a part of a request, or leaves it to be run when [`Job::settle`] asks again. The parts of a batch go by one view:
+    /// what they wait for is told apart by what is numbered anew in each.
+    pub(super) fn dispatch_part(&mut self, view: &View, request: &[u8], batch: &mut Batch) {
+        if self.dispatch_by(view, request, Origin::Part, None, batch) != Step::Done {
             let session = &self.talk.session;
             batch.ask_again(request, session.db, session.proto);
         }
@@ -235,12 +236,24 @@ impl Job {
 
     /// Deals with a request; `since` as in [`Run::since`].
     pub(super) fn dispatch(&mut self, request: &[u8], origin: Origin, since: Option<Hlc>, batch: &mut Batch) -> Step {
+        let view = self.worker.shared.view.load_full();
+        self.dispatch_by(&view, request, origin, since, batch)
+    }
+
+    fn dispatch_by(
+        &mut self,
+        view: &View,
+        request: &[u8],
+        origin: Origin,
+        since: Option<Hlc>,
+        batch: &mut Batch,
+    ) -> Step {
         let worker = self.worker.clone();
         let began = Instant::now();
-        let view = worker.view(began);
+        worker.look_at_pulse(view, began);
         let Ok(scanner) = scanned(request) else { return Step::Done };
         let state = (&mut self.talk.session, &mut self.talk.transaction);
-        let mut run = Run::new(&worker, &view, &self.client, state, self.talk.consistency, batch, origin);
+        let mut run = Run::new(&worker, view, &self.client, state, self.talk.consistency, batch, origin);
         run.since = since;
         let step = run.request(&Request::new(scanner.args(request), request));
         self.is_counted |= step == Step::Done;
