@@ -121,7 +121,8 @@ impl View {
         self.peers.iter().flatten().flat_map(|peer| &peer.lanes).for_each(Lane::flush);
     }
 
-    pub(super) fn peer(&self, at: u16) -> Option<&Arc<Peer>> {
+    /// The node at a place; `None` for this one.
+    pub fn peer(&self, at: u16) -> Option<&Arc<Peer>> {
         self.peers.get(usize::from(at)).and_then(Option::as_ref)
     }
 }

@@ -32,4 +32,4 @@ pub mod wait;
 #[cfg(test)]
 mod ballot_tests;
 #[cfg(test)]
-mod test_support;
+pub mod test_support;
