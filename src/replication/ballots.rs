@@ -38,7 +38,9 @@ pub struct Confirm {
     pub tenure: u32,
     /// Only replicas that have promised count.
     pub strict: bool,
-    /// How many answers are needed.
+    /// How many answers were wanted, and how many of those that were there are needed.
+    pub wanted: usize,
+    /// See [`Confirm::wanted`].
     pub need: usize,
     /// Verifies on their way; empty once it is confirmed.
     pub asked: SmallVec<[(Arc<Peer>, u64); 4]>,

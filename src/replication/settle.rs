@@ -124,8 +124,11 @@ impl Coordinator {
     #[expect(clippy::too_many_arguments, reason = "a key's name, and who asks")]
     fn confirm(&self, view: &View, slot: Slot, tenure: u32, db: u8, key: &[u8], quorum: Quorum, now_ms: u64) -> bool {
         let name = (slot, db, key.into());
+        let wanted = quorum.read.saturating_sub(1);
         let known = self.ballots.with_confirms(|all| {
-            let confirm = all.get_mut(&name).filter(|it| it.tenure == tenure && it.strict >= quorum.strict)?;
+            // Who has asked for fewer has not asked for this one too.
+            let fits = |it: &Confirm| it.tenure == tenure && it.strict >= quorum.strict && it.wanted >= wanted;
+            let confirm = all.get_mut(&name).filter(|it| fits(it))?;
             let is_confirmed = confirm.look(slot);
             if is_confirmed == Some(false) {
                 // With nobody left to answer it would pass for confirmed.
@@ -189,7 +192,7 @@ impl Coordinator {
         }
         let wanted = quorum.read.saturating_sub(1);
         let need = if strict { wanted } else { wanted.min(asked.len()) };
-        Confirm { tenure, strict, need, asked }
+        Confirm { tenure, strict, wanted, need, asked }
     }
 
     /// This process has slept for so long that others may have coordinated its slots.
@@ -204,8 +207,8 @@ impl Coordinator {
         let group = view.roles.of(slot)?;
         let majority = majority(view.replicas);
         let strict = self.ballots.is_own(slot) && view.promised(slot, group.confirming_homes()).count() + 1 >= majority;
-        let least = if strict { read_quorum.max(majority) } else { read_quorum };
-        let need = least.min(view.replicas).saturating_sub(1);
+        // Connections may ask for more than the node does, and go by what is settled too.
+        let need = read_quorum.max(majority).min(view.replicas).saturating_sub(1);
         let peers: SmallVec<[&Arc<Peer>; 4]> = group
             .confirming_homes()
             .iter()
@@ -287,12 +290,34 @@ mod tests {
         let is_confirmed = || coordinator.confirm(&view, slot, tenure, 0, b"key", all, 1);
         assert!(!is_confirmed(), "both are asked");
         cut_off(&view, 2);
-        let lane = view.peer(1).and_then(|peer| peer.lane_of(slot)).expect("a lane");
-        lane.write_with(|bytes| Ok(bytes.len())).expect("written");
-        lane.ack(lane.last());
+        acknowledge(&view, 1, slot);
         for _ in 0..3 {
             assert!(!is_confirmed(), "one has answered, and the other cannot be asked");
         }
+    }
+
+    fn acknowledge(view: &View, at: u16, slot: Slot) {
+        let lane = view.peer(at).and_then(|peer| peer.lane_of(slot)).expect("a lane");
+        lane.write_with(|bytes| Ok(bytes.len())).expect("written");
+        lane.ack(lane.last());
+    }
+
+    #[test]
+    fn who_wants_more_replicas_to_confirm_does_not_go_by_what_fewer_have() {
+        let (coordinator, view, slot) = (coordinator(), view_of(true), slot_of(b"key"));
+        coordinator.ballots.unsettle(slot);
+        let tenure = coordinator.ballots.unsettled_tenure(slot).expect("unsettled");
+        let is_confirmed = |read| coordinator.confirm(&view, slot, tenure, 0, b"key", Quorum { read, ..QUORUM }, 1);
+        assert!(is_confirmed(1), "nobody has to be asked");
+        assert!(!is_confirmed(2));
+        acknowledge(&view, 1, slot);
+        assert!(is_confirmed(2) && is_confirmed(1) && !is_confirmed(3));
+        acknowledge(&view, 1, slot);
+        assert!(!is_confirmed(3));
+        acknowledge(&view, 2, slot);
+        assert!(is_confirmed(3));
+        let comparison = coordinator.compare(&view, slot, tenure, 1, 1).expect("all are there");
+        assert_eq!(comparison.need, 1, "a slot is not settled without anybody");
     }
 
     #[test]
@@ -301,11 +326,7 @@ mod tests {
         coordinator.ballots.unsettle(slot_of(b"key"));
         let is_ready = |db| coordinator.is_ready(&view, [(db, &b"key"[..])].into_iter(), QUORUM, 1);
         assert!(!is_ready(0));
-        for peer in view.peers.iter().flatten() {
-            let lane = peer.lane_of(slot_of(b"key")).expect("a lane");
-            lane.write_with(|bytes| Ok(bytes.len())).expect("written");
-            lane.ack(lane.last());
-        }
+        [1, 2].into_iter().for_each(|at| acknowledge(&view, at, slot_of(b"key")));
         assert!(is_ready(0) && !is_ready(1));
     }
 
