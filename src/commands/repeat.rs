@@ -2,14 +2,19 @@
 //!
 //! What only reads may. Of what writes, a command may that, run twice in a row, leaves and answers what it does when it is
 //! run once ([`Command::is_repeatable`]). But others may have written in between. If a key has not been written since the
-//! command was first sent, it has not run, and may. If the key holds the very value that the command gives it, running it
-//! now changes nothing that anybody could see. Otherwise it would undo what was written later, and is not repeated.
+//! command was first sent, it has not run, and may. If the key holds the very value that the command gives it, until when the
+//! command would have it held, running it now changes nothing that anybody could see but by as much as clocks differ. Otherwise
+//! it would undo what was written later, and is not repeated.
 //!
 //! What adds elements to a collection may only once whoever was asked is gone. One that is silent may tell others of its run when it
 //! goes on, and if its elements have been deleted meanwhile, they come back: the deletion has seen only those of the second run.
 
+use std::ops::RangeInclusive;
+
 use smallvec::SmallVec;
 
+use crate::base::clock::SKEW_MS_MAX;
+use crate::commands::expiry::Unit;
 use crate::commands::spec::{Command, flag};
 use crate::protocol::Args;
 
@@ -64,6 +69,25 @@ pub fn repeat_of<'a>(command: &Command, args: Args<'a>) -> Repeat<'a> {
     Repeat::Writes(pairs.collect())
 }
 
+/// The deadlines, in milliseconds since 1970 and 0 for none, of which a repeatable request gives its keys one if it runs between
+/// these times of this node's clock. Who runs it may have another clock.
+pub fn deadlines_of(command: &Command, args: Args<'_>, first_ms: u64, last_ms: u64) -> RangeInclusive<u64> {
+    let word = |at: usize| args.get(at).unwrap_or_default();
+    let options = if command.name == "set" { 3..args.len() } else { 0..0 };
+    let named = options.clone().find_map(|at| Some((Unit::parse(word(at))?, word(at + 1))));
+    let given = match command.name {
+        "setex" => Some((Unit::Ex, word(2))),
+        "psetex" => Some((Unit::Px, word(2))),
+        _ => named,
+    };
+    let Some((unit, amount)) = given else {
+        let keeps = options.clone().any(|at| word(at).eq_ignore_ascii_case(b"KEEPTTL"));
+        return 0..=if keeps { u64::MAX } else { 0 };
+    };
+    let at = |now_ms| unit.deadline_ms(amount, now_ms, command.name).unwrap_or(0);
+    at(first_ms.saturating_sub(SKEW_MS_MAX))..=at(last_ms + SKEW_MS_MAX)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -85,6 +109,22 @@ mod tests {
                 pairs.iter().map(|(key, value)| format!("{}={}", text(key), text(value))).collect::<Vec<_>>().join(" ")
             }
         }
+    }
+
+    #[test]
+    fn a_repeatable_request_says_until_when_it_would_have_its_keys_held() {
+        let deadlines = |line: &str| {
+            let (mut scanner, input) = (Scanner::new(), format!("{line}\r\n"));
+            assert!(matches!(scanner.scan(input.as_bytes(), &Limits::default()), Ok(Scan::Request { .. })), "{line}");
+            let args = scanner.args(input.as_bytes());
+            deadlines_of(find(args.name()).expect("a command").1, args, 10_000, 12_000)
+        };
+        let relative = |ms: u64| 10_000 + ms - SKEW_MS_MAX..=12_000 + ms + SKEW_MS_MAX;
+        assert_eq!([deadlines("SET k v"), deadlines("MSET a 1 b 2"), deadlines("SET px ex")], [0..=0, 0..=0, 0..=0]);
+        assert_eq!([deadlines("SETEX k 9 v"), deadlines("set k v ex 9")], [relative(9_000), relative(9_000)]);
+        assert_eq!([deadlines("PSETEX k 9 v"), deadlines("SET k v PX 9")], [relative(9), relative(9)]);
+        assert_eq!([deadlines("SET k v EXAT 7"), deadlines("SET k v PXAT 7000")], [7_000..=7_000, 7_000..=7_000]);
+        assert_eq!(deadlines("SET k v KEEPTTL"), 0..=u64::MAX);
     }
 
     #[test]

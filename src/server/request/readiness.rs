@@ -3,7 +3,7 @@
 
 use crate::base::clock::Hlc;
 use crate::base::ids::slot_of;
-use crate::commands::repeat::{Repeat, repeat_of};
+use crate::commands::repeat::{Repeat, deadlines_of, repeat_of};
 use crate::commands::spec::{Command, flag};
 use crate::protocol::{Args, parse_i64};
 use crate::server::batch::window::Request;
@@ -72,8 +72,10 @@ impl Run<'_> {
 
 fn overtaken_since(since: Hlc, command: &Command, request: &Request<'_>, keys: &Keyspace<'_>) -> Option<&'static str> {
     let is_later = |key: &[u8]| keys.version_of(key).0.dot.hlc > since;
+    let deadlines = deadlines_of(command, request.args, since.ms(), keys.now_ms());
     let holds = |key: &[u8], value: &[u8]| {
-        keys.peek(key).and_then(value_ref).and_then(|found| found.text()).is_some_and(|text| *text == *value)
+        let found = keys.peek(key).filter(|entry| deadlines.contains(&entry.deadline_ms()));
+        found.and_then(value_ref).and_then(|found| found.text()).is_some_and(|text| *text == *value)
     };
     let mut names = command.key_positions(request.args).filter_map(|at| request.args.get(at));
     match repeat_of(command, request.args) {
@@ -83,5 +85,50 @@ fn overtaken_since(since: Hlc, command: &Command, request: &Request<'_>, keys: &
         }
         Repeat::Reads => names.any(is_later).then_some(NOBODY_IN_TIME),
         Repeat::Never => Some(UNKNOWN_OUTCOME),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::base::ids::{ActorId, slot_of};
+    use crate::commands::table::find;
+    use crate::protocol::{Limits, Scan, Scanner};
+    use crate::store::mutation::Mutation;
+    use crate::store::{Effects, Store};
+
+    const SENT_MS: u64 = 10_000;
+
+    /// Whether a request that was sent at [`SENT_MS`] is not to be run again, after `later` has been written.
+    fn is_refused(line: &str, later: Mutation<'_>) -> bool {
+        let (mut scanner, input) = (Scanner::new(), format!("{line}\r\n"));
+        assert!(matches!(scanner.scan(input.as_bytes(), &Limits::default()), Ok(Scan::Request { .. })));
+        let (args, bytes) = (scanner.args(input.as_bytes()), input.as_bytes());
+        let (_, command) = find(args.name()).expect("a command");
+        let (store, mut effects) = (Store::new(ActorId { node: 1, boot: 1 }), Effects::default());
+        store.set_replicated(true);
+        let since = store.clock.tick(SENT_MS);
+        let mut keys = store.lock(slot_of(b"k"), 0, SENT_MS + 50, &mut effects);
+        keys.write(b"k", later);
+        overtaken_since(since, command, &Request::new(args, bytes), &keys).is_some()
+    }
+
+    #[test]
+    fn what_would_undo_a_later_write_is_not_run_again() {
+        let assign = |deadline_ms| Mutation::Assign { value: b"v", deadline_ms };
+        for (line, later, is_undone) in [
+            ("SET k v", assign(0), false),
+            ("SET k w", assign(0), true),
+            ("SET k v", Mutation::Delete, true),
+            ("SET k v", assign(90_000), true),
+            ("SET k v KEEPTTL", assign(90_000), false),
+            ("SETEX k 5 v", assign(SENT_MS + 5_020), false),
+            ("SETEX k 5 v", assign(SENT_MS + 3_600_000), true),
+            ("SETEX k 5 v", assign(0), true),
+            ("SET k v PXAT 90000", assign(90_000), false),
+            ("GET k", assign(0), true),
+        ] {
+            assert_eq!(is_refused(line, later), is_undone, "{line} after {later:?}");
+        }
     }
 }
