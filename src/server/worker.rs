@@ -166,8 +166,8 @@ impl Worker {
     /// before it builds on it.
     #[inline]
     pub fn look_at_pulse(&self, view: &View, now: Instant) {
-        if !view.is_solo && self.shared.pulse.was_late(now) {
-            self.shared.coordinator.overslept(view);
+        if !view.is_solo {
+            self.shared.pulse.tell_lateness(now, || self.shared.coordinator.overslept(view));
         }
     }
 

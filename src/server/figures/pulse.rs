@@ -2,11 +2,13 @@
 //!
 //! Every worker's loop runs [`Pulse::beat`], which wakes fifty times a second and notes the time. A loop that is stuck (in
 //! an endless command, or starved of CPU) stops noting, and [`Pulse::stalled`] names it. What a process that is stopped as a
-//! whole would say about itself is not asked: it cannot answer either. But when it goes on, [`Pulse::was_late`] tells that
-//! its peers may have taken over what it coordinates.
+//! whole would say about itself is not asked: it cannot answer either. But when it goes on, [`Pulse::tell_lateness`] has somebody
+//! act on it that its peers may have taken over what it coordinates, before any loop goes on to what comes behind that.
 
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
+
+use parking_lot::Mutex;
 
 /// How often a loop notes that it turns.
 const BEAT: Duration = Duration::from_millis(20);
@@ -27,16 +29,19 @@ pub struct Pulse {
     started: Instant,
     /// Per worker, milliseconds from `started` to its last beat.
     beats: Box<[AtomicU64]>,
-    /// A loop has found itself late, and nobody has been told.
-    is_untold: AtomicBool,
-    told_ms: AtomicU64,
+    /// How often a loop has found itself late, and how many of these times have been told and acted on.
+    lapses: AtomicU64,
+    lapses_told: AtomicU64,
+    /// When it was told last.
+    told_ms: Mutex<u64>,
 }
 
 impl Pulse {
     /// A pulse for this many loops, all of them well.
     pub fn new(workers: usize) -> Pulse {
         let beats = (0..workers).map(|_| AtomicU64::new(0)).collect();
-        Pulse { started: Instant::now(), beats, is_untold: AtomicBool::new(false), told_ms: AtomicU64::new(0) }
+        let (lapses, lapses_told, told_ms) = (AtomicU64::new(0), AtomicU64::new(0), Mutex::new(0));
+        Pulse { started: Instant::now(), beats, lapses, lapses_told, told_ms }
     }
 
     /// Notes for ever that the loop this runs on turns; to be spawned on it.
@@ -46,25 +51,39 @@ impl Pulse {
             interval.tick().await;
             let now_ms = self.now_ms();
             if now_ms - beat.load(Ordering::Relaxed) > LATE_MS {
-                self.is_untold.store(true, Ordering::Release);
+                self.lapses.fetch_add(1, Ordering::Release);
             }
             beat.store(now_ms, Ordering::Relaxed);
         }
     }
 
-    /// True when a loop has been late since this was last asked, or is at `now`; while it is, every [`TELL_AGAIN_MS`].
+    /// Calls `tell` when a loop has been late since that was last told, or is at `now`; while it is, every [`TELL_AGAIN_MS`]. Who
+    /// comes while another is telling waits for it.
     #[inline]
-    pub fn was_late(&self, now: Instant) -> bool {
-        if self.is_untold.load(Ordering::Acquire) && self.is_untold.swap(false, Ordering::AcqRel) {
-            return true;
-        }
+    pub fn tell_lateness(&self, now: Instant, tell: impl FnOnce()) {
         let now_ms = self.ms(now);
-        if self.beats.iter().all(|beat| now_ms.saturating_sub(beat.load(Ordering::Relaxed)) <= LATE_MS) {
-            return false;
+        if self.has_untold() || self.is_late(now_ms) {
+            self.tell(now_ms, tell);
         }
-        let told_ms = self.told_ms.load(Ordering::Relaxed);
-        let tell = |was| self.told_ms.compare_exchange(was, now_ms, Ordering::Relaxed, Ordering::Relaxed).is_ok();
-        now_ms >= told_ms + TELL_AGAIN_MS && tell(told_ms)
+    }
+
+    #[cold]
+    fn tell(&self, now_ms: u64, tell: impl FnOnce()) {
+        let mut told_ms = self.told_ms.lock();
+        let lapses = self.lapses.load(Ordering::Acquire);
+        if self.has_untold() || now_ms >= *told_ms + TELL_AGAIN_MS {
+            tell();
+            *told_ms = now_ms;
+            self.lapses_told.store(lapses, Ordering::Release);
+        }
+    }
+
+    fn has_untold(&self) -> bool {
+        self.lapses.load(Ordering::Acquire) != self.lapses_told.load(Ordering::Acquire)
+    }
+
+    fn is_late(&self, now_ms: u64) -> bool {
+        self.beats.iter().any(|beat| now_ms.saturating_sub(beat.load(Ordering::Relaxed)) > LATE_MS)
     }
 
     /// The loops that have been silent for longer than `silence_max`, and for how long.
@@ -112,12 +131,37 @@ mod tests {
             }
         };
         beat_for_a_moment().await;
-        pulse.is_untold.store(false, Ordering::Relaxed);
+        let told = |now: Instant| {
+            let mut times = 0;
+            pulse.tell_lateness(now, || times += 1);
+            times
+        };
+        told(Instant::now());
         std::thread::sleep(Duration::from_millis(LATE_MS + 20));
         beat_for_a_moment().await;
-        assert!(pulse.was_late(Instant::now()));
+        assert_eq!(told(Instant::now()), 1);
         std::thread::sleep(Duration::from_millis(LATE_MS + 20));
         let now = Instant::now();
-        assert!(pulse.was_late(now) && !pulse.was_late(now), "while it lasts, it is told now and then");
+        assert_eq!((told(now), told(now)), (1, 0), "while it lasts, it is told now and then");
+    }
+
+    #[test]
+    fn nobody_goes_on_while_it_is_told_that_a_loop_was_late() {
+        let pulse = Pulse::new(1);
+        pulse.lapses.fetch_add(1, Ordering::Relaxed);
+        let (begun, has_begun) = std::sync::mpsc::channel();
+        let has_acted = std::sync::atomic::AtomicBool::new(false);
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                pulse.tell_lateness(Instant::now(), || {
+                    begun.send(()).expect("somebody waits");
+                    std::thread::sleep(Duration::from_millis(50));
+                    has_acted.store(true, Ordering::Release);
+                });
+            });
+            has_begun.recv().expect("it is told");
+            pulse.tell_lateness(Instant::now(), || unreachable!("it has been told"));
+            assert!(has_acted.load(Ordering::Acquire));
+        });
     }
 }
