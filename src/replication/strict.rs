@@ -1,8 +1,9 @@
 //! Strict commands at the coordinator: what lets them in, and what their frames wait for.
 //!
 //! Only home replicas count, and of them only those whose promise was there when the command was let in; while the ring
-//! changes, those of every ring that somebody may go by. The rules and their proof are in `ballot`. What a strict write misses is not made good by handing it over later: its client then
-//! reads that the outcome is unknown.
+//! changes, those of every ring that somebody may go by. The rules and their proof are in `ballot`. The other home replicas are
+//! given a strict write like any other, when they are there again if need be, but no reply counts on that: where too few of those
+//! that had promised take it, its client reads that the outcome is unknown.
 
 use std::sync::Arc;
 
@@ -102,11 +103,14 @@ impl Coordinator {
         waits.extend(needed.map(|need| Wait::of_strict_write(number, lane, need)));
         for at in &group.voters {
             let mut frames: SmallVec<[Sent; 1]> = SmallVec::new();
-            if !view.peer(*at).is_some_and(|peer| peer.granted.has(slot)) {
-                self.send((view, *at), slot, deltas, Kind::Delta, now_ms, &mut frames);
+            let has_promised = || view.peer(*at).is_some_and(|peer| peer.granted.has(slot));
+            let kind = if has_promised() { Kind::StrictDelta } else { Kind::Delta };
+            self.send((view, *at), slot, deltas, kind, now_ms, &mut frames);
+            // Asked again: a lane that was opened anew in between has carried the write behind another promise than it was let in
+            // by. None is noted while the slot is locked.
+            if kind == Kind::Delta || !has_promised() {
                 continue;
             }
-            self.send((view, *at), slot, deltas, Kind::StrictDelta, now_ms, &mut frames);
             for (electorate, wait) in group.electorates.iter().zip(waits.iter_mut().skip(first)) {
                 if electorate.others.contains(at) {
                     wait.frames.extend(frames.iter().cloned());
