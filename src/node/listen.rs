@@ -130,7 +130,7 @@ impl Host for ReplicaHost {
     fn may_promise(&self, node: &NodeId, slot: Slot, electorate_digest: u64) -> bool {
         let view = self.shared.view.load();
         let Some(group) = view.roles.of(slot) else { return false };
-        let peer = group.coordinator.and_then(|at| view.peers.get(usize::from(at))?.as_ref());
+        let peer = group.coordinator.and_then(|at| view.peer(at));
         let is_voter = group.electorates.iter().any(|electorate| electorate.has_me);
         view.electorate_digest == electorate_digest
             && is_voter

@@ -51,7 +51,7 @@ pub fn refresh(node: &Node) {
     let nodes = Nodes::of(node, &topology);
     node.peers.retain(|id| nodes.ids.contains(id));
     let view = nodes.view(node, &topology);
-    let left = node.shared.coordinator.turn_to(&node.shared.view.load(), &view);
+    let left = node.shared.coordinator.change_view(&node.shared.view.load(), &view);
     let before = Arc::downgrade(&node.shared.view.swap(Arc::new(view)));
     node.cluster.acts_on(change, before);
     let picture = node.peers.next_picture();
@@ -61,12 +61,12 @@ pub fn refresh(node: &Node) {
     node.cluster.note_stir(nodes.is_stirred(&topology));
     nodes.show(node, &topology);
     let peers = nodes.peers.into_iter().flatten().collect();
-    let turn = Arc::new(Turn { passing: Passing::new(picture, node.workers.len(), peers), left });
-    (0..node.workers.len()).for_each(|worker| node.workers.give(worker, Work::View(turn.clone())));
+    let handout = Arc::new(Handout { passing: Passing::new(picture, node.workers.len(), peers), left });
+    (0..node.workers.len()).for_each(|worker| node.workers.give(worker, Work::View(handout.clone())));
 }
 
 /// A picture on its way to all workers, and what follows when all have it.
-pub struct Turn {
+pub struct Handout {
     /// Who has it.
     pub passing: Passing,
     /// Slots that are settled by then, since other nodes coordinate them.

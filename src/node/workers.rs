@@ -13,7 +13,7 @@ use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 
 use crate::base::net::{DetachedTcpStream, TcpStream};
 use crate::node::memory::trim;
-use crate::node::picture::Turn;
+use crate::node::picture::Handout;
 use crate::peer::handshake::Hello;
 use crate::peer::link;
 use crate::peer::registry::Peer;
@@ -36,7 +36,7 @@ pub enum Work {
     /// A lane of ours to keep open.
     Lane { peer: Arc<Peer>, index: usize },
     /// The picture has changed: go by it, and open links that are missing.
-    View(Arc<Turn>),
+    View(Arc<Handout>),
     /// Entries that have left the store: their memory is to be given back.
     Free(Vec<Entry>),
     /// What was freed is to be given back to the system (`memory`).
@@ -152,9 +152,9 @@ async fn serve(worker: Rc<Worker>, mut receiver: UnboundedReceiver<Work>) {
                 let (hello, secret) = (shared.hello.clone(), shared.secret.clone());
                 tokio::task::spawn_local(link::keep(peer, index, hello, secret, shared.coordinator.clone()));
             }
-            Work::View(turn) => {
-                if turn.passing.pass() {
-                    worker.shared.coordinator.leave(&turn.left);
+            Work::View(handout) => {
+                if handout.passing.pass() {
+                    worker.shared.coordinator.leave(&handout.left);
                 }
                 worker.open_links(&worker.shared.view.load());
             }

@@ -111,14 +111,26 @@ impl View {
         self.roles.groups.iter().flat_map(|group| group.targets.iter().chain(&group.pending)).copied().collect()
     }
 
+    /// The place of the member that coordinates a slot; `None` while nobody can.
+    #[inline]
+    pub fn coordinator_of(&self, slot: Slot) -> Option<u16> {
+        self.roles.of(slot)?.coordinator
+    }
+
     /// True when this node coordinates a slot.
     pub fn is_coordinator(&self, slot: Slot) -> bool {
-        self.is_solo || self.roles.of(slot).and_then(|group| group.coordinator) == Some(self.me)
+        self.is_solo || self.coordinator_of(slot) == Some(self.me)
     }
 
     /// Lets everything leave that was put on lanes.
     pub fn flush(&self) {
         self.peers.iter().flatten().flat_map(|peer| &peer.lanes).for_each(Lane::flush);
+    }
+
+    /// Where a member stands.
+    pub fn place_of(&self, id: NodeId) -> Option<u16> {
+        let at = self.ids.iter().position(|(known, _)| *known == id)?;
+        u16::try_from(at).ok()
     }
 
     /// The node at a place; `None` for this one.

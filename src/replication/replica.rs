@@ -85,8 +85,8 @@ pub trait Host: Send + Sync {
 }
 
 /// What is so while the frames of one read of the socket are dealt with.
-struct Turn<'t> {
-    store: &'t Store,
+struct Moment<'m> {
+    store: &'m Store,
     rules: Rules,
     now_ms: u64,
     is_warm: bool,
@@ -193,7 +193,7 @@ impl Replica {
         }
         let store = self.store.clone();
         let now_ms = store.clock.now_ms();
-        let turn = Turn { store: &store, rules: store.rules(now_ms), now_ms, is_warm: self.host.is_warm() };
+        let moment = Moment { store: &store, rules: store.rules(now_ms), now_ms, is_warm: self.host.is_warm() };
         let mut at = 0;
         loop {
             let mut window: SmallVec<[(Frame<'_>, Option<Spot>); WINDOW_FRAMES_MAX]> = SmallVec::new();
@@ -209,7 +209,7 @@ impl Replica {
             spots().for_each(|spot| store.prefetch_index(spot));
             spots().for_each(|spot| store.prefetch_entry(spot));
             for (frame, spot) in &window {
-                self.take(&turn, *frame, *spot).map_err(invalid)?;
+                self.take(&moment, *frame, *spot).map_err(invalid)?;
             }
             if window.len() < WINDOW_FRAMES_MAX {
                 break;
@@ -230,28 +230,28 @@ impl Replica {
     }
 
     /// Does what one frame says.
-    fn take(&mut self, turn: &Turn<'_>, frame: Frame<'_>, spot: Option<Spot>) -> Result<(), WireError> {
+    fn take(&mut self, moment: &Moment<'_>, frame: Frame<'_>, spot: Option<Spot>) -> Result<(), WireError> {
         self.received += 1;
         match (frame.kind, spot) {
-            (Kind::Delta | Kind::StrictDelta, Some(spot)) => self.delta(turn, frame, spot),
-            (Kind::Verify, Some(_)) if !turn.is_warm => {
+            (Kind::Delta | Kind::StrictDelta, Some(spot)) => self.delta(moment, frame, spot),
+            (Kind::Verify, Some(_)) if !moment.is_warm => {
                 self.refuse(Refusal::Warming);
                 Ok(())
             }
-            (Kind::StrictVerify, Some(spot)) if !turn.is_warm => {
+            (Kind::StrictVerify, Some(spot)) if !moment.is_warm => {
                 // Of a node that is about to be a home replica only its promise is asked for.
-                let _locked = turn.store.table(spot.slot);
+                let _locked = moment.store.table(spot.slot);
                 self.declines(frame.kind, spot.slot);
                 Ok(())
             }
-            (Kind::Verify | Kind::StrictVerify, Some(spot)) => self.verify(turn, frame, spot),
-            (Kind::State, _) => self.state(turn, frame.body),
+            (Kind::Verify | Kind::StrictVerify, Some(spot)) => self.verify(moment, frame, spot),
+            (Kind::State, _) => self.state(moment, frame.body),
             (Kind::Heartbeat, _) => Ok(()),
             (Kind::Trust, _) => {
                 self.host.hear_trust(Some(Word::read(frame.body)?));
                 Ok(())
             }
-            (Kind::Promise, _) => self.promise(frame.body, turn.now_ms),
+            (Kind::Promise, _) => self.promise(frame.body, moment.now_ms),
             (Kind::Digest, _) => self.digest(frame.body),
             _ => Err(WireError),
         }
@@ -310,20 +310,20 @@ impl Replica {
         put_frame(self.out.bytes(), Kind::Declined, |out| declined.put(out));
     }
 
-    fn delta(&mut self, turn: &Turn<'_>, frame: Frame<'_>, spot: Spot) -> Result<(), WireError> {
-        let store = turn.store;
+    fn delta(&mut self, moment: &Moment<'_>, frame: Frame<'_>, spot: Spot) -> Result<(), WireError> {
+        let store = moment.store;
         let mut table = store.table(spot.slot);
         if self.declines(frame.kind, spot.slot) {
             return Ok(());
         }
         for delta in Chain::new(frame.body, self.sender, &store.actors) {
             let delta = delta?;
-            if store.clock.observe(delta.version.dot.hlc, turn.now_ms).is_err() {
+            if store.clock.observe(delta.version.dot.hlc, moment.now_ms).is_err() {
                 self.refuse(Refusal::Skew);
                 return Ok(());
             }
             let name = Name { db: delta.db, key: delta.key, hash: in_database(delta.db, spot.hash) };
-            if table.apply_delta(name, &delta, &turn.rules, &store.actors) != Applied::NeedsState {
+            if table.apply_delta(name, &delta, &moment.rules, &store.actors) != Applied::NeedsState {
                 continue;
             }
             if frame.kind == Kind::StrictDelta {
@@ -344,8 +344,8 @@ impl Replica {
         Ok(())
     }
 
-    fn verify(&mut self, turn: &Turn<'_>, frame: Frame<'_>, spot: Spot) -> Result<(), WireError> {
-        let store = turn.store;
+    fn verify(&mut self, moment: &Moment<'_>, frame: Frame<'_>, spot: Spot) -> Result<(), WireError> {
+        let store = moment.store;
         let verify = Verify::read(frame.body, self.sender, &store.actors)?;
         let KeyRef { slot, db, key } = verify.name;
         let table = store.table(slot);
@@ -358,7 +358,7 @@ impl Replica {
         let is_known = |entry: &Entry| entry.version().only_adds_of(self.sender, verify.seen.version.as_ref());
         let confirmed = match verify.is_exact {
             true => entry.map(Entry::version) == verify.seen.version,
-            false => confirms(entry, &verify.seen, turn.now_ms),
+            false => confirms(entry, &verify.seen, moment.now_ms),
         };
         let agrees = confirmed || verify.is_repeated && entry.is_some_and(is_known);
         if !agrees {
@@ -374,8 +374,8 @@ impl Replica {
         Ok(())
     }
 
-    fn state(&mut self, turn: &Turn<'_>, body: &[u8]) -> Result<(), WireError> {
-        let Turn { store, now_ms, .. } = *turn;
+    fn state(&mut self, moment: &Moment<'_>, body: &[u8]) -> Result<(), WireError> {
+        let Moment { store, now_ms, .. } = *moment;
         let mut reader = Reader::new(body);
         let resolves = reader.u64()?;
         let name = KeyRef::read(&mut reader)?;
@@ -574,8 +574,8 @@ mod tests {
     fn take(replica: &mut Replica, kind: Kind, body: &[u8]) {
         let frame = Frame { kind, body };
         let store = replica.store.clone();
-        let turn = Turn { store: &store, rules: store.rules(NOW_MS), now_ms: NOW_MS, is_warm: true };
-        replica.take(&turn, frame, spot_of(&frame)).expect("a frame that makes sense");
+        let moment = Moment { store: &store, rules: store.rules(NOW_MS), now_ms: NOW_MS, is_warm: true };
+        replica.take(&moment, frame, spot_of(&frame)).expect("a frame that makes sense");
         replica.acknowledge();
     }
 

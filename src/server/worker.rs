@@ -233,7 +233,7 @@ impl Worker {
             return;
         }
         batch.ask(|target, is_repeatable, write| {
-            let Some(Some(peer)) = view.peers.get(usize::from(target.peer)) else { return Call::not_run() };
+            let Some(peer) = view.peer(target.peer) else { return Call::not_run() };
             let mut manner = target.manner;
             manner.flags |= if target.since.is_some() { ask::SINCE } else { 0 };
             let stamp = target.since.unwrap_or_else(|| self.stamp());

@@ -41,7 +41,6 @@ use crate::server::session::watched::read_watched;
 use crate::server::share::copies;
 use crate::server::share::flush::may_be_old;
 use crate::server::state::client::Client;
-use crate::server::transaction::groups::position;
 use crate::server::transaction::queued::requests_of;
 use crate::server::transaction::{Ran, Tried};
 use crate::server::worker::Worker;
@@ -187,7 +186,7 @@ impl Forwarded {
             replies.push(if has_run.is_some() { Part::Reply(0..run.batch.out.len()) } else { Part::NotRun });
             ran = has_run.unwrap_or(Ran::Together);
         } else {
-            let seen = SeenList::new(question.seen, position(&view, Some(self.peer)), self.actor);
+            let seen = SeenList::new(question.seen, view.place_of(self.peer), self.actor);
             run_each(&mut run, question.requests, (now, is_late), seen, &mut replies);
         }
         let quorum = run.quorum;

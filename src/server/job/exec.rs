@@ -211,7 +211,7 @@ impl Job {
     }
 
     async fn ask_together(&self, view: &View, at: u16, flags: u8, question: &[u8]) -> Fate {
-        let Some(peer) = view.peers.get(usize::from(at)).and_then(Option::as_ref) else { return Fate::NotRun };
+        let Some(peer) = view.peer(at) else { return Fate::NotRun };
         let proto = ask::replies_in(self.talk.session.proto);
         self.worker.ask(peer, self.manner(ask::TOGETHER | proto | flags), question).answer().await
     }

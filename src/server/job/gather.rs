@@ -100,7 +100,7 @@ fn parts_of(view: &View, command: &Command, args: Args<'_>) -> Vec<KeysAt> {
     let mut parts: Vec<KeysAt> = Vec::new();
     for position in command.key_positions(args) {
         let slot = slot_of(args.get(position).unwrap_or_default());
-        let at = view.roles.of(slot).and_then(|group| group.coordinator);
+        let at = view.coordinator_of(slot);
         match parts.iter_mut().find(|part| part.at == at) {
             Some(part) => part.positions.push(position),
             None => parts.push(KeysAt { at, positions: vec![position] }),

@@ -311,7 +311,7 @@ impl Job {
         flags: u8,
         question: &[u8],
     ) -> Vec<(Arc<Peer>, Rc<Call>)> {
-        let peers = at.iter().filter_map(|at| view.peers.get(usize::from(*at))?.clone());
+        let peers = at.iter().filter_map(|at| view.peer(*at).cloned());
         peers.map(|peer| (peer.clone(), self.worker.ask(&peer, self.manner(flags), question))).collect()
     }
 }

@@ -22,10 +22,10 @@ impl Job {
     ) -> Result<(), CommandError> {
         let worker = self.worker.clone();
         let view = worker.shared.view.load_full();
-        let at = |key| view.roles.of(slot_of(key)).and_then(|group| group.coordinator);
+        let at = |key| view.coordinator_of(slot_of(key));
         let first = args.get(1).and_then(at);
         let down = CommandError::text("TRYAGAIN the coordinator of the watched keys does not answer");
-        let peer = first.and_then(|at| view.peers.get(usize::from(at))).and_then(Option::as_ref);
+        let peer = first.and_then(|at| view.peer(at));
         if args.iter().skip(1).any(|key| at(key) != first) {
             return Err(CommandError::text(SEVERAL_COORDINATORS));
         }

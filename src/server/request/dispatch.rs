@@ -126,12 +126,11 @@ impl Run<'_> {
                 self.fail("CLUSTERDOWN Hash slot not served: this node has not joined its cluster yet");
                 return Step::Done;
             };
-            let coordinator = |slot: Slot| self.view.roles.of(slot).and_then(|group| group.coordinator);
             // Looked at first: who is to be alone begins at once when it is run again (`again`).
             if self.batch.order.blocks(slots, command.has(flag::WRITE)) {
                 return Step::Behind;
             }
-            if is_spread && slots.iter().any(|other| coordinator(*other) != group.coordinator) {
+            if is_spread && slots.iter().any(|other| self.view.coordinator_of(*other) != group.coordinator) {
                 return Step::Wait;
             }
             if group.coordinator != Some(self.view.me) {

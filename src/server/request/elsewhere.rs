@@ -59,7 +59,7 @@ impl Run<'_> {
             return;
         }
         let at = group.coordinator;
-        let peer = at.and_then(|at| self.view.peers.get(usize::from(at))).and_then(Option::as_ref);
+        let peer = at.and_then(|at| self.view.peer(at));
         if self.session.cluster_face {
             let addr = peer.and_then(|peer| self.worker.cluster_addr(&peer.id));
             match (addr, slots) {

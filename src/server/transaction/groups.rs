@@ -10,7 +10,7 @@
 //! Pure. To find a group each of its requests is looked at once, so that a transaction of any number of groups costs what
 //! its requests cost; with watched keys all that follow are looked at too, and those are over with the first group.
 
-use crate::base::ids::{NodeId, slot_of};
+use crate::base::ids::slot_of;
 use crate::commands::CommandError;
 use crate::commands::spec::{Command, Handler, NodeCommand, flag};
 use crate::protocol::client::{ReplyLimits, ReplyScanner};
@@ -91,7 +91,7 @@ pub fn runner(view: &View, request: &Queued<'_>) -> Runner {
     }
     // Shard channels have slots, and are served by every node.
     let Some(command) = request.command.filter(|command| !command.has(flag::PUBSUB)) else { return Runner::Anyone };
-    let mut at = request.slots.iter().map(|slot| view.roles.of(*slot).and_then(|group| group.coordinator));
+    let mut at = request.slots.iter().map(|slot| view.coordinator_of(*slot));
     match (at.next(), command.handler) {
         (Some(first), _) if at.any(|other| other != first) => Runner::Several,
         (Some(Some(first)), _) => Runner::One(first),
@@ -105,16 +105,9 @@ pub fn runner(view: &View, request: &Queued<'_>) -> Runner {
 pub fn coordinator_of(view: &View, watched: &[Watched]) -> Option<u16> {
     let at = match watched.first()?.at {
         None => view.me,
-        at => position(view, at)?,
+        Some(id) => view.place_of(id)?,
     };
-    let coordinator = |it: &Watched| view.roles.of(slot_of(&it.key)).and_then(|group| group.coordinator);
-    watched.iter().all(|it| coordinator(it) == Some(at)).then_some(at)
-}
-
-/// Where a member stands in the picture.
-pub fn position(view: &View, id: Option<NodeId>) -> Option<u16> {
-    let at = view.peers.iter().position(|peer| peer.as_ref().map(|peer| peer.id) == id)?;
-    u16::try_from(at).ok()
+    watched.iter().all(|it| view.coordinator_of(slot_of(&it.key)) == Some(at)).then_some(at)
 }
 
 /// The database that a request selects for those behind it, if it is one that does.

@@ -1,4 +1,4 @@
-//! Turning to a new picture: what it means for promises and for what is settled, before anybody goes by it.
+//! A change of view: what it means for promises and for what is settled, before anybody goes by it.
 //!
 //! Promises belong to the rings that they were given under (`ballot`): a slot whose electorates are others now is promised
 //! to nobody any more, and what others have promised here is asked for again. When that is done the node goes by the new
@@ -17,7 +17,7 @@ impl Coordinator {
     /// Prepares for a new picture: withdraws promises given under other rings; what this node begins to coordinate is not
     /// settled, and neither is what it coordinates together with somebody who is back and may have coordinated it meanwhile.
     /// Gives the slots that are to be left, with their tenures.
-    pub fn turn_to(&self, before: &View, view: &View) -> Vec<(Slot, u32)> {
+    pub fn change_view(&self, before: &View, view: &View) -> Vec<(Slot, u32)> {
         if before.electorate_digest != view.electorate_digest {
             self.withdraw(before, view);
         }
@@ -102,9 +102,9 @@ mod tests {
     fn a_slot_that_is_left_is_not_settled_before_all_workers_have_the_new_picture() {
         let (coordinator, [mine, others]) = (coordinator(), [true, false].map(view_of));
         let slot = Slot::all().find(|slot| mine.is_coordinator(*slot)).expect("a slot");
-        assert_eq!(coordinator.turn_to(&others, &mine), []);
+        assert_eq!(coordinator.change_view(&others, &mine), []);
         let tenure = coordinator.ballots.unsettled_tenure(slot).expect("it begins to coordinate");
-        let left = coordinator.turn_to(&mine, &others);
+        let left = coordinator.change_view(&mine, &others);
         assert!(left.contains(&(slot, tenure)) && coordinator.ballots.unsettled_tenure(slot) == Some(tenure));
         coordinator.leave(&left);
         assert_eq!(coordinator.ballots.unsettled_count(), 0);
@@ -113,9 +113,9 @@ mod tests {
     #[test]
     fn a_slot_that_is_left_and_taken_again_stays_unsettled() {
         let (coordinator, [mine, others]) = (coordinator(), [true, false].map(view_of));
-        coordinator.turn_to(&others, &mine);
-        let left = coordinator.turn_to(&mine, &others);
-        coordinator.turn_to(&others, &mine);
+        coordinator.change_view(&others, &mine);
+        let left = coordinator.change_view(&mine, &others);
+        coordinator.change_view(&others, &mine);
         coordinator.leave(&left);
         let coordinated = Slot::all().filter(|slot| mine.is_coordinator(*slot)).count();
         assert_eq!(coordinator.ballots.unsettled_count(), coordinated);
