@@ -13,15 +13,17 @@ use crate::commands::subcommands;
 use crate::commands::table::CommandIndex;
 use crate::protocol::Reply;
 use crate::replication::coordinator::QuorumError;
+use crate::replication::routing::SlotRoles;
 use crate::server::batch::window::Request;
 use crate::server::commands;
+use crate::server::forward::seen::PeerSeen;
 use crate::server::request::readiness::keys_of;
 use crate::server::request::run::{KeysFunction, Origin, Run, Step};
 use crate::server::share::flush;
 use crate::server::state::client::state;
 use crate::store::{Effects, Keyspace};
 
-impl Run<'_> {
+impl<'r> Run<'r> {
     /// Deals with one request.
     #[inline]
     pub fn request(&mut self, request: &Request<'_>) -> Step {
@@ -114,46 +116,71 @@ impl Run<'_> {
                 &many
             }
         };
+        match self.where_to_run(command, slots) {
+            Where::Here(group) => {
+                if group.is_some_and(|group| !self.is_prepared(group, command, request, slots)) {
+                    self.put_off(command, request, slots);
+                } else {
+                    self.run_here(index, command, run, request, slots);
+                }
+                Step::Done
+            }
+            Where::There(group) => {
+                self.send_on(group, slots, command, run, request);
+                Step::Done
+            }
+            Where::Apart => Step::Wait,
+            Where::Behind => Step::Behind,
+            Where::Nowhere(error) => {
+                self.fail(error);
+                Step::Done
+            }
+        }
+    }
+
+    /// Where a command on these slots is to run.
+    #[inline]
+    fn where_to_run(&self, command: &Command, slots: &[Slot]) -> Where<'r> {
         // A command without a key can say no more than that.
         let slot = slots.first().copied().unwrap_or_else(|| slot_of(b""));
         let is_spread = slots.iter().any(|other| *other != slot);
         if is_spread && self.session.cluster_face {
-            self.fail("CROSSSLOT Keys in request don't hash to the same slot");
-            return Step::Done;
+            return Where::Nowhere("CROSSSLOT Keys in request don't hash to the same slot");
         }
-        if !self.view.is_solo && self.origin != Origin::PeerForShare {
-            let Some(group) = self.view.roles.of(slot) else {
-                self.fail("CLUSTERDOWN Hash slot not served: this node has not joined its cluster yet");
-                return Step::Done;
-            };
-            // Looked at first: who is to be alone begins at once when it is run again (`again`).
-            if self.batch.order.blocks(slots, command.has(flag::WRITE)) {
-                return Step::Behind;
-            }
-            if is_spread && slots.iter().any(|other| self.view.coordinator_of(*other) != group.coordinator) {
-                return Step::Wait;
-            }
-            if group.coordinator != Some(self.view.me) {
-                self.send_on(group, slots, command, run, request);
-                return Step::Done;
-            }
-            if let Err(error) = self.view.check(group, self.quorum, command.has(flag::WRITE)) {
-                tracing::debug!(%error, %slot, "put off");
-                self.put_off(command, request, slots);
-                return Step::Done;
-            }
-            if self.peer_seen.as_ref().is_some_and(|seen| !self.believes(seen, group, slot, command)) {
-                self.peer_seen = None;
-            }
-            if self.may_lack(command.has(flag::WRITE))
-                && !self.is_ready(keys_of(command, request.args, self.session.db))
-            {
-                self.put_off(command, request, slots);
-                return Step::Done;
-            }
+        if self.view.is_solo || self.origin == Origin::PeerForShare {
+            return Where::Here(None);
         }
-        self.run_here(index, command, run, request, slots);
-        Step::Done
+        let Some(group) = self.view.roles.of(slot) else {
+            return Where::Nowhere("CLUSTERDOWN Hash slot not served: this node has not joined its cluster yet");
+        };
+        // Looked at first: who is to be alone begins at once when it is run again (`again`).
+        if self.batch.order.blocks(slots, command.has(flag::WRITE)) {
+            return Where::Behind;
+        }
+        if is_spread && slots.iter().any(|other| self.view.coordinator_of(*other) != group.coordinator) {
+            return Where::Apart;
+        }
+        match group.coordinator == Some(self.view.me) {
+            true => Where::Here(Some(group)),
+            false => Where::There(group),
+        }
+    }
+
+    /// Whether this node, which coordinates these slots, may run a command on them now: W and R can be reached, and what it holds
+    /// may be built on.
+    #[inline]
+    fn is_prepared(&mut self, group: &SlotRoles, command: &Command, request: &Request<'_>, slots: &[Slot]) -> bool {
+        let writes = command.has(flag::WRITE);
+        if let Err(error) = self.view.check(group, self.quorum, writes) {
+            tracing::debug!(%error, ?slots, "put off");
+            return false;
+        }
+        let is_believed =
+            |seen: &PeerSeen| slots.first().is_some_and(|slot| self.believes(seen, group, *slot, command));
+        if self.peer_seen.as_ref().is_some_and(|seen| !is_believed(seen)) {
+            self.peer_seen = None;
+        }
+        !self.may_lack(writes) || self.is_ready(keys_of(command, request.args, self.session.db))
     }
 
     /// Runs a command here, with its slots locked.
@@ -255,6 +282,20 @@ impl Run<'_> {
         effects.deltas.clear();
         self.publish_events(effects);
     }
+}
+
+/// Where a command runs.
+enum Where<'v> {
+    /// On this node, which coordinates these slots, or holds what there is of them in any case.
+    Here(Option<&'v SlotRoles>),
+    /// On the node that coordinates them.
+    There(&'v SlotRoles),
+    /// In parts, on several.
+    Apart,
+    /// Behind requests of its connection that are still open.
+    Behind,
+    /// On none, which this error says.
+    Nowhere(&'static str),
 }
 
 /// Why a command may not run on its keys though they are locked.
