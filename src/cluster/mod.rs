@@ -12,7 +12,7 @@
 //! | `topology` | the published value |
 //! | `absence` | who was away for too long |
 //! | `calm`, `older` | whether copies may lie where no home replica looks; whether anybody may hold an older one than this node |
-//! | `difference`, `pace` | what differs between two home replicas; how fast they compare |
+//! | `difference`, `pacer` | what differs between two home replicas; how fast they compare |
 //! | `stability` | when deletions, and the names of old writes, may be forgotten |
 //! | `ending` | why a node cannot go on under its id |
 //! | `members` | who the members are, kept over restarts |

@@ -7,8 +7,8 @@
 //! A write is taken for stable, and a deletion for forgettable, when every home replica of its slot was found to hold the same,
 //! or no live copy of what is deleted here, in a comparison begun after it; every other member has said since that it owes
 //! nobody anything (no hint, no copy kept for another); and it is older than anything that may still be under way. Time alone never
-//! does it. How old it is, is told by comparing its stamp with our clock, so what our clock is ahead of the others' counts as age
-//! that it must have besides; and a confirmation counts no more once a later comparison found otherwise.
+//! does it. A write's age is our clock less its stamp; where our clock is ahead of the others', it has to be older by as much. A
+//! confirmation counts no more once a later comparison found otherwise.
 //!
 //! A member that is down can confirm nothing, so it holds both up, but not for ever: see `absence`.
 

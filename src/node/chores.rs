@@ -7,12 +7,10 @@ use std::time::{Duration, Instant};
 use tokio::task::JoinHandle;
 
 use crate::base::config::MaxmemoryPolicy;
-use crate::base::ids::{NodeId, slot_of};
+use crate::base::ids::NodeId;
 use crate::base::metrics::Count;
 use crate::node::{Node, memory, picture, sweeper};
 use crate::peer::registry::Peer;
-use crate::store::Event;
-use crate::store::eviction::Evicted;
 
 /// How often a node looks whether it holds too much.
 const EVICT_PERIOD: Duration = Duration::from_millis(20);
@@ -64,22 +62,14 @@ async fn close_idle(node: Arc<Node>) {
 
 /// Evicts where no command does: a replica grows by what others coordinate.
 async fn evict(node: Arc<Node>) {
-    let (store, hub) = (&node.shared.node.store, &node.shared.node.pubsub);
+    let store = &node.shared.node.store;
     let mut tick = tokio::time::interval(EVICT_PERIOD);
     loop {
         tick.tick().await;
         while store.is_over_limit() && store.eviction.policy() != MaxmemoryPolicy::Noeviction {
-            let mut events = Vec::new();
-            let (Evicted::Enough(keys) | Evicted::NotEnough(keys)) =
-                store.evict(store.clock.now_ms(), EVICT_KEYS_MAX, |db, key| {
-                    if hub.wants_events() && node.shared.view.load().is_coordinator(slot_of(key)) {
-                        events.push(Event { class: b'e', name: "evicted", db, key: key.into() });
-                    }
-                });
-            hub.publish_events(&events);
-            node.shared.node.metrics.count(Count::EvictedKeys, keys);
+            let evicted = node.shared.node.evict(&node.shared.view.load(), store.clock.now_ms(), EVICT_KEYS_MAX);
             tokio::task::yield_now().await;
-            if keys == 0 {
+            if evicted.keys() == 0 {
                 break;
             }
         }

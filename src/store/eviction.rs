@@ -173,6 +173,14 @@ pub enum Evicted {
     NotEnough(u64),
 }
 
+impl Evicted {
+    /// How many keys went.
+    pub fn keys(self) -> u64 {
+        let (Evicted::Enough(keys) | Evicted::NotEnough(keys)) = self;
+        keys
+    }
+}
+
 impl Store {
     /// True when the limit on memory is exceeded.
     #[inline]

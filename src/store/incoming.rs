@@ -46,8 +46,8 @@ impl SlotTable {
 
     fn apply_named(&mut self, name: Name<'_>, delta: &Delta<'_>, rules: &Rules) -> Applied {
         let (dot, version) = (delta.version.dot, &delta.version);
-        // What begins anew on another clear than the latest here, or on none, comes whole: the trace of ours, left where nothing is,
-        // would be merged with it as a deletion that it has not seen, though it was written later than both.
+        // A key that its sender began on another clear than our latest, or on none, is asked for whole. Changed here in part, it would
+        // begin on our clear, and that be merged with theirs as a deletion that it has not seen, though it is later than both.
         let clear = if delta.mutation.may_create_in_part() { self.cleared(name.db).map(Version::first) } else { None };
         if clear.is_some() && clear == delta.base {
             self.bury_absent(name);

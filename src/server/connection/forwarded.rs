@@ -220,8 +220,8 @@ impl Forwarded {
 
 impl Unanswered {
     /// Has what a request has read confirmed by somebody else, once. A request that is contradicted, or that nobody confirms, the
-    /// asker asks for again. It is refused instead when one of its keys was written behind it, which it would see, or when it is one
-    /// of a transaction that has written: asking for it again would run all of them again.
+    /// asker asks for again. It is refused where running it again would show a later write of its own client, and where it belongs to
+    /// a transaction that has written, which could only be asked for again as a whole.
     fn confirm_or_give_up(&mut self, again: &[Again], worker: &Worker, view: &View) {
         let Some(Again { reply, ask, .. }) = again.first() else { return };
         let is_unconfirmed = again.iter().all(Again::is_unconfirmed);

@@ -55,7 +55,7 @@ impl Run<'_> {
             let mut keys = node.store.lock_key(request.key(), spot, self.session.db, self.now_us / 1_000, &mut effects);
             let out = Reply::new(&mut self.batch.out, self.session.proto);
             let result = Cx { args: request.args, keys: &mut keys, out, limits: self.limits }.run(run);
-            // Asked behind the look: whoever forgets what it holds is cold before.
+            // Asked once it has been read: a node that is to give up what it holds becomes cold first.
             let is_warm = node.cluster.get().is_some_and(|cluster| cluster.is_warm());
             (result.is_ok() && is_warm).then(|| seen_by_one(&keys, request.key(), (0, 0)))
         };

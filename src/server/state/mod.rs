@@ -16,9 +16,11 @@ use arc_swap::ArcSwap;
 use tokio::sync::Notify;
 
 use crate::base::config::Config;
-use crate::base::metrics::Registry;
+use crate::base::ids::slot_of;
+use crate::base::metrics::{Count, Registry};
 use crate::cluster::Cluster;
 use crate::commands::subcommands::counted_names;
+use crate::replication::coordinator::View;
 use crate::server::figures::memory::MemoryFigures;
 use crate::server::figures::process::{self, Process};
 use crate::server::figures::recent::Recent;
@@ -29,7 +31,8 @@ use crate::server::state::client::{Client, state};
 use crate::server::state::clients::Clients;
 use crate::server::state::monitors::Monitors;
 use crate::server::state::snapshot::ClusterSnapshot;
-use crate::store::Store;
+use crate::store::eviction::Evicted;
+use crate::store::{Event, Store};
 
 /// See the head of the file.
 pub struct NodeState {
@@ -64,6 +67,19 @@ pub struct NodeState {
 }
 
 impl NodeState {
+    /// Evicts until memory is below its limit, or so many keys, and tells of those that this node coordinates by `view`.
+    pub fn evict(&self, view: &View, now_ms: u64, keys_max: u64) -> Evicted {
+        let mut events = Vec::new();
+        let evicted = self.store.evict(now_ms, keys_max, |db, key| {
+            if self.pubsub.wants_events() && view.is_coordinator(slot_of(key)) {
+                events.push(Event { class: b'e', name: "evicted", db, key: key.into() });
+            }
+        });
+        self.pubsub.publish_events(&events);
+        self.metrics.count(Count::EvictedKeys, evicted.keys());
+        evicted
+    }
+
     /// The state of a node that begins at `now_ms`.
     pub fn new(
         config: Arc<Config>,
