@@ -15,7 +15,7 @@ use tracing::warn;
 use crate::base::ids::{NodeId, Slot};
 use crate::cluster::Cluster;
 use crate::cluster::ending::Ending;
-use crate::cluster::rules::{self, Entry, Meeting};
+use crate::cluster::rules::{self, Entry, Meeting, Reunion};
 use crate::cluster::topology::Topology;
 use crate::membership::Liveness;
 use crate::ring::{Row, RowState, Rows};
@@ -126,28 +126,9 @@ impl Cluster {
                 }
                 return changed;
             }
-            let is_other_life = |life| life > book.generation || life < book.generation && book.founded;
-            let entered = match known.filter(|_| !book.leaving) {
-                Some((_, life)) if is_other_life(life) => {
-                    if life > book.generation {
-                        self.note_writer(theirs);
-                    }
-                    book.generation = book.generation.max(life.saturating_add(1));
-                    warn!(node = %me, "the cluster knew an earlier life of this node: filling up");
-                    let joins = rules::entry(theirs, &me) == Entry::Join;
-                    Some((if joins { RowState::Joining } else { RowState::Normal }, false))
-                }
-                Some((RowState::Leaving, life)) if life == book.generation => {
-                    warn!(node = %me, "is being given up for dead, and is not: it stays");
-                    Some((RowState::Normal, book.rows.get(&me).is_some_and(|row| row.warm)))
-                }
-                None if meeting == Meeting::Yield && !book.leaving => {
-                    warn!(node = %me, "met a cluster that did not know this node: joining it");
-                    Some((RowState::Joining, false))
-                }
-                _ => None,
-            };
-            if let Some((state, warm)) = entered {
+            let found = rules::reunion(meeting, known, book.generation, book.founded).filter(|_| !book.leaving);
+            if let Some(found) = found {
+                let (state, warm) = self.take_part_anew(book, found, theirs);
                 book.founded = false;
                 if !warm {
                     self.whole.clear();
@@ -158,6 +139,30 @@ impl Cluster {
             changed
         });
         self.outlive();
+    }
+
+    /// As what, and whether warm, this node goes on that has found this of itself in others' rows.
+    fn take_part_anew(&self, book: &mut Book, found: Reunion, theirs: &Rows) -> (RowState, bool) {
+        let me = self.identity.id;
+        match found {
+            Reunion::OtherLife(life) => {
+                if life > book.generation {
+                    self.note_writer(theirs);
+                }
+                book.generation = book.generation.max(life.saturating_add(1));
+                warn!(node = %me, "the cluster knew an earlier life of this node: filling up");
+                let joins = rules::entry(theirs, &me) == Entry::Join;
+                (if joins { RowState::Joining } else { RowState::Normal }, false)
+            }
+            Reunion::GivenUp => {
+                warn!(node = %me, "is being given up for dead, and is not: it stays");
+                (RowState::Normal, book.rows.get(&me).is_some_and(|row| row.warm))
+            }
+            Reunion::Unknown => {
+                warn!(node = %me, "met a cluster that did not know this node: joining it");
+                (RowState::Joining, false)
+            }
+        }
     }
 
     /// Tells membership of the generation of our row, which is above that of our start if the clock has gone back since an

@@ -69,6 +69,28 @@ pub fn meeting(ours: &Rows, me: &NodeId, founded: bool, theirs: &Rows) -> Meetin
     }
 }
 
+/// What a node finds of itself in rows that it takes in, where it has to do something about it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Reunion {
+    /// They know another life of it: it has forgotten what it held in that one, and fills up.
+    OtherLife(u64),
+    /// They are giving up this very life for dead, which it is not: it stays.
+    GivenUp,
+    /// They do not know it, and it yields to them: it joins.
+    Unknown,
+}
+
+/// What a node in this `life` finds of itself, of which the rows know this state and life; `founded` says that it began its
+/// cluster itself: then an earlier life that others know counts too, in which it was a member of theirs.
+pub fn reunion(meeting: Meeting, known: Option<(RowState, u64)>, life: u64, founded: bool) -> Option<Reunion> {
+    match known {
+        Some((_, other)) if other > life || other < life && founded => Some(Reunion::OtherLife(other)),
+        Some((RowState::Leaving, other)) if other == life => Some(Reunion::GivenUp),
+        None if meeting == Meeting::Yield => Some(Reunion::Unknown),
+        _ => None,
+    }
+}
+
 fn knows_other_owner(rows: &Rows, than: &NodeId) -> bool {
     rows.iter().any(|row| matches!(row.state, RowState::Normal | RowState::Leaving) && row.id != *than)
 }
@@ -215,6 +237,22 @@ mod tests {
         assert_eq!(meeting(&of(&[normal(9, 5), row(1, RowState::Leaving)]), &id(1), false, &left), Meeting::Merge);
         // Who is only coming takes in all that it hears.
         assert_eq!(meeting(&of(&[row(4, RowState::Joining)]), &id(4), false, &lone), Meeting::Merge);
+    }
+
+    #[test]
+    fn a_node_whose_other_life_is_known_fills_up_and_one_that_is_given_up_alive_stays() {
+        let found = |known, founded| reunion(Meeting::Merge, known, 5, founded);
+        let other = |life| Some(Reunion::OtherLife(life));
+        assert_eq!([found(Some((RowState::Normal, 6)), false), found(Some((RowState::Left, 6)), true)], [other(6); 2]);
+        assert_eq!(
+            [found(Some((RowState::Normal, 4)), false), found(Some((RowState::Normal, 4)), true)],
+            [None, other(4)]
+        );
+        assert_eq!(
+            [found(Some((RowState::Leaving, 5)), false), found(Some((RowState::Normal, 5)), false)],
+            [Some(Reunion::GivenUp), None]
+        );
+        assert_eq!([found(None, true), reunion(Meeting::Yield, None, 5, true)], [None, Some(Reunion::Unknown)]);
     }
 
     #[test]
