@@ -238,19 +238,30 @@ impl Lane {
         self.mismatches.load(Ordering::Acquire) != 0
     }
 
-    /// Wakes `waker` once `number` is no longer pending.
-    pub fn wait_for(&self, number: u64, waker: &Waker) {
+    /// Has `waker` woken once `number` is no longer pending; false when it is not, and nobody will be woken for it.
+    pub fn wait_for(&self, number: u64, waker: &Waker) -> bool {
         let mut state = self.state.lock();
-        if number <= self.acked.load(Ordering::Acquire) || !self.is_open() {
-            drop(state);
-            waker.wake_by_ref();
+        if number <= self.acked.load(Ordering::Acquire) {
+            return false;
+        }
+        let waiters = &mut state.waiters;
+        if waiters.back().is_none_or(|(last, _)| *last < number) {
+            // Batches come in order, so this is nearly always so.
+            waiters.push_back((number, waker.clone()));
+        } else if let Err(at) = place_of_waiter(waiters, number, waker) {
+            waiters.insert(at, (number, waker.clone()));
+        }
+        true
+    }
+
+    /// Has `waker` not woken for `number` any more.
+    pub fn stop_waiting(&self, number: u64, waker: &Waker) {
+        if number <= self.acked.load(Ordering::Acquire) {
             return;
         }
-        // Batches come in order, so this nearly always goes to the end.
-        let at = state.waiters.iter().rposition(|(other, _)| *other <= number).map_or(0, |at| at + 1);
-        let is_known = |(other, known): &(u64, Waker)| *other == number && known.will_wake(waker);
-        if !at.checked_sub(1).and_then(|before| state.waiters.get(before)).is_some_and(is_known) {
-            state.waiters.insert(at, (number, waker.clone()));
+        let mut state = self.state.lock();
+        if let Ok(at) = place_of_waiter(&state.waiters, number, waker) {
+            state.waiters.remove(at);
         }
     }
 
@@ -437,6 +448,18 @@ impl Lane {
     }
 }
 
+/// Where `waker` waits for `number`, or else would.
+fn place_of_waiter(waiters: &VecDeque<(u64, Waker)>, number: u64, waker: &Waker) -> Result<usize, usize> {
+    let mut at = waiters.partition_point(|(other, _)| *other < number);
+    while let Some((_, known)) = waiters.get(at).filter(|(other, _)| *other == number) {
+        if known.will_wake(waker) {
+            return Ok(at);
+        }
+        at += 1;
+    }
+    Err(at)
+}
+
 impl State {
     fn pending_bytes(&self) -> usize {
         self.buf.len() - self.done
@@ -470,6 +493,15 @@ impl State {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// Counts how often it is woken.
+    struct Count(AtomicUsize);
+
+    impl std::task::Wake for Count {
+        fn wake(self: std::sync::Arc<Self>) {
+            self.0.fetch_add(1, Ordering::Relaxed);
+        }
+    }
 
     /// Appends a frame that is sent at once.
     fn put(lane: &Lane, text: &str) -> Option<u64> {
@@ -553,7 +585,7 @@ mod tests {
         lane.open();
         put(&lane, "a");
         let flag = std::sync::Arc::new(Flag(AtomicBool::new(false)));
-        lane.wait_for(1, &flag.clone().into());
+        assert!(lane.wait_for(1, &flag.clone().into()));
         assert!(!lane.set_pace(Pace::Prompt) && !flag.0.load(Ordering::Relaxed));
         assert!(lane.set_pace(Pace::Slow) && flag.0.load(Ordering::Relaxed));
         assert!(lane.is_slow() && !lane.is_stalled() && lane.is_open());
@@ -562,22 +594,48 @@ mod tests {
 
     #[test]
     fn who_looks_often_waits_once() {
-        struct Count(AtomicUsize);
-        impl std::task::Wake for Count {
-            fn wake(self: std::sync::Arc<Self>) {
-                self.0.fetch_add(1, Ordering::Relaxed);
-            }
-        }
         let lane = Lane::new(1 << 20);
         lane.open();
         assert!(put(&lane, "a").is_some() && put(&lane, "b").is_some());
         let count = std::sync::Arc::new(Count(AtomicUsize::new(0)));
         let waker = count.clone().into();
-        [1, 2, 2, 2].into_iter().for_each(|number| lane.wait_for(number, &waker));
+        assert!([1, 2, 2, 2].into_iter().all(|number| lane.wait_for(number, &waker)));
         lane.ack(1);
         assert_eq!(count.0.load(Ordering::Relaxed), 1);
         lane.ack(2);
         assert_eq!(count.0.load(Ordering::Relaxed), 2);
+        assert!(!lane.wait_for(2, &waker), "what is known is not waited for");
+    }
+
+    #[test]
+    fn who_begins_to_wait_when_the_lane_is_about_to_close_is_woken_by_that() {
+        let lane = Lane::new(1 << 20);
+        lane.open();
+        put(&lane, "a");
+        lane.fail();
+        let count = std::sync::Arc::new(Count(AtomicUsize::new(0)));
+        let waker = count.clone().into();
+        assert!(lane.wait_for(1, &waker));
+        lane.close(|_| {});
+        assert!(count.0.load(Ordering::Relaxed) == 1 && !lane.wait_for(1, &waker));
+    }
+
+    #[test]
+    fn who_waits_no_more_is_not_woken_and_others_are() {
+        let lane = Lane::new(1 << 20);
+        lane.open();
+        assert!((0..3).all(|_| put(&lane, "a").is_some()));
+        let counts = [0, 1].map(|_| std::sync::Arc::new(Count(AtomicUsize::new(0))));
+        let wakers = counts.clone().map(Waker::from);
+        // In an order in which batches come now and then.
+        for number in [3, 1, 2] {
+            assert!(wakers.iter().all(|waker| lane.wait_for(number, waker)));
+        }
+        [2, 3].into_iter().for_each(|number| lane.stop_waiting(number, &wakers[0]));
+        lane.ack(1);
+        lane.stop_waiting(1, &wakers[1]);
+        lane.ack(3);
+        assert_eq!(counts.map(|count| count.0.load(Ordering::Relaxed)), [1, 3]);
     }
 
     #[test]

@@ -118,19 +118,27 @@ impl Wait {
         at
     }
 
-    /// Wakes `waker` when the outcome may have changed.
+    /// Has `waker` woken when the outcome, which is still open, may have changed.
     pub fn register(&self, waker: &Waker) {
-        for sent in self.frames.iter().chain(&self.pending) {
-            if let (Some(lane), Some(number)) = (sent.peer.lanes.get(usize::from(self.lane)), sent.last)
-                && lane.fate(number) == Fate::Pending
-            {
-                lane.wait_for(number, waker);
-            }
+        let mut is_as_seen = true;
+        for (lane, number) in self.waited_for() {
+            // A lane that changes its pace wakes only who waits by then.
+            is_as_seen &= lane.wait_for(number, waker) && !lane.is_slow();
         }
-        // A lane that changes its pace wakes only who waits by then.
-        if self.state() != WaitState::Pending {
+        if !is_as_seen && self.state() != WaitState::Pending {
             waker.wake_by_ref();
         }
+    }
+
+    /// Has `waker` not woken any more by nodes that were not needed in the end.
+    pub fn unregister(&self, waker: &Waker) {
+        self.waited_for().for_each(|(lane, number)| lane.stop_waiting(number, waker));
+    }
+
+    /// The last frame on each lane.
+    fn waited_for(&self) -> impl Iterator<Item = (&Lane, u64)> {
+        let frames = self.frames.iter().chain(&self.pending);
+        frames.filter_map(|sent| sent.peer.lanes.get(usize::from(self.lane)).zip(sent.last))
     }
 
     /// True when the verify with this number was lost, or nobody knows: it has confirmed nothing.

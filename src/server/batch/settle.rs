@@ -41,7 +41,7 @@ impl Batch {
                     wake_later(cx.waker().clone());
                     settled = false;
                 }
-                WaitState::Broken | WaitState::Met => {}
+                WaitState::Broken | WaitState::Met => wait.unregister(cx.waker()),
             }
         }
         if settled && again.is_empty() {
@@ -114,28 +114,27 @@ impl Batch {
 
     /// All waits are over: turns what they mean into replies.
     fn settle_pending(&mut self, states: &[WaitState], again: &mut Vec<Again>) {
-        let waits = std::mem::take(&mut self.waits);
         let unknown = |place: usize| states.get(place) != Some(&WaitState::Met);
         let any_unknown = states.iter().any(|state| *state != WaitState::Met);
-        let is_doubtful = |place: usize| waits.get(place).is_some_and(Wait::is_doubtful);
         let mut all = std::mem::take(&mut self.pending);
-        for pending in all.drain(..) {
-            match pending.read {
+        for pending in &all {
+            let (reply, wait) = (pending.reply, self.waits.get(pending.wait));
+            let is_unknown = any_unknown && unknown(pending.wait);
+            match &pending.read {
                 Some(read) => {
-                    let wait = waits.get(pending.wait);
                     if wait.is_some_and(|wait| wait.was_contradicted(read.number)) {
-                        Again { reply: pending.reply, ask: read.ask, why: Why::Contradicted(read) }.note(again);
-                    } else if any_unknown && unknown(pending.wait) || wait.is_none_or(|it| it.was_lost(read.number)) {
-                        Again { reply: pending.reply, ask: read.ask, why: Why::Unconfirmed(read) }.note(again);
+                        Again { reply, ask: read.ask, why: Why::Contradicted(read.clone()) }.note(again);
+                    } else if is_unknown || wait.is_none_or(|wait| wait.was_lost(read.number)) {
+                        Again { reply, ask: read.ask, why: Why::Unconfirmed(read.clone()) }.note(again);
                     }
                 }
-                None if any_unknown && unknown(pending.wait) || pending.tells && is_doubtful(pending.wait) => {
-                    self.leave_unknown(pending.reply);
-                }
+                None if is_unknown || pending.tells && wait.is_some_and(Wait::is_doubtful) => self.leave_unknown(reply),
                 None => {}
             }
         }
+        all.clear();
         self.pending = all;
+        self.waits.clear();
     }
 
     /// Takes over what a request that was run again waits for, as the reply at `reply`.

@@ -226,11 +226,17 @@ impl Connection {
         if waits || self.talk.session.closing || self.output.len() >= OUTPUT_PAUSE_BYTES {
             return false;
         }
-        let unsent_bytes = || self.output.len() + self.unanswered.iter().map(|batch| batch.out.len()).sum::<usize>();
-        let has_room = || {
-            self.unanswered.len() < UNANSWERED_MAX && unsent_bytes() < OUTPUT_PAUSE_BYTES && self.forwards_left() > 0
-        };
-        self.unanswered.is_empty() || has_room()
+        self.unanswered.is_empty() || self.unanswered.len() < UNANSWERED_MAX && self.has_room()
+    }
+
+    /// Whether what is unanswered leaves room for more replies, and for more requests to other nodes.
+    fn has_room(&self) -> bool {
+        let (mut unsent_bytes, mut forwarded) = (self.output.len(), 0);
+        for batch in &self.unanswered {
+            unsent_bytes += batch.out.len();
+            forwarded += batch.forwarded;
+        }
+        unsent_bytes < OUTPUT_PAUSE_BYTES && forwarded < self.forwards_max
     }
 
     /// How many more requests may be sent to other nodes.
