@@ -5,6 +5,7 @@
 //! stalled, gone. A stopped process keeps its connections open, so nobody may wait for it; but a process that only got no
 //! turn for a moment must not be made to fetch what it has never lost, so its frames are kept until it counts as gone.
 
+use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -108,36 +109,64 @@ async fn converse(
     // The replica counts from 1 on every connection; the lane's numbers go on.
     let base = lane.acked();
     let (mut reader, writer) = stream.split();
+    let take = |frame: Frame<'_>| match frame.kind {
+        Kind::Ack => Ack::read(frame.body).map(|ack| heed(lane, base, ack)).map_err(invalid),
+        _ => {
+            events.answer(peer, index, base, frame);
+            Ok(())
+        }
+    };
+    // However much the replica says, what it is to be told is not held up by that.
+    let end = tokio::select! {
+        biased;
+        end = send(lane, &writer) => end,
+        end = listen(lane, &mut reader, take) => end,
+        end = watch(peer, lane, base) => end,
+    };
+    let Err(error) = end;
+    error
+}
+
+/// Takes in what the replica says.
+async fn listen(
+    lane: &Lane,
+    reader: &mut ReadHalf<'_>,
+    mut take: impl FnMut(Frame<'_>) -> std::io::Result<()>,
+) -> std::io::Result<Infallible> {
     let mut buf: Vec<u8> = Vec::with_capacity(READ_BYTES);
+    loop {
+        read_more(reader, &mut buf).await?;
+        each_frame(&mut buf, &mut take)?;
+        check_open(lane)?;
+    }
+}
+
+/// Looks at the clock at every tick.
+async fn watch(peer: &Peer, lane: &Lane, base: u64) -> std::io::Result<Infallible> {
     let mut judge = Judge::new(base, Instant::now());
-    let mut more = false;
     let mut tick = tokio::time::interval(TICK);
     loop {
-        let step = tokio::select! {
-            biased;
-            read = read_more(&mut reader, &mut buf) => read.and_then(|()| {
-                each_frame(&mut buf, |frame| match frame.kind {
-                    Kind::Ack => Ack::read(frame.body).map(|ack| heed(lane, base, ack)).map_err(invalid),
-                    _ => {
-                        events.answer(peer, index, base, frame);
-                        Ok(())
-                    }
-                })
-            }),
-            writable = writer.writable(), if more => writable,
-            () = lane.flushed(), if !more => Ok(()),
-            _ = tick.tick() => look(peer, lane, &mut judge),
-        };
-        if let Err(error) = step {
-            return error;
+        tick.tick().await;
+        look(peer, lane, &mut judge)?;
+        check_open(lane)?;
+    }
+}
+
+/// Sends what the lane holds whenever it is flushed.
+async fn send(lane: &Lane, stream: &WriteHalf<'_>) -> std::io::Result<Infallible> {
+    loop {
+        while write_frames(lane, stream)? {
+            stream.writable().await?;
         }
-        if !lane.is_open() {
-            return std::io::Error::other("the lane was closed or full");
-        }
-        match write_frames(lane, &writer) {
-            Ok(left) => more = left,
-            Err(error) => return error,
-        }
+        lane.flushed().await;
+        check_open(lane)?;
+    }
+}
+
+fn check_open(lane: &Lane) -> std::io::Result<()> {
+    match lane.is_open() {
+        true => Ok(()),
+        false => Err(std::io::Error::other("the lane was closed or full")),
     }
 }
 
@@ -147,6 +176,7 @@ fn heed(lane: &Lane, base: u64, ack: Ack) {
     lane.ack(base.saturating_add(ack.number));
 }
 
+/// Writes until there is no more, or it would block; true then.
 fn write_frames(lane: &Lane, stream: &WriteHalf<'_>) -> std::io::Result<bool> {
     loop {
         match lane.write_with(|bytes| stream.try_write(bytes)) {
@@ -230,6 +260,8 @@ fn look(peer: &Peer, lane: &Lane, judge: &mut Judge) -> std::io::Result<()> {
     if judge.wants_heartbeat(now) {
         lane.append(Kind::Heartbeat, |_| {});
     }
+    // And what anybody else has left behind.
+    lane.flush();
     // Behind that: whoever is not behind has acknowledged something of late.
     lane.look_at_lag(now);
     Ok(())
