@@ -21,6 +21,7 @@ use crate::replication::replica::{Host, Replica};
 use crate::server::connection::Connection;
 use crate::server::connection::forwarded::Forwarded;
 use crate::server::session::Session;
+use crate::server::state::client::state;
 use crate::server::state::clients::Registration;
 use crate::server::worker::{Shared, Worker};
 use crate::store::entry::{Entry, set_maker};
@@ -118,10 +119,14 @@ async fn serve(worker: Rc<Worker>, mut receiver: UnboundedReceiver<Work>) {
     while let Some(work) = receiver.recv().await {
         match work {
             Work::Client { stream, registration, cluster_face, load } => {
-                let worker = worker.clone();
+                let Ok(stream) = TcpStream::from_std(stream) else { continue };
+                let client = registration.client.clone();
+                client.set_state(state::CLUSTER_FACE, cluster_face);
+                let session = Session::new(cluster_face, &worker.shared.node.config.settings().requirepass);
+                let connection = Connection::new(worker.clone(), client, stream, session);
                 tokio::task::spawn_local(async move {
-                    let _load = load;
-                    serve_client(worker, stream, registration, cluster_face).await;
+                    let _counted = (registration, load);
+                    connection.serve().await;
                 });
             }
             Work::Replica { stream, hello, host } => {
@@ -175,14 +180,6 @@ impl Drop for Load {
     fn drop(&mut self) {
         self.0.fetch_sub(1, Ordering::Relaxed);
     }
-}
-
-async fn serve_client(worker: Rc<Worker>, stream: DetachedTcpStream, registration: Registration, cluster_face: bool) {
-    let Ok(stream) = TcpStream::from_std(stream) else { return };
-    let session = Session::new(cluster_face, &worker.shared.node.config.settings().requirepass);
-    let client = registration.client.clone();
-    client.set_state(crate::server::state::client::state::CLUSTER_FACE, cluster_face);
-    Connection::new(worker, client, stream, session).serve().await;
 }
 
 #[cfg(test)]
