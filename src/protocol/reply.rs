@@ -65,10 +65,16 @@ impl<'a> Reply<'a> {
         self.is_cut
     }
 
+    /// How many bytes a value may have: whoever puts one together need not go on beyond that.
+    #[inline]
+    pub fn room_bytes(&self) -> usize {
+        self.bytes_max.saturating_sub(self.buf.len())
+    }
+
     /// Whether there is room for a value of so many bytes; if not, the reply is cut.
     #[inline]
     fn has_room(&mut self, value_bytes: usize) -> bool {
-        self.is_cut |= value_bytes > self.bytes_max.saturating_sub(self.buf.len());
+        self.is_cut |= value_bytes > self.room_bytes();
         !self.is_cut
     }
 

@@ -4,7 +4,10 @@
 //! Client-side caching is not offered: TRACKING ON is refused, so that no client believes in invalidations that never
 //! come.
 
+use std::collections::HashMap;
 use std::net::SocketAddr;
+use std::ops::Range;
+use std::sync::Arc;
 
 use crate::commands::spec::Command;
 use crate::commands::{CommandError, subcommands};
@@ -80,30 +83,42 @@ fn set_state(cx: Cx<'_>, out: &mut Reply<'_>, bit: u32) -> Result<(), CommandErr
 }
 
 fn list(cx: Cx<'_>, out: &mut Reply<'_>) -> Result<(), CommandError> {
-    let all = cx.clients.all();
     let is = |word: &[u8]| cx.args.get(2).is_some_and(|it| it.eq_ignore_ascii_case(word));
-    let mut shown: Vec<&Client> = Vec::new();
-    match cx.args.len() {
-        2 => shown.extend(all.iter().map(|client| &**client)),
+    let shown = match cx.args.len() {
+        2 => cx.clients.all(),
         4 if is(b"TYPE") => {
             let wanted = parse_type(cx.arg(3)?)?;
-            shown.extend(all.iter().map(|client| &**client).filter(|client| wanted.includes(client)));
+            cx.clients.all().into_iter().filter(|client| wanted.includes(client)).collect()
         }
         4.. if is(b"ID") => {
-            for text in cx.args.iter().skip(3) {
-                let id = parse_i64(text).ok_or(CommandError::text("ERR Invalid client ID"))?;
-                shown.extend(all.iter().find(|client| i64::try_from(client.id) == Ok(id)).map(|client| &**client));
-            }
+            let ids: Option<Vec<i64>> = cx.args.iter().skip(3).map(parse_i64).collect();
+            let ids = ids.ok_or(CommandError::text("ERR Invalid client ID"))?;
+            ids.into_iter().filter_map(|id| cx.clients.get(id)).collect()
         }
         _ => return Err(CommandError::Syntax),
-    }
-    let mut text = Vec::new();
-    for client in shown {
-        text.extend_from_slice(&client.line(cx.now_ms));
-        text.push(b'\n');
-    }
-    out.verbatim(b"txt", &text);
+    };
+    out.verbatim(b"txt", &lines(&shown, cx.now_ms, out.room_bytes()));
     Ok(())
+}
+
+/// A line for each client, however often it is named; no more of them than it takes to exceed `bytes_max`.
+fn lines(shown: &[Arc<Client>], now_ms: u64, bytes_max: usize) -> Vec<u8> {
+    let (mut text, mut written) = (Vec::new(), HashMap::new());
+    for client in shown {
+        if text.len() > bytes_max {
+            break;
+        }
+        let from = text.len();
+        match written.get(&client.id) {
+            Some(line) => text.extend_from_within(Range::clone(line)),
+            None => {
+                text.extend_from_slice(&client.line(now_ms));
+                text.push(b'\n');
+                written.insert(client.id, from..text.len());
+            }
+        }
+    }
+    text
 }
 
 fn parse_type(name: &[u8]) -> Result<ClientType, CommandError> {
@@ -283,8 +298,7 @@ fn unblock(cx: Cx<'_>, out: &mut Reply<'_>) -> Result<(), CommandError> {
         Some(word) if word.eq_ignore_ascii_case(b"ERROR") => Unblocked::WithError,
         _ => Unblocked::AsByTimeout,
     };
-    let found = cx.clients.all().into_iter().find(|client| u64::try_from(id) == Ok(client.id));
-    out.int(i64::from(found.is_some_and(|client| client.unblock(how))));
+    out.int(i64::from(cx.clients.get(id).is_some_and(|client| client.unblock(how))));
     Ok(())
 }
 
@@ -292,9 +306,9 @@ fn unblock(cx: Cx<'_>, out: &mut Reply<'_>) -> Result<(), CommandError> {
 mod tests {
     use super::*;
     use crate::commands::table;
-    use crate::protocol::{Limits, Proto, Scanner};
+    use crate::protocol::client::encode_command;
+    use crate::protocol::{Limits, Proto, REPLY_BYTES_MAX, Scanner};
     use crate::server::state::clients::Registration;
-    use std::sync::Arc;
 
     struct Two {
         clients: Arc<Clients>,
@@ -312,18 +326,25 @@ mod tests {
 
         /// What the first client is answered.
         fn ask(&self, line: &str) -> String {
-            let buf = format!("{line}\r\n");
+            self.ask_within(format!("{line}\r\n").as_bytes(), REPLY_BYTES_MAX)
+        }
+
+        /// What it is answered in so many bytes.
+        fn ask_within(&self, request: &[u8], bytes_max: usize) -> String {
             let mut scanner = Scanner::new();
-            scanner.scan(buf.as_bytes(), &Limits::default()).expect("a request");
+            scanner.scan(request, &Limits::default()).expect("a request");
             let (_, row) = table::find(b"client").expect("a row");
             let mut reply = Vec::new();
-            let args = scanner.args(buf.as_bytes());
+            let args = scanner.args(request);
             let cx = Cx { args, clients: &self.clients, this: &self.one.client, now_ms: 1_000 };
-            match run(row, cx, &mut Reply::new(&mut reply, Proto::Resp2)) {
+            let mut out = Reply::new(&mut reply, Proto::Resp2);
+            out.limit(bytes_max);
+            match run(row, cx, &mut out) {
+                Ok(false) if out.is_cut() => reply.extend_from_slice(b"cut"),
                 Ok(false) => {}
                 Ok(true) => reply.extend_from_slice(b"and closes"),
                 Err(error) => {
-                    assert!(reply.is_empty(), "{line}");
+                    assert!(reply.is_empty(), "{}", request.escape_ascii());
                     Reply::new(&mut reply, Proto::Resp2).error(error.bytes());
                 }
             }
@@ -381,6 +402,36 @@ mod tests {
         assert_eq!(two.ask("CLIENT LIST TYPE pubsub"), "$0\r\n\r\n");
         assert_eq!(two.ask("CLIENT NO-TOUCH ON"), "+OK\r\n");
         assert!(two.one.client.is_in(state::NO_TOUCH));
+    }
+
+    #[test]
+    fn clients_are_listed_as_their_ids_are_given() {
+        let two = Two::new();
+        let ids = |line| {
+            let reply = two.ask(line);
+            let words = reply.split_ascii_whitespace();
+            words.filter_map(|word| word.strip_prefix("id=")).map(str::to_owned).collect::<Vec<_>>()
+        };
+        assert_eq!(ids("CLIENT LIST ID 2 99 1 -1 0 2"), ["2", "1", "2"]);
+        assert_eq!(two.ask("CLIENT LIST ID 99"), "$0\r\n\r\n");
+        assert_eq!(two.ask("CLIENT LIST ID 2 x"), "-ERR Invalid client ID\r\n");
+    }
+
+    /// Comparing each id with all clients would take minutes, and all their lines would take gigabytes.
+    #[test]
+    fn many_ids_are_found_among_many_clients_and_write_no_more_than_a_reply_may_hold() {
+        const IDS: usize = 1_000_000;
+        let two = Two::new();
+        let addr = two.one.client.addr;
+        let _others: Vec<Registration> = (0..10_000).map(|_| two.clients.register(addr, addr, 0)).collect();
+        let ask = |id: &[u8]| {
+            let mut words: Vec<&[u8]> = vec![b"CLIENT", b"LIST", b"ID"];
+            words.resize(IDS, id);
+            let mut request = Vec::new();
+            encode_command(&mut request, &words);
+            two.ask_within(&request, 1 << 20)
+        };
+        assert_eq!((ask(b"99999"), ask(b"2")), ("$0\r\n\r\n".into(), "cut".into()));
     }
 
     #[test]

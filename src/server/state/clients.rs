@@ -47,6 +47,11 @@ impl Clients {
         self.len() == 0
     }
 
+    /// Who has this id, as clients write it.
+    pub fn get(&self, id: i64) -> Option<Arc<Client>> {
+        self.list.lock().get(&u64::try_from(id).ok()?).cloned()
+    }
+
     /// Everybody, in the order of arrival.
     pub fn all(&self) -> Vec<Arc<Client>> {
         self.list.lock().values().cloned().collect()
