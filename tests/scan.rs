@@ -133,6 +133,45 @@ fn few_keys_come_in_one_step() {
     }
 }
 
+/// More than a node looks through at once: other requests have their turn in between, on one node alone as well.
+#[test]
+fn keys_returns_many_keys_stretch_by_stretch() {
+    for (nodes, count) in [(1, 40_000), (3, 120_000)] {
+        let cluster = Cluster::start(nodes, &[]);
+        let mut client = cluster.nodes[0].client();
+        let names: Vec<String> = (0..count).map(|i| format!("many:{i}")).collect();
+        for some in names.chunks(1_000) {
+            let pairs = some.iter().flat_map(|name| [name.as_str(), "v"]);
+            client.call(&["MSET"].into_iter().chain(pairs).collect::<Vec<_>>());
+        }
+        let mut asked = |pattern: &str| {
+            let reply = client.call(&["KEYS", pattern]);
+            let keys = reply.items().unwrap_or_else(|| panic!("{reply:?}"));
+            let mut keys: Vec<String> = keys.iter().filter_map(Value::text).collect();
+            keys.sort_unstable();
+            keys
+        };
+        let mut expected = names.clone();
+        expected.sort_unstable();
+        assert_eq!(
+            (asked("many:*") == expected, asked("many:12?"), asked("few*")),
+            (true, (120..130).map(|i| format!("many:{i}")).collect(), vec![],)
+        );
+        let stats = client.run("INFO commandstats").text().expect("text");
+        let calls = |name: &str| -> Option<u64> {
+            let stat = stats.lines().find_map(|line| line.strip_prefix(&format!("cmdstat_{name}:calls=")))?;
+            stat.split(',').next()?.parse().ok()
+        };
+        // The whole, and its halves, at least.
+        assert!(calls("rondo.keys") >= Some(9) && calls("keys") == Some(3), "{nodes}: {stats}");
+        assert_eq!(client.run("MULTI"), Value::Simple(b"OK".to_vec()));
+        client.run("KEYS many:7");
+        let reply = client.run("EXEC");
+        let keys = reply.items().and_then(|replies| replies.first()?.items().map(<[Value]>::to_vec));
+        assert_eq!(keys, Some(vec![Value::Bulk(b"many:7".to_vec())]));
+    }
+}
+
 /// Wherever they lie: a key behind many empty hash slots comes up no more often, nor one that shares its node with few.
 #[test]
 fn a_random_key_is_each_with_the_same_chance() {

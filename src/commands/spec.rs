@@ -215,6 +215,8 @@ pub enum NodeCommand {
     Info,
     /// KEYS.
     Keys,
+    /// RONDO.KEYS.
+    KeysOfStretch,
     /// LASTSAVE, SAVE, BGSAVE and others that need a disk: refused.
     Unsupported,
     /// LATENCY.

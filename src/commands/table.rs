@@ -166,6 +166,7 @@ pub static COMMANDS: &[&Command] = &[
     &exchange::FETCH,
     &exchange::APPLY,
     &exchange::GROW,
+    &keyspace::KEYS_OF_STRETCH,
 ];
 
 /// The commands that clients may send.

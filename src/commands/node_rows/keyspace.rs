@@ -33,6 +33,20 @@ pub static KEYS: Command = Command {
     handler: Handler::Node(NodeCommand::Keys),
 };
 
+/// RONDO.KEYS: the names of a node's share of some slots, or null when there are too many to look through at once.
+pub static KEYS_OF_STRETCH: Command = Command {
+    name: "rondo.keys",
+    summary: "Tell another node the keys of some slots that match a pattern",
+    syntax: "pattern from to",
+    since: "0.1.0",
+    complexity: "O(N) with N being the number of keys in these slots.",
+    group: Group::Generic,
+    arity: 4,
+    flags: flag::READONLY | flag::INTERNAL,
+    keys: Keys::None,
+    handler: Handler::Node(NodeCommand::KeysOfStretch),
+};
+
 /// SCAN: a cursor and some names; cursor 0 is the end.
 pub static SCAN: Command = Command {
     name: "scan",

@@ -79,6 +79,7 @@ fn whatever_stands_alone_is_answered_here() {
         "punsubscribe",
         "randomkey",
         "rondo.consistency",
+        "rondo.keys",
         "rondo.meta",
         "scan",
         "ssubscribe",

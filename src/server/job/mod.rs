@@ -170,9 +170,10 @@ impl Job {
         match command.handler {
             Handler::Node(NodeCommand::Exec) => self.exec(out).await,
             Handler::Node(NodeCommand::Scan) => self.scan(args, request, out).await,
-            Handler::Node(node @ (NodeCommand::DbSize | NodeCommand::Keys | NodeCommand::RandomKey)) => {
+            Handler::Node(node @ (NodeCommand::DbSize | NodeCommand::RandomKey)) => {
                 self.whole(node, request, out).await
             }
+            Handler::Node(NodeCommand::Keys) => self.keys(args.get(1).unwrap_or_default(), out).await,
             Handler::Node(NodeCommand::FlushAll | NodeCommand::FlushDb) => self.flush(args, request, out).await,
             Handler::Node(NodeCommand::Watch) => self.watch(args, request, out).await,
             Handler::Node(NodeCommand::Meta) => self.meta(command, args, request, out).await,

@@ -1,7 +1,8 @@
 //! Commands about the whole keyspace: DBSIZE, KEYS, RANDOMKEY, FLUSHALL, FLUSHDB. SCAN, which goes in steps, is in `scan`.
 //!
 //! Every node that coordinates slots is asked for its share (`server::share`), this one included, and the shares are put
-//! together. On the cluster face clients do that themselves.
+//! together. On the cluster face clients do that themselves. KEYS and flushing go part by part, so that no node stands still
+//! for long.
 
 use std::time::Instant;
 
@@ -14,11 +15,12 @@ use crate::server::batch::Batch;
 use crate::server::forward::call::Fate;
 use crate::server::forward::wire::ask;
 use crate::server::job::again::AGAIN_PAUSE;
-use crate::server::job::values::{as_bulks, as_int, decoded, refused};
+use crate::server::job::values::{as_bulks, as_int, decoded, garbled, refused};
 use crate::server::job::{Job, PATIENCE};
 use crate::server::request::run::Origin;
 use crate::server::session::settings::quorum_of;
 use crate::server::share::flush::{FlushPart, NOT_CLEARED};
+use crate::server::share::keys::Stretch;
 
 impl Job {
     /// FLUSHALL, FLUSHDB: part by part at the coordinators, then once more at all that hold anything still.
@@ -65,6 +67,33 @@ impl Job {
         }
     }
 
+    /// KEYS: stretch by stretch, each halved while some node has too much in it to look through at once.
+    pub(super) async fn keys(&mut self, pattern: &[u8], out: &mut Vec<u8>) -> Result<(), CommandError> {
+        let (mut left, mut names, mut count) = (vec![Stretch::whole()], Vec::new(), 0);
+        while let Some(stretch) = left.pop() {
+            let shares = self.given_shares(&stretch.question(pattern), Origin::PeerForShare, |_| true).await?;
+            if shares.contains(&Value::Null) {
+                left.extend(stretch.halves().ok_or_else(garbled)?);
+                continue;
+            }
+            let mut found = Reply::new(&mut names, self.talk.session.proto);
+            for key in shares.iter().flat_map(as_bulks) {
+                found.bulk(key);
+                count += 1;
+            }
+            if found.is_cut() {
+                return Err(CommandError::ReplyTooLarge);
+            }
+            // Where nobody else was asked nothing has been waited for: others are to have their turn.
+            tokio::task::yield_now().await;
+        }
+        Reply::new(out, self.talk.session.proto).array(count);
+        out.extend_from_slice(&names);
+        // What nodes were asked for it was counted by its own name.
+        self.is_counted = false;
+        Ok(())
+    }
+
     /// Asks every node for its share and adds them up.
     pub(super) async fn whole(
         &mut self,
@@ -76,11 +105,6 @@ impl Job {
         let mut reply = Reply::new(out, self.talk.session.proto);
         match command {
             NodeCommand::DbSize => reply.int(shares.iter().map(as_int).sum()),
-            NodeCommand::Keys => {
-                let keys: Vec<&[u8]> = shares.iter().flat_map(as_bulks).collect();
-                reply.array(keys.len());
-                keys.iter().for_each(|key| reply.bulk(key));
-            }
             _ => {
                 let drawn: Vec<(&[u8], u64)> = shares.iter().filter_map(drawn_key).collect();
                 match weighted(&drawn, self.worker.draw() as u64) {

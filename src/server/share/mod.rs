@@ -1,7 +1,7 @@
 //! A node's share of commands about the whole keyspace: DBSIZE, KEYS, SCAN, RANDOMKEY, FLUSHALL, FLUSHDB.
 //!
 //! The share is the slots that this node coordinates at the moment, so the shares of all nodes are the whole, each key
-//! once. Flushing, which has a second round, is in [`flush`].
+//! once. Flushing, which has a second round, is in [`flush`], and KEYS, which goes stretch by stretch, in [`keys`].
 //!
 //! A cursor of SCAN is `[tag 8 bits][slot 14][where in the slot 31]`, 53 bits, because some clients take it for a floating-
 //! point number: slots are walked in their order, whoever coordinates them. Where in the slot, `store::scan` says of one
@@ -9,6 +9,7 @@
 
 pub mod copies;
 pub mod flush;
+pub mod keys;
 pub mod lookups;
 pub mod marks;
 
@@ -42,8 +43,8 @@ const RANDOM_DRAWS: usize = 16;
 
 /// Whether a command is about the whole keyspace.
 pub fn is_whole(command: NodeCommand) -> bool {
-    use NodeCommand::{DbSize, FlushAll, FlushDb, Keys, RandomKey, Scan};
-    matches!(command, DbSize | Keys | RandomKey | Scan | FlushAll | FlushDb)
+    use NodeCommand::{DbSize, FlushAll, FlushDb, Keys, KeysOfStretch, RandomKey, Scan};
+    matches!(command, DbSize | Keys | KeysOfStretch | RandomKey | Scan | FlushAll | FlushDb)
 }
 
 /// What a share is computed with.
@@ -105,7 +106,8 @@ fn note_slot(slots: &mut Vec<u8>, at: u16) {
 }
 
 impl Share<'_> {
-    /// Answers for this node. What FLUSHALL has to wait for goes to `waits`.
+    /// Answers for this node; false, with nothing done, where the request has to run alone. What FLUSHALL has to wait for goes to
+    /// `waits`.
     pub fn answer(
         &self,
         command: NodeCommand,
@@ -114,12 +116,15 @@ impl Share<'_> {
         waits: &mut Waits,
     ) -> Result<bool, CommandError> {
         use NodeCommand::{DbSize, Keys, RandomKey};
-        if matches!(command, DbSize | Keys | RandomKey) && self.may_lack() {
+        if matches!(command, DbSize | Keys | RandomKey) && self.may_lack(self.slots()) {
             return Err(CommandError::text(UNCONFIRMED));
         }
         match command {
             NodeCommand::DbSize => out.int(self.count() as i64),
-            NodeCommand::Keys => self.keys(args.get(1).unwrap_or_default(), out),
+            // A node that is alone: asked by a client it is to go stretch by stretch as well, inside a transaction it may not.
+            NodeCommand::Keys if !self.may_be_part && !self.are_few(self.slots()) => return Ok(false),
+            NodeCommand::Keys => self.keys(args.get(1).unwrap_or_default(), self.slots(), out),
+            NodeCommand::KeysOfStretch => self.keys_of_stretch(args, out)?,
             NodeCommand::RandomKey => match self.random_key() {
                 Some(key) if self.is_put_together => {
                     out.array(2);
@@ -148,33 +153,18 @@ impl Share<'_> {
         self.view.is_solo || self.is_rest || coordinator() == Some(self.view.me)
     }
 
-    /// Whether some slot of the share may hold here what a majority has deleted: in strict mode that is not to be shown.
-    fn may_lack(&self) -> bool {
+    /// Whether some of these slots may hold here what a majority has deleted: in strict mode that is not to be shown.
+    fn may_lack(&self, mut slots: impl Iterator<Item = Slot>) -> bool {
         let shared = &self.worker.shared;
         let is_unsettled = |slot: Slot| {
             shared.coordinator.ballots.unsettled_tenure(slot).is_some() && !shared.node.store.table(slot).is_empty()
         };
-        self.quorum.strict && !self.view.is_solo && self.slots().any(is_unsettled)
+        self.quorum.strict && !self.view.is_solo && slots.any(is_unsettled)
     }
 
     fn count(&self) -> u64 {
         let counts = self.worker.shared.node.store.count_keys(self.slots());
         counts.get(&self.db).map_or(0, |of_db| of_db.keys)
-    }
-
-    fn keys(&self, pattern: &[u8], out: &mut Reply<'_>) {
-        let store = &self.worker.shared.node.store;
-        let mut found: Vec<Vec<u8>> = Vec::new();
-        for slot in self.slots() {
-            let table = store.table(slot);
-            let live = table
-                .iter()
-                .filter(|entry| entry.db() == self.db && !entry.is_tombstone() && !entry.is_expired(self.now_ms));
-            let fits = live.filter(|entry| crate::base::glob::matches(pattern, entry.key(), false));
-            found.extend(fits.map(|entry| entry.key().to_vec()));
-        }
-        out.array(found.len());
-        found.iter().for_each(|key| out.bulk(key));
     }
 
     /// A key, each with the same chance.
