@@ -141,7 +141,8 @@ fn flushing_one_node_flushes_all() {
     }
 }
 
-/// What WAIT says is true: all replicas while they answer, fewer when one is silent, the same from whichever node is asked.
+/// What WAIT says is true: all replicas while they answer, fewer when one is silent, the same from whichever node is
+/// asked.
 #[test]
 fn wait_tells_how_many_replicas_hold_what_was_written() {
     let mut cluster = Cluster::start(3, &[]);

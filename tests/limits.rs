@@ -1,4 +1,5 @@
-//! What clients may do to a node's memory: lengths that are only announced, idle connections, replies that nobody reads.
+//! What clients may do to a node's memory: lengths that are only announced, idle connections, replies that nobody
+//! reads.
 //!
 //! Growth is read from the process itself, and the bounds are wide: they tell a bounded buffer from one that is not.
 
@@ -152,7 +153,8 @@ fn replies_that_nobody_reads_are_bounded() {
 #[test]
 fn replies_of_other_nodes_that_nobody_reads_are_bounded() {
     let cluster = Cluster::start(3, &[]);
-    // Two of the nodes have to ask the third. A connection's first requests are sent before it knows how large replies are.
+    // Two of the nodes have to ask the third. A connection's first requests are sent before it knows how large replies
+    // are.
     insist_on_bounded_replies(&cluster, 2, 150 * MB);
 }
 
@@ -184,8 +186,8 @@ fn insist_on_bounded_replies(cluster: &Cluster, count: usize, bytes_max: usize) 
     assert!(values > 0 && others.is_empty(), "{values} values, and {others:?}");
 }
 
-/// Values larger than all that a link between nodes may hold otherwise: no link breaks over them, and they get everywhere,
-/// whichever node is asked. A busy machine may refuse some for a while.
+/// Values larger than all that a link between nodes may hold otherwise: no link breaks over them, and they get
+/// everywhere, whichever node is asked. A busy machine may refuse some for a while.
 #[test]
 fn values_larger_than_a_link_holds_go_everywhere() {
     let cluster = Cluster::start(3, &["--link-bytes-max", "1mb"]);

@@ -1,5 +1,5 @@
-//! The live page in a real browser: headless Chromium loads it from one node of three, and the document that its script has
-//! made is read.
+//! The live page in a real browser: headless Chromium loads it from one node of three, and the document that its script
+//! has made is read.
 //!
 //! Without a Chromium the test says SKIPPED, unless `RONDO_REQUIRED` is set; `scripts/test` installs Debian's.
 

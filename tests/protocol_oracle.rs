@@ -1,5 +1,5 @@
-//! Broken requests, answered by redis-server and by our scanner: the same bytes come back and the same connections close.
-//! Floating-point replies are compared too, because only Redis's own C library knows how they look.
+//! Broken requests, answered by redis-server and by our scanner: the same bytes come back and the same connections
+//! close. Floating-point replies are compared too, because only Redis's own C library knows how they look.
 //!
 //! A real redis-server of version 7.0 is started. Ours runs in this process: the scanner, the reply writer
 //! and, since a connection must answer something, PING, ECHO and the error for every other command. Without a

@@ -1,9 +1,9 @@
 //! Every command of the README is run as it stands there, in a network namespace where its ports are free.
 //!
 //! The fenced `sh` blocks are the test. Three things are not taken literally: `cargo run --release --` and
-//! `target/release/rondo` are the binary under test; `PID` is the third node's of the table that `rondo dev` has printed;
-//! and of `scripts/test`, which runs this test, it is only seen that it is there and can be run. The first block's cluster
-//! is there until a block starts nodes of its own.
+//! `target/release/rondo` are the binary under test; `PID` is the third node's of the table that `rondo dev` has
+//! printed; and of `scripts/test`, which runs this test, it is only seen that it is there and can be run. The first
+//! block's cluster is there until a block starts nodes of its own.
 //!
 //! Without the right to make a namespace the test says SKIPPED, unless `RONDO_REQUIRED` is set.
 

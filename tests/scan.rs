@@ -1,5 +1,6 @@
-//! SCAN's guarantee, on real nodes: a key that stays from the start of a walk to its end is returned at least once, while
-//! tables grow and shrink under it, while a node joins, and after one has died. A key that never was is never returned.
+//! SCAN's guarantee, on real nodes: a key that stays from the start of a walk to its end is returned at least once,
+//! while tables grow and shrink under it, while a node joins, and after one has died. A key that never was is never
+//! returned.
 
 mod support;
 

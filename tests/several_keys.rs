@@ -1,5 +1,5 @@
-//! Commands whose keys have several coordinators, on the standalone face of any node: replies as of one Redis, each outcome
-//! whole, nothing lost under contention or when a node dies in the middle. Transactions over any nodes.
+//! Commands whose keys have several coordinators, on the standalone face of any node: replies as of one Redis, each
+//! outcome whole, nothing lost under contention or when a node dies in the middle. Transactions over any nodes.
 
 mod support;
 
@@ -244,8 +244,8 @@ fn home<'c>(nodes: &[&'c Node], key: &str) -> &'c Node {
     nodes.iter().find(|node| Some(node.cluster_port) == port).unwrap_or(&nodes[0])
 }
 
-/// What needs memory is refused when one of the coordinators has none left, whoever is asked, and changes nothing on the others; when
-/// that may evict, it makes room.
+/// What needs memory is refused when one of the coordinators has none left, whoever is asked, and changes nothing on
+/// the others; when that may evict, it makes room.
 #[test]
 fn a_coordinator_without_memory_refuses_or_evicts() {
     let cluster = Cluster::start(3, &[]);
@@ -282,8 +282,8 @@ fn a_coordinator_without_memory_refuses_or_evicts() {
     assert_eq!(client.call(lines[0]).int(), Some(1), "it has evicted others");
 }
 
-/// Requests that go to one node together, because it stands in for another, and that nobody runs there, may have several
-/// coordinators when they are run again. They take effect in their order all the same.
+/// Requests that go to one node together, because it stands in for another, and that nobody runs there, may have
+/// several coordinators when they are run again. They take effect in their order all the same.
 #[test]
 fn what_one_node_did_not_run_is_run_in_its_order_by_several() {
     let cluster = Cluster::start(3, &[]);
@@ -319,7 +319,8 @@ fn what_one_node_did_not_run_is_run_in_its_order_by_several() {
     println!("{compared} of 36 were run");
 }
 
-/// Commands that have no keys, or are about the whole keyspace, run in a transaction whoever coordinates the watched keys.
+/// Commands that have no keys, or are about the whole keyspace, run in a transaction whoever coordinates the watched
+/// keys.
 #[test]
 fn watching_asks_nothing_of_commands_without_keys() {
     let (redis, cluster) = (Redis::start(&[]), Cluster::start(3, &[]));
@@ -361,7 +362,8 @@ fn watching_asks_nothing_of_commands_without_keys() {
     assert_eq!(homes.len(), 3, "every node had a watched key");
 }
 
-/// Once a part of a transaction has run, EXEC answers for every request: an error alone would have it run a second time.
+/// Once a part of a transaction has run, EXEC answers for every request: an error alone would have it run a second
+/// time.
 #[test]
 fn a_transaction_that_has_run_in_part_says_so_request_by_request() {
     let mut cluster = Cluster::start(4, &["--quorum-mode", "strict"]);

@@ -38,7 +38,8 @@ impl Hlc {
     }
 }
 
-/// A peer's stamp lies too far in the future. The peer's fault; nothing changed; it may try again once its clock is right.
+/// A peer's stamp lies too far in the future. The peer's fault; nothing changed; it may try again once its clock is
+/// right.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
 #[error("stamp is {ahead_ms} ms ahead of this node's clock")]
 pub struct ClockError {
@@ -80,8 +81,8 @@ impl Clock {
         Hlc(self.last.load(Ordering::Relaxed).max(Hlc::at_ms(now_ms).0))
     }
 
-    /// How far the latest stamp is ahead of the wall clock, in milliseconds: a little where others have pushed it, and more after the
-    /// wall clock was set back.
+    /// How far the latest stamp is ahead of the wall clock, in milliseconds: a little where others have pushed it, and
+    /// more after the wall clock was set back.
     pub fn stamps_ahead_ms(&self) -> u64 {
         Hlc(self.last.load(Ordering::Relaxed)).ms().saturating_sub(self.now_ms())
     }

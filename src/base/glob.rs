@@ -2,8 +2,8 @@
 //!
 //! `*` any bytes, `?` one byte, `[a-z]` and `[^a-z]` one byte of (or outside) a class, `\x` the byte x itself. The odd
 //! corners are those of redis-server 7.0.15: a class that is never closed ends with the pattern, a range written
-//! backwards is turned round, a range takes bytes from 0x80 on for less than all others, as C's `char` does on most machines,
-//! an escaped byte inside a class keeps its case even when case is ignored.
+//! backwards is turned round, a range takes bytes from 0x80 on for less than all others, as C's `char` does on most
+//! machines, an escaped byte inside a class keeps its case even when case is ignored.
 //!
 //! Redis's own matcher calls itself at every `*` and takes exponential time on patterns such as `*a*a*a*b`
 //! (CVE-2022-36021, CVE-2024-31228). This one never recurses and never allocates: when a byte does not fit, only the

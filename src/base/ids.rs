@@ -1,9 +1,10 @@
 //! The names of things: hash slots, nodes and actors.
 //!
-//! - A [`Slot`] is one of Redis Cluster's 16,384 hash slots: CRC16 (XMODEM) of the key, or of its hash tag, modulo 16,384.
-//! - A [`NodeId`] is 20 bytes, written as 40 hexadecimal characters, because every Redis Cluster client and tool expects ids
-//!   of that shape. They are made of the node's name or address (`cluster::identity`), and kept in its data directory if it
-//!   has one.
+//! - A [`Slot`] is one of Redis Cluster's 16,384 hash slots: CRC16 (XMODEM) of the key, or of its hash tag, modulo
+//!   16,384.
+//! - A [`NodeId`] is 20 bytes, written as 40 hexadecimal characters, because every Redis Cluster client and tool
+//!   expects ids of that shape. They are made of the node's name or address (`cluster::identity`), and kept in its data
+//!   directory if it has one.
 //! - An [`ActorId`] is one *life* of a node. A node that lost its memory must never reuse a version stamp that an
 //!   earlier life gave out (Riak's kv679), so each boot is an actor of its own.
 //!
@@ -69,7 +70,8 @@ fn hash_tag(key: &[u8]) -> Option<&[u8]> {
     behind.get(..memchr::memchr(b'}', behind)?).filter(|tag| !tag.is_empty())
 }
 
-/// Whether there is a `{`, eight bytes a step (Mycroft's test): for keys, which are short, quicker than a search made for texts.
+/// Whether there is a `{`, eight bytes a step (Mycroft's test): for keys, which are short, quicker than a search made
+/// for texts.
 #[inline]
 fn has_brace(key: &[u8]) -> bool {
     const LOW_BITS: u64 = u64::from_le_bytes([0x01; 8]);

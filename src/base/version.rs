@@ -12,12 +12,14 @@
 //! Actors are 16 bytes ([`ActorId`]); in memory they are interned to two ([`Actor`]) by an [`ActorTable`] that each
 //! node fills on its own, so an [`Actor`] never travels. Entry 0 is this node's present life.
 //!
-//! A context would grow by a dot with each life of a node that ever writes the key. Where every copy there is is known to have
-//! seen all writes up to some stamp (they are *causally stable*; Baquero et al., "Making operation-based CRDTs operation-based",
-//! 2014), the next version says that stamp in place of the dots before it: its *floor* ([`Version::floored`]).
+//! A context would grow by a dot with each life of a node that ever writes the key. Where every copy there is is known
+//! to have seen all writes up to some stamp (they are *causally stable*; Baquero et al., "Making operation-based CRDTs
+//! operation-based", 2014), the next version says that stamp in place of the dots before it: its *floor*
+//! ([`Version::floored`]).
 //!
-//! A context may also bear a *mark* ([`Version::marked`]): no write, but what tells apart two results of the same writes. Floor
-//! and mark stand in it as dots of nobody, count wherever versions are compared, and never are a version's own.
+//! A context may also bear a *mark* ([`Version::marked`]): no write, but what tells apart two results of the same
+//! writes. Floor and mark stand in it as dots of nobody, count wherever versions are compared, and never are a
+//! version's own.
 
 use std::cmp::Ordering;
 
@@ -160,7 +162,8 @@ impl Version {
         Version { dot, context }
     }
 
-    /// The floor that may take the place of the other actors' writes up to `stable` that it names; `None` when it names none of them.
+    /// The floor that may take the place of the other actors' writes up to `stable` that it names; `None` when it names
+    /// none of them.
     pub fn floor_for(&self, stable: Hlc) -> Option<Hlc> {
         let named = self.context.iter().filter(|dot| dot.actor.is_author() && dot.hlc <= stable);
         named.map(|dot| dot.hlc).max()
@@ -171,7 +174,8 @@ impl Version {
         self.latest_of(Actor::FLOOR)
     }
 
-    /// This version, which says to have seen every write up to `floor`, where it has any, instead of naming some of them.
+    /// This version, which says to have seen every write up to `floor`, where it has any, instead of naming some of
+    /// them.
     pub fn floored(mut self, floor: Hlc) -> Version {
         if floor <= self.floor() {
             return self;
@@ -202,8 +206,8 @@ impl Version {
         self.latest_of(Actor::MARK)
     }
 
-    /// This version under a mark that is later than any it bears, so that it has seen what was made of the same writes without
-    /// that; `sum` keeps apart what was made of them in different ways.
+    /// This version under a mark that is later than any it bears, so that it has seen what was made of the same writes
+    /// without that; `sum` keeps apart what was made of them in different ways.
     pub fn marked(mut self, sum: u32) -> Version {
         let step = (self.mark().0 >> u32::BITS) + 1;
         // Far below the stamps of writes, so it never is the latest of what a version has seen.
@@ -249,7 +253,8 @@ fn bound(context: &mut Context) {
 const NOBODIES: [(Actor, ActorId); 2] =
     [(Actor::MARK, ActorId { node: 0, boot: 0 }), (Actor::FLOOR, ActorId { node: 0, boot: u64::MAX })];
 
-/// The long form of `actor`, where `ids` are those of authors; an unknown one, which no caller can make, has that of the first.
+/// The long form of `actor`, where `ids` are those of authors; an unknown one, which no caller can make, has that of
+/// the first.
 pub fn long_form(actor: Actor, ids: &[ActorId]) -> ActorId {
     let nobody = NOBODIES.iter().find(|(nobody, _)| *nobody == actor).map(|(_, id)| *id);
     let author = || ids.get(usize::from(actor.0)).or(ids.first()).copied();

@@ -1,9 +1,9 @@
 //! Words of a line, as a person types them: inline requests, lines of redis.conf, values of options that take several.
 //!
 //! Words are separated by blanks. A word may hold quoted pieces: in double quotes `\n \r \t \b \a \xHH` mean what they
-//! mean in C and a backslash makes any other byte itself; in single quotes only `\'` is special. A closing quote must be
-//! followed by a blank or the end. These are the rules of `sdssplitargs` in Redis 7.0.15, odd cases included: a vertical
-//! tab or form feed is a blank before a word and after a quote, but part of a bare word.
+//! mean in C and a backslash makes any other byte itself; in single quotes only `\'` is special. A closing quote must
+//! be followed by a blank or the end. These are the rules of `sdssplitargs` in Redis 7.0.15, odd cases included: a
+//! vertical tab or form feed is a blank before a word and after a quote, but part of a bare word.
 //!
 //! The line ends where the slice does, whatever bytes it holds.
 
@@ -22,7 +22,8 @@ pub fn text_until_nul(text: &str) -> &str {
 #[error("unbalanced quotes")]
 pub struct UnbalancedQuotes;
 
-/// Splits `line` into words. Their unquoted bytes are appended to `text`; `word` is told where in it each begins and ends.
+/// Splits `line` into words. Their unquoted bytes are appended to `text`; `word` is told where in it each begins and
+/// ends.
 pub fn split(line: &[u8], text: &mut Vec<u8>, mut word: impl FnMut(usize, usize)) -> Result<(), UnbalancedQuotes> {
     let mut rest = skip_blanks(line);
     while !rest.is_empty() {

@@ -33,8 +33,8 @@ mod timerfd {
         pub fn new() -> io::Result<Alarm> {
             let flags = TimerfdFlags::NONBLOCK | TimerfdFlags::CLOEXEC;
             let timer = timerfd_create(TimerfdClockId::Monotonic, flags)?;
-            // SAFETY: the descriptor is open, the `AsyncFd` owns it until it is dropped, `OwnedFd` always gives the same
-            // one, and nothing here closes or replaces it.
+            // SAFETY: the descriptor is open, the `AsyncFd` owns it until it is dropped, `OwnedFd` always gives the
+            // same one, and nothing here closes or replaces it.
             let timer = unsafe { AsyncFd::register_with_interest(timer, Interest::READABLE) }?;
             Ok(Alarm { timer, set: false })
         }

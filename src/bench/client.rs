@@ -7,9 +7,9 @@
 //!
 //! When a connection breaks, what was unanswered is counted as errors (never sent again: the server may have done it),
 //! and the client reconnects with a growing pause. A connection that gets no reply for the timeout counts as broken.
-//! What comes due meanwhile waits, and its waiting counts; with `fail_fast` it fails at once.
-//! When the slot map changes, the client moves to its node of the new map between two batches. What was answered with MOVED was
-//! not run: as cluster clients do, it asks for a newer map and sends the operation again, and the time that takes counts.
+//! What comes due meanwhile waits, and its waiting counts; with `fail_fast` it fails at once. When the slot map
+//! changes, the client moves to its node of the new map between two batches. What was answered with MOVED was not run:
+//! as cluster clients do, it asks for a newer map and sends the operation again, and the time that takes counts.
 
 use std::cell::RefCell;
 use std::collections::VecDeque;

@@ -2,7 +2,8 @@
 //!
 //! A key is a prefix and twelve decimal digits, `key:000000000042`, as redis-benchmark writes them. The digits are
 //! handled in four groups of three: one table gives a group's characters, and, because CRC16 with a zero start is
-//! linear over XOR, another gives what the group contributes to the slot. A key and its slot so cost four look-ups each.
+//! linear over XOR, another gives what the group contributes to the slot. A key and its slot so cost four look-ups
+//! each.
 //!
 //! [`Picker`] draws key numbers at random, uniformly or by Zipf's law (rank 1 is key 0), and can be held to the keys
 //! that one node owns. [`Filler`] deals out every key exactly once, to whichever node owns it.

@@ -1,7 +1,7 @@
 //! What a load has written, and whether it is still there: the pure side of reading back.
 //!
-//! Every SET of such a load carries its number in the first [`STAMP_BYTES`] bytes of its value, so a value that is found
-//! later tells which SET it came from. A [`Ledger`] notes for each SET its key, when it was sent, and when it was
+//! Every SET of such a load carries its number in the first [`STAMP_BYTES`] bytes of its value, so a value that is
+//! found later tells which SET it came from. A [`Ledger`] notes for each SET its key, when it was sent, and when it was
 //! acknowledged, if it was.
 //!
 //! A key is a register, read when all writes are over. The value found is right when some order of the writes explains

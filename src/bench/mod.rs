@@ -74,8 +74,8 @@ pub enum BenchError {
     Unsuccessful(Vec<String>),
 }
 
-/// Runs what the command line asks for and prints the result. Fails unless every phase had an operation that succeeded, and
-/// reading back, if it was asked for, has found every acknowledged write.
+/// Runs what the command line asks for and prints the result. Fails unless every phase had an operation that succeeded,
+/// and reading back, if it was asked for, has found every acknowledged write.
 pub fn run(matches: &ArgMatches) -> Result<(), BenchError> {
     let results = run_phases(&Options::read(matches)?)?;
     let failures: Vec<String> = results.iter().filter_map(failure).collect();

@@ -1,8 +1,8 @@
 //! Counts replies in what was read, keeping no more of it than the start of a reply whose end is still to come.
 //!
 //! All connections of a thread read into one shared buffer. Where a read ends inside a reply, [`Replies`] keeps that
-//! part, and puts it back in front of the next read, so a reply is always scanned in one piece. What a reply says is not
-//! decoded; of an error the text is shown.
+//! part, and puts it back in front of the next read, so a reply is always scanned in one piece. What a reply says is
+//! not decoded; of an error the text is shown.
 //!
 //! Invariant: neither the kept part nor the buffer grows beyond what [`LIMITS`] allow one reply.
 

@@ -2,8 +2,8 @@
 //!
 //! Values are slices of one block of random bytes, starting at changing places: nothing that compresses or
 //! deduplicates, at the price of a copy. One [`Encoder`] serves all connections of a thread; a [`Source`] is one
-//! connection's own choice of operations and keys. Where writes are read back later, [`Notes`] gives each SET's value its
-//! stamp.
+//! connection's own choice of operations and keys. Where writes are read back later, [`Notes`] gives each SET's value
+//! its stamp.
 
 use std::collections::VecDeque;
 use std::sync::Arc;

@@ -1,16 +1,16 @@
 //! When a connection's operations are meant to start: pure arithmetic, no clock of its own.
 //!
-//! **Open loop.** The whole load starts operation `k` at `k / rate` seconds, whatever the server does; connection `c` of
-//! `n` gets operations `c`, `c + n`, `c + 2n` ... Latency is counted from that intended start, so a server that stalls
-//! is charged for every operation that should have run meanwhile (Tene, "How NOT to Measure Latency", 2013: coordinated
-//! omission). A connection holds at most a pipeline of unanswered operations; what is due beyond that waits in the
-//! schedule, and its waiting counts.
+//! **Open loop.** The whole load starts operation `k` at `k / rate` seconds, whatever the server does; connection `c`
+//! of `n` gets operations `c`, `c + n`, `c + 2n` ... Latency is counted from that intended start, so a server that
+//! stalls is charged for every operation that should have run meanwhile (Tene, "How NOT to Measure Latency", 2013:
+//! coordinated omission). A connection holds at most a pipeline of unanswered operations; what is due beyond that waits
+//! in the schedule, and its waiting counts.
 //!
 //! **Closed loop.** Send a pipeline, wait for all its replies, send the next: the server sets the pace, and the
 //! latency is that of the pipeline.
 //!
-//! In both, an operation that was not run where it was sent may be sent again ([`Flow::send_again`]): before all others, and
-//! counted from its first start.
+//! In both, an operation that was not run where it was sent may be sent again ([`Flow::send_again`]): before all
+//! others, and counted from its first start.
 //!
 //! Times are nanoseconds since the load began.
 
@@ -45,7 +45,8 @@ impl Schedule {
 
     /// How many of this connection's operations should have started by `now_ns`.
     pub fn due(&self, now_ns: u64) -> u64 {
-        // Operation k of the load starts at floor(k * 10^12 / rate), so it has started when k < (now + 1) * rate / 10^12.
+        // Operation k of the load starts at floor(k * 10^12 / rate), so it has started when k < (now + 1) * rate /
+        // 10^12.
         let of_load = ((u128::from(now_ns) + 1) * self.rate_per_1000_s).div_ceil(SECOND_NS * 1_000);
         let of_connection = (of_load.saturating_sub(self.connection)).div_ceil(self.connections);
         u64::try_from(of_connection).unwrap_or(u64::MAX)

@@ -1,9 +1,9 @@
 //! Who owns which hash slot, as a Redis Cluster (or rondo's cluster face) tells it.
 //!
-//! A [`SlotMap`] is one answer to CLUSTER SLOTS. The [`Directory`] holds the newest one for all connections: any of them
-//! may ask for a refresh (a MOVED came, a connection broke), one task asks the known nodes in turn, at most every
-//! [`REFRESH_MS_MIN`], and publishes a map under a new epoch only if it differs. Connections compare epochs between
-//! two batches and move when theirs is old.
+//! A [`SlotMap`] is one answer to CLUSTER SLOTS. The [`Directory`] holds the newest one for all connections: any of
+//! them may ask for a refresh (a MOVED came, a connection broke), one task asks the known nodes in turn, at most every
+//! [`REFRESH_MS_MIN`], and publishes a map under a new epoch only if it differs. Connections compare epochs between two
+//! batches and move when theirs is old.
 //!
 //! Replicas are not read from: a key's requests go to the first address of its slot's row.
 
@@ -64,8 +64,8 @@ impl SlotMap {
     }
 }
 
-/// Reads a reply to CLUSTER SLOTS: an array of `[first, last, [host, port, id, ..], replicas ..]`. A host that is null or
-/// empty means the host that was asked.
+/// Reads a reply to CLUSTER SLOTS: an array of `[first, last, [host, port, id, ..], replicas ..]`. A host that is null
+/// or empty means the host that was asked.
 fn read_slots(reply: &Value, asked: &str) -> Option<Vec<(u16, u16, String)>> {
     let Value::Array(rows) = reply else { return None };
     let read_row = |row: &Value| {

@@ -1,7 +1,7 @@
 //! `rondo cluster status` and `rondo cluster nodes`: the cluster as tables or JSON, asked of any node's admin-port.
 //!
-//! Exit codes, for scripts: 0 healthy, 1 nobody answered, 3 something is wrong (it is printed, with what to do). `nodes`
-//! lists and does not judge: 0 when it was answered.
+//! Exit codes, for scripts: 0 healthy, 1 nobody answered, 3 something is wrong (it is printed, with what to do).
+//! `nodes` lists and does not judge: 0 when it was answered.
 
 use std::io::Write;
 use std::process::ExitCode;

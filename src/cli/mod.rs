@@ -1,7 +1,7 @@
 //! The command line: `rondo server`, `rondo dev`, `rondo cluster`, `rondo top`, `rondo bench`.
 //!
-//! `rondo` alone is `rondo server`, also when the first argument is a flag or a file, as with redis-server. What is wrong
-//! with a command line is reported all at once, each mistake with the nearest thing that would have been right.
+//! `rondo` alone is `rondo server`, also when the first argument is a flag or a file, as with redis-server. What is
+//! wrong with a command line is reported all at once, each mistake with the nearest thing that would have been right.
 //!
 //! Exit codes: 0 done or stopped by a signal, 1 it did not work, 2 the command line or a file of options is wrong, and
 //! 3 from `rondo cluster status` when something is wrong with the cluster.
@@ -147,7 +147,8 @@ fn print_mistakes(mistakes: &[String]) {
     mistakes.iter().for_each(|mistake| complain(&format!("error: {mistake}")));
 }
 
-/// Writes a line to standard error. That nobody reads it (`2>&1 | head`) is no reason to panic, and changes no exit code.
+/// Writes a line to standard error. That nobody reads it (`2>&1 | head`) is no reason to panic, and changes no exit
+/// code.
 fn complain(line: &str) {
     _ = writeln!(std::io::stderr(), "{line}");
 }

@@ -1,18 +1,19 @@
 //! Who is away, for how long, and what follows from it: rules without a socket, told the time.
 //!
-//! Deletions are forgotten without a member that is away for longer than the *horizon* (`stability`): it is *left out*, and what
-//! it still holds of their keys must not come back. So a node that saw no majority for so long is *outdated*: it gives
-//! what it holds only to those who say that they have not left it out, and when it sees a majority again it asks everybody.
-//! If somebody has left it out, it starts over (`start_over`). If nobody has, there was no other side that went on, and what it
-//! holds may be all that there is: it goes on.
+//! Deletions are forgotten without a member that is away for longer than the *horizon* (`stability`): it is *left out*,
+//! and what it still holds of their keys must not come back. So a node that saw no majority for so long is *outdated*:
+//! it gives what it holds only to those who say that they have not left it out, and when it sees a majority again it
+//! asks everybody. If somebody has left it out, it starts over (`start_over`). If nobody has, there was no other side
+//! that went on, and what it holds may be all that there is: it goes on.
 //!
-//! Only who sees a majority without a break for the whole horizon leaves others out, and it says so an eighth of the horizon
-//! before it does. Any two majorities have a member in common, so who asks a majority asks somebody who knows; whoever fills up
-//! from others takes over what they say (`start_over`).
+//! Only who sees a majority without a break for the whole horizon leaves others out, and it says so an eighth of the
+//! horizon before it does. Any two majorities have a member in common, so who asks a majority asks somebody who knows;
+//! whoever fills up from others takes over what they say (`start_over`).
 //!
-//! The time is that of the monotonic clock: a step of the wall clock never makes a whole cluster throw its data away. It
-//! stands still while a whole machine sleeps, and what such a sleep hides is not found here. What was written before an
-//! absence is told by a stamp of the node's own that it was given when the absence began, whatever clocks are set to meanwhile.
+//! The time is that of the monotonic clock: a step of the wall clock never makes a whole cluster throw its data away.
+//! It stands still while a whole machine sleeps, and what such a sleep hides is not found here. What was written before
+//! an absence is told by a stamp of the node's own that it was given when the absence began, whatever clocks are set to
+//! meanwhile.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -114,8 +115,8 @@ impl Absence {
                 *self.left_out.entry(member.life).or_default() |= now.duration_since(since) > horizon;
             }
         }
-        // Who has begun another life, also by starting over, has nothing left that could come back; and without one that is back
-        // in time nothing was forgotten.
+        // Who has begun another life, also by starting over, has nothing left that could come back; and without one
+        // that is back in time nothing was forgotten.
         self.left_out.retain(|life, is_certain| {
             members.iter().any(|member| member.life == *life && (*is_certain || member.is_down))
         });
@@ -138,8 +139,8 @@ impl Absence {
         self.majority.stamp
     }
 
-    /// Whether others may have left this node out. Begins before they do, so that it is never taken for complete when it comes
-    /// back in between.
+    /// Whether others may have left this node out. Begins before they do, so that it is never taken for complete when
+    /// it comes back in between.
     pub fn is_outdated(&self, horizon: Duration, now: Instant) -> bool {
         self.away(now) > early(horizon)
     }

@@ -1,12 +1,12 @@
 //! Anti-entropy: what keeps replicas equal when nobody asks for their keys.
 //!
 //! Now and then this node compares, with each other home replica in turn, the slots that both hold (`reconcile`), mends
-//! what differs, forgets what is everywhere (`stability`: deletions, and the names of old writes), and takes home what it
-//! holds of slots that are not its own (`shed`). A slot that differs is looked at twice before its keys are: under load most
-//! differences are writes on their way.
+//! what differs, forgets what is everywhere (`stability`: deletions, and the names of old writes), and takes home what
+//! it holds of slots that are not its own (`shed`). A slot that differs is looked at twice before its keys are: under
+//! load most differences are writes on their way.
 //!
-//! Bounded: one peer at a time, [`MENDS_MAX`] slots a peer and round, a share of one core at most (`pace`). Keys that were
-//! evicted are not brought back into a node that is close to its limit. Nothing here is on any client's path.
+//! Bounded: one peer at a time, [`MENDS_MAX`] slots a peer and round, a share of one core at most (`pace`). Keys that
+//! were evicted are not brought back into a node that is close to its limit. Nothing here is on any client's path.
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -211,7 +211,8 @@ impl Cluster {
         }
     }
 
-    /// What this node says when `asker` asks whether it owes anybody anything: a node that may itself start over does not know.
+    /// What this node says when `asker` asks whether it owes anybody anything: a node that may itself start over does
+    /// not know.
     pub(super) fn is_calm(&self, asker: &NodeId) -> bool {
         self.is_warm_for(asker) && self.owes_nobody()
     }

@@ -1,5 +1,5 @@
-//! A step of a node waits until the others act on its row: each is given our rows and asks itself whether it goes by them and
-//! has finished what it began under earlier ones, and remembers it over a restart.
+//! A step of a node waits until the others act on its row: each is given our rows and asks itself whether it goes by
+//! them and has finished what it began under earlier ones, and remembers it over a restart.
 //!
 //! Who does not answer is waited for with patience, not for ever; where too many are missing for the step to be safe
 //! (`ring::steps`), [`Cluster::barrier`] goes on waiting.
@@ -50,8 +50,8 @@ impl Cluster {
         }
     }
 
-    /// Returns when every node that lives acts on the row of `about` as it now is, and has finished what it began before;
-    /// gives the members that have not said so, dead ones too.
+    /// Returns when every node that lives acts on the row of `about` as it now is, and has finished what it began
+    /// before; gives the members that have not said so, dead ones too.
     ///
     /// A node that neither answers nor is believed dead is waited for until `patience` is over.
     pub(super) async fn spread(self: &Arc<Self>, about: &NodeId, patience: Duration) -> BTreeSet<NodeId> {

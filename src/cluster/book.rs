@@ -1,8 +1,8 @@
 //! The rows as this node changes them, and the topologies it makes of them.
 //!
-//! Whoever changes rows does so under the book's lock, and what comes of it is published before the lock is let go: topologies
-//! follow each other as the rows did. Requests that began under an earlier one may be waited for (`quiesce`): only what is done
-//! after that is done by the new one alone.
+//! Whoever changes rows does so under the book's lock, and what comes of it is published before the lock is let go:
+//! topologies follow each other as the rows did. Requests that began under an earlier one may be waited for
+//! (`quiesce`): only what is done after that is done by the new one alone.
 
 use std::any::Any;
 use std::collections::BTreeMap;
@@ -105,8 +105,8 @@ impl Cluster {
 
     /// Takes in another node's rows, unless this node belongs to nothing yet: then it must first decide how to enter.
     ///
-    /// Whoever founded a cluster and then meets one that knew it before has forgotten what it held there: it fills up. One that
-    /// did not know it (`rules::meeting`) is joined.
+    /// Whoever founded a cluster and then meets one that knew it before has forgotten what it held there: it fills up.
+    /// One that did not know it (`rules::meeting`) is joined.
     pub(super) fn merge_rows(&self, theirs: &Rows) {
         self.update(|book| {
             let me = self.identity.id;
@@ -165,8 +165,8 @@ impl Cluster {
         }
     }
 
-    /// Tells membership of the generation of our row, which is above that of our start if the clock has gone back since an
-    /// earlier one.
+    /// Tells membership of the generation of our row, which is above that of our start if the clock has gone back since
+    /// an earlier one.
     pub(super) fn outlive(&self) {
         let generation = self.own_generation();
         if let Some(membership) = self.membership.lock().as_ref().filter(|_| generation > self.identity.generation) {
@@ -220,8 +220,8 @@ impl Cluster {
         self.changes.send_modify(|count| *count += 1);
     }
 
-    /// Returns when no request works under an earlier topology any more, as far as can be told in a short time; false when
-    /// this node does not go by the present one yet.
+    /// Returns when no request works under an earlier topology any more, as far as can be told in a short time; false
+    /// when this node does not go by the present one yet.
     pub(super) async fn quiesce(&self) -> bool {
         let until = Instant::now() + SETTLE_TIMEOUT;
         // Two statements: whoever publishes holds the book and waits for readers of `changes`.
@@ -241,8 +241,8 @@ impl Cluster {
         acts()
     }
 
-    /// Notes that everybody on this node goes by the topology of this change from now on, but who still holds `before`, which
-    /// was made of an earlier one.
+    /// Notes that everybody on this node goes by the topology of this change from now on, but who still holds `before`,
+    /// which was made of an earlier one.
     pub fn acts_on(&self, change: u64, before: Weak<dyn Any + Send + Sync>) {
         let mut acted = self.acted.lock();
         acted.change = Some(change);

@@ -1,13 +1,14 @@
 //! Whether copies may lie where no home replica looks: two moments, told from outside.
 //!
-//! A copy of a key outside its home replicas (a *stray*: who stood in for somebody has it, or who lost the slot to a node
-//! that joined) can be older than what its home replicas hold. They may forget an expired key without a trace only when no
-//! stray is left that would be taken for news once it goes home (`shed`). Strays come to be while things are *stirred*: a
-//! member cannot be used, is filling up or has not been handed over what it missed, or the ring moves. They are gone when,
-//! in a round of questions begun later, everybody has said that it holds nothing for others (`anti_entropy`).
+//! A copy of a key outside its home replicas (a *stray*: who stood in for somebody has it, or who lost the slot to a
+//! node that joined) can be older than what its home replicas hold. They may forget an expired key without a trace only
+//! when no stray is left that would be taken for news once it goes home (`shed`). Strays come to be while things are
+//! *stirred*: a member cannot be used, is filling up or has not been handed over what it missed, or the ring moves.
+//! They are gone when, in a round of questions begun later, everybody has said that it holds nothing for others
+//! (`anti_entropy`).
 //!
-//! Invariant: a stir that has not ended, or that no calm round has followed, keeps the traces. Deliberately not known here:
-//! a stir that this node does not see, as when two others do not reach each other.
+//! Invariant: a stir that has not ended, or that no calm round has followed, keeps the traces. Deliberately not known
+//! here: a stir that this node does not see, as when two others do not reach each other.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
@@ -30,7 +31,8 @@ impl Calm {
         }
     }
 
-    /// Everybody has said that it holds nothing for others, in answer to questions of which the first was asked at `began_ms`.
+    /// Everybody has said that it holds nothing for others, in answer to questions of which the first was asked at
+    /// `began_ms`.
     pub fn note_calm(&self, began_ms: u64) {
         self.calm_ms.fetch_max(began_ms, Ordering::AcqRel);
     }

@@ -3,8 +3,8 @@
 //! As NTP does (Mills, RFC 5905): ask for the time, take the middle of the round trip for the moment of the answer, and
 //! of the last few answers believe the one with the shortest round trip, because it can be wrong by the least.
 //!
-//! Measured, shown, and allowed for where other nodes' stamps are compared with our clock (`stability`, `shed`). What refuses a stamp
-//! is the stamp itself (`base::clock`).
+//! Measured, shown, and allowed for where other nodes' stamps are compared with our clock (`stability`, `shed`). What
+//! refuses a stamp is the stamp itself (`base::clock`).
 
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
@@ -57,8 +57,9 @@ impl PeerClock {
 }
 
 impl Cluster {
-    /// How far our clock is ahead of the one that is furthest behind, of the members that are there, in milliseconds. A clock that
-    /// is further behind than deletions are remembered does not count: nothing could be forgotten for its sake.
+    /// How far our clock is ahead of the one that is furthest behind, of the members that are there, in milliseconds. A
+    /// clock that is further behind than deletions are remembered does not count: nothing could be forgotten for its
+    /// sake.
     pub(super) fn lead_ms(&self) -> u64 {
         let topology = self.topology();
         let is_there = |id: &NodeId| topology.liveness(id) != Liveness::Down;

@@ -26,9 +26,9 @@ pub struct Room {
 
 /// Compares our marks with the asker's.
 ///
-/// A key that one side alone has is no difference when it fades: tombstones are collected and expired keys swept by each
-/// replica at a time of its own. Where both have it and one of them fades, the versions decide. A clear of the slot always
-/// goes to the side that lacks it: keys that it takes away may be all that differs.
+/// A key that one side alone has is no difference when it fades: tombstones are collected and expired keys swept by
+/// each replica at a time of its own. Where both have it and one of them fades, the versions decide. A clear of the
+/// slot always goes to the side that lacks it: keys that it takes away may be all that differs.
 pub fn compare(ours: &[Mark], theirs: &[Mark], room: Room) -> Difference {
     let known: HashMap<u64, &Mark> = ours.iter().map(|mark| (mark.key, mark)).collect();
     let asked: HashSet<u64> = theirs.iter().map(|mark| mark.key).collect();

@@ -1,13 +1,13 @@
-//! Why a node cannot go on as who it is: it was given up for ever, another running process has its id, or its clock was set back
-//! (`set_back`).
+//! Why a node cannot go on as who it is: it was given up for ever, another running process has its id, or its clock was
+//! set back (`set_back`).
 //!
-//! Two processes with one id would each take back the row that the other has written, for ever, and both would seem well. So
-//! one of them ends. A node that starts looks at the address where the cluster last knew it: if somebody with its id answers
-//! there it does not enter. If nobody does (it crashed and has moved), it is that node. Should two meet all the same, because
-//! one stood still or was cut off meanwhile, the one that started later ends.
+//! Two processes with one id would each take back the row that the other has written, for ever, and both would seem
+//! well. So one of them ends. A node that starts looks at the address where the cluster last knew it: if somebody with
+//! its id answers there it does not enter. If nobody does (it crashed and has moved), it is that node. Should two meet
+//! all the same, because one stood still or was cut off meanwhile, the one that started later ends.
 //!
-//! Only a handshake counts, which takes the cluster's secret. Two that cannot reach each other at all are not told apart:
-//! each then logs, as an error, from where its row was taken.
+//! Only a handshake counts, which takes the cluster's secret. Two that cannot reach each other at all are not told
+//! apart: each then logs, as an error, from where its row was taken.
 
 use std::net::SocketAddr;
 
@@ -74,8 +74,8 @@ impl Cluster {
         self.oneness.ending.send_if_modified(|ending| ending.is_none() && ending.replace(why).is_none());
     }
 
-    /// Has this node end if what was said at `addr` shows that it is not the only one of its id: always while it belongs to no
-    /// cluster, and else when it started later than the other.
+    /// Has this node end if what was said at `addr` shows that it is not the only one of its id: always while it
+    /// belongs to no cluster, and else when it started later than the other.
     pub(super) fn look_for_twin(&self, addr: SocketAddr, said: &ControlError) {
         let ControlError::Handshake(HandshakeError::Twin { boot }) = said else { return };
         if !self.topology().is_formed() || *boot < self.identity.generation {

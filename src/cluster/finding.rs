@@ -100,8 +100,8 @@ impl Cluster {
         }
     }
 
-    /// What all members know, before they hear of this life; and whether so many have answered that somebody would have told of
-    /// an earlier one that took part.
+    /// What all members know, before they hear of this life; and whether so many have answered that somebody would have
+    /// told of an earlier one that took part.
     pub(super) async fn ask_members(self: &Arc<Self>, mut rows: Rows) -> (Rows, bool) {
         let mut asked = JoinSet::new();
         for row in rows.iter().filter(|row| row.id != self.identity.id && row.state.is_member()) {
@@ -145,8 +145,8 @@ impl Cluster {
         if addr == self.identity.peer_addr {
             return Answer::Ourselves;
         }
-        // Membership hears of this node only by its row (`gossip`): another process may run under its id, and would be taken
-        // for an earlier life of it and not be heard any more, though it is this one that has to end.
+        // Membership hears of this node only by its row (`gossip`): another process may run under its id, and would be
+        // taken for an earlier life of it and not be heard any more, though it is this one that has to end.
         match timeout(ASK_TIMEOUT, self.link_to(addr).ask(&Request::Standing, ASK_TIMEOUT)).await {
             Ok(Ok(Response::Rows(rows))) if rows.iter().any(|row| row.state == RowState::Normal) => {
                 Answer::Formed(rows)

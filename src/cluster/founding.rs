@@ -1,19 +1,20 @@
 //! Whether a node that belongs to nothing enters a cluster, begins one, or waits. Pure.
 //!
-//! A node that remembers no cluster (`members`), nor hears of one that others remember, goes by the list of nodes to join: the
-//! first of it begins the cluster, and so does a node that has no list. Late, when somebody may be there whom it does not
-//! reach.
+//! A node that remembers no cluster (`members`), nor hears of one that others remember, goes by the list of nodes to
+//! join: the first of it begins the cluster, and so does a node that has no list. Late, when somebody may be there whom
+//! it does not reach.
 //!
-//! A node that knows of a cluster with others never begins one by its patience: cut off from that cluster it would answer that
-//! keys do not exist. It waits for somebody who belongs to it. When nobody does, all may have lost their memory together, and
-//! a new cluster begins as follows. What every node remembers is merged, as rows are, so the newest wins. Every node has
-//! one vote, at first its own, which it tells whoever asks. Once it reaches a majority of the members, itself included, it gives
-//! the vote to the lowest id among them. Who has the votes of a majority begins.
+//! A node that knows of a cluster with others never begins one by its patience: cut off from that cluster it would
+//! answer that keys do not exist. It waits for somebody who belongs to it. When nobody does, all may have lost their
+//! memory together, and a new cluster begins as follows. What every node remembers is merged, as rows are, so the
+//! newest wins. Every node has one vote, at first its own, which it tells whoever asks. Once it reaches a majority of
+//! the members, itself included, it gives the vote to the lowest id among them. Who has the votes of a majority begins.
 //!
-//! Why no two begin: both would have had the vote of one node, for two majorities of the members have a node in common. (So have
-//! majorities before and after a node comes or goes, and whoever confirms such a step has it on disk: `members`.) A vote only
-//! ever moves to a lower id, and only from who has given its own away. So who has lost it never has it back, and who begins has
-//! had its own all the time. Votes are not stored: nodes that lose their memory again while a cluster begins may see two.
+//! Why no two begin: both would have had the vote of one node, for two majorities of the members have a node in common.
+//! (So have majorities before and after a node comes or goes, and whoever confirms such a step has it on disk:
+//! `members`.) A vote only ever moves to a lower id, and only from who has given its own away. So who has lost it never
+//! has it back, and who begins has had its own all the time. Votes are not stored: nodes that lose their memory again
+//! while a cluster begins may see two.
 //!
 //! An operator's word (RONDO.FOUND) begins a cluster whatever is remembered, unless one is reached.
 
@@ -27,7 +28,8 @@ use crate::base::ids::NodeId;
 use crate::peer::control::{ControlError, Unformed};
 use crate::ring::{Row, Rows};
 
-/// How long somebody who may begin a cluster looks for one that is there already, while nobody listens at the other addresses.
+/// How long somebody who may begin a cluster looks for one that is there already, while nobody listens at the other
+/// addresses.
 pub const FOUNDING_PATIENCE: Duration = Duration::from_secs(1);
 /// The same while an address says nothing at all: a cluster may be there, and this node be cut off from it.
 pub const SILENCE_PATIENCE: Duration = Duration::from_secs(10);
@@ -196,8 +198,8 @@ impl Founding {
         start
     }
 
-    /// What to do as long as no cluster of others is remembered. The last of one that all others have left is as the first of
-    /// the list: they wait for it.
+    /// What to do as long as no cluster of others is remembered. The last of one that all others have left is as the
+    /// first of the list: they wait for it.
     fn by_list(&self, answers: &[Answer], is_patient: bool) -> Start {
         let is_last = self.known.len() > 1 && self.known.get(&self.me).is_some_and(|row| row.state.is_member());
         match is_last || matches!(answers.first(), None | Some(Answer::Ourselves)) {
@@ -279,7 +281,8 @@ mod tests {
         Answer::Unformed(super::tests::node(node, &Rows::new()).standing())
     }
 
-    /// Rounds of these nodes in turn, each of which reaches those that `reaches` says, until nothing changes; gives who begins.
+    /// Rounds of these nodes in turn, each of which reaches those that `reaches` says, until nothing changes; gives who
+    /// begins.
     fn beginners(nodes: &mut [Founding], reaches: impl Fn(u8, u8) -> bool) -> Vec<NodeId> {
         let number = |node: &Founding| node.me.as_bytes()[0];
         let mut begun = BTreeSet::new();

@@ -102,8 +102,8 @@ impl Cluster {
         }
     }
 
-    /// The addresses to join, looked up anew; `None` for a name that cannot be. Of several addresses of one name, that of
-    /// our own family.
+    /// The addresses to join, looked up anew; `None` for a name that cannot be. Of several addresses of one name, that
+    /// of our own family.
     pub(super) async fn join_addrs(&self) -> Vec<Option<SocketAddr>> {
         let settings = self.config.settings();
         let mut addrs = Vec::new();

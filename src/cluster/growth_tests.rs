@@ -1,5 +1,6 @@
-//! Nodes of other weights join: that moves copies between members that were there before, too. These have fetched what they
-//! gain when the ring changes. Nothing is compared in the background here, so what a node holds it was given or has fetched.
+//! Nodes of other weights join: that moves copies between members that were there before, too. These have fetched what
+//! they gain when the ring changes. Nothing is compared in the background here, so what a node holds it was given or
+//! has fetched.
 
 use std::time::Duration;
 
@@ -50,7 +51,8 @@ async fn arrived(node: &Node) {
     until("it has joined", is_normal).await;
 }
 
-/// Every node holds what it owns by the ring of `by`; gives how many keys of those that it `held` before it does not own less.
+/// Every node holds what it owns by the ring of `by`; gives how many keys of those that it `held` before it does not
+/// own less.
 fn gained(nodes: &[Node], by: &Node, keys: &[Vec<u8>], before: &[Vec<bool>]) -> usize {
     let ring = by.cluster.topology().ring.clone();
     let mut gained = 0;

@@ -112,8 +112,8 @@ pub(super) fn replace_file(path: &Path, text: &str) -> io::Result<()> {
     path.parent().map_or(Ok(()), |folder| std::fs::File::open(folder)?.sync_all())
 }
 
-/// Where others reach the peer port: `advertise-host`, else the first address bound, one that other machines reach if there
-/// is any, else the one that this machine uses towards the nodes to join, or towards others at all.
+/// Where others reach the peer port: `advertise-host`, else the first address bound, one that other machines reach if
+/// there is any, else the one that this machine uses towards the nodes to join, or towards others at all.
 fn advertised_addr(settings: &Settings) -> Result<SocketAddr, IdentityError> {
     let port = settings.ports.peer;
     let host = &settings.advertise_host;

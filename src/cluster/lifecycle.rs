@@ -1,10 +1,11 @@
 //! A node's way through a cluster, in order: find or found it, fill up, own slots, fill up again if it has to, leave.
 //!
-//! Before a step that others must know of takes effect, every live node confirms that it acts on our row
-//! (`barrier`): writes reach a joining node before it fetches, and the new owners before a leaving one goes, so no write
-//! falls between. Nor does a node take its step before the others hold what they gain by it (`take_over`). Those who do not answer are not waited for beyond some patience, but never may they be a majority of
-//! some slot's home replicas (`ring::steps`): then the step waits for them, or for an operator to give them up. Every
-//! step may be cut off at any point: the row says how far it got, and the next life of this node starts from there.
+//! Before a step that others must know of takes effect, every live node confirms that it acts on our row (`barrier`):
+//! writes reach a joining node before it fetches, and the new owners before a leaving one goes, so no write falls
+//! between. Nor does a node take its step before the others hold what they gain by it (`take_over`). Those who do not
+//! answer are not waited for beyond some patience, but never may they be a majority of some slot's home replicas
+//! (`ring::steps`): then the step waits for them, or for an operator to give them up. Every step may be cut off at any
+//! point: the row says how far it got, and the next life of this node starts from there.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -51,8 +52,8 @@ impl Cluster {
         );
     }
 
-    /// Lets others take this node's slots over. May be dropped at a deadline: the node then counts as dead, and what nobody
-    /// has taken over is held by the other replicas alone.
+    /// Lets others take this node's slots over. May be dropped at a deadline: the node then counts as dead, and what
+    /// nobody has taken over is held by the other replicas alone.
     pub async fn hand_over(self: &Arc<Self>) {
         self.book.lock().leaving = true;
         if self.topology().is_formed() && self.topology().others().next().is_some() {
@@ -173,9 +174,9 @@ impl Cluster {
         }
     }
 
-    /// Returns when the others hold what they gain by this node's coming (`take_over`): where weights or zones differ it moves
-    /// copies between them, too. Who is cold or joins itself is not waited for, because it fetches that before anybody reads
-    /// it; nor who is down, or has said nothing for as long as a barrier would wait.
+    /// Returns when the others hold what they gain by this node's coming (`take_over`): where weights or zones differ
+    /// it moves copies between them, too. Who is cold or joins itself is not waited for, because it fetches that before
+    /// anybody reads it; nor who is down, or has said nothing for as long as a barrier would wait.
     async fn wait_for_those_that_gain(&self) {
         let (began, mut warnings) = (Instant::now(), Throttle::new(TELL_INTERVAL));
         let (mut have_taken, mut answered) = (BTreeSet::new(), BTreeMap::new());
@@ -245,8 +246,8 @@ impl Cluster {
         }
     }
 
-    /// Whether this node, which has lost its memory, may serve these slots though nobody could give it what is in them. While
-    /// it may not it says so, not too often.
+    /// Whether this node, which has lost its memory, may serve these slots though nobody could give it what is in them.
+    /// While it may not it says so, not too often.
     fn may_begin_without(&self, stuck: &[Slot], warnings: &Mutex<Throttle>) -> bool {
         let topology = self.topology();
         let awaited = rules::awaited(stuck, &topology.ring, &topology.me, &topology.rows);

@@ -1,12 +1,12 @@
 //! Who the members of this node's cluster are, kept over restarts: the file `members` in the data directory.
 //!
-//! A node that starts asks those whom it remembers, and never begins a cluster while they may be in one (`founding`). The file is
-//! text: a line that says what it is, a line for each row (id, state, generation, version, peer address, name), those that
-//! left or were given up included, so that what several nodes remember can be merged; and a checksum. It is written when a
-//! state, an address or a name changes, beside the old one and moved into its place.
+//! A node that starts asks those whom it remembers, and never begins a cluster while they may be in one (`founding`).
+//! The file is text: a line that says what it is, a line for each row (id, state, generation, version, peer address,
+//! name), those that left or were given up included, so that what several nodes remember can be merged; and a checksum.
+//! It is written when a state, an address or a name changes, beside the old one and moved into its place.
 //!
-//! Invariant: a node says that it acts on a row (`barrier`) only when the row's state is on disk. A step of coming or going takes
-//! effect when a majority has said so: what a later majority remembers is never older.
+//! Invariant: a node says that it acts on a row (`barrier`) only when the row's state is on disk. A step of coming or
+//! going takes effect when a majority has said so: what a later majority remembers is never older.
 //!
 //! Without a data directory nothing is remembered. Decides nothing.
 
@@ -123,7 +123,8 @@ impl Cluster {
         }
     }
 
-    /// Returns when all that this node knows of its members is on disk, as far as that is to be; false when it takes long.
+    /// Returns when all that this node knows of its members is on disk, as far as that is to be; false when it takes
+    /// long.
     pub(super) async fn has_remembered(&self) -> bool {
         let until = Instant::now() + WRITE_PATIENCE;
         while self.recorded.path.is_some() && *self.recorded.gist.lock() != gist(&self.topology().rows) {

@@ -1,8 +1,8 @@
 //! Which ring is in force, and how a slot changes hands.
 //!
 //! One [`Cluster`] per node. It keeps the replicated rows, listens to membership, and publishes both as a [`Topology`]
-//! that requests read. What each file does; beside
-//! [`Cluster`], which stands here and which most of them have methods of, each imports only those above it (`tests/tidy` proves it):
+//! that requests read. What each file does; beside [`Cluster`], which stands here and which most of them have methods
+//! of, each imports only those above it (`tests/tidy` proves it):
 //!
 //! | file | what it is |
 //! |---|---|
@@ -34,9 +34,9 @@
 //! | `lifecycle` | coming, filling up and going, in order |
 //! | `service` | answers to other nodes' control connections |
 //!
-//! Invariants: a node changes only its own row, but for that of a dead one that an operator gives up; liveness never changes the
-//! ring; a node that is not warm is nobody's source; whatever travels keeps its version and is merged, so every step may be
-//! repeated or cut short.
+//! Invariants: a node changes only its own row, but for that of a dead one that an operator gives up; liveness never
+//! changes the ring; a node that is not warm is nobody's source; whatever travels keeps its version and is merged, so
+//! every step may be repeated or cut short.
 //!
 //! Accepts no connection (whoever listens on the peer port hands them over), routes no request, counts no quorum.
 

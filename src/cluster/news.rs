@@ -1,7 +1,7 @@
 //! What a node's log says of the others: who comes and goes, who falls silent and who is back.
 //!
-//! Told from the differences between one topology and the next, so that every line can name the node as its row does. What
-//! was known when a row is heard of first is no news, but for a node that lives.
+//! Told from the differences between one topology and the next, so that every line can name the node as its row does.
+//! What was known when a row is heard of first is no news, but for a node that lives.
 
 use std::collections::BTreeMap;
 

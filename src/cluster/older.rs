@@ -1,16 +1,19 @@
-//! Whether somebody may hold an older copy of a key than this node: what is asked before an expired key is forgotten without a trace.
+//! Whether somebody may hold an older copy of a key than this node: what is asked before an expired key is forgotten
+//! without a trace.
 //!
-//! Older copies are possible where a peer is *behind* (it does not answer, is owed something, or what it was sent waits for long), where
-//! it may *lack* what nobody is about to tell it (`peer::lacks`), and outside home replicas (`calm`). That much a node knows by itself,
-//! and says with each acknowledgement that it gives ([`Cluster::knows_of_older_copies`]): who coordinates a write knows alone who
-//! does not have it yet, and may die before that one has, so every other replica has to keep traces as well. What was said holds until
-//! something else is said on the same lane, and when the lane ends everybody counts as lacking something.
+//! Older copies are possible where a peer is *behind* (it does not answer, is owed something, or what it was sent waits
+//! for long), where it may *lack* what nobody is about to tell it (`peer::lacks`), and outside home replicas (`calm`).
+//! That much a node knows by itself, and says with each acknowledgement that it gives
+//! ([`Cluster::knows_of_older_copies`]): who coordinates a write knows alone who does not have it yet, and may die
+//! before that one has, so every other replica has to keep traces as well. What was said holds until something else is
+//! said on the same lane, and when the lane ends everybody counts as lacking something.
 //!
-//! In time: a write that some replica lacks was appended to that one's lane [`GRACE_MS`] before its key leaves anywhere, or earlier. The
-//! coordinator takes that replica for behind [`LAG_MAX`] after that (`peer::lag` is never too short), and says so within [`SAID_MS`].
-//! What another replica has heard of the coordinator then is older by no more than [`LAG_MAX`] and a heartbeat: frames on the lane
-//! there are no further apart, each is acknowledged with the word of that moment, and were an acknowledgement later, the coordinator
-//! itself would count as behind. [`CLOCKS_MS`] are left for clocks that differ, and for stamps that are older than their writes.
+//! In time: a write that some replica lacks was appended to that one's lane [`GRACE_MS`] before its key leaves
+//! anywhere, or earlier. The coordinator takes that replica for behind [`LAG_MAX`] after that (`peer::lag` is never too
+//! short), and says so within [`SAID_MS`]. What another replica has heard of the coordinator then is older by no more
+//! than [`LAG_MAX`] and a heartbeat: frames on the lane there are no further apart, each is acknowledged with the word
+//! of that moment, and were an acknowledgement later, the coordinator itself would count as behind. [`CLOCKS_MS`] are
+//! left for clocks that differ, and for stamps that are older than their writes.
 //!
 //! Not known here: what a node that is no peer of this one knows.
 
@@ -49,7 +52,8 @@ impl Known {
 }
 
 impl Cluster {
-    /// True while somebody may hold an older copy of a key than this node, as far as this node or any of its peers knows.
+    /// True while somebody may hold an older copy of a key than this node, as far as this node or any of its peers
+    /// knows.
     pub fn may_hide_older_copies(&self) -> bool {
         self.finds_older_copies(Peer::knows_of_older)
     }
@@ -60,14 +64,15 @@ impl Cluster {
         self.known_older.get(ms, || self.finds_older_copies(|_| false))
     }
 
-    /// Looks at each peer for signs of older copies, and for what it is to be heeded for besides. What ends with a comparison counts only
-    /// where nodes compare.
+    /// Looks at each peer for signs of older copies, and for what it is to be heeded for besides. What ends with a
+    /// comparison counts only where nodes compare.
     fn finds_older_copies(&self, heeds: impl Fn(&Peer) -> bool) -> bool {
         let (compares, now) = (self.config.settings().anti_entropy_interval_ms > 0, Instant::now());
         let now_ms = self.store.clock.now_ms();
         let is_behind = |peer: &Peer| !peer.has_caught_up() || peer.lag(now) > LAG_MAX;
         let lacks = |peer: &Peer| compares && peer.lacks.may_lack(now_ms);
-        // In this order: a lag that is short says how late the word is, and the end of a lane is noted before the next one speaks.
+        // In this order: a lag that is short says how late the word is, and the end of a lane is noted before the next
+        // one speaks.
         let is_sign = |peer: &Peer| is_behind(peer) || heeds(peer) || lacks(peer);
         compares && self.calm.may_hide_strays() || self.peers.all().iter().any(|peer| is_sign(peer))
     }

@@ -1,8 +1,8 @@
 //! Two replicas compare what they hold and exchange what differs: digests of slots, of buckets, then keys.
 //!
-//! The asker's side ([`Cluster::differing`], [`Cluster::mend`], [`Cluster::reconcile`]); `service` answers. Whole states with
-//! their versions travel, and both sides merge them, so whatever is written meanwhile survives and every step may be
-//! repeated or cut short. What one message does not take is found again by the next comparison.
+//! The asker's side ([`Cluster::differing`], [`Cluster::mend`], [`Cluster::reconcile`]); `service` answers. Whole
+//! states with their versions travel, and both sides merge them, so whatever is written meanwhile survives and every
+//! step may be repeated or cut short. What one message does not take is found again by the next comparison.
 //!
 //! Decides nothing itself: `difference` does. Who is compared with whom, and when, is `anti_entropy`.
 
@@ -25,8 +25,8 @@ use crate::store::digest::{Measure, fingerprint};
 const HORIZON_MS: u64 = 2 * SKEW_MS_MAX + 2_000;
 /// Slots compared with what a node has missed before it is noted that they are done.
 const SLOTS_PER_PIECE: usize = 1_024;
-/// Slots and entries in one question: few, so that little is written between one side's look at a slot and the other's. What
-/// is would be taken for a difference.
+/// Slots and entries in one question: few, so that little is written between one side's look at a slot and the other's.
+/// What is would be taken for a difference.
 pub(super) const SLOTS_PER_QUESTION: usize = 64;
 const ENTRIES_PER_QUESTION: usize = 4_096;
 /// A slot of up to so many entries is compared key by key at once.
@@ -48,8 +48,8 @@ pub(super) enum Take {
     Both,
     /// Ours alone, and the other has to take them: these may be the last copies.
     Ours,
-    /// Those of both, and the other has to take ours that were written since: it has missed them. What is older it may have
-    /// given up for want of room, and is not brought back.
+    /// Those of both, and the other has to take ours that were written since: it has missed them. What is older it may
+    /// have given up for want of room, and is not brought back.
     Missed {
         /// Since then.
         since: Hlc,
@@ -66,9 +66,9 @@ impl Cluster {
         Measure { seed: self.digest_seed, horizon_ms }
     }
 
-    /// Compares these slots with `peer`, which has missed what was written in them since, and mends all that differ: afterwards
-    /// it holds that, however little room it has. Takes slots that are done off `slots`, so that after an error the rest can be
-    /// done later; gives the number of keys that travelled.
+    /// Compares these slots with `peer`, which has missed what was written in them since, and mends all that differ:
+    /// afterwards it holds that, however little room it has. Takes slots that are done off `slots`, so that after an
+    /// error the rest can be done later; gives the number of keys that travelled.
     pub async fn reconcile(&self, peer: NodeId, slots: &mut Vec<Slot>, since: Hlc) -> Result<u64, TransferError> {
         let row = self.topology().rows.get(&peer).cloned().ok_or(TransferError::UnknownNode(peer))?;
         let (link, horizon_ms, mut pace) = (self.new_link(&row), self.horizon_ms(), Pacer::begin());

@@ -1,12 +1,14 @@
-//! A dead node is given up for ever, at an operator's word: its slots are filled up elsewhere first, then its row says `Gone`.
+//! A dead node is given up for ever, at an operator's word: its slots are filled up elsewhere first, then its row says
+//! `Gone`.
 //!
-//! The node that is told to marks the dead one's row `Leaving`. From then on everything goes as when a node leaves, but for
-//! the dead one's own part: coordinators write to the nodes that gain its slots, and each of these, when all others act on
-//! the row, fetches what it gains from the home replicas that are left (`take_over`). When every member has said
-//! that it holds what it gains, the node that was told to writes `Gone` and the ring changes. So no read ever asks a node that does not hold the slot yet.
+//! The node that is told to marks the dead one's row `Leaving`. From then on everything goes as when a node leaves, but
+//! for the dead one's own part: coordinators write to the nodes that gain its slots, and each of these, when all others
+//! act on the row, fetches what it gains from the home replicas that are left (`take_over`). When every member has said
+//! that it holds what it gains, the node that was told to writes `Gone` and the ring changes. So no read ever asks a
+//! node that does not hold the slot yet.
 //!
-//! Should the dead node come back before that, it stays: it takes its row back (`Cluster::merge_rows`), and if it
-//! is given up again all is done anew (`Topology::era`): what was fetched the first time may have been given back. Should
+//! Should the dead node come back before that, it stays: it takes its row back (`Cluster::merge_rows`), and if it is
+//! given up again all is done anew (`Topology::era`): what was fetched the first time may have been given back. Should
 //! the node that was told to die, the operator says it again to another one: nothing is lost, only unfinished.
 
 use tokio::time::timeout;
@@ -34,8 +36,8 @@ pub enum ForgetError {
 }
 
 impl Cluster {
-    /// Gives a dead node up for ever. Returns at once: whoever asks may be a worker, and rings take milliseconds to build. The
-    /// work goes on in the background.
+    /// Gives a dead node up for ever. Returns at once: whoever asks may be a worker, and rings take milliseconds to
+    /// build. The work goes on in the background.
     pub fn forget(&self, id: &NodeId) -> Result<(), ForgetError> {
         self.dead_row(&self.topology(), id)?;
         info!(node = self.topology().called(id), "told to give this node up for ever");

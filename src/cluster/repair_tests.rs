@@ -1,5 +1,5 @@
-//! Whole nodes of this part in one process: replicas that differ become equal, deletions are forgotten, strays go home, dead
-//! nodes are given up.
+//! Whole nodes of this part in one process: replicas that differ become equal, deletions are forgotten, strays go home,
+//! dead nodes are given up.
 
 use super::tests::{Node, dot_of, formed, put, start_with, until};
 use super::*;

@@ -25,9 +25,9 @@ pub fn entry(rows: &Rows, me: &NodeId) -> Entry {
     }
 }
 
-/// The zone and weight under which a node takes part that the cluster knows by this row: while it owns slots, those that it
-/// has. Others, which its options may name by now, would change the ring with no step before, and members that gain slots by it
-/// would own them without having fetched them.
+/// The zone and weight under which a node takes part that the cluster knows by this row: while it owns slots, those
+/// that it has. Others, which its options may name by now, would change the ring with no step before, and members that
+/// gain slots by it would own them without having fetched them.
 pub fn placing(known: Option<&Row>, zone: &str, weight: f64) -> (String, f64) {
     match known.filter(|row| matches!(row.state, RowState::Normal | RowState::Leaving)) {
         Some(row) => (row.zone.clone(), row.weight),
@@ -48,9 +48,9 @@ pub enum Meeting {
 
 /// What a node with the rows `ours` does with `theirs`; `founded` says that it began its cluster itself.
 ///
-/// A founder that is alone owns all slots and has fetched nothing, so it must not become an owner among others by its word
-/// alone: they do not take in its row, and it joins them. Of two of them the one stays whose life began earlier. Whoever is named in
-/// their rows takes them in: they know better what became of it.
+/// A founder that is alone owns all slots and has fetched nothing, so it must not become an owner among others by its
+/// word alone: they do not take in its row, and it joins them. Of two of them the one stays whose life began earlier.
+/// Whoever is named in their rows takes them in: they know better what became of it.
 pub fn meeting(ours: &Rows, me: &NodeId, founded: bool, theirs: &Rows) -> Meeting {
     let Some(own) = ours.get(me) else { return Meeting::Merge };
     let members: Vec<&Row> = theirs.iter().filter(|row| row.state.is_member()).collect();
@@ -80,8 +80,8 @@ pub enum Reunion {
     Unknown,
 }
 
-/// What a node in this `life` finds of itself, of which the rows know this state and life; `founded` says that it began its
-/// cluster itself: then an earlier life that others know counts too, in which it was a member of theirs.
+/// What a node in this `life` finds of itself, of which the rows know this state and life; `founded` says that it began
+/// its cluster itself: then an earlier life that others know counts too, in which it was a member of theirs.
 pub fn reunion(meeting: Meeting, known: Option<(RowState, u64)>, life: u64, founded: bool) -> Option<Reunion> {
     match known {
         Some((_, other)) if other > life || other < life && founded => Some(Reunion::OtherLife(other)),
@@ -110,8 +110,8 @@ pub struct Pulls {
 }
 
 /// How many other home replicas a node that has lost its memory has to fetch a slot from before it may promise the slot
-/// to anybody: all. Fewer would meet every majority that it has been part of, but a write that it accepted may be on its
-/// way to the rest of its majority still; its author, whoever that is, has it.
+/// to anybody: all. Fewer would meet every majority that it has been part of, but a write that it accepted may be on
+/// its way to the rest of its majority still; its author, whoever that is, has it.
 pub fn sources_needed(replicas: usize) -> usize {
     replicas.saturating_sub(1)
 }
@@ -119,8 +119,9 @@ pub fn sources_needed(replicas: usize) -> usize {
 /// What the node `me` still has to fetch of `slots`.
 ///
 /// A write that was acknowledged is held by W of N home replicas, so any N-W+1 of them hold it between them. Of the
-/// sources that there are, those that `goes` says are leaving are taken, because what only they hold goes with them, and
-/// then those first in the preference list: the coordinator, which holds every write that it has begun, is the first.
+/// sources that there are, those that `goes` says are leaving are taken, because what only they hold goes with them,
+/// and then those first in the preference list: the coordinator, which holds every write that it has begun, is the
+/// first.
 pub fn pulls(
     slots: &[Slot],
     ring: &Ring,
@@ -153,9 +154,9 @@ pub fn pulls(
     pulls
 }
 
-/// The nodes that a node which lost its memory waits for, however long: those that do not answer and hold a stuck slot still,
-/// as far as anybody knows. Should they come back they bring what was acknowledged, and until then who began with
-/// nothing would deny it. Who has come back empty is not waited for, nor whom an operator gives up.
+/// The nodes that a node which lost its memory waits for, however long: those that do not answer and hold a stuck slot
+/// still, as far as anybody knows. Should they come back they bring what was acknowledged, and until then who began
+/// with nothing would deny it. Who has come back empty is not waited for, nor whom an operator gives up.
 pub fn awaited(stuck: &[Slot], ring: &Ring, me: &NodeId, rows: &Rows) -> BTreeSet<NodeId> {
     let holds = |id: &NodeId| rows.get(id).is_some_and(|row| row.warm && row.state == RowState::Normal);
     let holders: Vec<Option<NodeId>> =

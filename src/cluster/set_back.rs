@@ -1,13 +1,15 @@
-//! What a node does whose clock was far ahead and has been set back: it ends, so that it is started again. One that was set back
-//! by a few seconds goes on ([`SetBack`]).
+//! What a node does whose clock was far ahead and has been set back: it ends, so that it is started again. One that was
+//! set back by a few seconds goes on ([`SetBack`]).
 //!
-//! Its stamps never go back (`base::clock`), so the others refuse what it writes until time has caught up. It cannot begin
-//! a new clock under the same name either, because one actor's stamps only grow. A new life has another actor, begins empty, and
-//! fills up from the others: what was acknowledged is held by W nodes, and what it has stamped in the future was refused by all.
+//! Its stamps never go back (`base::clock`), so the others refuse what it writes until time has caught up. It cannot
+//! begin a new clock under the same name either, because one actor's stamps only grow. A new life has another actor,
+//! begins empty, and fills up from the others: what was acknowledged is held by W nodes, and what it has stamped in the
+//! future was refused by all.
 //!
-//! It ends only if nothing can be lost by it: keys have more than one copy, and every other member is there, holds what it
-//! should, and shows by a stamp of its own that it is not ahead too. So never do two end together, and a node goes on that is alone, or
-//! has been set back wrongly (its stamps are then those of the others). It says in its log and in the status why it is refused.
+//! It ends only if nothing can be lost by it: keys have more than one copy, and every other member is there, holds what
+//! it should, and shows by a stamp of its own that it is not ahead too. So never do two end together, and a node goes
+//! on that is alone, or has been set back wrongly (its stamps are then those of the others). It says in its log and in
+//! the status why it is refused.
 
 use std::time::Duration;
 
@@ -22,9 +24,11 @@ use crate::cluster::ending::Ending;
 use crate::cluster::start_over::ask_absences;
 use crate::ring::Row;
 
-/// Stamps are no further ahead of a clock that was not set back, in milliseconds: others' clocks and leases put them ahead too.
+/// Stamps are no further ahead of a clock that was not set back, in milliseconds: others' clocks and leases put them
+/// ahead too.
 const AHEAD_MS_MAX: u64 = 1_000;
-/// A clock that was set back by no more than this is waited for: time catches up sooner than its node would fill up anew.
+/// A clock that was set back by no more than this is waited for: time catches up sooner than its node would fill up
+/// anew.
 const WAITED_MS_MAX: u64 = 10_000;
 /// Between two looks at the clock.
 const LOOK_INTERVAL: Duration = Duration::from_millis(500);
@@ -43,7 +47,8 @@ pub enum SetBack {
 }
 
 impl SetBack {
-    /// What is to be said of a node whose stamps are so far ahead of its clock; `None` for a clock that was not set back.
+    /// What is to be said of a node whose stamps are so far ahead of its clock; `None` for a clock that was not set
+    /// back.
     pub fn of(stamps_ahead_ms: u64) -> Option<SetBack> {
         let by = if stamps_ahead_ms > WAITED_MS_MAX { SetBack::Far } else { SetBack::Little };
         (stamps_ahead_ms > AHEAD_MS_MAX).then_some(by)
@@ -59,8 +64,8 @@ struct Other {
     stamp: Option<Hlc>,
 }
 
-/// Whether nothing is lost when a node ends whose clock shows `now_ms`. `others` are all other members; one that does not answer is
-/// `None`.
+/// Whether nothing is lost when a node ends whose clock shows `now_ms`. `others` are all other members; one that does
+/// not answer is `None`.
 fn may_end(replicas: usize, others: &[Option<Other>], now_ms: u64) -> bool {
     let is_right = |other: &Other| other.is_warm && other.stamp.is_some_and(|at| at.ms() <= now_ms + SKEW_MS_MAX);
     replicas > 1 && !others.is_empty() && others.iter().all(|other| other.as_ref().is_some_and(is_right))

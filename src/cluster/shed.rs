@@ -1,12 +1,13 @@
-//! Copies of slots that are not this node's own go home: what their home replicas lack is given to them, and then dropped here.
+//! Copies of slots that are not this node's own go home: what their home replicas lack is given to them, and then
+//! dropped here.
 //!
-//! A node comes to hold such copies by standing in for one that was down, and by losing a slot to a node that joined. Kept
-//! for ever they would cost memory and, should this node hold the slot again, bring deleted keys back. Dropped on a timer
-//! they could be the last copies of writes that were acknowledged under an older ring. So they are compared with every home
-//! replica of their slot (`reconcile`), and only what all of them hold, or had seen, goes.
+//! A node comes to hold such copies by standing in for one that was down, and by losing a slot to a node that joined.
+//! Kept for ever they would cost memory and, should this node hold the slot again, bring deleted keys back. Dropped on
+//! a timer they could be the last copies of writes that were acknowledged under an older ring. So they are compared
+//! with every home replica of their slot (`reconcile`), and only what all of them hold, or had seen, goes.
 //!
-//! What was written since the comparison began stays: this node then stands in for somebody. It is told by its stamp, so what is
-//! stamped shortly before stays as well, for as much as our clock may be ahead of whoever stamped it.
+//! What was written since the comparison began stays: this node then stands in for somebody. It is told by its stamp,
+//! so what is stamped shortly before stays as well, for as much as our clock may be ahead of whoever stamped it.
 
 use std::collections::BTreeMap;
 
@@ -23,7 +24,8 @@ use crate::peer::control::ControlError;
 use crate::ring::Row;
 use crate::store::slot::{Name, SlotTable};
 
-/// How much older than its arrival a stamp may be if all clocks agree: its batch has read the clock before, and it has travelled.
+/// How much older than its arrival a stamp may be if all clocks agree: its batch has read the clock before, and it has
+/// travelled.
 const STAMP_MARGIN_MS: u64 = 2_000;
 
 impl Cluster {
@@ -79,7 +81,8 @@ impl Cluster {
         }
     }
 
-    /// Makes sure that this node holds all that is here of these slots, or something newer; gives how many keys travelled.
+    /// Makes sure that this node holds all that is here of these slots, or something newer; gives how many keys
+    /// travelled.
     async fn bring_home(&self, row: &Row, slots: &[Slot]) -> Result<u64, ControlError> {
         let (link, horizon_ms, mut pace) = (self.new_link(row), self.horizon_ms(), Pacer::begin());
         let mut keys = 0;

@@ -1,14 +1,15 @@
 //! What is everywhere that it can be: rules without a clock or a socket.
 //!
-//! Two things may be forgotten once every copy there is has seen them. A tombstone keeps older copies of its key from coming
-//! back: it may go only when there is none. And a key's version names each life of a node that has ever written it, until those
-//! writes are *stable*: until no copy can turn up that has one of them and not what is held here (`base::version`, floors).
+//! Two things may be forgotten once every copy there is has seen them. A tombstone keeps older copies of its key from
+//! coming back: it may go only when there is none. And a key's version names each life of a node that has ever written
+//! it, until those writes are *stable*: until no copy can turn up that has one of them and not what is held here
+//! (`base::version`, floors).
 //!
-//! A write is taken for stable, and a deletion for forgettable, when every home replica of its slot was found to hold the same,
-//! or no live copy of what is deleted here, in a comparison begun after it; every other member has said since that it owes
-//! nobody anything (no hint, no copy kept for another); and it is older than anything that may still be under way. Time alone never
-//! does it. A write's age is our clock less its stamp; where our clock is ahead of the others', it has to be older by as much. A
-//! confirmation counts no more once a later comparison found otherwise.
+//! A write is taken for stable, and a deletion for forgettable, when every home replica of its slot was found to hold
+//! the same, or no live copy of what is deleted here, in a comparison begun after it; every other member has said since
+//! that it owes nobody anything (no hint, no copy kept for another); and it is older than anything that may still be
+//! under way. Time alone never does it. A write's age is our clock less its stamp; where our clock is ahead of the
+//! others', it has to be older by as much. A confirmation counts no more once a later comparison found otherwise.
 //!
 //! A member that is down can confirm nothing, so it holds both up, but not for ever: see `absence`.
 
@@ -96,7 +97,8 @@ impl Stability {
     }
 }
 
-/// How far our clock is ahead of the one that is furthest behind, of those that are this far ahead of ours, in milliseconds.
+/// How far our clock is ahead of the one that is furthest behind, of those that are this far ahead of ours, in
+/// milliseconds.
 pub fn lead_ms(ahead_us: impl Iterator<Item = i64>) -> u64 {
     ahead_us
         .map(|ahead_us| ahead_us.saturating_neg())

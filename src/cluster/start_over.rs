@@ -1,9 +1,9 @@
-//! A node that was cut off, or stopped, for longer than the tombstone horizon asks the others whether they have left it out
-//! (`absence`). If so it gives up what it held before and fetches it: others may have forgotten deletions meanwhile that it
-//! never heard of, and what it still holds of those keys would bring them back.
+//! A node that was cut off, or stopped, for longer than the tombstone horizon asks the others whether they have left it
+//! out (`absence`). If so it gives up what it held before and fetches it: others may have forgotten deletions meanwhile
+//! that it never heard of, and what it still holds of those keys would bring them back.
 //!
-//! Only slots are given up that somebody who left it out is a home replica of; what it took in since is kept: those are writes
-//! that somebody was told are safe.
+//! Only slots are given up that somebody who left it out is a home replica of; what it took in since is kept: those are
+//! writes that somebody was told are safe.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -35,15 +35,16 @@ const ASKS_MAX: usize = 100;
 const PRESENCE_INTERVAL: Duration = Duration::from_millis(500);
 
 impl Cluster {
-    /// True when this node, as its row says, holds what it should, and may give it to `peer`: not if it was away for so long
-    /// that what it holds may be deleted over there. Who is filling up holds nothing that could be deleted, and takes over the
-    /// doubt with the data ([`Cluster::inherit_absences`]); this may be the last node that has it.
+    /// True when this node, as its row says, holds what it should, and may give it to `peer`: not if it was away for so
+    /// long that what it holds may be deleted over there. Who is filling up holds nothing that could be deleted, and
+    /// takes over the doubt with the data ([`Cluster::inherit_absences`]); this may be the last node that has it.
     pub fn is_warm_for(&self, peer: &NodeId) -> bool {
         let is_filling_up = || self.topology().rows.get(peer).is_some_and(|row| !row.warm);
         self.is_warm() && (self.is_in_step_with(peer) || is_filling_up())
     }
 
-    /// False while this node was away for so long that what it holds may be deleted at `peer`, who has not said that it is not.
+    /// False while this node was away for so long that what it holds may be deleted at `peer`, who has not said that it
+    /// is not.
     pub fn is_in_step_with(&self, peer: &NodeId) -> bool {
         !self.is_outdated.load(Ordering::Acquire) || self.absence.lock().is_in_step_with(peer, Instant::now())
     }
@@ -52,7 +53,8 @@ impl Cluster {
         moment_of(&self.store.clock)
     }
 
-    /// Notes whether this node was away for too long. Whoever lets others in, or goes on after a pause, asks for it at once.
+    /// Notes whether this node was away for too long. Whoever lets others in, or goes on after a pause, asks for it at
+    /// once.
     pub fn look_at_absence(&self) {
         let is_outdated = self.absence.lock().is_outdated(self.tombstone_horizon(), Instant::now());
         self.is_outdated.store(is_outdated, Ordering::Release);
@@ -118,7 +120,8 @@ impl Cluster {
         let rows: Vec<Row> = sources.iter().filter_map(|id| topology.rows.get(id).cloned()).collect();
         drop(topology);
         for row in rows {
-            // Again while it is there: not to hear of it would bring back what is deleted, should somebody return whom it left out.
+            // Again while it is there: not to hear of it would bring back what is deleted, should somebody return whom
+            // it left out.
             for _ in 0..ASKS_MAX {
                 match ask_absences(&self.link(&row)).await {
                     Ok(said) => self.absence.lock().inherit(said.left_out, said.majority),
@@ -162,8 +165,8 @@ impl Cluster {
         }
     }
 
-    /// Declares this node cold and forgets what it held, before it went away, of slots of those who left it out; it then fills
-    /// up as after a restart.
+    /// Declares this node cold and forgets what it held, before it went away, of slots of those who left it out; it
+    /// then fills up as after a restart.
     pub(super) async fn start_over(self: &Arc<Self>, by: &BTreeSet<NodeId>) {
         let (away, before) = {
             let absence = self.absence.lock();

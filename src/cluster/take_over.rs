@@ -1,9 +1,9 @@
 //! What a node fetches before others take their next step: the slots that it gains when they have come or gone.
 //!
-//! Who leaves, or is given up for dead, leaves its own to others; who joins moves copies between others as well, where weights or
-//! zones differ. From its `Joining` or `Leaving` row on coordinators write to the nodes that gain slots, and each of these,
-//! when the others act on the row, fetches what it gains. Whoever is on its way asks for that before its next step
-//! (`lifecycle`; `remove` for the dead): so the ring changes only when those that own slots by it hold them.
+//! Who leaves, or is given up for dead, leaves its own to others; who joins moves copies between others as well, where
+//! weights or zones differ. From its `Joining` or `Leaving` row on coordinators write to the nodes that gain slots, and
+//! each of these, when the others act on the row, fetches what it gains. Whoever is on its way asks for that before its
+//! next step (`lifecycle`; `remove` for the dead): so the ring changes only when those that own slots by it hold them.
 //!
 //! Who is cold, or joins itself, does nothing here: it fetches all that it may soon hold before anybody reads it.
 
@@ -42,8 +42,9 @@ impl Cluster {
         }
     }
 
-    /// True when this node holds all that it is to hold before that one takes its next step. One that leaves and lives is told so
-    /// only when this node holds everything whole: what a dead one held is gone anyway, and who comes has taken nothing along.
+    /// True when this node holds all that it is to hold before that one takes its next step. One that leaves and lives
+    /// is told so only when this node holds everything whole: what a dead one held is gone anyway, and who comes has
+    /// taken nothing along.
     pub(super) fn has_taken_over(&self, node: &NodeId, generation: u64) -> bool {
         let topology = self.topology();
         let is_that = |row: &&Row| is_on_its_way(row) && row.generation == generation;
@@ -56,8 +57,9 @@ impl Cluster {
         is_done && (!is_awaited(&topology, row) || self.is_all_whole(&topology))
     }
 
-    /// Fetches what this node gains by the coming and going of others, once an era; for one that leaves and lives again and
-    /// again, until this node holds everything whole. Is given what it has fetched in this era so far, and gives what it has now.
+    /// Fetches what this node gains by the coming and going of others, once an era; for one that leaves and lives again
+    /// and again, until this node holds everything whole. Is given what it has fetched in this era so far, and gives
+    /// what it has now.
     async fn take_over(self: &Arc<Self>, before: Taken, era: u64) -> Taken {
         let topology = self.topology();
         let moving: Vec<NodeId> = topology.others().filter(|row| is_on_its_way(row)).map(|row| row.id).collect();
@@ -81,7 +83,8 @@ impl Cluster {
             return Taken::new();
         }
         let is_adopted = steps::is_adopted(&self.topology().possible_rings, &unconfirmed);
-        // Who does not act on the change is a source only where it cannot be helped, and what it gave counts for this time alone.
+        // Who does not act on the change is a source only where it cannot be helped, and what it gave counts for this
+        // time alone.
         let not_from = if is_adopted { unconfirmed.clone() } else { BTreeSet::new() };
         let (slots, mut taken) = self.fill(takes, before, &not_from, |_| {}, |_| true).await;
         let is_same = || self.topology().era == era;
@@ -98,7 +101,8 @@ impl Cluster {
         if is_adopted { taken } else { Taken::new() }
     }
 
-    /// Asks this member whether it holds all that it is to hold before `node` takes its next step; nothing when it does not say.
+    /// Asks this member whether it holds all that it is to hold before `node` takes its next step; nothing when it does
+    /// not say.
     pub(super) async fn ask_taken_over(&self, member: &Row, node: NodeId, generation: u64) -> Option<bool> {
         match self.link(member).ask(&Request::TakenOver { node, generation }, ROWS_TIMEOUT).await {
             Ok(answer) => Some(answer == Response::Adopted(true)),
@@ -125,8 +129,8 @@ fn takes(topology: &Topology) -> Vec<Slot> {
     steps::to_take(&topology.coming_rings, &topology.me, somebody_goes)
 }
 
-/// Whether enough act on the rows of those who come for what is fetched now to be all: who joins waits for that as well. Those
-/// that are given up for dead act on nothing, and are no reason to wait.
+/// Whether enough act on the rows of those who come for what is fetched now to be all: who joins waits for that as
+/// well. Those that are given up for dead act on nothing, and are no reason to wait.
 fn may_begin(topology: &Topology, unconfirmed: &BTreeSet<NodeId>) -> bool {
     let is_given_up = |row: &Row| row.state == RowState::Leaving && !is_awaited(topology, row);
     let counts = |id: &&NodeId| !topology.rows.get(id).is_some_and(is_given_up);

@@ -222,8 +222,8 @@ async fn who_leaves_hands_over_first_and_may_come_back() {
     assert_eq!(nodes[0].cluster.topology().rows.get(&id).map(|row| row.state), Some(RowState::Left));
 }
 
-/// Simulated: sources were silent just when the others took over, and who had not fetched enough never did: the node that left
-/// waited for it until its patience was over.
+/// Simulated: sources were silent just when the others took over, and who had not fetched enough never did: the node
+/// that left waited for it until its patience was over.
 #[tokio::test]
 async fn who_leaves_waits_for_one_that_has_not_enough_which_fetches_it_meanwhile() {
     let list: Vec<u16> = (21_716..=21_719).collect();

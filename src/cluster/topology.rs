@@ -29,8 +29,8 @@ pub struct Topology {
     pub me: NodeId,
     /// The rows' digest.
     pub digest: u64,
-    /// Grows whenever the rows' configuration is another than before, the same as once included: what was done for an earlier
-    /// one may have been undone since.
+    /// Grows whenever the rows' configuration is another than before, the same as once included: what was done for an
+    /// earlier one may have been undone since.
     pub era: u64,
     is_warm: bool,
 }
@@ -102,12 +102,14 @@ impl Topology {
         !Arc::ptr_eq(&self.ring, &self.next_ring)
     }
 
-    /// True when some owner, today's or one to come, is no home replica of some slot: it may stand in there, or lose it.
+    /// True when some owner, today's or one to come, is no home replica of some slot: it may stand in there, or lose
+    /// it.
     pub fn has_others_than_homes(&self) -> bool {
         self.coming_rings.iter().any(|ring| ring.members().len() > ring.replicas())
     }
 
-    /// The slots that this node has to hold: it is a home replica of them today, or may soon be, whoever else comes or goes first.
+    /// The slots that this node has to hold: it is a home replica of them today, or may soon be, whoever else comes or
+    /// goes first.
     pub fn own_slots(&self) -> Vec<Slot> {
         Slot::all().filter(|slot| self.is_home(*slot)).collect()
     }
@@ -132,8 +134,8 @@ impl Topology {
         })
     }
 
-    /// True when somebody owned slots and gave them up again while this node, whose topology was `before`, heard nothing of
-    /// it: then it does not know of which slots it was no home replica for a while.
+    /// True when somebody owned slots and gave them up again while this node, whose topology was `before`, heard
+    /// nothing of it: then it does not know of which slots it was no home replica for a while.
     pub fn missed_an_owner(&self, before: &Topology) -> bool {
         let has_gone = |row: &&Row| matches!(row.state, RowState::Left | RowState::Gone);
         let is_owner = |state| matches!(state, RowState::Normal | RowState::Leaving);

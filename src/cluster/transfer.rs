@@ -44,8 +44,8 @@ const REST_MAX: Duration = Duration::from_millis(200);
 const SOURCES_MAX: usize = 2;
 const RETRY_PAUSE: Duration = Duration::from_millis(200);
 const RETRY_PAUSE_MAX: Duration = Duration::from_secs(3);
-/// How long a node waits for sources of slots whose home replicas are all dead or filling up; longer while some may still
-/// bring the contents back.
+/// How long a node waits for sources of slots whose home replicas are all dead or filling up; longer while some may
+/// still bring the contents back.
 const STUCK_PATIENCE: Duration = Duration::from_secs(30);
 
 /// Keys did not all arrive. What did is merged; the rest may be sent again.
@@ -63,8 +63,9 @@ pub enum TransferError {
 }
 
 impl Cluster {
-    /// Sends `peer` every key of these slots that was last written at or after `since`, deleted ones included, and says how
-    /// many there were. Slots that have arrived are taken off `slots`, so that after an error the rest can be sent later.
+    /// Sends `peer` every key of these slots that was last written at or after `since`, deleted ones included, and says
+    /// how many there were. Slots that have arrived are taken off `slots`, so that after an error the rest can be sent
+    /// later.
     ///
     /// One piece is under way at a time, and after each the sender rests for as long as it took: a peer that is busy is
     /// given less.
@@ -119,9 +120,9 @@ impl Cluster {
         Ok(count)
     }
 
-    /// Fetches what these slots hold elsewhere until it has enough of every one, and says how many they were and from whom
-    /// they came, those included that were `taken` before; see [`rules::pulls`]. Nobody of `not_from` is asked. `progress` is told
-    /// how many are filled. Slots that nobody can give for long are left out once `may_lack` them.
+    /// Fetches what these slots hold elsewhere until it has enough of every one, and says how many they were and from
+    /// whom they came, those included that were `taken` before; see [`rules::pulls`]. Nobody of `not_from` is asked.
+    /// `progress` is told how many are filled. Slots that nobody can give for long are left out once `may_lack` them.
     pub(super) async fn fill(
         self: &Arc<Self>,
         slots_of: impl Fn(&Topology) -> Vec<Slot>,

@@ -10,7 +10,8 @@ use crate::cluster::Cluster;
 use crate::ring::{Row, Rows};
 
 impl Cluster {
-    /// Asks at the address where `rows` have this node, if that is not its own, whether somebody lives there under its id.
+    /// Asks at the address where `rows` have this node, if that is not its own, whether somebody lives there under its
+    /// id.
     pub(super) async fn look_where_known(&self, rows: &Rows) {
         let is_elsewhere = |row: &&Row| row.state.is_member() && row.peer_addr != self.identity.peer_addr;
         if let Some(row) = rows.get(&self.identity.id).filter(is_elsewhere) {

@@ -2,10 +2,10 @@
 //! ([`rules::sources_needed`]).
 //!
 //! A node that lost its memory must not promise a slot to anybody before that: what an earlier life had accepted could
-//! be overlooked by a majority that counts on it. Nor must one that gained the slot and does not hold what a majority of
-//! the earlier home replicas held. Filling up and taking over nearly always fetch that much at once, and count when enough
-//! others acted on the change of the ring before (`ring::steps`). Else the rest is fetched here, as soon as the ring
-//! stands still and the others are there.
+//! be overlooked by a majority that counts on it. Nor must one that gained the slot and does not hold what a majority
+//! of the earlier home replicas held. Filling up and taking over nearly always fetch that much at once, and count when
+//! enough others acted on the change of the ring before (`ring::steps`). Else the rest is fetched here, as soon as the
+//! ring stands still and the others are there.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -25,15 +25,15 @@ use crate::ring::steps::{enough_stay, majority};
 const MISSING_INTERVAL: Duration = Duration::from_secs(1);
 /// After a change of the rings: by then coordinators send us what is written to our slots.
 const CHANGE_DELAY: Duration = Duration::from_secs(2);
-/// The write quorum by which a slot is fetched that is not whole: as if a write were held by one home replica alone, so that all of
-/// them are asked. A node that may have joined in an earlier life needs all, also of a slot that it only gains; with fewer it
-/// would never be whole, and who leaves would wait for it.
+/// The write quorum by which a slot is fetched that is not whole: as if a write were held by one home replica alone, so
+/// that all of them are asked. A node that may have joined in an earlier life needs all, also of a slot that it only
+/// gains; with fewer it would never be whole, and who leaves would wait for it.
 const HELD_BY_ONE: usize = 1;
 
 impl Cluster {
-    /// Notes the slots that were taken from enough others, those not counted that had not confirmed that they act on the row of
-    /// whoever comes or goes. Who gains a slot needs those that every majority meets; who had it before needs all, because a write that
-    /// it accepted may be on its way to the others still.
+    /// Notes the slots that were taken from enough others, those not counted that had not confirmed that they act on
+    /// the row of whoever comes or goes. Who gains a slot needs those that every majority meets; who had it before
+    /// needs all, because a write that it accepted may be on its way to the others still.
     pub(super) fn note_whole(&self, taken: &Taken, unconfirmed: &BTreeSet<NodeId>) {
         let topology = self.topology();
         let me = topology.ring.index_of(&topology.me);
@@ -52,8 +52,8 @@ impl Cluster {
         }
     }
 
-    /// True when an earlier life of this node was joining, too, or too few have said whether it was: it may have come further
-    /// than was heard of, and have accepted what this one does not know.
+    /// True when an earlier life of this node was joining, too, or too few have said whether it was: it may have come
+    /// further than was heard of, and have accepted what this one does not know.
     pub fn may_have_joined(&self) -> bool {
         self.may_have_joined.load(Ordering::Relaxed)
     }
@@ -97,8 +97,8 @@ impl Cluster {
         Slot::all().all(|slot| self.whole.contains(slot) || !topology.is_home(slot))
     }
 
-    /// Fetches what is missing of slots that are not whole, as far as there is somebody who has it; `taken` is what has been
-    /// fetched in this era.
+    /// Fetches what is missing of slots that are not whole, as far as there is somebody who has it; `taken` is what has
+    /// been fetched in this era.
     pub(super) async fn fetch_missing(self: &Arc<Self>, era: u64, taken: &mut Taken, unconfirmed: &BTreeSet<NodeId>) {
         let is_missing = |slot: &Slot| !self.whole.contains(*slot);
         let missing = |topology: &Topology| topology.own_slots().into_iter().filter(is_missing).collect();

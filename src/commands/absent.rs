@@ -1,7 +1,7 @@
 //! The commands of Redis 7.0 that rondo does not have, and what it says to whoever sends one.
 //!
-//! To a program such a command is an unknown one: COMMAND does not list it, and the error begins as Redis's does for a name
-//! that it does not know, which is what client libraries look at. Only the person who reads it is told more.
+//! To a program such a command is an unknown one: COMMAND does not list it, and the error begins as Redis's does for a
+//! name that it does not know, which is what client libraries look at. Only the person who reads it is told more.
 
 /// What is absent, in words that end a sentence, and the names that belong to it, in lower case.
 const FAMILIES: &[(&str, &str)] = &[

@@ -1,8 +1,8 @@
 //! BITFIELD: whole numbers of 1 to 64 bits at any bit of a string.
 //!
-//! A request is a list of operations. All are read and checked first; then they run in order, on a copy of the bytes from
-//! the first to the last that any of them is about; then the bytes that changed are written as one patch. So a request is
-//! one write, however many numbers it sets, and costs nothing for the rest of the string.
+//! A request is a list of operations. All are read and checked first; then they run in order, on a copy of the bytes
+//! from the first to the last that any of them is about; then the bytes that changed are written as one patch. So a
+//! request is one write, however many numbers it sets, and costs nothing for the rest of the string.
 
 use crate::commands::CommandError;
 use crate::commands::bitmap::{bit_offset, in_longest_string};
@@ -175,8 +175,8 @@ impl Operation {
         self.offset / 8
     }
 
-    /// Runs on `bytes`, which begin with the string's byte `start`, not behind the number, and are long enough for what is
-    /// written; gives the reply, and of a write whether it changed the number.
+    /// Runs on `bytes`, which begin with the string's byte `start`, not behind the number, and are long enough for what
+    /// is written; gives the reply, and of a write whether it changed the number.
     fn run(&self, bytes: &mut [u8], start: usize) -> (Option<i128>, Option<bool>) {
         let offset = self.offset - start * 8;
         let old = self.width.wrapped(i128::from(read_bits(bytes, offset, self.width.bits)));

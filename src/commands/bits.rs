@@ -1,7 +1,7 @@
 //! Bits of byte strings, counted, found and combined. Bit 0 is the highest of the first byte.
 //!
-//! A range of bits is its first and its last byte, with what lies outside the range blotted out, and the whole bytes between,
-//! which are taken by the word. Ranges may not reach beyond the bytes; of one that does there is nothing.
+//! A range of bits is its first and its last byte, with what lies outside the range blotted out, and the whole bytes
+//! between, which are taken by the word. Ranges may not reach beyond the bytes; of one that does there is nothing.
 
 use std::ops::Range;
 
@@ -30,7 +30,8 @@ pub fn first(bytes: &[u8], bits: Range<usize>, wanted: bool) -> Option<usize> {
     Some((bits.start / 8 + behind) * 8 + (byte ^ without).leading_zeros() as usize)
 }
 
-/// Makes each byte what `operation` makes of it and the other's, as many as the longer of the two has; missing ones are 0.
+/// Makes each byte what `operation` makes of it and the other's, as many as the longer of the two has; missing ones are
+/// 0.
 pub fn combine(bytes: &mut Vec<u8>, other: &[u8], operation: impl Fn(u8, u8) -> u8) {
     bytes.resize(bytes.len().max(other.len()), 0);
     // Two plain loops are what the compiler makes instructions on many bytes of.

@@ -1,9 +1,9 @@
 //! Long random sequences of commands, run here and by a real redis-server 7.0, reply by reply.
 //!
-//! A few keys and a few values make commands meet: wrong types, the same set twice, fields that are there or not, numbers
-//! at the edge, names long enough to end a packed encoding. Replies whose order Redis does not promise are sorted before
-//! they are compared; of random answers the shape is compared. After each round the encodings must be equal too.
-//! A failure prints the seed and the commands of its round.
+//! A few keys and a few values make commands meet: wrong types, the same set twice, fields that are there or not,
+//! numbers at the edge, names long enough to end a packed encoding. Replies whose order Redis does not promise are
+//! sorted before they are compared; of random answers the shape is compared. After each round the encodings must be
+//! equal too. A failure prints the seed and the commands of its round.
 
 use rand::rngs::StdRng;
 use rand::{RngExt as _, SeedableRng as _};

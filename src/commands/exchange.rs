@@ -1,10 +1,10 @@
-//! What nodes ask each other for in the name of a command whose keys have several coordinators: RONDO.FETCH, RONDO.APPLY and
-//! RONDO.GROW.
+//! What nodes ask each other for in the name of a command whose keys have several coordinators: RONDO.FETCH,
+//! RONDO.APPLY and RONDO.GROW.
 //!
 //! They are rows as any other, so a fetch is confirmed by R nodes and a change held by W, forwarded and asked again as
-//! any request is. No client may send them, and COMMAND does not list them: their arguments and replies are bytes of our
-//! own, and RONDO.APPLY changes what it is told to. RONDO.GROW does the same for commands that are refused where memory is
-//! full. `scratch` is where the command itself runs in between.
+//! any request is. No client may send them, and COMMAND does not list them: their arguments and replies are bytes of
+//! our own, and RONDO.APPLY changes what it is told to. RONDO.GROW does the same for commands that are refused where
+//! memory is full. `scratch` is where the command itself runs in between.
 
 use crate::base::version::{Actor, ActorTable, Dot};
 use crate::base::wire::{Reader, WireError, put_bytes, put_varint};

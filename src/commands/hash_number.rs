@@ -1,7 +1,8 @@
 //! Numbers in the fields of hashes.
 //!
 //! HINCRBY turns a field into a counter, to which both sides of a partition may add without losing an addition.
-//! HINCRBYFLOAT writes the sum as text: sums of floats depend on their order, so of two written at once the later stays.
+//! HINCRBYFLOAT writes the sum as text: sums of floats depend on their order, so of two written at once the later
+//! stays.
 
 use crate::commands::CommandError;
 use crate::commands::hash::peek_hash;

@@ -5,9 +5,10 @@
 //! check, routing, COMMAND, ACL categories, metrics and the documents all read that one table. To add a command,
 //! write the block and add its row to the table.
 //!
-//! A function gets a [`Cx`]: the arguments, the locked [`Keyspace`](crate::store::Keyspace) that holds every key the row
-//! names, and the reply to write. It answers by writing one reply and returning `Ok`, or by returning a [`CommandError`]
-//! having changed nothing. All its changes go through the `Keyspace`, so it needs to know nothing of replicas.
+//! A function gets a [`Cx`]: the arguments, the locked [`Keyspace`](crate::store::Keyspace) that holds every key the
+//! row names, and the reply to write. It answers by writing one reply and returning `Ok`, or by returning a
+//! [`CommandError`] having changed nothing. All its changes go through the `Keyspace`, so it needs to know nothing of
+//! replicas.
 //!
 //! Commands that need the server rather than keys (CLIENT, CONFIG, INFO, ...) are rows here too, so that the table is
 //! complete, with a [`NodeCommand`] in place of a function; the server runs them.

@@ -1,7 +1,8 @@
 //! A real redis-server 7.0, started for a test and stopped after it, to compare with.
 //!
 //! It listens on a Unix socket in a directory of its own and keeps nothing. Without a redis-server 7.0 on the path
-//! [`Oracle::start`] says so and gives none; the tests then pass without having compared anything, unless `RONDO_REQUIRED` is set.
+//! [`Oracle::start`] says so and gives none; the tests then pass without having compared anything, unless
+//! `RONDO_REQUIRED` is set.
 
 use std::io::{Read as _, Write as _};
 use std::os::unix::net::UnixStream;

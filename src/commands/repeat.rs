@@ -1,13 +1,14 @@
 //! What may be asked for again when nobody knows whether it has run: a node was asked, and died or fell silent.
 //!
-//! What only reads may. Of what writes, a command may that, run twice in a row, leaves and answers what it does when it is
-//! run once ([`Command::is_repeatable`]). But others may have written in between. If a key has not been written since the
-//! command was first sent, it has not run, and may. If the key holds the very value that the command gives it, until when the
-//! command would have it held, running it now changes nothing that anybody could see but by as much as clocks differ. Otherwise
-//! it would undo what was written later, and is not repeated.
+//! What only reads may. Of what writes, a command may that, run twice in a row, leaves and answers what it does when it
+//! is run once ([`Command::is_repeatable`]). But others may have written in between. If a key has not been written
+//! since the command was first sent, it has not run, and may. If the key holds the very value that the command gives
+//! it, until when the command would have it held, running it now changes nothing that anybody could see but by as much
+//! as clocks differ. Otherwise it would undo what was written later, and is not repeated.
 //!
-//! What adds elements to a collection may only once whoever was asked is gone. One that is silent may tell others of its run when it
-//! goes on, and if its elements have been deleted meanwhile, they come back: the deletion has seen only those of the second run.
+//! What adds elements to a collection may only once whoever was asked is gone. One that is silent may tell others of
+//! its run when it goes on, and if its elements have been deleted meanwhile, they come back: the deletion has seen only
+//! those of the second run.
 
 use std::ops::RangeInclusive;
 
@@ -34,8 +35,8 @@ pub enum AskAgain {
 pub enum Repeat<'a> {
     /// It changes nothing.
     Reads,
-    /// If its keys have not been written since. The keys that it gives a value whatever they held, with these values, may
-    /// also hold those already.
+    /// If its keys have not been written since. The keys that it gives a value whatever they held, with these values,
+    /// may also hold those already.
     Writes(SmallVec<[(&'a [u8], &'a [u8]); 1]>),
     /// What it does, or says, depends on whether it has run before.
     Never,
@@ -69,8 +70,8 @@ pub fn repeat_of<'a>(command: &Command, args: Args<'a>) -> Repeat<'a> {
     Repeat::Writes(pairs.collect())
 }
 
-/// The deadlines, in milliseconds since 1970 and 0 for none, of which a repeatable request gives its keys one if it runs between
-/// these times of this node's clock. Who runs it may have another clock.
+/// The deadlines, in milliseconds since 1970 and 0 for none, of which a repeatable request gives its keys one if it
+/// runs between these times of this node's clock. Who runs it may have another clock.
 pub fn deadlines_of(command: &Command, args: Args<'_>, first_ms: u64, last_ms: u64) -> RangeInclusive<u64> {
     let word = |at: usize| args.get(at).unwrap_or_default();
     let options = if command.name == "set" { 3..args.len() } else { 0..0 };

@@ -1,7 +1,7 @@
 //! Which writes may be run a second time when nobody knows whether they were run: the whole table, row by row.
 //!
-//! A row that says so is run once and twice on keys of every kind: replies and keys must be the same. A row that does not
-//! must have an example here that shows why.
+//! A row that says so is run once and twice on keys of every kind: replies and keys must be the same. A row that does
+//! not must have an example here that shows why.
 
 use crate::commands::spec::{Command, Handler, flag};
 use crate::commands::table::COMMANDS;

@@ -1,8 +1,8 @@
 //! Walking a collection in steps: cursors, options, HSCAN and SSCAN.
 //!
 //! A cursor is where the walk goes on, 0 at its start and its end. What is there during the whole walk is seen at least
-//! once, whichever node answers: one that cannot go on from a cursor starts over (`Elements::scan`). A packed collection is
-//! answered whole, as Redis does with its small ones.
+//! once, whichever node answers: one that cannot go on from a cursor starts over (`Elements::scan`). A packed
+//! collection is answered whole, as Redis does with its small ones.
 
 use crate::base::glob;
 use crate::base::words::until_nul;

@@ -211,8 +211,8 @@ fn smove(cx: &mut Cx<'_, '_>) -> Result<(), CommandError> {
         cx.keys.write(source, Mutation::RemoveMember { member });
         cx.keys.notify(b's', "srem", source);
         notify_if_gone(cx.keys, source);
-        // Written again where it is there already: another SMOVE, whose keys lie on several nodes, may have put it there and take it
-        // back when it finds that this one has taken it from the source.
+        // Written again where it is there already: another SMOVE, whose keys lie on several nodes, may have put it
+        // there and take it back when it finds that this one has taken it from the source.
         if !there {
             cx.keys.write(destination, Mutation::AddMember { member });
             cx.keys.notify(b's', "sadd", destination);

@@ -301,8 +301,8 @@ impl Command {
         self.flags & (flag::WRITE | flag::READS_TOO) == flag::WRITE
     }
 
-    /// True for a request that may be run a second time when nobody knows whether it was run: the effect and the reply are
-    /// those of running it once. With NX, XX or GET behind its value SET is none: its reply tells what it found.
+    /// True for a request that may be run a second time when nobody knows whether it was run: the effect and the reply
+    /// are those of running it once. With NX, XX or GET behind its value SET is none: its reply tells what it found.
     pub fn is_repeatable(&self, args: Args<'_>) -> bool {
         let tells = |word: &[u8]| [&b"NX"[..], b"XX", b"GET"].iter().any(|it| word.eq_ignore_ascii_case(it));
         let may_tell = args.len() > 3 && self.name == "set";
@@ -380,7 +380,8 @@ pub struct CommandLimits {
     pub cluster_face: bool,
     /// Most bytes of replies that may lie in one buffer.
     pub reply_bytes_max: usize,
-    /// Most bytes of a key and of a value that is put there at once: other nodes are told of them together, in one frame.
+    /// Most bytes of a key and of a value that is put there at once: other nodes are told of them together, in one
+    /// frame.
     pub whole_bytes_max: usize,
 }
 
@@ -400,8 +401,8 @@ impl Default for CommandLimits {
 }
 
 impl<'a> Cx<'a, '_> {
-    /// Runs a command: the one way in, for whoever runs it. After an error, what it has written of its reply is to be thrown
-    /// away; after [`CommandError::ReplyTooLarge`] it has run all the same.
+    /// Runs a command: the one way in, for whoever runs it. After an error, what it has written of its reply is to be
+    /// thrown away; after [`CommandError::ReplyTooLarge`] it has run all the same.
     #[inline]
     pub fn run(&mut self, command: fn(&mut Cx<'_, '_>) -> Result<(), CommandError>) -> Result<(), CommandError> {
         self.out.limit(self.limits.reply_bytes_max);
@@ -409,8 +410,8 @@ impl<'a> Cx<'a, '_> {
         if self.out.is_cut() { Err(CommandError::ReplyTooLarge) } else { Ok(()) }
     }
 
-    /// Puts a whole value (see `store::whole`) under `key`, in place of whatever is there. Refused, with nothing changed, if it is
-    /// larger than other nodes can be told.
+    /// Puts a whole value (see `store::whole`) under `key`, in place of whatever is there. Refused, with nothing
+    /// changed, if it is larger than other nodes can be told.
     pub fn put_whole(&mut self, key: &[u8], whole: &[u8], deadline_ms: u64) -> Result<(), CommandError> {
         if key.len().saturating_add(whole.len()) > self.limits.whole_bytes_max {
             return Err(CommandError::WholeTooLarge);

@@ -137,8 +137,8 @@ pub(super) fn is_backwards(start: i64, end: i64) -> bool {
     start < 0 && end < 0 && start > end
 }
 
-/// Two inclusive ends, negative ones counted from the end and cut off at the start, as a range within `len`; `None` when
-/// nothing is in it.
+/// Two inclusive ends, negative ones counted from the end and cut off at the start, as a range within `len`; `None`
+/// when nothing is in it.
 pub(super) fn within(start: i64, end: i64, len: usize) -> Option<std::ops::Range<usize>> {
     let len = len as i64;
     let absolute = |at: i64| if at < 0 { at.saturating_add(len).max(0) } else { at };

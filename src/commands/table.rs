@@ -207,8 +207,8 @@ const _: () = assert!(COMMANDS.len() * 2 < BUCKETS);
 /// What an empty bucket holds: the place of no command.
 const EMPTY: u16 = u16::MAX;
 
-/// The places of the commands in the table, each in the first bucket of its name that was free. Of our own, because every
-/// request is looked up and a map for any key costs twice as much.
+/// The places of the commands in the table, each in the first bucket of its name that was free. Of our own, because
+/// every request is looked up and a map for any key costs twice as much.
 static INDEX: LazyLock<[u16; BUCKETS]> = LazyLock::new(|| {
     let mut index = [EMPTY; BUCKETS];
     for (at, command) in COMMANDS.iter().enumerate() {
@@ -220,8 +220,9 @@ static INDEX: LazyLock<[u16; BUCKETS]> = LazyLock::new(|| {
     index
 });
 
-/// The buckets in which a name is looked for, in this order: the bytes, letters in lower case, one above the other, spread by
-/// a multiplication, and all that follow. Names are ours and few, so nothing a client sends can make them collide.
+/// The buckets in which a name is looked for, in this order: the bytes, letters in lower case, one above the other,
+/// spread by a multiplication, and all that follow. Names are ours and few, so nothing a client sends can make them
+/// collide.
 #[inline]
 fn buckets_of(name: &[u8]) -> impl Iterator<Item = usize> + use<> {
     let folded = name.iter().fold(name.len() as u64, |hash, byte| hash.rotate_left(8) ^ u64::from(byte | 0x20));

@@ -99,9 +99,9 @@ impl Detector {
 
     /// Does everything that is due; returns how late it is when it is so late that nothing was done.
     ///
-    /// Half a probe period late means that this node did not run, not that nobody answered: every deadline is put off by
-    /// that long and one probe period more, in which the datagrams that have piled up are read. The caller should have
-    /// read what it could before calling.
+    /// Half a probe period late means that this node did not run, not that nobody answered: every deadline is put off
+    /// by that long and one probe period more, in which the datagrams that have piled up are read. The caller should
+    /// have read what it could before calling.
     pub(super) fn on_due(&mut self, now: Instant) -> Option<Duration> {
         let late = self.timers.late(now);
         if late > self.timing.probe_period / 2 && self.forgiven < FORGIVEN_MAX {

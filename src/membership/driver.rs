@@ -1,8 +1,8 @@
 //! The one task that owns the detector and the socket: it reads, waits, sends, and publishes the view.
 //!
-//! A turn: what has arrived is read first, up to a bound, so that an answer that is already here counts before its deadline
-//! does; then what is due is done; then everything is sent. Datagrams that the system does not take at once are dropped:
-//! SWIM repeats itself, and a queue would only make news old.
+//! A turn: what has arrived is read first, up to a bound, so that an answer that is already here counts before its
+//! deadline does; then what is due is done; then everything is sent. Datagrams that the system does not take at once
+//! are dropped: SWIM repeats itself, and a queue would only make news old.
 
 use super::detector::Detector;
 use super::seal::{DATAGRAM_BYTES_MAX, Keyring, Opener, Refusal, Sealer};
@@ -205,7 +205,8 @@ fn count(counter: &AtomicU64) {
     counter.fetch_add(1, Ordering::Relaxed);
 }
 
-/// Microseconds since 1970: above every sequence number of an earlier start, unless that sent a million datagrams a second.
+/// Microseconds since 1970: above every sequence number of an earlier start, unless that sent a million datagrams a
+/// second.
 fn first_sequence() -> u64 {
     wall_us()
 }

@@ -1,8 +1,8 @@
 //! Who a member is on the wire, and which news is let in.
 //!
-//! A member is an address, a node id, a generation and a cluster. foca keeps one member for each address: of two claims to
-//! it the higher generation stands, so a restarted node, with its old id or a new one, replaces what was there at once.
-//! A node that finds itself declared down comes back as the next generation.
+//! A member is an address, a node id, a generation and a cluster. foca keeps one member for each address: of two claims
+//! to it the higher generation stands, so a restarted node, with its old id or a new one, replaces what was there at
+//! once. A node that finds itself declared down comes back as the next generation.
 //!
 //! [`GuardedCodec`] is postcard plus what must hold before foca sees a message: our cluster, an address that can be
 //! answered, and room for it (foca itself has no bound).

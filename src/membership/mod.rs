@@ -1,17 +1,17 @@
 //! Liveness: who is alive, decided by SWIM (Das, Gupta, Motivala, 2002) as the `foca` crate runs it, over UDP.
 //!
-//! A node pings one other at a time; who does not answer, not even through others, becomes *suspect*, and *down* when it
-//! has not objected in time. The news travels on the pings themselves. What each file does:
+//! A node pings one other at a time; who does not answer, not even through others, becomes *suspect*, and *down* when
+//! it has not objected in time. The news travels on the pings themselves. What each file does:
 //! - `identity`: who a member is, and which of two claims to one address stands.
 //! - `seal`: datagrams as they are on the wire: authenticated, fresh, or dropped before anything is decoded.
 //! - `timers`, `detector`: the decisions, without a socket or a clock of their own.
 //! - `driver`: the one task that owns them and talks.
 //!
-//! Invariants: a datagram that does not open changes nothing; a node that was itself stopped for a while blames nobody for
-//! what it missed; every table is bounded.
+//! Invariants: a datagram that does not open changes nothing; a node that was itself stopped for a while blames nobody
+//! for what it missed; every table is bounded.
 //!
-//! Never changes the ring, and carries no data: a node that is down here is only stood in for. Members are trusted: whoever
-//! holds the cluster secret can lie about the others.
+//! Never changes the ring, and carries no data: a node that is down here is only stood in for. Members are trusted:
+//! whoever holds the cluster secret can lie about the others.
 
 mod detector;
 mod driver;
@@ -229,7 +229,8 @@ enum Command {
     Leave(oneshot::Sender<()>),
 }
 
-/// A running member. Dropping it falls silent without a word, as a crash would; [`leave`](Membership::leave) says goodbye.
+/// A running member. Dropping it falls silent without a word, as a crash would; [`leave`](Membership::leave) says
+/// goodbye.
 #[derive(Debug)]
 pub struct Membership {
     commands: mpsc::Sender<Command>,
@@ -267,8 +268,8 @@ impl Membership {
         self.addr
     }
 
-    /// Goes on as this generation, if it is a later one: others have known an earlier boot of ours by one above our own, because
-    /// our clock has gone back, and hear nothing from us otherwise.
+    /// Goes on as this generation, if it is a later one: others have known an earlier boot of ours by one above our
+    /// own, because our clock has gone back, and hear nothing from us otherwise.
     pub fn outlive(&self, generation: u64) {
         self.generation.fetch_max(generation, Ordering::AcqRel);
     }

@@ -3,10 +3,10 @@
 //! ```text
 //! version 1 | kind 1 | sender 8 | generation 8 | sequence 8 | body | proof      (numbers big-endian)
 //! ```
-//! - Kind 1, with a secret: the body is encrypted with ChaCha20-Poly1305 (RFC 8439) and the proof is its 16-byte tag over
-//!   body, header and cluster. The key comes from HKDF-SHA256 (RFC 5869) of the secret, salted with the cluster's name,
-//!   for this sender and generation; the nonce is the sequence number. Sequence numbers start at the microseconds since
-//!   1970 and grow by one, so that no nonce repeats even if a generation did.
+//! - Kind 1, with a secret: the body is encrypted with ChaCha20-Poly1305 (RFC 8439) and the proof is its 16-byte tag
+//!   over body, header and cluster. The key comes from HKDF-SHA256 (RFC 5869) of the secret, salted with the cluster's
+//!   name, for this sender and generation; the nonce is the sequence number. Sequence numbers start at the microseconds
+//!   since 1970 and grow by one, so that no nonce repeats even if a generation did.
 //! - Kind 0, without one: the body is plain and the proof an 8-byte checksum. It keeps out accidents, not attackers,
 //!   which is why it is for loopback only. A node speaks one kind and hears only that.
 //!

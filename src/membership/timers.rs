@@ -1,10 +1,10 @@
 //! Deadlines in order, and the rule for a node that slept through them.
 //!
-//! SWIM turns silence into blame: when a deadline passes without an answer, somebody is suspected. But a process that was
-//! stopped (SIGSTOP, a paused machine, a starved core) finds all its deadlines passed and the answers unread. So time
-//! in which this node did not run does not count: [`Timers::forgive`] moves every deadline by as much as the
-//! earliest was missed by, and a little more to read what has arrived. This is what Lifeguard (Dadgar, Phillips, Currey, 2018)
-//! calls local health, in its simplest form.
+//! SWIM turns silence into blame: when a deadline passes without an answer, somebody is suspected. But a process that
+//! was stopped (SIGSTOP, a paused machine, a starved core) finds all its deadlines passed and the answers unread. So
+//! time in which this node did not run does not count: [`Timers::forgive`] moves every deadline by as much as the
+//! earliest was missed by, and a little more to read what has arrived. This is what Lifeguard (Dadgar, Phillips,
+//! Currey, 2018) calls local health, in its simplest form.
 //!
 //! Holds no clock: the time is an argument.
 

@@ -76,8 +76,8 @@ async fn evict(node: Arc<Node>) {
     }
 }
 
-/// Gives peers that are back what they missed, with the original versions: several at a time, so that nobody waits for one that
-/// does not answer.
+/// Gives peers that are back what they missed, with the original versions: several at a time, so that nobody waits for
+/// one that does not answer.
 async fn hand_off(node: Arc<Node>) {
     let mut tick = tokio::time::interval(HANDOFF_PERIOD);
     let mut failures: HashMap<NodeId, Failure> = HashMap::new();

@@ -1,14 +1,14 @@
 //! The end of a node's service, in the order in which nobody misses an answer.
 //!
-//! First its slots are handed over (`cluster::lifecycle`), while all clients are served as ever. From then on no new client
-//! is accepted, and those that are there are *dismissed*: each connection closes at the first moment when all that it has
-//! sent is answered. Clients of the cluster face are served a little longer if they are busy, because each of their
-//! commands is now answered with MOVED, which tells them where to go; then they have nothing under way here.
+//! First its slots are handed over (`cluster::lifecycle`), while all clients are served as ever. From then on no new
+//! client is accepted, and those that are there are *dismissed*: each connection closes at the first moment when all
+//! that it has sent is answered. Clients of the cluster face are served a little longer if they are busy, because each
+//! of their commands is now answered with MOVED, which tells them where to go; then they have nothing under way here.
 //!
 //! Invariant: what was read from a connection is answered before it closes, unless [`CLOSE_PATIENCE`] is over: a client
-//! that keeps its pipeline full and does not read, or that waits in WAIT, is cut off in the middle. What clients that have gone
-//! have begun is waited for as long. Not promised: that a command which is sent just while the connection closes is
-//! answered. It is not run either.
+//! that keeps its pipeline full and does not read, or that waits in WAIT, is cut off in the middle. What clients that
+//! have gone have begun is waited for as long. Not promised: that a command which is sent just while the connection
+//! closes is answered. It is not run either.
 
 use std::time::Duration;
 

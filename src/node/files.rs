@@ -1,9 +1,9 @@
 //! Open files: room for `maxclients` beside what the node needs itself.
 //!
 //! At the start the soft limit (`ulimit -n`) is raised so far that clients, other nodes, admin requests and files fit;
-//! where the hard limit does not allow it, `maxclients` is lowered, and the log says so, as redis-server does. CONFIG SET
-//! of a larger `maxclients` raises the limit again, or is refused. So clients alone can never use up what other nodes and the
-//! admin port need: they are refused at `maxclients`.
+//! where the hard limit does not allow it, `maxclients` is lowered, and the log says so, as redis-server does. CONFIG
+//! SET of a larger `maxclients` raises the limit again, or is refused. So clients alone can never use up what other
+//! nodes and the admin port need: they are refused at `maxclients`.
 
 use std::sync::Arc;
 

@@ -1,9 +1,9 @@
 //! Accepting connections: clients on the two faces, peers on the peer port.
 //!
-//! Connections are accepted on the main thread and dealt to the least loaded worker, until the node stops (`drain`). Running
-//! out of descriptors, which `files` sees to, pauses the accepting, is told once in a while, and ends nothing. Clients beyond
-//! `maxclients` and, without a password, clients from elsewhere on a node that listens beyond loopback are told so in
-//! Redis's words and closed.
+//! Connections are accepted on the main thread and dealt to the least loaded worker, until the node stops (`drain`).
+//! Running out of descriptors, which `files` sees to, pauses the accepting, is told once in a while, and ends nothing.
+//! Clients beyond `maxclients` and, without a password, clients from elsewhere on a node that listens beyond loopback
+//! are told so in Redis's words and closed.
 
 use std::io::Write;
 use std::sync::Arc;

@@ -1,13 +1,13 @@
 //! Giving freed memory back to the system.
 //!
-//! The allocator (mimalloc) keeps what was freed for a while, and looks at it again only when the same thread allocates. After a
-//! FLUSHALL, or when most keys have expired together, nobody may allocate for long: the process would keep all of it. So when
-//! what the store holds has fallen far below what it held, every thread that allocates entries is asked once to give back what
-//! it keeps.
+//! The allocator (mimalloc) keeps what was freed for a while, and looks at it again only when the same thread
+//! allocates. After a FLUSHALL, or when most keys have expired together, nobody may allocate for long: the process
+//! would keep all of it. So when what the store holds has fallen far below what it held, every thread that allocates
+//! entries is asked once to give back what it keeps.
 //!
-//! That walks the pages of the thread, also those still in use: 8 ms for 4 GB of which every ninth entry of 2 KB is left
-//! (2026-11-27). It is asked for only when what was held is [`FALL_MIN`] times what is left, so a node that holds much and loses little
-//! never pays. In a program without this allocator it does nothing.
+//! That walks the pages of the thread, also those still in use: 8 ms for 4 GB of which every ninth entry of 2 KB is
+//! left (2026-11-27). It is asked for only when what was held is [`FALL_MIN`] times what is left, so a node that holds
+//! much and loses little never pays. In a program without this allocator it does nothing.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -19,7 +19,8 @@ use crate::node::workers::Work;
 const LOOK_PERIOD: Duration = Duration::from_millis(500);
 /// What was held has to be this many times what is left.
 const FALL_MIN: u64 = 8;
-/// What has to have gone, in bytes: little, because the last few entries, tombstones above all, keep whole pages in use.
+/// What has to have gone, in bytes: little, because the last few entries, tombstones above all, keep whole pages in
+/// use.
 const GONE_MIN: u64 = 64 << 10;
 
 /// Watches what the store holds, for ever.
@@ -37,8 +38,8 @@ pub async fn watch(node: Arc<Node>) {
 
 /// Gives back to the system what this thread has freed.
 pub fn trim() {
-    // SAFETY: it may be called at any time from any thread. It frees only pages of this thread's heap in which no block is in
-    // use, by the allocator's own record.
+    // SAFETY: it may be called at any time from any thread. It frees only pages of this thread's heap in which no block
+    // is in use, by the allocator's own record.
     unsafe { libmimalloc_sys::mi_collect(true) };
 }
 

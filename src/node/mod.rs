@@ -1,10 +1,11 @@
 //! The composition root: builds every part, owns the order of start and stop. Nothing imports it but the command line.
 //!
-//! Start: make room for open files (`files`); bind every port, so that a taken one is an error before anything runs; make the
-//! store; start the workers; then, on the main thread, membership, the cluster, the picture for the workers (`picture`),
-//! background work (`chores`, `sweeper`) and the accepting of connections (`listen`). Stop: SIGTERM or SIGINT; the node leaves
-//! the cluster if others can take over, within `shutdown-timeout`, sends its clients elsewhere (`drain`), and the process
-//! ends. A node that must not go on under its id (`cluster::Ending`) ends at once. At SIGHUP the log is opened anew, no more.
+//! Start: make room for open files (`files`); bind every port, so that a taken one is an error before anything runs;
+//! make the store; start the workers; then, on the main thread, membership, the cluster, the picture for the workers
+//! (`picture`), background work (`chores`, `sweeper`) and the accepting of connections (`listen`). Stop: SIGTERM or
+//! SIGINT; the node leaves the cluster if others can take over, within `shutdown-timeout`, sends its clients elsewhere
+//! (`drain`), and the process ends. A node that must not go on under its id (`cluster::Ending`) ends at once. At SIGHUP
+//! the log is opened anew, no more.
 
 mod chores;
 mod drain;

@@ -1,8 +1,9 @@
 //! The picture that workers go by: made anew whenever rows, liveness or a link changes, and swapped in whole.
 //!
-//! A peer counts as usable while its lanes are open, and as knowing what it holds once it is warm by its own row and has
-//! been given everything that it missed while we could not reach it. It is told so, and this node knows what it holds only as
-//! far as the others say so of it (`peer::trust`): whom they route past must not coordinate beside who stands in for it.
+//! A peer counts as usable while its lanes are open, and as knowing what it holds once it is warm by its own row and
+//! has been given everything that it missed while we could not reach it. It is told so, and this node knows what it
+//! holds only as far as the others say so of it (`peer::trust`): whom they route past must not coordinate beside who
+//! stands in for it.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;

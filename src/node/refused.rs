@@ -1,7 +1,7 @@
 //! Peers that were refused, told to whoever reads the log: seldom, since a wrong node dials again and again, for ever.
 //!
-//! Told is what somebody has to mend: another secret, another cluster, another version, this node's own id. Connections that
-//! break or say nothing (probes of ports) and dialled addresses that have passed to another node are not.
+//! Told is what somebody has to mend: another secret, another cluster, another version, this node's own id. Connections
+//! that break or say nothing (probes of ports) and dialled addresses that have passed to another node are not.
 
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};

@@ -1,9 +1,9 @@
 //! The background side of ballots and settling, on the main thread: asking for promises, comparing slots.
 //!
-//! Slots are compared in rounds, one after the other while some are not settled, because each key of such a slot costs its
-//! first writer a round trip more. What a round asks of a replica is bounded by entries: a worker over there looks at all of
-//! them before it turns to its clients again. The next round goes on behind the last slot of the one before, so that slots that
-//! cannot be settled now hold up no others.
+//! Slots are compared in rounds, one after the other while some are not settled, because each key of such a slot costs
+//! its first writer a round trip more. What a round asks of a replica is bounded by entries: a worker over there looks
+//! at all of them before it turns to its clients again. The next round goes on behind the last slot of the one before,
+//! so that slots that cannot be settled now hold up no others.
 
 use std::collections::HashMap;
 use std::sync::Arc;

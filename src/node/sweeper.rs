@@ -1,8 +1,9 @@
 //! The sweeper: expired keys leave, slot by slot, a bounded piece under each lock and in each turn.
 //!
-//! Every node sweeps what it holds, without a word to others: a deadline is part of the version that all of them hold. What
-//! is removed is given back by the workers that made it ([`Gone`]), a little at a time: memory that one thread frees for
-//! another is looked through by that one when it next needs some, and a million entries would hold its clients up.
+//! Every node sweeps what it holds, without a word to others: a deadline is part of the version that all of them hold.
+//! What is removed is given back by the workers that made it ([`Gone`]), a little at a time: memory that one thread
+//! frees for another is looked through by that one when it next needs some, and a million entries would hold its
+//! clients up.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -74,8 +75,8 @@ impl Gone {
     }
 }
 
-/// Ends a turn of sweeping. Where keys are replicated the same ones expire on all their nodes at the same time, and nodes may
-/// share a machine: a pause leaves workers their processors, or peers would take them for stopped.
+/// Ends a turn of sweeping. Where keys are replicated the same ones expire on all their nodes at the same time, and
+/// nodes may share a machine: a pause leaves workers their processors, or peers would take them for stopped.
 async fn rest(node: &Node) {
     match node.shared.node.store.is_replicated() {
         true => tokio::time::sleep(SWEEP_TURN).await,
@@ -87,7 +88,8 @@ fn sweep_rules(node: &Node) -> SweepRules {
     let store = &node.shared.node.store;
     let grace_ms = if store.is_replicated() { GRACE_MS } else { 0 };
     let before_ms = store.clock.now_ms().saturating_sub(grace_ms);
-    // Whoever has not heard of a deadline may hold an older value without one. What is known is to be no older than the time.
+    // Whoever has not heard of a deadline may hold an older value without one. What is known is to be no older than the
+    // time.
     SweepRules { before_ms, keep_tombstones: node.cluster.may_hide_older_copies() }
 }
 

@@ -66,9 +66,9 @@ impl Workers {
         }
     }
 
-    /// Which worker is to be given the next connection, a client's or another node's for its clients: the one with the fewest. It
-    /// counts until what is returned is dropped; the worker itself may be busy for a while, and whoever comes meanwhile is to go
-    /// elsewhere.
+    /// Which worker is to be given the next connection, a client's or another node's for its clients: the one with the
+    /// fewest. It counts until what is returned is dropped; the worker itself may be busy for a while, and whoever
+    /// comes meanwhile is to go elsewhere.
     pub fn deal(&self) -> (usize, Load) {
         let fewest = self.senders.iter().enumerate().min_by_key(|(_, (_, load))| load.load(Ordering::Relaxed));
         let (worker, load) = fewest.map(|(at, (_, load))| (at, load.clone())).unwrap_or_default();

@@ -1,7 +1,7 @@
 //! The words of slot ballots on a replica link: asking for promises, and the answers; comparing a slot; declining.
 //!
-//! A request without slots only prolongs what was let before. Whoever asks afresh believes that it holds nothing on this
-//! lane.
+//! A request without slots only prolongs what was let before. Whoever asks afresh believes that it holds nothing on
+//! this lane.
 
 use crate::base::clock::Hlc;
 use crate::base::ids::{SLOT_COUNT, Slot};
@@ -99,8 +99,8 @@ impl DigestRequest {
     }
 }
 
-/// The answer to a request that was not done: the replica has not promised the slot to the asker, or its digest differs.
-/// Unlike other answers it leaves nothing open: what comes behind is acknowledged.
+/// The answer to a request that was not done: the replica has not promised the slot to the asker, or its digest
+/// differs. Unlike other answers it leaves nothing open: what comes behind is acknowledged.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Declined {
     /// Which request.

@@ -89,7 +89,8 @@ pub enum Request {
 pub enum Response {
     /// To `Digest`; 0 from a node that belongs to no cluster yet.
     Digest(u64),
-    /// To `Rows`: the merged map; nothing from a node that belongs to no cluster yet. To `Standing`, from one that does.
+    /// To `Rows`: the merged map; nothing from a node that belongs to no cluster yet. To `Standing`, from one that
+    /// does.
     Rows(Rows),
     /// To `Standing`, from a node that belongs to no cluster yet.
     Unformed(Unformed),

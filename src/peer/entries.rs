@@ -1,6 +1,6 @@
-//! Whole keys on their way between nodes: each key's slot, database, name and whole state, original versions included, so
-//! that whoever receives them only merges ([`KeyState::merge_into`]); and what a node knows of one key, when two of them do
-//! not agree on it.
+//! Whole keys on their way between nodes: each key's slot, database, name and whole state, original versions included,
+//! so that whoever receives them only merges ([`KeyState::merge_into`]); and what a node knows of one key, when two of
+//! them do not agree on it.
 
 use crate::base::ids::Slot;
 use crate::base::metrics::{Count, Registry};

@@ -1,7 +1,7 @@
 //! Frames: a length, a kind, a body. The words that nodes speak on replica links.
 //!
-//! `[length u32, of what follows][kind u8][body]`. A replica link's requests are numbered by their place in the
-//! stream, from 1; the answers name that number. [`next_frame`] cuts a buffer into whole frames and never allocates by an
+//! `[length u32, of what follows][kind u8][body]`. A replica link's requests are numbered by their place in the stream,
+//! from 1; the answers name that number. [`next_frame`] cuts a buffer into whole frames and never allocates by an
 //! announced length.
 
 use crate::base::ids::Slot;
@@ -10,8 +10,8 @@ use crate::base::wire::{Reader, WireError, put_bytes, put_u16, put_u32, put_u64}
 use crate::peer::refusal::Refusal;
 use crate::store::mutation::{put_context, put_dot, read_context, read_dot};
 
-/// The longest frame, in bytes of what follows its length: as long as lengths can say. A request is shorter by far; a hash or
-/// set that is longer as a whole cannot be sent ([`put_frame`] says so).
+/// The longest frame, in bytes of what follows its length: as long as lengths can say. A request is shorter by far; a
+/// hash or set that is longer as a whole cannot be sent ([`put_frame`] says so).
 pub const FRAME_BYTES_MAX: usize = u32::MAX as usize;
 
 /// What a frame is.
@@ -81,7 +81,8 @@ pub fn next_frame(buf: &[u8]) -> Result<Option<(Frame<'_>, usize)>, WireError> {
     Ok(Some((Frame { kind, body }, 4 + len)))
 }
 
-/// Appends a frame whose body `write` appends. False, and nothing is appended, when it would be longer than a frame may be.
+/// Appends a frame whose body `write` appends. False, and nothing is appended, when it would be longer than a frame may
+/// be.
 #[inline]
 pub fn put_frame(out: &mut Vec<u8>, kind: Kind, write: impl FnOnce(&mut Vec<u8>)) -> bool {
     let at = out.len();
@@ -176,8 +177,8 @@ pub struct Verify<'a> {
     pub seen: Seen,
     /// It was read some time ago: what the coordinator has written since does not contradict it.
     pub is_repeated: bool,
-    /// The read may be older than a write of its own client: another tombstone than the one that was seen, or any where none was,
-    /// may be that write, and contradicts it.
+    /// The read may be older than a write of its own client: another tombstone than the one that was seen, or any where
+    /// none was, may be that write, and contradicts it.
     pub is_exact: bool,
 }
 

@@ -75,8 +75,8 @@ impl Granted {
         *state = LaneState { question: None, is_fresh: true };
     }
 
-    /// Puts a question on a lane, unless one is on its way. `send` is told whether to begin afresh, and gives the frame's
-    /// number.
+    /// Puts a question on a lane, unless one is on its way. `send` is told whether to begin afresh, and gives the
+    /// frame's number.
     pub fn ask(&self, lane: usize, question: SoughtPromises, send: impl FnOnce(&SoughtPromises, bool) -> Option<u64>) {
         let Some((state, _)) = self.lanes.get(lane) else { return };
         let mut state = state.lock();

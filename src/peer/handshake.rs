@@ -3,8 +3,9 @@
 //! The acceptor speaks first, with a nonce. The dialler answers with its [`Hello`], a nonce of its own and a proof: an
 //! HMAC-SHA256 of both nonces and the hello under the cluster's secret. The acceptor answers with its own hello and
 //! proof, and only then either of them judges what the other says, so both know why they part. A hello says for whom it
-//! is: an address may have passed to another node, which must not take a lane for its own. Neither learns more than that the other knows the secret, and a recorded answer is worth nothing later.
-//! Without a secret the key is empty; then the peer port is bound to loopback only (the options see to it).
+//! is: an address may have passed to another node, which must not take a lane for its own. Neither learns more than
+//! that the other knows the secret, and a recorded answer is worth nothing later. Without a secret the key is empty;
+//! then the peer port is bound to loopback only (the options see to it).
 //!
 //! Data is not encrypted by this handshake.
 

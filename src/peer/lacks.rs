@@ -1,14 +1,15 @@
 //! Whether a peer may lack writes that nobody is about to tell it of.
 //!
-//! Two things leave a home replica without a write that others hold. It may have *declined* it: a replica that has promised a slot
-//! to another node, or to nobody, declines a strict write of it, and is not handed it afterwards, since had the write lost, that would
-//! bring it back. Or whoever made the write is *lost*: it reached this node and not yet that peer when its connections ended, and
-//! who is lost tells and hands over nothing any more. Who was lost may be back with an empty memory, filled up from those who
-//! lack something, so all peers count after a loss, that one too, and whoever joins later.
+//! Two things leave a home replica without a write that others hold. It may have *declined* it: a replica that has
+//! promised a slot to another node, or to nobody, declines a strict write of it, and is not handed it afterwards, since
+//! had the write lost, that would bring it back. Or whoever made the write is *lost*: it reached this node and not yet
+//! that peer when its connections ended, and who is lost tells and hands over nothing any more. Who was lost may be
+//! back with an empty memory, filled up from those who lack something, so all peers count after a loss, that one too,
+//! and whoever joins later.
 //!
-//! Either way the peer may hold an older value until this node and it have compared what they share. So long what an expired key
-//! leaves behind is not to be forgotten here; and for as long afterwards as keys that were about to expire are there: these are
-//! not compared.
+//! Either way the peer may hold an older value until this node and it have compared what they share. So long what an
+//! expired key leaves behind is not to be forgotten here; and for as long afterwards as keys that were about to expire
+//! are there: these are not compared.
 //!
 //! Invariant: what is noted while the two compare is not made up for by that.
 
@@ -53,7 +54,8 @@ impl Lacks {
         self.declined.load(Ordering::Acquire) + self.losses.0.load(Ordering::Acquire)
     }
 
-    /// Everything that the two share has been compared, and mended, since so much was noted, but keys that are gone by `fading_ms`.
+    /// Everything that the two share has been compared, and mended, since so much was noted, but keys that are gone by
+    /// `fading_ms`.
     pub fn make_up(&self, noted: u64, fading_ms: u64) {
         if self.made_up.load(Ordering::Acquire) < noted {
             self.fading_ms.fetch_max(fading_ms, Ordering::AcqRel);

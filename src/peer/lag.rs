@@ -1,8 +1,9 @@
-//! How far a replica is behind on a lane: for how long the oldest frame that it has not acknowledged has waited, at most.
+//! How far a replica is behind on a lane: for how long the oldest frame that it has not acknowledged has waited, at
+//! most.
 //!
-//! Frames bear no time. Each look, every few milliseconds, notes the number of the last frame: whatever was appended before that
-//! look has that number at most, and once it is acknowledged nothing older waits. Between two looks the lag grows with time, whether
-//! anything waits or not: who does not look knows nothing.
+//! Frames bear no time. Each look, every few milliseconds, notes the number of the last frame: whatever was appended
+//! before that look has that number at most, and once it is acknowledged nothing older waits. Between two looks the lag
+//! grows with time, whether anything waits or not: who does not look knows nothing.
 //!
 //! Invariant: no frame that waits was appended longer ago than the lag says.
 
@@ -53,8 +54,8 @@ mod tests {
 
     const LOOK_MS: u64 = 10;
 
-    /// Appends a frame a millisecond, has it acknowledged after what `delay` says, and looks now and then; gives the longest lag
-    /// from the time `from_ms` on.
+    /// Appends a frame a millisecond, has it acknowledged after what `delay` says, and looks now and then; gives the
+    /// longest lag from the time `from_ms` on.
     fn longest(delay_ms: impl Fn(u64) -> u64, looks: impl Fn(u64) -> bool, from_ms: u64, to_ms: u64) -> u64 {
         let start = Instant::now();
         let at = |ms| start + Duration::from_millis(ms);

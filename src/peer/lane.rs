@@ -6,14 +6,15 @@
 //! handed over later.
 //!
 //! Numbers only grow, also over reconnections. A number is *held* once it is acknowledged, and *lost* when the
-//! connection broke before; [`Lane::fate`] tells which. What is remembered of that is bounded; of what does not fit it says so
-//! ([`Fate::Forgotten`]), or that more was lost. On one connection the last number of a batch says enough of those before it.
+//! connection broke before; [`Lane::fate`] tells which. What is remembered of that is bounded; of what does not fit it
+//! says so ([`Fate::Forgotten`]), or that more was lost. On one connection the last number of a batch says enough of
+//! those before it.
 //!
-//! A lane has a [`Pace`]: while its replica is slow, reads are confirmed elsewhere; while it is stalled, its node counts as
-//! down, but frames are still kept for it, so that a short silence costs nothing afterwards. `link` judges.
+//! A lane has a [`Pace`]: while its replica is slow, reads are confirmed elsewhere; while it is stalled, its node
+//! counts as down, but frames are still kept for it, so that a short silence costs nothing afterwards. `link` judges.
 //!
-//! Invariants: bytes kept are at most `bytes_max` and two of the longest frames, beyond which the lane breaks itself off; nobody
-//! waits under the lock.
+//! Invariants: bytes kept are at most `bytes_max` and two of the longest frames, beyond which the lane breaks itself
+//! off; nobody waits under the lock.
 //!
 //! Decides nothing about quorums and knows no socket: `link` does the talking.
 
@@ -153,8 +154,8 @@ impl Lane {
         self.pace.load(Ordering::Acquire) >= Pace::Stalled as u8
     }
 
-    /// Notes how the replica keeps up, and wakes everybody who waits when that changes: they may turn to another. True when
-    /// it has changed.
+    /// Notes how the replica keeps up, and wakes everybody who waits when that changes: they may turn to another. True
+    /// when it has changed.
     pub fn set_pace(&self, pace: Pace) -> bool {
         if self.pace.swap(pace as u8, Ordering::AcqRel) == pace as u8 {
             return false;
@@ -164,7 +165,8 @@ impl Lane {
         true
     }
 
-    /// Appends a frame and gives its number; `None` when the lane is closed or full, or the frame longer than any may be.
+    /// Appends a frame and gives its number; `None` when the lane is closed or full, or the frame longer than any may
+    /// be.
     ///
     /// The frame leaves after [`Lane::flush`].
     #[inline]
@@ -269,7 +271,8 @@ impl Lane {
     pub fn note_mismatch(&self, number: u64) {
         let mut state = self.state.lock();
         if state.mismatched.len() >= MISMATCHED_MAX {
-            // Most were left by connections that have ended; whoever still asks for this one has its read confirmed anew.
+            // Most were left by connections that have ended; whoever still asks for this one has its read confirmed
+            // anew.
             let oldest = state.mismatched.remove(0);
             self.forget_up_to(&mut state, oldest);
         }
@@ -293,8 +296,8 @@ impl Lane {
         }
     }
 
-    /// Notes that everything up to `number` is done, and wakes who waited for it. Breaks the lane off when some of that was never
-    /// written.
+    /// Notes that everything up to `number` is done, and wakes who waited for it. Breaks the lane off when some of that
+    /// was never written.
     pub fn ack(&self, number: u64) {
         let mut state = self.state.lock();
         let before = self.acked.load(Ordering::Relaxed);
@@ -416,12 +419,14 @@ impl Lane {
         state.lag.as_ref().map_or(Duration::MAX, |lag| lag.of(self.acked.load(Ordering::Acquire), now))
     }
 
-    /// Notes what the replica has said with an acknowledgement: whether it knows of somebody who may hold older copies than it.
+    /// Notes what the replica has said with an acknowledgement: whether it knows of somebody who may hold older copies
+    /// than it.
     pub fn hear(&self, knows_of_older: bool) {
         self.knows_of_older.store(knows_of_older, Ordering::Release);
     }
 
-    /// Whether the replica knows of somebody who may hold older copies than it, as it has said last; yes until it says something.
+    /// Whether the replica knows of somebody who may hold older copies than it, as it has said last; yes until it says
+    /// something.
     pub fn knows_of_older(&self) -> bool {
         self.knows_of_older.load(Ordering::Acquire)
     }
@@ -465,7 +470,8 @@ impl State {
         self.buf.len() - self.done
     }
 
-    /// Drops the oldest `count` frames. False when some were not written yet: whoever acknowledges them is not to be talked to.
+    /// Drops the oldest `count` frames. False when some were not written yet: whoever acknowledges them is not to be
+    /// talked to.
     fn forget_frames(&mut self, count: u64) -> bool {
         for _ in 0..count {
             let Some(head) = self.buf.get(self.done..).and_then(|rest| rest.first_chunk::<4>()) else { break };

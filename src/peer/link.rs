@@ -1,9 +1,10 @@
 //! The talking half of a lane: dials, writes what the lane holds, reads what the replica answers, and gives up in time.
 //!
-//! One task a lane, on the worker that owns it. It flushes after all clients that can run have run, so one write carries
-//! many clients' frames. A replica that acknowledges nothing while frames wait is judged in three steps ([`Judge`]): slow,
-//! stalled, gone. A stopped process keeps its connections open, so nobody may wait for it; but a process that only got no
-//! turn for a moment must not be made to fetch what it has never lost, so its frames are kept until it counts as gone.
+//! One task a lane, on the worker that owns it. It flushes after all clients that can run have run, so one write
+//! carries many clients' frames. A replica that acknowledges nothing while frames wait is judged in three steps
+//! ([`Judge`]): slow, stalled, gone. A stopped process keeps its connections open, so nobody may wait for it; but a
+//! process that only got no turn for a moment must not be made to fetch what it has never lost, so its frames are kept
+//! until it counts as gone.
 
 use std::convert::Infallible;
 use std::sync::Arc;
@@ -28,8 +29,8 @@ const GONE_MS: u64 = 3_000;
 const TICK: Duration = Duration::from_millis(10);
 /// A judge that has not looked for so long got no turn itself, and blames nobody for it.
 const OVERSLEPT: Duration = Duration::from_millis(60);
-/// After how long without any other frame a lane asks for a sign of life: what the replica says with its acknowledgement is older by
-/// no more than that, and what the replica lags behind.
+/// After how long without any other frame a lane asks for a sign of life: what the replica says with its
+/// acknowledgement is older by no more than that, and what the replica lags behind.
 pub const HEARTBEAT: Duration = Duration::from_millis(40);
 const DIAL_DEADLINE: Duration = Duration::from_secs(1);
 const RETRY_MIN: Duration = Duration::from_millis(5);
@@ -170,7 +171,8 @@ fn check_open(lane: &Lane) -> std::io::Result<()> {
     }
 }
 
-/// Takes in an acknowledgement. What it says is noted first: nobody is to take what was said before for as late as this.
+/// Takes in an acknowledgement. What it says is noted first: nobody is to take what was said before for as late as
+/// this.
 fn heed(lane: &Lane, base: u64, ack: Ack) {
     lane.hear(ack.knows_of_older);
     lane.ack(base.saturating_add(ack.number));
@@ -194,7 +196,8 @@ struct Judge {
     /// When the last acknowledgement came, or when we had to start looking anew.
     since: Instant,
     looked: Instant,
-    /// What a stalled replica has to acknowledge before it counts again: all that it had not heard of when it came back.
+    /// What a stalled replica has to acknowledge before it counts again: all that it had not heard of when it came
+    /// back.
     catch_up: Option<u64>,
     /// The last frame that was there, and when it was appended at the earliest.
     last: u64,
@@ -267,8 +270,8 @@ fn look(peer: &Peer, lane: &Lane, judge: &mut Judge) -> std::io::Result<()> {
     Ok(())
 }
 
-/// Waits for bytes and reads what is there. After a short read the runtime knows that there is no more, and does not ask
-/// the system again before it says so. May be cancelled: what was read is in `buf`.
+/// Waits for bytes and reads what is there. After a short read the runtime knows that there is no more, and does not
+/// ask the system again before it says so. May be cancelled: what was read is in `buf`.
 pub async fn read_more(stream: &mut ReadHalf<'_>, buf: &mut Vec<u8>) -> std::io::Result<()> {
     buf.reserve(READ_BYTES);
     match stream.read_buf(buf).await? {
@@ -310,8 +313,8 @@ impl Outbox {
         }
     }
 
-    /// Has `write` send until there is no more, or it would block. What was sent is cut off once it is most of what is there, so
-    /// that a long message is not moved again and again.
+    /// Has `write` send until there is no more, or it would block. What was sent is cut off once it is most of what is
+    /// there, so that a long message is not moved again and again.
     pub fn write_out(&mut self, mut write: impl FnMut(&[u8]) -> std::io::Result<usize>) -> std::io::Result<()> {
         while let Some(rest) = self.bytes.get(self.sent..).filter(|rest| !rest.is_empty()) {
             match write(rest) {
@@ -347,8 +350,8 @@ fn each_frame(buf: &mut Vec<u8>, mut each: impl FnMut(Frame<'_>) -> std::io::Res
     Ok(())
 }
 
-/// Takes what was understood off the start of what a link has brought. One large message leaves no memory behind that nothing
-/// after it needs.
+/// Takes what was understood off the start of what a link has brought. One large message leaves no memory behind that
+/// nothing after it needs.
 pub fn take_off(buf: &mut Vec<u8>, count: usize) {
     buf.drain(..count);
     if buf.capacity() > BUFFER_BYTES_KEPT_MAX && buf.len() <= READ_BYTES {
@@ -475,7 +478,8 @@ mod tests {
         assert_eq!(look_on(&lane, &mut judge, start, 0..1_000), Some(Pace::Prompt));
     }
 
-    /// Looks every 10 ms for a second, with a frame each so many ms besides; gives how many signs of life were asked for.
+    /// Looks every 10 ms for a second, with a frame each so many ms besides; gives how many signs of life were asked
+    /// for.
     fn heartbeats(acks: bool, every_ms: u64) -> u64 {
         let (lane, mut judge, start) = waiting();
         let mut count = 0;

@@ -1,7 +1,7 @@
 //! Why a node will not do what another asks, on a lane or on the control link: one word for each reason.
 //!
-//! Nothing is half done when a node refuses but, on the control link, the states before the one that it stopped at, which are
-//! merged.
+//! Nothing is half done when a node refuses but, on the control link, the states before the one that it stopped at,
+//! which are merged.
 
 use crate::base::wire::{Reader, WireError};
 

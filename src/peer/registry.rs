@@ -1,10 +1,11 @@
 //! The other nodes as this one reaches them: lanes, whether they answer, and what they have missed.
 //!
 //! A [`Peer`] outlives its connections. It is *usable* while all its lanes are open and none is stalled: a reset or
-//! refused connection, or one on which nothing is acknowledged in time, makes it unusable at once, long before gossip says
-//! anything (a circuit breaker). While it is only stalled its lanes keep what it is to be told, for as long as they have
-//! room. What is written while it is not connected is noted per slot in [`Missed`]: hints cost nothing per key, because every hinted
-//! value is in the store anyway, with the stamp that tells whether it is newer than the moment the peer was lost.
+//! refused connection, or one on which nothing is acknowledged in time, makes it unusable at once, long before gossip
+//! says anything (a circuit breaker). While it is only stalled its lanes keep what it is to be told, for as long as
+//! they have room. What is written while it is not connected is noted per slot in [`Missed`]: hints cost nothing per
+//! key, because every hinted value is in the store anyway, with the stamp that tells whether it is newer than the
+//! moment the peer was lost.
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
@@ -243,7 +244,8 @@ pub struct Peers {
     trust: Trust,
     doubt: Mutex<Doubt>,
     pictures: AtomicU64,
-    /// How often one that knows what it holds has called this node unfit to coordinate: others may coordinate what it does.
+    /// How often one that knows what it holds has called this node unfit to coordinate: others may coordinate what it
+    /// does.
     doubts: Arc<AtomicU64>,
     /// How often somebody was lost who may not have told everybody what it told this node.
     losses: Losses,
@@ -321,8 +323,8 @@ impl Peers {
         speaker
     }
 
-    /// Notes what a node says that it takes this one for, `None` when the connection has ended. Its word counts if it knows what
-    /// it holds (`is_warm`).
+    /// Notes what a node says that it takes this one for, `None` when the connection has ended. Its word counts if it
+    /// knows what it holds (`is_warm`).
     pub fn hear_trust(&self, speaker: Speaker, word: Option<Word>, is_warm: bool) {
         if is_warm && word.is_some_and(|word| !word.is_fit) {
             self.doubts.fetch_add(1, Ordering::Relaxed);

@@ -1,12 +1,12 @@
 //! What a peer is told of its being fit to coordinate (`trust`), and when.
 //!
-//! That it is not, it is told at once. That it is, only behind all deltas that were sent by pictures in which it was not: whoever
-//! stands in for it still does so in batches that began before the picture changed. Batches do not wait for anything, and each
-//! worker runs one at a time, so one that takes up other work ([`Passing::pass`]) has none of an earlier picture left. When all
-//! workers have, the word goes onto the lanes.
+//! That it is not, it is told at once. That it is, only behind all deltas that were sent by pictures in which it was
+//! not: whoever stands in for it still does so in batches that began before the picture changed. Batches do not wait
+//! for anything, and each worker runs one at a time, so one that takes up other work ([`Passing::pass`]) has none of an
+//! earlier picture left. When all workers have, the word goes onto the lanes.
 //!
-//! Invariant: no worker puts a delta behind the word by a picture in which the peer was not fit, because a picture older than
-//! the first of those in a row that take it for fit is with no worker any more.
+//! Invariant: no worker puts a delta behind the word by a picture in which the peer was not fit, because a picture
+//! older than the first of those in a row that take it for fit is with no worker any more.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -30,8 +30,8 @@ struct State {
 }
 
 impl Told {
-    /// Picture `picture` says whether the peer is fit; has `say` tell it so if it is not and does not know. `say` is false when
-    /// there is no connection to say it on.
+    /// Picture `picture` says whether the peer is fit; has `say` tell it so if it is not and does not know. `say` is
+    /// false when there is no connection to say it on.
     pub fn judge(&self, is_fit: bool, picture: u64, say: impl FnOnce(bool) -> bool) {
         let mut state = self.state.lock();
         state.fit_since = is_fit.then(|| state.fit_since.unwrap_or(picture));
@@ -40,8 +40,8 @@ impl Told {
         }
     }
 
-    /// No worker goes by a picture before `picture` any more: has `say` tell the peer that it is fit, if it is since then and does
-    /// not know.
+    /// No worker goes by a picture before `picture` any more: has `say` tell the peer that it is fit, if it is since
+    /// then and does not know.
     pub fn pass(&self, picture: u64, say: impl FnOnce(bool) -> bool) {
         let mut state = self.state.lock();
         if state.fit_since.is_some_and(|since| since <= picture) && state.word != Some(true) {
@@ -70,8 +70,8 @@ impl Passing {
         Passing { picture, workers: AtomicUsize::new(workers), peers }
     }
 
-    /// A worker is between two batches. To be called once by each, for one picture after the other. True for the last one: nobody
-    /// goes by an earlier picture any more.
+    /// A worker is between two batches. To be called once by each, for one picture after the other. True for the last
+    /// one: nobody goes by an earlier picture any more.
     pub fn pass(&self) -> bool {
         let is_last = self.workers.fetch_sub(1, Ordering::AcqRel) == 1;
         if is_last {

@@ -1,18 +1,20 @@
 //! Who takes this node for fit to coordinate.
 //!
-//! A node that comes back, from a restart or a long pause, holds itself for fit as soon as it is warm; the others route past it until
-//! they reach it again and have handed over what it missed. If it coordinated meanwhile, two nodes would run commands on the same
-//! slots, and an acknowledged write could lose to one with a later stamp that was made before it. So each node says on all of its
-//! lanes whether it takes the other for fit ([`Word`]), behind the deltas that it sent while it did not, and a node does not
-//! coordinate while one that it hears says that it is not, whether it reaches that one already or not: links come back one after
-//! the other. Whoever has just begun, was called unfit, or reached nobody, also waits for those to speak that it reaches and that
-//! are silent ([`Doubt`]); to others, silence says nothing: who comes back must not stop those that went on.
+//! A node that comes back, from a restart or a long pause, holds itself for fit as soon as it is warm; the others route
+//! past it until they reach it again and have handed over what it missed. If it coordinated meanwhile, two nodes would
+//! run commands on the same slots, and an acknowledged write could lose to one with a later stamp that was made before
+//! it. So each node says on all of its lanes whether it takes the other for fit ([`Word`]), behind the deltas that it
+//! sent while it did not, and a node does not coordinate while one that it hears says that it is not, whether it
+//! reaches that one already or not: links come back one after the other. Whoever has just begun, was called unfit, or
+//! reached nobody, also waits for those to speak that it reaches and that are silent ([`Doubt`]); to others, silence
+//! says nothing: who comes back must not stop those that went on.
 //!
-//! While nobody says that it is fit, all agree who stands in for it. When some do and others do not, its slots have no coordinator;
-//! nobody waits for longer than [`WAIT_MAX`] then: a node that cannot be heard, or that takes long to hand over, stops nobody for good.
+//! While nobody says that it is fit, all agree who stands in for it. When some do and others do not, its slots have no
+//! coordinator; nobody waits for longer than [`WAIT_MAX`] then: a node that cannot be heard, or that takes long to hand
+//! over, stops nobody for good.
 //!
-//! What was said holds for as long as the connection does, and the boot of who said it. A connection may end long after the next
-//! was made, so they are numbered; one on which nothing comes is ended (`replica`).
+//! What was said holds for as long as the connection does, and the boot of who said it. A connection may end long after
+//! the next was made, so they are numbered; one on which nothing comes is ended (`replica`).
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -164,8 +166,8 @@ impl Doubt {
         self.is_open = true;
     }
 
-    /// True when this node may coordinate, which is `able` to as far as it knows. Of two that owe each other something one has to
-    /// go on, or nobody would coordinate what both hold.
+    /// True when this node may coordinate, which is `able` to as far as it knows. Of two that owe each other something
+    /// one has to go on, or nobody would coordinate what both hold.
     pub fn may_coordinate(&mut self, me: NodeId, able: bool, opinions: &[Opinion], now: Instant) -> bool {
         let counted = opinions.iter().filter(|it| it.is_reached || it.says == Some(false));
         let opinions: SmallVec<[&Opinion; 8]> = counted.collect();
@@ -257,8 +259,8 @@ mod tests {
     const FIT: Option<bool> = Some(true);
     const UNFIT: Option<bool> = Some(false);
 
-    /// Simulated: a node was killed and came back empty, filled up, and coordinated, while the others still routed past it because they
-    /// had not handed over yet; its SET, stamped by a clock that was behind, lost to an older one.
+    /// Simulated: a node was killed and came back empty, filled up, and coordinated, while the others still routed past
+    /// it because they had not handed over yet; its SET, stamped by a clock that was behind, lost to an older one.
     #[test]
     fn who_is_back_coordinates_once_all_that_it_reaches_say_that_it_may() {
         let now = Instant::now();
@@ -285,8 +287,8 @@ mod tests {
         assert_eq!(judged(&mut doubt, 2, &[&[], &[(1, None, false)]], now), [true, false], "it was alone");
     }
 
-    /// Simulated: a node that had been cut off reached one that only stood in for others before it reached those, and both of them,
-    /// which held nothing, agreed that a key was not there.
+    /// Simulated: a node that had been cut off reached one that only stood in for others before it reached those, and
+    /// both of them, which held nothing, agreed that a key was not there.
     #[test]
     fn who_reaches_some_again_heeds_the_others_too() {
         let (mut doubt, now) = (Doubt::default(), Instant::now());
@@ -298,8 +300,8 @@ mod tests {
         assert!(judge(&[of(1, true, FIT), of(3, false, None)]));
     }
 
-    /// Simulated: a node was stopped for so long that others closed their lanes, on which they had called it unfit. It heard that and
-    /// the end together, and coordinated with the one whose lane was not closed yet.
+    /// Simulated: a node was stopped for so long that others closed their lanes, on which they had called it unfit. It
+    /// heard that and the end together, and coordinated with the one whose lane was not closed yet.
     #[test]
     fn who_was_called_unfit_waits_for_those_that_are_silent_though_the_word_has_gone() {
         let (mut doubt, now) = (Doubt::default(), Instant::now());

@@ -1,9 +1,9 @@
 //! What a request may not exceed, and what is said to a client that breaks the protocol.
 //!
-//! Texts and their order are those of Redis 7.0.15. Three limits are ours: an argument count above `args_max` (Redis 7.0
-//! takes 2,147,483,647, Redis 6 took 1,048,576), `request_bytes_max` (Redis holds its buffer to
-//! `client-query-buffer-limit`, but lets big arguments bypass it), and the length of a line, which is held exactly, where
-//! Redis lets a longer one through when its end happens to arrive in the same read.
+//! Texts and their order are those of Redis 7.0.15. Three limits are ours: an argument count above `args_max` (Redis
+//! 7.0 takes 2,147,483,647, Redis 6 took 1,048,576), `request_bytes_max` (Redis holds its buffer to
+//! `client-query-buffer-limit`, but lets big arguments bypass it), and the length of a line, which is held exactly,
+//! where Redis lets a longer one through when its end happens to arrive in the same read.
 
 use super::reply::Reply;
 

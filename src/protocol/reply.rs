@@ -1,15 +1,15 @@
 //! Writes replies, in RESP2 or RESP3.
 //!
-//! A [`Reply`] appends to a buffer that the connection owns; nothing is kept back, so what a command has written so far is
-//! always a prefix of the wire. Types that RESP2 does not know are written as Redis 7.0.15 writes them there: a map as an
-//! array of keys and values, a set or push as an array, a double or verbatim text as a bulk. Booleans and big numbers are not
-//! here, because no command answers with one.
+//! A [`Reply`] appends to a buffer that the connection owns; nothing is kept back, so what a command has written so far
+//! is always a prefix of the wire. Types that RESP2 does not know are written as Redis 7.0.15 writes them there: a map
+//! as an array of keys and values, a set or push as an array, a double or verbatim text as a bulk. Booleans and big
+//! numbers are not here, because no command answers with one.
 //!
-//! Invariants: a simple text or error never holds a line break, whatever it was given, so that no value can pose as a second
-//! reply; and values never make the buffer longer than its limit, so that few bytes of request cannot make any number of
-//! them. What would is left out, and the reply is cut ([`Reply::is_cut`]): good for nothing but to be thrown away. What is no
-//! value (numbers, nulls, lengths) is small, no more than a few times the request, and not counted. Not done here: counting
-//! that an aggregate's announced elements really follow.
+//! Invariants: a simple text or error never holds a line break, whatever it was given, so that no value can pose as a
+//! second reply; and values never make the buffer longer than its limit, so that few bytes of request cannot make any
+//! number of them. What would is left out, and the reply is cut ([`Reply::is_cut`]): good for nothing but to be thrown
+//! away. What is no value (numbers, nulls, lengths) is small, no more than a few times the request, and not counted.
+//! Not done here: counting that an aggregate's announced elements really follow.
 
 use super::double::DoubleText;
 
@@ -33,8 +33,8 @@ impl Proto {
     }
 }
 
-/// Most bytes of replies that a buffer may hold, as long as nobody says otherwise: half of what a frame between nodes can
-/// say, and room for several of the longest strings.
+/// Most bytes of replies that a buffer may hold, as long as nobody says otherwise: half of what a frame between nodes
+/// can say, and room for several of the longest strings.
 pub const REPLY_BYTES_MAX: usize = 2 << 30;
 
 /// Appends replies to `buf`.

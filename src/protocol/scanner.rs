@@ -1,13 +1,13 @@
 //! Finds requests in the bytes that a client sends.
 //!
-//! A request is RESP (`*2\r\n$3\r\nGET\r\n$1\r\nk\r\n`) or an inline line. The scanner is given the connection's buffer,
-//! which always starts with the current request's first byte, and notes where each argument lies; nothing is copied but
-//! the words of an inline request, whose quotes must be undone. What has been understood is remembered, so that a request
-//! that arrives in a thousand reads is looked at once and not a thousand times.
+//! A request is RESP (`*2\r\n$3\r\nGET\r\n$1\r\nk\r\n`) or an inline line. The scanner is given the connection's
+//! buffer, which always starts with the current request's first byte, and notes where each argument lies; nothing is
+//! copied but the words of an inline request, whose quotes must be undone. What has been understood is remembered, so
+//! that a request that arrives in a thousand reads is looked at once and not a thousand times.
 //!
 //! Invariants: outcomes depend on the bytes alone, not on how they were split into reads; no range reaches past the
-//! buffer; memory grows with the arguments that have arrived, never with a number that the client announced; there is no
-//! recursion, and a request may cost no more than [`Limits`] says.
+//! buffer; memory grows with the arguments that have arrived, never with a number that the client announced; there is
+//! no recursion, and a request may cost no more than [`Limits`] says.
 //!
 //! Two habits of Redis 7.0.15 are kept because clients can see them: the bytes behind a `\r` and behind an argument are
 //! skipped unread, and a NUL before the end of a line hides that end. What a request means is not known here.
@@ -210,8 +210,8 @@ impl Scanner {
         self.missing = 0;
     }
 
-    /// After [`Scan::Incomplete`]: how many more bytes the request has at the very least. A hint for sizing the next read;
-    /// the client has merely announced them, so nothing may be allocated for more than a bounded part of it.
+    /// After [`Scan::Incomplete`]: how many more bytes the request has at the very least. A hint for sizing the next
+    /// read; the client has merely announced them, so nothing may be allocated for more than a bounded part of it.
     pub fn missing_bytes(&self) -> usize {
         self.missing
     }

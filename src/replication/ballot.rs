@@ -1,42 +1,45 @@
-//! Slot ballots: the rules by which at most one node makes strict writes to a slot, whatever is cut off, paused or lost.
+//! Slot ballots: the rules by which at most one node makes strict writes to a slot, whatever is cut off, paused or
+//! lost.
 //!
 //! Every home replica keeps a [`Promise`] a slot: who alone may make strict writes to it here. A coordinator that holds
 //! the promises of a majority of the slot's home replicas, its own among them, may run strict commands; what it writes
-//! is acknowledged when a majority that has promised to it holds it, and a replica that has promised elsewhere declines.
-//! A replica promises a slot to whom its own picture of the cluster names coordinator, so two that try at the same time
-//! do not take the slot from each other for ever.
+//! is acknowledged when a majority that has promised to it holds it, and a replica that has promised elsewhere
+//! declines. A replica promises a slot to whom its own picture of the cluster names coordinator, so two that try at the
+//! same time do not take the slot from each other for ever.
 //!
 //! There are no rounds, as in Paxos, because three other rules do their work:
 //! - promises, writes and reads of a slot travel to a replica on one first-in-first-out lane, of which one connection
 //!   lives at a time, and a strict write goes only to replicas whose promise was there when the write was let in;
-//! - with every promise that a coordinator gains, the slot is *unsettled* again: what it holds of a key counts only when a
-//!   majority that has promised confirms it (`settle`);
+//! - with every promise that a coordinator gains, the slot is *unsettled* again: what it holds of a key counts only
+//!   when a majority that has promised confirms it (`settle`);
 //! - one slot's lock covers letting a command in, running it, and sending what it writes.
 //!
 //! *Why no two strict writes miss each other.* Let w and v be acknowledged, by different holders, and q a replica that
 //! accepted both, v first. The author of w was promised q after that, and settled after that promise, with a majority;
-//! some q' of it also accepted v. Had q' accepted v later than it confirmed to w's author, it would have been promised to
-//! v's author anew in between, and v would have been let in before that: then v reached q' on the same lane before that
-//! promise was asked for, while the holder was w's author, and was declined. So q' confirmed a state that has v in it.
+//! some q' of it also accepted v. Had q' accepted v later than it confirmed to w's author, it would have been promised
+//! to v's author anew in between, and v would have been let in before that: then v reached q' on the same lane before
+//! that promise was asked for, while the holder was w's author, and was declined. So q' confirmed a state that has v in
+//! it.
 //!
 //! *Stamps.* A coordinator that was deposed without knowing it still writes to its own copy, and later that copy is
-//! merged like any other. So that it never wins over an acknowledged write, a holder stamps strict writes only up to the
-//! [`Lease`] that a majority has let it have; a replica that promises the slot to another tells that one the lease of the
-//! holder before, and the new holder stamps later than that ([`Promise::give`]). Time makes leases useful; that they are
-//! kept does not rest on it.
+//! merged like any other. So that it never wins over an acknowledged write, a holder stamps strict writes only up to
+//! the [`Lease`] that a majority has let it have; a replica that promises the slot to another tells that one the lease
+//! of the holder before, and the new holder stamps later than that ([`Promise::give`]). Time makes leases useful; that
+//! they are kept does not rest on it.
 //!
 //! A replica that has lost its memory promises nothing before it has fetched its slots from all its other home replicas
 //! (`cluster::whole`): whoever counts on what it accepted is among them.
 //!
-//! *While the ring changes* a slot has several [`Electorate`]s: its home replicas under each ring that somebody may go by
-//! (`ring::steps`). A coordinator needs the promise of a majority of each, and what it writes is acknowledged when a majority
-//! of each holds it. A replica promises only to who goes by the same rows (`Rows::configuration`), and when it goes by others
-//! it withdraws its promises, before it tells anybody that it does. So of two strict writes one of which was made under an
-//! earlier ring, what is said above holds with q and q' taken from a ring that both authors thought possible; and it is
-//! enough that a coordinator settles with a majority of today's ring, because every earlier author thought that one possible,
-//! too. Who is only about to be a home replica may promise before it holds what was written: nobody settles with it, and
-//! it does not become one before it has fetched what a majority of the earlier ones held after they had withdrawn their
-//! promises. Should it lose its memory before, all withdraw theirs once more, because it has another life.
+//! *While the ring changes* a slot has several [`Electorate`]s: its home replicas under each ring that somebody may go
+//! by (`ring::steps`). A coordinator needs the promise of a majority of each, and what it writes is acknowledged when a
+//! majority of each holds it. A replica promises only to who goes by the same rows (`Rows::configuration`), and when it
+//! goes by others it withdraws its promises, before it tells anybody that it does. So of two strict writes one of which
+//! was made under an earlier ring, what is said above holds with q and q' taken from a ring that both authors thought
+//! possible; and it is enough that a coordinator settles with a majority of today's ring, because every earlier author
+//! thought that one possible, too. Who is only about to be a home replica may promise before it holds what was written:
+//! nobody settles with it, and it does not become one before it has fetched what a majority of the earlier ones held
+//! after they had withdrawn their promises. Should it lose its memory before, all withdraw theirs once more, because it
+//! has another life.
 //!
 //! Knows no lock, no clock and no lane: `ballots` keeps these, `campaign` asks for them.
 
@@ -120,15 +123,16 @@ pub struct Electorate {
 }
 
 impl Electorate {
-    /// How many others are needed beside this node: to be `quorum`, as far as there are so many, and a majority at least.
+    /// How many others are needed beside this node: to be `quorum`, as far as there are so many, and a majority at
+    /// least.
     pub fn needed(&self, quorum: usize) -> usize {
         let size = self.others.len() + usize::from(self.has_me);
         quorum.min(size).max(majority(size)) - usize::from(self.has_me)
     }
 }
 
-/// The latest stamp that a holder may use for a strict write, given the leases of those whose promise it has; `None` when
-/// it and they are no majority of each electorate, or there is none.
+/// The latest stamp that a holder may use for a strict write, given the leases of those whose promise it has; `None`
+/// when it and they are no majority of each electorate, or there is none.
 pub fn window(electorates: &[Electorate], lease: impl Fn(u16) -> Option<Hlc>) -> Option<Hlc> {
     electorates.iter().map(|electorate| window_of(electorate, &lease)).min().flatten()
 }

@@ -7,8 +7,8 @@
 //! acknowledged: it has become coordinator, gained a promise, or overslept. Until the tenure is settled, keys are
 //! confirmed one by one (`settle`).
 //!
-//! Bounded: a word or two a slot, a lease for each lane of each peer's latest life and of earlier ones that still hold a promise,
-//! [`CONFIRMS_MAX`] keys being confirmed.
+//! Bounded: a word or two a slot, a lease for each lane of each peer's latest life and of earlier ones that still hold
+//! a promise, [`CONFIRMS_MAX`] keys being confirmed.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
@@ -73,7 +73,8 @@ pub struct Ballots {
 }
 
 impl Ballots {
-    /// Nothing is promised by a node that begins now. An earlier life of it may have let others stamp as far ahead as any.
+    /// Nothing is promised by a node that begins now. An earlier life of it may have let others stamp as far ahead as
+    /// any.
     pub fn new(now: Hlc) -> Ballots {
         let floor = Hlc::at_ms(now.ms() + SKEW_MS_MAX);
         let free = || Mutex::new(Promise { holder: Holder::NOBODY, floor });
@@ -88,14 +89,15 @@ impl Ballots {
         }
     }
 
-    /// The holder that a lane of this life of a node is here, with the number of its new connection; `None` when there were too
-    /// many. It takes the place of an earlier life's lane that no slot is promised to any more.
+    /// The holder that a lane of this life of a node is here, with the number of its new connection; `None` when there
+    /// were too many. It takes the place of an earlier life's lane that no slot is promised to any more.
     pub fn connect(&self, node: NodeId, actor: Actor, lane: u8) -> Option<(Holder, u64)> {
         let known = self.candidates.lock().iter().position(|it| it.actor == actor && it.lane == lane);
         let is_earlier = |it: &Candidate| it.node == node && it.lane == lane && it.actor != actor;
         let vacant = known.is_none().then(|| self.vacant(is_earlier)).flatten();
         let mut candidates = self.candidates.lock();
-        // Lanes of one number are served one after the other; should somebody have come in between all the same, it stays his.
+        // Lanes of one number are served one after the other; should somebody have come in between all the same, it
+        // stays his.
         let vacant = vacant.filter(|at| candidates.get(*at).is_some_and(is_earlier));
         let at = known.or(vacant).unwrap_or(candidates.len());
         if known.is_none() {

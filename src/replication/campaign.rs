@@ -1,8 +1,8 @@
 //! Asking for promises: what a coordinator does, again and again, while strict requests come.
 //!
-//! First it promises its slots to itself, then it asks the other home replicas, those to come included: all slots of a lane in one question, and
-//! one question a lane at a time. A question also prolongs the lease, so it is asked every few moments even when nothing
-//! is left to gain. A replica that has fenced this node makes it begin afresh.
+//! First it promises its slots to itself, then it asks the other home replicas, those to come included: all slots of a
+//! lane in one question, and one question a lane at a time. A question also prolongs the lease, so it is asked every
+//! few moments even when nothing is left to gain. A replica that has fenced this node makes it begin afresh.
 //!
 //! Nobody is asked that does not matter: while no strict request comes, nothing is sent and nothing is promised.
 
@@ -25,8 +25,8 @@ pub const LEASE_MS: u64 = 250;
 pub const LEASE_AHEAD_MS_MAX: u64 = SKEW_MS_MAX - 50;
 
 impl Coordinator {
-    /// Promises to itself the slots that this node coordinates, as far as `is_whole` says that it may, and asks for what
-    /// it lacks.
+    /// Promises to itself the slots that this node coordinates, as far as `is_whole` says that it may, and asks for
+    /// what it lacks.
     pub fn campaign(&self, view: &View, is_whole: &dyn Fn(Slot) -> bool) {
         let now_ms = self.store.clock.now_ms();
         if view.is_solo {
@@ -91,7 +91,8 @@ impl Coordinator {
             return;
         }
         self.metrics.count(Count::PromisesRefused, answer.refused.len() as u64);
-        // Writes to what was promised now must be stamped later than those before: if the clock cannot follow, ask again.
+        // Writes to what was promised now must be stamped later than those before: if the clock cannot follow, ask
+        // again.
         if self.store.clock.observe(answer.floor, now_ms).is_err() {
             self.metrics.count(Count::ClockRefusals, 1);
             return;

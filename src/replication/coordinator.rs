@@ -1,8 +1,8 @@
 //! The coordinator's side of replication: frames onto lanes, what a batch waits for, and what replicas answer.
 //!
 //! A [`View`] is what a worker uses for a batch: one consistent picture of roles and peers. Writing appends a command's
-//! deltas to the lanes of the slot's other active nodes, under the slot's lock; reading appends a verify to one of them.
-//! Both note in the batch's [`Waits`] how far the lanes must be acknowledged before the replies may go out.
+//! deltas to the lanes of the slot's other active nodes, under the slot's lock; reading appends a verify to one of
+//! them. Both note in the batch's [`Waits`] how far the lanes must be acknowledged before the replies may go out.
 //!
 //! A replica that contradicts a verify sends what it holds; it is merged here, the merged state goes back, and the read
 //! is run again (read repair). A replica that cannot apply a delta asks in the same way.
@@ -80,7 +80,8 @@ pub enum Unserved {
 }
 
 impl View {
-    /// Whether the slots of these roles are served: somebody coordinates them, and can reach W and R, as far as this node sees.
+    /// Whether the slots of these roles are served: somebody coordinates them, and can reach W and R, as far as this
+    /// node sees.
     pub fn check_served(&self, group: &SlotRoles, quorum: Quorum) -> Result<(), Unserved> {
         group.coordinator.ok_or(Unserved::NoCoordinator)?;
         Ok(self.check(group, quorum, true)?)
@@ -150,8 +151,8 @@ pub struct Coordinator {
 }
 
 impl Coordinator {
-    /// Sends a command's deltas, chain by chain (`store::deltas`), to the slot's other active nodes. Call it under the slot's lock.
-    /// Gives the places in `waits` that the reply depends on.
+    /// Sends a command's deltas, chain by chain (`store::deltas`), to the slot's other active nodes. Call it under the
+    /// slot's lock. Gives the places in `waits` that the reply depends on.
     pub fn replicate(
         &self,
         view: &View,
@@ -188,8 +189,9 @@ impl Coordinator {
         Places::from_slice(&[place])
     }
 
-    /// Asks some of the slot's active nodes whether they hold the version that a read has seen. Gives for each the place in
-    /// `waits` and the frame's number; nothing when no confirmation is needed. `draw` is random: it picks the nodes.
+    /// Asks some of the slot's active nodes whether they hold the version that a read has seen. Gives for each the
+    /// place in `waits` and the frame's number; nothing when no confirmation is needed. `draw` is random: it picks the
+    /// nodes.
     pub fn verify(
         &self,
         view: &View,
@@ -235,8 +237,8 @@ impl Coordinator {
         group.confirmers_of(is_settled, need)
     }
 
-    /// Appends deltas to a peer's lane and notes in `frames` how far that has to be acknowledged. What does not get there, because
-    /// the lane has just closed, the peer has missed.
+    /// Appends deltas to a peer's lane and notes in `frames` how far that has to be acknowledged. What does not get
+    /// there, because the lane has just closed, the peer has missed.
     pub(super) fn send(
         &self,
         (view, at): (&View, u16),
@@ -347,7 +349,8 @@ pub(super) fn lane_number(slot: Slot, view: &View) -> u16 {
 }
 
 /// Who is to confirm a read, chosen at random among those that are not slow while there are enough of them, and whether
-/// one such is left over. A fixed turn would alias with the traffic: some keys would always be confirmed by the same node.
+/// one such is left over. A fixed turn would alias with the traffic: some keys would always be confirmed by the same
+/// node.
 fn pick_confirmers(view: &View, among: &[u16], slot: Slot, need: usize, draw: usize) -> (SmallVec<[u16; 4]>, bool) {
     let count = among.len();
     let first = draw.checked_rem(count).unwrap_or_default();

@@ -1,5 +1,5 @@
-//! What the coordinator does when a replica contradicts it: takes in what that one knows of the key, the clears that its slot
-//! has been through first, and sends back what the key then is.
+//! What the coordinator does when a replica contradicts it: takes in what that one knows of the key, the clears that
+//! its slot has been through first, and sends back what the key then is.
 
 use crate::base::metrics::Count;
 use crate::base::version::{Actor, Dot};

@@ -5,12 +5,13 @@
 //! agree) is answered with what this replica holds of the key; the sender answers that with the merged state, and until
 //! then nothing behind it is acknowledged. So an acknowledgement always means: all of it, up to here, but for strict
 //! requests that were declined in so many words because their slot is not promised to the sender (`ballot`). A state
-//! covers all of its key's deltas in front of it, so a key that is not here is asked for once, however many deltas of it
-//! arrive.
+//! covers all of its key's deltas in front of it, so a key that is not here is asked for once, however many deltas of
+//! it arrive.
 //!
 //! The reader never waits for its own writing: answers go to a buffer with a bound, and a peer that does not read them
-//! is cut off. So is one that says nothing for longer than any that lives (`link` asks for a sign of life where it has nothing
-//! to say): its connection stands for what it takes this node for (`trust`), and would not end by itself for long.
+//! is cut off. So is one that says nothing for longer than any that lives (`link` asks for a sign of life where it has
+//! nothing to say): its connection stands for what it takes this node for (`trust`), and would not end by itself for
+//! long.
 
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
@@ -47,8 +48,8 @@ const ANSWER_BYTES_MAX: usize = 64 << 20;
 
 /// How often it is looked whether anything has come.
 const SILENCE_LOOK: Duration = Duration::from_millis(500);
-/// After how many looks that found nothing the peer counts as gone: somewhat longer than gossip takes to call it so. They are
-/// counted, instead of the time, so that a node that stood still itself blames nobody.
+/// After how many looks that found nothing the peer counts as gone: somewhat longer than gossip takes to call it so.
+/// They are counted, instead of the time, so that a node that stood still itself blames nobody.
 const SILENT_LOOKS_MAX: u32 = 10;
 
 /// How often in a row nothing had come.
@@ -75,8 +76,8 @@ const WINDOW_FRAMES_MAX: usize = 32;
 pub trait Host: Send + Sync {
     /// True when it may confirm what it holds.
     fn is_warm(&self) -> bool;
-    /// True when it may promise a slot to `node`: it takes that one for the coordinator by these rings, and holds what it
-    /// ever accepted, if it is a home replica by today's.
+    /// True when it may promise a slot to `node`: it takes that one for the coordinator by these rings, and holds what
+    /// it ever accepted, if it is a home replica by today's.
     fn may_promise(&self, node: &NodeId, slot: Slot, electorate_digest: u64) -> bool;
     /// True when it knows by itself of somebody who may hold older copies of keys than it.
     fn knows_of_older_copies(&self) -> bool;
@@ -294,7 +295,8 @@ impl Replica {
         Ok(())
     }
 
-    /// True when a request is not to be done, because it is strict and the slot, which is locked, not promised to the sender.
+    /// True when a request is not to be done, because it is strict and the slot, which is locked, not promised to the
+    /// sender.
     fn declines(&mut self, kind: Kind, slot: Slot) -> bool {
         let is_strict = matches!(kind, Kind::StrictDelta | Kind::StrictVerify);
         if !is_strict || self.ballots.accepts(slot, self.holder) {
@@ -396,8 +398,8 @@ impl Replica {
         Ok(())
     }
 
-    /// A state has come that covers these requests; its slot is locked. A strict write among them is accepted now, not when
-    /// it came: by now the slot may be promised elsewhere.
+    /// A state has come that covers these requests; its slot is locked. A strict write among them is accepted now, not
+    /// when it came: by now the slot may be promised elsewhere.
     fn resolve(&mut self, number: u64, name: KeyRef<'_>) {
         let deltas = self.deltas_of.remove(&(name.db, name.key.into())).unwrap_or_default();
         for number in deltas.into_iter().chain([number]) {
@@ -645,8 +647,8 @@ mod tests {
         assert_eq!(held(&replica.store).map(|it| it.dot.hlc), held(&sender).map(|it| it.dot.hlc));
     }
 
-    /// Simulated: a GET whose coordinator died was asked for again at a node that held nothing of the key, and answered nil because a
-    /// replica held the tombstone of the DEL that its client had sent behind it.
+    /// Simulated: a GET whose coordinator died was asked for again at a node that held nothing of the key, and answered
+    /// nil because a replica held the tombstone of the DEL that its client had sent behind it.
     #[test]
     fn what_was_read_by_who_may_be_late_is_confirmed_by_no_other_tombstone() {
         let (sender, mut replica) = pair();

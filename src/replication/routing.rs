@@ -80,8 +80,8 @@ impl SlotRoles {
         self.targets.get(..self.home_targets).unwrap_or_default()
     }
 
-    /// Who may confirm what this node has read, where `need` have to: the active warm nodes. In a slot that is not settled only
-    /// home replicas, as far as there are so many: what this node may lack, a stand-in may lack as well.
+    /// Who may confirm what this node has read, where `need` have to: the active warm nodes. In a slot that is not
+    /// settled only home replicas, as far as there are so many: what this node may lack, a stand-in may lack as well.
     #[inline]
     pub fn confirmers_of(&self, is_settled: bool, need: usize) -> &[u16] {
         let count = if is_settled { self.confirmers.len() } else { self.home_confirmers.max(need) };
@@ -103,8 +103,8 @@ pub struct Roles {
 }
 
 impl Roles {
-    /// The roles of all slots, seen from member `me` of today's ring. Nodes that are only in others are named by their place
-    /// behind its members by `place_of`.
+    /// The roles of all slots, seen from member `me` of today's ring. Nodes that are only in others are named by their
+    /// place behind its members by `place_of`.
     pub fn plan(
         rings: Rings<'_>,
         place_of: impl Fn(&NodeId) -> Option<u16>,

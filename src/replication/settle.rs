@@ -1,12 +1,12 @@
 //! Settling: a coordinator makes sure that it holds what others have acknowledged before it builds on it.
 //!
 //! Whoever becomes a slot's coordinator, or gains a promise for it, may lack acknowledged writes. Until the slot is
-//! settled, each key is *confirmed* before a command that may write, or a strict one, looks at it: R home replicas, a majority
-//! in strict mode, are asked for its version, and what they hold is merged. A sloppy read runs at once: R replicas have to agree
-//! on what it has found in any case, and until the slot is settled only home replicas count ([`Coordinator::confirmers`]).
-//! Meanwhile the slot is compared as a whole: a digest of its keys travels on the slot's lane, behind every delta sent before, so
-//! a replica that finds the same digest holds the same keys. From one that does not, the slot is fetched (by whoever calls
-//! [`Coordinator::compare`]). Then the slot is settled.
+//! settled, each key is *confirmed* before a command that may write, or a strict one, looks at it: R home replicas, a
+//! majority in strict mode, are asked for its version, and what they hold is merged. A sloppy read runs at once: R
+//! replicas have to agree on what it has found in any case, and until the slot is settled only home replicas count
+//! ([`Coordinator::confirmers`]). Meanwhile the slot is compared as a whole: a digest of its keys travels on the slot's
+//! lane, behind every delta sent before, so a replica that finds the same digest holds the same keys. From one that
+//! does not, the slot is fetched (by whoever calls [`Coordinator::compare`]). Then the slot is settled.
 //!
 //! With fewer home replicas there than needed, those that are there are asked, in sloppy mode; a strict command waits.
 //!
@@ -84,8 +84,9 @@ impl Comparison {
 }
 
 impl Coordinator {
-    /// Whether a command may look at its keys in these databases, which this node coordinates: their slots are settled or the keys confirmed,
-    /// and for a strict command a majority has promised. If not, it is to be put off; what is missing has been asked for.
+    /// Whether a command may look at its keys in these databases, which this node coordinates: their slots are settled
+    /// or the keys confirmed, and for a strict command a majority has promised. If not, it is to be put off; what is
+    /// missing has been asked for.
     pub fn is_ready<'k>(
         &self,
         view: &View,
@@ -107,7 +108,8 @@ impl Coordinator {
         ready
     }
 
-    /// Whether a strict command may run on slots that are locked: asked for once more, because only now nothing can change.
+    /// Whether a strict command may run on slots that are locked: asked for once more, because only now nothing can
+    /// change.
     pub fn may_run<'k>(&self, view: &View, mut keys: impl Iterator<Item = (u8, &'k [u8])>) -> bool {
         keys.all(|(db, key)| {
             let slot = slot_of(key);

@@ -1,9 +1,9 @@
 //! Strict commands at the coordinator: what lets them in, and what their frames wait for.
 //!
 //! Only home replicas count, and of them only those whose promise was there when the command was let in; while the ring
-//! changes, those of every ring that somebody may go by. The rules and their proof are in `ballot`. The other home replicas are
-//! given a strict write like any other, when they are there again if need be, but no reply counts on that: where too few of those
-//! that had promised take it, its client reads that the outcome is unknown.
+//! changes, those of every ring that somebody may go by. The rules and their proof are in `ballot`. The other home
+//! replicas are given a strict write like any other, when they are there again if need be, but no reply counts on that:
+//! where too few of those that had promised take it, its client reads that the outcome is unknown.
 
 use std::sync::Arc;
 
@@ -33,8 +33,8 @@ impl View {
         of.iter().filter_map(|at| self.peer(*at)).filter(move |peer| peer.granted.has(slot))
     }
 
-    /// As `pick_confirmers`, of those that have promised; and as many more as say, with the others, for a majority of every
-    /// electorate that the promise still holds. `None` when too few have promised.
+    /// As `pick_confirmers`, of those that have promised; and as many more as say, with the others, for a majority of
+    /// every electorate that the promise still holds. `None` when too few have promised.
     pub(super) fn pick_promised(
         &self,
         group: &SlotRoles,
@@ -78,16 +78,16 @@ impl Coordinator {
         ballot::window(&group.electorates, |at| view.peer(at).and_then(|peer| peer.granted.until(slot)))
     }
 
-    /// Whether a strict command may clear a slot that this node coordinates; while it may not, promises are asked for. The slot
-    /// need not be settled: a clear takes away what was written before it, known here or not, and that is all that a holder
-    /// before this one has acknowledged.
+    /// Whether a strict command may clear a slot that this node coordinates; while it may not, promises are asked for.
+    /// The slot need not be settled: a clear takes away what was written before it, known here or not, and that is all
+    /// that a holder before this one has acknowledged.
     pub fn may_clear(&self, view: &View, slot: Slot, now_ms: u64) -> bool {
         self.ballots.want(now_ms);
         self.window(view, slot).is_some_and(|max| max > self.store.clock.latest(now_ms))
     }
 
-    /// As [`Coordinator::replicate`], for a strict write: one wait an electorate. Who has not promised gets the write too,
-    /// but is not counted: it may be filling up.
+    /// As [`Coordinator::replicate`], for a strict write: one wait an electorate. Who has not promised gets the write
+    /// too, but is not counted: it may be filling up.
     pub(super) fn replicate_strict(
         &self,
         view: &View,
@@ -106,8 +106,8 @@ impl Coordinator {
             let has_promised = || view.peer(*at).is_some_and(|peer| peer.granted.has(slot));
             let kind = if has_promised() { Kind::StrictDelta } else { Kind::Delta };
             self.send((view, *at), slot, deltas, kind, now_ms, &mut frames);
-            // Asked again: a lane that was opened anew in between has carried the write behind another promise than it was let in
-            // by. None is noted while the slot is locked.
+            // Asked again: a lane that was opened anew in between has carried the write behind another promise than it
+            // was let in by. None is noted while the slot is locked.
             if kind == Kind::Delta || !has_promised() {
                 continue;
             }

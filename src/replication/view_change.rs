@@ -1,11 +1,12 @@
 //! A change of view: what it means for promises and for what is settled, before anybody goes by it.
 //!
-//! Promises belong to the rings that they were given under (`ballot`): a slot whose electorates are others now is promised
-//! to nobody any more, and what others have promised here is asked for again. When that is done the node goes by the new
-//! rings, and may say so.
+//! Promises belong to the rings that they were given under (`ballot`): a slot whose electorates are others now is
+//! promised to nobody any more, and what others have promised here is asked for again. When that is done the node goes
+//! by the new rings, and may say so.
 //!
-//! A slot that this node coordinates no longer need not be settled any more, but batches that began by the picture before may
-//! still run commands on it: it counts as settled only when all workers have passed on to the new one ([`Coordinator::leave`]).
+//! A slot that this node coordinates no longer need not be settled any more, but batches that began by the picture
+//! before may still run commands on it: it counts as settled only when all workers have passed on to the new one
+//! ([`Coordinator::leave`]).
 
 use std::collections::HashMap;
 
@@ -14,9 +15,9 @@ use crate::replication::coordinator::{Coordinator, View};
 use crate::replication::routing::SlotRoles;
 
 impl Coordinator {
-    /// Prepares for a new picture: withdraws promises given under other rings; what this node begins to coordinate is not
-    /// settled, and neither is what it coordinates together with somebody who is back and may have coordinated it meanwhile.
-    /// Gives the slots that are to be left, with their tenures.
+    /// Prepares for a new picture: withdraws promises given under other rings; what this node begins to coordinate is
+    /// not settled, and neither is what it coordinates together with somebody who is back and may have coordinated it
+    /// meanwhile. Gives the slots that are to be left, with their tenures.
     pub fn change_view(&self, before: &View, view: &View) -> Vec<(Slot, u32)> {
         if before.electorate_digest != view.electorate_digest {
             self.withdraw(before, view);
@@ -42,8 +43,8 @@ impl Coordinator {
         left
     }
 
-    /// Settles slots that are not this node's to settle, once nobody goes by a picture any more in which they were. Those that
-    /// it has begun to coordinate again meanwhile have another tenure.
+    /// Settles slots that are not this node's to settle, once nobody goes by a picture any more in which they were.
+    /// Those that it has begun to coordinate again meanwhile have another tenure.
     pub fn leave(&self, left: &[(Slot, u32)]) {
         for (slot, tenure) in left {
             self.ballots.settle(*slot, *tenure);

@@ -1,12 +1,14 @@
 //! What a batch waits for: how far lanes have to be acknowledged before its replies may go out.
 //!
-//! Writes of a batch that go to the same nodes on the same lane share one [`Wait`], and so do reads that the same node has to
-//! confirm: one number a peer then stands for all of its frames, because a connection is acknowledged in order. It cannot
-//! stand for a frame that was sent on an earlier connection and lost with it, nor for one that did not get onto the lane at
-//! all; once there is such a one, the peer counts for no frame of the wait before it has been handed what it missed.
+//! Writes of a batch that go to the same nodes on the same lane share one [`Wait`], and so do reads that the same node
+//! has to confirm: one number a peer then stands for all of its frames, because a connection is acknowledged in order.
+//! It cannot stand for a frame that was sent on an earlier connection and lost with it, nor for one that did not get
+//! onto the lane at all; once there is such a one, the peer counts for no frame of the wait before it has been handed
+//! what it missed.
 //!
-//! A write that is held in the end may have been without enough replicas that answer for a while, or one may have called its node
-//! unfit to coordinate (`peer::trust`). Then another may have coordinated its key meanwhile, without it: it is *doubtful*.
+//! A write that is held in the end may have been without enough replicas that answer for a while, or one may have
+//! called its node unfit to coordinate (`peer::trust`). Then another may have coordinated its key meanwhile, without
+//! it: it is *doubtful*.
 //!
 //! Invariant: a wait is met only if every frame noted in it is held by as many nodes as it needs.
 //!
@@ -26,8 +28,8 @@ pub(super) struct Sent {
     peer: Arc<Peer>,
     /// The last frame that got onto the lane; it stands for those before it on the same connection.
     last: Option<u64>,
-    /// A frame was lost with an earlier connection, or did not get onto the lane: it counts when the peer has been handed
-    /// all that it missed.
+    /// A frame was lost with an earlier connection, or did not get onto the lane: it counts when the peer has been
+    /// handed all that it missed.
     has_missed: bool,
     /// How often this node had been called unfit before the first frame.
     doubts: u64,
@@ -61,8 +63,8 @@ pub enum WaitState {
     Pending,
     /// Enough nodes hold it.
     Met,
-    /// Too many connections broke. A read is to be run again; a write may be held or not, until a peer that was lost has
-    /// been handed what it missed.
+    /// Too many connections broke. A read is to be run again; a write may be held or not, until a peer that was lost
+    /// has been handed what it missed.
     Broken,
 }
 
@@ -160,7 +162,8 @@ impl Wait {
         lane.is_some_and(|lane| if self.has_spare { !lane.is_slow() } else { !lane.is_stalled() })
     }
 
-    /// What became of all that a peer was sent. What was lost is handed over with all else that the peer missed, and held then.
+    /// What became of all that a peer was sent. What was lost is handed over with all else that the peer missed, and
+    /// held then.
     fn fate(&self, sent: &Sent) -> Fate {
         let Some(lane) = sent.peer.lanes.get(usize::from(self.lane)) else { return Fate::Lost };
         let last = sent.last.map_or(Fate::Held, |number| lane.fate(number));
@@ -187,8 +190,8 @@ pub type Waits = SmallVec<[Wait; 2]>;
 /// Places in [`Waits`].
 pub type Places = SmallVec<[usize; 2]>;
 
-/// Notes the next frame that a wait depends on, none if it did not get onto its lane. One that was lost is not outdone by one
-/// behind it.
+/// Notes the next frame that a wait depends on, none if it did not get onto its lane. One that was lost is not outdone
+/// by one behind it.
 pub(super) fn note_frame(
     frames: &mut SmallVec<impl smallvec::Array<Item = Sent>>,
     peer: &Arc<Peer>,
@@ -209,7 +212,8 @@ pub(super) fn note_frame(
     }
 }
 
-/// The place of the wait that writes share for which a group's nodes are told on this lane, `need` of which have to hold them.
+/// The place of the wait that writes share for which a group's nodes are told on this lane, `need` of which have to
+/// hold them.
 pub(super) fn place_of_write(waits: &mut Waits, group: u16, lane: u16, need: usize) -> usize {
     let same =
         |wait: &Wait| wait.writes && wait.group == group && wait.lane == lane && wait.need == need && !wait.strict;
@@ -343,7 +347,8 @@ mod tests {
         assert_eq!(waits[at].state(), WaitState::Broken);
     }
 
-    /// The lane's thread wakes those who wait when the pace changes; who looked before and waits after that is not among them.
+    /// The lane's thread wakes those who wait when the pace changes; who looked before and waits after that is not
+    /// among them.
     #[test]
     fn who_begins_to_wait_when_the_lane_has_just_changed_its_pace_looks_again() {
         struct Count(std::sync::atomic::AtomicUsize);

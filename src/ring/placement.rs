@@ -1,21 +1,22 @@
 //! The ring: each hash slot's preference list, computed from the members alone.
 //!
 //! How it works, in four steps, each a file or a function of its own:
-//! 1. `walk`: every member puts [`VNODES`](super::walk::VNODES) virtual nodes on a circle of 2^32 points (Karger et al.,
-//!    "Consistent hashing and random trees", 1997). A slot meets the members in the order of their nearest virtual nodes.
-//! 2. Weights: a member's distance is divided by its *rate*, at first its weight (the linear method of Schindelhauer and
-//!    Schomaker, "Weighted distributed hash tables", 2005), so a weight may be any fraction and only ratios matter.
+//! 1. `walk`: every member puts [`VNODES`](super::walk::VNODES) virtual nodes on a circle of 2^32 points (Karger et
+//!    al., "Consistent hashing and random trees", 1997). A slot meets the members in the order of their nearest virtual
+//!    nodes.
+//! 2. Weights: a member's distance is divided by its *rate*, at first its weight (the linear method of Schindelhauer
+//!    and Schomaker, "Weighted distributed hash tables", 2005), so a weight may be any fraction and only ratios matter.
 //! 3. `rates`: chance leaves some members with too much and others with too little. Rates outside the tolerance are
-//!    nudged, and only those, until every load is in bounds. This is the bargain of Mirrokni et al., "Consistent hashing
-//!    with bounded loads" (2018): a little more movement for a promised balance.
+//!    nudged, and only those, until every load is in bounds. This is the bargain of Mirrokni et al., "Consistent
+//!    hashing with bounded loads" (2018): a little more movement for a promised balance.
 //! 4. The first member of each list, the usual coordinator, is chosen among the home replicas in the same way, so that
 //!    coordination is balanced without moving a copy.
 //!
 //! What a member is *due* is its weight's share, except that nobody holds two copies of a slot and zones come first
 //! (`share`). Promises, tested for 3 to 30 members with weights from 1/2 to 2:
 //! - each member's slot copies, and its first places, are within 10 % of its due, whatever the zones;
-//! - with one zone, a newcomer to n members moves at most 1.2/(n + 1) of all copies, or 1.2 times its due when that is more.
-//!   On lopsided zones, where it changes what every zone is due, up to twice its due was seen.
+//! - with one zone, a newcomer to n members moves at most 1.2/(n + 1) of all copies, or 1.2 times its due when that is
+//!   more. On lopsided zones, where it changes what every zone is due, up to twice its due was seen.
 //!
 //! A ring of 30 members took 13 to 50 ms to build on one core: build it where nobody waits.
 //!

@@ -2,8 +2,9 @@
 //!
 //! A member's rate divides its distances: a higher rate, more slots. The rule: count the loads; every member outside
 //! the tolerance has its rate multiplied by (bound / load); repeat. Members inside are left alone, because every change
-//! of a rate moves slots, and a rate that stays the weight is the same in the ring before and after a newcomer. A member
-//! that is out on the same side twice running takes longer steps: a load near one copy of each slot reacts little.
+//! of a rate moves slots, and a rate that stays the weight is the same in the ring before and after a newcomer. A
+//! member that is out on the same side twice running takes longer steps: a load near one copy of each slot reacts
+//! little.
 //!
 //! Deterministic: the same loads give the same rates, and nothing here depends on order.
 

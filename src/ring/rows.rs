@@ -1,8 +1,8 @@
 //! The replicated map that rings are computed from: one [`Row`] for each node, written by that node alone.
 //!
-//! Merging keeps, for each id, the greatest row: `Gone` above all else and for ever, then the higher generation (one for
-//! each boot), then the higher version (one for each change), and for equal ones that differ, which only a
-//! faulty peer makes, the greater content. That is a maximum over a total order, so [`Rows::merge`] is commutative,
+//! Merging keeps, for each id, the greatest row: `Gone` above all else and for ever, then the higher generation (one
+//! for each boot), then the higher version (one for each change), and for equal ones that differ, which only a faulty
+//! peer makes, the greater content. That is a maximum over a total order, so [`Rows::merge`] is commutative,
 //! associative and idempotent, and nodes that have heard the same rows hold the same map.
 //!
 //! Bounds: at most [`ROWS_MAX`] rows, gone ones included. Of more, those with the lowest ids stay (still a merge);
@@ -206,9 +206,9 @@ impl Rows {
         Ring::build(&self.next_owners(), replicas)
     }
 
-    /// Equal for maps under which votes of a majority mean the same: who takes part, where each stands, and which life of a
-    /// node that does not simply own its slots; of all nodes while one is on its way. A map may have the same again after
-    /// another: when a node that is being given up takes its row back.
+    /// Equal for maps under which votes of a majority mean the same: who takes part, where each stands, and which life
+    /// of a node that does not simply own its slots; of all nodes while one is on its way. A map may have the same
+    /// again after another: when a node that is being given up takes its row back.
     pub fn configuration(&self) -> u64 {
         let is_moving = self.rows.values().any(|row| matches!(row.state, RowState::Joining | RowState::Leaving));
         let life = |row: &Row| if is_moving || row.state != RowState::Normal { row.generation } else { 0 };

@@ -1,9 +1,9 @@
 //! What each member is due: how many slot copies and how many first places, as its weight says.
 //!
-//! First places are simply shared by weight. Copies are shared by weight too, within two limits that come first:
-//! no member holds two copies of a slot, and a slot's copies take the zones in rounds (one from each zone, then a second
-//! from each, ...). So a zone is due at least the rounds that every slot gives it and at most one more, and a member
-//! at most one copy of each slot; what a limit takes from one, the others share by weight (water-filling).
+//! First places are simply shared by weight. Copies are shared by weight too, within two limits that come first: no
+//! member holds two copies of a slot, and a slot's copies take the zones in rounds (one from each zone, then a second
+//! from each, ...). So a zone is due at least the rounds that every slot gives it and at most one more, and a member at
+//! most one copy of each slot; what a limit takes from one, the others share by weight (water-filling).
 //!
 //! With one zone, or as many equal zones as you like, and no weight above total/N, this is plainly
 //! `N * weight / total weight` copies of each slot.

@@ -1,12 +1,12 @@
 //! A change of the ring, step by step: which rings others may go by meanwhile, and when a node may take its next step.
 //!
-//! A node comes in two steps (`Joining`, `Normal`) and goes in two (`Leaving`, `Left`), and others hear of each step when
-//! they do. Who is on its way is in some nodes' ring and not in others', so whoever needs a majority of a slot's home
-//! replicas takes one of *each* ring that is possible ([`coming_rings`]), as in joint consensus (Ongaro and Ousterhout,
-//! "In search of an understandable consensus algorithm", 2014, section 6). Two nodes whose rows are at most one step apart
-//! have a possible ring in common, and so their majorities meet. That nobody who could get a majority is further behind is
-//! what [`is_adopted`] is for: a node takes its second step when no possible ring finds a majority of any slot's home
-//! replicas among those who do not act on the first.
+//! A node comes in two steps (`Joining`, `Normal`) and goes in two (`Leaving`, `Left`), and others hear of each step
+//! when they do. Who is on its way is in some nodes' ring and not in others', so whoever needs a majority of a slot's
+//! home replicas takes one of *each* ring that is possible ([`coming_rings`]), as in joint consensus (Ongaro and
+//! Ousterhout, "In search of an understandable consensus algorithm", 2014, section 6). Two nodes whose rows are at most
+//! one step apart have a possible ring in common, and so their majorities meet. That nobody who could get a majority is
+//! further behind is what [`is_adopted`] is for: a node takes its second step when no possible ring finds a majority of
+//! any slot's home replicas among those who do not act on the first.
 //!
 //! Knows no socket: whether somebody has confirmed is told by who calls.
 
@@ -16,8 +16,8 @@ use std::sync::Arc;
 use super::{Ring, Row, RowState, Rows};
 use crate::base::ids::{NodeId, Slot};
 
-/// Most nodes on their way at the same time of which all combinations are looked at. Further ones wait until it is their turn,
-/// and meanwhile nothing strict is done.
+/// Most nodes on their way at the same time of which all combinations are looked at. Further ones wait until it is
+/// their turn, and meanwhile nothing strict is done.
 pub const CHANGES_MAX: usize = 3;
 
 /// How many of so many replicas are a majority.
@@ -44,10 +44,10 @@ pub fn is_in_turn(rows: &Rows, node: &NodeId) -> bool {
     on_their_way(rows).iter().position(|it| it == node).is_none_or(|at| at < CHANGES_MAX) || !rows.iter().any(stays)
 }
 
-/// Every ring that there may be until one more node than now is on its way, while `ring` becomes `next`: `ring` is first, and
-/// the last is the one when all whose turn it is have taken their step, mostly `next`. Unless there [are too
-/// many](are_too_many), these are all that some node may go by. When all go, nobody has to wait for anybody. Those that are
-/// among `known` are taken from there.
+/// Every ring that there may be until one more node than now is on its way, while `ring` becomes `next`: `ring` is
+/// first, and the last is the one when all whose turn it is have taken their step, mostly `next`. Unless there [are too
+/// many](are_too_many), these are all that some node may go by. When all go, nobody has to wait for anybody. Those that
+/// are among `known` are taken from there.
 pub fn coming_rings(rows: &Rows, ring: &Arc<Ring>, next: &Arc<Ring>, known: &[Arc<Ring>]) -> Vec<Arc<Ring>> {
     let all = on_their_way(rows);
     let moving = all.get(..CHANGES_MAX).unwrap_or(&all);
@@ -85,10 +85,10 @@ fn has_no_majority(ring: &Ring, of: &BTreeSet<NodeId>) -> bool {
         || Slot::all().map(|slot| ring.homes(slot)).all(|homes| count(homes) < majority(homes.len()))
 }
 
-/// The slots that this node has to fetch before others may take their next step: of those that it holds under some ring that is
-/// possible, those that it does not hold under today's, the first, and if somebody goes those of which too few home replicas
-/// stay ([`enough_stay`]). Where all only come nobody takes anything along, and those that gain a slot have asked enough of
-/// those that hold it.
+/// The slots that this node has to fetch before others may take their next step: of those that it holds under some ring
+/// that is possible, those that it does not hold under today's, the first, and if somebody goes those of which too few
+/// home replicas stay ([`enough_stay`]). Where all only come nobody takes anything along, and those that gain a slot
+/// have asked enough of those that hold it.
 pub fn to_take(rings: &[Arc<Ring>], me: &NodeId, somebody_goes: bool) -> Vec<Slot> {
     let Some((ring, others)) = rings.split_first() else { return Vec::new() };
     if ring.members().is_empty() || nobody_stays(rings) {
@@ -102,9 +102,9 @@ pub fn to_take(rings: &[Arc<Ring>], me: &NodeId, somebody_goes: bool) -> Vec<Slo
     Slot::all().filter(must_take).collect()
 }
 
-/// Whether this node, which is leaving, may go: for each slot and each ring that is possible enough of today's home replicas
-/// stay, or all others of that ring `have_taken` what they have to. It waits for nothing of its own: a ring that it is still
-/// in is one in which others have gone before it, and those waited for it.
+/// Whether this node, which is leaving, may go: for each slot and each ring that is possible enough of today's home
+/// replicas stay, or all others of that ring `have_taken` what they have to. It waits for nothing of its own: a ring
+/// that it is still in is one in which others have gone before it, and those waited for it.
 pub fn may_go(rings: &[Arc<Ring>], me: &NodeId, have_taken: &BTreeSet<NodeId>) -> bool {
     let Some((ring, others)) = rings.split_first() else { return true };
     let have_all = |other: &Ring, slot| ids(other, slot).all(|id| id == *me || have_taken.contains(&id));
@@ -118,8 +118,8 @@ fn nobody_stays(rings: &[Arc<Ring>]) -> bool {
     rings.last().is_none_or(|next| next.members().is_empty())
 }
 
-/// Whether what a majority of a slot's home replicas holds is with a majority again once those who gain the slot hold it,
-/// and with one that stays even before.
+/// Whether what a majority of a slot's home replicas holds is with a majority again once those who gain the slot hold
+/// it, and with one that stays even before.
 pub fn enough_stay(ring: &Ring, next: &Ring, slot: Slot) -> bool {
     let (before, after) = (ring.homes(slot).len(), next.homes(slot).len());
     let stay = ids(ring, slot).filter(|id| ids(next, slot).any(|it| it == *id)).count();

@@ -1,8 +1,8 @@
 //! The circle: how far each slot is from each member, and the orders that follow from it.
 //!
-//! Slots sit at even distances on a circle of 2^32 points, virtual nodes at hashed ones; a member's distance from a slot
-//! is that of its nearest virtual node clockwise. Divided by the member's rate, the distances order the members for
-//! the slot; with equal rates this is Karger's walk. Lists then take zones in rounds: first the nearest member of
+//! Slots sit at even distances on a circle of 2^32 points, virtual nodes at hashed ones; a member's distance from a
+//! slot is that of its nearest virtual node clockwise. Divided by the member's rate, the distances order the members
+//! for the slot; with equal rates this is Karger's walk. Lists then take zones in rounds: first the nearest member of
 //! each zone, then the second nearest of each, and so on, so replicas are on distinct zones while there are enough and
 //! are spread evenly over them when there are not.
 //!
@@ -54,7 +54,8 @@ impl Walk {
         Walk { members: members.len(), distances, zones, zone_count }
     }
 
-    /// Writes each slot's `copies` home replicas (at most as many as members), in list order, into `homes` (`copies` entries for each slot).
+    /// Writes each slot's `copies` home replicas (at most as many as members), in list order, into `homes` (`copies`
+    /// entries for each slot).
     pub(super) fn choose_homes(&self, rates: &[f64], copies: usize, homes: &mut [u16]) {
         let mut keys = vec![0; self.members];
         for (distances, homes) in self.distances.chunks_exact(self.members).zip(homes.chunks_exact_mut(copies)) {

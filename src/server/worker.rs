@@ -1,7 +1,7 @@
 //! A worker: one thread, one current-thread runtime, its share of the connections, and what they work with.
 //!
-//! Connections are dealt to workers and stay. The store is shared: any worker runs any local key's command inline, under
-//! the slot's lock. What is in a [`Worker`] belongs to its thread alone.
+//! Connections are dealt to workers and stay. The store is shared: any worker runs any local key's command inline,
+//! under the slot's lock. What is in a [`Worker`] belongs to its thread alone.
 
 use std::cell::RefCell;
 use std::rc::Rc;
@@ -254,8 +254,8 @@ fn xorshift(mut x: u64) -> u64 {
 mod tests {
     use super::*;
 
-    /// Who confirms a read is picked by a draw. If draws alternated, keys that are read in turn would always have the same
-    /// confirmer each, and a load that repeats would overload some.
+    /// Who confirms a read is picked by a draw. If draws alternated, keys that are read in turn would always have the
+    /// same confirmer each, and a load that repeats would overload some.
     #[test]
     fn draws_do_not_fall_into_step_with_requests_that_come_in_turn() {
         for seed in [1, 2, 0xffff_0000_0000, u64::MAX] {

@@ -1,9 +1,9 @@
 //! Keys that are not there and that somebody watches: whether they have been written since.
 //!
-//! Where a deletion leaves a tombstone, its stamp tells that a key has come and gone; where FLUSHALL, expiry or eviction left
-//! none, the latest stamp of what its slot has forgotten tells that it may have. A node without replicas keeps neither, so
-//! it counts the writes of the keys that WATCH did not find, as long as somebody holds an [`Absence`]. While nobody does, a
-//! write pays one load.
+//! Where a deletion leaves a tombstone, its stamp tells that a key has come and gone; where FLUSHALL, expiry or
+//! eviction left none, the latest stamp of what its slot has forgotten tells that it may have. A node without replicas
+//! keeps neither, so it counts the writes of the keys that WATCH did not find, as long as somebody holds an
+//! [`Absence`]. While nobody does, a write pays one load.
 //!
 //! Exact, and bounded by what is watched. Watch and write under the lock of the key's slot.
 

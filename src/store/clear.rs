@@ -1,19 +1,19 @@
 //! A slot cleared at once: what FLUSHALL and FLUSHDB leave behind instead of a tombstone for each key.
 //!
-//! A clear is an entry of the slot's table, a tombstone under a name that no key has ([`Scope::name`]): so it is replicated,
-//! handed over, compared, merged and in the end forgotten as any deleted key is, and takes as much room. A slot has one for
-//! all databases and one for each database at most.
+//! A clear is an entry of the slot's table, a tombstone under a name that no key has ([`Scope::name`]): so it is
+//! replicated, handed over, compared, merged and in the end forgotten as any deleted key is, and takes as much room. A
+//! slot has one for all databases and one for each database at most.
 //!
-//! It is a cut in time: what was written in its databases at or before its stamp is gone, on whatever replica and whoever
-//! knew of it. Strings and counters go by their last write, fields and members each by its own, so that an element which
-//! somebody put later, not knowing of the clear, survives alone ([`without`]). To merge with a clear is to merge with a
-//! deletion that has seen every write up to its stamp: one rule (`merge::settle`) for both.
+//! It is a cut in time: what was written in its databases at or before its stamp is gone, on whatever replica and
+//! whoever knew of it. Strings and counters go by their last write, fields and members each by its own, so that an
+//! element which somebody put later, not knowing of the clear, survives alone ([`without`]). To merge with a clear is
+//! to merge with a deletion that has seen every write up to its stamp: one rule (`merge::settle`) for both.
 //!
-//! Invariant: in a table that holds a clear nothing is left that it takes away. `SlotTable` keeps it at its three doors: a
-//! clear that comes sweeps the table, states and deltas that come are cut before.
+//! Invariant: in a table that holds a clear nothing is left that it takes away. `SlotTable` keeps it at its three
+//! doors: a clear that comes sweeps the table, states and deltas that come are cut before.
 //!
-//! A key that is not there counts, in a cleared slot, as deleted by the clear: a counter that begins anew is based on that
-//! deletion ([`SlotTable::base_of`]), so that no tombstone from before the clear can win over it.
+//! A key that is not there counts, in a cleared slot, as deleted by the clear: a counter that begins anew is based on
+//! that deletion ([`SlotTable::base_of`]), so that no tombstone from before the clear can win over it.
 
 use crate::base::clock::Hlc;
 use crate::base::ids::DATABASES_MAX;
@@ -97,8 +97,8 @@ impl SlotTable {
         scopes.into_iter().filter(move |_| is_any).filter_map(|scope| self.find(scope.name()))
     }
 
-    /// The version that a mutation builds on: that of its key's entry, or, where there is none and only part of a value is
-    /// made, that of the clear.
+    /// The version that a mutation builds on: that of its key's entry, or, where there is none and only part of a value
+    /// is made, that of the clear.
     #[inline]
     pub(super) fn base_of(&self, name: Name<'_>, mutation: &Mutation<'_>) -> Option<Version> {
         match self.find(name) {
@@ -143,7 +143,8 @@ impl SlotTable {
         }
     }
 
-    /// Takes away what a clear of this scope stamped `dot` does, and gives back its memory; gives how many keys are gone.
+    /// Takes away what a clear of this scope stamped `dot` does, and gives back its memory; gives how many keys are
+    /// gone.
     pub fn sweep_cleared(&mut self, scope: Scope, dot: Dot, actors: &ActorTable) -> usize {
         let len = self.len();
         let (mut bytes, mut census, mut cleared_at, mut forgotten_at) = (0, Census::default(), Hlc(0), Hlc(0));
@@ -204,14 +205,15 @@ fn is_touched(version: &Version, elements: Option<&Elements>, clear: Hlc) -> boo
     }
 }
 
-/// What a clear leaves of a state: the state merged with a deletion that has seen all that is not later. `None` when nothing is
-/// left to be remembered.
+/// What a clear leaves of a state: the state merged with a deletion that has seen all that is not later. `None` when
+/// nothing is left to be remembered.
 fn without(state: State, clear: Dot, actors: &ActorTable) -> Option<State> {
     let seen = || [state.version.dot].into_iter().chain(state.version.context.iter().copied());
     if seen().all(|dot| dot.hlc <= clear.hlc) {
         return None;
     }
-    // It has seen no mark: that would be the same one on whatever was marked differently. A floor is no author, but stands for some.
+    // It has seen no mark: that would be the same one on whatever was marked differently. A floor is no author, but
+    // stands for some.
     let others = seen().filter(|dot| dot.actor != clear.actor && dot.actor != Actor::MARK);
     let seen_of = |dot: Dot| match dot.actor {
         Actor::FLOOR => Dot { hlc: dot.hlc.min(clear.hlc), ..dot },
@@ -221,7 +223,8 @@ fn without(state: State, clear: Dot, actors: &ActorTable) -> Option<State> {
     context.sort_unstable_by_key(|dot| dot.actor);
     let version = Version { dot: clear, context };
     let deletion = State { version, deadline_ms: 0, created_s: 0, content: Content::Tombstone, has_expired: false };
-    // Whatever the versions say: a state may have seen the clear from one that was cut, and elements from one that was not.
+    // Whatever the versions say: a state may have seen the clear from one that was cut, and elements from one that was
+    // not.
     Some(settle(&state, &deletion, actors))
 }
 

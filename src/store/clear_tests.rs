@@ -1,8 +1,8 @@
-//! The laws of clearing: whatever order replicas hear of things in, they end up alike, nothing that was written before a
-//! clear is there, and everything that was written after it is.
+//! The laws of clearing: whatever order replicas hear of things in, they end up alike, nothing that was written before
+//! a clear is there, and everything that was written after it is.
 //!
-//! Three replicas of a slot write and clear on their own, with clocks that disagree; some deltas are lost; now and then one
-//! takes in all that another holds. A model of single writes says what must be left: it knows nothing of merging.
+//! Three replicas of a slot write and clear on their own, with clocks that disagree; some deltas are lost; now and then
+//! one takes in all that another holds. A model of single writes says what must be left: it knows nothing of merging.
 
 use std::collections::BTreeMap;
 

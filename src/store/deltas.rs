@@ -1,13 +1,14 @@
 //! The deltas of a command: how they are recorded, and how they are read again.
 //!
-//! A command that changes one key many times (HSET of many fields, SADD, SPOP with a count) makes a delta of each change, and each
-//! builds on the one before. They are kept and travel as a *chain*: the first delta whole, and of each that follows only how much
-//! later its stamp is, and its mutation. So a key's name travels once and not once a member, and the other side has one frame to
-//! acknowledge. `[length u32][first delta][stamp - stamp before, varint; mutation]...`
+//! A command that changes one key many times (HSET of many fields, SADD, SPOP with a count) makes a delta of each
+//! change, and each builds on the one before. They are kept and travel as a *chain*: the first delta whole, and of each
+//! that follows only how much later its stamp is, and its mutation. So a key's name travels once and not once a member,
+//! and the other side has one frame to acknowledge. `[length u32][first delta][stamp - stamp before, varint;
+//! mutation]...`
 //!
-//! Invariants: a change follows in a chain only if it was made on the very version that the change before it has made; no two writes
-//! share a dot, so it is a change of the same key. A chain that has grown to [`CHAIN_BYTES_MAX`] and to some times its key's
-//! name is followed by another, so that a frame does not grow with a request.
+//! Invariants: a change follows in a chain only if it was made on the very version that the change before it has made;
+//! no two writes share a dot, so it is a change of the same key. A chain that has grown to [`CHAIN_BYTES_MAX`] and to
+//! some times its key's name is followed by another, so that a frame does not grow with a request.
 //!
 //! Knows nothing of lanes, and applies nothing.
 
@@ -21,7 +22,8 @@ use crate::store::mutation::{Delta, Mutation};
 const CHAIN_BYTES_MAX: usize = 64 << 10;
 /// How often a long name would fit into a chain that is not continued.
 const CHAIN_NAMES: usize = 4;
-/// A chain of so many bytes is not continued whatever its key's name: with one more change, of 2 GB at most, its length can be said.
+/// A chain of so many bytes is not continued whatever its key's name: with one more change, of 2 GB at most, its length
+/// can be said.
 const LONG_CHAIN_BYTES_MAX: usize = 1 << 30;
 /// Most memory that is kept from one command to the next.
 const KEPT_BYTES_MAX: usize = 1 << 20;

@@ -4,13 +4,13 @@
 //! cluster share and of actors' long forms, so equal contents give equal marks everywhere. The digest of a slot, and of
 //! each of its [`BUCKETS`], is the exclusive or of its marks, mixed: order does not matter.
 //!
-//! A digest counts only live keys that do not expire before a moment which both sides agree on ([`Measure::horizon_ms`]):
-//! replicas sweep expired keys and collect tombstones at times of their own, and none of that is a difference. A
-//! tombstone here that is a live key there still shows, because the live side counts it.
+//! A digest counts only live keys that do not expire before a moment which both sides agree on
+//! ([`Measure::horizon_ms`]): replicas sweep expired keys and collect tombstones at times of their own, and none of
+//! that is a difference. A tombstone here that is a live key there still shows, because the live side counts it.
 //!
 //! Writing costs one addition ([`SlotTable`] counts its changes): a digest is computed when it is asked for, a bounded
-//! piece of the slot under each lock, and kept until the slot changes. A slot that changes meanwhile gives a digest of no
-//! single moment; comparing it costs a look at its keys, not an error.
+//! piece of the slot under each lock, and kept until the slot changes. A slot that changes meanwhile gives a digest of
+//! no single moment; comparing it costs a look at its keys, not an error.
 
 use std::collections::HashMap;
 
@@ -51,8 +51,8 @@ pub struct Mark {
     pub version: u64,
     /// It is a tombstone, or expires before the horizon: that one side has it and the other does not is no difference.
     pub fades: bool,
-    /// It is a clear of the slot ([`clear`](crate::store::clear)). It fades, but where two replicas differ in anything else it
-    /// may be the cause, and both should have it.
+    /// It is a clear of the slot ([`clear`](crate::store::clear)). It fades, but where two replicas differ in anything
+    /// else it may be the cause, and both should have it.
     pub clears: bool,
 }
 
@@ -136,8 +136,8 @@ impl SlotTable {
         self.changes = self.changes.wrapping_add(1);
     }
 
-    /// Gives up everything, and the memory for it. Whoever has been here before notices: what was computed is stale, walks
-    /// start over, and all that there was has left without a trace.
+    /// Gives up everything, and the memory for it. Whoever has been here before notices: what was computed is stale,
+    /// walks start over, and all that there was has left without a trace.
     pub fn reset(&mut self) {
         if let Some(stamp) = self.iter().map(|entry| entry.dot().hlc).max() {
             self.note_forgotten(stamp);

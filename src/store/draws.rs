@@ -1,16 +1,16 @@
 //! Where to look for some entry of a table at random.
 //!
 //! The first of the places drawn here that is taken is every entry with the same chance, because each place is drawn
-//! independently of what lies beside it. To walk from one drawn place to the next taken one would favour entries that stand
-//! behind gaps. In a table that is nearly empty luck may run out; then all places follow in turn, so that an entry is found
-//! wherever there is one.
+//! independently of what lies beside it. To walk from one drawn place to the next taken one would favour entries that
+//! stand behind gaps. In a table that is nearly empty luck may run out; then all places follow in turn, so that an
+//! entry is found wherever there is one.
 
-/// How often luck is tried: in tables of which a sixteenth is taken, which is about the emptiest that are left so, it runs out
-/// once in some thousand times.
+/// How often luck is tried: in tables of which a sixteenth is taken, which is about the emptiest that are left so, it
+/// runs out once in some thousand times.
 const DRAWS_MAX: usize = 128;
 
-/// The places to look at in a table of so many, chosen by the random number `draw`; every place is among them. No table has
-/// more than 2^32 places.
+/// The places to look at in a table of so many, chosen by the random number `draw`; every place is among them. No table
+/// has more than 2^32 places.
 #[inline]
 pub(super) fn draws(draw: u64, places: usize) -> impl Iterator<Item = usize> {
     let mut state = draw;

@@ -1,9 +1,9 @@
 //! Where the sweeper has to look: the earliest deadline in each group of 64 slots.
 //!
-//! Looking at all slots ten times a second would cost a node at rest a hundredth of a core. A slot's earliest deadline is
-//! noted in its group when it changes, which takes an atomic operation only when it comes earlier than the group's. What is
-//! noted may be too early, never too late: the sweeper takes a group's note away before it looks at the slots, and notes
-//! anew what they say.
+//! Looking at all slots ten times a second would cost a node at rest a hundredth of a core. A slot's earliest deadline
+//! is noted in its group when it changes, which takes an atomic operation only when it comes earlier than the group's.
+//! What is noted may be too early, never too late: the sweeper takes a group's note away before it looks at the slots,
+//! and notes anew what they say.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 

@@ -1,7 +1,8 @@
-//! One element of a collection, and its bytes in memory: one after the other in a packed collection, alone in a box in a table.
+//! One element of a collection, and its bytes in memory: one after the other in a packed collection, alone in a box in
+//! a table.
 //!
-//! `dot | member length | member | payload length | payload`. The bytes never leave the node: a dot's actor is the short
-//! one, which means something here only. Reading them checks lengths but trusts what they say.
+//! `dot | member length | member | payload length | payload`. The bytes never leave the node: a dot's actor is the
+//! short one, which means something here only. Reading them checks lengths but trusts what they say.
 
 use crate::base::clock::Hlc;
 use crate::base::version::{Actor, Dot};

@@ -1,12 +1,12 @@
 //! The members of a collection: byte strings, each with the dot of the write that put it there and a payload.
 //!
-//! A hash keeps its values as payloads, a set keeps empty ones. While it is small a collection is *packed*: one
-//! vector, searched from the front, in the order of insertion, as the listpack of a Redis hash is; what a merge or a peer has
-//! brought is in the order in which it came. One element too many or too long turns it into a [`Table`], which removals do
-//! not turn back.
+//! A hash keeps its values as payloads, a set keeps empty ones. While it is small a collection is *packed*: one vector,
+//! searched from the front, in the order of insertion, as the listpack of a Redis hash is; what a merge or a peer has
+//! brought is in the order in which it came. One element too many or too long turns it into a [`Table`], which removals
+//! do not turn back.
 //!
-//! Invariant: an element is present once. Iteration by [`Elements::scan`] visits every element that stays present
-//! from the first call to the last at least once, also when the table is laid anew between calls, when another collection
+//! Invariant: an element is present once. Iteration by [`Elements::scan`] visits every element that stays present from
+//! the first call to the last at least once, also when the table is laid anew between calls, when another collection
 //! takes its place, and when another process goes on.
 //!
 //! Knows nothing of what payloads mean or how they merge.

@@ -5,7 +5,8 @@
 //! rounded up to 16 bytes, and a value that fits the same rounding is overwritten in place; one that does not gets a
 //! new allocation, so that a short value never keeps a long one's memory.
 //!
-//! This file is where the store's `unsafe` is, but for one instruction (`prefetch`). The proof, once for all blocks below:
+//! This file is where the store's `unsafe` is, but for one instruction (`prefetch`). The proof, once for all blocks
+//! below:
 //! - `Entry.0` always comes from [`allocate`], is owned by exactly one `Entry`, and is freed only in `Drop` or by
 //!   [`Entry::rebuild`], with the layout that the header's lengths give; nothing changes a length without keeping
 //!   the rounded size.
@@ -339,8 +340,8 @@ impl Entry {
         self.header_mut().flags = flags;
     }
 
-    /// The number of the thread that made it, see [`set_maker`]. Memory is best given back where it came from: the allocator
-    /// has its owner look through all that others have given back, in one go.
+    /// The number of the thread that made it, see [`set_maker`]. Memory is best given back where it came from: the
+    /// allocator has its owner look through all that others have given back, in one go.
     pub fn maker(&self) -> u8 {
         self.header().maker
     }

@@ -1,4 +1,5 @@
-//! Tests of the entry's memory layout. They run under valgrind too (`scripts/test` does), which sees what `assert` cannot.
+//! Tests of the entry's memory layout. They run under valgrind too (`scripts/test` does), which sees what `assert`
+//! cannot.
 
 use crate::base::clock::Hlc;
 use crate::base::version::{Actor, Dot, Version};

@@ -3,9 +3,9 @@
 //! Every entry has an access word: 24 bits of seconds (last use) and 8 bits of frequency (a logarithmic counter that
 //! decays, Morris 1978). A use writes it only when it changes, so that hot keys do not dirty their cache line.
 //!
-//! To evict, slots are asked for random entries, one slot after the other from a random one on until there are enough; the best
-//! victim of these, and of those that were nearly as good at earlier evictions, goes.
-//! Eviction is this node's own affair: it leaves no tombstone, and replicas do not repair it back.
+//! To evict, slots are asked for random entries, one slot after the other from a random one on until there are enough;
+//! the best victim of these, and of those that were nearly as good at earlier evictions, goes. Eviction is this node's
+//! own affair: it leaves no tombstone, and replicas do not repair it back.
 
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, Ordering};
 
@@ -19,8 +19,8 @@ use crate::store::entry::Entry;
 use crate::store::slot::Name;
 
 const FREQUENCY_NEW: u8 = 5;
-/// Keys that are looked at for each of `maxmemory-samples`: with one, keys that deserve to go are found more slowly than they go
-/// once they have become few.
+/// Keys that are looked at for each of `maxmemory-samples`: with one, keys that deserve to go are found more slowly
+/// than they go once they have become few.
 const SAMPLES_FACTOR: u32 = 3;
 /// Candidates that are remembered from one eviction to the next.
 const CANDIDATES_MAX: usize = 16;
@@ -40,8 +40,8 @@ pub struct Eviction {
     pub decay_minutes: AtomicU32,
     /// Some key was evicted: others may hold what this node does not.
     has_evicted: AtomicBool,
-    /// The best of earlier samples, the very best last. Few keys of a sample deserve to go when most were used lately (Redis
-    /// 3.0 has such a pool for the same reason).
+    /// The best of earlier samples, the very best last. Few keys of a sample deserve to go when most were used lately
+    /// (Redis 3.0 has such a pool for the same reason).
     candidates: Mutex<Vec<Candidate>>,
 }
 
@@ -189,7 +189,8 @@ impl Store {
         limit != 0 && self.used_bytes() > limit
     }
 
-    /// True when keys are given up, or soon will be, because of the limit: what others have more is not to be brought here.
+    /// True when keys are given up, or soon will be, because of the limit: what others have more is not to be brought
+    /// here.
     pub fn is_nearly_full(&self) -> bool {
         let limit = self.eviction.bytes_max.load(Ordering::Relaxed);
         limit != 0 && self.eviction.policy() != MaxmemoryPolicy::Noeviction && self.used_bytes() > limit / 10 * 9

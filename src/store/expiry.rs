@@ -5,8 +5,8 @@
 //! held for long whatever the slot's size. A walk that finds little puts the slot off for a while, because a slot of
 //! many keys with scattered deadlines always has one that has just passed.
 //!
-//! Between two pieces of a walk the slot goes on being used: deadlines that are given meanwhile are noted apart, because
-//! the walk may have passed their keys, and when the table has been laid out anew the walk starts over.
+//! Between two pieces of a walk the slot goes on being used: deadlines that are given meanwhile are noted apart,
+//! because the walk may have passed their keys, and when the table has been laid out anew the walk starts over.
 //!
 //! A key stays invisible-but-present for [`GRACE_MS`] after its deadline when it has replicas: a replica whose clock
 //! is behind must not find it gone while it still counts it alive.

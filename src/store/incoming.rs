@@ -1,8 +1,8 @@
 //! What other replicas send: deltas and whole states, let into a slot's table if they are news to it.
 //!
-//! A delta is applied by the same function as a command's mutation (`SlotTable::apply`) if the table holds what it builds
-//! on; a state is merged. What a clear takes away that the table holds (`clear`) is left outside, and a clear that comes
-//! in takes effect at once.
+//! A delta is applied by the same function as a command's mutation (`SlotTable::apply`) if the table holds what it
+//! builds on; a state is merged. What a clear takes away that the table holds (`clear`) is left outside, and a clear
+//! that comes in takes effect at once.
 //!
 //! Invariant: after each of these the table holds the version that it says it holds, and all that this version says.
 
@@ -46,8 +46,9 @@ impl SlotTable {
 
     fn apply_named(&mut self, name: Name<'_>, delta: &Delta<'_>, rules: &Rules) -> Applied {
         let (dot, version) = (delta.version.dot, &delta.version);
-        // A key that its sender began on another clear than our latest, or on none, is asked for whole. Changed here in part, it would
-        // begin on our clear, and that be merged with theirs as a deletion that it has not seen, though it is later than both.
+        // A key that its sender began on another clear than our latest, or on none, is asked for whole. Changed here in
+        // part, it would begin on our clear, and that be merged with theirs as a deletion that it has not seen, though
+        // it is later than both.
         let clear = if delta.mutation.may_create_in_part() { self.cleared(name.db).map(Version::first) } else { None };
         if clear.is_some() && clear == delta.base {
             self.bury_absent(name);
@@ -117,7 +118,8 @@ impl SlotTable {
         }
         self.note_change();
         let deadline_ms = state.deadline_ms;
-        // What was not here has been used somewhere; when is not known, and to be the first to go for that would be wrong.
+        // What was not here has been used somewhere; when is not known, and to be the first to go for that would be
+        // wrong.
         let access = self.find(name).map_or_else(|| rules.access.after(0), Entry::access);
         self.put_entry(name, state.into_entry(name.db, name.key, access));
         self.note_deadline(deadline_ms);

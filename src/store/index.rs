@@ -145,8 +145,8 @@ impl Index {
         })
     }
 
-    /// To be called for each place of a walk that began at `from`, before the entry there is looked at: has the memory fetched
-    /// of those that come next, because the misses of a walk would come one after the other.
+    /// To be called for each place of a walk that began at `from`, before the entry there is looked at: has the memory
+    /// fetched of those that come next, because the misses of a walk would come one after the other.
     #[inline]
     pub fn prefetch_ahead(&self, place: Place, from: Place) {
         let at = place / LINE_PLACES;
@@ -192,7 +192,8 @@ impl Index {
         Some(entry)
     }
 
-    /// Gives memory back when few of many places are taken, and all of it when none is; true when the table was laid anew.
+    /// Gives memory back when few of many places are taken, and all of it when none is; true when the table was laid
+    /// anew.
     #[inline]
     pub fn shrink_if_sparse(&mut self, rehash: impl Fn(&Entry) -> u64) -> bool {
         let is_sparse = self.len * 8 < self.lines.len() * WAYS && (self.lines.len() > 1 || self.len == 0);
@@ -202,7 +203,8 @@ impl Index {
         is_sparse
     }
 
-    /// Takes every entry out, and puts back what `keep` makes of it, if anything, in a table that is no larger than needed.
+    /// Takes every entry out, and puts back what `keep` makes of it, if anything, in a table that is no larger than
+    /// needed.
     pub fn retain(&mut self, rehash: impl Fn(&Entry) -> u64, mut keep: impl FnMut(Entry) -> Option<Entry>) {
         let old = std::mem::take(&mut self.lines);
         let mut kept = Vec::new();
@@ -311,8 +313,8 @@ fn lines_for(len: usize) -> usize {
     lines
 }
 
-/// The next size: 1, 2, 3, 4, 6, 8, 12, 16, 24 ... lines. These are size classes of the allocator, so nothing is lost to
-/// rounding, and they are few, because the slots that lag behind keep the last class's memory from being given back.
+/// The next size: 1, 2, 3, 4, 6, 8, 12, 16, 24 ... lines. These are size classes of the allocator, so nothing is lost
+/// to rounding, and they are few, because the slots that lag behind keep the last class's memory from being given back.
 fn grown(lines: usize) -> usize {
     match lines {
         0 | 1 => lines + 1,

@@ -1,10 +1,11 @@
 //! Locked slots as a command sees them.
 //!
-//! Reading skips what is expired or deleted, counts hits and misses, and notes which version was seen. An expired key that
-//! is looked at goes at once on a node that is alone, as in Redis; where it has replicas it is left to the sweeper, so that
-//! reading never writes. Writing stamps a mutation, applies it, and records its delta in [`Effects`], from where the coordinator sends it to the other
-//! home replicas. A command that changes a key which has expired first deletes it, in so many words, so that no replica whose
-//! clock is a little behind builds on the old value; also if all that is left here is the tombstone that expiry has made of it.
+//! Reading skips what is expired or deleted, counts hits and misses, and notes which version was seen. An expired key
+//! that is looked at goes at once on a node that is alone, as in Redis; where it has replicas it is left to the
+//! sweeper, so that reading never writes. Writing stamps a mutation, applies it, and records its delta in [`Effects`],
+//! from where the coordinator sends it to the other home replicas. A command that changes a key which has expired first
+//! deletes it, in so many words, so that no replica whose clock is a little behind builds on the old value; also if all
+//! that is left here is the tombstone that expiry has made of it.
 //!
 //! A `Keyspace` is never held across an await: it is locks.
 
@@ -247,7 +248,8 @@ impl<'s> Keyspace<'s> {
         self.effects.writes
     }
 
-    /// Counts all that was changed since there were `before` as no more than `most` changes: the move of a key is one to a client.
+    /// Counts all that was changed since there were `before` as no more than `most` changes: the move of a key is one
+    /// to a client.
     pub fn count_changes_as(&mut self, before: u64, most: u64) {
         self.effects.writes = self.effects.writes.min(before + most);
     }
@@ -276,15 +278,15 @@ impl<'s> Keyspace<'s> {
         now == seen || self.store.unnoticed.leads(self.name(key).hash, seen, now)
     }
 
-    /// Whether `key`, which is not there now and was not at `since`, may have been in between: something of its slot that was
-    /// written later than that has gone without a trace.
+    /// Whether `key`, which is not there now and was not at `since`, may have been in between: something of its slot
+    /// that was written later than that has gone without a trace.
     pub fn may_have_been_there(&self, key: &[u8], since: Hlc) -> bool {
         let table = table_at(&self.tables, key).and_then(|at| self.tables.get(at));
         table.is_none_or(|(_, table)| table.has_forgotten_since(since))
     }
 
-    /// Calls the string that `key` holds a raw one from now on. It is the same at the same version: nobody is told. False
-    /// for what is no string but a counter, which has to be written as a string to become one.
+    /// Calls the string that `key` holds a raw one from now on. It is the same at the same version: nobody is told.
+    /// False for what is no string but a counter, which has to be written as a string to become one.
     pub fn unpack(&mut self, key: &[u8]) -> bool {
         let name = self.name(key);
         let found = table_of(&mut self.tables, key).and_then(|table| table.find_mut(name));
@@ -340,7 +342,8 @@ impl<'s> Keyspace<'s> {
         self.effects
     }
 
-    /// Takes the recorded deltas, to be sent while the slots are locked; [`Keyspace::give_back_deltas`] saves the memory.
+    /// Takes the recorded deltas, to be sent while the slots are locked; [`Keyspace::give_back_deltas`] saves the
+    /// memory.
     pub fn take_deltas(&mut self) -> Vec<u8> {
         self.effects.deltas.take()
     }
@@ -368,8 +371,9 @@ impl<'s> Keyspace<'s> {
         self.effects.no_touch = no_touch;
     }
 
-    /// Lets no write from now on be stamped later than `max`; false, and nothing changed, when the next would be close to
-    /// it. Should the clock be pushed past it while a command runs, its further writes follow the last in single steps.
+    /// Lets no write from now on be stamped later than `max`; false, and nothing changed, when the next would be close
+    /// to it. Should the clock be pushed past it while a command runs, its further writes follow the last in single
+    /// steps.
     pub fn stamp_until(&mut self, max: Hlc) -> bool {
         let next = self.store.clock.tick(self.now_ms);
         let is_well_before = next.ms().saturating_add(STAMP_ROOM_MS) < max.ms();
@@ -427,8 +431,9 @@ impl<'s> Keyspace<'s> {
         self.notify(b'x', "expired", name.key);
     }
 
-    /// Makes sure that `mutation` builds on nothing that is over, here or on any replica. A tombstone may stand for a key that
-    /// has expired, and then has its version; a replica that has not come to that yet would build on its value.
+    /// Makes sure that `mutation` builds on nothing that is over, here or on any replica. A tombstone may stand for a
+    /// key that has expired, and then has its version; a replica that has not come to that yet would build on its
+    /// value.
     #[inline]
     fn clear_ground(&mut self, name: Name<'_>, mutation: &Mutation<'_>) {
         self.delete_if_expired(name);
@@ -473,7 +478,8 @@ fn is_live(entry: &Entry, now_ms: u64) -> bool {
     !entry.is_tombstone() && !entry.is_expired(now_ms)
 }
 
-/// Which of the locked tables, which are in the order of their slots, holds `key`: the only one, or the one of its slot.
+/// Which of the locked tables, which are in the order of their slots, holds `key`: the only one, or the one of its
+/// slot.
 #[inline]
 fn table_at(tables: &[(Slot, TableGuard<'_>)], key: &[u8]) -> Option<usize> {
     if let [_] = tables { Some(0) } else { table_among(tables, key) }

@@ -6,19 +6,19 @@
 //!   Bieniusa et al., "An optimized conflict-free replicated set", 2012); `siblings` says how several are kept;
 //! - different types: a set beats a hash beats a register, so that every node picks alike, as long as the
 //!   collection keeps an element that the other side had not seen;
-//! - the deadline is that of the later write of what survives; the key is as old as the older of the two, of which a deletion
-//!   has no age.
+//! - the deadline is that of the later write of what survives; the key is as old as the older of the two, of which a
+//!   deletion has no age.
 //!
 //! The merge of given states takes no stamp and asks no clock, and is commutative, associative and idempotent for
 //! states of one type, deleted ones included; the property tests in `merge_tests` show it. Where several types met
 //! within one conflict only the first and the last hold; of marked ones that all replicas come to the same in the end.
 //!
-//! Equal versions mean equal contents, but for one thing: a tombstone that expiry alone has left (`has_expired`) stands at the
-//! version of the value that had expired, which others may still hold. A merge with it lacks what another merge of the same two
-//! versions has; and so it is with a deadline where a deletion is among the writes, which depends on what was merged first. What comes
-//! of such a merge bears a mark (`Version::marked`): by that it has seen whatever else was made of the same writes, and takes
-//! its place. So does what comes of two that are marked differently. A key that has expired and is still there is merged as it is, with
-//! its deadline.
+//! Equal versions mean equal contents, but for one thing: a tombstone that expiry alone has left (`has_expired`) stands
+//! at the version of the value that had expired, which others may still hold. A merge with it lacks what another merge
+//! of the same two versions has; and so it is with a deadline where a deletion is among the writes, which depends on
+//! what was merged first. What comes of such a merge bears a mark (`Version::marked`): by that it has seen whatever
+//! else was made of the same writes, and takes its place. So does what comes of two that are marked differently. A key
+//! that has expired and is still there is merged as it is, with its deadline.
 //!
 //! The version of a merged register names as its dot the write that won, not the latest: a string's dot is when it
 //! was written, and a third replica's string must be compared with that.
@@ -71,7 +71,8 @@ pub(super) fn settle(a: &State, b: &State, actors: &ActorTable) -> State {
         _ => winner.deadline_ms,
     };
     let mut version = a.version.joined(&b.version, winner.version.dot);
-    // The later write's deadline is what any other merge of the same writes comes to; one that outlives it, or ends with it, is not.
+    // The later write's deadline is what any other merge of the same writes comes to; one that outlives it, or ends
+    // with it, is not.
     if !is_told_by_versions(a, b) || deadline_ms != winner.deadline_ms {
         version = version.marked(sum_of(a, b, actors));
     }

@@ -187,8 +187,8 @@ impl Store {
         self.replicated.store(replicated, Ordering::Relaxed);
     }
 
-    /// Has nothing leave on its own until this time, in milliseconds since 1970: while clients are paused, expired keys are not
-    /// seen but stay, and none is evicted, as in Redis.
+    /// Has nothing leave on its own until this time, in milliseconds since 1970: while clients are paused, expired keys
+    /// are not seen but stay, and none is evicted, as in Redis.
     pub fn stand_still_until(&self, until_ms: u64) {
         self.still_until_ms.store(until_ms, Ordering::Relaxed);
     }

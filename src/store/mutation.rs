@@ -4,12 +4,12 @@
 //! stamp and records it as a [`Delta`]; a replica decodes the delta and applies the same mutation under the same
 //! stamp, by the same function (`slot::SlotTable::apply`). So there is one meaning of each change, not two.
 //!
-//! Invariant: what a mutation makes of a value depends on the entry it is applied to and its stamp alone, never on a clock, a
-//! random number or an option: two replicas that held the same version before hold the same fields, members and versions
-//! after. Options only decide how compact they lie in memory, and what OBJECT ENCODING calls that.
+//! Invariant: what a mutation makes of a value depends on the entry it is applied to and its stamp alone, never on a
+//! clock, a random number or an option: two replicas that held the same version before hold the same fields, members
+//! and versions after. Options only decide how compact they lie in memory, and what OBJECT ENCODING calls that.
 //!
-//! An `Assign`, a `Replace` or a `Delete` stands for itself and may be applied to any older version, and a `Clear` to any slot.
-//! The others change part of a value and name, in the delta, the version they were made on (`base`).
+//! An `Assign`, a `Replace` or a `Delete` stands for itself and may be applied to any older version, and a `Clear` to
+//! any slot. The others change part of a value and name, in the delta, the version they were made on (`base`).
 
 use crate::base::clock::Hlc;
 use crate::base::ids::{ActorId, Slot};
@@ -177,7 +177,8 @@ impl Delta<'_> {
     pub fn encode(&self, out: &mut Vec<u8>, actors: &ActorTable) {
         put_u16(out, self.slot.number());
         let base = self.base.as_ref().filter(|_| !self.mutation.stands_alone());
-        // What was made on a base has that base's context, with the base's own write in it, as far as its floor does not say that.
+        // What was made on a base has that base's context, with the base's own write in it, as far as its floor does
+        // not say that.
         let context = base.map_or(&self.version.context, |base| &base.context);
         let floor = self.version.floor();
         let has_context = !context.is_empty() || floor != Hlc(0);
@@ -223,7 +224,8 @@ impl Delta<'_> {
     }
 }
 
-/// What the write `dot` had seen, as its delta's flags announce it: the version that it was made on, and the one that it makes.
+/// What the write `dot` had seen, as its delta's flags announce it: the version that it was made on, and the one that
+/// it makes.
 fn read_seen(
     reader: &mut Reader<'_>,
     flags: u8,

@@ -1,8 +1,8 @@
 //! Asking the processor to fetch a cache line before it is needed.
 //!
 //! The one instruction here is a hint: it reads nothing that a program could see, changes nothing, and cannot fault,
-//! whatever the address is (Intel SDM, PREFETCHh). That is the whole proof of the `unsafe` below. On processors for which
-//! nothing is written here it does nothing.
+//! whatever the address is (Intel SDM, PREFETCHh). That is the whole proof of the `unsafe` below. On processors for
+//! which nothing is written here it does nothing.
 
 /// Has the line that holds the byte at `address` fetched. The address may be stale, dangling or null.
 #[inline(always)]

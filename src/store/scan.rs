@@ -1,9 +1,9 @@
 //! A walk over a slot's entries in steps, while they come and go: SCAN, comparisons of replicas, transfers.
 //!
-//! A cursor is the table's layout generation and the place where the walk goes on; 0 is the start and the end. A step that
-//! finds another generation starts over, since entries may have moved. So what is there from the first step to the last is
-//! visited at least once. A cursor takes [`CURSOR_BITS`], few enough for a client's cursor to be told beside it which slot
-//! and whose table are meant, and still to be a whole number in JavaScript, which knows those below 2^53.
+//! A cursor is the table's layout generation and the place where the walk goes on; 0 is the start and the end. A step
+//! that finds another generation starts over, since entries may have moved. So what is there from the first step to the
+//! last is visited at least once. A cursor takes [`CURSOR_BITS`], few enough for a client's cursor to be told beside it
+//! which slot and whose table are meant, and still to be a whole number in JavaScript, which knows those below 2^53.
 
 use crate::store::entry::Entry;
 use crate::store::slot::SlotTable;

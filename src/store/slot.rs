@@ -1,16 +1,16 @@
 //! One hash slot: a table of entries, and the one function that changes them.
 //!
-//! [`SlotTable::apply`] gives a [`Mutation`] its meaning. It runs for a client's command at the coordinator and for
-//! the same command's delta at a replica; what comes from there, whole states too, is let in by `incoming`. Nothing else gives
-//! a key a value.
+//! [`SlotTable::apply`] gives a [`Mutation`] its meaning. It runs for a client's command at the coordinator and for the
+//! same command's delta at a replica; what comes from there, whole states too, is let in by `incoming`. Nothing else
+//! gives a key a value.
 //!
 //! Invariants:
-//! - a version never sees less than before: `apply` is given a later stamp, and `merge` keeps what either has seen (its dot may
-//!   be the earlier of two, where the later write lost);
+//! - a version never sees less than before: `apply` is given a later stamp, and `merge` keeps what either has seen (its
+//!   dot may be the earlier of two, where the later write lost);
 //! - an expired entry is as good as deleted: a mutation never builds on it (callers delete it first, see `keyspace`);
 //! - `bytes` is what the table's entries take, kept with every change;
-//! - `deadline_min_ms` is when the sweeper has to look next: no later than the earliest deadline, or a second after a walk
-//!   that found little.
+//! - `deadline_min_ms` is when the sweeper has to look next: no later than the earliest deadline, or a second after a
+//!   walk that found little.
 //!
 //! Knows no lock (its owner holds one), no clock and no option beyond [`Rules`].
 
@@ -244,7 +244,8 @@ impl SlotTable {
     }
 
     /// Gives what a conflict was settled to a dot of its own. The merged version may share its dot with one side, and
-    /// who is asked for a dot would not tell them apart. For the key's coordinator only: two that did it would conflict.
+    /// who is asked for a dot would not tell them apart. For the key's coordinator only: two that did it would
+    /// conflict.
     pub fn restamp(&mut self, name: Name<'_>, dot: Dot) {
         self.note_change();
         self.change(name, dot, |_| {});

@@ -51,8 +51,8 @@ pub struct State {
 }
 
 impl State {
-    /// The state of an entry, as it is: whether a deadline has passed is a question to each clock, and what comes of a merge must
-    /// not depend on whose.
+    /// The state of an entry, as it is: whether a deadline has passed is a question to each clock, and what comes of a
+    /// merge must not depend on whose.
     pub fn of(entry: &Entry) -> State {
         let meta = entry.meta();
         let content = match entry.data() {

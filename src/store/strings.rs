@@ -1,8 +1,8 @@
 //! Strings of a slot: how they are written, whole and in part.
 //!
-//! A string is written where it lies if that takes as much room and its author stays the same; else its entry is made anew. The
-//! most usual write of all, a string over one that only the same author has ever written, is one look and no version to work out
-//! ([`SlotTable::overwrite`]); it means what [`SlotTable::apply`] makes of the same mutation.
+//! A string is written where it lies if that takes as much room and its author stays the same; else its entry is made
+//! anew. The most usual write of all, a string over one that only the same author has ever written, is one look and no
+//! version to work out ([`SlotTable::overwrite`]); it means what [`SlotTable::apply`] makes of the same mutation.
 //!
 //! Knows no other type, and no replica.
 
@@ -21,9 +21,9 @@ impl SlotTable {
         }
     }
 
-    /// Makes the most usual change with one look: a string over one that takes as much room and was written by the same author,
-    /// before, and by nobody else since it was made, so that its version is the stamp alone. False, and nothing changed, where that
-    /// is not so.
+    /// Makes the most usual change with one look: a string over one that takes as much room and was written by the same
+    /// author, before, and by nobody else since it was made, so that its version is the stamp alone. False, and nothing
+    /// changed, where that is not so.
     #[inline]
     pub(super) fn overwrite(
         &mut self,

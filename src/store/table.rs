@@ -1,11 +1,11 @@
 //! A hash table of elements that is laid anew step by step: what a collection is once it is not small.
 //!
-//! Buckets that are nearly full, or nearly empty, get successors in another number. From then on each change moves the next few
-//! elements there (Redis's dict does the same), so that one change of a set of millions takes about as long as one of a
-//! thousand. The successors are filled from the front, and until an element's own old bucket has had its turn it is put among the
-//! old ones: spread over all of them, a few hundred new elements would have the system clear all of their memory at once, tens
-//! of megabytes. What is left to be done in one go is to set their tags, a byte a bucket. A table that nobody changes any
-//! more may stay with both; changes that move are one in thirty, so few do.
+//! Buckets that are nearly full, or nearly empty, get successors in another number. From then on each change moves the
+//! next few elements there (Redis's dict does the same), so that one change of a set of millions takes about as long as
+//! one of a thousand. The successors are filled from the front, and until an element's own old bucket has had its turn
+//! it is put among the old ones: spread over all of them, a few hundred new elements would have the system clear all of
+//! their memory at once, tens of megabytes. What is left to be done in one go is to set their tags, a byte a bucket. A
+//! table that nobody changes any more may stay with both; changes that move are one in thirty, so few do.
 //!
 //! Invariants:
 //! - an element is in the old buckets or in the new ones, not in both, and stays in its bucket, but for that one move;
@@ -79,8 +79,8 @@ impl Old {
     }
 }
 
-/// Which arrangement of elements in buckets this is: no two of a process are alike, and of two processes only by chance. A
-/// clone has that of its original, for its elements stand in the same buckets.
+/// Which arrangement of elements in buckets this is: no two of a process are alike, and of two processes only by
+/// chance. A clone has that of its original, for its elements stand in the same buckets.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 struct Layout(u64);
 
@@ -109,8 +109,8 @@ impl Buckets {
         size_class(self.blocks.allocation_size())
     }
 
-    /// Where a scan goes on: `[layout][bucket]` in 53 bits, because some clients take a cursor for a floating-point number. The
-    /// bucket takes as few as it needs.
+    /// Where a scan goes on: `[layout][bucket]` in 53 bits, because some clients take a cursor for a floating-point
+    /// number. The bucket takes as few as it needs.
     fn cursor(&self, bucket: usize) -> u64 {
         let bits = self.bucket_bits();
         let tag_bits = CURSOR_BITS.saturating_sub(bits);
@@ -202,9 +202,10 @@ impl Table {
         taken.map(|block| Element::of(block))
     }
 
-    /// Visits about `count` elements from `cursor` on and gives the next cursor, 0 at the end. An element that is there from the
-    /// first call to the last is visited at least once: the old buckets come first, so that what is moved meanwhile is
-    /// moved to where the walk has yet to come, or has been visited. With a cursor of another layout the walk starts over.
+    /// Visits about `count` elements from `cursor` on and gives the next cursor, 0 at the end. An element that is there
+    /// from the first call to the last is visited at least once: the old buckets come first, so that what is moved
+    /// meanwhile is moved to where the walk has yet to come, or has been visited. With a cursor of another layout the
+    /// walk starts over.
     pub fn scan<'a>(&'a self, cursor: u64, count: usize, mut visit: impl FnMut(Element<'a>)) -> u64 {
         let old = self.old.iter().map(|old| (&old.buckets, old.moved));
         let parts = old.chain([(&self.new, 0)]);
@@ -247,9 +248,9 @@ impl Table {
         blocks.capacity() - blocks.len() <= room_min
     }
 
-    /// Begins to move all elements to other buckets: twice as many, or as many when most of those that are full are marks of
-    /// what was removed, or half as many when nearly all are empty. Room for a quarter more than there is lasts until all
-    /// have moved, as each change moves what is in more than four buckets.
+    /// Begins to move all elements to other buckets: twice as many, or as many when most of those that are full are
+    /// marks of what was removed, or half as many when nearly all are empty. Room for a quarter more than there is
+    /// lasts until all have moved, as each change moves what is in more than four buckets.
     fn lay_anew(&mut self) {
         while self.old.is_some() {
             self.move_some();

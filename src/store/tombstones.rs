@@ -1,7 +1,7 @@
 //! How deletions are forgotten: tombstones that nobody needs any more go, a bounded piece of a slot at a time.
 //!
-//! A tombstone keeps an older copy of its key from coming back. When it may go is not decided here (`cluster::stability`): the
-//! caller names the stamp up to which every home replica is known to hold the deletion.
+//! A tombstone keeps an older copy of its key from coming back. When it may go is not decided here
+//! (`cluster::stability`): the caller names the stamp up to which every home replica is known to hold the deletion.
 
 use crate::base::clock::Hlc;
 use crate::base::ids::Slot;
@@ -19,7 +19,8 @@ impl SlotTable {
         self.census.tombstones as usize
     }
 
-    /// Forgets tombstones stamped at or before `bound` in the places from `from` on; gives how many, and where to go on.
+    /// Forgets tombstones stamped at or before `bound` in the places from `from` on; gives how many, and where to go
+    /// on.
     fn collect_tombstones(&mut self, from: usize, bound: Hlc) -> (usize, Option<usize>) {
         let to = (from + PLACES_MAX).min(self.index.places());
         let mut collected = 0;

@@ -1,10 +1,11 @@
-//! Changes that WATCH does not notice, because Redis does not tell of them: a string that a SETBIT without effect makes a raw
-//! one, the room that a failing BITFIELD leaves in it.
+//! Changes that WATCH does not notice, because Redis does not tell of them: a string that a SETBIT without effect makes
+//! a raw one, the room that a failing BITFIELD leaves in it.
 //!
-//! They are versioned and replicated as any other, so their stamps are remembered: a key that was watched at the stamp before
-//! one counts as unchanged at the stamp after it. There are few, and [`KEYS_MAX`] keys are remembered at most, by the hashes
-//! of their names, so that long names take no more room than short ones; what is forgotten makes a transaction fail that might
-//! have run, never the other way round. Two keys of one hash do so as well: no two writes have one stamp.
+//! They are versioned and replicated as any other, so their stamps are remembered: a key that was watched at the stamp
+//! before one counts as unchanged at the stamp after it. There are few, and [`KEYS_MAX`] keys are remembered at most,
+//! by the hashes of their names, so that long names take no more room than short ones; what is forgotten makes a
+//! transaction fail that might have run, never the other way round. Two keys of one hash do so as well: no two writes
+//! have one stamp.
 
 use std::collections::HashMap;
 

@@ -1,8 +1,8 @@
 //! A whole value apart from any key: what RENAME, COPY and the STORE commands put in place of what was there.
 //!
-//! It is kept as bytes, because a mutation borrows what it carries: a kind, the encoding it is to be shown with, and the
-//! string, or the elements behind their number. It says nothing of who wrote an element when: put under a key, all of
-//! it is one write of one stamp. Bytes from a peer are walked through once by [`check`] before anything trusts them.
+//! It is kept as bytes, because a mutation borrows what it carries: a kind, the encoding it is to be shown with, and
+//! the string, or the elements behind their number. It says nothing of who wrote an element when: put under a key, all
+//! of it is one write of one stamp. Bytes from a peer are walked through once by [`check`] before anything trusts them.
 //!
 //! [`Encoding`] is what OBJECT ENCODING reports. It is no fact of this store but Redis's word for how a value came
 //! about, and it is kept as far as Redis 7.0.15 lets clients see it.

@@ -1,7 +1,7 @@
 //! Real clients, unchanged, against a cluster of three processes.
 //!
-//! Each client library has a script in its own language (`ioredis.js`, `redis_rb.rb`, ...) that prints one line per case
-//! and exits with the number of failures; this file starts a cluster, runs the scripts, and runs redis-cli and
+//! Each client library has a script in its own language (`ioredis.js`, `redis_rb.rb`, ...) that prints one line per
+//! case and exits with the number of failures; this file starts a cluster, runs the scripts, and runs redis-cli and
 //! redis-benchmark. `scripts/test` installs the libraries under `target/clients`; where one is missing its test says
 //! SKIPPED, unless `RONDO_REQUIRED` is set. Clients that cannot be installed are in `connect.rs`.
 

@@ -104,8 +104,8 @@ fn redis_cli_pipe() {
 /// How often redis-benchmark is started anew because a node stood still meanwhile.
 const STARTS_MAX: usize = 6;
 
-/// What redis-benchmark prints when all goes well. On a machine so busy that nodes stand still, a request may be refused or
-/// its outcome be unknown, as the README says; but only then.
+/// What redis-benchmark prints when all goes well. On a machine so busy that nodes stand still, a request may be
+/// refused or its outcome be unknown, as the README says; but only then.
 fn benchmark(cluster: &Cluster, port: u16, line: &str) -> String {
     let mut starts = 0;
     loop {

@@ -97,8 +97,8 @@ fn two_of_three_nodes_leave_at_once_and_hand_everything_over() {
     insist_on_ballast(&cluster);
 }
 
-/// Whoever owns a slot answers for it alone here, and one of two that join stands still: the other owns slots meanwhile that it
-/// will not own when both are there.
+/// Whoever owns a slot answers for it alone here, and one of two that join stands still: the other owns slots meanwhile
+/// that it will not own when both are there.
 #[test]
 fn two_nodes_join_at_once_and_whoever_is_first_owns_nothing_that_it_has_not_fetched() {
     let _alone = alone();

@@ -57,8 +57,8 @@ fn a_node_that_reads_nothing_makes_no_link_grow_without_bound() {
     }
 }
 
-/// Every node sends large values to every other at the same time: readers that waited for writers would stand still. On a
-/// busy machine a request may be refused; that everything is answered is the point.
+/// Every node sends large values to every other at the same time: readers that waited for writers would stand still. On
+/// a busy machine a request may be refused; that everything is answered is the point.
 #[test]
 fn large_values_go_both_ways_at_once() {
     const ROUNDS: usize = 30;

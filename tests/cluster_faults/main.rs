@@ -5,8 +5,9 @@
 //! busy. What is asserted about time is only that things happen at all.
 //!
 //! Environment: `RONDO_FAULT_PAUSE_S` (how long a paused node sleeps; 5), `RONDO_FAULT_SECONDS` (how long clients work
-//! around each fault; 2), `RONDO_FAULT_SEED`, `RONDO_TEST_BINARY` (a release build, to measure pauses), `RONDO_TEST_LOGS`
-//! (a directory in which the nodes' logs stay). The tests run one after another: each needs the machine for itself.
+//! around each fault; 2), `RONDO_FAULT_SEED`, `RONDO_TEST_BINARY` (a release build, to measure pauses),
+//! `RONDO_TEST_LOGS` (a directory in which the nodes' logs stay). The tests run one after another: each needs the
+//! machine for itself.
 
 mod checkers;
 mod growth;

@@ -95,8 +95,8 @@ fn a_client_that_does_not_read_its_replies_is_cut() {
     assert!(reader.drain(Duration::from_secs(5)).len() < 160 << 17);
 }
 
-/// One request can ask for any number of values: what it is answered may not come to more than the limit either, and it need
-/// not be complete for that to be seen.
+/// One request can ask for any number of values: what it is answered may not come to more than the limit either, and it
+/// need not be complete for that to be seen.
 #[test]
 fn a_client_that_asks_for_too_much_at_once_is_cut() {
     let (redis, one, three) = (Redis::start(&[]), Cluster::start(1, &[]), Cluster::start(3, &[]));

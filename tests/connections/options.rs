@@ -1,4 +1,5 @@
-//! CONFIG GET and SET: which values are taken, what they are shown as, and which argument is blamed, compared with redis-server.
+//! CONFIG GET and SET: which values are taken, what they are shown as, and which argument is blamed, compared with
+//! redis-server.
 
 use super::support::client::Client;
 use super::support::cluster::Cluster;

@@ -90,8 +90,9 @@ fn to_begin_and_to_end_a_subscription_is_told_whatever_client_reply_says() {
     ]);
 }
 
-/// In the middle of an array a client would take messages for replies, and behind RESET, or a HELLO that changes the protocol,
-/// as well: it no longer knows that there may be any. Redis sends those inside a transaction in their places in the array.
+/// In the middle of an array a client would take messages for replies, and behind RESET, or a HELLO that changes the
+/// protocol, as well: it no longer knows that there may be any. Redis sends those inside a transaction in their places
+/// in the array.
 #[test]
 fn messages_come_before_what_would_make_them_pass_for_replies() {
     let cluster = Cluster::start(1, &[]);

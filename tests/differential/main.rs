@@ -1,7 +1,8 @@
 //! rondo beside redis-server: the same long random sequence of commands to both, every reply compared byte for byte.
 //!
 //! The sequence comes from a table of all command forms (`table.rs`) and a seed; `compare.rs` lists what may differ and
-//! why. Sent over one connection to one node, over several, and over one to each node of a cluster, which take turns. A mismatch is reduced to the few steps that still show it.
+//! why. Sent over one connection to one node, over several, and over one to each node of a cluster, which take turns. A
+//! mismatch is reduced to the few steps that still show it.
 //!
 //! Environment: `RONDO_DIFF_COMMANDS` (how many replies to compare), `RONDO_DIFF_SEED`, `RONDO_DIFF_MISMATCHES` (how
 //! many different ones to look for before giving up; 1), `RONDO_DIFF_PORTS` (compare servers that already run).
@@ -172,8 +173,8 @@ fn any_node_of_three_replies_as_redis_does() {
     }
 }
 
-/// A node that goes on after it was stopped holds what it held, believes what it believed, and has requests before it that
-/// others have dealt with meanwhile.
+/// A node that goes on after it was stopped holds what it held, believes what it believed, and has requests before it
+/// that others have dealt with meanwhile.
 #[test]
 fn any_node_of_three_replies_as_redis_does_while_nodes_stand_still() {
     let (cluster, seed) = (Cluster::start(3, &[]), given_seed());

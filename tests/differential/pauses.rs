@@ -1,5 +1,5 @@
-//! Nodes that stand still one after the other while commands are compared: a stopped process goes on where it was, and must
-//! not show, or build on, what has been overtaken meanwhile.
+//! Nodes that stand still one after the other while commands are compared: a stopped process goes on where it was, and
+//! must not show, or build on, what has been overtaken meanwhile.
 
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -53,8 +53,8 @@ impl<'c> Pauses<'c> {
     }
 }
 
-/// What a client may read while a node stands still, instead of what redis-server says: that nobody can tell, or, from a
-/// command about the whole keyspace, which no quorum confirms, what the nodes that answer hold.
+/// What a client may read while a node stands still, instead of what redis-server says: that nobody can tell, or, from
+/// a command about the whole keyspace, which no quorum confirms, what the nodes that answer hold.
 pub fn is_excused(args: &[Vec<u8>], ours: &str) -> bool {
     let errors = ["-TIMEOUT", "-CLUSTERDOWN", "-TRYAGAIN"];
     let name = args.first().map(|name| name.to_ascii_uppercase()).unwrap_or_default();

@@ -6,7 +6,8 @@ use crate::generate::{Action, Step};
 /// How many replays a reduction may cost.
 const REPLAYS_MAX: usize = 400;
 
-/// A short list of steps for which `fails` is true, ending with the last of `steps`; `None` when a replay does not fail.
+/// A short list of steps for which `fails` is true, ending with the last of `steps`; `None` when a replay does not
+/// fail.
 pub fn shrink(steps: &[Step], mut fails: impl FnMut(&[Step]) -> bool) -> Option<Vec<Step>> {
     let mut replays = 0;
     let mut try_it = |steps: &[Step]| {

@@ -1,8 +1,9 @@
 //! How keys leave on their own, on real processes: by their deadline, and because memory is full.
 //!
-//! That expired keys are gone is asserted, and how long that took is printed, never asserted: the machine may be busy. Bounds
-//! on bytes are generous, and the ratios are printed. `RONDO_LIFETIME_KEYS` (20,000) is how many keys expire together:
-//! `RONDO_LIFETIME_KEYS=1000000 cargo test --release --test lifetimes -- --nocapture together` is the measurement.
+//! That expired keys are gone is asserted, and how long that took is printed, never asserted: the machine may be busy.
+//! Bounds on bytes are generous, and the ratios are printed. `RONDO_LIFETIME_KEYS` (20,000) is how many keys expire
+//! together: `RONDO_LIFETIME_KEYS=1000000 cargo test --release --test lifetimes -- --nocapture together` is the
+//! measurement.
 
 mod eviction;
 mod memory;

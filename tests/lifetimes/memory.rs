@@ -120,8 +120,8 @@ fn it_does_so_on_every_replica_too() {
     assert!(complaints.is_empty(), "{complaints:#?}");
 }
 
-/// What keys took that were deleted, have expired, or were flushed is counted no longer, goes back to the system, and is taken
-/// anew for those that come.
+/// What keys took that were deleted, have expired, or were flushed is counted no longer, goes back to the system, and
+/// is taken anew for those that come.
 #[test]
 fn what_has_left_is_not_counted_and_its_memory_goes_back() {
     let _alone = alone();

@@ -1,7 +1,7 @@
 //! Every metric of the table changes when what it counts is done to real nodes, by as much where that can be said.
 //!
-//! A metric that is not seen to change here is named in [`ELSEWHERE`] with the test that sees it, or in [`NOT_AT_WILL`]; one
-//! that is neither, as a new one is, fails the test.
+//! A metric that is not seen to change here is named in [`ELSEWHERE`] with the test that sees it, or in
+//! [`NOT_AT_WILL`]; one that is neither, as a new one is, fails the test.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, SystemTime};
@@ -27,8 +27,8 @@ const ELSEWHERE: [(&str, &str); 6] = [
     ("link_queued_bytes", "tests/cluster_faults/links.rs"),
 ];
 
-/// Metrics of what cannot be brought about from outside, or only by luck: a wrong clock, a stuck thread, two nodes that both
-/// take themselves for a slot's coordinator, a replica that lacks what its links say it was sent.
+/// Metrics of what cannot be brought about from outside, or only by luck: a wrong clock, a stuck thread, two nodes that
+/// both take themselves for a slot's coordinator, a replica that lacks what its links say it was sent.
 const NOT_AT_WILL: [&str; 8] = [
     "clock_refusals_total",
     "workers_stuck",
@@ -250,8 +250,8 @@ fn a_cluster_through_good_and_bad(looked: &mut Looked) {
     }
 }
 
-/// Until the others count it as down, and then it is handed what it has missed. When it comes back so soon that it has missed
-/// nothing after all, it stands still again, for longer.
+/// Until the others count it as down, and then it is handed what it has missed. When it comes back so soon that it has
+/// missed nothing after all, it stands still again, for longer.
 fn a_node_stands_still(looked: &mut Looked, cluster: &Cluster, client: &mut Client) {
     let all: Vec<&Node> = cluster.nodes.iter().collect();
     let replayed = (1..=FAULTS_MAX).any(|round| {
@@ -332,8 +332,8 @@ fn at_rest(looked: &mut Looked, cluster: &Cluster) {
     assert!(digests.len() == 1 && digests.iter().all(|row| row.contains("digest=\"")), "{digests:?}");
 }
 
-/// With increments under way to it, which nobody may send again. On a machine that is starved the others may take it for dead
-/// before they send it any, so it dies until they have.
+/// With increments under way to it, which nobody may send again. On a machine that is starved the others may take it
+/// for dead before they send it any, so it dies until they have.
 fn a_node_dies(looked: &mut Looked, cluster: &mut Cluster, client: &mut Client) {
     let (mut requests, before) = (Vec::new(), page(&cluster.nodes[0]));
     (0..60).for_each(|at| encode(&mut requests, &["INCR", &format!("number:{at}")]));

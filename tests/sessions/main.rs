@@ -1,9 +1,9 @@
 //! Web applications that keep their sessions in rondo with the libraries people use, unchanged.
 //!
-//! Each application is a few lines in its own language (`express.js`, `flask_app.py`, `django_app.py`, `session.php`) with
-//! the same pages: `/login`, `/visit` (changes the session), `/me` (only reads it, which makes libraries extend its
-//! life), `/logout` and `/library` (what else the library asks of a server). An instance of it runs for each node, as
-//! behind a load balancer, and `story` goes through them as users do: over HTTP, with cookies.
+//! Each application is a few lines in its own language (`express.js`, `flask_app.py`, `django_app.py`, `session.php`)
+//! with the same pages: `/login`, `/visit` (changes the session), `/me` (only reads it, which makes libraries extend
+//! its life), `/logout` and `/library` (what else the library asks of a server). An instance of it runs for each node,
+//! as behind a load balancer, and `story` goes through them as users do: over HTTP, with cookies.
 //!
 //! `scripts/test` installs the libraries under `target/sessions`; where one is missing its test says SKIPPED, unless
 //! `RONDO_REQUIRED` is set. Session locks are not tested: the libraries take them by EVAL.

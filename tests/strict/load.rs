@@ -17,8 +17,8 @@ const NUMBERS: usize = 6;
 const LOCKS: usize = 12;
 /// After this an outcome counts as unknown.
 const REPLY_TIMEOUT: Duration = Duration::from_secs(4);
-/// How long a lock lives, and how much of that its holder relies on, from when it asked. Nobody gives one back: a request
-/// that was held up could take it from the next holder.
+/// How long a lock lives, and how much of that its holder relies on, from when it asked. Nobody gives one back: a
+/// request that was held up could take it from the next holder.
 const LOCK_MS: u64 = 1_500;
 const RELIED_MS: u64 = 1_000;
 /// Keys are raced for in order; so many to a second, that all clients are about at the same.

@@ -2,11 +2,12 @@
 //! of all of them race for keys (SET NX), locks (SET NX PX) and numbers (INCR).
 //!
 //! Never may two clients read that they won one key, a number be given twice or an earlier one after a later one, two
-//! hold a lock at the same time, or what was won belong to somebody else at the end. That nobody is served while too few
-//! nodes can be reached is right, and only printed. The same cut in sloppy mode must show the checker two winners.
+//! hold a lock at the same time, or what was won belong to somebody else at the end. That nobody is served while too
+//! few nodes can be reached is right, and only printed. The same cut in sloppy mode must show the checker two winners.
 //!
-//! What needs network namespaces is skipped without root, or fails where `RONDO_REQUIRED` is set. Environment: `RONDO_STRICT_ROUNDS` (faults a test; 3),
-//! `RONDO_STRICT_SEED`. The tests run one after another: each needs the machine for itself.
+//! What needs network namespaces is skipped without root, or fails where `RONDO_REQUIRED` is set. Environment:
+//! `RONDO_STRICT_ROUNDS` (faults a test; 3), `RONDO_STRICT_SEED`. The tests run one after another: each needs the
+//! machine for itself.
 
 mod carried;
 mod changes;

@@ -220,8 +220,8 @@ impl Cluster {
         node
     }
 
-    /// How often nodes have found out that the machine gave them no turn for so long that others may have taken them for
-    /// stopped.
+    /// How often nodes have found out that the machine gave them no turn for so long that others may have taken them
+    /// for stopped.
     pub fn count_stops(&self) -> usize {
         self.nodes.iter().map(|node| node.process().count_in_log("this node was stopped")).sum()
     }

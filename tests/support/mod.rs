@@ -39,15 +39,15 @@ pub fn alone() -> MutexGuard<'static, ()> {
     ONE_AT_A_TIME.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
 }
 
-/// Says that a test does nothing, for want of something. Where `RONDO_REQUIRED` is set, as `scripts/test` does when it may
-/// install what tests need, the test fails instead.
+/// Says that a test does nothing, for want of something. Where `RONDO_REQUIRED` is set, as `scripts/test` does when it
+/// may install what tests need, the test fails instead.
 pub fn skipped(why: &str) {
     assert!(std::env::var_os("RONDO_REQUIRED").is_none(), "RONDO_REQUIRED is set, and {why}");
     println!("SKIPPED: {why}");
 }
 
-/// Sets the flag when it is dropped, by a failed assertion too: scoped threads that go on until it is set would else have the
-/// test wait for them for ever.
+/// Sets the flag when it is dropped, by a failed assertion too: scoped threads that go on until it is set would else
+/// have the test wait for them for ever.
 pub struct StopOnDrop<'a>(pub &'a AtomicBool);
 
 impl Drop for StopOnDrop<'_> {

@@ -66,7 +66,8 @@ impl Network {
         self.each_way(host, Network::heal_one_way);
     }
 
-    /// Lets no more bytes a second reach a host, from wherever: those above that queue for a moment, and are dropped then.
+    /// Lets no more bytes a second reach a host, from wherever: those above that queue for a moment, and are dropped
+    /// then.
     pub fn slow_down(&self, host: usize, bytes_per_s: usize) -> Result<(), String> {
         let link = format!("{}h{host}", self.bridge());
         let rate = format!("qdisc add dev {link} root tbf rate {bytes_per_s}bps burst 64kb latency 30ms");

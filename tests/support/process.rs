@@ -67,7 +67,8 @@ impl Process {
     }
 
     pub fn signal(&self, signal: libc::c_int) {
-        // SAFETY: `kill` takes two integers and touches no memory of ours; the child is not yet reaped, so the id is its.
+        // SAFETY: `kill` takes two integers and touches no memory of ours; the child is not yet reaped, so the id is
+        // its.
         unsafe { libc::kill(self.child.id() as libc::pid_t, signal) };
     }
 

@@ -1,11 +1,11 @@
 //! The rules of this source, as a test.
 //!
 //! What is checked, over `src/` (and where it makes sense over `tests/`):
-//! - parts import strictly downward, by the allow-list [`LAYERS`]; folders beside each other have no import circle; within the
-//!   parts of [`ORDERED`], files and folders alike import only those whose `mod` stands before theirs; nor does a method call
-//!   one of its own type that stands where it must not import (`methods`);
+//! - parts import strictly downward, by the allow-list [`LAYERS`]; folders beside each other have no import circle;
+//!   within the parts of [`ORDERED`], files and folders alike import only those whose `mod` stands before theirs; nor
+//!   does a method call one of its own type that stands where it must not import (`methods`);
 //! - every file is reached from `lib.rs` or `main.rs`, opens with a `//!` header and stays within [`FILE_LINES_MAX`];
-//! - no function is longer than [`FUNCTION_LINES_MAX`];
+//! - no function is longer than [`FUNCTION_LINES_MAX`], and no comment wider than [`COMMENT_COLUMNS_MAX`];
 //! - no unfinished work is left behind (`todo!`, notes to self), and nothing of one person's machine;
 //! - `unsafe` stands only in [`UNSAFE_FILES`], each use with its proof.
 //!
@@ -55,6 +55,8 @@ const UNSAFE_FILES: &[&str] = &[
 
 const FILE_LINES_MAX: usize = 500;
 const FUNCTION_LINES_MAX: usize = 70;
+/// As `max_width` of rustfmt.toml, which leaves comments as they are.
+const COMMENT_COLUMNS_MAX: usize = 120;
 
 /// Words that mark unfinished work.
 const UNFINISHED: &[&str] = &["todo!", "unimplemented!", "dbg!", "TODO", "FIXME", "XXX"];
@@ -93,7 +95,8 @@ fn reachable(sources: &[Source]) -> BTreeMap<Vec<String>, bool> {
     reached
 }
 
-/// Expands what follows `crate::` (or `rondo::` in `main.rs`) into module paths: `a::{b, c::D}` gives `a::b`, `a::c::D`.
+/// Expands what follows `crate::` (or `rondo::` in `main.rs`) into module paths: `a::{b, c::D}` gives `a::b`,
+/// `a::c::D`.
 fn expand(tree: &str) -> Vec<Vec<String>> {
     let tree = tree.trim_start();
     if let Some(inner) = tree.strip_prefix('{') {
@@ -274,6 +277,19 @@ fn length_complaints(source: &Source) -> Vec<String> {
     complaints
 }
 
+/// Comments keep to the width that code is laid out in; rows of tables, which cannot be broken, excepted.
+fn width_complaints(source: &Source) -> Vec<String> {
+    let is_wide = |line: &&str| line.chars().count() > COMMENT_COLUMNS_MAX;
+    let is_prose = |line: &&str| {
+        let line = line.trim_start();
+        line.starts_with("//") && !line.trim_start_matches(['/', '!', ' ']).starts_with('|')
+    };
+    let wide = source.text.lines().enumerate().filter(|(_, line)| is_prose(line) && is_wide(line));
+    let complain =
+        |at: usize| format!("{}:{}: a comment of more than {COMMENT_COLUMNS_MAX} columns", source.path, at + 1);
+    wide.map(|(at, _)| complain(at)).collect()
+}
+
 fn word_complaints(source: &Source) -> Vec<String> {
     let mut complaints = Vec::new();
     for (list, why) in [(UNFINISHED, "unfinished work"), (PRIVATE, "says nothing to a reader elsewhere")] {
@@ -334,6 +350,12 @@ fn every_file_is_reached() {
 fn every_file_opens_with_a_header() {
     let sources = read_all("src").into_iter().chain(read_all("tests")).filter(|s| !s.text.starts_with("//!"));
     insist(sources.map(|s| s.complain(0, "no `//!` header on the first line")).collect());
+}
+
+#[test]
+fn comments_keep_to_the_width_of_the_code() {
+    let sources = read_all("src").into_iter().chain(read_all("tests"));
+    insist(sources.flat_map(|s| width_complaints(&s)).collect());
 }
 
 #[test]

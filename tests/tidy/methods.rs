@@ -1,9 +1,9 @@
-//! Calls upwards that no import shows: the `impl` blocks of a type may stand in several layers, and a method in a lower one
-//! can call one in a higher one on `self`.
+//! Calls upwards that no import shows: the `impl` blocks of a type may stand in several layers, and a method in a lower
+//! one can call one in a higher one on `self`.
 //!
-//! How: `self.name(` and `Self::name(` in a block are looked up among the functions of all blocks for a type of that name.
-//! A call on anything else is not judged, because its type is not written there; to have a value of a higher layer's type a
-//! lower layer has to import it, which is seen.
+//! How: `self.name(` and `Self::name(` in a block are looked up among the functions of all blocks for a type of that
+//! name. A call on anything else is not judged, because its type is not written there; to have a value of a higher
+//! layer's type a lower layer has to import it, which is seen.
 
 use std::collections::BTreeMap;
 
@@ -75,7 +75,8 @@ fn blocks(source: &Source) -> Vec<Block<'_>> {
     starts.filter_map(block).collect()
 }
 
-/// The type of a block, the last word of its head outside angle brackets: B for `impl<T: A> B<T>` and `impl<T> A<T> for x::B`.
+/// The type of a block, the last word of its head outside angle brackets: B for `impl<T: A> B<T>` and `impl<T> A<T> for
+/// x::B`.
 fn type_of(head: &str) -> String {
     let (mut depth, mut open) = (0, String::new());
     for (at, c) in head.char_indices() {

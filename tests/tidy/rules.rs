@@ -3,7 +3,7 @@
 use crate::source::{Source, blank};
 use crate::{
     call_complaints, circle_complaints, layer_complaints, length_complaints, order_complaints, reachable,
-    unsafe_complaints, word_complaints,
+    unsafe_complaints, width_complaints, word_complaints,
 };
 
 fn at(path: &str, text: &str) -> Source {
@@ -100,6 +100,17 @@ fn long_files_and_functions_are_found() {
     assert_eq!(length_complaints(&at("src/a.rs", &"//! x\n".repeat(501))).len(), 1);
     let in_tests = format!("//! x\n#[cfg(test)]\nmod tests {{\n{}}}\n", "// x\n".repeat(600));
     assert!(length_complaints(&at("src/a.rs", &in_tests)).is_empty());
+}
+
+#[test]
+fn wide_comments_are_found_but_not_rows_of_tables() {
+    let (word, rest) = ("é ", "x".repeat(111));
+    let complaints = |text: &str| width_complaints(&at("src/a.rs", text)).len();
+    assert_eq!([complaints(&format!("    // {word}{rest}x\n")), complaints(&format!("    // {word}{rest}\n"))], [1, 0]);
+    assert_eq!(
+        [complaints(&format!("//! | {rest}{rest} |\n")), complaints(&format!("let a = \"{rest}{rest}\";\n"))],
+        [0, 0]
+    );
 }
 
 #[test]

@@ -1,5 +1,5 @@
-//! FLUSHALL and FLUSHDB over real processes: nothing that was there before comes back, whoever was away meanwhile, and what is
-//! written after the reply stays.
+//! FLUSHALL and FLUSHDB over real processes: nothing that was there before comes back, whoever was away meanwhile, and
+//! what is written after the reply stays.
 
 use std::thread;
 use std::time::Duration;

@@ -1,5 +1,5 @@
-//! Nodes that remember their cluster: one that restarts never begins a second beside it, and when all have lost their memory
-//! together, those of a majority begin it anew.
+//! Nodes that remember their cluster: one that restarts never begins a second beside it, and when all have lost their
+//! memory together, those of a majority begin it anew.
 
 use std::thread::sleep;
 use std::time::Duration;

@@ -1,5 +1,5 @@
-//! SIGTERM while clients work on the very node that leaves: what it has run it answers, and clients of the cluster face are told
-//! where to go, so that a smart one reads no error.
+//! SIGTERM while clients work on the very node that leaves: what it has run it answers, and clients of the cluster face
+//! are told where to go, so that a smart one reads no error.
 
 use std::process::{Command, Stdio};
 use std::thread;
@@ -106,7 +106,8 @@ fn a_node_that_leaves_is_not_ready_takes_nobody_in_and_tells_smart_clients_where
     assert!(answered > 0 && moved > 0, "{answered} answers, {moved} times told where to go");
 }
 
-/// A cluster client that follows MOVED reads no error, and loses no connection that it uses, when a node comes and goes.
+/// A cluster client that follows MOVED reads no error, and loses no connection that it uses, when a node comes and
+/// goes.
 #[test]
 fn smart_clients_see_a_node_come_and_go_without_an_error() {
     let _alone = alone();

@@ -1,8 +1,9 @@
-//! What a cluster of real processes does about itself: replicas become equal, deletions are forgotten, a node that was away
-//! too long starts over, a dead one is given up, what was flushed stays away, and one that leaves answers its clients first.
+//! What a cluster of real processes does about itself: replicas become equal, deletions are forgotten, a node that was
+//! away too long starts over, a dead one is given up, what was flushed stays away, and one that leaves answers its
+//! clients first.
 //!
-//! Whether replicas agree is asked of RONDO.META, which repairs nothing. Nothing is asserted of how long anything takes.
-//! Environment: `RONDO_FAULT_SECONDS` (how long clients work around each change; 2), `RONDO_FAULT_SEED`.
+//! Whether replicas agree is asked of RONDO.META, which repairs nothing. Nothing is asserted of how long anything
+//! takes. Environment: `RONDO_FAULT_SECONDS` (how long clients work around each change; 2), `RONDO_FAULT_SEED`.
 
 #[path = "../cluster_faults/checkers.rs"]
 mod checkers;
@@ -46,7 +47,8 @@ fn must(what: &str, mut holds: impl FnMut() -> bool) {
     assert!(wait_for(AT_ALL, || holds().then_some(())).is_some(), "never: {what}");
 }
 
-/// Waits until a node has ended by itself, with the code for what did not work, and wants these words at the end of its log.
+/// Waits until a node has ended by itself, with the code for what did not work, and wants these words at the end of its
+/// log.
 fn must_end_saying(node: &mut Node, why: &str) {
     let process = node.process.as_mut().expect("a started node");
     must("it ends", || process.exit_code() == Some(1));
@@ -154,7 +156,8 @@ fn without_a_quorum_no_slot_is_called_served() {
     must("it serves", || told(&cluster.nodes[0]) == all && !cluster.nodes[0].client().run("SET a 1").is_error());
 }
 
-/// The newcomer waits for the dead, because most copies of every key were theirs, and giving them up must not wait for it.
+/// The newcomer waits for the dead, because most copies of every key were theirs, and giving them up must not wait for
+/// it.
 #[test]
 fn a_newcomer_that_waits_for_dead_nodes_comes_in_when_they_are_given_up() {
     let _alone = alone();

@@ -49,7 +49,8 @@ pub enum Kind {
     Choice(&'static [&'static str]),
     /// Any text.
     Text,
-    /// A short text that other nodes are told: at most [`NAME_BYTES_MAX`] bytes, without blanks, commas and control characters.
+    /// A short text that other nodes are told: at most [`NAME_BYTES_MAX`] bytes, without blanks, commas and control
+    /// characters.
     Name,
     /// Any text, never logged or printed.
     Secret,
@@ -102,8 +103,8 @@ impl Kind {
         }
     }
 
-    /// Reads a value that came as one text: an argument of CONFIG SET, or an environment variable. As in Redis, each blank
-    /// ends a word there, and quotes are letters like others.
+    /// Reads a value that came as one text: an argument of CONFIG SET, or an environment variable. As in Redis, each
+    /// blank ends a word there, and quotes are letters like others.
     pub fn parse_text(&self, text: &str, before: Option<&Value>) -> Result<Value, ValueError> {
         match self.takes_many() {
             false => self.parse_word(text),

@@ -4,8 +4,8 @@
 //! its origin. A mistake does not end the reading: all of them are collected, so that one start shows everything
 //! there is to mend.
 //!
-//! A file may be included by a name with wildcards, as in Redis: all files that fit, in the order of their names, none if there
-//! are none. Which there are is looked up on the disk; what is in a file is asked of `load`'s caller.
+//! A file may be included by a name with wildcards, as in Redis: all files that fit, in the order of their names, none
+//! if there are none. Which there are is looked up on the disk; what is in a file is asked of `load`'s caller.
 //!
 //! An environment variable that begins with `RONDO_` and names no option is only warned of: container platforms put
 //! variables there that nobody asked for (Kubernetes' `RONDO_SERVICE_HOST` for a service called rondo).
@@ -232,8 +232,8 @@ impl Layers<'_> {
     }
 }
 
-/// The files whose names fit, by the rules of C's `glob`: hidden ones only if the pattern says so. A pattern that makes no
-/// sense fits nothing.
+/// The files whose names fit, by the rules of C's `glob`: hidden ones only if the pattern says so. A pattern that makes
+/// no sense fits nothing.
 fn files_like(pattern: &str) -> Vec<PathBuf> {
     let rules = glob::MatchOptions { require_literal_leading_dot: true, ..glob::MatchOptions::new() };
     let found = glob::glob_with(pattern, rules).into_iter().flatten().filter_map(Result::ok);

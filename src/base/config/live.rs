@@ -150,8 +150,8 @@ impl Config {
         self.file.as_deref()
     }
 
-    /// Asks `check` before every CONFIG SET of this option from now on whether the machine can bear the new settings; what
-    /// it says otherwise is the refusal.
+    /// Asks `check` before every CONFIG SET of this option from now on whether the machine can bear the new settings;
+    /// what it says otherwise is the refusal.
     pub fn on_check(
         &self,
         option: &'static str,
@@ -182,8 +182,8 @@ impl Config {
 
     /// CONFIG GET: (name, value) of every option that fits one of the patterns, each once.
     ///
-    /// A pattern without wildcards is answered under the name that was asked for, in the case in which that was done first. `cluster_face` says which of the two
-    /// faces asks: it decides what `cluster-enabled` is.
+    /// A pattern without wildcards is answered under the name that was asked for, in the case in which that was done
+    /// first. `cluster_face` says which of the two faces asks: it decides what `cluster-enabled` is.
     pub fn get<'a, P: AsRef<[u8]> + ?Sized + 'a>(
         &self,
         patterns: impl IntoIterator<Item = &'a P>,

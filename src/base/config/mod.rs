@@ -8,9 +8,9 @@
 //! Two steps. [`load`] lays the sources over each other (flag over environment over file over default), keeps for every
 //! value where it came from, and collects *all* mistakes before it gives up. [`Settings::new`] then makes plain typed
 //! fields of the values and checks what no single option can know (two ports the same, a quorum above the replicas).
-//! [`Config`] holds the result while the node runs: a reader takes the current [`Settings`] for the price of one
-//! atomic load, and CONFIG SET builds and checks a whole new one before it swaps it in, so that no reader ever sees half
-//! a change.
+//! [`Config`] holds the result while the node runs: a reader takes the current [`Settings`] for the price of one atomic
+//! load, and CONFIG SET builds and checks a whole new one before it swaps it in, so that no reader ever sees half a
+//! change.
 //!
 //! Adding an option: one row in `table.rs`, one field and one line in `settings.rs`; a test fails if either is missing.
 //!

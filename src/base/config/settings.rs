@@ -1,7 +1,7 @@
 //! The options as plain typed fields, checked against each other: what the running node reads.
 //!
-//! A [`Settings`] never changes; CONFIG SET replaces it as a whole. Names, units and defaults are the table's, so a field
-//! says only what the table does not.
+//! A [`Settings`] never changes; CONFIG SET replaces it as a whole. Names, units and defaults are the table's, so a
+//! field says only what the table does not.
 
 use super::entry::Entry;
 use super::kind::Value;

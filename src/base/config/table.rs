@@ -1,9 +1,9 @@
 //! The table: one row per option.
 //!
 //! Rows stand in the order of their sections, which is the order of `--help` and of `OPTIONS.md`. Names, ranges and
-//! defaults are redis-server 7.0.15's where it has the option. Two defaults differ on purpose: reply buffers of ordinary
-//! clients are bounded (Redis: without limit, so one client that never reads takes the machine down), and a port that is
-//! not given is derived from `port`, so that several nodes on one machine differ in one number only.
+//! defaults are redis-server 7.0.15's where it has the option. Two defaults differ on purpose: reply buffers of
+//! ordinary clients are bounded (Redis: without limit, so one client that never reads takes the machine down), and a
+//! port that is not given is derived from `port`, so that several nodes on one machine differ in one number only.
 
 use super::kind::Kind;
 use super::types::{LogFormat, LogLevel, MaxmemoryPolicy, QuorumMode};

@@ -7,8 +7,8 @@ const DIGITS_MAX: usize = 127;
 
 /// A number of bytes: digits, then nothing, `b`, or one of `k` `m` `g` (powers of 1000) `kb` `mb` `gb` (of 1024).
 ///
-/// As `memtoull` of Redis 7.0.15 reads it: no digits at all are 0, a number of more than 64 bits is the largest of 64, and what
-/// a unit makes of it wraps around.
+/// As `memtoull` of Redis 7.0.15 reads it: no digits at all are 0, a number of more than 64 bits is the largest of 64,
+/// and what a unit makes of it wraps around.
 pub fn parse_bytes(word: &str) -> Option<u64> {
     let (digits, unit) = split_unit(text_until_nul(word));
     let factor: u64 = match unit.as_str() {
@@ -25,8 +25,8 @@ pub fn parse_bytes(word: &str) -> Option<u64> {
     (digits.len() <= DIGITS_MAX).then_some(number.wrapping_mul(factor))
 }
 
-/// A number of seconds, as Redis 7.0.15 reads that of a soft limit: C's `strtoll`, of which it keeps 32 bits; then no less
-/// than 0.
+/// A number of seconds, as Redis 7.0.15 reads that of a soft limit: C's `strtoll`, of which it keeps 32 bits; then no
+/// less than 0.
 pub fn parse_soft_seconds(word: &str) -> Option<u64> {
     let word = text_until_nul(word);
     let signed = word.trim_start_matches([' ', '\t', '\n', '\x0b', '\x0c', '\r']);

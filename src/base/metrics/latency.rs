@@ -62,7 +62,8 @@ impl LatencyTotals {
         self.buckets.iter().sum()
     }
 
-    /// The bound in microseconds under which `percent` of the events lie; 0 when there were none. At most twice too high.
+    /// The bound in microseconds under which `percent` of the events lie; 0 when there were none. At most twice too
+    /// high.
     pub fn percentile_us(&self, percent: f64) -> u64 {
         let wanted = (self.count() as f64 * percent / 100.0).ceil().max(1.0) as u64;
         let mut seen = 0;

@@ -9,21 +9,22 @@
 //! asked for at the scrape from the sources that parts register with [`Registry::add_source`]. So are the few counters
 //! that a part keeps itself ([`Kept`]).
 //!
-//! Latencies go to histograms with fixed bounds, powers of two microseconds ([`Latency`]). The exporter's own histograms
-//! keep every raw sample until the next scrape, which at a million commands per second is a leak with a schedule.
+//! Latencies go to histograms with fixed bounds, powers of two microseconds ([`Latency`]). The exporter's own
+//! histograms keep every raw sample until the next scrape, which at a million commands per second is a leak with a
+//! schedule.
 //!
-//! [`Registry::render`] writes Prometheus's text format: counters and gauges through `metrics-exporter-prometheus`, what
-//! it cannot express (histograms made of sums, counters of fractional seconds) behind it, and on request the same values
-//! under the `redis_*` names that existing dashboards read.
+//! [`Registry::render`] writes Prometheus's text format: counters and gauges through `metrics-exporter-prometheus`,
+//! what it cannot express (histograms made of sums, counters of fractional seconds) behind it, and on request the same
+//! values under the `redis_*` names that existing dashboards read.
 //!
-//! CONFIG RESETSTAT does not touch a shard: the registry remembers the totals of that moment and INFO subtracts them, so
-//! counters stay monotonic for Prometheus.
+//! CONFIG RESETSTAT does not touch a shard: the registry remembers the totals of that moment and INFO subtracts them,
+//! so counters stay monotonic for Prometheus.
 //!
-//! What it costs (2026-11-26, release build, callgrind on the worker's thread, with all counting compiled out against it):
-//! 14 of the 1,561 instructions of a GET in a pipeline of 64, 15 of the 2,109 of a SET, and some 200 of the 4,900 that a
-//! batch of a single GET takes outside the kernel. In 14 pairs of runs of a million commands the processor time differed by
-//! +3.8 % (GET) and -1.4 % (SET) in the median, and by up to 49 % either way within: nothing that can be told from noise. A scrape
-//! takes 2.5 ms of it with 10,000 connections (`scripts/scrape-cost`).
+//! What it costs (2026-11-26, release build, callgrind on the worker's thread, with all counting compiled out against
+//! it): 14 of the 1,561 instructions of a GET in a pipeline of 64, 15 of the 2,109 of a SET, and some 200 of the 4,900
+//! that a batch of a single GET takes outside the kernel. In 14 pairs of runs of a million commands the processor time
+//! differed by +3.8 % (GET) and -1.4 % (SET) in the median, and by up to 49 % either way within: nothing that can be
+//! told from noise. A scrape takes 2.5 ms of it with 10,000 connections (`scripts/scrape-cost`).
 //!
 //! Adding a metric: one row in `table.rs`, then count it, or give it in a source, and write `METRICS.md` anew (the test
 //! that compares them says how).

@@ -61,7 +61,8 @@ impl Worker {
         }
     }
 
-    /// `calls` runs of a command that took `us_total` microseconds together, not counting what they waited for replicas.
+    /// `calls` runs of a command that took `us_total` microseconds together, not counting what they waited for
+    /// replicas.
     pub fn ran(&self, command: usize, calls: u64, us_total: u64) {
         if let Some(cells) = self.shard.commands.get(command) {
             add(&cells.calls, calls);

@@ -1,8 +1,8 @@
 //! The table: every metric of a node, one row each.
 //!
 //! Names follow Prometheus's rules (base units, the unit last, `_total` on counters); `rondo_` is put before them when
-//! they are rendered. A row with labels in braces is one series of its family; a gauge with label names in brackets is given
-//! their values by its source.
+//! they are rendered. A row with labels in braces is one series of its family; a gauge with label names in brackets is
+//! given their values by its source.
 
 /// What a metric is to Prometheus.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

@@ -1,7 +1,8 @@
-//! A network in memory, for one thread that simulates many hosts; `world` is what happens on it, and these are its sockets.
+//! A network in memory, for one thread that simulates many hosts; `world` is what happens on it, and these are its
+//! sockets.
 //!
-//! Which host a call is made on behalf of is a property of the thread ([`enter`]): code under test dials and listens as usual.
-//! A socket is a number and its addresses; what belongs to it lies in the thread's [`Network`].
+//! Which host a call is made on behalf of is a property of the thread ([`enter`]): code under test dials and listens as
+//! usual. A socket is a number and its addresses; what belongs to it lies in the thread's [`Network`].
 
 mod weather;
 mod world;

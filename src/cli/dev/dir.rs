@@ -1,8 +1,8 @@
 //! The temporary directory of a cluster that `rondo dev` runs: the nodes' logs and ids.
 //!
-//! A file in it is locked for as long as its `rondo dev` runs, and the system unlocks it when that ends, however it ends. So the
-//! next one knows which directories were left behind by a `kill -9`, and removes them. One that is kept on purpose loses the file
-//! first. The file is locked before it has its name: nobody finds it unlocked meanwhile.
+//! A file in it is locked for as long as its `rondo dev` runs, and the system unlocks it when that ends, however it
+//! ends. So the next one knows which directories were left behind by a `kill -9`, and removes them. One that is kept on
+//! purpose loses the file first. The file is locked before it has its name: nobody finds it unlocked meanwhile.
 //!
 //! What others have put under such a name is not touched: directories of other users, and those without the file.
 

@@ -1,17 +1,17 @@
 //! `rondo dev`: a whole cluster on this machine, for as long as it runs.
 //!
-//! Each node is a child process, a real `rondo server` with ports of its own, so that `kill -9` on one of them means what it
-//! means in production. Before anything starts, the options are checked and every port is tried. The children share a
-//! cluster secret, a random one unless `RONDO_CLUSTER_SECRET` is set, given in their environment, where other users of the
-//! machine cannot see it. When all of them are ready, a table and lines to paste are printed; after that a node that ends is
-//! reported in one line, and with `--restart` or at SIGUSR1 started again.
+//! Each node is a child process, a real `rondo server` with ports of its own, so that `kill -9` on one of them means
+//! what it means in production. Before anything starts, the options are checked and every port is tried. The children
+//! share a cluster secret, a random one unless `RONDO_CLUSTER_SECRET` is set, given in their environment, where other
+//! users of the machine cannot see it. When all of them are ready, a table and lines to paste are printed; after that a
+//! node that ends is reported in one line, and with `--restart` or at SIGUSR1 started again.
 //!
 //! Ctrl-C, SIGTERM and SIGHUP stop the children: SIGTERM, and SIGKILL for those that take too long or when asked again.
 //! No child outlives this process, see [`node`].
 //!
-//! Data lives in the nodes' memory only. Their logs and ids are in a temporary directory, which goes with them unless a node
-//! ended that nobody had told to: then it stays and is named, for the log that may say why. What a killed `rondo dev` has left there
-//! the next one removes, see [`dir`].
+//! Data lives in the nodes' memory only. Their logs and ids are in a temporary directory, which goes with them unless a
+//! node ended that nobody had told to: then it stays and is named, for the log that may say why. What a killed `rondo
+//! dev` has left there the next one removes, see [`dir`].
 
 mod dir;
 mod node;

@@ -1,8 +1,9 @@
 //! One child process of `rondo dev`: starting it, asking whether it is ready, reading its last words, stopping it.
 //!
 //! A child's standard input is a pipe that only `rondo dev` holds. When `rondo dev` ends, however it ends, the pipe
-//! closes and the child stops itself (`--stop-with-parent`), so that even `kill -9` leaves nothing behind. A child is in a
-//! process group of its own: Ctrl-C in the terminal reaches `rondo dev` alone, which then stops the children in order.
+//! closes and the child stops itself (`--stop-with-parent`), so that even `kill -9` leaves nothing behind. A child is
+//! in a process group of its own: Ctrl-C in the terminal reaches `rondo dev` alone, which then stops the children in
+//! order.
 
 use super::plan::NodePlan;
 use rustix::process::{Pid, Signal, kill_process};

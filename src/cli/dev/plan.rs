@@ -66,8 +66,8 @@ pub fn arguments(
     arguments
 }
 
-/// What the environment asks of every node that each has a value of its own for, a line each. It would be passed over, and
-/// one file would hold the logs of all.
+/// What the environment asks of every node that each has a value of its own for, a line each. It would be passed over,
+/// and one file would hold the logs of all.
 pub fn refused_environment(environment: &[(String, String)], own: &[&str]) -> Vec<String> {
     let is_own = |variable: &str| own.iter().any(|option| env_name(option) == variable);
     let refused = environment.iter().filter(|(variable, value)| !value.is_empty() && is_own(variable));
@@ -87,8 +87,8 @@ pub fn why_refused(flag: &str) -> String {
     }
 }
 
-/// The options that every node gets unless the caller gave others, by flags or in the environment: threads shared out, and
-/// little time to stop, because all nodes stop together and there is nobody to hand anything over to.
+/// The options that every node gets unless the caller gave others, by flags or in the environment: threads shared out,
+/// and little time to stop, because all nodes stop together and there is nobody to hand anything over to.
 pub fn with_defaults(
     mut options: Vec<(String, Vec<String>)>,
     environment: &[(String, String)],

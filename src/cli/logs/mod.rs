@@ -1,9 +1,9 @@
 //! The log: one line per event, for people or as JSON, with Redis's words for how much.
 //!
-//! A line for people is `TIME LEVEL part: message key=value ...`, one of JSON an object of the same ([`lines`]). The level follows
-//! CONFIG SET loglevel at once; format and destination are decided at the start, and a file may be opened anew under
-//! its name ([`mod@file`]). What the event loop and gossip say of themselves is left out below `warning`: at `debug` it
-//! would be nearly all.
+//! A line for people is `TIME LEVEL part: message key=value ...`, one of JSON an object of the same ([`lines`]). The
+//! level follows CONFIG SET loglevel at once; format and destination are decided at the start, and a file may be opened
+//! anew under its name ([`mod@file`]). What the event loop and gossip say of themselves is left out below `warning`: at
+//! `debug` it would be nearly all.
 
 mod file;
 mod lines;
@@ -38,8 +38,8 @@ impl Log {
     }
 }
 
-/// Opens the log that `config` asks for and makes its level follow it. Fails when the file cannot be opened, or when the
-/// process has a log already.
+/// Opens the log that `config` asks for and makes its level follow it. Fails when the file cannot be opened, or when
+/// the process has a log already.
 pub fn open(config: &Config) -> io::Result<Log> {
     let settings = config.settings();
     let (level, handle) = reload::Layer::new(filter(settings.loglevel));

@@ -14,8 +14,8 @@ use crate::server::admin::status::{ClusterStatus, Condition, Member, NodeFigures
 const GRAPH_LINES: u16 = 3;
 const HEADER: [&str; 11] =
     ["NODE", "STATE", "SLOTS", "OPS/S", "HIT %", "R P99", "W P99", "MEMORY", "KEYS", "HINTS", "QFAIL"];
-/// With a blank between them they leave 13 characters of 80 to the name; a wider screen gives it the rest, and a narrower one
-/// shows only the first of them.
+/// With a blank between them they leave 13 characters of 80 to the name; a wider screen gives it the rest, and a
+/// narrower one shows only the first of them.
 const WIDTHS: [u16; 11] = [13, 8, 5, 5, 5, 6, 6, 7, 5, 5, 5];
 /// Columns that are always there: the name and the state.
 const COLUMNS_MIN: usize = 2;

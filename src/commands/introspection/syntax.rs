@@ -1,8 +1,8 @@
 //! Reads the arguments of a command out of its row's syntax, for COMMAND DOCS.
 //!
-//! The notation is the manual's: lower-case words are values, others are tokens; a token and the value behind it are one
-//! argument; `[...]` is optional, `<...>` groups, `|` separates alternatives; a group that repeats what stands before it
-//! and ends with `...` says that it may be given several times.
+//! The notation is the manual's: lower-case words are values, others are tokens; a token and the value behind it are
+//! one argument; `[...]` is optional, `<...>` groups, `|` separates alternatives; a group that repeats what stands
+//! before it and ends with `...` says that it may be given several times.
 //!
 //! The rows are ours, so a text that is not in this notation gives fewer arguments, never an error.
 

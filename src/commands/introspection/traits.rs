@@ -1,7 +1,7 @@
 //! What COMMAND INFO says beyond the rows: what happens to each key, and hints for clients that route by themselves.
 //!
-//! The words are those of Redis 7.0.15, compared with a real one in `oracle_tests`. Commands with the same traits share a
-//! line.
+//! The words are those of Redis 7.0.15, compared with a real one in `oracle_tests`. Commands with the same traits share
+//! a line.
 
 /// What happens to the keys of each of these commands; a second text is for the keys behind the first one.
 pub const KEY_FLAGS: &[(&[&str], &[&str])] = &[

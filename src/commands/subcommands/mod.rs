@@ -1,8 +1,8 @@
 //! Subcommands: what may stand behind CLIENT, CONFIG and other commands that are names for a family.
 //!
 //! A subcommand has a row of the same shape as a command, under the name `parent|subcommand`. From it come its arity
-//! check, its errors, HELP, what COMMAND says of it, and its figures. The parent's row in `table` stands for the whole family
-//! in lookups.
+//! check, its errors, HELP, what COMMAND says of it, and its figures. The parent's row in `table` stands for the whole
+//! family in lookups.
 
 use crate::commands::CommandError;
 use crate::commands::error::printed_name;
@@ -62,8 +62,8 @@ fn place(parent: &str, name: &[u8]) -> Option<usize> {
     all().position(|row| split(row.name).0 == parent && split(row.name).1.as_bytes().eq_ignore_ascii_case(name))
 }
 
-/// Where a request of `parent`, whose own figures are at `at`, is counted: behind all commands if it asks for a subcommand,
-/// nowhere if there is no such.
+/// Where a request of `parent`, whose own figures are at `at`, is counted: behind all commands if it asks for a
+/// subcommand, nowhere if there is no such.
 #[inline]
 pub fn counted_at(at: CommandIndex, parent: &Command, args: Args<'_>) -> Option<CommandIndex> {
     match args.get(1) {

@@ -1,8 +1,9 @@
 //! What clients ask for: which requests, of which keys, as random numbers have it.
 //!
-//! Half of all pipelines come back to one register, counter and set again and again, so that a client's requests behind one another
-//! concern one key, alone or together with others. What is copied or renamed comes from a source that nobody else knows, written just
-//! before on the same connection: so it is known what its command must have found there, if commands take effect in their order.
+//! Half of all pipelines come back to one register, counter and set again and again, so that a client's requests behind
+//! one another concern one key, alone or together with others. What is copied or renamed comes from a source that
+//! nobody else knows, written just before on the same connection: so it is known what its command must have found
+//! there, if commands take effect in their order.
 
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;

@@ -1,9 +1,9 @@
 //! When a register's values must be gone, and until when they must be there.
 //!
-//! A value's deadline is set by the write that gives the value, and by each later PEXPIRE, GETEX and PERSIST that meets it. Which of
-//! them is the last one is known only as far as one began after the other was done, and is known to have met this very value. What
-//! is left gives a term: a value may be gone from the earliest of its deadlines on, and must be gone after the latest. The nodes'
-//! clocks differ, so that both are given away by as much.
+//! A value's deadline is set by the write that gives the value, and by each later PEXPIRE, GETEX and PERSIST that meets
+//! it. Which of them is the last one is known only as far as one began after the other was done, and is known to have
+//! met this very value. What is left gives a term: a value may be gone from the earliest of its deadlines on, and must
+//! be gone after the latest. The nodes' clocks differ, so that both are given away by as much.
 
 use std::collections::BTreeMap;
 

@@ -1,8 +1,8 @@
-//! Single stories: a key that has expired is read by nobody again, also when whoever has shortened its life dies before all replicas
-//! know of that.
+//! Single stories: a key that has expired is read by nobody again, also when whoever has shortened its life dies before
+//! all replicas know of that.
 //!
-//! Node 0 coordinates; what it sends to node 1 is held up, so node 2 alone has heard of the deadlines when node 0 dies and what was on
-//! its way is lost. Node 1 still holds the values for good, and nobody compares in time.
+//! Node 0 coordinates; what it sends to node 1 is held up, so node 2 alone has heard of the deadlines when node 0 dies
+//! and what was on its way is lost. Node 1 still holds the values for good, and nobody compares in time.
 
 use std::cell::RefCell;
 use std::net::SocketAddr;

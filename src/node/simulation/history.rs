@@ -161,8 +161,8 @@ impl Event {
         matches!((self.asked.what, &self.answer), (What::SetNew(_), Some(Value::Null)))
     }
 
-    /// True when it is known to have taken effect before the other: it was done before that was asked for, or it was sent before
-    /// it on one connection, and not both only read.
+    /// True when it is known to have taken effect before the other: it was done before that was asked for, or it was
+    /// sent before it on one connection, and not both only read.
     pub fn precedes(&self, other: &Event) -> bool {
         let (connection, sent) = self.order;
         let is_sent_before = connection == other.order.0 && sent < other.order.1;

@@ -1,20 +1,22 @@
 //! What a history must be like.
 //!
-//! Every written value is another one, every counter only grows by INCR, and a member is added once and removed at most once. With at
-//! most one node faulty at a time it must hold that, where one request comes before another if it was done before the other was
-//! asked for, or if both were sent in this order on one connection (`Event::precedes`):
-//! - a read gives no value (nor none) that a write, which comes before the read, has replaced; a write replaces those that come
-//!   before it, and also those that somebody had read before;
+//! Every written value is another one, every counter only grows by INCR, and a member is added once and removed at most
+//! once. With at most one node faulty at a time it must hold that, where one request comes before another if it was
+//! done before the other was asked for, or if both were sent in this order on one connection (`Event::precedes`):
+//! - a read gives no value (nor none) that a write, which comes before the read, has replaced; a write replaces those
+//!   that come before it, and also those that somebody had read before;
 //! - a read gives nothing that nobody has asked to be written, or that was refused;
-//! - a counter counts what comes before, and no more than what was asked for by then and does not come after: so does INCR,
-//!   however long it took, and no two that were acknowledged give one number;
-//! - a set has a member whose addition was acknowledged and whose removal was not asked for, and none whose removal was acknowledged;
+//! - a counter counts what comes before, and no more than what was asked for by then and does not come after: so does
+//!   INCR, however long it took, and no two that were acknowledged give one number;
+//! - a set has a member whose addition was acknowledged and whose removal was not asked for, and none whose removal was
+//!   acknowledged;
 //! - what its client has written before is there to be copied and renamed, and nothing else is copied;
 //! - a key that was to be there for a while is gone after it, and not before (`deadlines`);
 //! - FLUSHALL is a deletion of every key;
 //! - nobody sees half of a transaction over keys with one hash tag;
 //! - no two write on top of the same value that they have watched and read;
-//! - SET NX is refused only where something may be, and in strict mode no two are granted with no deletion between them.
+//! - SET NX is refused only where something may be, and in strict mode no two are granted with no deletion between
+//!   them.
 //!
 //! What was answered with an error that leaves the outcome open may have happened, at any later time.
 
@@ -143,7 +145,8 @@ fn judge_locks(events: &[&Event], flushes: &[&Event], wrongs: &mut Vec<String>) 
     }
 }
 
-/// One write of a register: what it left there (`None` for nothing), who made it, from when on, and who has seen it there.
+/// One write of a register: what it left there (`None` for nothing), who made it, from when on, and who has seen it
+/// there.
 struct Write<'a> {
     value: Option<u64>,
     event: Option<&'a Event>,

@@ -1,21 +1,21 @@
 //! Whole clusters in one thread, on a made-up network and in made-up time, from a seed.
 //!
-//! Each node is all that `node::run` starts (gossip, links, lanes, workers, settling, handing over, anti-entropy ...), in a
-//! runtime of its own that is run in turns (`world`), with the system's clocks and random numbers replaced (`os`) and with
-//! sockets in memory (`base::net::simulated`). A seed draws the options, the network's delays, what goes wrong when (`story`),
-//! and what clients ask (`choice`, `client`). What they were answered (`history`) is judged by `judge`, and what the nodes hold
-//! in the end by `story`.
+//! Each node is all that `node::run` starts (gossip, links, lanes, workers, settling, handing over, anti-entropy ...),
+//! in a runtime of its own that is run in turns (`world`), with the system's clocks and random numbers replaced (`os`)
+//! and with sockets in memory (`base::net::simulated`). A seed draws the options, the network's delays, what goes wrong
+//! when (`story`), and what clients ask (`choice`, `client`). What they were answered (`history`) is judged by `judge`,
+//! and what the nodes hold in the end by `story`.
 //!
-//! What must hold is written in `judge`. Each seed runs in a process of its own, because much that decides the order of things is
-//! global to a process; so a seed that fails does the same again:
+//! What must hold is written in `judge`. Each seed runs in a process of its own, because much that decides the order of
+//! things is global to a process; so a seed that fails does the same again:
 //!
 //! ```text
 //! RONDO_SIMULATION_SEED=17 RONDO_SIMULATION_TRACE=info cargo test --lib simulation
 //! RONDO_SIMULATION_SEEDS=5000 cargo test --lib simulation
 //! ```
 //!
-//! FLUSHALL is asked for, in a third of the seeds, only where `RONDO_SIMULATION_FLUSHALL` is set: what is to be expected of
-//! increments near a node that fills up again while everything is flushed is not settled.
+//! FLUSHALL is asked for, in a third of the seeds, only where `RONDO_SIMULATION_FLUSHALL` is set: what is to be
+//! expected of increments near a node that fills up again while everything is flushed is not settled.
 //!
 //! Not simulated: several workers a node, the admin port, signals, the time that work takes.
 

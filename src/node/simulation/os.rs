@@ -1,9 +1,9 @@
 //! Time, randomness and sleep of a thread that simulates: the three calls by which a program gets them from the system.
 //!
-//! The symbols below stand before those of the C library in the program of the unit tests, and only there. On a thread that has
-//! called [`begin`], the clocks show a time that only [`set_now`] moves, random bytes come from a seed, and a runtime that
-//! has nothing to do, and would sleep, ends its turn instead ([`turn`]). On every other thread they are the system's own. So all code
-//! runs as it is, libraries included: `Instant::now`, timers, hash seeds, `rand::random`.
+//! The symbols below stand before those of the C library in the program of the unit tests, and only there. On a thread
+//! that has called [`begin`], the clocks show a time that only [`set_now`] moves, random bytes come from a seed, and a
+//! runtime that has nothing to do, and would sleep, ends its turn instead ([`turn`]). On every other thread they are
+//! the system's own. So all code runs as it is, libraries included: `Instant::now`, timers, hash seeds, `rand::random`.
 
 use std::cell::{Cell, RefCell};
 use std::task::{Poll, Waker};
@@ -43,7 +43,8 @@ pub fn set_now(now_us: u64, ahead_us: i64) {
     AHEAD_US.set(ahead_us);
 }
 
-/// Resolves when the runtime that it is awaited on has nothing more to do, and says when its next timer is due, in microseconds.
+/// Resolves when the runtime that it is awaited on has nothing more to do, and says when its next timer is due, in
+/// microseconds.
 pub async fn turn() -> u64 {
     IDLE_UNTIL.set(None);
     std::future::poll_fn(|cx| match IDLE_UNTIL.take() {

@@ -1,10 +1,10 @@
 //! What happens to a cluster in the simulation of a seed, and what has to be true in the end.
 //!
-//! A cluster forms, clients begin, and one trouble after the other comes: with one node at a time, and not before everybody has
-//! recovered from the one before, because that is what sloppy mode promises; in a wild story with several at a time, where only
-//! strict mode promises what clients read. In some stories nodes join and leave beside all that. In the end nothing goes wrong
-//! any more, and within a while all nodes must have found together: every home replica of a key holds the same version of it,
-//! and the same value.
+//! A cluster forms, clients begin, and one trouble after the other comes: with one node at a time, and not before
+//! everybody has recovered from the one before, because that is what sloppy mode promises; in a wild story with several
+//! at a time, where only strict mode promises what clients read. In some stories nodes join and leave beside all that.
+//! In the end nothing goes wrong any more, and within a while all nodes must have found together: every home replica of
+//! a key holds the same version of it, and the same value.
 
 use std::rc::Rc;
 
@@ -204,8 +204,8 @@ impl Story {
         self.world.run_until(self.world.now_us() + us);
     }
 
-    /// Some things go wrong, one after the other or together, with no time to recover between them: all with one node, or when it is
-    /// a wild story with any.
+    /// Some things go wrong, one after the other or together, with no time to recover between them: all with one node,
+    /// or when it is a wild story with any.
     fn trouble(&mut self) {
         let node = self.draw_node();
         for round in 0..self.world.draws.random_range(1..4) {
@@ -233,8 +233,9 @@ impl Story {
         let (nodes, draws) = (self.world.nodes(), &mut self.world.draws);
         let other = (node + draws.random_range(1..nodes)) % nodes;
         let ways = [Ways::Both, Ways::Both, Ways::To, Ways::From][draws.random_range(0..4)];
-        // In sloppy mode, two nodes that cannot reach each other but a third, or take each other for stopped and are not, may both
-        // coordinate. What a majority was told must not be forgotten by so many that it is none: a wild story loses no memory.
+        // In sloppy mode, two nodes that cannot reach each other but a third, or take each other for stopped and are
+        // not, may both coordinate. What a majority was told must not be forgotten by so many that it is none: a wild
+        // story loses no memory.
         let (least, most) = if self.is_wild {
             (30, 100)
         } else if self.is_strict {

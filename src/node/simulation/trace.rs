@@ -1,4 +1,5 @@
-//! What the nodes log, with the simulated time and the address of who says it, when `RONDO_SIMULATION_TRACE` names a level.
+//! What the nodes log, with the simulated time and the address of who says it, when `RONDO_SIMULATION_TRACE` names a
+//! level.
 
 use std::fmt;
 

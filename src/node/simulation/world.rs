@@ -1,11 +1,11 @@
 //! Hosts, and the time that they live in.
 //!
-//! Every host is a runtime. [`World::run_until`] moves the time to the next moment at which something is due, on the network or
-//! by a host's timers, and lets each host that it concerns have a turn, which lasts until the host has nothing more to do and
-//! takes no time. Hosts due at the same moment take turns in an order that is drawn.
+//! Every host is a runtime. [`World::run_until`] moves the time to the next moment at which something is due, on the
+//! network or by a host's timers, and lets each host that it concerns have a turn, which lasts until the host has
+//! nothing more to do and takes no time. Hosts due at the same moment take turns in an order that is drawn.
 //!
-//! A host that is frozen gets no turn: that is SIGSTOP. Whose life ends loses all its memory and sockets at once: that is kill -9.
-//! A node that was told to leave ends in the same way as soon as it has handed over, as its process does.
+//! A host that is frozen gets no turn: that is SIGSTOP. Whose life ends loses all its memory and sockets at once: that
+//! is kill -9. A node that was told to leave ends in the same way as soon as it has handed over, as its process does.
 
 use std::cell::Cell;
 use std::future::Future;

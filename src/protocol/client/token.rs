@@ -1,7 +1,7 @@
 //! The smallest readable piece of a reply: one scalar, or the announcement of an aggregate.
 //!
-//! A token is read again and again until it has all arrived, which is cheap: only a line's end must be searched for, and
-//! how far that search got is kept by the caller.
+//! A token is read again and again until it has all arrived, which is cheap: only a line's end must be searched for,
+//! and how far that search got is kept by the caller.
 
 use memchr::memchr;
 

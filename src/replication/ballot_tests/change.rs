@@ -1,7 +1,7 @@
 //! Rows of the model: how nodes come and go, and what that means for one slot.
 //!
-//! The preference list of the slot is that of the nodes' numbers, so that a node which comes may take the first place. What
-//! a row says of its node is its life and, within it, how many steps it has made.
+//! The preference list of the slot is that of the nodes' numbers, so that a node which comes may take the first place.
+//! What a row says of its node is its life and, within it, how many steps it has made.
 
 use std::collections::BTreeSet;
 
@@ -238,8 +238,8 @@ impl World {
         }
     }
 
-    /// The rows that a node begins a new life with, told by those that it can ask, and whether an earlier life may have come
-    /// and done more than they know: when too few could be asked, or they know that one was coming.
+    /// The rows that a node begins a new life with, told by those that it can ask, and whether an earlier life may have
+    /// come and done more than they know: when too few could be asked, or they know that one was coming.
     pub fn rows_of_a_new_life(&self, at: usize, heard: &BTreeSet<usize>) -> (Vec<Row>, bool) {
         let mut rows = vec![Row::default(); self.nodes.len()];
         for of in heard.iter().map(|other| &self.nodes[*other].rows) {

@@ -1,4 +1,5 @@
-//! One HTTP GET with a deadline and a limit: how nodes ask each other for figures, and how the command line asks a node.
+//! One HTTP GET with a deadline and a limit: how nodes ask each other for figures, and how the command line asks a
+//! node.
 
 use std::time::Duration;
 

@@ -1,13 +1,15 @@
-//! The HTTP side of a node: `/metrics`, `/livez`, `/readyz`, `/status` (its shape is in `status`), and the live page at `/`.
+//! The HTTP side of a node: `/metrics`, `/livez`, `/readyz`, `/status` (its shape is in `status`), and the live page at
+//! `/`.
 //!
 //! It runs on a thread and event loop of its own: a scrape never delays a client, and a node whose loops are stuck can
 //! still say so.
 //!
-//! - `/livez` is 200 while every worker's loop turns, else 503 with the names of those that do not: restart the process.
+//! - `/livez` is 200 while every worker's loop turns, else 503 with the names of those that do not: restart the
+//!   process.
 //! - `/readyz` is 200 when this node's slots can reach their quorums, else 503 with the reason: send clients elsewhere.
 //!
-//! Limits: so many connections at once (more wait in the kernel's queue), so many bytes of request head, so long for
-//! it to arrive, so long for a connection's life. Request bodies are never read. Nothing here changes the node, so there
+//! Limits: so many connections at once (more wait in the kernel's queue), so many bytes of request head, so long for it
+//! to arrive, so long for a connection's life. Request bodies are never read. Nothing here changes the node, so there
 //! is no password; the listeners are bound where `bind` says.
 
 pub mod fetch;

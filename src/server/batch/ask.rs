@@ -1,8 +1,8 @@
-//! What a batch remembers of a request: where its bytes and its reply are, what the reply waits for, and why the request
-//! is to be run again.
+//! What a batch remembers of a request: where its bytes and its reply are, what the reply waits for, and why the
+//! request is to be run again.
 //!
-//! Plain values; `batch` keeps them, `again` acts on them. Stretches of bytes mean something only together with the batch
-//! that they were made in.
+//! Plain values; `batch` keeps them, `again` acts on them. Stretches of bytes mean something only together with the
+//! batch that they were made in.
 
 use crate::base::clock::Hlc;
 use crate::peer::frame::Seen;
@@ -97,8 +97,8 @@ pub enum Why {
 }
 
 impl Again {
-    /// Adds it to those that are noted: once for a read that several replicas had to confirm, which are told of one behind
-    /// the other. A contradiction says more than silence.
+    /// Adds it to those that are noted: once for a read that several replicas had to confirm, which are told of one
+    /// behind the other. A contradiction says more than silence.
     pub fn note(self, again: &mut Vec<Again>) {
         let last = again.last_mut().filter(|last| last.reply == self.reply && last.key() == self.key());
         match (last, &self.why) {
@@ -126,8 +126,8 @@ impl Again {
     }
 }
 
-/// Puts what is to be asked for again in the order of its replies, and cuts it by request: what is so of one of the keys that a
-/// request has read decides about all of it.
+/// Puts what is to be asked for again in the order of its replies, and cuts it by request: what is so of one of the
+/// keys that a request has read decides about all of it.
 pub fn of_requests(again: &mut [Again]) -> impl Iterator<Item = &[Again]> {
     again.sort_by_key(|again| again.reply);
     again.chunk_by(|one, next| one.reply == next.reply)
@@ -163,8 +163,8 @@ mod tests {
         );
     }
 
-    /// Simulated: an MGET of which one key had been written behind it, by its own client, was refused for that key and then run again
-    /// for the other.
+    /// Simulated: an MGET of which one key had been written behind it, by its own client, was refused for that key and
+    /// then run again for the other.
     #[test]
     fn all_that_a_request_has_read_is_judged_together() {
         let span = |from| Span { from, to: from + 1 };

@@ -1,8 +1,8 @@
 //! A batch: the replies to all requests of one read, and what they wait for.
 //!
 //! Commands write their replies one behind the other. Some replies depend on replicas ([`Waits`]) or come from another
-//! node ([`Hole`]); then the whole batch waits, in the order of the connection, until all is known (`settle`). Nothing is
-//! sent before that.
+//! node ([`Hole`]); then the whole batch waits, in the order of the connection, until all is known (`settle`). Nothing
+//! is sent before that.
 
 pub mod ask;
 pub mod order;
@@ -33,8 +33,8 @@ pub const UNKNOWN_OUTCOME: &str =
 /// What a client reads when too few replicas were found for its request for so long that it is not asked for again.
 pub const NOBODY_IN_TIME: &str = "CLUSTERDOWN too few replicas of this hash slot answered in time";
 
-/// A point between two requests of a batch. A place that takes no bytes lies before one and behind one at the same byte, so
-/// that only its number says which.
+/// A point between two requests of a batch. A place that takes no bytes lies before one and behind one at the same
+/// byte, so that only its number says which.
 #[derive(Clone, Copy, Default, Debug)]
 pub struct Mark {
     from: usize,

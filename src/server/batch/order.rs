@@ -1,15 +1,16 @@
 //! The order of a connection's requests: they take effect on a slot in the order in which they were sent.
 //!
-//! Requests that have run cannot be overtaken. But one that another node was asked for, or that was put off until enough
-//! replicas answer, may be asked for again later; if the requests behind it ran meanwhile, its client would see its own
-//! commands change places. So each batch notes the slots of such requests here, and a request that touches one of them
-//! waits, with all that come behind it, until the batches before it are over. Requests that only read wait for no others
-//! of that kind.
+//! Requests that have run cannot be overtaken. But one that another node was asked for, or that was put off until
+//! enough replicas answer, may be asked for again later; if the requests behind it ran meanwhile, its client would see
+//! its own commands change places. So each batch notes the slots of such requests here, and a request that touches one
+//! of them waits, with all that come behind it, until the batches before it are over. Requests that only read wait for
+//! no others of that kind.
 //!
-//! What a batch leaves to one node goes there on one link and is run there in its order, so that it needs no waiting; if
-//! that node leaves one request out, it leaves out those behind it on the same slot as well, by the same rule.
+//! What a batch leaves to one node goes there on one link and is run there in its order, so that it needs no waiting;
+//! if that node leaves one request out, it leaves out those behind it on the same slot as well, by the same rule.
 //!
-//! A slot is looked up at the same cost however many are open, so that a request with many keys costs what its keys cost.
+//! A slot is looked up at the same cost however many are open, so that a request with many keys costs what its keys
+//! cost.
 //!
 //! Bounded by what a connection may have with other nodes.
 

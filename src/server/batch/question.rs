@@ -1,7 +1,7 @@
 //! What other nodes are asked for a batch: requests for one of them, in one frame, and where their replies belong.
 //!
-//! Requests for one node stay in their order. `batch` asks and fills in what comes; here is only what a question is made
-//! of.
+//! Requests for one node stay in their order. `batch` asks and fills in what comes; here is only what a question is
+//! made of.
 
 use std::rc::Rc;
 
@@ -43,8 +43,8 @@ pub struct Hole {
     pub reply: Place,
     /// The request.
     pub ask: Ask,
-    /// What was seen of its key, in the batch's requests, if the reply is there already, on condition that the other node
-    /// has seen the same.
+    /// What was seen of its key, in the batch's requests, if the reply is there already, on condition that the other
+    /// node has seen the same.
     pub seen: Option<Span>,
     /// When it may be asked for again although nobody knows whether it ran (`commands::repeat`).
     pub ask_again: AskAgain,

@@ -1,7 +1,7 @@
 //! What a batch waits for turns into replies.
 //!
-//! A reply whose read was contradicted is run again; one whose write can no longer be confirmed becomes an error, and so does one
-//! that tells what a write has found, when others may have coordinated its key before they had the write.
+//! A reply whose read was contradicted is run again; one whose write can no longer be confirmed becomes an error, and
+//! so does one that tells what a write has found, when others may have coordinated its key before they had the write.
 
 use std::task::{Context, Waker};
 use std::time::Duration;
@@ -22,8 +22,8 @@ const CATCH_UP_MAX: Duration = Duration::from_secs(2);
 const CATCH_UP_LOOK: Duration = Duration::from_millis(5);
 
 impl Batch {
-    /// Looks at what the batch waits for: true when all is known. What has to be run again is given to `again`; then the
-    /// batch waits for that too. Otherwise `cx` will be woken when there is more to see.
+    /// Looks at what the batch waits for: true when all is known. What has to be run again is given to `again`; then
+    /// the batch waits for that too. Otherwise `cx` will be woken when there is more to see.
     pub fn poll(&mut self, cx: &Context<'_>, again: &mut Vec<Again>) -> bool {
         let mut settled = self.poll_holes(cx, again);
         // Looked at once: a wait that is given up here may look otherwise a moment later.

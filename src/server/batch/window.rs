@@ -1,9 +1,10 @@
-//! Requests that are scanned ahead of the one that runs, so that their keys' memory is on its way when their turn comes.
+//! Requests that are scanned ahead of the one that runs, so that their keys' memory is on its way when their turn
+//! comes.
 //!
 //! Looking a key up costs three misses of the cache one after the other: the slot, its index, the entry. Those of
-//! different requests do not depend on each other, so a [`Window`] of [`REQUESTS_MAX`] requests makes each step for all of
-//! them before the next (`Store::prefetch_slot`, `prefetch_index`, `prefetch_entry`). On the way each request's row and the
-//! place of its first key are found, once.
+//! different requests do not depend on each other, so a [`Window`] of [`REQUESTS_MAX`] requests makes each step for all
+//! of them before the next (`Store::prefetch_slot`, `prefetch_index`, `prefetch_entry`). On the way each request's row
+//! and the place of its first key are found, once.
 //!
 //! Nothing is run here, and nothing that is found here depends on what a request before it will do: the database is
 //! looked at when a request runs. Limits are those at the window's start; the caller scans anew when they change.

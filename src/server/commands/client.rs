@@ -45,8 +45,8 @@ impl<'a> Cx<'a> {
     }
 }
 
-/// Runs CLIENT; true when the client has killed itself, and has to close once it has the answer. CLIENT REPLY OFF and SKIP write
-/// nothing.
+/// Runs CLIENT; true when the client has killed itself, and has to close once it has the answer. CLIENT REPLY OFF and
+/// SKIP write nothing.
 pub fn run(row: &'static Command, cx: Cx<'_>, out: &mut Reply<'_>) -> Result<bool, CommandError> {
     match subcommands::short_name(subcommands::checked(row, cx.args)?) {
         "id" => out.int(cx.this.id as i64),

@@ -1,7 +1,7 @@
 //! RONDO.FORGET: a dead node is given up for ever. What that takes is `cluster`'s business.
 //!
-//! A node is named by its id, by the first digits of it, or by what people call it (its `node-name`), as long as that means
-//! one node only. Ids of nodes that were given up before mean nobody.
+//! A node is named by its id, by the first digits of it, or by what people call it (its `node-name`), as long as that
+//! means one node only. Ids of nodes that were given up before mean nobody.
 
 use crate::base::ids::NodeId;
 use crate::cluster::ForgetError;

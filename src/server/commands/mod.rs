@@ -209,8 +209,8 @@ fn unsupported(row: &Command) -> CommandError {
     ))
 }
 
-/// Redis's words for a command that does not exist (`server.c`, 7.0): the name and the first arguments, cut short. Of one that
-/// Redis has, in place of the arguments, why it is not here.
+/// Redis's words for a command that does not exist (`server.c`, 7.0): the name and the first arguments, cut short. Of
+/// one that Redis has, in place of the arguments, why it is not here.
 pub fn unknown_command(args: Args<'_>) -> CommandError {
     let name = printed_name(args.name());
     if let Some(reason) = absent::reason(args.name()) {

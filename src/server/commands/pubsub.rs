@@ -1,8 +1,8 @@
 //! PUBLISH, SPUBLISH and PUBSUB.
 //!
 //! On the standalone face PUBSUB tells of the whole cluster, on the cluster face of this node, as a node of a Redis
-//! Cluster does. PUBLISH counts the subscribers of all nodes on either face: those of other nodes as this node last heard
-//! of them, and not those of a node whose link is down at the moment.
+//! Cluster does. PUBLISH counts the subscribers of all nodes on either face: those of other nodes as this node last
+//! heard of them, and not those of a node whose link is down at the moment.
 
 use crate::commands::spec::Command;
 use crate::commands::{CommandError, subcommands};

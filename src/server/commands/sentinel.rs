@@ -1,8 +1,8 @@
 //! SENTINEL: for clients that are configured to ask a Sentinel where the master is.
 //!
-//! Every node of rondo takes reads and writes, so the master, whatever name it is asked for by, is the node that is asked:
-//! it is alive, since it answers. The other nodes are its replicas and the other Sentinels. Nothing can be changed
-//! through this command.
+//! Every node of rondo takes reads and writes, so the master, whatever name it is asked for by, is the node that is
+//! asked: it is alive, since it answers. The other nodes are its replicas and the other Sentinels. Nothing can be
+//! changed through this command.
 //!
 //! Any name is known to whoever asks by name; SENTINEL MASTERS, which does not say a name, lists those of the option
 //! `sentinel-master-names`.

@@ -1,8 +1,8 @@
 //! SHUTDOWN: what SIGTERM does.
 //!
 //! The node hands over its slots within `shutdown-timeout` and ends; there is no reply, the connection closes. NOW and
-//! FORCE are accepted: there is no snapshot that could fail, and no replica of Redis's kind to wait for. SAVE is refused,
-//! and so is ABORT, because a node that has begun to leave does not come back.
+//! FORCE are accepted: there is no snapshot that could fail, and no replica of Redis's kind to wait for. SAVE is
+//! refused, and so is ABORT, because a node that has begun to leave does not come back.
 
 use tokio::sync::Notify;
 

@@ -1,12 +1,13 @@
 //! How old questions of another node are, judged by two clocks that nobody has set to each other.
 //!
-//! A question says when it was sent by its asker's monotonic clock. The smallest difference to our own clock that was seen on
-//! a link is taken for the clocks' offset, and whatever exceeds it for waiting time. Clocks drift, and that of a machine which
-//! was stopped may have stood still; so what is taken for the offset rises slowly while it is not seen anew, and a link on
-//! which everything has been late for a while is given up: on the next one the offset is learnt from nothing.
+//! A question says when it was sent by its asker's monotonic clock. The smallest difference to our own clock that was
+//! seen on a link is taken for the clocks' offset, and whatever exceeds it for waiting time. Clocks drift, and that of
+//! a machine which was stopped may have stood still; so what is taken for the offset rises slowly while it is not seen
+//! anew, and a link on which everything has been late for a while is given up: on the next one the offset is learnt
+//! from nothing.
 //!
-//! Invariant: between two looks the offset rises by no more than [`RISE_NS_MAX`], so that a process that was stopped finds
-//! what lay about meanwhile too old, however long that was.
+//! Invariant: between two looks the offset rises by no more than [`RISE_NS_MAX`], so that a process that was stopped
+//! finds what lay about meanwhile too old, however long that was.
 
 use std::time::{Duration, Instant};
 

@@ -1,9 +1,9 @@
 //! The other end of a forward link: questions of a peer's clients, run here, answered in order.
 //!
-//! A question is run as if its client were connected here, with the database and protocol that it names: its requests as
-//! one batch, or, if they belong together, as one transaction with one reply. A request is refused unrun when this node
-//! does not coordinate its key, or when it has lain about too long (`ages`): so a node that was stopped does not run what its
-//! asker has given up on, whatever the clocks say.
+//! A question is run as if its client were connected here, with the database and protocol that it names: its requests
+//! as one batch, or, if they belong together, as one transaction with one reply. A request is refused unrun when this
+//! node does not coordinate its key, or when it has lain about too long (`ages`): so a node that was stopped does not
+//! run what its asker has given up on, whatever the clocks say.
 //!
 //! What this end does not do: it forwards nothing further, and it answers no question out of turn.
 
@@ -49,8 +49,8 @@ use crate::server::worker::Worker;
 const UNANSWERED_MAX: usize = 1_024;
 /// Bytes of answers that wait to be written above which nothing more is read.
 const OUTPUT_PAUSE_BYTES: usize = 64 << 20;
-/// Bytes of replies to a question above which no more of its requests are run: its asker asks for the rest again. An answer
-/// so stays well below what a frame can say, whatever one reply may come to.
+/// Bytes of replies to a question above which no more of its requests are run: its asker asks for the rest again. An
+/// answer so stays well below what a frame can say, whatever one reply may come to.
 const ANSWER_BYTES_MAX: usize = REPLY_BYTES_MAX / 2;
 
 /// See the head of the file.
@@ -90,8 +90,8 @@ struct PeerQuestion<'a> {
 }
 
 impl Forwarded {
-    /// A link of the peer that said `hello`; `client` stands for it in CLIENT LIST's place. Fails when no more nodes can be
-    /// known.
+    /// A link of the peer that said `hello`; `client` stands for it in CLIENT LIST's place. Fails when no more nodes
+    /// can be known.
     pub fn new(
         worker: Rc<Worker>,
         client: Arc<Client>,
@@ -219,9 +219,9 @@ impl Forwarded {
 }
 
 impl Unanswered {
-    /// Has what a request has read confirmed by somebody else, once. A request that is contradicted, or that nobody confirms, the
-    /// asker asks for again. It is refused where running it again would show a later write of its own client, and where it belongs to
-    /// a transaction that has written, which could only be asked for again as a whole.
+    /// Has what a request has read confirmed by somebody else, once. A request that is contradicted, or that nobody
+    /// confirms, the asker asks for again. It is refused where running it again would show a later write of its own
+    /// client, and where it belongs to a transaction that has written, which could only be asked for again as a whole.
     fn confirm_or_give_up(&mut self, again: &[Again], worker: &Worker, view: &View) {
         let Some(Again { reply, ask, .. }) = again.first() else { return };
         let is_unconfirmed = again.iter().all(Again::is_unconfirmed);
@@ -242,7 +242,8 @@ impl Unanswered {
         }
     }
 
-    /// Appends the answer. An error when it is longer than a frame can say: the asker then takes its outcome for unknown.
+    /// Appends the answer. An error when it is longer than a frame can say: the asker then takes its outcome for
+    /// unknown.
     fn answer(&mut self, to: &mut Vec<u8>) -> std::io::Result<()> {
         self.batch.sort_patches();
         let (at, mut fits) = (to.len(), true);

@@ -1,9 +1,9 @@
 //! What a client sends: read, cut into requests, run as batches.
 //!
-//! Everything that one read brings is run at once, in the worker's buffer; only what is not whole is kept, and so is what has
-//! to wait for something before it. A request that comes in many reads is neither copied nor looked at again at each of them:
-//! the scanner has said how much is missing. While a request waits alone, no more is read than shows that its client has
-//! not left.
+//! Everything that one read brings is run at once, in the worker's buffer; only what is not whole is kept, and so is
+//! what has to wait for something before it. A request that comes in many reads is neither copied nor looked at again
+//! at each of them: the scanner has said how much is missing. While a request waits alone, no more is read than shows
+//! that its client has not left.
 
 use std::pin::Pin;
 use std::task::{Context, Poll};
@@ -104,9 +104,9 @@ impl Connection {
         self.client.input_bytes.store(self.input.len(), std::sync::atomic::Ordering::Relaxed);
     }
 
-    /// Runs the whole requests of `input` as one batch and gives the bytes that they took. The rest is to be kept: what is not
-    /// whole, what has to be alone, and what comes behind [`OUTPUT_PAUSE_BYTES`] of replies or as many requests as other nodes
-    /// may be asked.
+    /// Runs the whole requests of `input` as one batch and gives the bytes that they took. The rest is to be kept: what
+    /// is not whole, what has to be alone, and what comes behind [`OUTPUT_PAUSE_BYTES`] of replies or as many requests
+    /// as other nodes may be asked.
     fn run_input(&mut self, input: &[u8]) -> usize {
         // What is being run counts as well, as in Redis.
         self.client.input_bytes.store(input.len(), std::sync::atomic::Ordering::Relaxed);

@@ -1,15 +1,16 @@
 //! A connection: bytes in, batches, bytes out, one future that never blocks its worker.
 //!
 //! Everything that one read brings is run at once; replies that replicas have to confirm wait in order, those of up to
-//! [`UNANSWERED_MAX`] batches, and the connection reads on meanwhile. A request that must wait in the middle is run alone,
-//! when all before it is answered, and nothing behind it starts before it ends.
+//! [`UNANSWERED_MAX`] batches, and the connection reads on meanwhile. A request that must wait in the middle is run
+//! alone, when all before it is answered, and nothing behind it starts before it ends.
 //!
 //! A client that sends without end has others of its worker wait for no longer than one read takes to run (`turn`).
 //!
 //! What a client can make grow is bounded: unread replies by [`OUTPUT_PAUSE_BYTES`], at which nothing more is run until
-//! they are sent, and by `client-output-buffer-limit`; the request by the scanner's limits, batches by [`UNANSWERED_MAX`]
-//! and by what one read brings (`input`). Other nodes are asked for no more at a time than would be [`FORWARDED_BYTES_MAX`] if all
-//! replies were as large as the largest of late; only a connection's first large ones can take it beyond that.
+//! they are sent, and by `client-output-buffer-limit`; the request by the scanner's limits, batches by
+//! [`UNANSWERED_MAX`] and by what one read brings (`input`). Other nodes are asked for no more at a time than would be
+//! [`FORWARDED_BYTES_MAX`] if all replies were as large as the largest of late; only a connection's first large ones
+//! can take it beyond that.
 
 mod ages;
 pub mod forwarded;
@@ -44,14 +45,15 @@ use crate::server::worker::Worker;
 
 /// Most batches that may wait for replicas before the connection stops reading.
 const UNANSWERED_MAX: usize = 16;
-/// Replies unsent above which the connection stops reading and running: many large values may be asked for in few bytes.
+/// Replies unsent above which the connection stops reading and running: many large values may be asked for in few
+/// bytes.
 pub(super) const OUTPUT_PAUSE_BYTES: usize = 1 << 20;
 /// What the replies that other nodes owe the connection may come to.
 const FORWARDED_BYTES_MAX: usize = 4 << 20;
 /// Most requests that may be with other nodes, however small their replies are.
 const FORWARDED_MAX: usize = 256;
-/// The largest reply that is expected of another node before any has come: few requests are sent at first, twice as many
-/// in each next batch.
+/// The largest reply that is expected of another node before any has come: few requests are sent at first, twice as
+/// many in each next batch.
 const FIRST_ANSWER_BYTES: usize = 256 << 10;
 /// How long a dismissed client may take to close its side.
 const PART_PATIENCE: Duration = Duration::from_millis(100);
@@ -155,8 +157,8 @@ impl Connection {
         .await
     }
 
-    /// Closes this side first, and the whole a moment later: if the client has sent something meanwhile, the system would
-    /// answer that with a reset, which may overtake the last replies.
+    /// Closes this side first, and the whole a moment later: if the client has sent something meanwhile, the system
+    /// would answer that with a reset, which may overtake the last replies.
     async fn part(&mut self) {
         let rest = async {
             self.stream.shutdown().await?;
@@ -209,7 +211,8 @@ impl Connection {
         }
     }
 
-    /// Reads nothing more once somebody has dismissed the client, as if it had said that it is done; true when that begins.
+    /// Reads nothing more once somebody has dismissed the client, as if it had said that it is done; true when that
+    /// begins.
     fn hear_dismissal(&mut self) -> bool {
         let begins = !self.is_eof && self.is_dismissed();
         self.is_eof |= begins;
@@ -250,8 +253,8 @@ impl Connection {
         self.forwards_max = forwards_max(self.answer_bytes);
     }
 
-    /// Takes messages of subscriptions over into the output; true when there were some. None come between a request that
-    /// runs alone and its reply, which may be the confirmation of a subscription.
+    /// Takes messages of subscriptions over into the output; true when there were some. None come between a request
+    /// that runs alone and its reply, which may be the confirmation of a subscription.
     fn take_mail(&mut self, cx: &Context<'_>) -> std::io::Result<bool> {
         let may_take = self.waiting.is_none() && self.output.len() < OUTPUT_PAUSE_BYTES;
         let delivery = self.client.mailbox.collect(&mut self.output, may_take, cx.waker());
@@ -353,8 +356,8 @@ impl Connection {
         }
     }
 
-    /// Runs the request that must be alone, once all before it are answered; true when it made a step. To begin is one: what is
-    /// read meanwhile is read otherwise.
+    /// Runs the request that must be alone, once all before it are answered; true when it made a step. To begin is one:
+    /// what is read meanwhile is read otherwise.
     fn poll_alone(&mut self, cx: &mut Context<'_>) -> bool {
         let was_waiting = self.waiting.is_some();
         if self.waiting.is_none()
@@ -389,8 +392,8 @@ impl Drop for Ears {
     }
 }
 
-/// Runs a request to its end whose client has left: half of what it does, of the keys of MSETNX for one, would stay for ever.
-/// As in Redis, one that only waits ends with its client.
+/// Runs a request to its end whose client has left: half of what it does, of the keys of MSETNX for one, would stay for
+/// ever. As in Redis, one that only waits ends with its client.
 async fn finish(mut waiting: Pin<Box<Waiting>>, client: &Client) {
     let only_waits = || client.is_in(state::BLOCKED);
     let mut is_over = |cx: &mut Context<'_>| only_waits() || waiting.as_mut().poll(cx).is_ready() || only_waits();

@@ -1,8 +1,8 @@
 //! How much a connection does before the others of its worker have their turn.
 //!
 //! A client that sends without end would else keep its connection reading and running until the runtime stops it, which
-//! counts calls and not bytes: 126 ms at a time were measured. What is counted are bytes of requests, those that arrive and
-//! those that had been kept; a connection that is never asked so much at once does not notice.
+//! counts calls and not bytes: 126 ms at a time were measured. What is counted are bytes of requests, those that arrive
+//! and those that had been kept; a connection that is never asked so much at once does not notice.
 
 use crate::server::worker::INPUT_BYTES;
 

@@ -1,10 +1,11 @@
-//! What a node knows of itself in figures: how fast things go and went, how long commands take, whether its threads turn.
+//! What a node knows of itself in figures: how fast things go and went, how long commands take, whether its threads
+//! turn.
 //!
 //! Here are those that need a history: rates per second, the peak of memory, errors by their code.
 //!
 //! Counters only grow; what INFO calls *instantaneous* is how fast they grew lately. [`Sampler::sample`] is called ten
-//! times a second and remembers the last [`SAMPLES`] readings. Errors are counted by the first word of their text, which
-//! only an error reply pays for; the list of codes is bounded, because scripts and peers may make up their own.
+//! times a second and remembers the last [`SAMPLES`] readings. Errors are counted by the first word of their text,
+//! which only an error reply pays for; the list of codes is bounded, because scripts and peers may make up their own.
 
 pub mod memory;
 pub mod process;

@@ -1,9 +1,10 @@
 //! Whether the event loops of a node still turn.
 //!
-//! Every worker's loop runs [`Pulse::beat`], which wakes fifty times a second and notes the time. A loop that is stuck (in
-//! an endless command, or starved of CPU) stops noting, and [`Pulse::stalled`] names it. What a process that is stopped as a
-//! whole would say about itself is not asked: it cannot answer either. But when it goes on, [`Pulse::tell_lateness`] has somebody
-//! act on it that its peers may have taken over what it coordinates, before any loop goes on to what comes behind that.
+//! Every worker's loop runs [`Pulse::beat`], which wakes fifty times a second and notes the time. A loop that is stuck
+//! (in an endless command, or starved of CPU) stops noting, and [`Pulse::stalled`] names it. What a process that is
+//! stopped as a whole would say about itself is not asked: it cannot answer either. But when it goes on,
+//! [`Pulse::tell_lateness`] has somebody act on it that its peers may have taken over what it coordinates, before any
+//! loop goes on to what comes behind that.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
@@ -57,8 +58,8 @@ impl Pulse {
         }
     }
 
-    /// Calls `tell` when a loop has been late since that was last told, or is at `now`; while it is, every [`TELL_AGAIN_MS`]. Who
-    /// comes while another is telling waits for it.
+    /// Calls `tell` when a loop has been late since that was last told, or is at `now`; while it is, every
+    /// [`TELL_AGAIN_MS`]. Who comes while another is telling waits for it.
     #[inline]
     pub fn tell_lateness(&self, now: Instant, tell: impl FnOnce()) {
         let now_ms = self.ms(now);

@@ -1,7 +1,7 @@
 //! What happened in the last ten seconds: the node's counters now, less what they were then.
 //!
-//! Counters only grow, so somebody has to remember. [`Recent::note`] keeps one reading a second for [`WINDOW_S`] seconds;
-//! [`Recent::read`] gives the difference between the newest and the oldest, from which rates, hit ratios and
+//! Counters only grow, so somebody has to remember. [`Recent::note`] keeps one reading a second for [`WINDOW_S`]
+//! seconds; [`Recent::read`] gives the difference between the newest and the oldest, from which rates, hit ratios and
 //! percentiles follow. INFO's rates, which are those of the last 1.6 seconds as in Redis, are `figures`' business.
 
 use std::collections::VecDeque;

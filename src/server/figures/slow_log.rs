@@ -67,7 +67,8 @@ impl SlowLog {
         self.set_limits(settings.slowlog_log_slower_than_us.unwrap_or(u64::MAX), settings.slowlog_max_len);
     }
 
-    /// From now on keeps commands that take this many microseconds or longer (`u64::MAX` for none), and no more of them.
+    /// From now on keeps commands that take this many microseconds or longer (`u64::MAX` for none), and no more of
+    /// them.
     pub fn set_limits(&self, limit_us: u64, len_max: usize) {
         self.limit_us.store(limit_us, Ordering::Relaxed);
         self.len_max.store(len_max, Ordering::Relaxed);
@@ -85,8 +86,8 @@ impl SlowLog {
         us >= self.limit_us() && self.limit_us() != u64::MAX
     }
 
-    /// Keeps a command that ran at `now_ms` for `took_us`, together with `more` others of its pipeline; forgets the oldest
-    /// beyond the limit.
+    /// Keeps a command that ran at `now_ms` for `took_us`, together with `more` others of its pipeline; forgets the
+    /// oldest beyond the limit.
     pub fn note(&self, args: Args<'_>, more: u64, took_us: u64, now_ms: u64, sender: Sender<'_>) {
         let mut args = trimmed(args);
         if more != 0 {

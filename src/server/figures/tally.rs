@@ -1,10 +1,10 @@
 //! How long commands take: measured where it can differ, shared out where it cannot.
 //!
-//! Reading the clock twice for each command would cost as much as the smallest commands themselves. So a command that may
-//! take long (its work depends on more than its own length) is timed apart; those that cannot ([`is_steady`]) are counted,
-//! and get equal shares of what is left of the time of their batch: exact sums, and within one pipeline the same figure for
-//! each. A batch of one command is exact either way. When `slowlog-log-slower-than` is below [`ALL_BELOW_US`], every
-//! command is timed apart.
+//! Reading the clock twice for each command would cost as much as the smallest commands themselves. So a command that
+//! may take long (its work depends on more than its own length) is timed apart; those that cannot ([`is_steady`]) are
+//! counted, and get equal shares of what is left of the time of their batch: exact sums, and within one pipeline the
+//! same figure for each. A batch of one command is exact either way. When `slowlog-log-slower-than` is below
+//! [`ALL_BELOW_US`], every command is timed apart.
 //!
 //! In the slow log such commands of one pipeline stand as one entry, if they took long together.
 //!
@@ -42,8 +42,8 @@ pub fn is_apart(command: usize, request_bytes: usize, limit_us: u64) -> bool {
     limit_us < ALL_BELOW_US || request_bytes > STEADY_BYTES_MAX || !is_steady(command)
 }
 
-/// The commands that a worker has run since it last looked at the clock. A pipeline mostly repeats one command, so a run of
-/// equal ones is two cells, and only what was before it is looked up.
+/// The commands that a worker has run since it last looked at the clock. A pipeline mostly repeats one command, so a
+/// run of equal ones is two cells, and only what was before it is looked up.
 #[derive(Debug, Default)]
 pub struct Tally {
     command: Cell<CommandIndex>,

@@ -1,9 +1,9 @@
 //! A question to another node on its way, and what becomes of it.
 //!
-//! A question that was not run may be asked again. One whose link broke after it was sent has an unknown fate, and so has
-//! one that was given up: a peer that is stalled is not waited for if asking elsewhere does no harm, and nothing is
-//! waited for beyond its deadline. Answers to questions that were given up are dropped. What may have run is asked again
-//! only with [`ask::SINCE`], which keeps it from being done twice (`commands::repeat`).
+//! A question that was not run may be asked again. One whose link broke after it was sent has an unknown fate, and so
+//! has one that was given up: a peer that is stalled is not waited for if asking elsewhere does no harm, and nothing is
+//! waited for beyond its deadline. Answers to questions that were given up are dropped. What may have run is asked
+//! again only with [`ask::SINCE`], which keeps it from being done twice (`commands::repeat`).
 
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
@@ -20,7 +20,8 @@ pub(super) const GIVEN_UP_MS: u64 = STALE_MS_MAX + 40;
 /// How long an ordinary question may take, in milliseconds: the other side may itself be waiting for a replica that
 /// has just stopped. That it stopped itself is noticed sooner, on its lanes.
 const ANSWER_MS_MAX: u64 = 700;
-/// How long to wait for a stalled peer where asking again could do harm, in milliseconds: it may only be starved for a moment.
+/// How long to wait for a stalled peer where asking again could do harm, in milliseconds: it may only be starved for a
+/// moment.
 const STALLED_MS_MAX: u64 = 450;
 /// How long a question about a whole node may take, in milliseconds.
 pub(super) const PATIENCE_MS_MAX: u64 = 10_000;
@@ -40,12 +41,12 @@ pub enum Fate {
     Gone,
 }
 
-/// How far a stamp may be ahead of our clock for the other node to follow it surely: leases of strict writes take stamps ahead
-/// (`replication::campaign`), and a clock that is up to 300 ms behind ours still accepts this.
+/// How far a stamp may be ahead of our clock for the other node to follow it surely: leases of strict writes take
+/// stamps ahead (`replication::campaign`), and a clock that is up to 300 ms behind ours still accepts this.
 const LEAD_MS_MAX: u64 = SKEW_MS_MAX - 300;
 
-/// A time before everything that another node writes for a question with this stamp: the stamp, or 0 where it is so far ahead of
-/// our own clock that the other's may not follow it.
+/// A time before everything that another node writes for a question with this stamp: the stamp, or 0 where it is so far
+/// ahead of our own clock that the other's may not follow it.
 pub fn followed(stamp: Hlc) -> Hlc {
     if stamp.ms() <= wall_us() / 1_000 + LEAD_MS_MAX { stamp } else { Hlc::default() }
 }
@@ -66,7 +67,8 @@ pub struct About {
 pub struct Call {
     fate: RefCell<Fate>,
     waker: RefCell<Option<Waker>>,
-    /// A time before everything that the other node writes for it ([`followed`]), by the stamp that it was first asked with.
+    /// A time before everything that the other node writes for it ([`followed`]), by the stamp that it was first asked
+    /// with.
     pub asked_at: Hlc,
     sent_at: Instant,
     /// What it may take longer for its bytes to arrive.
@@ -160,8 +162,8 @@ impl Call {
 mod tests {
     use super::*;
 
-    /// Simulated: stamps of strict writes were ahead, the other node's clock behind and its DEL stamped earlier than it was asked
-    /// for, so that a GET before that DEL, run again, gave nothing.
+    /// Simulated: stamps of strict writes were ahead, the other node's clock behind and its DEL stamped earlier than it
+    /// was asked for, so that a GET before that DEL, run again, gave nothing.
     #[test]
     fn a_stamp_that_the_other_clock_may_not_follow_comes_before_all_that_it_writes() {
         let now_ms = wall_us() / 1_000;

@@ -1,7 +1,7 @@
 //! Asking another node: requests whose key is coordinated over there, and parts of requests about the whole cluster.
 //!
-//! One link a worker and peer, kept open by a task of the worker. Questions are answered in their order (`wire`); what becomes of
-//! each is in its `call`.
+//! One link a worker and peer, kept open by a task of the worker. Questions are answered in their order (`wire`); what
+//! becomes of each is in its `call`.
 
 pub mod call;
 pub mod seen;
@@ -169,8 +169,8 @@ struct Arrivals {
 }
 
 impl Arrivals {
-    /// Whether long answers are arriving, now that `kept` bytes wait for the rest of theirs. One that has become whole is followed
-    /// by whatever was made meanwhile, which may take a moment.
+    /// Whether long answers are arriving, now that `kept` bytes wait for the rest of theirs. One that has become whole
+    /// is followed by whatever was made meanwhile, which may take a moment.
     fn are_long(&mut self, kept: usize, now: Instant) -> bool {
         let has_grown = std::mem::replace(&mut self.kept, kept) < kept && kept >= LONG_ANSWER_BYTES;
         if std::mem::take(&mut self.has_ended) || has_grown {

@@ -1,13 +1,12 @@
 //! Questions and answers between nodes, as they travel.
 //!
-//! A question is a frame: `[length u32][flags u8][db u8][consistency 3 bytes][sent u64][stamp u64]
-//! [requests in RESP]`: all requests of a client's batch for that peer; with [`ask::SEEN`], what was seen of their keys
-//! stands before them (`own_copy`). An answer is a frame too, in the order of the questions: `[length u32]`
-//! and for each request `[length u32][reply in RESP]`, the length [`NOT_RUN`] for one that was not run, and [`AS_SEEN`] for
-//! one whose asker has seen what there is to see. `sent` is the
-//! asker's monotonic clock: the other side refuses what lay about for longer than [`STALE_MS_MAX`], so that it cannot run
-//! what its asker has given up on meanwhile. `stamp` is the asker's hybrid logical clock: what the other side writes for the
-//! question is later.
+//! A question is a frame: `[length u32][flags u8][db u8][consistency 3 bytes][sent u64][stamp u64] [requests in RESP]`:
+//! all requests of a client's batch for that peer; with [`ask::SEEN`], what was seen of their keys stands before them
+//! (`own_copy`). An answer is a frame too, in the order of the questions: `[length u32]` and for each request `[length
+//! u32][reply in RESP]`, the length [`NOT_RUN`] for one that was not run, and [`AS_SEEN`] for one whose asker has seen
+//! what there is to see. `sent` is the asker's monotonic clock: the other side refuses what lay about for longer than
+//! [`STALE_MS_MAX`], so that it cannot run what its asker has given up on meanwhile. `stamp` is the asker's hybrid
+//! logical clock: what the other side writes for the question is later.
 
 use std::ops::Range;
 
@@ -34,7 +33,8 @@ pub mod ask {
     pub const REST: u8 = 8;
     /// What this node holds of the request's keys (see `copies`).
     pub const COPIES: u8 = 16;
-    /// With TOGETHER: watched keys stand before the requests, and the answer begins with 1, or is 0 when one has changed.
+    /// With TOGETHER: watched keys stand before the requests, and the answer begins with 1, or is 0 when one has
+    /// changed.
     pub const WATCHED: u8 = 32;
     /// It may have run before: it is to run only if its keys have not been written since its stamp.
     pub const SINCE: u8 = 64;

@@ -1,15 +1,15 @@
 //! A command that needs its keys together (RENAME, SINTERSTORE, BITOP, MSETNX ...) over several coordinators.
 //!
 //! What each key holds is fetched from its coordinator, confirmed by R nodes; the command's ordinary function runs on a
-//! scratch keyspace (`commands::scratch`); what it changes goes to each key's coordinator, which takes it only if the key
-//! is still what was fetched. What a command adds is written before what it takes away, so a node that dies in between
-//! leaves a value twice and never nowhere. When a key has changed meanwhile, what was written is put back and all begins
-//! anew; after [`PATIENCE`] the client is told to try again.
+//! scratch keyspace (`commands::scratch`); what it changes goes to each key's coordinator, which takes it only if the
+//! key is still what was fetched. What a command adds is written before what it takes away, so a node that dies in
+//! between leaves a value twice and never nowhere. When a key has changed meanwhile, what was written is put back and
+//! all begins anew; after [`PATIENCE`] the client is told to try again.
 //!
 //! So each key's change is atomic and builds on what the command has read of that key, and the outcome is all of the
-//! changes or none, also when one of the coordinators has no memory left for what the command adds, unless a node dies or
-//! falls silent in the middle: then `-TIMEOUT` says that it is not known. What is not promised: others may see the keys
-//! between two changes, and keys that are only read may come from different moments.
+//! changes or none, also when one of the coordinators has no memory left for what the command adds, unless a node dies
+//! or falls silent in the middle: then `-TIMEOUT` says that it is not known. What is not promised: others may see the
+//! keys between two changes, and keys that are only read may come from different moments.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -132,8 +132,8 @@ impl Job {
         Ok(brought)
     }
 
-    /// Makes the changes; false, with nothing changed, when a key is no longer what was brought. Refused, also with nothing changed,
-    /// when a coordinator has no room.
+    /// Makes the changes; false, with nothing changed, when a key is no longer what was brought. Refused, also with
+    /// nothing changed, when a coordinator has no room.
     async fn commit(&mut self, by: &Command, changes: &[Change], brought: &Brought) -> Result<bool, CommandError> {
         let view = self.worker.shared.view.load_full();
         let Some(parts) = parts_of(&view, changes, brought) else { return Ok(false) };
@@ -157,8 +157,8 @@ impl Job {
         Ok(true)
     }
 
-    /// Puts back what keys held before, the last one first. A key that somebody has changed again stays theirs. False when some
-    /// key could not be put back, or may not have been.
+    /// Puts back what keys held before, the last one first. A key that somebody has changed again stays theirs. False
+    /// when some key could not be put back, or may not have been.
     async fn put_back(&mut self, done: Vec<(KeyName, Fetched)>, brought: &Brought) -> bool {
         let (until, mut is_as_before) = (Instant::now() + PATIENCE, true);
         for (name, after) in done.into_iter().rev() {

@@ -4,9 +4,9 @@
 //! open waits for the next round (`order`). A round begins when all that other nodes were asked for is answered.
 //!
 //! A read that nobody contradicts, but whose confirmer takes too long, is not run again: its reply stands, and somebody
-//! else is asked to confirm it. One that is contradicted is run again, unless its own connection may have written its key
-//! since: it would see that, and is refused. If only another node may have done so, for a request behind it that was left to
-//! that one, it is refused where the key has been written since it was first read.
+//! else is asked to confirm it. One that is contradicted is run again, unless its own connection may have written its
+//! key since: it would see that, and is refused. If only another node may have done so, for a request behind it that
+//! was left to that one, it is refused where the key has been written since it was first read.
 
 use std::rc::Rc;
 use std::sync::Arc;
@@ -43,8 +43,8 @@ pub fn again_pause(batch: &Batch) -> Duration {
     if batch.started.elapsed() < FIRST_AGE { FIRST_AGAIN_PAUSE } else { AGAIN_PAUSE }
 }
 
-/// Whether a write to a slot of what a request has read was left to others, or for later, in these batches, the first of which holds
-/// the read.
+/// Whether a write to a slot of what a request has read was left to others, or for later, in these batches, the first
+/// of which holds the read.
 fn has_left_write_of<'b>(read: &Reading, batch: &Batch, later: impl Iterator<Item = &'b Batch> + Clone) -> bool {
     has_key(batch.kept(read.ask.request), |key| {
         let slot = slot_of(key);
@@ -63,8 +63,8 @@ pub struct Rerun<'c> {
 }
 
 impl Rerun<'_> {
-    /// Runs those of `due` again whose time has come; gives those that are left for the next round. `later` are batches of the
-    /// same connection behind this one.
+    /// Runs those of `due` again whose time has come; gives those that are left for the next round. `later` are batches
+    /// of the same connection behind this one.
     pub fn round<'b>(
         &self,
         batch: &mut Batch,
@@ -105,7 +105,8 @@ impl Rerun<'_> {
         left
     }
 
-    /// Answers a request that will not be run any more: of a write that may have been run once that is all that can be said.
+    /// Answers a request that will not be run any more: of a write that may have been run once that is all that can be
+    /// said.
     pub fn give_up(&self, batch: &mut Batch, again: &Again) {
         let request = batch.kept(again.ask.request);
         if again.ask.since.is_some() && writes(request) {

@@ -1,12 +1,12 @@
 //! EXEC: runs what was queued since MULTI, group by group (`groups`), each at the node that coordinates its keys.
 //!
-//! Each group runs under the locks of all its slots (`together`): nobody sees half of it. So a transaction is atomic when
-//! its keys have one coordinator, as those with one hash tag always do, and a series of atomic groups otherwise.
+//! Each group runs under the locks of all its slots (`together`): nobody sees half of it. So a transaction is atomic
+//! when its keys have one coordinator, as those with one hash tag always do, and a series of atomic groups otherwise.
 //!
-//! A group that its node did not run is looked at anew for a moment, [`PATIENCE`]; so that it runs, another node may have
-//! to become the coordinator first. When that is over, or nobody knows whether a group has run, EXEC ends. If nothing has
-//! run before, its reply is the error alone. Else it is the array, with an error for each request from there on: a client
-//! that is told to try again must not find half of its transaction done twice.
+//! A group that its node did not run is looked at anew for a moment, [`PATIENCE`]; so that it runs, another node may
+//! have to become the coordinator first. When that is over, or nobody knows whether a group has run, EXEC ends. If
+//! nothing has run before, its reply is the error alone. Else it is the array, with an error for each request from
+//! there on: a client that is told to try again must not find half of its transaction done twice.
 
 use std::sync::Arc;
 use std::time::Instant;
@@ -41,7 +41,8 @@ pub(super) enum Attempt {
 }
 
 impl Job {
-    /// Runs the queued requests and answers with the array of their replies, or with null when a watched key has changed.
+    /// Runs the queued requests and answers with the array of their replies, or with null when a watched key has
+    /// changed.
     pub(super) async fn exec(&mut self, out: &mut Vec<u8>) -> Result<(), CommandError> {
         let transaction = std::mem::take(&mut self.talk.transaction);
         self.client.end_transaction();
@@ -124,8 +125,8 @@ impl Job {
         Attempt::Ran(replies)
     }
 
-    /// Runs a group at the node that coordinates its keys. Requests without keys run here, when those have run; SELECT does
-    /// so there too, since it says what the keys behind it mean.
+    /// Runs a group at the node that coordinates its keys. Requests without keys run here, when those have run; SELECT
+    /// does so there too, since it says what the keys behind it mean.
     async fn run_group(&mut self, view: &Arc<View>, at: u16, watched: &[Watched], group: &[Queued<'_>]) -> Attempt {
         if at == view.me {
             return self.if_unchanged(view, at, watched, group).await;
@@ -161,7 +162,8 @@ impl Job {
         }
     }
 
-    /// Runs requests together at node `at`, which coordinates all their keys and the watched ones, if those are unchanged.
+    /// Runs requests together at node `at`, which coordinates all their keys and the watched ones, if those are
+    /// unchanged.
     pub(super) async fn if_unchanged(
         &mut self,
         view: &Arc<View>,

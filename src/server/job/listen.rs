@@ -1,5 +1,5 @@
-//! SUBSCRIBE, UNSUBSCRIBE and MONITOR: a connection begins or ends to listen (`request::listening`, `state::monitors`); and
-//! what those that watch are shown of requests that have run alone.
+//! SUBSCRIBE, UNSUBSCRIBE and MONITOR: a connection begins or ends to listen (`request::listening`, `state::monitors`);
+//! and what those that watch are shown of requests that have run alone.
 
 use crate::commands::spec::Command;
 use crate::commands::table;

@@ -1,7 +1,7 @@
 //! Requests that must be alone and may wait: those about the whole cluster, over several coordinators, or about time.
 //!
-//! Each is an `async` function in a file beside this one that asks other nodes and puts together what they say. What is asked of a
-//! node is an ordinary request, run by it for what it coordinates itself (`Origin::PeerForShare`).
+//! Each is an `async` function in a file beside this one that asks other nodes and puts together what they say. What is
+//! asked of a node is an ordinary request, run by it for what it coordinates itself (`Origin::PeerForShare`).
 //!
 //! | file | what it does |
 //! |---|---|
@@ -226,8 +226,8 @@ impl Job {
         }
     }
 
-    /// Runs a part of a request, or leaves it to be run when [`Job::settle`] asks again. The parts of a batch go by one view:
-    /// what they wait for is told apart by what is numbered anew in each.
+    /// Runs a part of a request, or leaves it to be run when [`Job::settle`] asks again. The parts of a batch go by one
+    /// view: what they wait for is told apart by what is numbered anew in each.
     pub(super) fn dispatch_part(&mut self, view: &View, request: &[u8], batch: &mut Batch) {
         if self.dispatch_by(view, request, Origin::Part, None, batch) != Step::Done {
             let session = &self.talk.session;

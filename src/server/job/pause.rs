@@ -1,8 +1,8 @@
 //! CLIENT PAUSE: the requests that have to wait until it is over.
 //!
-//! Dispatch lets a request that has to wait alone, with nothing done ([`Step::Paused`]). Its connection reads no more and
-//! counts as blocked; when the pause is over, the request is dispatched as if it came just then, so that one between
-//! MULTI and EXEC is queued. As in Redis a pause of all commands holds back CLIENT UNPAUSE too.
+//! Dispatch lets a request that has to wait alone, with nothing done ([`Step::Paused`]). Its connection reads no more
+//! and counts as blocked; when the pause is over, the request is dispatched as if it came just then, so that one
+//! between MULTI and EXEC is queued. As in Redis a pause of all commands holds back CLIENT UNPAUSE too.
 //!
 //! Does not hold back what other nodes ask: a pause is a matter of one node and its own clients.
 
@@ -20,8 +20,8 @@ use crate::server::state::client::state;
 const LOOK_MS: u64 = 20;
 
 impl Job {
-    /// The reply to a request that was held back, once the pause is over; `None`, with nothing done, when it has to wait
-    /// for something else.
+    /// The reply to a request that was held back, once the pause is over; `None`, with nothing done, when it has to
+    /// wait for something else.
     pub(super) async fn after_pause(&mut self, request: &[u8]) -> Option<Vec<u8>> {
         loop {
             self.wait_for_pause(request).await;

@@ -3,9 +3,9 @@
 //! Slots are walked in their order. Each step asks every coordinator to walk its own slots from the cursor on; the step
 //! ends where the first of them has stopped, and what the others have found behind that is dropped, to be found again
 //! by the next step. Each share says which slots it has walked: should nodes differ on who coordinates a slot, so that
-//! nobody walks it, the step is made again. Keys that were looked up for their type are counted by who puts the shares together, for
-//! what is dropped is looked up again. So a key that stays is returned at least once, also while slots change hands
-//! and tables grow; some keys may be returned twice.
+//! nobody walks it, the step is made again. Keys that were looked up for their type are counted by who puts the shares
+//! together, for what is dropped is looked up again. So a key that stays is returned at least once, also while slots
+//! change hands and tables grow; some keys may be returned twice.
 //!
 //! On the cluster face a node walks its own slots alone, and clients walk all nodes.
 
@@ -23,8 +23,8 @@ use crate::server::request::run::Origin;
 use crate::server::share::lookups::SlotLookups;
 use crate::server::share::{has_slot, is_inside_slot, slot_number_of};
 
-/// What each node may find beyond its share of COUNT: few keys are not spread evenly, and they are to come in one step, as they
-/// do from Redis.
+/// What each node may find beyond its share of COUNT: few keys are not spread evenly, and they are to come in one step,
+/// as they do from Redis.
 const COUNT_SLACK: usize = 4;
 
 /// What one node has found: its share of a step.

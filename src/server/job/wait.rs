@@ -1,11 +1,11 @@
 //! WAIT: how many replicas hold what this connection has written.
 //!
-//! On its lanes a node cannot tell one connection's writes from another's. So WAIT asks every node that coordinates slots
-//! for its [`marks`], the last frame on each lane at that moment, and then how many replicas hold everything up to them
-//! ([`held`]): of each set of home replicas the fewest, and of those only who was there for the marks and is whole. So a stand-in
-//! counts for nothing, and the reply is never more than what is true of the connection's own writes, but for W: that many nodes
-//! each acknowledged write has had, stand-ins included. It is no less once the lanes have moved on and who was away is back. A
-//! node that does not answer any more counts with W too.
+//! On its lanes a node cannot tell one connection's writes from another's. So WAIT asks every node that coordinates
+//! slots for its [`marks`], the last frame on each lane at that moment, and then how many replicas hold everything up
+//! to them ([`held`]): of each set of home replicas the fewest, and of those only who was there for the marks and is
+//! whole. So a stand-in counts for nothing, and the reply is never more than what is true of the connection's own
+//! writes, but for W: that many nodes each acknowledged write has had, stand-ins included. It is no less once the lanes
+//! have moved on and who was away is back. A node that does not answer any more counts with W too.
 //!
 //! As in Redis the reply may exceed what was asked for. A replica that had missed
 //! something counts when it has been handed all of it.
@@ -57,8 +57,8 @@ impl Job {
         }
     }
 
-    /// The other coordinators with their marks; none for one that does not answer. On the cluster face a client writes to
-    /// each node itself.
+    /// The other coordinators with their marks; none for one that does not answer. On the cluster face a client writes
+    /// to each node itself.
     async fn marks_elsewhere(&self, view: &View) -> Vec<(Arc<Peer>, Option<Vec<u8>>)> {
         let is_alone = view.is_solo || self.talk.session.cluster_face;
         let at = if is_alone { Default::default() } else { view.coordinators() };

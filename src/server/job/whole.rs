@@ -1,8 +1,9 @@
-//! Commands about the whole keyspace: DBSIZE, KEYS, RANDOMKEY, FLUSHALL, FLUSHDB. SCAN, which goes in steps, is in `scan`.
+//! Commands about the whole keyspace: DBSIZE, KEYS, RANDOMKEY, FLUSHALL, FLUSHDB. SCAN, which goes in steps, is in
+//! `scan`.
 //!
-//! Every node that coordinates slots is asked for its share (`server::share`), this one included, and the shares are put
-//! together. On the cluster face clients do that themselves. KEYS and flushing go part by part, so that no node stands still
-//! for long.
+//! Every node that coordinates slots is asked for its share (`server::share`), this one included, and the shares are
+//! put together. On the cluster face clients do that themselves. KEYS and flushing go part by part, so that no node
+//! stands still for long.
 
 use std::time::Instant;
 
@@ -43,8 +44,8 @@ impl Job {
         Ok(())
     }
 
-    /// The shares of all nodes. Asked for again while some node cannot give its own, because too few replicas have answered it,
-    /// and while they are not the whole.
+    /// The shares of all nodes. Asked for again while some node cannot give its own, because too few replicas have
+    /// answered it, and while they are not the whole.
     async fn given_shares(
         &mut self,
         request: &[u8],
@@ -116,8 +117,8 @@ impl Job {
         Ok(())
     }
 
-    /// The shares of all nodes that have one; of this one only on the cluster face, where clients add up themselves. Asked
-    /// again when a node dies meanwhile: asking twice does no harm.
+    /// The shares of all nodes that have one; of this one only on the cluster face, where clients add up themselves.
+    /// Asked again when a node dies meanwhile: asking twice does no harm.
     async fn shares(&mut self, request: &[u8], origin: Origin) -> Result<Vec<Value>, CommandError> {
         // On the cluster face each node is asked by the client, and answers for its own share alone.
         if self.talk.session.cluster_face {

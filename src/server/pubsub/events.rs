@@ -1,8 +1,8 @@
 //! Which keyspace events are wanted, and what they are called.
 //!
 //! The node that coordinates a key publishes what happens to it, so every event is published once. An event is wanted
-//! when its class is in `notify-keyspace-events` of any node of the cluster, and when somebody in the cluster listens to a
-//! name that could match: else nothing is even collected, and a command pays for looking at one flag.
+//! when its class is in `notify-keyspace-events` of any node of the cluster, and when somebody in the cluster listens
+//! to a name that could match: else nothing is even collected, and a command pays for looking at one flag.
 
 use crate::base::config::EventClasses;
 use crate::server::pubsub::topic::Kind;

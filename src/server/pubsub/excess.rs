@@ -1,6 +1,7 @@
 //! Whether too much waits for a client that does not read: Redis's hard and soft limits.
 //!
-//! Above the hard limit at once; above the soft limit once it has been exceeded without a break for longer than it allows.
+//! Above the hard limit at once; above the soft limit once it has been exceeded without a break for longer than it
+//! allows.
 
 use crate::base::config::BufferLimit;
 

@@ -1,10 +1,10 @@
 //! Who listens to what on this node, and the delivering, here and to other nodes.
 //!
-//! Publishing reads; only subscribing writes. Every change is told to the other nodes while the table is locked, so that
-//! they hear of changes in the order in which they were made, and a new link begins with exactly what holds.
+//! Publishing reads; only subscribing writes. Every change is told to the other nodes while the table is locked, so
+//! that they hear of changes in the order in which they were made, and a new link begins with exactly what holds.
 //!
-//! A subscription is confirmed to its client when the nodes that can be reached know of it ([`Hub::announced`]): what is
-//! published on any of them from then on arrives.
+//! A subscription is confirmed to its client when the nodes that can be reached know of it ([`Hub::announced`]): what
+//! is published on any of them from then on arrives.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;

@@ -1,7 +1,7 @@
 //! What the listeners of another node listen to, as that node tells us.
 //!
-//! It tells all of it when its link to us opens, and every change from then on. While a new account is coming in, the old
-//! one holds; before the first is complete nothing is known, and everything has to be sent.
+//! It tells all of it when its link to us opens, and every change from then on. While a new account is coming in, the
+//! old one holds; before the first is complete nothing is known, and everything has to be sent.
 
 use std::collections::BTreeMap;
 

@@ -70,7 +70,8 @@ async fn read_heard(hub: &Hub, outbox: &Outbox, mut reader: impl AsyncReadExt + 
     }
 }
 
-/// Ends the connection when it was given up, when the other node takes no part any more, or when the other node deals with nothing.
+/// Ends the connection when it was given up, when the other node takes no part any more, or when the other node deals
+/// with nothing.
 async fn watch(outbox: &Outbox, peer: &Peer) -> std::io::Error {
     let (mut heard, mut since) = (0, Instant::now());
     loop {

@@ -1,12 +1,12 @@
 //! What waits for one connection that listens: messages, in the form in which they are sent.
 //!
-//! Any thread puts messages in; the connection takes them out between two replies. Most connections never listen: theirs
-//! is empty and inactive, and looking at it costs one load.
+//! Any thread puts messages in; the connection takes them out between two replies. Most connections never listen:
+//! theirs is empty and inactive, and looking at it costs one load.
 //!
-//! A reader that is too slow is cut: when what waits exceeds the hard limit of `client-output-buffer-limit pubsub`, or the
-//! soft one for longer than it allows, everything is dropped and the connection is told to close. As in Redis it is all
-//! that waits for the client that counts, so the connection says here how much it has taken out, or has as replies, and
-//! could not send yet.
+//! A reader that is too slow is cut: when what waits exceeds the hard limit of `client-output-buffer-limit pubsub`, or
+//! the soft one for longer than it allows, everything is dropped and the connection is told to close. As in Redis it is
+//! all that waits for the client that counts, so the connection says here how much it has taken out, or has as replies,
+//! and could not send yet.
 
 use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -136,7 +136,8 @@ impl Mailbox {
         state.bytes.drain(..aside).collect()
     }
 
-    /// What a connection does between two replies: takes what waits if it may, and has `waker` told of what comes later.
+    /// What a connection does between two replies: takes what waits if it may, and has `waker` told of what comes
+    /// later.
     #[inline]
     pub fn collect(&self, output: &mut Vec<u8>, may_take: bool, waker: &Waker) -> Delivery {
         match (self.is_active(), may_take) {

@@ -1,9 +1,10 @@
 //! Publish and subscribe over the whole cluster, and the keyspace events that are published by the nodes themselves.
 //!
 //! A [`Hub`] knows who listens: the connections of this node by their [`Mailbox`]es, and of every other node how many
-//! listen to what ([`interest`]). A message is put into the mailboxes here, and sent once to each node that has listeners
-//! ([`mod@link`]), which puts it into its own. So a listener gets a message once, whichever node it was published on; when a
-//! link between two nodes breaks, what was on it is lost, as on Redis's cluster bus, and never sent twice.
+//! listen to what ([`interest`]). A message is put into the mailboxes here, and sent once to each node that has
+//! listeners ([`mod@link`]), which puts it into its own. So a listener gets a message once, whichever node it was
+//! published on; when a link between two nodes breaks, what was on it is lost, as on Redis's cluster bus, and never
+//! sent twice.
 //!
 //! | file | what it is |
 //! |---|---|

@@ -1,7 +1,7 @@
 //! Another node as publish and subscribe knows it: what it is still to be told, and what its clients listen to.
 //!
-//! An [`Outbox`] holds what is not written yet. When it grows beyond [`OUTBOX_BYTES_MAX`] the connection is given up: what
-//! it carried is lost, and the next one begins with a fresh account of what is listened to.
+//! An [`Outbox`] holds what is not written yet. When it grows beyond [`OUTBOX_BYTES_MAX`] the connection is given up:
+//! what it carried is lost, and the next one begins with a fresh account of what is listened to.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -119,8 +119,8 @@ impl Outbox {
         });
     }
 
-    /// Whether the other node has heard all that was put when this was first asked on this connection. `goal` belongs to
-    /// the asker and starts as `None`.
+    /// Whether the other node has heard all that was put when this was first asked on this connection. `goal` belongs
+    /// to the asker and starts as `None`.
     pub(super) fn has_reached(&self, goal: &mut Option<(u64, u64)>) -> bool {
         let state = self.state.lock();
         if !state.is_open {

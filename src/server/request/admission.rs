@@ -1,7 +1,7 @@
 //! Whether a request may run, and what its client reads if not.
 //!
-//! Everything that is said here is said before anything is done, in the order in which Redis looks. Errors of commands that
-//! ran go out by the same door ([`Run::fail`]), so that all are counted alike.
+//! Everything that is said here is said before anything is done, in the order in which Redis looks. Errors of commands
+//! that ran go out by the same door ([`Run::fail`]), so that all are counted alike.
 
 use crate::commands::spec::{Command, flag};
 use crate::commands::table::CommandIndex;
@@ -32,7 +32,8 @@ impl Run<'_> {
         Ok(())
     }
 
-    /// Writes an error reply and counts it. A client whose replies have outgrown `client-output-buffer-limit` is closed.
+    /// Writes an error reply and counts it. A client whose replies have outgrown `client-output-buffer-limit` is
+    /// closed.
     pub fn fail(&mut self, text: impl AsRef<[u8]>) {
         let text = text.as_ref();
         if self.limits.reply_bytes_max < REPLY_BYTES_MAX && text == &*CommandError::ReplyTooLarge.bytes() {

@@ -63,7 +63,8 @@ impl Run<'_> {
         Ok(())
     }
 
-    /// Asks for confirmation of what a request has seen of one of its keys; `kept` is how it may be run again, once that is noted.
+    /// Asks for confirmation of what a request has seen of one of its keys; `kept` is how it may be run again, once
+    /// that is noted.
     #[inline]
     fn verify_key(
         &mut self,
@@ -132,9 +133,9 @@ impl Worker {
         Ok(())
     }
 
-    /// Whether this node has written a key of a request since that read it, maybe by a request of these batches, the first of which
-    /// holds the one that has read. Then running it again would show it what was written behind it; so all of its keys count, and not
-    /// only the one that was read for `read`.
+    /// Whether this node has written a key of a request since that read it, maybe by a request of these batches, the
+    /// first of which holds the one that has read. Then running it again would show it what was written behind it; so
+    /// all of its keys count, and not only the one that was read for `read`.
     pub fn is_read_overtaken<'b>(
         &self,
         read: &Reading,

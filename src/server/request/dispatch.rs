@@ -166,8 +166,8 @@ impl<'r> Run<'r> {
         }
     }
 
-    /// Whether this node, which coordinates these slots, may run a command on them now: W and R can be reached, and what it holds
-    /// may be built on.
+    /// Whether this node, which coordinates these slots, may run a command on them now: W and R can be reached, and
+    /// what it holds may be built on.
     #[inline]
     fn is_prepared(&mut self, group: &SlotRoles, command: &Command, request: &Request<'_>, slots: &[Slot]) -> bool {
         let writes = command.has(flag::WRITE);
@@ -238,8 +238,8 @@ impl<'r> Run<'r> {
         self.is_overtaken(command, request, keys).map(Hindrance::Overtaken)
     }
 
-    /// Runs a command on its locked keys, and leaves to replicas what it has written and read. Fails when there are too few to
-    /// confirm what it has read: then its reply is not to be given.
+    /// Runs a command on its locked keys, and leaves to replicas what it has written and read. Fails when there are too
+    /// few to confirm what it has read: then its reply is not to be given.
     #[inline]
     fn run_with_keys(
         &mut self,

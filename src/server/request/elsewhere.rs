@@ -1,8 +1,8 @@
 //! Requests that this node does not run now: another coordinates their slot, or nobody can at the moment.
 //!
 //! What another node coordinates is asked of it once, together with all else of the batch that it coordinates (`batch`,
-//! `forward`); a smart client is told where to go instead. What nobody can run is left for a moment later (`again`). Whoever
-//! was asked by another node passes nothing on: that one looks again.
+//! `forward`); a smart client is told where to go instead. What nobody can run is left for a moment later (`again`).
+//! Whoever was asked by another node passes nothing on: that one looks again.
 
 use crate::base::ids::Slot;
 use crate::base::metrics::Count;

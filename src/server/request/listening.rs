@@ -1,8 +1,9 @@
 //! SUBSCRIBE, UNSUBSCRIBE and their kind: a connection begins or ends to listen.
 //!
-//! They stand alone among a connection's requests: all before them is answered, and messages stay in the mailbox until the
-//! confirmation is in the output, so that no message of a channel comes before its confirmation. For the same reason
-//! the end of a subscription brings first what had come before; inside a transaction that comes before EXEC's array.
+//! They stand alone among a connection's requests: all before them is answered, and messages stay in the mailbox until
+//! the confirmation is in the output, so that no message of a channel comes before its confirmation. For the same
+//! reason the end of a subscription brings first what had come before; inside a transaction that comes before EXEC's
+//! array.
 
 use std::sync::Arc;
 
@@ -34,8 +35,8 @@ impl Run<'_> {
         is_one
     }
 
-    /// What a connection may not ask while it listens. In RESP2 messages could be taken for replies; and who watches what
-    /// others ask, by MONITOR, is a kind of replica to Redis.
+    /// What a connection may not ask while it listens. In RESP2 messages could be taken for replies; and who watches
+    /// what others ask, by MONITOR, is a kind of replica to Redis.
     pub fn admit_listening(&self, command: &Command) -> Result<(), CommandError> {
         use NodeCommand::{Ping, Quit, Reset};
         let is_allowed = is_subscription(command) || matches!(command.handler, Handler::Node(Ping | Quit | Reset));

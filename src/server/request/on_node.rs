@@ -1,7 +1,7 @@
 //! Commands about the node, the connection or the whole cluster, as far as they can be answered at once.
 //!
-//! What is about more than this node is answered here only where this node's share is what is asked for; the rest is left to
-//! `job`, which may wait.
+//! What is about more than this node is answered here only where this node's share is what is asked for; the rest is
+//! left to `job`, which may wait.
 
 use crate::commands::CommandError;
 use crate::commands::spec::{Command, NodeCommand};
@@ -66,8 +66,8 @@ impl Run<'_> {
         Step::Done
     }
 
-    /// HELLO has changed the protocol: puts messages that wait, in the old one, before its reply, which begins at `from`. Where
-    /// there will be no such reply they need no place before it.
+    /// HELLO has changed the protocol: puts messages that wait, in the old one, before its reply, which begins at
+    /// `from`. Where there will be no such reply they need no place before it.
     fn put_mail_before(&mut self, from: usize) {
         let mailbox = &self.client.mailbox;
         match (self.origin, self.client.reply_mode()) {

@@ -1,15 +1,15 @@
 //! Reads of keys that another node coordinates, answered from this node's own copy.
 //!
 //! A node that holds a copy runs such a read on it at once, and sends the request to the coordinator together with the
-//! version that it has seen. If the coordinator holds the same version, it says so in four bytes: two replicas agree, which
-//! is all that R=2 asks for, and neither the value nor a verify to a third node has to travel. If it does not, it runs the
-//! request as if nothing had been said, and its reply takes the place of ours.
+//! version that it has seen. If the coordinator holds the same version, it says so in four bytes: two replicas agree,
+//! which is all that R=2 asks for, and neither the value nor a verify to a third node has to travel. If it does not, it
+//! runs the request as if nothing had been said, and its reply takes the place of ours.
 //!
 //! Both looks fall between the request's arrival and its reply, so this is the quorum of any other read; the forward
 //! link keeps the order of a connection's requests, so a read behind a write finds the coordinator ahead of our copy.
 //!
-//! Only commands whose reply follows from what the key holds, whichever node looks. The use of the key is counted where it
-//! is coordinated. Not in strict mode, where only promised replicas confirm; not when R is more than 2.
+//! Only commands whose reply follows from what the key holds, whichever node looks. The use of the key is counted where
+//! it is coordinated. Not in strict mode, where only promised replicas confirm; not when R is more than 2.
 
 use crate::base::ids::Slot;
 use crate::commands::spec::{Command, Cx, Group, flag};
@@ -24,8 +24,8 @@ use crate::server::request::confirm::seen_by_one;
 use crate::server::request::run::{KeysFunction, Origin, Run};
 use crate::store::{Effects, Keyspace};
 
-/// Whether the reply of a command follows from what its only key holds. It does not where order or chance differ between
-/// nodes, or where looking is not using.
+/// Whether the reply of a command follows from what its only key holds. It does not where order or chance differ
+/// between nodes, or where looking is not using.
 fn is_determined(command: &Command) -> bool {
     let of_content = match command.group {
         Group::String | Group::Bitmap => true,
@@ -36,8 +36,8 @@ fn is_determined(command: &Command) -> bool {
 }
 
 impl Run<'_> {
-    /// Answers a read that `target` coordinates from this node's copy, if the command and the copy allow it: true then, and
-    /// the reply stands in the batch, on condition that `target` confirms it.
+    /// Answers a read that `target` coordinates from this node's copy, if the command and the copy allow it: true then,
+    /// and the reply stands in the batch, on condition that `target` confirms it.
     pub(super) fn read_own_copy(
         &mut self,
         target: Target,
@@ -76,8 +76,8 @@ impl Run<'_> {
         !self.quorum.strict && need <= 1 && may_confirm() && is_determined(command)
     }
 
-    /// Whether the peer that asks has seen what this node, which has locked the key's slot, holds of it. That is a use of
-    /// the key.
+    /// Whether the peer that asks has seen what this node, which has locked the key's slot, holds of it. That is a use
+    /// of the key.
     #[inline]
     pub(super) fn agrees_with_peer(&mut self, keys: &mut Keyspace<'_>, key: &[u8]) -> bool {
         self.peer_seen.is_some() && self.peer_seen.take().is_some_and(|it| holds_what(&it.seen, keys, key))

@@ -1,5 +1,5 @@
-//! Whether a command may be run on its keys yet, and what it is bound to: the request path's side of settling and of strict
-//! mode (`replication::settle`, `replication::ballot`).
+//! Whether a command may be run on its keys yet, and what it is bound to: the request path's side of settling and of
+//! strict mode (`replication::settle`, `replication::ballot`).
 
 use crate::base::clock::Hlc;
 use crate::base::ids::slot_of;
@@ -12,8 +12,8 @@ use crate::server::request::run::Run;
 use crate::store::Keyspace;
 use crate::store::keyspace::value_ref;
 
-/// The keys that a command may build on, with their databases: those that it names, in the database that is selected and in
-/// any that its other words may mean, if it looks at another.
+/// The keys that a command may build on, with their databases: those that it names, in the database that is selected
+/// and in any that its other words may mean, if it looks at another.
 pub fn keys_of<'k>(command: &Command, args: Args<'k>, db: u8) -> impl Iterator<Item = (u8, &'k [u8])> + Clone {
     let others = args.iter().skip(2).filter(|_| command.has(flag::OTHER_DATABASE));
     let others = others.filter_map(|word| u8::try_from(parse_i64(word)?).ok()).filter(move |other| *other != db);
@@ -25,8 +25,8 @@ pub fn keys_of<'k>(command: &Command, args: Args<'k>, db: u8) -> impl Iterator<I
 impl Run<'_> {
     /// Whether this node has to ask [`Run::is_ready`] before it runs something that writes or not. A cheap look.
     ///
-    /// What only reads is confirmed by as many home replicas once it has run ([`Run::must_verify`]); only a strict read needs
-    /// promises besides.
+    /// What only reads is confirmed by as many home replicas once it has run ([`Run::must_verify`]); only a strict read
+    /// needs promises besides.
     #[inline]
     pub fn may_lack(&self, is_write: bool) -> bool {
         self.quorum.strict || is_write && self.worker.shared.coordinator.ballots.has_unsettled()
@@ -54,16 +54,16 @@ impl Run<'_> {
                 .is_none_or(|max| locked.stamp_until(max))
     }
 
-    /// What to answer instead of running a request that may have run before, when its keys were written later than it was
-    /// first sent: running it now would undo that, or tell of it (`commands::repeat`).
+    /// What to answer instead of running a request that may have run before, when its keys were written later than it
+    /// was first sent: running it now would undo that, or tell of it (`commands::repeat`).
     #[inline]
     pub fn is_overtaken(&self, command: &Command, request: &Request<'_>, keys: &Keyspace<'_>) -> Option<&'static str> {
         self.since.and_then(|since| overtaken_since(since, command, request, keys))
     }
 
-    /// Whether other replicas have to confirm what a command has read: if it has written nothing, for then its reply, be it
-    /// an error, says what it found. An error about its arguments alone says nothing of the kind. Ask before its writes are
-    /// replicated.
+    /// Whether other replicas have to confirm what a command has read: if it has written nothing, for then its reply,
+    /// be it an error, says what it found. An error about its arguments alone says nothing of the kind. Ask before its
+    /// writes are replicated.
     #[inline]
     pub fn must_verify(&self, keys: &Keyspace<'_>) -> bool {
         !self.view.is_solo && self.quorum.read > 1 && keys.has_looked() && keys.effects().deltas.is_empty()

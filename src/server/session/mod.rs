@@ -1,4 +1,5 @@
-//! What a connection has agreed on with its client: what its requests are run under, and what one may leave to the next.
+//! What a connection has agreed on with its client: what its requests are run under, and what one may leave to the
+//! next.
 //!
 //! Plain values. A connection keeps them; a request that runs alone takes them along and gives them back.
 
@@ -23,7 +24,8 @@ pub struct Talk {
     pub consistency: Consistency,
 }
 
-/// The protocol, the database and the rest that is not about a transaction. Starts out authenticated when there is no password.
+/// The protocol, the database and the rest that is not about a transaction. Starts out authenticated when there is no
+/// password.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Session {
     /// The selected database.

@@ -7,7 +7,8 @@ use crate::protocol::{Limits, REPLY_BYTES_MAX};
 use crate::replication::coordinator::View;
 use crate::replication::routing::Quorum;
 
-/// What a connection has told us about how its requests are to be run: RONDO.CONSISTENCY, and beside that CLIENT NO-TOUCH.
+/// What a connection has told us about how its requests are to be run: RONDO.CONSISTENCY, and beside that CLIENT
+/// NO-TOUCH.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct Consistency {
     /// W, if it asked for one.
@@ -72,7 +73,8 @@ pub fn command_limits(settings: &Settings, cluster_face: bool) -> CommandLimits 
     }
 }
 
-/// Most bytes of replies that are kept for a client, if it is not for what it listens to: the hard `client-output-buffer-limit`.
+/// Most bytes of replies that are kept for a client, if it is not for what it listens to: the hard
+/// `client-output-buffer-limit`.
 pub fn output_bytes_max(settings: &Settings) -> Option<usize> {
     usize::try_from(settings.client_output_buffer_limit.normal.hard_bytes).ok().filter(|bytes| *bytes != 0)
 }

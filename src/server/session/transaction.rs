@@ -1,9 +1,9 @@
 //! MULTI, WATCH and their family: what a connection has queued and what it watches.
 //!
-//! Requests between MULTI and EXEC are kept as they came, and run by `exec`. WATCH remembers the version of each key, as
-//! their coordinator, here or elsewhere, sees it; EXEC runs there and compares versions under the locks. Keys of several
-//! coordinators cannot be watched together, and that is refused; when the coordinator changes between WATCH and EXEC, the
-//! transaction is as if a key had changed.
+//! Requests between MULTI and EXEC are kept as they came, and run by `exec`. WATCH remembers the version of each key,
+//! as their coordinator, here or elsewhere, sees it; EXEC runs there and compares versions under the locks. Keys of
+//! several coordinators cannot be watched together, and that is refused; when the coordinator changes between WATCH and
+//! EXEC, the transaction is as if a key had changed.
 
 use crate::commands::CommandError;
 use crate::commands::spec::{Command, Handler, NodeCommand, flag};

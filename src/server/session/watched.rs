@@ -1,7 +1,7 @@
 //! What a connection watches: keys, each with the version that it had when WATCH first named it.
 //!
-//! Found by name in constant time, so that watching many keys costs what reading their names costs, however often they are named.
-//! Bounded by [`WATCHED_BYTES_MAX`]: names are a client's own bytes, and UNWATCH or EXEC may never come.
+//! Found by name in constant time, so that watching many keys costs what reading their names costs, however often they
+//! are named. Bounded by [`WATCHED_BYTES_MAX`]: names are a client's own bytes, and UNWATCH or EXEC may never come.
 //!
 //! Invariants: no key is listed twice; all keys were seen at one coordinator, which callers see to before they add.
 
@@ -25,8 +25,8 @@ pub const TOO_MANY_WATCHED: &str = "ERR the watched keys of a connection may tak
 pub const SEVERAL_COORDINATORS: &str =
     "ERR WATCH needs all watched keys to have the same coordinator: give them one hash tag";
 
-/// The `since` of a key that something was computed of: whatever was written since counts, be it nothing that WATCH notices, and
-/// what is computed of a key that is not there holds as well if it has come and gone.
+/// The `since` of a key that something was computed of: whatever was written since counts, be it nothing that WATCH
+/// notices, and what is computed of a key that is not there holds as well if it has come and gone.
 pub const EXACTLY: Hlc = Hlc(u64::MAX);
 
 /// A watched key and the version it had.

@@ -1,14 +1,14 @@
 //! A node's share of FLUSHALL and FLUSHDB: in which parts it is asked for, and clearing slots.
 //!
-//! Flushing has a second round, in which each node clears the slots of which it still holds anything: nodes may
-//! differ for a moment on who coordinates, and a coordinator may have evicted what others hold. A slot is cleared by one
-//! versioned change (`store::clear`), whatever it holds; ASYNC and SYNC are alike, for memory is given back at once, slot by
-//! slot, while other slots are open to everybody, and in a cluster other requests have their turn. A share that has lain about
-//! for long is not run, nor gone on with after a stop: what was written after the flush was replied to, without this node, must
-//! stay.
+//! Flushing has a second round, in which each node clears the slots of which it still holds anything: nodes may differ
+//! for a moment on who coordinates, and a coordinator may have evicted what others hold. A slot is cleared by one
+//! versioned change (`store::clear`), whatever it holds; ASYNC and SYNC are alike, for memory is given back at once,
+//! slot by slot, while other slots are open to everybody, and in a cluster other requests have their turn. A share that
+//! has lain about for long is not run, nor gone on with after a stop: what was written after the flush was replied to,
+//! without this node, must stay.
 //!
-//! A share tells which slots it was. Nodes that differ on who coordinates may leave a slot out, each for the other, and in strict
-//! mode, which has no second round, a flush of which that is so is not over.
+//! A share tells which slots it was. Nodes that differ on who coordinates may leave a slot out, each for the other, and
+//! in strict mode, which has no second round, a flush of which that is so is not over.
 
 use std::time::{Duration, Instant};
 
@@ -37,9 +37,9 @@ const STALE: Duration = Duration::from_millis(STALE_MS_MAX);
 pub const NOT_CLEARED: &str =
     "CLUSTERDOWN some hash slots could not be cleared: too few of their replicas are reachable";
 
-/// Whether a question may be run however long it has lain about: a node's share of what only looks. Who asks to flush gives
-/// up in the end and asks again, and what is written after its reply must stay; in strict mode replicas see to that themselves,
-/// by declining what a node does whose slots have been promised to another.
+/// Whether a question may be run however long it has lain about: a node's share of what only looks. Who asks to flush
+/// gives up in the end and asks again, and what is written after its reply must stay; in strict mode replicas see to
+/// that themselves, by declining what a node does whose slots have been promised to another.
 pub fn may_be_old(flags: u8, requests: &[u8], quorum: Quorum) -> bool {
     let command = || table::find(scanned(requests).ok()?.args(requests).name());
     flags & ask::LOCAL != 0 && (quorum.strict || !command().is_some_and(|(_, command)| is_flush(command)))
@@ -104,9 +104,9 @@ impl FlushPart {
 }
 
 impl Share<'_> {
-    /// Clears the slots of this share, each by one versioned change whatever it holds. Those that may not be written now are
-    /// left as they are, and the error says so: the share is to be asked for again. Who asks for a part is told which slots of it
-    /// the share was, one bit each.
+    /// Clears the slots of this share, each by one versioned change whatever it holds. Those that may not be written
+    /// now are left as they are, and the error says so: the share is to be asked for again. Who asks for a part is told
+    /// which slots of it the share was, one bit each.
     pub(super) fn flush(
         &self,
         scope: Scope,
@@ -144,7 +144,8 @@ impl Share<'_> {
         let (mut effects, mut is_whole, mut looked) = (Effects::default(), true, Instant::now());
         for slot in slots {
             if !self.view.is_solo && std::mem::replace(&mut looked, Instant::now()).elapsed() > STALE {
-                // This process may have been stopped in between: who asked may have given it up, and replied without it.
+                // This process may have been stopped in between: who asked may have given it up, and replied without
+                // it.
                 is_whole = false;
                 break;
             }
@@ -187,8 +188,8 @@ impl Share<'_> {
         if is_in_it || self.is_rest || self.view.is_solo {
             return is_in_it;
         }
-        // What nodes that are there hold of it and this one does not, having given it up or never got it, is their share of the
-        // second round, which there is none of in strict mode.
+        // What nodes that are there hold of it and this one does not, having given it up or never got it, is their
+        // share of the second round, which there is none of in strict mode.
         let group = self.view.roles.of(slot);
         let is_alone_with_it = is_strict || group.is_some_and(|group| !group.missing.is_empty());
         let may_lack =

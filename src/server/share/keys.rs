@@ -1,8 +1,8 @@
 //! A node's share of KEYS: in which stretches of slots it is asked for, and matching names.
 //!
-//! A stretch of which a node holds more than [`LOOKS_MAX`] entries is not looked through: the node says so, and who asks halves
-//! it (`job::whole`). So few keys come in one answer, and while a node looks through many, others have their turn. What is in one
-//! slot is looked through at once, however much it is.
+//! A stretch of which a node holds more than [`LOOKS_MAX`] entries is not looked through: the node says so, and who
+//! asks halves it (`job::whole`). So few keys come in one answer, and while a node looks through many, others have
+//! their turn. What is in one slot is looked through at once, however much it is.
 
 use std::ops::Range;
 
@@ -55,7 +55,8 @@ impl Stretch {
 }
 
 impl Share<'_> {
-    /// Answers RONDO.KEYS: the names of this share of a stretch, or null where they are too many to be looked through at once.
+    /// Answers RONDO.KEYS: the names of this share of a stretch, or null where they are too many to be looked through
+    /// at once.
     pub(super) fn keys_of_stretch(&self, args: Args<'_>, out: &mut Reply<'_>) -> Result<(), CommandError> {
         let stretch = Stretch::of(args)?;
         let slots = || stretch.slots().filter(|slot| self.includes(*slot));

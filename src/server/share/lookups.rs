@@ -1,8 +1,8 @@
 //! How often a share of SCAN has looked up keys for their type, slot by slot.
 //!
-//! What a share has found behind the place where the step of all nodes ends is dropped, and found again by the next step. So it
-//! does not count its lookups itself where shares are put together: it tells them, and who has asked counts those of the slots
-//! that it keeps.
+//! What a share has found behind the place where the step of all nodes ends is dropped, and found again by the next
+//! step. So it does not count its lookups itself where shares are put together: it tells them, and who has asked counts
+//! those of the slots that it keeps.
 
 use crate::base::metrics::{Count, Worker};
 use crate::base::wire::{Reader, WireError, put_u16, put_varint};

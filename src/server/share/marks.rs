@@ -1,4 +1,5 @@
-//! What a node says of its lanes when a WAIT asks it (`wait`): where they are, and how many replicas hold all up to there.
+//! What a node says of its lanes when a WAIT asks it (`wait`): where they are, and how many replicas hold all up to
+//! there.
 
 use std::collections::{BTreeSet, HashMap};
 use std::time::Duration;
@@ -28,9 +29,10 @@ pub fn answer(view: &View, args: Args<'_>, out: &mut Reply<'_>) -> Result<(), Co
     Ok(())
 }
 
-/// Where this node's lanes are, and who holds its slots: for each peer the last frame on every lane, and each set of other home
-/// replicas that hold what was written before, of which only these can hold all of it. A stand-in has what was written since it
-/// is one, and a home replica that is being refilled has not yet what it had acknowledged in another life.
+/// Where this node's lanes are, and who holds its slots: for each peer the last frame on every lane, and each set of
+/// other home replicas that hold what was written before, of which only these can hold all of it. A stand-in has what
+/// was written since it is one, and a home replica that is being refilled has not yet what it had acknowledged in
+/// another life.
 ///
 /// `[peers u16]([node u64][lanes u16][number u64 ...])...([homes u16][node u64 ...])...`
 pub fn marks(view: &View) -> Vec<u8> {
@@ -114,7 +116,8 @@ mod tests {
         peer.lane_of(slot()).expect("a lane").ack(number);
     }
 
-    /// This node's view, in which the last home replica is stood in for, or refilled: it gets what is written, and is no more.
+    /// This node's view, in which the last home replica is stood in for, or refilled: it gets what is written, and is
+    /// no more.
     fn with_a_newcomer() -> View {
         let mut view = view_of(true);
         for group in &mut view.roles.groups {

@@ -3,9 +3,9 @@
 //! The share is the slots that this node coordinates at the moment, so the shares of all nodes are the whole, each key
 //! once. Flushing, which has a second round, is in [`flush`], and KEYS, which goes stretch by stretch, in [`keys`].
 //!
-//! A cursor of SCAN is `[tag 8 bits][slot 14][where in the slot 31]`, 53 bits, because some clients take it for a floating-
-//! point number: slots are walked in their order, whoever coordinates them. Where in the slot, `store::scan` says of one
-//! process's table, which the tag names; any other process walks that slot from its start.
+//! A cursor of SCAN is `[tag 8 bits][slot 14][where in the slot 31]`, 53 bits, because some clients take it for a
+//! floating- point number: slots are walked in their order, whoever coordinates them. Where in the slot, `store::scan`
+//! says of one process's table, which the tag names; any other process walks that slot from its start.
 
 pub mod copies;
 pub mod flush;
@@ -61,8 +61,8 @@ pub struct Share<'s> {
     pub is_rest: bool,
     /// A node asks, maybe for a part of its share of flushing.
     pub may_be_part: bool,
-    /// A node asks that puts shares together: SCAN tells which slots it has walked, and in which it has looked keys up for their
-    /// type, and RANDOMKEY out of how many keys it has drawn.
+    /// A node asks that puts shares together: SCAN tells which slots it has walked, and in which it has looked keys up
+    /// for their type, and RANDOMKEY out of how many keys it has drawn.
     pub is_put_together: bool,
     /// The time, in milliseconds since 1970.
     pub now_ms: u64,
@@ -106,8 +106,8 @@ fn note_slot(slots: &mut Vec<u8>, at: u16) {
 }
 
 impl Share<'_> {
-    /// Answers for this node; false, with nothing done, where the request has to run alone. What FLUSHALL has to wait for goes to
-    /// `waits`.
+    /// Answers for this node; false, with nothing done, where the request has to run alone. What FLUSHALL has to wait
+    /// for goes to `waits`.
     pub fn answer(
         &self,
         command: NodeCommand,
@@ -121,7 +121,8 @@ impl Share<'_> {
         }
         match command {
             NodeCommand::DbSize => out.int(self.count() as i64),
-            // A node that is alone: asked by a client it is to go stretch by stretch as well, inside a transaction it may not.
+            // A node that is alone: asked by a client it is to go stretch by stretch as well, inside a transaction it
+            // may not.
             NodeCommand::Keys if !self.may_be_part && !self.are_few(self.slots()) => return Ok(false),
             NodeCommand::Keys => self.keys(args.get(1).unwrap_or_default(), self.slots(), out),
             NodeCommand::KeysOfStretch => self.keys_of_stretch(args, out)?,
@@ -213,7 +214,8 @@ impl Share<'_> {
         let mut inside = if from >> TAG_SHIFT == self.tag() { from & INSIDE_MASK } else { 0 };
         let mut step = ShareStep::default();
         let mut seen = 0;
-        // However many are empty: to look at all takes less than a millisecond, and who has few keys gets them in one step.
+        // However many are empty: to look at all takes less than a millisecond, and who has few keys gets them in one
+        // step.
         for slot in self.slots().filter(|slot| slot.number() >= first) {
             if slot.number() != first {
                 inside = 0;

@@ -1,7 +1,8 @@
 //! The record of one client connection: what others may know of it, and ask of it.
 //!
-//! The connection writes down here what CLIENT LIST shows (`client_line`). Others read the record and may ask the connection to
-//! close ([`Client::kill`], [`Client::dismiss`]), which wakes it; it looks at [`Client::is_killed`] after every batch.
+//! The connection writes down here what CLIENT LIST shows (`client_line`). Others read the record and may ask the
+//! connection to close ([`Client::kill`], [`Client::dismiss`]), which wakes it; it looks at [`Client::is_killed`] after
+//! every batch.
 //!
 //! All fields that a batch touches are relaxed atomics of the one connection; only names are behind a lock. A record
 //! says nothing of passwords, and nothing here knows sockets.
@@ -36,7 +37,8 @@ pub mod state {
     pub const SUBSCRIBED: u32 = 1 << 1;
     /// Waits: in WAIT, or until a pause is over.
     pub const BLOCKED: u32 = 1 << 2;
-    /// CLIENT NO-EVICT ON. Nobody is ever disconnected for the memory that all clients take together, so it is kept by itself.
+    /// CLIENT NO-EVICT ON. Nobody is ever disconnected for the memory that all clients take together, so it is kept by
+    /// itself.
     pub const NO_EVICT: u32 = 1 << 4;
     /// CLIENT NO-TOUCH ON: what it asks is no use of a key, but for TOUCH.
     pub const NO_TOUCH: u32 = 1 << 5;

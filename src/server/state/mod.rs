@@ -67,7 +67,8 @@ pub struct NodeState {
 }
 
 impl NodeState {
-    /// Evicts until memory is below its limit, or so many keys, and tells of those that this node coordinates by `view`.
+    /// Evicts until memory is below its limit, or so many keys, and tells of those that this node coordinates by
+    /// `view`.
     pub fn evict(&self, view: &View, now_ms: u64, keys_max: u64) -> Evicted {
         let mut events = Vec::new();
         let evicted = self.store.evict(now_ms, keys_max, |db, key| {

@@ -5,8 +5,8 @@
 //! shown. As on a node of Redis Cluster it is this node's own clients that are shown, on either face, and neither what
 //! other nodes ask of this one nor what clients send to them.
 //!
-//! While nobody watches, a batch pays one load. A line goes into the watcher's mailbox, so one that reads too slowly is cut
-//! by the limit that holds for subscribers; that for other clients, 1 GB, would let it take too much.
+//! While nobody watches, a batch pays one load. A line goes into the watcher's mailbox, so one that reads too slowly is
+//! cut by the limit that holds for subscribers; that for other clients, 1 GB, would let it take too much.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};

@@ -30,8 +30,8 @@ pub struct SlotMap {
 }
 
 impl SlotMap {
-    /// The map of this ring while `usable` tells which nodes are alive and warm, and `is_served` which slots can reach their
-    /// quorums.
+    /// The map of this ring while `usable` tells which nodes are alive and warm, and `is_served` which slots can reach
+    /// their quorums.
     pub fn of(ring: &Ring, usable: impl Fn(&NodeId) -> bool, is_served: impl Fn(Slot) -> bool) -> SlotMap {
         let is_usable: Vec<bool> = ring.members().iter().map(|member| usable(&member.id)).collect();
         let usable = |index: &u16| is_usable.get(usize::from(*index)).copied().unwrap_or(false);

@@ -1,14 +1,15 @@
 //! Who runs what of a transaction: its requests, cut into groups that one node runs as a whole.
 //!
 //! A group is a stretch of requests whose keys have one coordinator. A request without keys (PING, SELECT, CONFIG ...)
-//! is for the node that the client talks to, whoever that is: it stands in whatever group it comes in, and divides none.
-//! A request about the whole keyspace, or with keys of several coordinators, stands alone between groups.
+//! is for the node that the client talks to, whoever that is: it stands in whatever group it comes in, and divides
+//! none. A request about the whole keyspace, or with keys of several coordinators, stands alone between groups.
 //!
 //! Watched keys bind all groups: theirs is the coordinator of every key, else nobody could say that a key is as it was
 //! seen while another node changes what depends on it.
 //!
-//! Pure. To find a group each of its requests is looked at once, so that a transaction of any number of groups costs what
-//! its requests cost; with watched keys all that follow are looked at too, and those are over with the first group.
+//! Pure. To find a group each of its requests is looked at once, so that a transaction of any number of groups costs
+//! what its requests cost; with watched keys all that follow are looked at too, and those are over with the first
+//! group.
 
 use crate::base::ids::slot_of;
 use crate::commands::CommandError;
@@ -54,7 +55,8 @@ pub enum Next {
     Later,
 }
 
-/// The next group. `watched_at` is who coordinates the watched keys, if there are any; who has no keys to run goes to `me`.
+/// The next group. `watched_at` is who coordinates the watched keys, if there are any; who has no keys to run goes to
+/// `me`.
 pub fn next_group<R>(
     requests: &[R],
     watched_at: Option<u16>,

@@ -1,5 +1,5 @@
-//! What of a transaction runs as one: its requests ([`queued`]), which of them that are ([`groups`]), and running them under
-//! all their locks ([`together`]). Who is to run each group is asked by `job::exec`.
+//! What of a transaction runs as one: its requests ([`queued`]), which of them that are ([`groups`]), and running them
+//! under all their locks ([`together`]). Who is to run each group is asked by `job::exec`.
 
 pub mod groups;
 pub mod queued;

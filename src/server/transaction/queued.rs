@@ -1,7 +1,7 @@
 //! The requests of a transaction, cut apart and looked up once: what everybody asks who decides about them.
 //!
-//! Their arguments are not kept, since the places of many small ones would take several times the bytes that are queued:
-//! whoever locks a request's keys or runs it scans it.
+//! Their arguments are not kept, since the places of many small ones would take several times the bytes that are
+//! queued: whoever locks a request's keys or runs it scans it.
 
 use smallvec::SmallVec;
 

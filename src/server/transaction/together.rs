@@ -1,9 +1,10 @@
 //! Requests that run as one: under the locks of all their slots, if watched keys are unchanged. EXEC's groups, and what
 //! `across` changes.
 //!
-//! Nothing is checked here that was checked when a request was queued, as in Redis: a transaction that subscribes goes on
-//! as it began. Commands that need no more than the connection and its messages run under the locks too. Others of the
-//! node may look at the store themselves, so that the locks are given up for them: others may see what was done before.
+//! Nothing is checked here that was checked when a request was queued, as in Redis: a transaction that subscribes goes
+//! on as it began. Commands that need no more than the connection and its messages run under the locks too. Others of
+//! the node may look at the store themselves, so that the locks are given up for them: others may see what was done
+//! before.
 
 use std::time::Instant;
 
@@ -79,8 +80,8 @@ impl Run<'_> {
         }
     }
 
-    /// All keys that requests may build on or that are watched, with their databases; some more than once. SELECT says which
-    /// database the requests behind it mean.
+    /// All keys that requests may build on or that are watched, with their databases; some more than once. SELECT says
+    /// which database the requests behind it mean.
     fn keys_of_all(&self, requests: &[Queued<'_>], watched: &[Watched]) -> Vec<(u8, Vec<u8>)> {
         let mut names: Vec<(u8, Vec<u8>)> = watched.iter().map(|it| (it.db, it.key.clone())).collect();
         let (mut db, databases) = (self.session.db, self.worker.settings.read(|settings| settings.databases));

@@ -1,7 +1,7 @@
 //! The same with deadlines that pass, on clocks that disagree, and with sweepers that leave tombstones.
 //!
-//! The invariant: what any replica holds at a version is what every other holds at it, but for the tombstone of a sweeper, which
-//! stands at the version of a key whose deadline had passed by the sweeper's clock.
+//! The invariant: what any replica holds at a version is what every other holds at it, but for the tombstone of a
+//! sweeper, which stands at the version of a key whose deadline had passed by the sweeper's clock.
 
 use std::collections::BTreeSet;
 

@@ -1,5 +1,5 @@
-//! The same with nodes that live again and again, and with writes that are known to be stable: versions then say a floor instead of
-//! naming what is below it, and nothing else may come out differently.
+//! The same with nodes that live again and again, and with writes that are known to be stable: versions then say a
+//! floor instead of naming what is below it, and nothing else may come out differently.
 
 use proptest::prelude::*;
 

@@ -1,9 +1,10 @@
 //! What happens on a simulated network.
 //!
-//! Every direction of a connection is a [`Pipe`]: segments on their way, each with a moment of arrival drawn from the network's own
-//! random numbers, in order; and bytes that have arrived. Nothing moves by itself: [`Network::advance`] is told what time it is
-//! and does what is due. A cut between two hosts holds up what arrives while it lasts, as lost packets that are sent again do;
-//! datagrams are lost. A reset breaks connections at both ends. Delays, chopped writes and lost datagrams follow [`Weather`].
+//! Every direction of a connection is a [`Pipe`]: segments on their way, each with a moment of arrival drawn from the
+//! network's own random numbers, in order; and bytes that have arrived. Nothing moves by itself: [`Network::advance`]
+//! is told what time it is and does what is due. A cut between two hosts holds up what arrives while it lasts, as lost
+//! packets that are sent again do; datagrams are lost. A reset breaks connections at both ends. Delays, chopped writes
+//! and lost datagrams follow [`Weather`].
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::io;

@@ -226,7 +226,8 @@ fn strangers(figures: &NodeFigures, note: Note<'_>) {
     }
 }
 
-/// Members ping each other twice a second: where links are open and no ping comes, something lets TCP through and UDP not.
+/// Members ping each other twice a second: where links are open and no ping comes, something lets TCP through and UDP
+/// not.
 fn gossip(figures: &NodeFigures, note: Note<'_>) {
     if figures.gossip_silence_s >= GOSSIP_SILENCE_S && figures.links.iter().any(|link| link.open) {
         let problem = format!("Gossip has brought it nothing for {}.", for_people(figures.gossip_silence_s));

@@ -1,19 +1,20 @@
-//! `/status`: the whole cluster as JSON, from any node; the one source of `rondo cluster`, `rondo top` and the live page.
+//! `/status`: the whole cluster as JSON, from any node; the one source of `rondo cluster`, `rondo top` and the live
+//! page.
 //!
 //! - `GET /status` is a [`ClusterStatus`]: what the asked node believes of every member, each member's own figures as
 //!   it gives them, and what is wrong with what to do about it ([`Advice`]).
 //! - `GET /status/node` is a [`NodeFigures`]: the asked node's own figures. `gather` asks the others for theirs.
-//! - `GET /status/slots` is a [`SlotStatus`]: who holds and coordinates which slots, for drawing the ring. It changes when
-//!   `ring.digest` or a member's `condition` does.
+//! - `GET /status/slots` is a [`SlotStatus`]: who holds and coordinates which slots, for drawing the ring. It changes
+//!   when `ring.digest` or a member's `condition` does.
 //!
 //! Shape of `/status`, shortened:
 //! ```json
 //! {"cluster": "rondo", "seen_from": "<node id>", "time_ms": 0, "healthy": true,
 //!  "advice": [{"severity": "warning", "node": "<name>", "problem": "...", "next_step": "..."}],
-//!  "ring": {"digest": "0f...", "agreed": true, "members": 3, "up": 3, "replicas": 3, "write_quorum": 2, "read_quorum": 2,
-//!           "quorum_mode": "sloppy", "slots_unserved": 0, "waiting": null},
-//!  "nodes": [{"id": "...", "name": "a", "host": "127.0.0.1", "port": 6379, "condition": "up", "down_s": null, "slots_held": 16384,
-//!             "slots_coordinated": 5461, "silent": null,
+//!  "ring": {"digest": "0f...", "agreed": true, "members": 3, "up": 3, "replicas": 3, "write_quorum": 2,
+//!           "read_quorum": 2, "quorum_mode": "sloppy", "slots_unserved": 0, "waiting": null},
+//!  "nodes": [{"id": "...", "name": "a", "host": "127.0.0.1", "port": 6379, "condition": "up",
+//!             "down_s": null, "slots_held": 16384, "slots_coordinated": 5461, "silent": null,
 //!             "figures": {"keys": 0, "memory": {"used_bytes": 0}, "rates": {"reads": 0.0, "hit_ratio": null},
 //!                         "latency": {"read": {"p99_us": 64}}, "recent": {"quorum_failures": 0},
 //!                         "links": [{"peer": "<node id>", "open": true}]}}]}
@@ -258,7 +259,8 @@ pub struct NodeFigures {
     /// What its options say of where its slots lie; nothing from an older version.
     #[serde(default)]
     pub placing_options: Option<Placing>,
-    /// Its values of options that all nodes of a cluster should have alike, by name; of a password only whether there is one.
+    /// Its values of options that all nodes of a cluster should have alike, by name; of a password only whether there
+    /// is one.
     #[serde(default)]
     pub common_options: BTreeMap<String, String>,
     /// Ids of dead nodes that it was told to give up, and has not given up yet.

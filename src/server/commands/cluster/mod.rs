@@ -1,8 +1,8 @@
 //! CLUSTER on the cluster face: what Redis Cluster clients ask before they go straight to a key's coordinator.
 //!
 //! Every node is a master of the slots that it coordinates at the moment, and has no replicas: CLUSTER NODES, SLOTS and
-//! SHARDS name a slot's coordinator alone, since its other holders answer MOVED. Slots are placed by the ring, so whatever
-//! would move them by hand is refused with a hint.
+//! SHARDS name a slot's coordinator alone, since its other holders answer MOVED. Slots are placed by the ring, so
+//! whatever would move them by hand is refused with a hint.
 
 use std::fmt::Write as _;
 

@@ -206,7 +206,8 @@ fn stats(lines: &mut Lines<'_>, facts: &Facts<'_>) {
     lines.put("expired_stale_perc", "0.00");
     lines.zeros(&["expired_time_cap_reached_count", "expire_cycle_cpu_milliseconds"]);
     lines.put("evicted_keys", count(Count::EvictedKeys));
-    // Those would be clients of a `maxmemory-clients`; who is cut by its own output limit Redis does not tell, /metrics does.
+    // Those would be clients of a `maxmemory-clients`; who is cut by its own output limit Redis does not tell, /metrics
+    // does.
     lines.zeros(&["evicted_clients", "total_eviction_exceeded_time", "current_eviction_exceeded_time"]);
     lines.put("keyspace_hits", count(Count::KeyspaceHits));
     lines.put("keyspace_misses", count(Count::KeyspaceMisses));
