@@ -16,6 +16,9 @@ use crate::server::state::client::{Client, ReplyMode, Unblocked, state};
 use crate::server::state::client_line::ClientType;
 use crate::server::state::clients::Clients;
 
+/// Most bytes of a name. Redis has no such limit.
+const NAME_BYTES_MAX: usize = 64 << 10;
+
 /// What CLIENT works with.
 #[derive(Clone, Copy)]
 pub struct Cx<'a> {
@@ -197,9 +200,16 @@ fn kill(cx: Cx<'_>, out: &mut Reply<'_>) -> Result<bool, CommandError> {
     Ok(found.iter().any(|client| is_this(client)))
 }
 
-/// Names stand in lines of CLIENT LIST, so they may hold nothing that ends a field there.
-fn is_printable(text: &[u8]) -> bool {
-    text.iter().all(u8::is_ascii_graphic)
+/// Whether a client may call something of itself so; `what` is how the error is to call it. Names stand in lines of
+/// CLIENT LIST, so they may hold nothing that ends a field there, and are kept as long as the connection.
+fn check_text(what: &str, text: &[u8]) -> Result<(), CommandError> {
+    if text.len() > NAME_BYTES_MAX {
+        return Err(CommandError::said(format!("ERR {what} may take no more than 64 KB")));
+    }
+    match text.iter().all(u8::is_ascii_graphic) {
+        true => Ok(()),
+        false => Err(CommandError::said(format!("ERR {what} cannot contain spaces, newlines or special characters."))),
+    }
 }
 
 fn set_name(cx: Cx<'_>, out: &mut Reply<'_>) -> Result<(), CommandError> {
@@ -212,10 +222,7 @@ fn set_name(cx: Cx<'_>, out: &mut Reply<'_>) -> Result<(), CommandError> {
 
 /// Whether a name may be given to a connection; HELLO SETNAME asks as well.
 pub fn check_name(name: &[u8]) -> Result<(), CommandError> {
-    if is_printable(name) {
-        return Ok(());
-    }
-    Err(CommandError::text("ERR Client names cannot contain spaces, newlines or special characters."))
+    check_text("Client names", name)
 }
 
 fn set_info(cx: Cx<'_>, out: &mut Reply<'_>) -> Result<(), CommandError> {
@@ -224,11 +231,7 @@ fn set_info(cx: Cx<'_>, out: &mut Reply<'_>) -> Result<(), CommandError> {
     if !is_name && !option.eq_ignore_ascii_case(b"LIB-VER") {
         return Err(CommandError::quoting("ERR Unrecognized option '", option, "'"));
     }
-    if !is_printable(value) {
-        let option = if is_name { "lib-name" } else { "lib-ver" };
-        let text = format!("ERR {option} cannot contain spaces, newlines or special characters.");
-        return Err(CommandError::said(text));
-    }
+    check_text(if is_name { "lib-name" } else { "lib-ver" }, value)?;
     cx.this.change_names(|names| {
         let place = if is_name { &mut names.lib_name } else { &mut names.lib_version };
         *place = value.to_vec();
@@ -402,6 +405,26 @@ mod tests {
         assert_eq!(two.ask("CLIENT LIST TYPE pubsub"), "$0\r\n\r\n");
         assert_eq!(two.ask("CLIENT NO-TOUCH ON"), "+OK\r\n");
         assert!(two.one.client.is_in(state::NO_TOUCH));
+    }
+
+    #[test]
+    fn names_are_bounded() {
+        let two = Two::new();
+        let asked = |words: &[&[u8]], len: usize| {
+            let (name, mut request) = (vec![b'n'; len], Vec::new());
+            encode_command(&mut request, &[words, &[&name]].concat());
+            two.ask_within(&request, REPLY_BYTES_MAX)
+        };
+        let cases: [(&[&[u8]], &str); 3] = [
+            (&[b"CLIENT", b"SETNAME"], "Client names"),
+            (&[b"CLIENT", b"SETINFO", b"LIB-NAME"], "lib-name"),
+            (&[b"CLIENT", b"SETINFO", b"LIB-VER"], "lib-ver"),
+        ];
+        for (words, what) in cases {
+            assert_eq!(asked(words, 65_536), "+OK\r\n");
+            assert_eq!(asked(words, 65_537), format!("-ERR {what} may take no more than 64 KB\r\n"));
+        }
+        assert_eq!(two.one.client.names().name.len(), 65_536, "what was refused has changed nothing");
     }
 
     #[test]

@@ -53,10 +53,14 @@ mod tests {
     use crate::server::figures::slow_log::Sender;
 
     fn note(log: &SlowLog, line: &str, len_max: usize) {
+        note_of(log, line, len_max, b"app");
+    }
+
+    fn note_of(log: &SlowLog, line: &str, len_max: usize, name: &[u8]) {
         let buf = format!("{line}\r\n");
         let mut scanner = Scanner::new();
         scanner.scan(buf.as_bytes(), &Limits::default()).expect("a request");
-        let sender = Sender { addr: SocketAddr::from(([127, 0, 0, 1], 9)), name: b"app" };
+        let sender = Sender { addr: SocketAddr::from(([127, 0, 0, 1], 9)), name };
         log.set_limits(0, len_max);
         log.note(scanner.args(buf.as_bytes()), 0, 20_000, 5_000, sender);
     }
@@ -100,6 +104,14 @@ mod tests {
                 && shown.contains("... (72 more bytes)")
                 && shown.contains("... (11 more arguments)")
         );
+    }
+
+    #[test]
+    fn long_names_of_clients_are_cut() {
+        let log = SlowLog::default();
+        note_of(&log, "GET a", 9, &[b'n'; 60_000]);
+        let shown = ask(&log, "SLOWLOG GET");
+        assert!(shown.ends_with(&format!("\r\n{}... (59872 more bytes)\r\n", "n".repeat(128))), "{shown}");
     }
 
     #[test]

@@ -2,8 +2,8 @@
 //!
 //! Times are those of the command itself, without the wait for its turn or for replicas. A command that another node
 //! coordinates is in that node's log, and its sender is the node that asked. Long requests are kept in part, as Redis
-//! 7.0.15 keeps them, so that an entry's size is bounded; passwords are not kept. The log has one lock; only slow
-//! commands take it.
+//! 7.0.15 keeps them, and so are long names of clients, which Redis keeps whole, so that an entry's size is bounded;
+//! passwords are not kept. The log has one lock; only slow commands take it.
 
 use std::collections::VecDeque;
 use std::net::SocketAddr;
@@ -17,7 +17,7 @@ use crate::protocol::Args;
 /// Arguments kept of a request.
 const ARGS_MAX: usize = 32;
 
-/// Bytes kept of an argument.
+/// Bytes kept of an argument, or of a client's name.
 const ARG_BYTES_MAX: usize = 128;
 
 /// One slow command.
@@ -33,7 +33,7 @@ pub struct SlowCommand {
     pub args: Vec<Vec<u8>>,
     /// Its sender's address.
     pub addr: SocketAddr,
-    /// Its sender's name, or nothing.
+    /// What is kept of its sender's name, or nothing.
     pub name: Vec<u8>,
 }
 
@@ -96,7 +96,7 @@ impl SlowLog {
         let mut log = self.log.lock();
         let id = log.next_id;
         log.next_id += 1;
-        let (addr, name) = (sender.addr, sender.name.to_vec());
+        let (addr, name) = (sender.addr, shortened(sender.name));
         log.entries.push_front(SlowCommand { id, at_s: now_ms / 1_000, took_us, args, addr, name });
         log.entries.truncate(self.len_max.load(Ordering::Relaxed));
     }
@@ -126,18 +126,22 @@ impl SlowLog {
 fn trimmed(args: Args<'_>) -> Vec<Vec<u8>> {
     let whole = args.len() <= ARGS_MAX;
     let kept = if whole { args.len() } else { ARGS_MAX - 1 };
-    let one = |arg: &[u8]| match arg.split_at_checked(ARG_BYTES_MAX) {
-        Some((head, rest)) if !rest.is_empty() => {
-            [head, format!("... ({} more bytes)", rest.len()).as_bytes()].concat()
-        }
-        _ => arg.to_vec(),
-    };
-    let shown = |(at, arg): (usize, &[u8])| if is_secret(args, at) { b"(redacted)".to_vec() } else { one(arg) };
+    let shown = |(at, arg): (usize, &[u8])| if is_secret(args, at) { b"(redacted)".to_vec() } else { shortened(arg) };
     let mut list: Vec<Vec<u8>> = args.iter().enumerate().take(kept).map(shown).collect();
     if !whole {
         list.push(format!("... ({} more arguments)", args.len() - kept).into_bytes());
     }
     list
+}
+
+/// A text as it is kept: how much is left out is said at its end.
+fn shortened(text: &[u8]) -> Vec<u8> {
+    match text.split_at_checked(ARG_BYTES_MAX) {
+        Some((head, rest)) if !rest.is_empty() => {
+            [head, format!("... ({} more bytes)", rest.len()).as_bytes()].concat()
+        }
+        _ => text.to_vec(),
+    }
 }
 
 /// Whether an argument may hold a password.
