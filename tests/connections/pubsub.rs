@@ -73,6 +73,30 @@ fn replies_are_those_of_redis() {
 }
 
 #[test]
+fn more_names_than_a_connection_may_listen_to_are_refused_together() {
+    const REFUSED: &[u8] = b"ERR the subscriptions of a connection may take no more than 256 MB";
+    let cluster = Cluster::start(2, &[]);
+    let mut client = cluster.nodes[0].client();
+    let names: Vec<String> = (0..33).map(|i| format!("{i}:{}", "n".repeat(1 << 20))).collect();
+    let asked = |client: &mut Client, count: usize| {
+        let words = ["SUBSCRIBE"].into_iter().chain(names.iter().take(count).map(String::as_str));
+        client.call(&words.collect::<Vec<&str>>())
+    };
+    let refused = Value::Error(REFUSED.to_vec());
+    assert_eq!(asked(&mut client, 33), refused);
+    client.run("MULTI");
+    assert_eq!(asked(&mut client, 33), Value::Simple(b"QUEUED".to_vec()));
+    assert_eq!(client.run("EXEC"), Value::Array(vec![refused.clone()]));
+    assert_eq!(client.run("PUBSUB CHANNELS"), Value::Array(vec![]));
+    let confirmed = asked(&mut client, 20);
+    assert!(!confirmed.is_error());
+    (1..20).for_each(|_| assert!(!client.receive().expect("a confirmation").is_error()));
+    assert_eq!(asked(&mut client, 20), refused);
+    let heard = cluster.nodes[1].client().call(&["PUBLISH", &names[19], "x"]);
+    assert_eq!(heard, Value::Int(1));
+}
+
+#[test]
 fn to_begin_and_to_end_a_subscription_is_told_whatever_client_reply_says() {
     compare(&[
         &["CLIENT REPLY OFF", "SUBSCRIBE a", "PSUBSCRIBE a*", "PING", "UNSUBSCRIBE", "PUNSUBSCRIBE", "CLIENT REPLY ON"],

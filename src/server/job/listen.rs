@@ -2,7 +2,7 @@
 //! and what those that watch are shown of requests that have run alone.
 
 use crate::commands::spec::Command;
-use crate::commands::table;
+use crate::commands::{CommandError, table};
 use crate::protocol::{Args, Reply};
 use crate::server::batch::scanned::scanned;
 use crate::server::job::Job;
@@ -13,13 +13,20 @@ use crate::server::transaction::groups::selected;
 
 impl Job {
     /// Begins or ends subscriptions, and answers when the other nodes know.
-    pub(super) async fn subscribe(&mut self, command: &Command, args: Args<'_>, out: &mut Vec<u8>) {
+    pub(super) async fn subscribe(
+        &mut self,
+        command: &Command,
+        args: Args<'_>,
+        out: &mut Vec<u8>,
+    ) -> Result<(), CommandError> {
+        self.client.admits_names(command, args)?;
         let hub = self.worker.shared.node.pubsub.clone();
         let hand_over = |mailbox: &Mailbox, out: &mut Vec<u8>| _ = mailbox.take(out, None);
         change(&hub, &self.client, command, args, self.talk.session.proto, out, hand_over);
         if self.client.is_in(state::SUBSCRIBED) {
             hub.announced().await;
         }
+        Ok(())
     }
 
     /// Begins to watch. As in Redis, who watches already gets no reply.

@@ -178,8 +178,7 @@ impl Job {
             Handler::Node(NodeCommand::Watch) => self.watch(args, request, out).await,
             Handler::Node(NodeCommand::Meta) => self.meta(command, args, request, out).await,
             Handler::Node(NodeCommand::Subscribe | NodeCommand::Unsubscribe) => {
-                self.subscribe(command, args, out).await;
-                Ok(())
+                self.subscribe(command, args, out).await
             }
             Handler::Node(NodeCommand::Monitor) => {
                 self.monitor(out);

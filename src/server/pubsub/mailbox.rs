@@ -7,6 +7,9 @@
 //! the soft one for longer than it allows, everything is dropped and the connection is told to close. As in Redis it is
 //! all that waits for the client that counts, so the connection says here how much it has taken out, or has as replies,
 //! and could not send yet.
+//!
+//! What it listens to is bounded by [`SUBSCRIBED_BYTES_MAX`], which callers ask about before they add: names are a
+//! client's own bytes, and all nodes keep them.
 
 use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -17,7 +20,21 @@ use parking_lot::Mutex;
 use crate::base::config::BufferLimit;
 use crate::protocol::Proto;
 use crate::server::pubsub::excess::Excess;
+use crate::server::pubsub::remote::OUTBOX_BYTES_MAX;
 use crate::server::pubsub::topic::{ByKind, Kind};
+
+/// Most bytes that what a connection listens to may take, in the whole cluster. Redis has no such limit.
+const SUBSCRIBED_BYTES_MAX: usize = 256 << 20;
+/// How often a name is kept, about: twice here, at each other node, and on its way there. So those that one request may
+/// add are few beside what may wait for a node (`remote`).
+const NAME_COPIES: usize = 8;
+/// What a name takes beside its bytes, about: its places in the tables of this node and of others.
+const NAME_EXTRA_BYTES: usize = 512;
+
+const _: () = assert!(SUBSCRIBED_BYTES_MAX / NAME_COPIES <= OUTBOX_BYTES_MAX / 2);
+
+/// What a client reads that listens to more.
+pub const TOO_MANY_SUBSCRIBED: &str = "ERR the subscriptions of a connection may take no more than 256 MB";
 
 /// See the head of the file.
 #[derive(Debug)]
@@ -40,6 +57,8 @@ struct State {
     is_cut: bool,
     waker: Option<Waker>,
     names: ByKind<BTreeSet<Box<[u8]>>>,
+    /// What they take.
+    names_bytes: usize,
 }
 
 /// What came out of a connection's mailbox.
@@ -202,12 +221,27 @@ impl Mailbox {
     /// Notes a name that the connection listens to; false when it did already.
     pub(super) fn add(&self, kind: Kind, name: &[u8]) -> bool {
         self.activate();
-        self.state.lock().get_or_insert_default().names.of_mut(kind).insert(name.into())
+        let mut state = self.state.lock();
+        let state = state.get_or_insert_default();
+        let is_new = state.names.of_mut(kind).insert(name.into());
+        state.names_bytes += if is_new { bytes_of(name) } else { 0 };
+        is_new
     }
 
     /// Forgets a name; false when the connection did not listen to it.
     pub(super) fn remove(&self, kind: Kind, name: &[u8]) -> bool {
-        self.state.lock().as_mut().is_some_and(|state| state.names.of_mut(kind).remove(name))
+        let mut state = self.state.lock();
+        let Some(state) = state.as_mut() else { return false };
+        let was_there = state.names.of_mut(kind).remove(name);
+        state.names_bytes -= if was_there { bytes_of(name) } else { 0 };
+        was_there
+    }
+
+    /// Whether the connection may listen to these names as well, taken for new ones.
+    pub fn has_room_for<'n>(&self, mut names: impl Iterator<Item = &'n [u8]>) -> bool {
+        let taken = self.state.lock().as_ref().map_or(0, |state| state.names_bytes);
+        let left = SUBSCRIBED_BYTES_MAX.checked_sub(taken);
+        left.and_then(|left| names.try_fold(left, |left, name| left.checked_sub(bytes_of(name)))).is_some()
     }
 
     /// Makes the connection look into its mailbox from now on.
@@ -227,11 +261,32 @@ impl Mailbox {
     }
 }
 
+/// About what listening to a name takes.
+fn bytes_of(name: &[u8]) -> usize {
+    NAME_EXTRA_BYTES + NAME_COPIES * name.len()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
     const LIMIT: BufferLimit = BufferLimit { hard_bytes: 100, soft_bytes: 10, soft_seconds: 2 };
+
+    #[test]
+    fn there_is_room_for_so_many_names_until_they_are_left() {
+        let (name, mailbox) = (vec![b'n'; 1 << 20], Mailbox::new(1));
+        let has_room_for = |count| mailbox.has_room_for(std::iter::repeat_n(&name[..], count));
+        assert!(has_room_for(31) && !has_room_for(32));
+        assert!(!mailbox.has_room_for(std::iter::repeat_n(&b"n"[..], 600_000)), "many short ones");
+        for kind in [Kind::Channel, Kind::Pattern] {
+            assert!(mailbox.add(kind, &name) && !mailbox.add(kind, &name));
+        }
+        assert!(has_room_for(29) && !has_room_for(30));
+        for kind in [Kind::Channel, Kind::Pattern] {
+            assert!(mailbox.remove(kind, &name) && !mailbox.remove(kind, &name));
+        }
+        assert!(has_room_for(31));
+    }
 
     #[test]
     fn messages_wait_in_order_until_they_are_taken() {

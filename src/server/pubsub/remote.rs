@@ -1,7 +1,9 @@
 //! Another node as publish and subscribe knows it: what it is still to be told, and what its clients listen to.
 //!
 //! An [`Outbox`] holds what is not written yet. When it grows beyond [`OUTBOX_BYTES_MAX`] the connection is given up:
-//! what it carried is lost, and the next one begins with a fresh account of what is listened to.
+//! what it carried is lost, and the next one begins with a fresh account of what is listened to. That account is as
+//! long as what this node keeps of names anyway, and does not count: however long it is, the connection that brings it
+//! is to last.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -15,8 +17,8 @@ use crate::peer::registry::Peer;
 use crate::server::pubsub::interest::Interest;
 use crate::server::pubsub::wire::Word;
 
-/// Most bytes that may wait for a node.
-const OUTBOX_BYTES_MAX: usize = 64 << 20;
+/// Most bytes that may wait for a node, the account that a connection begins with apart.
+pub(super) const OUTBOX_BYTES_MAX: usize = 64 << 20;
 
 /// Another node.
 pub struct Remote {
@@ -82,6 +84,8 @@ pub struct Outbox {
 #[derive(Default)]
 struct State {
     buf: Vec<u8>,
+    /// How many bytes of it are the account that the connection begins with.
+    account: usize,
     is_open: bool,
     /// Counts connections.
     generation: u64,
@@ -97,7 +101,7 @@ impl Outbox {
         if !state.is_open {
             return false;
         }
-        if state.buf.len() > OUTBOX_BYTES_MAX {
+        if state.buf.len() - state.account > OUTBOX_BYTES_MAX {
             state.is_open = false;
         } else {
             word.put(&mut state.buf);
@@ -112,11 +116,12 @@ impl Outbox {
         let mut state = self.state.lock();
         let generation = state.generation + 1;
         *state = State { is_open: true, generation, ..State::default() };
-        let State { buf, put, .. } = &mut *state;
+        let State { buf, put, account, .. } = &mut *state;
         fill(&mut |word| {
             word.put(buf);
             *put += 1;
         });
+        *account = buf.len();
     }
 
     /// Whether the other node has heard all that was put when this was first asked on this connection. `goal` belongs
@@ -142,14 +147,16 @@ impl Outbox {
 
     /// Everything that waits to be written.
     pub(super) fn take(&self) -> Vec<u8> {
-        std::mem::take(&mut self.state.lock().buf)
+        let mut state = self.state.lock();
+        state.account = 0;
+        std::mem::take(&mut state.buf)
     }
 
     /// Drops what waits; says how many words were put and not heard.
     pub(super) fn close(&self) -> u64 {
         let mut state = self.state.lock();
         state.is_open = false;
-        state.buf = Vec::new();
+        (state.buf, state.account) = (Vec::new(), 0);
         state.put - state.heard
     }
 
@@ -188,6 +195,16 @@ mod tests {
         assert!(!outbox.has_reached(&mut goal), "the new connection has an account of its own");
         outbox.note_heard(1);
         assert!(outbox.has_reached(&mut goal));
+    }
+
+    #[test]
+    fn an_account_of_any_length_is_sent_and_leaves_room_for_what_comes_behind_it() {
+        let (outbox, name) = (Outbox::default(), vec![0; OUTBOX_BYTES_MAX / 8]);
+        let word = Word::Listen { kind: crate::server::pubsub::topic::Kind::Channel, name: &name, count: 1 };
+        outbox.open(|tell| (0..9).for_each(|_| tell(&word)));
+        assert!((0..8).all(|_| outbox.put(&word)) && outbox.is_open());
+        assert!(outbox.take().len() > 2 * OUTBOX_BYTES_MAX);
+        assert!((0..8).all(|_| outbox.put(&word)) && !outbox.put(&word), "the account is on its way");
     }
 
     #[test]

@@ -15,11 +15,12 @@ use std::task::Waker;
 use parking_lot::Mutex;
 
 use crate::base::config::{BufferLimit, BufferLimits};
-use crate::commands::spec::Command;
-use crate::commands::subcommands;
+use crate::commands::spec::{Command, Handler, NodeCommand};
 use crate::commands::table::COMMANDS;
+use crate::commands::{CommandError, subcommands};
 use crate::protocol::{Args, Proto};
 use crate::server::pubsub::Mailbox;
+use crate::server::pubsub::mailbox::TOO_MANY_SUBSCRIBED;
 
 const RELAXED: Ordering = Ordering::Relaxed;
 
@@ -217,6 +218,16 @@ impl Client {
     /// Changes the names.
     pub fn change_names(&self, change: impl FnOnce(&mut Names)) {
         change(&mut self.names.lock());
+    }
+
+    /// Whether it may listen to all that a request names, if that begins subscriptions; else it is to listen to none of
+    /// it.
+    pub fn admits_names(&self, command: &Command, args: Args<'_>) -> Result<(), CommandError> {
+        let is_beginning = matches!(command.handler, Handler::Node(NodeCommand::Subscribe));
+        match !is_beginning || self.mailbox.has_room_for(args.iter().skip(1)) {
+            true => Ok(()),
+            false => Err(CommandError::text(TOO_MANY_SUBSCRIBED)),
+        }
     }
 
     /// Notes that what it asks is queued from now on.

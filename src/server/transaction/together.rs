@@ -200,6 +200,9 @@ impl Run<'_> {
 
     /// Runs a command of the node.
     fn run_without_keys(&mut self, index: CommandIndex, command: &'static Command, request: &Request<'_>) {
+        if let Err(error) = self.client.admits_names(command, request.args) {
+            return self.fail(error.bytes());
+        }
         if self.subscribe_together(command, request.args) {
             return;
         }
