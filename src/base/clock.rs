@@ -76,7 +76,13 @@ impl Clock {
         Hlc(floor.max(previous + 1))
     }
 
-    /// The latest stamp that was given out or observed, and not before `now_ms`.
+    /// The latest stamp that was given out or observed: whatever is given out from now on is later.
+    pub fn so_far(&self) -> Hlc {
+        Hlc(self.last.load(Ordering::Relaxed))
+    }
+
+    /// The latest stamp that was given out or observed, and not before `now_ms`. What is given out next may be that
+    /// very stamp, as the first of its millisecond.
     pub fn latest(&self, now_ms: u64) -> Hlc {
         Hlc(self.last.load(Ordering::Relaxed).max(Hlc::at_ms(now_ms).0))
     }
@@ -113,6 +119,16 @@ mod tests {
         assert!(first < second && second < third);
         assert_eq!(third.ms(), 1_000);
         assert_eq!(clock.tick(2_000), Hlc::at_ms(2_000));
+    }
+
+    #[test]
+    fn what_is_stamped_from_now_on_is_later_than_what_was_so_far() {
+        let clock = Clock::new();
+        for now_ms in [1_000, 1_000, 2_000, 1_500] {
+            let so_far = clock.so_far();
+            let first = clock.tick(now_ms);
+            assert!(so_far < first && clock.so_far() == first, "at {now_ms}");
+        }
     }
 
     #[test]

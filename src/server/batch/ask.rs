@@ -60,7 +60,7 @@ pub struct Reading {
     pub key: Span,
     /// What it has seen.
     pub seen: Seen,
-    /// This node's stamp then: what was asked for behind it is written later.
+    /// This node's latest stamp by then: what was asked for behind it is written later.
     pub read_at: Hlc,
 }
 

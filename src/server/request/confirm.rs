@@ -83,7 +83,7 @@ impl Run<'_> {
             let (db, proto, since) = (self.session.db, self.session.proto, self.since);
             let ask = *kept.get_or_insert_with(|| Ask { since, ..self.batch.keep(request.bytes, db, proto) });
             let key = span_within(request.bytes, key, ask.request);
-            let read_at = self.worker.shared.node.store.clock.latest(self.now_us / 1_000);
+            let read_at = self.worker.shared.node.store.clock.so_far();
             let read = Reading { number, ask, key, seen: verify.seen.clone(), read_at };
             self.batch.pending.push(Pending { reply, wait, read: Some(read), tells: true });
         }
