@@ -120,6 +120,17 @@ impl Wait {
         at
     }
 
+    /// A strict write of two electorates, which wait for the same frames: all of them, and any.
+    #[cfg(test)]
+    pub fn of_two_electorates(peers: &[Arc<Peer>], waits: &mut Waits) {
+        let [mut all, mut any] = [peers.len(), 1].map(|need| Wait::of_strict_write(0, 0, need));
+        for (peer, lane) in peers.iter().filter_map(|peer| Some((peer, peer.lanes.first()?))) {
+            note_frame(&mut all.frames, peer, lane, lane.append(crate::peer::frame::Kind::StrictDelta, |_| {}));
+        }
+        any.frames.clone_from(&all.frames);
+        waits.extend([all, any]);
+    }
+
     /// Has `waker` woken when the outcome, which is still open, may have changed.
     pub fn register(&self, waker: &Waker) {
         let mut is_as_seen = true;

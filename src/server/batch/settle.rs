@@ -27,10 +27,14 @@ impl Batch {
     pub fn poll(&mut self, cx: &Context<'_>, again: &mut Vec<Again>) -> bool {
         let mut settled = self.poll_holes(cx, again);
         // Looked at once: a wait that is given up here may look otherwise a moment later.
-        let mut states = SmallVec::<[WaitState; 4]>::new();
-        for wait in &mut self.waits {
-            let state = wait.state();
-            states.push(state);
+        let states: SmallVec<[WaitState; 4]> = self.waits.iter().map(Wait::state).collect();
+        // First, since strict writes of several electorates wait for the same frames: who still does registers behind.
+        for (wait, state) in self.waits.iter().zip(&states) {
+            if matches!(state, WaitState::Met | WaitState::Broken) {
+                wait.unregister(cx.waker());
+            }
+        }
+        for (wait, state) in self.waits.iter_mut().zip(&states) {
             match state {
                 WaitState::Pending => {
                     wait.register(cx.waker());
@@ -41,7 +45,7 @@ impl Batch {
                     wake_later(cx.waker().clone());
                     settled = false;
                 }
-                WaitState::Broken | WaitState::Met => wait.unregister(cx.waker()),
+                WaitState::Broken | WaitState::Met => {}
             }
         }
         if settled && again.is_empty() {
@@ -172,6 +176,9 @@ fn wake_later(waker: Waker) {
 #[cfg(test)]
 mod tests {
     use std::rc::Rc;
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicBool, Ordering};
+    use std::task::Wake;
     use std::time::Instant;
 
     use super::*;
@@ -225,6 +232,36 @@ mod tests {
         assert!(!batch.may_have_written(slot));
         batch.adopt(reply, again);
         assert!(batch.may_have_written(slot), "a read before it may have been overtaken");
+    }
+
+    #[test]
+    fn a_wait_that_is_over_takes_no_frame_from_another_that_is_not() {
+        struct Flag(AtomicBool);
+        impl Wake for Flag {
+            fn wake(self: Arc<Self>) {
+                self.0.store(true, Ordering::Relaxed);
+            }
+        }
+        let peers = Peers::new(1, 1 << 20);
+        let peers = [1, 2].map(|port| peers.get_or_add(NodeId::random(), ([127, 0, 0, 1], port).into()).0);
+        let lanes = peers.each_ref().map(|peer| peer.lanes.first().expect("a lane"));
+        for lane in lanes {
+            lane.open();
+        }
+        let mut batch = Batch::new(Instant::now());
+        Wait::of_two_electorates(&peers, &mut batch.waits);
+        for lane in lanes {
+            lane.write_with(|bytes| Ok(bytes.len())).expect("written");
+        }
+        let flag = Arc::new(Flag(AtomicBool::new(false)));
+        let waker = Waker::from(flag.clone());
+        let mut poll = || batch.poll(&Context::from_waker(&waker), &mut Vec::new());
+        assert!(!poll());
+        for lane in lanes {
+            lane.ack(lane.last());
+            assert!(flag.0.swap(false, Ordering::Relaxed), "woken by each");
+            assert_eq!(poll(), std::ptr::eq(lane, lanes[1]));
+        }
     }
 
     #[test]
