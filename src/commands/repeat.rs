@@ -95,13 +95,17 @@ mod tests {
     use crate::commands::table::find;
     use crate::protocol::{Limits, Scan, Scanner};
 
-    fn repeat(line: &str) -> String {
+    /// What `tell` says of a request.
+    fn of_request<T>(line: &str, tell: impl FnOnce(&Command, Args<'_>) -> T) -> T {
         let mut scanner = Scanner::new();
         let input = format!("{line}\r\n");
         assert!(matches!(scanner.scan(input.as_bytes(), &Limits::default()), Ok(Scan::Request { .. })), "{line}");
         let args = scanner.args(input.as_bytes());
-        let (_, command) = find(args.name()).expect("a command");
-        match repeat_of(command, args) {
+        tell(find(args.name()).expect("a command").1, args)
+    }
+
+    fn repeat(line: &str) -> String {
+        of_request(line, |command, args| match repeat_of(command, args) {
             _ if ask_again(command, args) == AskAgain::OnceGone => "adds".into(),
             Repeat::Reads => "reads".into(),
             Repeat::Never => "never".into(),
@@ -109,17 +113,12 @@ mod tests {
                 let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
                 pairs.iter().map(|(key, value)| format!("{}={}", text(key), text(value))).collect::<Vec<_>>().join(" ")
             }
-        }
+        })
     }
 
     #[test]
     fn a_repeatable_request_says_until_when_it_would_have_its_keys_held() {
-        let deadlines = |line: &str| {
-            let (mut scanner, input) = (Scanner::new(), format!("{line}\r\n"));
-            assert!(matches!(scanner.scan(input.as_bytes(), &Limits::default()), Ok(Scan::Request { .. })), "{line}");
-            let args = scanner.args(input.as_bytes());
-            deadlines_of(find(args.name()).expect("a command").1, args, 10_000, 12_000)
-        };
+        let deadlines = |line| of_request(line, |command, args| deadlines_of(command, args, 10_000, 12_000));
         let relative = |ms: u64| 10_000 + ms - SKEW_MS_MAX..=12_000 + ms + SKEW_MS_MAX;
         assert_eq!([deadlines("SET k v"), deadlines("MSET a 1 b 2"), deadlines("SET px ex")], [0..=0, 0..=0, 0..=0]);
         assert_eq!([deadlines("SETEX k 9 v"), deadlines("set k v ex 9")], [relative(9_000), relative(9_000)]);

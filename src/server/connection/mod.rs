@@ -234,12 +234,8 @@ impl Connection {
 
     /// Whether what is unanswered leaves room for more replies, and for more requests to other nodes.
     fn has_room(&self) -> bool {
-        let (mut unsent_bytes, mut forwarded) = (self.output.len(), 0);
-        for batch in &self.unanswered {
-            unsent_bytes += batch.out.len();
-            forwarded += batch.forwarded;
-        }
-        unsent_bytes < OUTPUT_PAUSE_BYTES && forwarded < self.forwards_max
+        let unsent_bytes = self.output.len() + self.unanswered.iter().map(|batch| batch.out.len()).sum::<usize>();
+        unsent_bytes < OUTPUT_PAUSE_BYTES && self.forwards_left() > 0
     }
 
     /// How many more requests may be sent to other nodes.

@@ -93,7 +93,7 @@ mod tests {
     use super::*;
     use crate::base::ids::{ActorId, slot_of};
     use crate::commands::table::find;
-    use crate::protocol::{Limits, Scan, Scanner};
+    use crate::server::batch::scanned::scanned;
     use crate::store::mutation::Mutation;
     use crate::store::{Effects, Store};
 
@@ -101,16 +101,16 @@ mod tests {
 
     /// Whether a request that was sent at [`SENT_MS`] is not to be run again, after `later` has been written.
     fn is_refused(line: &str, later: Mutation<'_>) -> bool {
-        let (mut scanner, input) = (Scanner::new(), format!("{line}\r\n"));
-        assert!(matches!(scanner.scan(input.as_bytes(), &Limits::default()), Ok(Scan::Request { .. })));
-        let (args, bytes) = (scanner.args(input.as_bytes()), input.as_bytes());
+        let bytes = format!("{line}\r\n").into_bytes();
+        let scanner = scanned(&bytes).expect("a request");
+        let args = scanner.args(&bytes);
         let (_, command) = find(args.name()).expect("a command");
         let (store, mut effects) = (Store::new(ActorId { node: 1, boot: 1 }), Effects::default());
         store.set_replicated(true);
         let since = store.clock.tick(SENT_MS);
         let mut keys = store.lock(slot_of(b"k"), 0, SENT_MS + 50, &mut effects);
         keys.write(b"k", later);
-        overtaken_since(since, command, &Request::new(args, bytes), &keys).is_some()
+        overtaken_since(since, command, &Request::new(args, &bytes), &keys).is_some()
     }
 
     #[test]
