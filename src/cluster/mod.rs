@@ -102,7 +102,7 @@ use crate::cluster::calm::Calm;
 use crate::cluster::ending::Oneness;
 use crate::cluster::founding::Founding;
 use crate::cluster::members::Recorded;
-use crate::cluster::older::Known;
+use crate::cluster::older::LastLook;
 use crate::membership::{Liveness, MemberList, Membership, MembershipStats};
 use crate::peer::control::ControlLink;
 use crate::peer::handshake::{Hello, LinkKind};
@@ -148,7 +148,7 @@ pub struct Cluster {
     /// Whether somebody may hold copies that are not its own; see `calm`.
     calm: Calm,
     /// Whether somebody may hold older copies than this node, as it has said last; see `older`.
-    known_older: Known,
+    known_older: LastLook,
     /// This node was away for too long, and it is not decided yet what that means; see `start_over`.
     is_outdated: AtomicBool,
     /// Dead nodes that are to be given up, as an operator said on some worker.
@@ -211,7 +211,7 @@ impl Cluster {
             digest_seed: digest_seed(&settings),
             absence: Mutex::new(absence),
             calm: Calm::default(),
-            known_older: Known::default(),
+            known_older: LastLook::default(),
             is_outdated: AtomicBool::new(false),
             told_to_forget: Mutex::default(),
             told: Notify::new(),

@@ -14,11 +14,11 @@ use crate::ring::RowState;
 
 /// What was told last.
 #[derive(Debug, Default)]
-pub struct Told(BTreeMap<NodeId, Known>);
+pub struct Told(BTreeMap<NodeId, LastTold>);
 
 /// What is told of a node.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-struct Known {
+struct LastTold {
     state: RowState,
     is_up: bool,
     generation: u64,
@@ -29,7 +29,7 @@ impl Told {
     pub fn tell(&mut self, topology: &Topology) {
         for row in topology.rows.iter().filter(|row| row.id != topology.me) {
             let is_up = topology.liveness(&row.id) != Liveness::Down;
-            let known = Known { state: row.state, is_up, generation: row.generation };
+            let known = LastTold { state: row.state, is_up, generation: row.generation };
             for what in news(self.0.insert(row.id, known), known).into_iter().flatten() {
                 info!(name = row.shown_name(), node = %row.id, addr = %row.peer_addr, "{what}");
             }
@@ -38,7 +38,7 @@ impl Told {
 }
 
 /// What is new: of its place in the cluster, and of its life.
-fn news(before: Option<Known>, now: Known) -> [Option<&'static str>; 2] {
+fn news(before: Option<LastTold>, now: LastTold) -> [Option<&'static str>; 2] {
     let was_up = before.is_some_and(|before| before.is_up);
     let moved = before.filter(|before| before.state != now.state).map(|before| match (before.state, now.state) {
         (_, RowState::Joining) => "a node joins",
@@ -97,7 +97,7 @@ mod tests {
     fn told_of(life: &[(RowState, bool, u64)]) -> Vec<&'static str> {
         let (mut before, mut told) = (None, Vec::new());
         for (state, is_up, generation) in life.iter().copied() {
-            let now = Known { state, is_up, generation };
+            let now = LastTold { state, is_up, generation };
             told.extend(news(before, now).into_iter().flatten());
             before = Some(now);
         }

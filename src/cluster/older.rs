@@ -34,9 +34,9 @@ const LAG_MAX: Duration = Duration::from_millis((GRACE_MS - HEARTBEAT.as_millis(
 
 /// What this node knew by itself when it last looked, and when that was.
 #[derive(Debug, Default)]
-pub(super) struct Known(AtomicU64);
+pub(super) struct LastLook(AtomicU64);
 
-impl Known {
+impl LastLook {
     /// What `look` finds, or what it has found in the same few milliseconds since the start.
     fn get(&self, ms: u64, look: impl FnOnce() -> bool) -> bool {
         // Never 0, which is what nobody has looked at.
@@ -84,7 +84,7 @@ mod tests {
 
     #[test]
     fn what_is_known_is_looked_at_anew_after_a_few_milliseconds() {
-        let known = Known::default();
+        let known = LastLook::default();
         assert!(!known.get(0, || false));
         assert!(!known.get(SAID_MS - 1, || true));
         assert!(known.get(SAID_MS, || true));

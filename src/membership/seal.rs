@@ -226,7 +226,7 @@ pub(super) struct Opener {
 struct Sender {
     generation: u64,
     cipher: Cipher,
-    window: Window,
+    window: SequenceWindow,
     /// The value of [`Opener::turn`] when it was last heard.
     heard: u64,
 }
@@ -259,7 +259,7 @@ impl Opener {
         let cipher = self.keyring.cipher(header.sender, header.generation);
         let body = cipher.open(&header, datagram).ok_or(Refusal::Unproven)?;
         self.make_room();
-        let window = Window::starting_with(header.sequence);
+        let window = SequenceWindow::starting_with(header.sequence);
         let sender = Sender { generation: header.generation, cipher, window, heard: self.turn };
         self.senders.insert(header.sender, sender);
         Ok(body)
@@ -275,15 +275,15 @@ impl Opener {
 }
 
 /// Which of the latest 64 sequence numbers were heard.
-struct Window {
+struct SequenceWindow {
     highest: u64,
     /// Bit n: `highest - n` was heard.
     heard: u64,
 }
 
-impl Window {
-    fn starting_with(sequence: u64) -> Window {
-        Window { highest: sequence, heard: 1 }
+impl SequenceWindow {
+    fn starting_with(sequence: u64) -> SequenceWindow {
+        SequenceWindow { highest: sequence, heard: 1 }
     }
 
     /// Whether this number was not heard, as far as the window reaches; older ones count as heard.
@@ -391,7 +391,7 @@ mod tests {
         #[test]
         fn the_window_accepts_each_number_once(numbers in prop::collection::vec(0u64..200, 1..300)) {
             let (mut heard, mut highest) = (std::collections::HashSet::from([100]), 100);
-            let mut window = Window::starting_with(100);
+            let mut window = SequenceWindow::starting_with(100);
             for number in numbers {
                 let new = number + 64 > highest && !heard.contains(&number);
                 prop_assert_eq!(window.is_new(number), new, "{} with {} highest", number, highest);

@@ -11,8 +11,8 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crate::base::net::{ReadHalf, TcpStream, WriteHalf};
-use tokio::io::AsyncReadExt;
 
+use crate::peer::buffer::{READ_BYTES, read_more, take_off};
 use crate::peer::frame::{Ack, Frame, Kind, next_frame};
 use crate::peer::handshake::{HandshakeError, Hello, LinkKind, dial};
 use crate::peer::lane::{Lane, Pace};
@@ -35,9 +35,6 @@ pub const HEARTBEAT: Duration = Duration::from_millis(40);
 const DIAL_DEADLINE: Duration = Duration::from_secs(1);
 const RETRY_MIN: Duration = Duration::from_millis(5);
 const RETRY_MAX: Duration = Duration::from_millis(200);
-const READ_BYTES: usize = 64 << 10;
-/// Memory that an empty outbox keeps, and a buffer of input in which little is left.
-const BUFFER_BYTES_KEPT_MAX: usize = 1 << 20;
 /// What a link between nodes is taken to carry at least, in bytes a millisecond: a hundred megabits a second.
 const LINK_BYTES_PER_MS: usize = 12_500;
 
@@ -270,70 +267,6 @@ fn look(peer: &Peer, lane: &Lane, judge: &mut Judge) -> std::io::Result<()> {
     Ok(())
 }
 
-/// Waits for bytes and reads what is there. After a short read the runtime knows that there is no more, and does not
-/// ask the system again before it says so. May be cancelled: what was read is in `buf`.
-pub async fn read_more(stream: &mut ReadHalf<'_>, buf: &mut Vec<u8>) -> std::io::Result<()> {
-    buf.reserve(READ_BYTES);
-    match stream.read_buf(buf).await? {
-        0 => Err(std::io::ErrorKind::UnexpectedEof.into()),
-        _ => Ok(()),
-    }
-}
-
-/// What waits to be sent.
-#[derive(Debug, Default)]
-pub struct Outbox {
-    bytes: Vec<u8>,
-    /// How many of them, from the front, have been sent.
-    sent: usize,
-}
-
-impl Outbox {
-    /// Where what is to be sent is appended.
-    pub fn bytes(&mut self) -> &mut Vec<u8> {
-        &mut self.bytes
-    }
-
-    /// Bytes that wait.
-    pub fn len(&self) -> usize {
-        self.bytes.len() - self.sent
-    }
-
-    /// True when nothing waits.
-    pub fn is_empty(&self) -> bool {
-        self.bytes.is_empty()
-    }
-
-    /// Drops what waits.
-    pub fn clear(&mut self) {
-        self.bytes.clear();
-        self.sent = 0;
-        if self.bytes.capacity() > BUFFER_BYTES_KEPT_MAX {
-            self.bytes.shrink_to(READ_BYTES);
-        }
-    }
-
-    /// Has `write` send until there is no more, or it would block. What was sent is cut off once it is most of what is
-    /// there, so that a long message is not moved again and again.
-    pub fn write_out(&mut self, mut write: impl FnMut(&[u8]) -> std::io::Result<usize>) -> std::io::Result<()> {
-        while let Some(rest) = self.bytes.get(self.sent..).filter(|rest| !rest.is_empty()) {
-            match write(rest) {
-                Ok(count) => self.sent += count,
-                Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => {
-                    if self.sent * 2 > self.bytes.len() {
-                        self.bytes.drain(..self.sent);
-                        self.sent = 0;
-                    }
-                    return Ok(());
-                }
-                Err(error) => return Err(error),
-            }
-        }
-        self.clear();
-        Ok(())
-    }
-}
-
 /// How long this many bytes may be under way on a link that does its duty, in milliseconds, beside all other delay.
 pub fn transfer_ms(bytes: usize) -> u64 {
     (bytes / LINK_BYTES_PER_MS) as u64
@@ -350,15 +283,6 @@ fn each_frame(buf: &mut Vec<u8>, mut each: impl FnMut(Frame<'_>) -> std::io::Res
     Ok(())
 }
 
-/// Takes what was understood off the start of what a link has brought. One large message leaves no memory behind that
-/// nothing after it needs.
-pub fn take_off(buf: &mut Vec<u8>, count: usize) {
-    buf.drain(..count);
-    if buf.capacity() > BUFFER_BYTES_KEPT_MAX && buf.len() <= READ_BYTES {
-        buf.shrink_to(READ_BYTES);
-    }
-}
-
 /// A peer's bytes that make no sense, as an error of its connection.
 pub fn invalid(error: crate::base::wire::WireError) -> std::io::Error {
     std::io::Error::new(std::io::ErrorKind::InvalidData, error)
@@ -367,16 +291,6 @@ pub fn invalid(error: crate::base::wire::WireError) -> std::io::Error {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_large_message_leaves_no_memory_behind_that_nothing_needs() {
-        let mut buf = vec![1; 4 * BUFFER_BYTES_KEPT_MAX];
-        take_off(&mut buf, 10);
-        assert!(buf.capacity() >= 4 * BUFFER_BYTES_KEPT_MAX, "most of it is still to come");
-        let count = buf.len() - 3;
-        take_off(&mut buf, count);
-        assert!(buf == [1; 3] && buf.capacity() <= BUFFER_BYTES_KEPT_MAX);
-    }
 
     /// A lane with one frame that waits, and a judge that has just begun.
     fn waiting() -> (Lane, Judge, Instant) {
@@ -426,30 +340,6 @@ mod tests {
         lane.set_pace(Pace::Prompt);
         let (mut judge, later) = (Judge::new(2, start), start);
         assert_eq!(look_on(&lane, &mut judge, later, 0..180), Some(Pace::Stalled));
-    }
-
-    #[test]
-    fn an_outbox_sends_its_bytes_in_order_however_they_are_taken() {
-        let (mut out, mut sent, mut put) = (Outbox::default(), Vec::new(), 0u8);
-        for round in 0..200 {
-            out.bytes().extend(
-                std::iter::repeat_with(|| {
-                    put = put.wrapping_add(1);
-                    put
-                })
-                .take(round % 7),
-            );
-            let mut may_take = round % 5;
-            out.write_out(|bytes| {
-                let count = bytes.len().min(may_take);
-                may_take -= count;
-                sent.extend_from_slice(&bytes[..count]);
-                if count == 0 { Err(std::io::ErrorKind::WouldBlock.into()) } else { Ok(count) }
-            })
-            .expect("it only blocks");
-        }
-        assert_eq!(sent.len() + out.len(), (0..200).map(|round| round % 7).sum::<usize>());
-        assert!(sent.windows(2).all(|pair| pair[1] == pair[0].wrapping_add(1)));
     }
 
     #[test]

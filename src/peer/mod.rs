@@ -19,6 +19,7 @@
 //! acknowledged is known.
 
 pub mod ballot;
+pub mod buffer;
 pub mod compare;
 pub mod control;
 pub mod entries;

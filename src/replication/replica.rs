@@ -27,10 +27,11 @@ use crate::base::metrics::{Count, Registry};
 use crate::base::version::{Actor, Relation, Version};
 use crate::base::wire::{Reader, WireError, put_u64};
 use crate::peer::ballot::{Declined, DigestRequest, PromiseAnswer, PromiseRequest};
+use crate::peer::buffer::{SendBuffer, read_more, take_off};
 use crate::peer::entries::{KeyState, Known};
 use crate::peer::frame::{Ack, Frame, KeyRef, Kind, MismatchCause, Seen, Verify, next_frame, put_frame, put_refused};
 use crate::peer::handshake::{Hello, LinkKind};
-use crate::peer::link::{Outbox, invalid, read_more, take_off};
+use crate::peer::link::invalid;
 use crate::peer::refusal::Refusal;
 use crate::peer::trust::Word;
 use crate::replication::ballot::Holder;
@@ -113,7 +114,7 @@ pub struct Replica {
     deltas_of: HashMap<(u8, Box<[u8]>), Vec<u64>>,
     /// Those of them that are strict writes.
     unresolved_strict: BTreeSet<u64>,
-    out: Outbox,
+    out: SendBuffer,
     /// Bytes of the longest answer so far.
     longest_answer: usize,
 }
@@ -145,7 +146,7 @@ impl Replica {
             unresolved,
             deltas_of: HashMap::new(),
             unresolved_strict: BTreeSet::new(),
-            out: Outbox::default(),
+            out: SendBuffer::default(),
             longest_answer: 0,
         })
     }

@@ -26,7 +26,7 @@ use crate::server::figures::pulse::Pulse;
 use crate::server::figures::tally::{SteadyTime, Tally};
 use crate::server::forward::ForwardLink;
 use crate::server::forward::call::{About, Call};
-use crate::server::forward::wire::{Manner, ask};
+use crate::server::forward::wire::{Manner, manner};
 use crate::server::state::NodeState;
 use crate::server::state::client::Client;
 use crate::store::Effects;
@@ -235,7 +235,7 @@ impl Worker {
         batch.ask(|target, is_repeatable, write| {
             let Some(peer) = view.peer(target.peer) else { return Call::not_run() };
             let mut manner = target.manner;
-            manner.flags |= if target.since.is_some() { ask::SINCE } else { 0 };
+            manner.flags |= if target.since.is_some() { manner::SINCE } else { 0 };
             let stamp = target.since.unwrap_or_else(|| self.stamp());
             self.link_to(peer).ask(About { manner, stamp, is_repeatable }, write)
         });

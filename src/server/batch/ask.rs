@@ -39,7 +39,7 @@ pub struct Ask {
 #[derive(Debug)]
 pub struct Pending {
     /// Where the reply is.
-    pub reply: Place,
+    pub reply: ReplyPlace,
     /// The place in `waits` that it depends on.
     pub wait: usize,
     /// Set for a read.
@@ -66,7 +66,7 @@ pub struct Reading {
 
 /// A reply's place in the batch: stays the same however often it is asked for again.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
-pub struct Place {
+pub struct ReplyPlace {
     /// The stretch of `out` that it takes the place of; empty when another node gives it.
     pub span: Span,
     /// Tells replies apart that belong to the same empty stretch, in the order of their requests.
@@ -77,7 +77,7 @@ pub struct Place {
 #[derive(Clone, Debug)]
 pub struct Again {
     /// Where the reply belongs.
-    pub reply: Place,
+    pub reply: ReplyPlace,
     /// The request.
     pub ask: Ask,
     /// What was wrong.
@@ -150,7 +150,7 @@ mod tests {
             seen: seen_of(Version::default(), false),
             read_at: Hlc(0),
         };
-        let one = |why| Again { reply: Place { span: span(0), number: 1 }, ask, why };
+        let one = |why| Again { reply: ReplyPlace { span: span(0), number: 1 }, ask, why };
         let mut again = Vec::new();
         one(Why::Unconfirmed(reading(0, 1))).note(&mut again);
         one(Why::Contradicted(reading(0, 2))).note(&mut again);
@@ -169,7 +169,7 @@ mod tests {
     fn all_that_a_request_has_read_is_judged_together() {
         let span = |from| Span { from, to: from + 1 };
         let ask = Ask { request: span(0), db: 0, proto: Proto::Resp2, since: None };
-        let one = |from| Again { reply: Place { span: span(from), number: 1 }, ask, why: Why::NotRun };
+        let one = |from| Again { reply: ReplyPlace { span: span(from), number: 1 }, ask, why: Why::NotRun };
         let mut again = [5, 2, 5, 9].map(one);
         let cut: Vec<Vec<usize>> =
             of_requests(&mut again).map(|it| it.iter().map(|one| one.reply.span.from).collect()).collect();

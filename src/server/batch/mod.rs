@@ -21,7 +21,7 @@ use crate::base::ids::Slot;
 use crate::commands::repeat::AskAgain;
 use crate::protocol::Proto;
 use crate::replication::wait::Waits;
-use crate::server::batch::ask::{Ask, Pending, Place, Span, kept};
+use crate::server::batch::ask::{Ask, Pending, ReplyPlace, Span, kept};
 use crate::server::batch::order::Order;
 use crate::server::batch::question::{Hole, Question, Target};
 use crate::server::forward::call::Call;
@@ -55,7 +55,7 @@ pub struct Batch {
     /// Bytes of requests that may have to be run again.
     pub requests: Vec<u8>,
     /// Replacements for stretches of `out`, each a stretch of `patched`; of several for one place the last one counts.
-    patches: Vec<(Place, Span)>,
+    patches: Vec<(ReplyPlace, Span)>,
     patched: Vec<u8>,
     places: u32,
     /// The numbers of places whose replies nobody wants, first and last of each run of them, in their order.
@@ -124,7 +124,7 @@ impl Batch {
             + self.requests.capacity()
             + self.patched.capacity()
             + self.pending.capacity() * size_of::<Pending>()
-            + self.patches.capacity() * size_of::<(Place, Span)>()
+            + self.patches.capacity() * size_of::<(ReplyPlace, Span)>()
             + self.questions.capacity() * size_of::<Question>()
             + self.silent.capacity() * size_of::<(u32, u32)>()
     }
@@ -175,9 +175,9 @@ impl Batch {
     }
 
     /// A place for the reply that begins at `from` and ends at the end of what is written.
-    pub fn place(&mut self, from: usize) -> Place {
+    pub fn place(&mut self, from: usize) -> ReplyPlace {
         self.places += 1;
-        Place { span: Span { from, to: self.out.len() }, number: self.places }
+        ReplyPlace { span: Span { from, to: self.out.len() }, number: self.places }
     }
 
     /// Leaves a hole for a request that nobody has run, so that it will be asked for again.
@@ -187,33 +187,33 @@ impl Batch {
     }
 
     /// Waits for a reply that something on this node will give.
-    pub fn wait_for(&mut self, reply: Place, ask: Ask, call: Rc<Call>) {
+    pub fn wait_for(&mut self, reply: ReplyPlace, ask: Ask, call: Rc<Call>) {
         let hole = Hole { reply, ask, seen: None, ask_again: AskAgain::Never, writes: true };
         self.questions.push(Question { target: None, call: Some(call), holes: smallvec![hole] });
     }
 
     /// Replaces a reply.
-    pub fn patch(&mut self, reply: Place, bytes: &[u8]) {
+    pub fn patch(&mut self, reply: ReplyPlace, bytes: &[u8]) {
         let from = self.patched.len();
         self.patched.extend_from_slice(bytes);
         self.put(reply, Span { from, to: self.patched.len() });
     }
 
     /// Replaces a reply by this stretch of `patched`. Where its client does not want it nothing takes its place.
-    fn put(&mut self, reply: Place, span: Span) {
+    fn put(&mut self, reply: ReplyPlace, span: Span) {
         if !self.is_silent(reply) {
             self.patches.push((reply, span));
         }
     }
 
     /// Whether the client does not want this reply.
-    fn is_silent(&self, reply: Place) -> bool {
+    fn is_silent(&self, reply: ReplyPlace) -> bool {
         let before = self.silent.partition_point(|(_, last)| *last < reply.number);
         self.silent.get(before).is_some_and(|(first, _)| *first <= reply.number)
     }
 
     /// Answers that a write's outcome is unknown.
-    pub fn leave_unknown(&mut self, reply: Place) {
+    pub fn leave_unknown(&mut self, reply: ReplyPlace) {
         self.unknown_outcomes += u64::from(!self.is_silent(reply));
         self.patch(reply, format!("-{UNKNOWN_OUTCOME}\r\n").as_bytes());
     }
@@ -313,7 +313,7 @@ mod tests {
     use std::task::{Context, Waker};
 
     use super::*;
-    use crate::server::forward::call::Fate;
+    use crate::server::forward::call::Outcome;
     use crate::server::forward::wire::{Manner, answer_of};
 
     /// A batch that leaves these requests to another node, silent where they begin with a `-`, and what it answers.
@@ -335,7 +335,7 @@ mod tests {
             }
         }
         batch.ask(|_, _, _| call.clone());
-        call.settle(Fate::Replied(answer));
+        call.settle(Outcome::Replied(answer));
         let mut out = Vec::new();
         assert!(batch.poll(&Context::from_waker(Waker::noop()), &mut Vec::new()));
         batch.finish(&mut out);
@@ -353,7 +353,7 @@ mod tests {
             batch.silence(mark);
         }
         batch.ask(|_, _, _| call.clone());
-        call.settle(Fate::NotRun);
+        call.settle(Outcome::NotRun);
         let mut again = Vec::new();
         assert!(!batch.poll(&Context::from_waker(Waker::noop()), &mut again));
         let asked: Vec<&[u8]> = again.iter().map(|again| batch.kept(again.ask.request)).collect();

@@ -9,10 +9,10 @@ use smallvec::SmallVec;
 
 use crate::base::clock::Hlc;
 use crate::commands::repeat::AskAgain;
-use crate::server::batch::ask::{Again, Ask, Place, Span, Why, kept};
+use crate::server::batch::ask::{Again, Ask, ReplyPlace, Span, Why, kept};
 use crate::server::forward::call::Call;
 use crate::server::forward::seen::put_all;
-use crate::server::forward::wire::{Manner, ask as flags};
+use crate::server::forward::wire::{Manner, manner};
 
 /// Who is asked, and how.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -40,7 +40,7 @@ pub struct Question {
 #[derive(Debug)]
 pub struct Hole {
     /// Where it belongs.
-    pub reply: Place,
+    pub reply: ReplyPlace,
     /// The request.
     pub ask: Ask,
     /// What was seen of its key, in the batch's requests, if the reply is there already, on condition that the other
@@ -57,7 +57,7 @@ impl Question {
     pub fn asked_as(&self) -> Option<Target> {
         let mut target = self.target?;
         if self.has_seen() {
-            target.manner.flags |= flags::SEEN;
+            target.manner.flags |= manner::SEEN;
         }
         Some(target)
     }

@@ -1,6 +1,6 @@
 //! Single requests as they came: scanned alone, apart from any [`Window`](super::window::Window).
 
-use crate::commands::spec::flag;
+use crate::commands::spec::{Command, flag};
 use crate::commands::{CommandError, subcommands, table};
 use crate::protocol::{Limits, Scan, Scanner};
 
@@ -13,10 +13,15 @@ pub fn scanned(request: &[u8]) -> Result<Scanner, CommandError> {
     }
 }
 
+/// What one whole request asks for by its first word.
+pub fn command_of(request: &[u8]) -> Option<&'static Command> {
+    let scanner = scanned(request).ok()?;
+    table::find(scanner.args(request).name()).map(|(_, command)| command)
+}
+
 /// Whether one whole request may write.
 pub fn writes(request: &[u8]) -> bool {
-    let row = scanned(request).ok().and_then(|scanner| table::find(scanner.args(request).name()));
-    row.is_some_and(|(_, command)| command.has(flag::WRITE))
+    command_of(request).is_some_and(|command| command.has(flag::WRITE))
 }
 
 /// Whether `holds` of some key of one whole request.

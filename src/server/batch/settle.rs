@@ -12,9 +12,9 @@ use crate::base::clock::Hlc;
 use crate::commands::repeat::AskAgain;
 use crate::replication::wait::{Wait, WaitState};
 use crate::server::batch::Batch;
-use crate::server::batch::ask::{Again, Ask, Pending, Place, Reading, Span, Why};
+use crate::server::batch::ask::{Again, Ask, Pending, Reading, ReplyPlace, Span, Why};
 use crate::server::batch::question::{Hole, Question};
-use crate::server::forward::call::Fate;
+use crate::server::forward::call::Outcome;
 use crate::server::forward::wire::{Part, parts};
 
 /// How long a write whose connections broke waits for a lost replica to be handed what it missed.
@@ -57,11 +57,11 @@ impl Batch {
     fn poll_holes(&mut self, cx: &Context<'_>, again: &mut Vec<Again>) -> bool {
         let mut at = 0;
         while let Some(question) = self.questions.get(at) {
-            match question.call.as_ref().map_or(Fate::NotRun, |call| call.poll(cx)) {
-                Fate::Waiting => at += 1,
-                fate => {
+            match question.call.as_ref().map_or(Outcome::NotRun, |call| call.poll(cx)) {
+                Outcome::Waiting => at += 1,
+                outcome => {
                     let Question { holes, call, .. } = self.questions.remove(at);
-                    self.fill(holes, fate, call.map(|call| call.asked_at), again);
+                    self.fill(holes, outcome, call.map(|call| call.asked_at), again);
                 }
             }
         }
@@ -74,10 +74,10 @@ impl Batch {
     }
 
     /// Puts the answer to a question that was asked at this time where it belongs.
-    fn fill(&mut self, holes: SmallVec<[Hole; 1]>, fate: Fate, asked_at: Option<Hlc>, again: &mut Vec<Again>) {
-        let nobody_ran = fate == Fate::NotRun;
-        let needed = if fate == Fate::Gone { AskAgain::OnceGone } else { AskAgain::Always };
-        let filled = if let Fate::Replied(answer) = fate { self.fill_from(&holes, answer, again) } else { 0 };
+    fn fill(&mut self, holes: SmallVec<[Hole; 1]>, outcome: Outcome, asked_at: Option<Hlc>, again: &mut Vec<Again>) {
+        let nobody_ran = outcome == Outcome::NotRun;
+        let needed = if outcome == Outcome::Gone { AskAgain::OnceGone } else { AskAgain::Always };
+        let filled = if let Outcome::Replied(answer) = outcome { self.fill_from(&holes, answer, again) } else { 0 };
         let last_write = holes.iter().rposition(|hole| hole.writes);
         for (at, mut hole) in holes.into_iter().enumerate().skip(filled) {
             self.forward_failures += u64::from(!nobody_ran);
@@ -142,7 +142,7 @@ impl Batch {
     }
 
     /// Takes over what a request that was run again waits for, as the reply at `reply`.
-    pub fn adopt(&mut self, reply: Place, mut again: Batch) {
+    pub fn adopt(&mut self, reply: ReplyPlace, mut again: Batch) {
         let (base, kept) = (self.waits.len(), self.requests.len());
         let moved_span = |Span { from, to }| Span { from: from + kept, to: to + kept };
         let moved = |ask: Ask| Ask { request: moved_span(ask.request), ..ask };
@@ -190,7 +190,7 @@ mod tests {
     use crate::server::batch::UNKNOWN_OUTCOME;
     use crate::server::batch::question::Target;
     use crate::server::forward::call::Call;
-    use crate::server::forward::wire::{AS_SEEN, Manner, NOT_RUN, answer_of, ask as flags};
+    use crate::server::forward::wire::{AS_SEEN, Manner, NOT_RUN, answer_of, manner};
 
     /// A batch with a reply of its own between two that another node has to confirm, and the call that asks it.
     fn asked() -> (Batch, Rc<Call>) {
@@ -208,7 +208,7 @@ mod tests {
         batch.ask(|target, _, write| {
             let mut question = Vec::new();
             write(&mut question);
-            assert_eq!(target.manner.flags, flags::SEEN);
+            assert_eq!(target.manner.flags, manner::SEEN);
             assert_eq!(question, b"\x04\0\0\0\x01v\x01vGET aGET b");
             call.clone()
         });
@@ -270,15 +270,15 @@ mod tests {
         assert!(!batch.poll(&Context::from_waker(Waker::noop()), &mut Vec::new()), "not sent on hope");
         let mut answer = AS_SEEN.to_le_bytes().to_vec();
         answer.extend(answer_of(b"$1\r\nB\r\n"));
-        call.settle(Fate::Replied(answer));
+        call.settle(Outcome::Replied(answer));
         assert_eq!(polled(&mut batch), (true, 0, "$1\r\na\r\n+PONG\r\n$1\r\nB\r\n".into()));
     }
 
     #[test]
     fn a_read_that_nobody_confirms_is_run_again() {
-        for fate in [Fate::NotRun, Fate::Unknown, Fate::Gone] {
+        for outcome in [Outcome::NotRun, Outcome::Unknown, Outcome::Gone] {
             let (mut batch, call) = asked();
-            call.settle(fate);
+            call.settle(outcome);
             let mut again = Vec::new();
             assert!(!batch.poll(&Context::from_waker(Waker::noop()), &mut again));
             assert_eq!(again.len(), 2);
@@ -289,7 +289,7 @@ mod tests {
         let (mut batch, call) = asked();
         let mut answer = Vec::new();
         [NOT_RUN, AS_SEEN].into_iter().for_each(|word| put_u32(&mut answer, word));
-        call.settle(Fate::Replied(answer));
+        call.settle(Outcome::Replied(answer));
         let mut again = Vec::new();
         assert!(!batch.poll(&Context::from_waker(Waker::noop()), &mut again));
         assert_eq!(again.len(), 1);
@@ -298,7 +298,7 @@ mod tests {
     #[test]
     fn what_may_still_be_told_of_is_not_run_again_where_that_would_show() {
         use AskAgain::{Always, Never, OnceGone};
-        for (fate, run_again) in [(Fate::NotRun, 3), (Fate::Gone, 2), (Fate::Unknown, 1)] {
+        for (outcome, run_again) in [(Outcome::NotRun, 3), (Outcome::Gone, 2), (Outcome::Unknown, 1)] {
             let mut batch = Batch::new(Instant::now());
             let target = Target { peer: 0, manner: Manner::default(), since: None };
             for (request, ask_again) in [("INCR a", Never), ("SADD b m", OnceGone), ("SET c v", Always)] {
@@ -310,7 +310,7 @@ mod tests {
                 assert!(!is_repeatable, "its silence is waited for");
                 call.clone()
             });
-            call.settle(fate);
+            call.settle(outcome);
             let mut again = Vec::new();
             assert!(!batch.poll(&Context::from_waker(Waker::noop()), &mut again));
             assert_eq!((again.len(), batch.unknown_outcomes), (run_again, 3 - run_again as u64));
@@ -348,7 +348,7 @@ mod tests {
     #[test]
     fn a_batch_that_is_used_again_holds_nothing_of_the_one_before() {
         let (mut batch, call) = asked();
-        call.settle(Fate::Replied(Vec::new()));
+        call.settle(Outcome::Replied(Vec::new()));
         polled(&mut batch);
         batch.clear();
         assert!(batch.is_settled() && batch.forwarded == 0 && batch.unknown_outcomes == 0);

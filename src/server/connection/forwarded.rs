@@ -20,8 +20,9 @@ use crate::base::ids::NodeId;
 use crate::base::version::{Actor, ActorTableFull};
 use crate::base::wire::{Reader, WireError, put_u32};
 use crate::commands::spec::{flag, slots_of};
+use crate::peer::buffer::{SendBuffer, take_off};
 use crate::peer::handshake::Hello;
-use crate::peer::link::{Outbox, invalid, take_off};
+use crate::peer::link::invalid;
 use crate::protocol::{Limits, REPLY_BYTES_MAX, Scanner};
 use crate::replication::coordinator::View;
 use crate::replication::routing::Quorum;
@@ -32,7 +33,7 @@ use crate::server::batch::window::{Ending, REQUESTS_MAX};
 use crate::server::connection::ages::Ages;
 use crate::server::connection::input::poll_read;
 use crate::server::forward::seen::SeenList;
-use crate::server::forward::wire::{AS_SEEN, Manner, NOT_RUN, Part, QUESTION_BYTES_MAX, ask, set_length};
+use crate::server::forward::wire::{AS_SEEN, Manner, NOT_RUN, Part, QUESTION_BYTES_MAX, manner, set_length};
 use crate::server::request::run::{Origin, Run, Step};
 use crate::server::session::Session;
 use crate::server::session::settings::Consistency;
@@ -62,7 +63,7 @@ pub struct Forwarded {
     peer: NodeId,
     actor: Actor,
     input: Vec<u8>,
-    output: Outbox,
+    output: SendBuffer,
     unanswered: VecDeque<Unanswered>,
     ages: Ages,
 }
@@ -99,7 +100,7 @@ impl Forwarded {
         hello: &Hello,
     ) -> Result<Forwarded, ActorTableFull> {
         let (peer, actor) = (hello.node, worker.shared.node.store.actors.intern(hello.actor())?);
-        let (input, output, unanswered) = (Vec::new(), Outbox::default(), VecDeque::new());
+        let (input, output, unanswered) = (Vec::new(), SendBuffer::default(), VecDeque::new());
         let ages = Ages::new(worker.shared.epoch);
         Ok(Forwarded { worker, client, stream, peer, actor, input, output, unanswered, ages })
     }
@@ -168,7 +169,7 @@ impl Forwarded {
         let mut session = Session::new(false, "");
         session.db = db;
         session.proto = question.manner.proto();
-        let origin = match (flags & ask::LOCAL != 0, flags & ask::REST != 0) {
+        let origin = match (flags & manner::LOCAL != 0, flags & manner::REST != 0) {
             (true, true) => Origin::PeerForRest,
             (true, false) => Origin::PeerForShare,
             (false, _) => Origin::Peer,
@@ -177,11 +178,11 @@ impl Forwarded {
         let _ = worker.shared.node.store.clock.observe(question.stamp, worker.shared.node.store.clock.now_ms());
         let state = (&mut session, &mut Transaction::default());
         let mut run = Run::new(&worker, &view, &self.client, state, wish, &mut batch, origin);
-        run.since = (flags & ask::SINCE != 0).then_some(question.stamp);
+        run.since = (flags & manner::SINCE != 0).then_some(question.stamp);
         let may_be_old = may_be_old(flags, question.requests, run.quorum);
         let mut is_late = |now| !may_be_old && ages.is_late(question.sent_ms, question.bytes, now);
         let mut ran = Ran::Apart;
-        if flags & (ask::WATCHED | ask::TOGETHER | ask::COPIES) != 0 {
+        if flags & (manner::WATCHED | manner::TOGETHER | manner::COPIES) != 0 {
             let has_run = if is_late(now) { None } else { run_as_one(&mut run, question) };
             replies.push(if has_run.is_some() { Part::Reply(0..run.batch.out.len()) } else { Part::NotRun });
             ran = has_run.unwrap_or(Ran::Together);
@@ -290,17 +291,18 @@ fn run_each(
         for (request, _) in window.requests(&scanner, rest) {
             let from = run.batch.out.len();
             let may_run = may_run(run);
-            (run.not_run, run.is_as_seen) = (!may_run, false);
             run.peer_seen = seen.next(&worker.shared.node.store.actors);
-            let ran = may_run && run.request(&request) == Step::Done && !run.not_run;
-            if !ran && let Some((_, command)) = request.row {
+            let step = if may_run { run.request(&request) } else { Step::NotRun };
+            if !step.has_run()
+                && let Some((_, command)) = request.row
+            {
                 run.batch.order.part();
                 run.batch.order.leave_open(&slots_of(command, request.args), command.has(flag::WRITE));
             }
-            replies.push(match ran {
-                true if run.is_as_seen => Part::AsSeen,
-                true => Part::Reply(from..run.batch.out.len()),
-                false => Part::NotRun,
+            replies.push(match step {
+                Step::Done => Part::Reply(from..run.batch.out.len()),
+                Step::AsSeen => Part::AsSeen,
+                Step::NotRun | Step::Wait | Step::Behind | Step::Paused => Part::NotRun,
             });
         }
         rest = rest.get(window.end()..).unwrap_or_default();
@@ -315,21 +317,21 @@ fn run_each(
 /// Runs what belongs together as one; `None` when it is not for this node.
 fn run_as_one(run: &mut Run<'_>, question: &PeerQuestion<'_>) -> Option<Ran> {
     let flags = question.manner.flags;
-    if flags & ask::WATCHED != 0 {
+    if flags & manner::WATCHED != 0 {
         let mut reader = Reader::new(question.requests);
         let watched = read_watched(&mut reader, &run.worker.shared.node.store.actors).ok()?;
         let requests = requests_of(reader.rest());
         let tried = run.together_if_unchanged(&requests, &watched);
         return (tried != Tried::NotRun).then(|| Ran::as_one(&requests));
     }
-    if flags & ask::TOGETHER != 0 {
+    if flags & manner::TOGETHER != 0 {
         let requests = requests_of(question.requests);
         let tried = run.together_if_here(&requests, &[]);
         return (tried != Tried::NotRun).then(|| Ran::as_one(&requests));
     }
     let scanner = scanned(question.requests).ok()?;
     let (store, args) = (&run.worker.shared.node.store, scanner.args(question.requests));
-    let (db, is_local, now_ms) = (run.session.db, flags & ask::LOCAL != 0, run.now_us / 1_000);
+    let (db, is_local, now_ms) = (run.session.db, flags & manner::LOCAL != 0, run.now_us / 1_000);
     copies::answer(store, run.view, db, args, is_local, now_ms, &mut run.batch.out).then_some(Ran::Apart)
 }
 
@@ -349,7 +351,7 @@ fn next_question(input: &[u8]) -> std::io::Result<Option<(PeerQuestion<'_>, usiz
 fn read_question<'a>(reader: &mut Reader<'a>) -> Result<PeerQuestion<'a>, WireError> {
     let (flags, db, wish) = (reader.u8()?, reader.u8()?, Consistency::read(reader)?);
     let (sent_ms, stamp) = (reader.u64()?, Hlc(reader.u64()?));
-    let seen_bytes = if flags & ask::SEEN != 0 { reader.u32()? as usize } else { 0 };
+    let seen_bytes = if flags & manner::SEEN != 0 { reader.u32()? as usize } else { 0 };
     let seen = reader.take(seen_bytes)?;
     let (manner, requests) = (Manner { flags, db, wish }, reader.rest());
     Ok(PeerQuestion { manner, sent_ms, stamp, seen, requests, bytes: seen_bytes + requests.len() })

@@ -228,7 +228,7 @@ fn run_window<'w>(
         }
         let (mode, mark) = (run.client.reply_mode(), run.batch.mark());
         match run.request(&request) {
-            Step::Done => {}
+            Step::Done | Step::NotRun | Step::AsSeen => {}
             Step::Behind => return Ran::Behind(end - request.bytes.len()),
             Step::Wait | Step::Paused => return Ran::Alone(end, request.bytes.to_vec()),
         }

@@ -1,9 +1,9 @@
 //! A question to another node on its way, and what becomes of it.
 //!
-//! A question that was not run may be asked again. One whose link broke after it was sent has an unknown fate, and so
-//! has one that was given up: a peer that is stalled is not waited for if asking elsewhere does no harm, and nothing is
-//! waited for beyond its deadline. Answers to questions that were given up are dropped. What may have run is asked
-//! again only with [`ask::SINCE`], which keeps it from being done twice (`commands::repeat`).
+//! A question that was not run may be asked again. One whose link broke after it was sent has an unknown outcome, and
+//! so has one that was given up: a peer that is stalled is not waited for if asking elsewhere does no harm, and nothing
+//! is waited for beyond its deadline. Answers to questions that were given up are dropped. What may have run is asked
+//! again only with [`manner::SINCE`], which keeps it from being done twice (`commands::repeat`).
 
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 
 use crate::base::clock::{Hlc, SKEW_MS_MAX, wall_us};
 use crate::peer::link::transfer_ms;
-use crate::server::forward::wire::{Manner, Part, STALE_MS_MAX, ask, parts};
+use crate::server::forward::wire::{Manner, Part, STALE_MS_MAX, manner, parts};
 
 /// How old a question to a stalled peer must be to be asked elsewhere: too old to be run there by now. Otherwise a SET
 /// might be run there last of all, after others that its client has sent since.
@@ -28,7 +28,7 @@ pub(super) const PATIENCE_MS_MAX: u64 = 10_000;
 
 /// What became of a question.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub enum Fate {
+pub enum Outcome {
     /// No answer yet.
     Waiting,
     /// The reply; of [`Call::poll`] the whole answer, see [`parts`].
@@ -56,7 +56,7 @@ pub fn followed(stamp: Hlc) -> Hlc {
 pub struct About {
     /// How it is to be run.
     pub manner: Manner,
-    /// The asker's clock; with [`ask::SINCE`] as it was when it was first asked.
+    /// The asker's clock; with [`manner::SINCE`] as it was when it was first asked.
     pub stamp: Hlc,
     /// Whether all of it may be asked again while it may still run, or be told of.
     pub is_repeatable: bool,
@@ -65,7 +65,7 @@ pub struct About {
 /// A question on its way.
 #[derive(Debug)]
 pub struct Call {
-    fate: RefCell<Fate>,
+    outcome: RefCell<Outcome>,
     waker: RefCell<Option<Waker>>,
     /// A time before everything that the other node writes for it ([`followed`]), by the stamp that it was first asked
     /// with.
@@ -82,13 +82,13 @@ impl Call {
     pub(super) fn new(about: About, sent_at: Instant, bytes: usize) -> Call {
         let About { manner, stamp, is_repeatable } = about;
         Call {
-            fate: RefCell::new(Fate::Waiting),
+            outcome: RefCell::new(Outcome::Waiting),
             waker: RefCell::default(),
             asked_at: followed(stamp),
             sent_at,
             transfer_ms: transfer_ms(bytes),
             is_repeatable,
-            is_patient: manner.flags & (ask::LOCAL | ask::TOGETHER) != 0,
+            is_patient: manner.flags & (manner::LOCAL | manner::TOGETHER) != 0,
             is_settled: Cell::new(false),
         }
     }
@@ -96,7 +96,7 @@ impl Call {
     /// A question that nobody could be asked.
     pub fn not_run() -> Rc<Call> {
         let call = Call::new(About::default(), Instant::now(), 0);
-        call.fate.replace(Fate::NotRun);
+        call.outcome.replace(Outcome::NotRun);
         Rc::new(call)
     }
 
@@ -106,36 +106,36 @@ impl Call {
     }
 
     /// Takes the answer, to be cut into [`parts`]; `cx` is woken when there is one.
-    pub fn poll(&self, cx: &Context<'_>) -> Fate {
-        let mut fate = self.fate.borrow_mut();
-        if *fate == Fate::Waiting {
+    pub fn poll(&self, cx: &Context<'_>) -> Outcome {
+        let mut outcome = self.outcome.borrow_mut();
+        if *outcome == Outcome::Waiting {
             self.waker.replace(Some(cx.waker().clone()));
-            return Fate::Waiting;
+            return Outcome::Waiting;
         }
-        std::mem::replace(&mut *fate, Fate::NotRun)
+        std::mem::replace(&mut *outcome, Outcome::NotRun)
     }
 
     /// Waits for the reply to a question of one request.
-    pub async fn answer(&self) -> Fate {
-        let fate = std::future::poll_fn(|cx| match self.poll(cx) {
-            Fate::Waiting => std::task::Poll::Pending,
-            fate => std::task::Poll::Ready(fate),
+    pub async fn answer(&self) -> Outcome {
+        let outcome = std::future::poll_fn(|cx| match self.poll(cx) {
+            Outcome::Waiting => std::task::Poll::Pending,
+            outcome => std::task::Poll::Ready(outcome),
         });
-        match fate.await {
-            Fate::Replied(answer) => match parts(&answer).next() {
-                Some(Part::Reply(part)) => Fate::Replied(answer.get(part).unwrap_or_default().to_vec()),
-                _ => Fate::NotRun,
+        match outcome.await {
+            Outcome::Replied(answer) => match parts(&answer).next() {
+                Some(Part::Reply(part)) => Outcome::Replied(answer.get(part).unwrap_or_default().to_vec()),
+                _ => Outcome::NotRun,
             },
-            fate => fate,
+            outcome => outcome,
         }
     }
 
     /// Notes the answer, unless the question was given up.
-    pub fn settle(&self, fate: Fate) {
+    pub fn settle(&self, outcome: Outcome) {
         if self.is_settled.replace(true) {
             return;
         }
-        self.fate.replace(fate);
+        self.outcome.replace(outcome);
         if let Some(waker) = self.waker.take() {
             waker.wake();
         }

@@ -17,10 +17,11 @@ use tokio::sync::Notify;
 
 use crate::base::net::{TcpStream, WriteHalf};
 use crate::base::wire::{put_u32, put_u64};
+use crate::peer::buffer::{SendBuffer, read_more, take_off};
 use crate::peer::handshake::{Hello, LinkKind};
-use crate::peer::link::{Outbox, connect, read_more, take_off};
+use crate::peer::link::connect;
 use crate::peer::registry::Peer;
-use crate::server::forward::call::{About, Call, Fate, GIVEN_UP_MS, PATIENCE_MS_MAX};
+use crate::server::forward::call::{About, Call, GIVEN_UP_MS, Outcome, PATIENCE_MS_MAX};
 use crate::server::forward::wire::{QUESTION_BYTES_MAX, set_length};
 
 /// Bytes of questions that wait to be sent above which there are to be no more.
@@ -35,7 +36,7 @@ const TICK: Duration = Duration::from_millis(10);
 #[derive(Debug)]
 pub struct ForwardLink {
     peer: Arc<Peer>,
-    out: RefCell<Outbox>,
+    out: RefCell<SendBuffer>,
     waiting: RefCell<VecDeque<Rc<Call>>>,
     is_open: Cell<bool>,
     writer: Notify,
@@ -56,11 +57,11 @@ impl ForwardLink {
 
     /// Asks what `write` appends, in RESP; the question leaves when the worker has run everybody who can run.
     pub fn ask(&self, about: About, mut write: impl FnMut(&mut Vec<u8>)) -> Rc<Call> {
-        let mut outbox = self.out.borrow_mut();
-        if !self.is_open.get() || outbox.len() > WAITING_BYTES_MAX {
+        let mut waiting = self.out.borrow_mut();
+        if !self.is_open.get() || waiting.len() > WAITING_BYTES_MAX {
             return Call::not_run();
         }
-        let out = outbox.bytes();
+        let out = waiting.bytes();
         let at = out.len();
         put_u32(out, 0);
         out.extend_from_slice(&[about.manner.flags, about.manner.db]);
@@ -93,7 +94,7 @@ impl ForwardLink {
                 self.out.borrow_mut().clear();
                 let lost = std::mem::take(&mut *self.waiting.borrow_mut());
                 tracing::info!(name = self.peer.name(), peer = %self.peer.addr, lost = lost.len(), reason = %end, "forward link closed");
-                lost.into_iter().for_each(|call| call.settle(Fate::Gone));
+                lost.into_iter().for_each(|call| call.settle(Outcome::Gone));
             }
             tokio::time::sleep(RETRY).await;
         }
@@ -131,7 +132,7 @@ impl ForwardLink {
             return Err(std::io::Error::new(std::io::ErrorKind::TimedOut, "a question was not answered in time"));
         }
         let is_stalled = !self.peer.is_usable() && !self.peer.is_retired();
-        waiting.iter().filter(|call| call.is_overdue(is_stalled)).for_each(|call| call.settle(Fate::Unknown));
+        waiting.iter().filter(|call| call.is_overdue(is_stalled)).for_each(|call| call.settle(Outcome::Unknown));
         Ok(())
     }
 
@@ -149,7 +150,7 @@ impl ForwardLink {
             let Some(call) = self.waiting.borrow_mut().pop_front() else {
                 return Err(std::io::Error::other("an answer to no question"));
             };
-            call.settle(Fate::Replied(answer.to_vec()));
+            call.settle(Outcome::Replied(answer.to_vec()));
             arrivals.has_ended |= len >= LONG_ANSWER_BYTES;
             at += 4 + len;
         }

@@ -1,12 +1,12 @@
 //! Questions and answers between nodes, as they travel.
 //!
 //! A question is a frame: `[length u32][flags u8][db u8][consistency 3 bytes][sent u64][stamp u64] [requests in RESP]`:
-//! all requests of a client's batch for that peer; with [`ask::SEEN`], what was seen of their keys stands before them
-//! (`own_copy`). An answer is a frame too, in the order of the questions: `[length u32]` and for each request `[length
-//! u32][reply in RESP]`, the length [`NOT_RUN`] for one that was not run, and [`AS_SEEN`] for one whose asker has seen
-//! what there is to see. `sent` is the asker's monotonic clock: the other side refuses what lay about for longer than
-//! [`STALE_MS_MAX`], so that it cannot run what its asker has given up on meanwhile. `stamp` is the asker's hybrid
-//! logical clock: what the other side writes for the question is later.
+//! all requests of a client's batch for that peer; with [`manner::SEEN`], what was seen of their keys stands before
+//! them (`own_copy`). An answer is a frame too, in the order of the questions: `[length u32]` and for each request
+//! `[length u32][reply in RESP]`, the length [`NOT_RUN`] for one that was not run, and [`AS_SEEN`] for one whose asker
+//! has seen what there is to see. `sent` is the asker's monotonic clock: the other side refuses what lay about for
+//! longer than [`STALE_MS_MAX`], so that it cannot run what its asker has given up on meanwhile. `stamp` is the asker's
+//! hybrid logical clock: what the other side writes for the question is later.
 
 use std::ops::Range;
 
@@ -19,8 +19,8 @@ pub const STALE_MS_MAX: u64 = 110;
 /// Longest question, in bytes.
 pub const QUESTION_BYTES_MAX: usize = 1 << 30;
 
-/// Flags of a question.
-pub mod ask {
+/// The flags of a [`Manner`].
+pub mod manner {
     use crate::protocol::Proto;
 
     /// The reply is RESP3.
@@ -50,7 +50,7 @@ pub mod ask {
 /// How a question is to be run.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct Manner {
-    /// [`ask`] bits.
+    /// [`manner`] bits.
     pub flags: u8,
     /// The database.
     pub db: u8,
@@ -61,7 +61,7 @@ pub struct Manner {
 impl Manner {
     /// The protocol of the reply.
     pub fn proto(&self) -> Proto {
-        if self.flags & ask::RESP3 != 0 { Proto::Resp3 } else { Proto::Resp2 }
+        if self.flags & manner::RESP3 != 0 { Proto::Resp3 } else { Proto::Resp2 }
     }
 }
 

@@ -140,17 +140,17 @@ impl Job {
         let mut done: Vec<(KeyName, Fetched)> = Vec::new();
         for part in &parts {
             let failed = match self.apply(&view, by, part).await {
-                Applied::Yes(after) => {
+                PartResult::Yes(after) => {
                     let names = part.changes.iter().map(|(change, _)| change.name.clone());
                     done.extend(names.zip(after));
                     continue;
                 }
                 failed => failed,
             };
-            let is_as_before = !matches!(failed, Applied::Unknown) && self.put_back(done, brought).await;
+            let is_as_before = !matches!(failed, PartResult::Unknown) && self.put_back(done, brought).await;
             return match failed {
                 _ if !is_as_before => Err(CommandError::text(UNKNOWN_OUTCOME)),
-                Applied::NoRoom => Err(CommandError::text(OUT_OF_MEMORY)),
+                PartResult::NoRoom => Err(CommandError::text(OUT_OF_MEMORY)),
                 _ => Ok(false),
             };
         }
@@ -177,9 +177,9 @@ impl Job {
             let parts = parts_of(&view, std::slice::from_ref(change), &after).unwrap_or_default();
             if let Some(part) = parts.first() {
                 match self.apply(&view, &APPLY, part).await {
-                    Applied::Yes(_) | Applied::Changed => return true,
-                    Applied::Unknown => return false,
-                    Applied::NotRun | Applied::NoRoom => {}
+                    PartResult::Yes(_) | PartResult::Changed => return true,
+                    PartResult::Unknown => return false,
+                    PartResult::NotRun | PartResult::NoRoom => {}
                 }
             }
             tokio::time::sleep(AGAIN_PAUSE).await;
@@ -188,7 +188,7 @@ impl Job {
     }
 
     /// Makes a part of the changes by RONDO.APPLY or RONDO.GROW.
-    async fn apply(&mut self, view: &Arc<View>, by: &Command, part: &ChangesAt) -> Applied {
+    async fn apply(&mut self, view: &Arc<View>, by: &Command, part: &ChangesAt) -> PartResult {
         let watched = |(change, fetched): &(Change, Fetched)| Watched {
             db: change.name.0,
             key: change.name.1.clone(),
@@ -210,14 +210,14 @@ impl Job {
                     |value: &Value| matches!(value, Value::Error(text) if text == OUT_OF_MEMORY.as_bytes());
                 // Looked at before any of them is run: all are refused, or none.
                 if !values.is_empty() && values.iter().all(has_no_room) {
-                    return Applied::NoRoom;
+                    return PartResult::NoRoom;
                 }
                 let after: Option<Vec<Fetched>> = values.iter().map(|value| self.fetched(value)).collect();
-                after.filter(|after| after.len() == part.changes.len()).map_or(Applied::Unknown, Applied::Yes)
+                after.filter(|after| after.len() == part.changes.len()).map_or(PartResult::Unknown, PartResult::Yes)
             }
-            Attempt::Changed => Applied::Changed,
-            Attempt::NotRun => Applied::NotRun,
-            Attempt::Unknown => Applied::Unknown,
+            Attempt::Changed => PartResult::Changed,
+            Attempt::NotRun => PartResult::NotRun,
+            Attempt::Unknown => PartResult::Unknown,
         }
     }
 
@@ -238,7 +238,7 @@ impl Job {
 }
 
 /// What came of a part.
-enum Applied {
+enum PartResult {
     /// It is done; what its keys are now.
     Yes(Vec<Fetched>),
     /// Nothing was changed, because a key is no longer what was brought.

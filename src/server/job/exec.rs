@@ -15,8 +15,8 @@ use crate::commands::CommandError;
 use crate::protocol::{REPLY_BYTES_MAX, Reply};
 use crate::replication::coordinator::View;
 use crate::server::batch::{Batch, UNKNOWN_OUTCOME};
-use crate::server::forward::call::Fate;
-use crate::server::forward::wire::ask;
+use crate::server::forward::call::Outcome;
+use crate::server::forward::wire::manner;
 use crate::server::job::again::AGAIN_PAUSE;
 use crate::server::job::{Job, PATIENCE};
 use crate::server::request::run::{Origin, Run};
@@ -189,14 +189,14 @@ impl Job {
         let mut question = Vec::new();
         put_watched(&mut question, watched, &self.worker.shared.node.store.actors);
         requests.iter().for_each(|request| question.extend_from_slice(request.bytes));
-        match self.ask_together(view, at, ask::WATCHED, &question).await {
-            Fate::Replied(mut answer) => match answer.first() {
+        match self.ask_together(view, at, manner::WATCHED, &question).await {
+            Outcome::Replied(mut answer) => match answer.first() {
                 Some(1) => Attempt::Ran(answer.split_off(1)),
                 Some(0) => Attempt::Changed,
                 _ => Attempt::Unknown,
             },
-            Fate::Unknown | Fate::Gone => Attempt::Unknown,
-            Fate::NotRun | Fate::Waiting => Attempt::NotRun,
+            Outcome::Unknown | Outcome::Gone => Attempt::Unknown,
+            Outcome::NotRun | Outcome::Waiting => Attempt::NotRun,
         }
     }
 
@@ -212,9 +212,9 @@ impl Job {
         tried
     }
 
-    async fn ask_together(&self, view: &View, at: u16, flags: u8, question: &[u8]) -> Fate {
-        let Some(peer) = view.peer(at) else { return Fate::NotRun };
-        let proto = ask::replies_in(self.talk.session.proto);
-        self.worker.ask(peer, self.manner(ask::TOGETHER | proto | flags), question).answer().await
+    async fn ask_together(&self, view: &View, at: u16, flags: u8, question: &[u8]) -> Outcome {
+        let Some(peer) = view.peer(at) else { return Outcome::NotRun };
+        let proto = manner::replies_in(self.talk.session.proto);
+        self.worker.ask(peer, self.manner(manner::TOGETHER | proto | flags), question).answer().await
     }
 }

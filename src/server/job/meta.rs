@@ -17,8 +17,8 @@ use crate::commands::spec::Command;
 use crate::commands::{CommandError, subcommands};
 use crate::peer::registry::Peer;
 use crate::protocol::{Args, Reply};
-use crate::server::forward::call::Fate;
-use crate::server::forward::wire::ask;
+use crate::server::forward::call::Outcome;
+use crate::server::forward::wire::manner;
 use crate::server::job::Job;
 use crate::server::share::copies::KeyCopy;
 
@@ -80,7 +80,7 @@ impl Job {
             .into_iter()
             .map(|id| {
                 let peer: Option<Arc<Peer>> = peer_of(&id);
-                let manner = self.manner(ask::COPIES | ask::LOCAL);
+                let manner = self.manner(manner::COPIES | manner::LOCAL);
                 let call = peer.as_ref().map(|peer| worker.ask(peer, manner, request));
                 (id, peer, call)
             })
@@ -93,7 +93,7 @@ impl Job {
                 }
                 None => None,
                 Some(call) => match call.answer().await {
-                    Fate::Replied(bytes) => {
+                    Outcome::Replied(bytes) => {
                         KeyCopy::read(&mut Reader::new(&bytes), &worker.shared.node.store.actors).ok()
                     }
                     _ => None,

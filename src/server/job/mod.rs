@@ -39,13 +39,13 @@ use crate::base::clock::Hlc;
 use crate::commands::spec::{Command, Handler, NodeCommand};
 use crate::commands::{CommandError, subcommands, table};
 use crate::peer::registry::Peer;
-use crate::protocol::{REPLY_BYTES_MAX, Reply, Scanner};
+use crate::protocol::{REPLY_BYTES_MAX, Reply};
 use crate::replication::coordinator::View;
 use crate::server::batch::Batch;
 use crate::server::batch::ask::Again;
-use crate::server::batch::scanned::scanned;
+use crate::server::batch::scanned::{command_of, scanned};
 use crate::server::batch::window::Request;
-use crate::server::forward::call::{Call, Fate};
+use crate::server::forward::call::{Call, Outcome};
 use crate::server::forward::wire::{Manner, answer_of};
 use crate::server::job::again::{Rerun, again_pause};
 use crate::server::job::values::garbled;
@@ -101,8 +101,7 @@ pub async fn start(worker: Rc<Worker>, client: Arc<Client>, talk: Talk, request:
 
 /// Whether CLIENT REPLY has no say in what a request brings: to begin or end a subscription is told as messages are.
 fn is_pushed(request: &[u8]) -> bool {
-    let named = |scanner: Scanner| table::find(scanner.args(request).name());
-    scanned(request).ok().and_then(named).is_some_and(|(_, command)| is_subscription(command))
+    command_of(request).is_some_and(is_subscription)
 }
 
 /// Runs a request that has to be run again and must now be alone, in the name of a batch that waits for it.
@@ -111,7 +110,7 @@ pub fn later(worker: Rc<Worker>, client: Arc<Client>, talk: Talk, request: Vec<u
     let answer_to = call.clone();
     tokio::task::spawn_local(async move {
         let reply = Job { worker, client, talk, is_counted: false }.whole_reply(&request).await;
-        answer_to.settle(Fate::Replied(answer_of(&reply)));
+        answer_to.settle(Outcome::Replied(answer_of(&reply)));
     });
     call
 }

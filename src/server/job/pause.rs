@@ -9,9 +9,8 @@
 use std::time::{Duration, Instant};
 
 use crate::base::clock::wall_us;
-use crate::commands::table;
 use crate::server::batch::Batch;
-use crate::server::batch::scanned::scanned;
+use crate::server::batch::scanned::command_of;
 use crate::server::job::Job;
 use crate::server::request::run::{Origin, Step};
 use crate::server::state::client::state;
@@ -29,7 +28,7 @@ impl Job {
             match self.dispatch(request, Origin::Client, None, &mut batch) {
                 Step::Paused => {}
                 Step::Wait | Step::Behind => return None,
-                Step::Done => {
+                Step::Done | Step::NotRun | Step::AsSeen => {
                     self.settle(&mut batch).await;
                     let mut reply = Vec::new();
                     batch.finish(&mut reply);
@@ -40,9 +39,7 @@ impl Job {
     }
 
     async fn wait_for_pause(&self, request: &[u8]) {
-        let Ok(scanner) = scanned(request) else { return };
-        let row = table::find(scanner.args(request).name());
-        let may_write = row.is_some_and(|(_, command)| self.talk.transaction.may_write(command));
+        let may_write = command_of(request).is_some_and(|command| self.talk.transaction.may_write(command));
         loop {
             let now_ms = wall_us() / 1_000;
             let paused = self.worker.shared.node.clients.paused_until_ms(may_write, now_ms);

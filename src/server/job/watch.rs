@@ -5,8 +5,8 @@ use crate::base::ids::slot_of;
 use crate::base::wire::Reader;
 use crate::commands::CommandError;
 use crate::protocol::{Args, Reply};
-use crate::server::forward::call::Fate;
-use crate::server::forward::wire::ask;
+use crate::server::forward::call::Outcome;
+use crate::server::forward::wire::manner;
 use crate::server::job::Job;
 use crate::server::job::values::garbled;
 use crate::server::session::watched::{SEVERAL_COORDINATORS, TOO_MANY_WATCHED, Watched};
@@ -42,8 +42,8 @@ impl Job {
             return Err(CommandError::text(TOO_MANY_WATCHED));
         }
         let db = self.talk.session.db;
-        let call = worker.ask(peer, self.manner(ask::COPIES), request);
-        let Fate::Replied(answer) = call.answer().await else { return Err(down) };
+        let call = worker.ask(peer, self.manner(manner::COPIES), request);
+        let Outcome::Replied(answer) = call.answer().await else { return Err(down) };
         let mut reader = Reader::new(&answer);
         let since = Hlc(reader.u64().map_err(|_| garbled())?);
         for key in args.iter().skip(1) {

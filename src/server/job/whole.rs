@@ -13,8 +13,8 @@ use crate::protocol::client::Value;
 use crate::protocol::{Args, Proto, Reply};
 use crate::replication::coordinator::View;
 use crate::server::batch::Batch;
-use crate::server::forward::call::Fate;
-use crate::server::forward::wire::ask;
+use crate::server::forward::call::Outcome;
+use crate::server::forward::wire::manner;
 use crate::server::job::again::AGAIN_PAUSE;
 use crate::server::job::values::{as_bulks, as_int, decoded, garbled, refused};
 use crate::server::job::{Job, PATIENCE};
@@ -139,12 +139,12 @@ impl Job {
 
     /// The shares of all nodes as one picture says who they are; `None` when one of them did not answer.
     pub(super) async fn shares_by(&mut self, view: &View, request: &[u8], origin: Origin) -> Option<Vec<Vec<u8>>> {
-        let flags = if origin == Origin::PeerForRest { ask::LOCAL | ask::REST } else { ask::LOCAL };
+        let flags = if origin == Origin::PeerForRest { manner::LOCAL | manner::REST } else { manner::LOCAL };
         let at = if origin == Origin::PeerForRest { view.active() } else { view.coordinators() };
         let asked = self.ask_each(view, &at, flags, request);
         let mut replies = vec![self.own_share(request, origin).await];
         for (_, call) in asked {
-            let Fate::Replied(reply) = call.answer().await else { return None };
+            let Outcome::Replied(reply) = call.answer().await else { return None };
             replies.push(reply);
         }
         Some(replies)

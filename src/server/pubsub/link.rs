@@ -10,8 +10,9 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use crate::base::ids::NodeId;
 use crate::base::net::TcpStream;
+use crate::peer::buffer::take_off;
 use crate::peer::handshake::{Hello, LinkKind};
-use crate::peer::link::{connect, take_off};
+use crate::peer::link::connect;
 use crate::peer::registry::Peer;
 use crate::server::pubsub::hub::Hub;
 use crate::server::pubsub::remote::{Outbox, Remote};

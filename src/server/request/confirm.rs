@@ -11,7 +11,7 @@ use crate::protocol::Args;
 use crate::replication::coordinator::{QuorumError, View, seen_of};
 use crate::replication::routing::Quorum;
 use crate::server::batch::Batch;
-use crate::server::batch::ask::{Ask, Pending, Place, Reading, Span, kept};
+use crate::server::batch::ask::{Ask, Pending, Reading, ReplyPlace, Span, kept};
 use crate::server::batch::scanned::has_key;
 use crate::server::batch::window::Request;
 use crate::server::request::run::Run;
@@ -71,7 +71,7 @@ impl Run<'_> {
         request: &Request<'_>,
         key: &[u8],
         seen: Seen,
-        reply: Place,
+        reply: ReplyPlace,
         kept: &mut Option<Ask>,
     ) -> Result<(), QuorumError> {
         let slot = request.slot().unwrap_or_else(|| slot_of(key));
@@ -120,7 +120,7 @@ impl Worker {
         view: &View,
         batch: &mut Batch,
         quorum: Quorum,
-        reply: Place,
+        reply: ReplyPlace,
         read: Reading,
     ) -> Result<(), QuorumError> {
         let key = kept(&batch.requests, read.key);

@@ -87,7 +87,7 @@ impl<'r> Run<'r> {
             Handler::Keys(run) | Handler::FanOut(run, _) => self.run_on_keys(counted_at, command, run, request),
         };
         let is_counted = || flush::is_first_part(command, self.origin == Origin::PeerForRest, request.args);
-        if step == Step::Done && is_counted() {
+        if step.has_run() && is_counted() {
             self.count_run(counted_at, command, request.args, began);
             if let Some(count) = self.batch.answered.get_mut(class as usize) {
                 *count += 1;
@@ -117,18 +117,11 @@ impl<'r> Run<'r> {
             }
         };
         match self.where_to_run(command, slots) {
-            Where::Here(group) => {
-                if group.is_some_and(|group| !self.is_prepared(group, command, request, slots)) {
-                    self.put_off(command, request, slots);
-                } else {
-                    self.run_here(index, command, run, request, slots);
-                }
-                Step::Done
-            }
-            Where::There(group) => {
-                self.send_on(group, slots, command, run, request);
-                Step::Done
-            }
+            Where::Here(group) => match group.is_none_or(|group| self.is_prepared(group, command, request, slots)) {
+                true => self.run_here(index, command, run, request, slots),
+                false => self.put_off(command, request, slots),
+            },
+            Where::There(group) => self.send_on(group, slots, command, run, request),
             Where::Apart => Step::Wait,
             Where::Behind => Step::Behind,
             Where::Nowhere(error) => {
@@ -192,7 +185,7 @@ impl<'r> Run<'r> {
         run: KeysFunction,
         request: &Request<'_>,
         slots: &[Slot],
-    ) {
+    ) -> Step {
         let worker = self.worker;
         let store = &worker.shared.node.store;
         let (db, now_ms) = (self.session.db, self.now_us / 1_000);
@@ -216,13 +209,16 @@ impl<'r> Run<'r> {
         }
         drop(effects);
         match ran {
-            Ok(Ok(())) => {}
+            Ok(Ok(step)) => step,
             Ok(Err(_)) => {
                 self.batch.forget_from(from);
-                self.put_off(command, request, slots);
+                self.put_off(command, request, slots)
             }
             Err(Hindrance::Unpromised) => self.put_off(command, request, slots),
-            Err(Hindrance::Overtaken(text)) => self.fail(text),
+            Err(Hindrance::Overtaken(text)) => {
+                self.fail(text);
+                Step::Done
+            }
         }
     }
 
@@ -248,24 +244,24 @@ impl<'r> Run<'r> {
         run: KeysFunction,
         request: &Request<'_>,
         keys: &mut Keyspace<'_>,
-    ) -> Result<(), QuorumError> {
+    ) -> Result<Step, QuorumError> {
         let (from, before) = (self.batch.out.len(), keys.effects().lookups());
-        self.is_as_seen = self.agrees_with_peer(keys, request.key());
+        let step = if self.agrees_with_peer(keys, request.key()) { Step::AsSeen } else { Step::Done };
         let out = Reply::new(&mut self.batch.out, self.session.proto);
-        if !self.is_as_seen
+        if step == Step::Done
             && let Err(error) = (Cx { args: request.args, keys, out, limits: self.limits }).run(run)
         {
             self.fail_run(index, from, &error);
         }
         if self.view.is_solo {
-            return Ok(());
+            return Ok(step);
         }
-        let must_verify = self.must_verify(keys);
+        let must_verify = step == Step::Done && self.must_verify(keys);
         self.replicate(command, request.args, keys, from, self.now_us / 1_000);
-        match must_verify && !self.is_as_seen {
-            true => self.verify(command, request, keys, before, from),
-            false => Ok(()),
+        if must_verify {
+            self.verify(command, request, keys, before, from)?;
         }
+        Ok(step)
     }
 
     /// Whether a command's use of its keys is not to be seen: TOUCH is there for nothing else.

@@ -13,19 +13,19 @@ use crate::replication::routing::SlotRoles;
 use crate::server::batch::ask::Ask;
 use crate::server::batch::question::Target;
 use crate::server::batch::window::Request;
-use crate::server::forward::wire::{Manner, ask};
-use crate::server::request::run::{KeysFunction, Run};
+use crate::server::forward::wire::{Manner, manner};
+use crate::server::request::run::{KeysFunction, Run, Step};
 use crate::server::session::settings::Consistency;
 use crate::server::state::client::state;
 
 impl Run<'_> {
     /// Leaves a request that was not run, or only read, for a moment later, when the replicas may be there again.
-    pub(super) fn put_off(&mut self, command: &Command, request: &Request<'_>, slots: &[Slot]) {
-        if self.origin.is_here() {
-            self.leave_hole(None, command, request, slots);
-        } else {
-            self.not_run = true;
+    pub(super) fn put_off(&mut self, command: &Command, request: &Request<'_>, slots: &[Slot]) -> Step {
+        if !self.origin.is_here() {
+            return Step::NotRun;
         }
+        self.leave_hole(None, command, request, slots);
+        Step::Done
     }
 
     /// Leaves a place for a reply that `target` will give, or, if there is none, that is to be asked for again.
@@ -52,11 +52,10 @@ impl Run<'_> {
         command: &'static Command,
         run: KeysFunction,
         request: &Request<'_>,
-    ) {
+    ) -> Step {
         if !self.origin.is_here() {
             // One hop at most: whoever asked looks again.
-            self.not_run = true;
-            return;
+            return Step::NotRun;
         }
         let at = group.coordinator;
         let peer = at.and_then(|at| self.view.peer(at));
@@ -66,16 +65,17 @@ impl Run<'_> {
                 (Some(addr), [slot, ..]) => self.fail(format!("MOVED {slot} {addr}")),
                 _ => self.fail("CLUSTERDOWN Hash slot not served"),
             }
-            return;
+            return Step::Done;
         }
         let wish = Consistency { no_touch: self.client.is_in(state::NO_TOUCH), ..self.wish };
         let (manner, since) =
-            (Manner { flags: ask::replies_in(self.session.proto), db: self.session.db, wish }, self.since);
+            (Manner { flags: manner::replies_in(self.session.proto), db: self.session.db, wish }, self.since);
         let target = at.filter(|_| peer.is_some()).map(|peer| Target { peer, manner, since });
         self.worker.metrics.count(Count::Forwarded, 1);
         match target.is_some_and(|target| self.read_own_copy(target, group, command, run, request)) {
             true => self.batch.order.leave_open(slots, false),
             false => self.leave_hole(target, command, request, slots),
         }
+        Step::Done
     }
 }

@@ -30,8 +30,19 @@ pub enum Step {
     Wait,
     /// A request before it on one of its slots may have to run first (`order`): nothing was done.
     Behind,
-    /// Clients are paused until this time, in milliseconds since 1970: nothing was done.
+    /// Clients are paused: nothing was done.
     Paused,
+    /// For another node that asks: the request is not for this node, or not now, and nothing was done.
+    NotRun,
+    /// For another node that asks: what it has seen of the key is what there is to see, so that there is no reply.
+    AsSeen,
+}
+
+impl Step {
+    /// True when the request was dealt with, whether it needed a reply or not.
+    pub fn has_run(self) -> bool {
+        matches!(self, Step::Done | Step::AsSeen)
+    }
 }
 
 /// Where a request comes from.
@@ -82,12 +93,8 @@ pub struct Run<'r> {
     pub now_us: u64,
     /// Whether somebody watches, by MONITOR, what clients ask, and this is a client's.
     pub is_monitored: bool,
-    /// Set when a peer's request was not run because this node does not coordinate its key.
-    pub not_run: bool,
     /// What the peer that asks has seen of the request's key.
     pub peer_seen: Option<PeerSeen>,
-    /// Set when that is what there is to see, and the request was not run therefore.
-    pub is_as_seen: bool,
     /// Set when a request may have run before: then it runs only if its keys have not been written since.
     pub since: Option<Hlc>,
 }
@@ -112,7 +119,6 @@ impl<'r> Run<'r> {
         });
         let now_us = wall_us();
         let is_monitored = origin == Origin::Client && worker.shared.node.monitors.is_watched();
-        let (not_run, peer_seen, is_as_seen, since) = (false, None, false, None);
         Run {
             worker,
             view,
@@ -126,10 +132,8 @@ impl<'r> Run<'r> {
             origin,
             now_us,
             is_monitored,
-            not_run,
-            peer_seen,
-            is_as_seen,
-            since,
+            peer_seen: None,
+            since: None,
         }
     }
 

@@ -15,14 +15,14 @@ use std::time::{Duration, Instant};
 use crate::base::clock::Hlc;
 use crate::base::ids::{SLOT_COUNT, Slot};
 use crate::base::metrics::Count;
+use crate::commands::CommandError;
 use crate::commands::spec::{Command, Handler, NodeCommand};
-use crate::commands::{CommandError, table};
 use crate::protocol::client::encode_command;
 use crate::protocol::{Args, Reply, parse_i64};
 use crate::replication::routing::Quorum;
 use crate::replication::wait::Waits;
-use crate::server::batch::scanned::scanned;
-use crate::server::forward::wire::{STALE_MS_MAX, ask};
+use crate::server::batch::scanned::command_of;
+use crate::server::forward::wire::{STALE_MS_MAX, manner};
 use crate::server::share::{Share, has_slot, note_slot};
 use crate::store::Effects;
 use crate::store::clear::Scope;
@@ -41,8 +41,7 @@ pub const NOT_CLEARED: &str =
 /// gives up in the end and asks again, and what is written after its reply must stay; in strict mode replicas see to
 /// that themselves, by declining what a node does whose slots have been promised to another.
 pub fn may_be_old(flags: u8, requests: &[u8], quorum: Quorum) -> bool {
-    let command = || table::find(scanned(requests).ok()?.args(requests).name());
-    flags & ask::LOCAL != 0 && (quorum.strict || !command().is_some_and(|(_, command)| is_flush(command)))
+    flags & manner::LOCAL != 0 && (quorum.strict || !command_of(requests).is_some_and(is_flush))
 }
 
 /// Whether a command flushes, and so goes in two rounds.
@@ -208,6 +207,8 @@ impl Share<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::commands::table;
+    use crate::server::batch::scanned::scanned;
 
     fn part_of(request: &[u8], may_be_part: bool) -> Option<FlushPart> {
         let scanner = scanned(request).ok()?;
