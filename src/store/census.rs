@@ -1,9 +1,9 @@
 //! How many keys there are, counted as they come and go rather than looked for.
 //!
-//! Each slot's table keeps a [`Census`] of its entries, so the size of a node's keyspace is a walk over the slots, not
-//! over the keys. Only a slot that holds keys of several databases is counted entry by entry; that is rare.
+//! Each slot's table keeps a [`Census`] of its entries, by database, so the size of a node's keyspace is a walk over
+//! the slots, not over the keys: whoever asks for INFO every few seconds stops nobody.
 //!
-//! Invariant: a table's census is the sum of [`Census::of`] over its entries.
+//! Invariant: a table's census is the sum of [`One::of`] over its entries.
 
 use std::collections::BTreeMap;
 use std::ops::{AddAssign, SubAssign};
@@ -13,46 +13,15 @@ use crate::store::Store;
 use crate::store::entry::Entry;
 use crate::store::slot::SlotTable;
 
-/// What a table holds, its plain keys apart: those are the rest.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+/// What a table holds. Its keys are told from what its index holds and what stands here.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct Census {
     /// Entries that say that a key is gone.
     pub tombstones: u32,
     /// Keys with a deadline.
     pub expiring: u32,
-    /// Keys of other databases than 0.
-    pub other_dbs: u32,
-}
-
-impl Census {
-    /// The census of one entry.
-    #[inline]
-    pub fn of(entry: &Entry) -> Census {
-        let live = !entry.is_tombstone();
-        Census {
-            tombstones: u32::from(!live),
-            expiring: u32::from(live && entry.deadline_ms() != 0),
-            other_dbs: u32::from(live && entry.db() != 0),
-        }
-    }
-}
-
-impl AddAssign for Census {
-    #[inline]
-    fn add_assign(&mut self, other: Census) {
-        self.tombstones += other.tombstones;
-        self.expiring += other.expiring;
-        self.other_dbs += other.other_dbs;
-    }
-}
-
-impl SubAssign for Census {
-    #[inline]
-    fn sub_assign(&mut self, other: Census) {
-        self.tombstones -= other.tombstones;
-        self.expiring -= other.expiring;
-        self.other_dbs -= other.other_dbs;
-    }
+    /// Keys of other databases than 0, for each that has some: at most as many as there are databases.
+    others: BTreeMap<u8, DbCounts>,
 }
 
 /// Keys of one database.
@@ -64,31 +33,101 @@ pub struct DbCounts {
     pub expires: u64,
 }
 
+/// One entry, as it counts.
+#[derive(Clone, Copy, Debug)]
+pub struct One {
+    db: u8,
+    is_tombstone: bool,
+    is_expiring: bool,
+}
+
+impl One {
+    /// What there is to count of an entry.
+    #[inline]
+    pub fn of(entry: &Entry) -> One {
+        let is_tombstone = entry.is_tombstone();
+        One { db: entry.db(), is_tombstone, is_expiring: !is_tombstone && entry.deadline_ms() != 0 }
+    }
+
+    fn counts(self) -> DbCounts {
+        DbCounts { keys: 1, expires: u64::from(self.is_expiring) }
+    }
+}
+
+impl Census {
+    /// Notes whether a key of this database had a deadline, and whether it has one now.
+    #[inline]
+    pub fn redate(&mut self, db: u8, had: bool, has: bool) {
+        if had != has {
+            let key = One { db, is_tombstone: false, is_expiring: had };
+            *self += One { is_expiring: has, ..key };
+            *self -= key;
+        }
+    }
+}
+
+impl AddAssign<One> for Census {
+    #[inline]
+    fn add_assign(&mut self, one: One) {
+        self.tombstones += u32::from(one.is_tombstone);
+        self.expiring += u32::from(one.is_expiring);
+        if one.db != 0 && !one.is_tombstone {
+            *self.others.entry(one.db).or_default() += one.counts();
+        }
+    }
+}
+
+impl SubAssign<One> for Census {
+    #[inline]
+    fn sub_assign(&mut self, one: One) {
+        self.tombstones -= u32::from(one.is_tombstone);
+        self.expiring -= u32::from(one.is_expiring);
+        if one.db != 0 && !one.is_tombstone {
+            let left = self.others.entry(one.db).or_default();
+            *left -= one.counts();
+            if left.keys == 0 {
+                self.others.remove(&one.db);
+            }
+        }
+    }
+}
+
+impl AddAssign for DbCounts {
+    fn add_assign(&mut self, other: DbCounts) {
+        self.keys += other.keys;
+        self.expires += other.expires;
+    }
+}
+
+impl SubAssign for DbCounts {
+    fn sub_assign(&mut self, other: DbCounts) {
+        self.keys -= other.keys;
+        self.expires -= other.expires;
+    }
+}
+
 impl SlotTable {
-    /// Adds the slot's keys, by database.
-    pub fn count_into(&self, counts: &mut BTreeMap<u8, DbCounts>) {
-        if self.is_empty() {
-            return;
-        }
-        if self.census.other_dbs == 0 {
-            let of_db = counts.entry(0).or_default();
-            of_db.keys += self.len() as u64;
-            of_db.expires += u64::from(self.census.expiring);
-            return;
-        }
-        for entry in self.iter().filter(|entry| !entry.is_tombstone()) {
-            let of_db = counts.entry(entry.db()).or_default();
-            of_db.keys += 1;
-            of_db.expires += u64::from(entry.deadline_ms() != 0);
-        }
+    /// The slot's keys of each database that has some.
+    pub fn counts(&self) -> impl Iterator<Item = (u8, DbCounts)> + '_ {
+        let mut of_first = DbCounts { keys: self.len() as u64, expires: u64::from(self.census.expiring) };
+        self.census.others.values().for_each(|of_db| of_first -= *of_db);
+        let first = (of_first.keys != 0).then_some((0, of_first));
+        first.into_iter().chain(self.census.others.iter().map(|(db, of_db)| (*db, *of_db)))
+    }
+
+    /// How many keys of this database the slot holds.
+    pub fn len_of(&self, db: u8) -> u64 {
+        self.counts().find(|(other, _)| *other == db).map_or(0, |(_, of_db)| of_db.keys)
     }
 }
 
 impl Store {
     /// The keys in these slots, by database; databases without a key are left out.
     pub fn count_keys(&self, slots: impl Iterator<Item = Slot>) -> BTreeMap<u8, DbCounts> {
-        let mut counts = BTreeMap::new();
-        slots.for_each(|slot| self.table(slot).count_into(&mut counts));
+        let mut counts = BTreeMap::<u8, DbCounts>::new();
+        for slot in slots {
+            self.table(slot).counts().for_each(|(db, of_db)| *counts.entry(db).or_default() += of_db);
+        }
         counts
     }
 }
@@ -102,11 +141,12 @@ mod tests {
     use crate::store::mutation::Mutation;
     use proptest::prelude::*;
 
-    fn counted_one_by_one(store: &Store) -> (Census, BTreeMap<u8, DbCounts>) {
-        let (mut census, mut counts) = (Census::default(), BTreeMap::<u8, DbCounts>::new());
+    /// What a slot's census should be, and all keys by database.
+    fn counted_one_by_one(store: &Store) -> (BTreeMap<u16, Census>, BTreeMap<u8, DbCounts>) {
+        let (mut censuses, mut counts) = (BTreeMap::<u16, Census>::new(), BTreeMap::<u8, DbCounts>::new());
         for slot in Slot::all() {
             for entry in store.table(slot).iter() {
-                census += Census::of(entry);
+                *censuses.entry(slot.number()).or_default() += One::of(entry);
                 if !entry.is_tombstone() {
                     let of_db = counts.entry(entry.db()).or_default();
                     of_db.keys += 1;
@@ -114,7 +154,7 @@ mod tests {
                 }
             }
         }
-        (census, counts)
+        (censuses, counts)
     }
 
     proptest! {
@@ -147,11 +187,12 @@ mod tests {
                     _ => {}
                 }
             }
-            let (census, counts) = counted_one_by_one(&store);
-            let mut kept = Census::default();
-            Slot::all().for_each(|slot| kept += store.table(slot).census);
-            prop_assert_eq!(kept, census);
-            prop_assert_eq!(store.has_deadlines(), census.expiring != 0);
+            let (censuses, counts) = counted_one_by_one(&store);
+            for slot in Slot::all() {
+                let (counted, none) = (censuses.get(&slot.number()), Census::default());
+                prop_assert_eq!(&store.table(slot).census, counted.unwrap_or(&none));
+            }
+            prop_assert_eq!(store.has_deadlines(), censuses.values().any(|census| census.expiring != 0));
             prop_assert_eq!(store.count_keys(Slot::all()), counts);
         }
     }

@@ -18,7 +18,7 @@
 use crate::base::clock::Hlc;
 use crate::base::ids::DATABASES_MAX;
 use crate::base::version::{Actor, ActorTable, Context, Dot, Version};
-use crate::store::census::Census;
+use crate::store::census::{Census, One};
 use crate::store::elements::Elements;
 use crate::store::entry::{Data, Entry, Meta, Payload};
 use crate::store::merge::settle;
@@ -156,7 +156,7 @@ impl SlotTable {
                 return None;
             };
             bytes += kept.memory_bytes();
-            census += Census::of(&kept);
+            census += One::of(&kept);
             if is_clear(kept.db()) {
                 cleared_at = cleared_at.max(kept.dot().hlc);
             }

@@ -11,7 +11,7 @@
 //! A key stays invisible-but-present for [`GRACE_MS`] after its deadline when it has replicas: a replica whose clock
 //! is behind must not find it gone while it still counts it alive.
 
-use crate::store::census::Census;
+use crate::store::census::One;
 use crate::store::entry::{Entry, FLAG_EXPIRED, Meta, Payload};
 use crate::store::slot::{SlotTable, earlier, hash_of};
 
@@ -95,13 +95,13 @@ impl SlotTable {
     fn expire_place(&mut self, place: usize, keep_tombstone: bool) -> Option<Entry> {
         let entry = self.index.get_mut(place)?;
         self.bytes -= entry.memory_bytes();
-        self.census -= Census::of(entry);
+        self.census -= One::of(entry);
         if keep_tombstone {
             let version = entry.version();
             let meta = Meta { flags: FLAG_EXPIRED, ..Meta::default() };
             let tombstone = Entry::new(entry.db(), entry.key(), Payload::Tombstone, &version, meta);
             self.bytes += tombstone.memory_bytes();
-            self.census += Census::of(&tombstone);
+            self.census += One::of(&tombstone);
             return Some(std::mem::replace(entry, tombstone));
         }
         let (hash, stamp) = (hash_of(entry), entry.dot().hlc);

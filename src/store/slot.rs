@@ -16,7 +16,7 @@
 
 use crate::base::clock::Hlc;
 use crate::base::version::{Dot, Version};
-use crate::store::census::Census;
+use crate::store::census::{Census, One};
 use crate::store::clear::is_clear;
 use crate::store::counter::Counter;
 use crate::store::draws::draws;
@@ -256,7 +256,7 @@ impl SlotTable {
         let removed = self.place_of(name).and_then(|place| self.index.remove(place, name.hash));
         let Some(entry) = removed else { return false };
         self.bytes -= entry.memory_bytes();
-        self.census -= Census::of(&entry);
+        self.census -= One::of(&entry);
         self.note_forgotten(entry.dot().hlc);
         self.note_change();
         if is_clear(name.db) {
@@ -351,7 +351,7 @@ impl SlotTable {
     /// Changes an entry in place under a new dot, keeping count of its bytes.
     fn change(&mut self, name: Name<'_>, dot: Dot, change: impl FnOnce(&mut Entry)) {
         let Some(entry) = self.find_mut(name) else { return };
-        let (before, counted) = (entry.memory_bytes(), Census::of(entry));
+        let (before, counted) = (entry.memory_bytes(), One::of(entry));
         change(entry);
         let same_actor = entry.dot().actor == dot.actor;
         if same_actor {
@@ -359,7 +359,7 @@ impl SlotTable {
         }
         let after = entry.memory_bytes();
         let version = if same_actor { None } else { Some(entry.version().advanced(dot)) };
-        let counted_after = Census::of(entry);
+        let counted_after = One::of(entry);
         self.census += counted_after;
         self.census -= counted;
         self.bytes = self.bytes + after - before;
@@ -388,11 +388,11 @@ impl SlotTable {
             self.cleared_at = self.cleared_at.max(entry.dot().hlc);
         }
         self.bytes += entry.memory_bytes();
-        self.census += Census::of(&entry);
+        self.census += One::of(&entry);
         if let Some(place) = self.find_mut(name) {
             let old = std::mem::replace(place, entry);
             self.bytes -= old.memory_bytes();
-            self.census -= Census::of(&old);
+            self.census -= One::of(&old);
             return;
         }
         if self.index.is_full() {

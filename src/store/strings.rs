@@ -64,7 +64,7 @@ impl SlotTable {
         entry.set_deadline_ms(deadline_ms);
         entry.set_flags(0);
         rules.access.touch(entry);
-        self.census.expiring = self.census.expiring + u32::from(deadline_ms != 0) - u32::from(was_expiring);
+        self.census.redate(name.db, was_expiring, deadline_ms != 0);
         true
     }
 

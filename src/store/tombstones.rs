@@ -6,7 +6,7 @@
 use crate::base::clock::Hlc;
 use crate::base::ids::Slot;
 use crate::store::Store;
-use crate::store::census::Census;
+use crate::store::census::One;
 use crate::store::entry::Entry;
 use crate::store::slot::{SlotTable, hash_of};
 
@@ -29,7 +29,7 @@ impl SlotTable {
             let hash = self.index.get(place).filter(may_go).map(hash_of);
             let Some(entry) = hash.and_then(|hash| self.index.remove(place, hash)) else { continue };
             self.bytes -= entry.memory_bytes();
-            self.census -= Census::of(&entry);
+            self.census -= One::of(&entry);
             self.note_forgotten(entry.dot().hlc);
             collected += 1;
         }

@@ -173,7 +173,7 @@ impl Share<'_> {
         let store = &self.worker.shared.node.store;
         let (mut total, mut ends) = (0, Vec::new());
         for slot in self.slots() {
-            let keys = store.table(slot).len();
+            let keys = store.table(slot).len_of(self.db) as usize;
             total += keys;
             ends.extend((keys != 0).then_some((total, slot)));
         }
