@@ -174,7 +174,7 @@ impl Worker {
     /// What others write from now on at this node's word is later than this, and what this node knows of is not.
     fn stamp(&self) -> Hlc {
         let clock = &self.shared.node.store.clock;
-        clock.latest(clock.now_ms())
+        clock.tick(clock.now_ms())
     }
 
     /// Counts what a batch did not learn: requests without an answer, and writes whose clients were told so.
