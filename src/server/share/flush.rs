@@ -26,7 +26,6 @@ use crate::server::forward::wire::{STALE_MS_MAX, manner};
 use crate::server::share::{Share, has_slot, note_slot};
 use crate::store::Effects;
 use crate::store::clear::Scope;
-use crate::store::entry::Entry;
 
 /// In how many questions a node is asked for its share of flushing: each takes a millisecond or two of a million keys.
 const FLUSH_PARTS: usize = 64;
@@ -178,11 +177,10 @@ impl Share<'_> {
     /// Whether a slot has to be cleared: something is in it here, or may be where nobody can look.
     fn must_clear(&self, slot: Slot, scope: Scope, is_strict: bool) -> bool {
         let shared = &self.worker.shared;
-        let is_to_go = |entry: &Entry| !entry.is_tombstone() && scope.includes(entry.db());
         let is_in_it = {
             let table = shared.node.store.table(slot);
             // In strict mode a deletion too, another clear's as well: a majority may not hold it yet.
-            !table.is_empty() && (is_strict || table.iter().any(is_to_go))
+            !table.is_empty() && (is_strict || table.counts().any(|(db, _)| scope.includes(db)))
         };
         if is_in_it || self.is_rest || self.view.is_solo {
             return is_in_it;

@@ -13,7 +13,7 @@ use crate::protocol::{Args, Reply, parse_i64};
 use crate::server::share::{Share, UNCONFIRMED};
 
 /// How many entries a node looks through at once: some milliseconds' work.
-const LOOKS_MAX: usize = 1 << 15;
+pub(super) const LOOKS_MAX: usize = 1 << 15;
 
 /// Slots that stand one behind the other, at least one.
 #[derive(Clone, PartialEq, Eq, Debug)]

@@ -21,6 +21,7 @@ use crate::protocol::{Args, Reply};
 use crate::replication::coordinator::View;
 use crate::replication::routing::Quorum;
 use crate::replication::wait::Waits;
+use crate::server::share::keys::LOOKS_MAX;
 use crate::server::share::lookups::SlotLookups;
 use crate::server::worker::Worker;
 use crate::store::clear::Scope;
@@ -213,6 +214,8 @@ impl Share<'_> {
         // A place in another process's table, or in our own before a restart, means nothing here.
         let mut inside = if from >> TAG_SHIFT == self.tag() { from & INSIDE_MASK } else { 0 };
         let mut step = ShareStep::default();
+        // COUNT is a wish; who asks for very many gets them in more steps, and others have their turn in between.
+        let most = options.count.min(LOOKS_MAX);
         let mut seen = 0;
         // However many are empty: to look at all takes less than a millisecond, and who has few keys gets them in one
         // step.
@@ -220,12 +223,12 @@ impl Share<'_> {
             if slot.number() != first {
                 inside = 0;
             }
-            if seen >= options.count {
+            if seen >= most {
                 step.next = self.cursor_at(slot, 0);
                 return step;
             }
             let mut looked_up = SlotLookups { slot: slot.number(), ..SlotLookups::default() };
-            inside = store.table(slot).scan(inside, options.count - seen, |entry| {
+            inside = store.table(slot).scan(inside, most - seen, |entry| {
                 seen += 1;
                 let is_there = entry.db() == self.db && !entry.is_tombstone();
                 if !is_there || !options.lets_through(entry.key()) {
