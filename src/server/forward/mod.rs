@@ -14,6 +14,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use tokio::sync::Notify;
+use tokio::time::MissedTickBehavior;
 
 use crate::base::net::{TcpStream, WriteHalf};
 use crate::base::wire::{put_u32, put_u64};
@@ -104,6 +105,7 @@ impl ForwardLink {
         let (mut reader, writer) = stream.split();
         let mut buf = Vec::new();
         let mut tick = tokio::time::interval(TICK);
+        tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let (mut more, mut arrivals) = (false, Arrivals::default());
         loop {
             let step = tokio::select! {
@@ -112,7 +114,7 @@ impl ForwardLink {
                 ready = writer.writable(), if more => ready,
                 () = self.writer.notified(), if !more => Ok(()),
                 // While long answers arrive, nobody behind them is late.
-                _ = tick.tick() => match arrivals.are_long(buf.len(), Instant::now()) {
+                _ = tick.tick(), if self.is_busy() || arrivals.has_ended => match arrivals.are_long(buf.len(), Instant::now()) {
                     true => Ok(()),
                     false => self.check_overdue(),
                 },
@@ -121,6 +123,11 @@ impl ForwardLink {
                 return error;
             }
         }
+    }
+
+    /// Whether there is anything that may become overdue.
+    fn is_busy(&self) -> bool {
+        !self.waiting.borrow().is_empty() || !self.out.borrow().is_empty()
     }
 
     /// Gives up what is overdue. Fails when the peer is gone, or has not answered for as long as anything may take.
