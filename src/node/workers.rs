@@ -119,38 +119,11 @@ async fn serve(worker: Rc<Worker>, mut receiver: UnboundedReceiver<Work>) {
     while let Some(work) = receiver.recv().await {
         match work {
             Work::Client { stream, registration, cluster_face, load } => {
-                let Ok(stream) = TcpStream::from_std(stream) else { continue };
-                let client = registration.client.clone();
-                client.set_state(state::CLUSTER_FACE, cluster_face);
-                let session = Session::new(cluster_face, &worker.shared.node.config.settings().requirepass);
-                let connection = Connection::new(worker.clone(), client, stream, session);
-                tokio::task::spawn_local(async move {
-                    let _counted = (registration, load);
-                    connection.serve().await;
-                });
+                serve_client(&worker, stream, (registration, load), cluster_face);
             }
-            Work::Replica { stream, hello, host } => {
-                let (store, metrics) = (worker.shared.node.store.clone(), worker.shared.node.metrics.clone());
-                let ballots = worker.shared.coordinator.ballots.clone();
-                let Ok(stream) = TcpStream::from_std(stream) else { continue };
-                let Ok(replica) = Replica::new(store, metrics, ballots, &hello, host) else {
-                    tracing::error!(node = %hello.node, "a peer's lane is not served: too many lives of nodes were met");
-                    continue;
-                };
-                tokio::task::spawn_local(async move {
-                    let reason = replica.serve(stream).await;
-                    tracing::debug!(node = %hello.node, %reason, "a peer's lane ended");
-                });
-            }
+            Work::Replica { stream, hello, host } => serve_replica(&worker, stream, hello, host),
             Work::Forward { stream, hello, registration, load } => {
-                let Ok(stream) = TcpStream::from_std(stream) else { continue };
-                let client = registration.client.clone();
-                let Ok(forwarded) = Forwarded::new(worker.clone(), client, stream, &hello) else { continue };
-                tokio::task::spawn_local(async move {
-                    let _counted = (registration, load);
-                    let reason = forwarded.serve().await;
-                    tracing::debug!(%reason, "a peer's forward link ended");
-                });
+                serve_forward(&worker, stream, hello, (registration, load));
             }
             Work::Lane { peer, index } => {
                 let shared = &worker.shared;
@@ -171,6 +144,42 @@ async fn serve(worker: Rc<Worker>, mut receiver: UnboundedReceiver<Work>) {
             Work::Trim => trim(),
         }
     }
+}
+
+fn serve_client(worker: &Rc<Worker>, stream: DetachedTcpStream, counted: (Registration, Load), cluster_face: bool) {
+    let Ok(stream) = TcpStream::from_std(stream) else { return };
+    let client = counted.0.client.clone();
+    client.set_state(state::CLUSTER_FACE, cluster_face);
+    let session = Session::new(cluster_face, &worker.shared.node.config.settings().requirepass);
+    let connection = Connection::new(worker.clone(), client, stream, session);
+    tokio::task::spawn_local(async move {
+        let _counted = counted;
+        connection.serve().await;
+    });
+}
+
+fn serve_replica(worker: &Rc<Worker>, stream: DetachedTcpStream, hello: Hello, host: Arc<dyn Host>) {
+    let (store, metrics) = (worker.shared.node.store.clone(), worker.shared.node.metrics.clone());
+    let ballots = worker.shared.coordinator.ballots.clone();
+    let Ok(stream) = TcpStream::from_std(stream) else { return };
+    let Ok(replica) = Replica::new(store, metrics, ballots, &hello, host) else {
+        tracing::error!(node = %hello.node, "a peer's lane is not served: too many lives of nodes were met");
+        return;
+    };
+    tokio::task::spawn_local(async move {
+        let reason = replica.serve(stream).await;
+        tracing::debug!(node = %hello.node, %reason, "a peer's lane ended");
+    });
+}
+
+fn serve_forward(worker: &Rc<Worker>, stream: DetachedTcpStream, hello: Hello, counted: (Registration, Load)) {
+    let Ok(stream) = TcpStream::from_std(stream) else { return };
+    let Ok(forwarded) = Forwarded::new(worker.clone(), counted.0.client.clone(), stream, &hello) else { return };
+    tokio::task::spawn_local(async move {
+        let _counted = counted;
+        let reason = forwarded.serve().await;
+        tracing::debug!(%reason, "a peer's forward link ended");
+    });
 }
 
 /// A connection that counts for its worker until this is dropped.
