@@ -220,7 +220,7 @@ impl Cluster {
     /// True when nothing is kept here for any node, those left out apart.
     fn owes_nobody(&self) -> bool {
         let left_out = self.absence.lock().to_leave_out(self.tombstone_horizon(), Instant::now());
-        let owed = |peer: &crate::peer::registry::Peer| !peer.missed.is_empty() && !left_out.contains(&peer.id);
+        let owed = |peer: &crate::peer::registry::Peer| !peer.hints.is_empty() && !left_out.contains(&peer.id);
         !self.peers.all().iter().any(|peer| owed(peer)) && self.strays().is_empty()
     }
 }

@@ -103,7 +103,7 @@ fn of_gossip(node: &Node, gauges: &mut Gauges) {
 
 fn of_peers(node: &Node, gauges: &mut Gauges) {
     let (peers, clocks) = (node.peers.all(), node.cluster.peer_clocks());
-    let pending: u64 = peers.iter().map(|peer| peer.missed.writes.load(Ordering::Relaxed)).sum();
+    let pending: u64 = peers.iter().map(|peer| peer.hints.writes.load(Ordering::Relaxed)).sum();
     gauges.set(Gauge::HintsPending, pending as f64);
     let ballots = &node.shared.coordinator.ballots;
     gauges.set(Gauge::SlotsPromised, ballots.own_count() as f64);

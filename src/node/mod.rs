@@ -2,15 +2,16 @@
 //!
 //! Start: make room for open files (`files`); bind every port, so that a taken one is an error before anything runs;
 //! make the store; start the workers; then, on the main thread, membership, the cluster, the picture for the workers
-//! (`picture`), background work (`chores`, `sweeper`) and the accepting of connections (`listen`). Stop: SIGTERM or
-//! SIGINT; the node leaves the cluster if others can take over, within `shutdown-timeout`, sends its clients elsewhere
-//! (`drain`), and the process ends. A node that must not go on under its id (`cluster::Ending`) ends at once. At SIGHUP
-//! the log is opened anew, no more.
+//! (`picture`), background work (`chores`, `sweeper`, `handoff`) and the accepting of connections (`listen`). Stop:
+//! SIGTERM or SIGINT; the node leaves the cluster if others can take over, within `shutdown-timeout`, sends its clients
+//! elsewhere (`drain`), and the process ends. A node that must not go on under its id (`cluster::Ending`) ends at once.
+//! At SIGHUP the log is opened anew, no more.
 
 mod chores;
 mod drain;
 mod files;
 mod gauges;
+mod handoff;
 mod listen;
 mod memory;
 mod picture;

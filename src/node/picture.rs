@@ -95,7 +95,7 @@ impl Nodes {
         let peers: Vec<Option<Arc<Peer>>> = ids.iter().map(|id| if *id == me { None } else { peer_of(id) }).collect();
         let may_coordinate = may_coordinate(node, topology, &peers);
         let standing_of = |(id, peer): (&NodeId, &Option<Arc<Peer>>)| match peer {
-            Some(peer) => Standing { usable: peer.is_usable(), warm: is_warm(topology, id) && peer.missed.is_empty() },
+            Some(peer) => Standing { usable: peer.is_usable(), warm: is_warm(topology, id) && peer.hints.is_empty() },
             None => Standing { usable: *id == me, warm: may_coordinate },
         };
         let standing = ids.iter().zip(&peers).map(standing_of).collect();
@@ -164,7 +164,7 @@ fn may_coordinate(node: &Node, topology: &Topology, peers: &[Option<Arc<Peer>>])
         of: peer.id,
         is_reached: peer.is_usable(),
         says: node.peers.word_of(&peer.id),
-        is_owed: !peer.missed.is_empty(),
+        is_owed: !peer.hints.is_empty(),
     };
     let opinions: Vec<Opinion> = others().map(opinion).collect();
     node.peers.may_coordinate(topology.me, is_warm(topology, &topology.me) && is_in_step, &opinions)

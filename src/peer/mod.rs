@@ -26,6 +26,7 @@ pub mod entries;
 pub mod frame;
 pub mod granted;
 pub mod handshake;
+pub mod hints;
 pub mod lacks;
 pub mod lag;
 pub mod lane;

@@ -3,9 +3,7 @@
 //! A [`Peer`] outlives its connections. It is *usable* while all its lanes are open and none is stalled: a reset or
 //! refused connection, or one on which nothing is acknowledged in time, makes it unusable at once, long before gossip
 //! says anything (a circuit breaker). While it is only stalled its lanes keep what it is to be told, for as long as
-//! they have room. What is written while it is not connected is noted per slot in [`Missed`]: hints cost nothing per
-//! key, because every hinted value is in the store anyway, with the stamp that tells whether it is newer than the
-//! moment the peer was lost.
+//! they have room. What is written while it is not connected is left for it as hints ([`Hints`]).
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
@@ -17,18 +15,14 @@ use parking_lot::Mutex;
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
-use crate::base::clock::Hlc;
 use crate::base::ids::{NodeId, Slot};
-use crate::base::slots::AtomicSlots;
 use crate::peer::frame::Kind;
 use crate::peer::granted::Granted;
+use crate::peer::hints::Hints;
 use crate::peer::lacks::{Lacks, Losses};
 use crate::peer::lane::{Lane, lane_index};
 use crate::peer::told::Told;
 use crate::peer::trust::{Doubt, Opinion, Speaker, Trust, Word};
-
-/// How much older than noted a hinted write's stamp may be, in milliseconds: its batch has read the clock before.
-const STAMP_MARGIN_MS: u64 = 2_000;
 
 /// Another node.
 #[derive(Debug)]
@@ -42,7 +36,7 @@ pub struct Peer {
     /// Its replica lanes, one a worker of ours.
     pub lanes: Vec<Lane>,
     /// What it has missed.
-    pub missed: Missed,
+    pub hints: Hints,
     /// Whether it may lack what nobody is about to tell it.
     pub lacks: Lacks,
     /// As in [`Peers`].
@@ -93,7 +87,7 @@ impl Peer {
 
     /// True when the peer answers and has been given everything that it had missed.
     pub fn has_caught_up(&self) -> bool {
-        self.is_usable() && self.missed.is_empty()
+        self.is_usable() && self.hints.is_empty()
     }
 
     /// How far the peer is behind: no frame on any of its lanes waits for longer.
@@ -165,76 +159,6 @@ impl Peer {
     }
 }
 
-/// Which slots were written while a peer could not be told.
-#[derive(Debug)]
-pub struct Missed {
-    /// Under a lock, because `since` belongs to them.
-    slots: Mutex<Option<AtomicSlots>>,
-    since: AtomicU64,
-    is_delivering: AtomicBool,
-    /// Writes noted and not delivered yet.
-    pub writes: AtomicU64,
-    /// How many of them were noted when their slots were taken.
-    taken_writes: AtomicU64,
-}
-
-impl Missed {
-    fn new() -> Missed {
-        Missed {
-            slots: Mutex::new(None),
-            since: AtomicU64::new(u64::MAX),
-            is_delivering: AtomicBool::new(false),
-            writes: AtomicU64::new(0),
-            taken_writes: AtomicU64::new(0),
-        }
-    }
-
-    /// Notes a write of a slot that was stamped at this time or later.
-    pub fn note(&self, slot: Slot, stamped_ms: u64) {
-        let mut slots = self.slots.lock();
-        slots.get_or_insert_default().insert(slot);
-        self.since.fetch_min(Hlc::at_ms(stamped_ms.saturating_sub(STAMP_MARGIN_MS)).0, Ordering::Relaxed);
-        // Under the lock, as all of it: who takes slots takes the writes that belong to them.
-        self.writes.fetch_add(1, Ordering::Relaxed);
-    }
-
-    /// True when nothing was missed, or all of it has been delivered.
-    pub fn is_empty(&self) -> bool {
-        self.slots.lock().is_none() && !self.is_delivering.load(Ordering::Acquire)
-    }
-
-    /// Takes what was missed: the slots, and the stamp from which on their entries count. The caller delivers it and
-    /// says so with [`Missed::delivered`], or puts it back with [`Missed::restore`].
-    pub fn take(&self) -> Option<(Vec<Slot>, Hlc)> {
-        let mut slots = self.slots.lock();
-        let missed = slots.take()?;
-        self.is_delivering.store(true, Ordering::Release);
-        // Under the lock: whatever is noted from here on belongs to the next time, its stamp too.
-        let since = Hlc(self.since.swap(u64::MAX, Ordering::Relaxed));
-        self.taken_writes.store(self.writes.load(Ordering::Relaxed), Ordering::Relaxed);
-        drop(slots);
-        Some((missed.iter().collect(), since))
-    }
-
-    /// What was taken has arrived; gives how many writes that were.
-    pub fn delivered(&self) -> u64 {
-        let writes = self.taken_writes.swap(0, Ordering::Relaxed);
-        self.writes.fetch_sub(writes, Ordering::Relaxed);
-        self.is_delivering.store(false, Ordering::Release);
-        writes
-    }
-
-    /// Puts back what could not be delivered.
-    pub fn restore(&self, slots: &[Slot], since: Hlc) {
-        let mut missed = self.slots.lock();
-        let missed_slots = missed.get_or_insert_default();
-        slots.iter().for_each(|slot| missed_slots.insert(*slot));
-        self.since.fetch_min(since.0, Ordering::Relaxed);
-        drop(missed);
-        self.is_delivering.store(false, Ordering::Release);
-    }
-}
-
 /// All peers of this node, by id.
 #[derive(Debug)]
 pub struct Peers {
@@ -276,13 +200,13 @@ impl Peers {
             return (peer.clone(), false);
         }
         let lanes = (0..self.lanes).map(|_| Lane::new(self.lane_bytes_max)).collect();
-        let (missed, losses, granted) = (Missed::new(), self.losses.clone(), Granted::new(self.lanes));
+        let (hints, losses, granted) = (Hints::new(), self.losses.clone(), Granted::new(self.lanes));
         let (changed, is_retired) = (self.changed.clone(), AtomicBool::new(false));
         let lacks = Lacks::new(losses.clone());
         let told = Told::default();
         let (doubts, name) = (self.doubts.clone(), Mutex::default());
         let peer =
-            Arc::new(Peer { id, addr, name, lanes, missed, lacks, losses, granted, told, doubts, changed, is_retired });
+            Arc::new(Peer { id, addr, name, lanes, hints, lacks, losses, granted, told, doubts, changed, is_retired });
         if let Some(moved) = known.insert(id, peer.clone()) {
             moved.retire();
         }
@@ -384,24 +308,5 @@ mod tests {
         compare();
         peers.get_or_add(ids[1], ([127, 0, 0, 1], 2).into());
         assert_eq!(lack(), [true; 2], "it has moved");
-    }
-
-    #[test]
-    fn writes_count_as_missed_until_just_those_are_delivered() {
-        let missed = Missed::new();
-        let (one, other) = (Slot::all().next().expect("a slot"), Slot::all().last().expect("a slot"));
-        missed.note(one, 10_000);
-        missed.note(one, 10_001);
-        let (slots, since) = missed.take().expect("missed");
-        missed.restore(&slots, since);
-        assert_eq!(missed.writes.load(Ordering::Relaxed), 2, "no write came by failing to deliver");
-        let (again, since_again) = missed.take().expect("restored");
-        assert_eq!((again, since_again), (slots, since));
-        missed.note(other, 20_000);
-        assert_eq!(missed.delivered(), 2);
-        assert_eq!((missed.writes.load(Ordering::Relaxed), missed.is_empty()), (1, false));
-        assert_eq!(missed.take().map(|(slots, _)| slots), Some(vec![other]));
-        missed.delivered();
-        assert_eq!((missed.writes.load(Ordering::Relaxed), missed.is_empty()), (0, true));
     }
 }

@@ -260,7 +260,7 @@ impl Coordinator {
     }
 
     fn note_missed(&self, peer: &Peer, slot: Slot, stamped_ms: u64) {
-        peer.missed.note(slot, stamped_ms);
+        peer.hints.note(slot, stamped_ms);
         self.metrics.count(Count::HintsStored, 1);
     }
 }

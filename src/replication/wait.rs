@@ -276,12 +276,12 @@ mod tests {
     }
 
     fn hand_over(peer: &Peer) {
-        assert!(peer.missed.take().is_some());
-        peer.missed.delivered();
+        assert!(peer.hints.take().is_some());
+        peer.hints.delivered();
     }
 
     fn break_link(peer: &Peer) {
-        peer.missed.note(Slot::new(0).expect("a slot"), 1);
+        peer.hints.note(Slot::new(0).expect("a slot"), 1);
         peer.lanes[0].close(|_| {});
     }
 

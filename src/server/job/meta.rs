@@ -100,8 +100,8 @@ impl Job {
                 },
             };
             let addr = snapshot.rows.get(&id).map_or(String::new(), |row| format!("{}:{}", row.host, row.port));
-            let missed = peer.as_ref().map(|peer| &peer.missed).filter(|missed| !missed.is_empty());
-            let hints = missed.map_or(0, |missed| missed.writes.load(Ordering::Relaxed));
+            let hints = peer.as_ref().map(|peer| &peer.hints).filter(|hints| !hints.is_empty());
+            let hints = hints.map_or(0, |hints| hints.writes.load(Ordering::Relaxed));
             owners.push(Owner { id, addr, hints, copy });
         }
         owners

@@ -158,13 +158,13 @@ mod tests {
         let numbers: Vec<u64> = view.peers.iter().flatten().map(|peer| send(peer)).collect();
         let marks = marks(&view);
         let lost = view.peer(1).expect("a peer");
-        lost.missed.note(slot(), 1);
+        lost.hints.note(slot(), 1);
         lost.lane_of(slot()).expect("a lane").close(|_| {});
         lost.lane_of(slot()).expect("a lane").open();
         ack(view.peer(2).expect("a peer"), numbers[1]);
         assert_eq!(held(&view, &marks), Ok(1));
-        assert!(lost.missed.take().is_some());
-        lost.missed.delivered();
+        assert!(lost.hints.take().is_some());
+        lost.hints.delivered();
         assert_eq!(held(&view, &marks), Ok(2));
     }
 

@@ -158,7 +158,7 @@ fn conditions(admin: &Admin, snapshot: &ClusterSnapshot, rows: &[&Row]) -> HashM
             RowState::Joining => Condition::Joining,
             RowState::Leaving => Condition::Leaving,
             _ if !row.warm => Condition::Filling,
-            _ if peer.is_some_and(|peer| !peer.missed.is_empty()) => Condition::Catching,
+            _ if peer.is_some_and(|peer| !peer.hints.is_empty()) => Condition::Catching,
             _ => Condition::Up,
         };
         conditions.insert(row.id, condition);

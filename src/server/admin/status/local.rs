@@ -183,7 +183,7 @@ fn link(peer: &Peer, gauges: &Gauges) -> Link {
         addr,
         open: peer.is_usable(),
         queued_bytes: peer.pending_bytes() as u64,
-        hints: peer.missed.writes.load(Ordering::Relaxed),
+        hints: peer.hints.writes.load(Ordering::Relaxed),
     }
 }
 
