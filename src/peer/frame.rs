@@ -4,6 +4,7 @@
 //! from 1; the answers name that number. [`next_frame`] cuts a buffer into whole frames and never allocates by an
 //! announced length.
 
+use crate::base::clock::Hlc;
 use crate::base::ids::Slot;
 use crate::base::version::{Actor, ActorTable, Version};
 use crate::base::wire::{Reader, WireError, put_bytes, put_u16, put_u32, put_u64};
@@ -230,6 +231,9 @@ impl MismatchCause {
 pub struct Ack {
     /// Up to which request.
     pub number: u64,
+    /// The latest stamp that the sender knows of: whoever hears it stamps later, and so after all that others have told
+    /// the sender.
+    pub latest: Hlc,
     /// Somebody may hold older copies of keys than the sender, as far as it knows by itself.
     pub knows_of_older: bool,
 }
@@ -239,6 +243,7 @@ impl Ack {
     pub fn put(self, out: &mut Vec<u8>) {
         put_frame(out, Kind::Ack, |out| {
             put_u64(out, self.number);
+            put_u64(out, self.latest.0);
             out.push(u8::from(self.knows_of_older));
         });
     }
@@ -246,7 +251,7 @@ impl Ack {
     /// Reads the body.
     pub fn read(body: &[u8]) -> Result<Ack, WireError> {
         let mut reader = Reader::new(body);
-        Ok(Ack { number: reader.u64()?, knows_of_older: reader.u8()? != 0 })
+        Ok(Ack { number: reader.u64()?, latest: Hlc(reader.u64()?), knows_of_older: reader.u8()? != 0 })
     }
 }
 
@@ -296,13 +301,14 @@ mod tests {
 
     #[test]
     fn acknowledgements_read_back() {
-        for ack in [Ack { number: 7, knows_of_older: true }, Ack { number: u64::MAX, knows_of_older: false }] {
+        let some = Ack { number: 7, latest: Hlc(9), knows_of_older: true };
+        for ack in [some, Ack { number: u64::MAX, latest: Hlc(u64::MAX), knows_of_older: false }] {
             let mut out = Vec::new();
             ack.put(&mut out);
             let (frame, _) = next_frame(&out).expect("an own frame").expect("whole");
             assert_eq!((frame.kind, Ack::read(frame.body)), (Kind::Ack, Ok(ack)));
         }
-        assert_eq!(Ack::read(&[0; 8]), Err(WireError));
+        assert_eq!(Ack::read(&[0; 16]), Err(WireError));
     }
 
     #[test]

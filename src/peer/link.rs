@@ -10,6 +10,7 @@ use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use crate::base::clock::Hlc;
 use crate::base::net::{ReadHalf, TcpStream, WriteHalf};
 
 use crate::peer::buffer::{READ_BYTES, read_more, take_off};
@@ -43,6 +44,8 @@ pub trait LaneEvents {
     /// The replica answered; acknowledgements are the link's own business and do not come here. Numbers in the frame
     /// count from `base`.
     fn answer(&self, peer: &Peer, lane: usize, base: u64, frame: Frame<'_>);
+    /// The replica knows of this stamp, when it acknowledges something.
+    fn heard_of(&self, latest: Hlc);
     /// A connection stands: this is who answers.
     fn opened(&self, peer: &Peer, theirs: &Hello);
     /// The connection broke before this frame was acknowledged.
@@ -108,7 +111,13 @@ async fn converse(
     let base = lane.acked();
     let (mut reader, writer) = stream.split();
     let take = |frame: Frame<'_>| match frame.kind {
-        Kind::Ack => Ack::read(frame.body).map(|ack| heed(lane, base, ack)).map_err(invalid),
+        Kind::Ack => {
+            let ack = Ack::read(frame.body).map_err(invalid)?;
+            // Before anybody goes on who waits for it.
+            events.heard_of(ack.latest);
+            heed(lane, base, ack);
+            Ok(())
+        }
         _ => {
             events.answer(peer, index, base, frame);
             Ok(())

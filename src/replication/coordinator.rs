@@ -96,7 +96,10 @@ impl View {
         if writes && targets + own < quorum.write {
             return Err(QuorumError::Write);
         }
-        if confirmers + own < quorum.read {
+        // What stand-ins hold is what was written since the home replicas were lost: that a key is not there, or all
+        // that there is of it, they cannot say. Where one copy is enough to be asked, nobody wants to know so exactly.
+        let knows_nothing = !writes && quorum.read > 1 && group.home_confirmers == 0 && !group.is_home;
+        if confirmers + own < quorum.read || knows_nothing {
             return Err(QuorumError::Read);
         }
         Ok(())
@@ -272,6 +275,11 @@ impl LaneEvents for Arc<Coordinator> {
         let _ = self.store.actors.intern(theirs.actor());
     }
 
+    fn heard_of(&self, latest: Hlc) {
+        // What is too far ahead is not followed, and counted where a delta brings it.
+        let _ = self.store.clock.observe(latest, self.store.clock.now_ms());
+    }
+
     fn answer(&self, peer: &Peer, lane: usize, base: u64, frame: Frame<'_>) {
         let Some(own) = peer.lanes.get(lane) else { return };
         let now_ms = self.store.clock.now_ms();
@@ -375,4 +383,24 @@ fn pick_confirmers(view: &View, among: &[u16], slot: Slot, need: usize, draw: us
 /// What a read has seen, as a verify says it; the default version stands for none.
 pub fn seen_of(version: Version, is_live: bool) -> Seen {
     Seen { version: (version.dot != Dot::default()).then_some(version), dead: !is_live }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn stand_ins_alone_take_writes_and_answer_no_read_that_two_have_to_confirm() {
+        let stand_ins =
+            SlotRoles { targets: vec![1, 2], confirmers: vec![1, 2], is_active: true, ..SlotRoles::default() };
+        let with_home = SlotRoles { home_confirmers: 1, ..stand_ins.clone() };
+        let at_home = SlotRoles { is_home: true, ..stand_ins.clone() };
+        let checked = |group: &SlotRoles, read, writes| {
+            View::default().check(group, Quorum { write: 2, read, strict: false }, writes)
+        };
+        assert_eq!(checked(&stand_ins, 2, true), Ok(()));
+        assert_eq!(checked(&stand_ins, 2, false), Err(QuorumError::Read));
+        assert_eq!(checked(&stand_ins, 1, false), Ok(()), "whoever asks for one copy gets one");
+        assert_eq!([&with_home, &at_home].map(|group| checked(group, 2, false)), [Ok(()), Ok(())]);
+    }
 }

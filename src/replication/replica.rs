@@ -438,7 +438,7 @@ impl Replica {
         if up_to > self.acked {
             self.acked = up_to;
             let knows_of_older = self.host.knows_of_older_copies();
-            Ack { number: up_to, knows_of_older }.put(self.out.bytes());
+            Ack { number: up_to, latest: self.store.clock.so_far(), knows_of_older }.put(self.out.bytes());
         }
     }
 }
@@ -602,7 +602,9 @@ mod tests {
                 acks.push(Ack::read(frame.body).expect("an acknowledgement"));
                 at += len;
             }
-            assert_eq!(acks, [1, 2].map(|number| Ack { number, knows_of_older }));
+            let latest = replica.store.clock.so_far();
+            assert!(latest >= sender.clock.so_far(), "of what it was told as well");
+            assert_eq!(acks, [1, 2].map(|number| Ack { number, latest, knows_of_older }));
         }
     }
 
