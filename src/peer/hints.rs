@@ -31,9 +31,8 @@ pub struct Hints {
     taken_writes: AtomicU64,
 }
 
-impl Hints {
-    /// None yet.
-    pub fn new() -> Hints {
+impl Default for Hints {
+    fn default() -> Hints {
         Hints {
             slots: Mutex::new(None),
             since: AtomicU64::new(u64::MAX),
@@ -42,7 +41,9 @@ impl Hints {
             taken_writes: AtomicU64::new(0),
         }
     }
+}
 
+impl Hints {
     /// Notes a write of a slot that was stamped at this time or later.
     pub fn note(&self, slot: Slot, stamped_ms: u64) {
         let mut slots = self.slots.lock();
@@ -95,7 +96,7 @@ mod tests {
 
     #[test]
     fn writes_are_hinted_until_just_those_are_delivered() {
-        let hints = Hints::new();
+        let hints = Hints::default();
         let (one, other) = (Slot::all().next().expect("a slot"), Slot::all().last().expect("a slot"));
         hints.note(one, 10_000);
         hints.note(one, 10_001);

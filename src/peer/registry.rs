@@ -200,7 +200,7 @@ impl Peers {
             return (peer.clone(), false);
         }
         let lanes = (0..self.lanes).map(|_| Lane::new(self.lane_bytes_max)).collect();
-        let (hints, losses, granted) = (Hints::new(), self.losses.clone(), Granted::new(self.lanes));
+        let (hints, losses, granted) = (Hints::default(), self.losses.clone(), Granted::new(self.lanes));
         let (changed, is_retired) = (self.changed.clone(), AtomicBool::new(false));
         let lacks = Lacks::new(losses.clone());
         let told = Told::default();
