@@ -21,7 +21,8 @@ pub struct Census {
     /// Keys with a deadline.
     pub expiring: u32,
     /// Keys of other databases than 0, for each that has some: at most as many as there are databases.
-    others: BTreeMap<u8, DbCounts>,
+    #[expect(clippy::box_collection, reason = "the table has to fit the lines that are fetched ahead of it")]
+    others: Option<Box<BTreeMap<u8, DbCounts>>>,
 }
 
 /// Keys of one database.
@@ -66,13 +67,30 @@ impl Census {
     }
 }
 
+impl Census {
+    fn take_off_other(&mut self, one: One) {
+        let Some(others) = &mut self.others else { return };
+        if let Some(of_db) = others.get_mut(&one.db) {
+            *of_db -= one.counts();
+        }
+        others.retain(|_, of_db| of_db.keys != 0);
+        if others.is_empty() {
+            self.others = None;
+        }
+    }
+
+    fn others(&self) -> impl Iterator<Item = (u8, DbCounts)> + '_ {
+        self.others.iter().flat_map(|others| others.iter()).map(|(db, of_db)| (*db, *of_db))
+    }
+}
+
 impl AddAssign<One> for Census {
     #[inline]
     fn add_assign(&mut self, one: One) {
         self.tombstones += u32::from(one.is_tombstone);
         self.expiring += u32::from(one.is_expiring);
         if one.db != 0 && !one.is_tombstone {
-            *self.others.entry(one.db).or_default() += one.counts();
+            *self.others.get_or_insert_default().entry(one.db).or_default() += one.counts();
         }
     }
 }
@@ -83,11 +101,7 @@ impl SubAssign<One> for Census {
         self.tombstones -= u32::from(one.is_tombstone);
         self.expiring -= u32::from(one.is_expiring);
         if one.db != 0 && !one.is_tombstone {
-            let left = self.others.entry(one.db).or_default();
-            *left -= one.counts();
-            if left.keys == 0 {
-                self.others.remove(&one.db);
-            }
+            self.take_off_other(one);
         }
     }
 }
@@ -110,9 +124,9 @@ impl SlotTable {
     /// The slot's keys of each database that has some.
     pub fn counts(&self) -> impl Iterator<Item = (u8, DbCounts)> + '_ {
         let mut of_first = DbCounts { keys: self.len() as u64, expires: u64::from(self.census.expiring) };
-        self.census.others.values().for_each(|of_db| of_first -= *of_db);
+        self.census.others().for_each(|(_, of_db)| of_first -= of_db);
         let first = (of_first.keys != 0).then_some((0, of_first));
-        first.into_iter().chain(self.census.others.iter().map(|(db, of_db)| (*db, *of_db)))
+        first.into_iter().chain(self.census.others())
     }
 
     /// How many keys of this database the slot holds.
