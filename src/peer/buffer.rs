@@ -9,7 +9,7 @@ use tokio::io::AsyncReadExt;
 use crate::base::net::ReadHalf;
 
 /// How much is read at a time, in bytes, and the room that is kept for it.
-pub const READ_BYTES: usize = 64 << 10;
+const READ_BYTES: usize = 64 << 10;
 /// Memory that an empty [`SendBuffer`] keeps, and a buffer of input in which little is left, in bytes.
 const BUFFER_BYTES_KEPT_MAX: usize = 1 << 20;
 

@@ -12,8 +12,7 @@ use std::time::{Duration, Instant};
 
 use crate::base::clock::Hlc;
 use crate::base::net::{ReadHalf, TcpStream, WriteHalf};
-
-use crate::peer::buffer::{READ_BYTES, read_more, take_off};
+use crate::peer::buffer::{read_more, take_off};
 use crate::peer::frame::{Ack, Frame, Kind, next_frame};
 use crate::peer::handshake::{HandshakeError, Hello, LinkKind, dial};
 use crate::peer::lane::{Lane, Pace};
@@ -140,7 +139,7 @@ async fn listen(
     reader: &mut ReadHalf<'_>,
     mut take: impl FnMut(Frame<'_>) -> std::io::Result<()>,
 ) -> std::io::Result<Infallible> {
-    let mut buf: Vec<u8> = Vec::with_capacity(READ_BYTES);
+    let mut buf = Vec::new();
     loop {
         read_more(reader, &mut buf).await?;
         each_frame(&mut buf, &mut take)?;

@@ -128,12 +128,12 @@ impl Share<'_> {
             NodeCommand::Keys => self.keys(args.get(1).unwrap_or_default(), self.slots(), out),
             NodeCommand::KeysOfStretch => self.keys_of_stretch(args, out)?,
             NodeCommand::RandomKey => match self.random_key() {
-                Some(key) if self.is_put_together => {
+                Some((key, total)) if self.is_put_together => {
                     out.array(2);
                     out.bulk(&key);
-                    out.int(self.count().max(1) as i64);
+                    out.int(total as i64);
                 }
-                Some(key) => out.bulk(&key),
+                Some((key, _)) => out.bulk(&key),
                 None => out.null(),
             },
             NodeCommand::Scan => self.scan(args, out)?,
@@ -165,12 +165,12 @@ impl Share<'_> {
     }
 
     fn count(&self) -> u64 {
-        let counts = self.worker.shared.node.store.count_keys(self.slots());
-        counts.get(&self.db).map_or(0, |of_db| of_db.keys)
+        let store = &self.worker.shared.node.store;
+        self.slots().map(|slot| store.table(slot).len_of(self.db)).sum()
     }
 
-    /// A key, each with the same chance.
-    fn random_key(&self) -> Option<Vec<u8>> {
+    /// A key, each with the same chance, and how many there are.
+    fn random_key(&self) -> Option<(Vec<u8>, usize)> {
         let store = &self.worker.shared.node.store;
         let (mut total, mut ends) = (0, Vec::new());
         for slot in self.slots() {
@@ -186,7 +186,8 @@ impl Share<'_> {
         };
         // Where what is gone, or in other databases, outnumbers keys, drawing finds nothing: then any key will do.
         let any = |(_, slot): &(usize, Slot)| store.table(*slot).iter().find(is_live).map(|entry| entry.key().to_vec());
-        (0..RANDOM_DRAWS).find_map(draw).or_else(|| ends.iter().find_map(any))
+        let key = (0..RANDOM_DRAWS).find_map(draw).or_else(|| ends.iter().find_map(any))?;
+        Some((key, total))
     }
 
     fn scan(&self, args: Args<'_>, out: &mut Reply<'_>) -> Result<(), CommandError> {
