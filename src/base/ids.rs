@@ -6,7 +6,7 @@
 //!   expects ids of that shape. They are made of the node's name or address (`cluster::identity`), and kept in its data
 //!   directory if it has one.
 //! - An [`ActorId`] is one *life* of a node. A node that lost its memory must never reuse a version stamp that an
-//!   earlier life gave out (Riak's kv679), so each boot is an actor of its own.
+//!   earlier life gave out (Riak's kv679), so each generation is an actor of its own.
 //!
 //! Nothing here knows who owns a slot or who is alive.
 
@@ -191,13 +191,13 @@ impl FromStr for NodeId {
 
 /// One life of one node: the author of version stamps.
 ///
-/// `boot` grows with every start of the node (milliseconds since 1970, or one more than the last one known).
+/// Its generation grows with every start (milliseconds since 1970, or one more than the last one known).
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub struct ActorId {
     /// [`NodeId::short`] of the node.
     pub node: u64,
-    /// Which life of the node.
-    pub boot: u64,
+    /// Which life of the node: `Row::generation`.
+    pub generation: u64,
 }
 
 #[cfg(test)]

@@ -251,14 +251,14 @@ fn bound(context: &mut Context) {
 
 /// The long forms of those who are nobody, which no node has.
 const NOBODIES: [(Actor, ActorId); 2] =
-    [(Actor::MARK, ActorId { node: 0, boot: 0 }), (Actor::FLOOR, ActorId { node: 0, boot: u64::MAX })];
+    [(Actor::MARK, ActorId { node: 0, generation: 0 }), (Actor::FLOOR, ActorId { node: 0, generation: u64::MAX })];
 
 /// The long form of `actor`, where `ids` are those of authors; an unknown one, which no caller can make, has that of
 /// the first.
 pub fn long_form(actor: Actor, ids: &[ActorId]) -> ActorId {
     let nobody = NOBODIES.iter().find(|(nobody, _)| *nobody == actor).map(|(_, id)| *id);
     let author = || ids.get(usize::from(actor.0)).or(ids.first()).copied();
-    nobody.or_else(author).unwrap_or(ActorId { node: 0, boot: 0 })
+    nobody.or_else(author).unwrap_or(ActorId { node: 0, generation: 0 })
 }
 
 /// No more actors fit. This node has met 65,534 lives of nodes; a restart forgets them. Nothing changed.
@@ -266,7 +266,7 @@ pub fn long_form(actor: Actor, ids: &[ActorId]) -> ActorId {
 #[error("the table of actors is full")]
 pub struct ActorTableFull;
 
-/// The actors that this node has met. Grows by one a boot of any node in the cluster.
+/// The actors that this node has met. Grows by one for each start of any node in the cluster.
 #[derive(Debug)]
 pub struct ActorTable {
     ids: RwLock<Vec<ActorId>>,
@@ -328,9 +328,9 @@ mod tests {
     }
 
     fn table() -> ActorTable {
-        let actors = ActorTable::new(ActorId { node: 0, boot: 1 });
+        let actors = ActorTable::new(ActorId { node: 0, generation: 1 });
         for node in 1..8 {
-            actors.intern(ActorId { node, boot: 1 }).expect("room");
+            actors.intern(ActorId { node, generation: 1 }).expect("room");
         }
         actors
     }
@@ -429,7 +429,7 @@ mod tests {
     #[test]
     fn interning_is_stable_and_ties_break_alike_everywhere() {
         let actors = table();
-        let id = ActorId { node: 3, boot: 1 };
+        let id = ActorId { node: 3, generation: 1 };
         assert_eq!(actors.intern(id), Ok(Actor(3)));
         assert_eq!(actors.id(Actor(3)), id);
         assert_eq!(actors.compare(dot(2, 7), dot(3, 7)), Ordering::Less);

@@ -77,8 +77,8 @@ impl Cluster {
     /// Has this node end if what was said at `addr` shows that it is not the only one of its id: always while it
     /// belongs to no cluster, and else when it started later than the other.
     pub(super) fn look_for_twin(&self, addr: SocketAddr, said: &ControlError) {
-        let ControlError::Handshake(HandshakeError::Twin { boot }) = said else { return };
-        if !self.topology().is_formed() || *boot < self.identity.generation {
+        let ControlError::Handshake(HandshakeError::Twin { generation }) = said else { return };
+        if !self.topology().is_formed() || *generation < self.identity.generation {
             self.end(Ending::Twin(addr));
         } else {
             warn!(%addr, "a process that started later runs under this node's id: it has to end");

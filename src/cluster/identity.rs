@@ -37,7 +37,7 @@ pub struct Identity {
 impl Identity {
     /// The author of the versions that this life makes.
     pub fn actor(&self) -> ActorId {
-        ActorId { node: self.id.short(), boot: self.generation }
+        ActorId { node: self.id.short(), generation: self.generation }
     }
 }
 

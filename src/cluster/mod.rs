@@ -293,7 +293,7 @@ impl Cluster {
     /// How this node introduces itself on control connections.
     fn hello(&self) -> Hello {
         let cluster = self.config.settings().cluster_name.clone();
-        Hello { cluster, node: self.identity.id, boot: self.identity.generation, kind: LinkKind::Control }
+        Hello { cluster, node: self.identity.id, generation: self.identity.generation, kind: LinkKind::Control }
     }
 
     /// A connection to whoever listens there.

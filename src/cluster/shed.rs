@@ -125,7 +125,7 @@ mod tests {
 
     #[test]
     fn what_was_written_after_the_change_stays() {
-        let store = Store::new(ActorId { node: 1, boot: 1 });
+        let store = Store::new(ActorId { node: 1, generation: 1 });
         let slot = slot_of(b"{a}");
         let mut effects = Effects::default();
         for (key, now_ms) in [(&b"{a}old"[..], 1_000), (b"{a}older", 900), (b"{a}new", 3_000)] {

@@ -90,7 +90,7 @@ pub struct Scratch {
 
 impl Default for Scratch {
     fn default() -> Scratch {
-        Scratch { store: Store::new(ActorId { node: 0, boot: 0 }) }
+        Scratch { store: Store::new(ActorId { node: 0, generation: 0 }) }
     }
 }
 
@@ -181,7 +181,7 @@ mod tests {
         let (_, command) = table::find(args.name()).expect("a command");
         let Handler::Keys(function) = command.handler else { panic!("on keys") };
         let brought = brought.iter().map(|(key, it)| ((0, key.as_bytes().to_vec()), it.clone())).collect::<Brought>();
-        let tuning = Store::new(ActorId { node: 9, boot: 9 }).tuning;
+        let tuning = Store::new(ActorId { node: 9, generation: 9 }).tuning;
         let limits = CommandLimits::default();
         let (notify, only_writes, now_ms) = (true, command.only_writes(), 1_700_000_000_000);
         let setting = Setting { db: 0, proto: Proto::Resp2, limits, tuning: &tuning, notify, only_writes, now_ms };

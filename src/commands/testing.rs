@@ -33,7 +33,7 @@ impl Default for Node {
 impl Node {
     /// An empty node at a fixed time.
     pub fn new() -> Node {
-        let store = Store::new(ActorId { node: 1, boot: 1 });
+        let store = Store::new(ActorId { node: 1, generation: 1 });
         Node {
             store,
             effects: Effects::default(),

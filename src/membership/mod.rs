@@ -192,7 +192,7 @@ counters! {
     packets_received,
     /// Datagrams dropped unopened: forged, damaged, of another cluster, or without our secret.
     packets_refused,
-    /// Datagrams dropped because they were heard before, or come from an earlier boot.
+    /// Datagrams dropped because they were heard before, or come from an earlier generation.
     packets_replayed,
     /// Datagrams that opened but made no sense.
     packets_senseless,

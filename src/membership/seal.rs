@@ -45,7 +45,7 @@ pub(super) enum Refusal {
     Malformed,
     #[error("forged, damaged, of another cluster, or under another secret")]
     Unproven,
-    #[error("heard before, or from an earlier boot")]
+    #[error("heard before, or from an earlier generation")]
     Replayed,
     #[error("our own")]
     Echo,

@@ -112,7 +112,7 @@ fn of_peers(node: &Node, gauges: &mut Gauges) {
     for peer in peers.iter().filter(|peer| rows.get(&peer.id).is_some_and(|row| row.state.is_member())) {
         let addr = peer.addr.to_string();
         gauges.set_labelled(Gauge::PeerUp, &[&addr], f64::from(u8::from(peer.is_usable())));
-        gauges.set_labelled(Gauge::LinkQueuedBytes, &[&addr], peer.pending_bytes() as f64);
+        gauges.set_labelled(Gauge::LinkQueuedBytes, &[&addr], peer.queued_bytes() as f64);
         gauges.set_labelled(Kept::LinkSentBytes, &[&addr], peer.sent_bytes() as f64);
         gauges.set_labelled(Kept::LinkBreaks, &[&addr], peer.breaks() as f64);
         if let Some(clock) = clocks.get(&peer.id) {

@@ -176,7 +176,7 @@ async fn meet(node: Arc<Node>, mut stream: TcpStream) {
         LinkKind::Replica { lane } => {
             let Ok(stream) = stream.into_std() else { return };
             let (shared, peers, speaker) =
-                (node.shared.clone(), node.peers.clone(), node.peers.meet(hello.node, hello.boot, lane));
+                (node.shared.clone(), node.peers.clone(), node.peers.meet(hello.node, hello.generation, lane));
             let host = Arc::new(ReplicaHost { shared, cluster, peers, speaker });
             node.workers.give(usize::from(lane), Work::Replica { stream, hello, host });
         }

@@ -168,7 +168,7 @@ fn assemble(config: &Arc<Config>, identity: &Identity) -> Arc<Shared> {
     let hello = Hello {
         cluster: settings.cluster_name.clone(),
         node: identity.id,
-        boot: identity.generation,
+        generation: identity.generation,
         kind: LinkKind::Control,
     };
     Arc::new(Shared {

@@ -110,7 +110,7 @@ impl Nodes {
         let rings = Rings { ring: &topology.ring, coming: &topology.coming_rings, possible: &topology.possible_rings };
         let strict = settings.quorum_mode == QuorumMode::Strict;
         let rings_digest = topology.ring.digest() ^ topology.next_ring.digest().rotate_left(1);
-        let life = |id: &NodeId| topology.rows.get(id).map_or(0, |row| row.generation);
+        let generation = |id: &NodeId| topology.rows.get(id).map_or(0, |row| row.generation);
         View {
             roles: Roles::plan(rings, place_of, me, &self.standing, strict),
             peers: self.peers.clone(),
@@ -120,7 +120,7 @@ impl Nodes {
             is_solo: self.ids.len() == 1 && self.owners == 1 && me == 0,
             electorate_digest: topology.rows.configuration() ^ rings_digest,
             is_moving: topology.is_moving(),
-            ids: self.ids.iter().map(|id| (*id, life(id))).collect(),
+            ids: self.ids.iter().map(|id| (*id, generation(id))).collect(),
         }
     }
 

@@ -86,7 +86,7 @@ pub enum CompareAnswer {
         away_ms: u64,
         /// A stamp of its own from then: what it held before is stamped earlier.
         away_since: Hlc,
-        /// The members that it has left out, each with the life that it then was in.
+        /// The members that it has left out, each with the generation that it then was in.
         left_out: Vec<(NodeId, u64)>,
     },
 }

@@ -75,7 +75,7 @@ pub enum Request {
     TakenOver {
         /// Who is on its way.
         node: NodeId,
-        /// Which life of it.
+        /// In which generation.
         generation: u64,
     },
     /// "What time is it?"
@@ -435,7 +435,7 @@ mod tests {
     proptest! {
         #[test]
         fn nonsense_is_an_error_not_a_panic(bytes in prop::collection::vec(any::<u8>(), 0..200)) {
-            let store = Store::new(ActorId { node: 1, boot: 1 });
+            let store = Store::new(ActorId { node: 1, generation: 1 });
             if let Ok(Request::PutStates(entries)) = Request::decode(&bytes) {
                 prop_assert!(entries.iter(&store.actors).count() <= bytes.len() + 1);
             }

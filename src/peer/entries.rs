@@ -167,7 +167,7 @@ mod tests {
     use crate::store::mutation::Mutation;
 
     fn entries() -> (Store, Entries) {
-        let store = Store::new(ActorId { node: 1, boot: 1 });
+        let store = Store::new(ActorId { node: 1, generation: 1 });
         let slot = slot_of(b"key");
         let mut effects = Effects::default();
         let assign = Mutation::Assign { value: b"value", deadline_ms: 0 };

@@ -292,7 +292,7 @@ mod tests {
 
         #[test]
         fn nonsense_is_refused(bytes: Vec<u8>) {
-            let actors = ActorTable::new(crate::base::ids::ActorId { node: 1, boot: 1 });
+            let actors = ActorTable::new(crate::base::ids::ActorId { node: 1, generation: 1 });
             let _ = next_frame(&bytes);
             let _ = Verify::read(&bytes, Actor::SELF, &actors);
             let _ = (read_refused(&bytes), Ack::read(&bytes));

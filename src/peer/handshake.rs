@@ -50,7 +50,7 @@ pub struct Hello {
     /// The node.
     pub node: NodeId,
     /// Its present life.
-    pub boot: u64,
+    pub generation: u64,
     /// What the connection is for; the acceptor repeats the dialler's.
     pub kind: LinkKind,
 }
@@ -58,7 +58,7 @@ pub struct Hello {
 impl Hello {
     /// The author of the versions that this node makes.
     pub fn actor(&self) -> ActorId {
-        ActorId { node: self.node.short(), boot: self.boot }
+        ActorId { node: self.node.short(), generation: self.generation }
     }
 
     /// As it is said to `listener`, or to whoever listens.
@@ -66,7 +66,7 @@ impl Hello {
         let mut out = Vec::new();
         put_bytes(&mut out, self.cluster.as_bytes());
         out.extend_from_slice(self.node.as_bytes());
-        put_u64(&mut out, self.boot);
+        put_u64(&mut out, self.generation);
         let (kind, lane) = match self.kind {
             LinkKind::Replica { lane } => (0, lane),
             LinkKind::Forward => (1, 0),
@@ -85,7 +85,7 @@ impl Hello {
         let mut reader = Reader::new(bytes);
         let cluster = String::from_utf8(reader.bytes()?.to_vec()).map_err(|_| WireError)?;
         let node = NodeId::from_bytes(reader.array()?);
-        let boot = reader.u64()?;
+        let generation = reader.u64()?;
         let kind = match (reader.u8()?, reader.u8()?) {
             (0, lane) => LinkKind::Replica { lane },
             (1, _) => LinkKind::Forward,
@@ -97,7 +97,7 @@ impl Hello {
             0 => None,
             _ => Some(NodeId::from_bytes(reader.array()?)),
         };
-        Ok((Hello { cluster, node, boot, kind }, listener))
+        Ok((Hello { cluster, node, generation, kind }, listener))
     }
 }
 
@@ -125,8 +125,8 @@ pub enum HandshakeError {
     /// The other side is another process with our id.
     #[error("the other side is another process that runs under this node's id: do two nodes share a node-name?")]
     Twin {
-        /// When it started, as [`Hello::boot`].
-        boot: u64,
+        /// When it started, as [`Hello::generation`].
+        generation: u64,
     },
     /// Another node than the one that was dialled listens at the address.
     #[error("node {wanted} was dialled and {found} listens there")]
@@ -206,8 +206,8 @@ fn check(theirs: &Hello, ours: &Hello) -> Result<(), HandshakeError> {
         return Err(HandshakeError::WrongCluster(theirs.cluster.clone()));
     }
     match theirs.node == ours.node {
-        true if theirs.boot == ours.boot => Err(HandshakeError::Ourselves),
-        true => Err(HandshakeError::Twin { boot: theirs.boot }),
+        true if theirs.generation == ours.generation => Err(HandshakeError::Ourselves),
+        true => Err(HandshakeError::Twin { generation: theirs.generation }),
         false => Ok(()),
     }
 }
@@ -259,7 +259,7 @@ mod tests {
     use crate::base::net::TcpListener;
 
     fn hello(cluster: &str) -> Hello {
-        Hello { cluster: cluster.into(), node: NodeId::random(), boot: 7, kind: LinkKind::Replica { lane: 3 } }
+        Hello { cluster: cluster.into(), node: NodeId::random(), generation: 7, kind: LinkKind::Replica { lane: 3 } }
     }
 
     async fn meet(
@@ -302,10 +302,10 @@ mod tests {
         let (dialled, accepted) = meet((&same, None), &same, (b"s", b"s")).await;
         assert!(matches!(accepted, Err(HandshakeError::Ourselves)));
         assert!(matches!(dialled, Err(HandshakeError::Ourselves)));
-        let later = Hello { boot: 8, ..same.clone() };
+        let later = Hello { generation: 8, ..same.clone() };
         let (dialled, accepted) = meet((&later, None), &same, (b"s", b"s")).await;
-        assert!(matches!(accepted, Err(HandshakeError::Twin { boot: 8 })));
-        assert!(matches!(dialled, Err(HandshakeError::Twin { boot: 7 })));
+        assert!(matches!(accepted, Err(HandshakeError::Twin { generation: 8 })));
+        assert!(matches!(dialled, Err(HandshakeError::Twin { generation: 7 })));
     }
 
     #[tokio::test]

@@ -41,7 +41,7 @@ const MISMATCHED_MAX: usize = 1 << 12;
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Fate {
     /// Not acknowledged yet.
-    Pending,
+    Open,
     /// The replica has done it.
     Held,
     /// The connection broke before it was acknowledged: the replica may have done it or not.
@@ -176,7 +176,7 @@ impl Lane {
             return None;
         }
         // One value may be larger than all that may wait otherwise.
-        if state.pending_bytes() > self.bytes_max + state.longest.1 {
+        if state.queued_bytes() > self.bytes_max + state.longest.1 {
             drop(state);
             self.fail();
             return None;
@@ -219,7 +219,7 @@ impl Lane {
                 return Fate::Lost;
             }
         }
-        if number <= acked { Fate::Held } else { Fate::Pending }
+        if number <= acked { Fate::Held } else { Fate::Open }
     }
 
     /// True, once, when the read verified by frame `number` has to be run again.
@@ -240,7 +240,7 @@ impl Lane {
         self.mismatches.load(Ordering::Acquire) != 0
     }
 
-    /// Has `waker` woken once `number` is no longer pending; false when it is not, and nobody will be woken for it.
+    /// Has `waker` woken once `number` is no longer open; false when it is not, and nobody will be woken for it.
     pub fn wait_for(&self, number: u64, waker: &Waker) -> bool {
         let mut state = self.state.lock();
         if number <= self.acked.load(Ordering::Acquire) {
@@ -397,8 +397,8 @@ impl Lane {
     }
 
     /// Bytes kept: not sent, or sent and not acknowledged.
-    pub fn pending_bytes(&self) -> usize {
-        self.state.lock().pending_bytes()
+    pub fn queued_bytes(&self) -> usize {
+        self.state.lock().queued_bytes()
     }
 
     /// Bytes of about the longest frame that waits for its acknowledgement.
@@ -466,7 +466,7 @@ fn place_of_waiter(waiters: &VecDeque<(u64, Waker)>, number: u64, waker: &Waker)
 }
 
 impl State {
-    fn pending_bytes(&self) -> usize {
+    fn queued_bytes(&self) -> usize {
         self.buf.len() - self.done
     }
 
@@ -527,7 +527,7 @@ mod tests {
         assert_eq!(lane.open(), 0);
         assert_eq!((put(&lane, "a"), put(&lane, "b"), put(&lane, "c")), (Some(1), Some(2), Some(3)));
         lane.ack(2);
-        assert_eq!((lane.fate(1), lane.fate(2), lane.fate(3)), (Fate::Held, Fate::Held, Fate::Pending));
+        assert_eq!((lane.fate(1), lane.fate(2), lane.fate(3)), (Fate::Held, Fate::Held, Fate::Open));
         let mut given_back = Vec::new();
         lane.close(|frame| given_back.push(frame.body.to_vec()));
         assert_eq!(given_back, [b"c"]);
@@ -545,7 +545,7 @@ mod tests {
         assert!((0..4).all(|_| put(&lane, "a").is_some()));
         lane.decline(2);
         lane.decline(9);
-        assert_eq!((lane.fate(2), lane.fate(3)), (Fate::Lost, Fate::Pending));
+        assert_eq!((lane.fate(2), lane.fate(3)), (Fate::Lost, Fate::Open));
         lane.ack(4);
         assert_eq!((lane.fate(1), lane.fate(2), lane.fate(3)), (Fate::Held, Fate::Lost, Fate::Held));
         assert!((0..6).all(|_| put(&lane, "a").is_some()));
@@ -560,7 +560,7 @@ mod tests {
         put(&lane, "a");
         lane.ack(99);
         assert_eq!(put(&lane, "b"), Some(2));
-        assert_eq!(lane.fate(2), Fate::Pending);
+        assert_eq!(lane.fate(2), Fate::Open);
     }
 
     #[test]

@@ -139,8 +139,8 @@ impl Peer {
     }
 
     /// Bytes kept for the peer on all lanes.
-    pub fn pending_bytes(&self) -> usize {
-        self.lanes.iter().map(Lane::pending_bytes).sum()
+    pub fn queued_bytes(&self) -> usize {
+        self.lanes.iter().map(Lane::queued_bytes).sum()
     }
 
     /// Bytes sent to the peer on all lanes.
@@ -240,9 +240,9 @@ impl Peers {
     }
 
     /// A node's lane has connected, and will say what the node takes this one for.
-    pub fn meet(&self, node: NodeId, boot: u64, lane: u8) -> Speaker {
-        let speaker = self.trust.meet(node, boot, lane);
-        // What an earlier boot has said is over.
+    pub fn meet(&self, node: NodeId, generation: u64, lane: u8) -> Speaker {
+        let speaker = self.trust.meet(node, generation, lane);
+        // What an earlier generation has said is over.
         self.changed.notify_one();
         speaker
     }

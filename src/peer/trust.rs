@@ -13,7 +13,7 @@
 //! coordinator; nobody waits for longer than [`WAIT_MAX`] then: a node that cannot be heard, or that takes long to hand
 //! over, stops nobody for good.
 //!
-//! What was said holds for as long as the connection does, and the boot of who said it. A connection may end long after
+//! What was said holds for as long as the connection does, and the generation of who said it. A connection may end long after
 //! the next was made, so they are numbered; one on which nothing comes is ended (`replica`).
 
 use std::collections::BTreeMap;
@@ -60,7 +60,7 @@ pub struct Speaker {
     /// On which of its lanes.
     pub lane: u8,
     /// In which of its lives; later ones have higher numbers.
-    boot: u64,
+    generation: u64,
     /// Later connections have higher numbers.
     connection: u64,
 }
@@ -68,16 +68,16 @@ pub struct Speaker {
 /// What a node has said in the latest of its lives that has connected.
 #[derive(Debug, Default)]
 struct Words {
-    boot: u64,
+    generation: u64,
     /// Its last words by lane, each with its connection's number.
     by_lane: BTreeMap<u8, (u64, Word)>,
 }
 
 impl Words {
     /// This life has connected.
-    fn begin(&mut self, boot: u64) {
-        if self.boot < boot {
-            *self = Words { boot, by_lane: BTreeMap::new() };
+    fn begin(&mut self, generation: u64) {
+        if self.generation < generation {
+            *self = Words { generation, by_lane: BTreeMap::new() };
         }
     }
 }
@@ -91,19 +91,19 @@ pub struct Trust {
 
 impl Trust {
     /// A connection was made on which this lane of that node speaks.
-    pub fn meet(&self, node: NodeId, boot: u64, lane: u8) -> Speaker {
-        self.said.lock().entry(node).or_default().begin(boot);
-        Speaker { node, lane, boot, connection: self.connections.fetch_add(1, Ordering::Relaxed) }
+    pub fn meet(&self, node: NodeId, generation: u64, lane: u8) -> Speaker {
+        self.said.lock().entry(node).or_default().begin(generation);
+        Speaker { node, lane, generation, connection: self.connections.fetch_add(1, Ordering::Relaxed) }
     }
 
     /// Notes what is said, unless a later connection has said something, or a later life has connected.
     pub fn hear(&self, speaker: Speaker, word: Word) {
         let mut said = self.said.lock();
         let words = said.entry(speaker.node).or_default();
-        words.begin(speaker.boot);
+        words.begin(speaker.generation);
         let by_lane = &mut words.by_lane;
         let is_latest = by_lane.get(&speaker.lane).is_none_or(|(connection, _)| *connection <= speaker.connection);
-        if words.boot == speaker.boot && is_latest {
+        if words.generation == speaker.generation && is_latest {
             by_lane.insert(speaker.lane, (speaker.connection, word));
         }
     }
@@ -113,7 +113,7 @@ impl Trust {
         let mut said = self.said.lock();
         if let Some(words) = said.get_mut(&speaker.node) {
             words.by_lane.retain(|lane, (connection, _)| (*lane, *connection) != (speaker.lane, speaker.connection));
-            if words.by_lane.is_empty() && words.boot == speaker.boot {
+            if words.by_lane.is_empty() && words.generation == speaker.generation {
                 said.remove(&speaker.node);
             }
         }

@@ -53,7 +53,7 @@ pub struct View {
     pub electorate_digest: u64,
     /// Nodes are on their way in or out.
     pub is_moving: bool,
-    /// Who has which place, and in which life (`Row::generation`).
+    /// Who has which place, and in which generation.
     pub ids: Vec<(NodeId, u64)>,
 }
 

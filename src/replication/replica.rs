@@ -493,9 +493,13 @@ mod tests {
 
     /// The same, whose replica knows of older copies, or not.
     fn pair_of(knows_of_older: bool) -> (Store, Replica) {
-        let hello =
-            Hello { cluster: String::new(), node: NodeId::random(), boot: 1, kind: LinkKind::Replica { lane: 0 } };
-        let (sender, receiver) = (Store::new(hello.actor()), Store::new(ActorId { node: 2, boot: 2 }));
+        let hello = Hello {
+            cluster: String::new(),
+            node: NodeId::random(),
+            generation: 1,
+            kind: LinkKind::Replica { lane: 0 },
+        };
+        let (sender, receiver) = (Store::new(hello.actor()), Store::new(ActorId { node: 2, generation: 2 }));
         sender.set_replicated(true);
         let metrics = Arc::new(Registry::new(Vec::new()));
         let ballots = Arc::new(Ballots::new(Hlc(0)));

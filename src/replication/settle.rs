@@ -62,7 +62,7 @@ pub struct Compared {
 impl Comparison {
     /// True when nobody has still to answer.
     pub fn is_over(&self) -> bool {
-        self.asked.iter().all(|(peer, number)| fate(peer, self.slot, *number) != Fate::Pending)
+        self.asked.iter().all(|(peer, number)| fate(peer, self.slot, *number) != Fate::Open)
     }
 
     /// What came of it, as far as it is known.
@@ -71,7 +71,7 @@ impl Comparison {
         for (peer, number) in &self.asked {
             match fate(peer, self.slot, *number) {
                 Fate::Held => compared.agreeing += 1,
-                Fate::Pending | Fate::Lost | Fate::Forgotten => compared.differing.push(peer.clone()),
+                Fate::Open | Fate::Lost | Fate::Forgotten => compared.differing.push(peer.clone()),
             }
         }
         compared
@@ -244,7 +244,7 @@ impl Confirm {
         for (peer, number) in &self.asked {
             match fate(peer, slot, *number) {
                 Fate::Held => held += 1,
-                Fate::Pending => open += 1,
+                Fate::Open => open += 1,
                 Fate::Lost | Fate::Forgotten => {}
             }
         }

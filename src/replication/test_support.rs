@@ -14,7 +14,7 @@ use crate::store::Store;
 
 /// One that holds nothing.
 pub fn coordinator() -> Coordinator {
-    let store = Arc::new(Store::new(ActorId { node: 1, boot: 1 }));
+    let store = Arc::new(Store::new(ActorId { node: 1, generation: 1 }));
     Coordinator { store, metrics: Arc::new(Registry::new(Vec::new())), ballots: Arc::new(Ballots::new(Hlc(0))) }
 }
 

@@ -73,7 +73,8 @@ impl Coordinator {
 
 /// True when nobody of both pictures has begun another life.
 fn live_on(before: &View, view: &View) -> bool {
-    let is_other = |(id, life): &(NodeId, u64)| view.ids.iter().any(|(known, now)| known == id && now != life);
+    let is_other =
+        |(id, generation): &(NodeId, u64)| view.ids.iter().any(|(known, now)| known == id && now != generation);
     !before.ids.iter().any(is_other)
 }
 

@@ -60,7 +60,7 @@ pub struct Wait {
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum WaitState {
     /// Still waiting.
-    Pending,
+    Open,
     /// Enough nodes hold it.
     Met,
     /// Too many connections broke. A read is to be run again; a write may be held or not, until a peer that was lost
@@ -75,15 +75,15 @@ impl Wait {
         for sent in &self.frames {
             match self.fate(sent) {
                 Fate::Held => held += 1,
-                Fate::Pending if self.is_worth_waiting(&sent.peer) => open += 1,
-                Fate::Pending | Fate::Lost | Fate::Forgotten => {}
+                Fate::Open if self.is_worth_waiting(&sent.peer) => open += 1,
+                Fate::Open | Fate::Lost | Fate::Forgotten => {}
             }
         }
-        let is_open = |sent: &Sent| self.fate(sent) == Fate::Pending && self.is_worth_waiting(&sent.peer);
+        let is_open = |sent: &Sent| self.fate(sent) == Fate::Open && self.is_worth_waiting(&sent.peer);
         let pending = self.pending.iter().any(is_open);
         match (held >= self.need, held + open >= self.need) {
             (true, _) if !pending => WaitState::Met,
-            (true, _) | (false, true) => WaitState::Pending,
+            (true, _) | (false, true) => WaitState::Open,
             (false, false) => WaitState::Broken,
         }
     }
@@ -138,7 +138,7 @@ impl Wait {
             // A lane that changes its pace wakes only who waits by then.
             is_as_seen &= lane.wait_for(number, waker) && !lane.is_slow();
         }
-        if !is_as_seen && self.state() != WaitState::Pending {
+        if !is_as_seen && self.state() != WaitState::Open {
             waker.wake_by_ref();
         }
     }
@@ -189,7 +189,7 @@ impl Wait {
                 }
             }
             // Nobody waits for it alone: what was lost before it may never be handed over.
-            Fate::Pending if has_lost && !is_healed() => Fate::Lost,
+            Fate::Open if has_lost && !is_healed() => Fate::Lost,
             fate => fate,
         }
     }
@@ -294,7 +294,7 @@ mod tests {
         break_link(&one);
         assert_eq!(send(&mut waits, at, &one), None);
         let second = send(&mut waits, at, &two);
-        assert_eq!((place_of_write(&mut waits, 0, 0, 1), waits[at].state()), (at, WaitState::Pending));
+        assert_eq!((place_of_write(&mut waits, 0, 0, 1), waits[at].state()), (at, WaitState::Open));
         ack(&two, second);
         assert_eq!(waits[at].state(), WaitState::Met);
         break_link(&two);
@@ -316,7 +316,7 @@ mod tests {
         assert_eq!(waits[at].state(), WaitState::Met, "nothing is missing any more");
         // What was sent after the hand-over was not in it.
         let third = send(&mut waits, at, &one);
-        assert_eq!(waits[at].state(), WaitState::Pending);
+        assert_eq!(waits[at].state(), WaitState::Open);
         ack(&one, third);
         assert_eq!(waits[at].state(), WaitState::Met);
     }
@@ -373,7 +373,7 @@ mod tests {
         peer.lanes[0].open();
         let mut waits = Waits::new();
         let wait = Wait::of_write_to(&peer, &mut waits);
-        assert_eq!(waits[wait].state(), WaitState::Pending);
+        assert_eq!(waits[wait].state(), WaitState::Open);
         peer.lanes[0].set_pace(crate::peer::lane::Pace::Stalled);
         let count = Arc::new(Count(Default::default()));
         waits[wait].register(&count.clone().into());

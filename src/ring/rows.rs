@@ -211,8 +211,8 @@ impl Rows {
     /// again after another: when a node that is being given up takes its row back.
     pub fn configuration(&self) -> u64 {
         let is_moving = self.rows.values().any(|row| matches!(row.state, RowState::Joining | RowState::Leaving));
-        let life = |row: &Row| if is_moving || row.state != RowState::Normal { row.generation } else { 0 };
-        let of_row = |row: &Row| (row.id, row.state, life(row), row.zone.clone(), row.weight.to_bits());
+        let generation = |row: &Row| if is_moving || row.state != RowState::Normal { row.generation } else { 0 };
+        let of_row = |row: &Row| (row.id, row.state, generation(row), row.zone.clone(), row.weight.to_bits());
         let all: Vec<_> = self.rows.values().map(of_row).collect();
         xxh3_64_with_seed(&postcard::to_extend(&all, Vec::new()).unwrap_or_default(), DIGEST_SEED)
     }

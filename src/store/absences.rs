@@ -136,7 +136,7 @@ mod tests {
             }),
         ];
         for (way, go) in ways {
-            let (store, slot) = (Store::new(ActorId { node: 1, boot: 1 }), slot_of(b"k"));
+            let (store, slot) = (Store::new(ActorId { node: 1, generation: 1 }), slot_of(b"k"));
             store.set_replicated(true);
             let mut effects = Effects::default();
             let before = store.clock.tick(2_000);

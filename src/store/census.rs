@@ -176,7 +176,7 @@ mod tests {
 
         #[test]
         fn counts_follow_every_change(replicated: bool, steps in prop::collection::vec((0u8..9, 0u8..12, 0u8..3), 0..120)) {
-            let store = Store::new(ActorId { node: 1, boot: 1 });
+            let store = Store::new(ActorId { node: 1, generation: 1 });
             store.set_replicated(replicated);
             let mut effects = Effects::default();
             for (at, (what, key, db)) in steps.into_iter().enumerate() {

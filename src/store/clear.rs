@@ -164,7 +164,7 @@ impl SlotTable {
         });
         (self.bytes, self.census, self.cleared_at) = (bytes, census, cleared_at);
         self.note_forgotten(forgotten_at);
-        self.generation = self.generation.wrapping_add(1);
+        self.layout = self.layout.wrapping_add(1);
         self.note_change();
         len - self.len()
     }

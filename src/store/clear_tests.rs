@@ -44,7 +44,7 @@ type Stamp = (Hlc, u64);
 
 impl Replica {
     fn new(node: u64, skew_ms: u8) -> Replica {
-        let store = Store::new(ActorId { node, boot: 1 });
+        let store = Store::new(ActorId { node, generation: 1 });
         store.set_replicated(true);
         Replica { store, effects: Effects::default(), skew_ms: u64::from(skew_ms) }
     }
@@ -365,7 +365,7 @@ fn a_clear_of_everything_leaves_one_trace_and_one_of_a_database_spares_the_other
     assert_eq!((one.live(2).len(), one.store.table(slot()).tombstones()), (1, 2));
     one.clear(3, Scope::All);
     assert_eq!((one.live(2).len(), one.store.table(slot()).tombstones()), (0, 1));
-    let alone = Store::new(ActorId { node: 1, boot: 1 });
+    let alone = Store::new(ActorId { node: 1, generation: 1 });
     let mut effects = Effects::default();
     let mut keys = alone.lock(slot(), 0, 1_000, &mut effects);
     keys.write(STRING, Mutation::Assign { value: b"v", deadline_ms: 0 });

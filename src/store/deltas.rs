@@ -208,7 +208,7 @@ mod tests {
     const NOW_MS: u64 = 1_000;
 
     fn store(node: u64) -> Store {
-        let store = Store::new(ActorId { node, boot: 1 });
+        let store = Store::new(ActorId { node, generation: 1 });
         store.set_replicated(true);
         store
     }

@@ -93,15 +93,15 @@ pub fn fingerprint(db: u8, key: &[u8], seed: u64) -> u64 {
 pub(super) fn version_fingerprint(version: &Version, seed: u64, ids: &[ActorId]) -> u64 {
     let long = |dot: &Dot| {
         let id = long_form(dot.actor, ids);
-        (id.node, id.boot, dot.hlc.0)
+        (id.node, id.generation, dot.hlc.0)
     };
     // Contexts are sorted by the short form, which each node gives out on its own.
     let mut context: SmallVec<[_; 4]> = version.context.iter().map(long).collect();
     context.sort_unstable();
     let mut bytes: SmallVec<[u8; 96]> = SmallVec::new();
-    for (node, boot, hlc) in std::iter::once(long(&version.dot)).chain(context) {
+    for (node, generation, hlc) in std::iter::once(long(&version.dot)).chain(context) {
         bytes.extend_from_slice(&node.to_le_bytes());
-        bytes.extend_from_slice(&boot.to_le_bytes());
+        bytes.extend_from_slice(&generation.to_le_bytes());
         bytes.extend_from_slice(&hlc.to_le_bytes());
     }
     xxh3_64_with_seed(&bytes, seed)
@@ -142,9 +142,9 @@ impl SlotTable {
         if let Some(stamp) = self.iter().map(|entry| entry.dot().hlc).max() {
             self.note_forgotten(stamp);
         }
-        let (changes, generation) = (self.changes.wrapping_add(1), self.generation.wrapping_add(1));
+        let (changes, layout) = (self.changes.wrapping_add(1), self.layout.wrapping_add(1));
         let forgotten_at = self.forgotten_at;
-        *self = SlotTable { changes, generation, forgotten_at, ..SlotTable::default() };
+        *self = SlotTable { changes, layout, forgotten_at, ..SlotTable::default() };
     }
 }
 
@@ -230,9 +230,9 @@ mod tests {
     const MEASURE: Measure = Measure { seed: 7, horizon_ms: 5_000 };
 
     fn store(node: u64, others: &[u64]) -> Store {
-        let store = Store::new(ActorId { node, boot: 1 });
+        let store = Store::new(ActorId { node, generation: 1 });
         for other in others {
-            store.actors.intern(ActorId { node: *other, boot: 1 }).expect("room");
+            store.actors.intern(ActorId { node: *other, generation: 1 }).expect("room");
         }
         store.set_replicated(true);
         store

@@ -91,7 +91,7 @@ mod tests {
 
     #[test]
     fn what_a_write_was_made_on_is_not_taken_for_known() {
-        let (store, mut effects) = (Store::new(ActorId { node: 1, boot: 1 }), Effects::default());
+        let (store, mut effects) = (Store::new(ActorId { node: 1, generation: 1 }), Effects::default());
         let mut keys = store.lock(slot_of(b"k"), 0, 1, &mut effects);
         keys.read(b"k");
         assert!(keys.effects().seen_is_plain && keys.effects().seen == Dot::default());

@@ -296,7 +296,7 @@ mod tests {
     use crate::store::{Effects, Keyspace, mutation::Mutation};
 
     fn store_with(keys: u64, deadline_ms: impl Fn(u64) -> u64, touched_ms: impl Fn(u64) -> u64) -> Store {
-        let store = Store::new(ActorId { node: 1, boot: 1 });
+        let store = Store::new(ActorId { node: 1, generation: 1 });
         let mut effects = Effects::default();
         for n in 0..keys {
             let key = n.to_string().into_bytes();
@@ -373,7 +373,7 @@ mod tests {
 
     #[test]
     fn a_key_among_many_of_its_slot_is_found_when_it_alone_may_go() {
-        let store = Store::new(ActorId { node: 1, boot: 1 });
+        let store = Store::new(ActorId { node: 1, generation: 1 });
         fill_one_slot(&store, |keyspace, key, is_chosen| {
             let deadline_ms = if is_chosen { 2_000_000 } else { 0 };
             keyspace.write(key, Mutation::Assign { value: &[0; 100], deadline_ms });
@@ -383,7 +383,7 @@ mod tests {
 
     #[test]
     fn a_key_among_many_deletions_of_its_slot_is_found() {
-        let store = Store::new(ActorId { node: 1, boot: 1 });
+        let store = Store::new(ActorId { node: 1, generation: 1 });
         store.set_replicated(true);
         fill_one_slot(&store, |keyspace, key, is_chosen| {
             keyspace.write(key, Mutation::Assign { value: &[0; 100], deadline_ms: 0 });

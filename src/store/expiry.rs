@@ -47,7 +47,7 @@ pub struct Sweep {
     /// Keys removed so far in this walk.
     pub removed_in_walk: usize,
     /// The table's layout when the walk began.
-    pub generation: u8,
+    pub layout: u8,
 }
 
 /// Whether some key may have passed its deadline, in a slot whose earliest one is this; 0 for none.
@@ -59,10 +59,10 @@ impl SlotTable {
     /// Removes expired keys from one piece of the table, and gives each to `gone`.
     pub fn sweep(&mut self, so_far: Sweep, rules: SweepRules, mut gone: impl FnMut(Entry)) -> Sweep {
         let so_far = match so_far.next_place {
-            Some(_) if so_far.generation == self.generation => so_far,
+            Some(_) if so_far.layout == self.layout => so_far,
             _ => {
                 self.deadline_noted_ms = 0;
-                Sweep { generation: self.generation, ..Sweep::default() }
+                Sweep { layout: self.layout, ..Sweep::default() }
             }
         };
         let from = so_far.next_place.unwrap_or(0);
@@ -123,7 +123,7 @@ impl SlotTable {
     /// Gives memory back after many keys have gone.
     pub(super) fn shrink_if_sparse(&mut self) {
         if self.index.shrink_if_sparse(hash_of) {
-            self.generation = self.generation.wrapping_add(1);
+            self.layout = self.layout.wrapping_add(1);
         }
     }
 }
@@ -161,7 +161,7 @@ mod tests {
 
     #[test]
     fn exactly_the_expired_go_and_the_memory_with_them() {
-        let store = Store::new(ActorId { node: 1, boot: 1 });
+        let store = Store::new(ActorId { node: 1, generation: 1 });
         let mut table = store.table(Slot::new(0).expect("a slot"));
         fill(&mut table, &store, 5_000, |n| 100 + n % 10);
         assert!(is_due(table.deadline_min_ms, 100) && !is_due(table.deadline_min_ms, 99));
@@ -177,7 +177,7 @@ mod tests {
 
     #[test]
     fn nothing_that_comes_or_moves_during_a_walk_is_forgotten() {
-        let store = Store::new(ActorId { node: 1, boot: 1 });
+        let store = Store::new(ActorId { node: 1, generation: 1 });
         let mut table = store.table(Slot::new(0).expect("a slot"));
         fill(&mut table, &store, 5_000, |_| 0);
         fill(&mut table, &store, 2, |_| 100);
@@ -209,7 +209,7 @@ mod tests {
 
     #[test]
     fn a_walk_that_finds_little_puts_the_slot_off() {
-        let store = Store::new(ActorId { node: 1, boot: 1 });
+        let store = Store::new(ActorId { node: 1, generation: 1 });
         let mut table = store.table(Slot::new(0).expect("a slot"));
         fill(&mut table, &store, 1_000, |n| 100 + n);
         let rules = SweepRules { before_ms: 100, keep_tombstones: true };

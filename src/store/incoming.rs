@@ -200,13 +200,13 @@ mod tests {
             Mutation::Patch { offset: 0, bytes: b"6" },
         ];
         for (mutation, is_swept) in parts.into_iter().flat_map(|part| [(part, true), (part, false)]) {
-            let [here, there] = [1, 2].map(|node| Store::new(ActorId { node, boot: 1 }));
+            let [here, there] = [1, 2].map(|node| Store::new(ActorId { node, generation: 1 }));
             [&here, &there].into_iter().for_each(|store| store.set_replicated(true));
             write(&here, &there, 500, Mutation::Assign { value: b"57", deadline_ms: 1_000 });
             if is_swept {
                 sweep(&there);
             } else {
-                let third = Store::new(ActorId { node: 3, boot: 1 });
+                let third = Store::new(ActorId { node: 3, generation: 1 });
                 third.set_replicated(true);
                 assert_eq!(give(&here, &third, 1_500), Applied::Yes);
                 sweep(&third);
@@ -225,7 +225,7 @@ mod tests {
     fn what_comes_of_a_conflict_does_not_depend_on_whose_clock_has_passed_a_deadline() {
         let held =
             |store: &Store| show(&State::of(store.table(slot_of(KEY)).find(name()).expect("an entry")), &store.actors);
-        let stores = [1, 2, 3, 4].map(|node| Store::new(ActorId { node, boot: 1 }));
+        let stores = [1, 2, 3, 4].map(|node| Store::new(ActorId { node, generation: 1 }));
         stores.iter().for_each(|store| store.set_replicated(true));
         let [here, there, ahead, behind] = &stores;
         write(here, ahead, 500, Mutation::AddMember { member: b"a" });
@@ -245,7 +245,7 @@ mod tests {
 
     #[test]
     fn a_deletion_is_built_on() {
-        let [here, there] = [1, 2].map(|node| Store::new(ActorId { node, boot: 1 }));
+        let [here, there] = [1, 2].map(|node| Store::new(ActorId { node, generation: 1 }));
         [&here, &there].into_iter().for_each(|store| store.set_replicated(true));
         write(&here, &there, 500, Mutation::Assign { value: b"57", deadline_ms: 1_000 });
         write(&here, &there, 600, Mutation::Delete);
@@ -257,7 +257,7 @@ mod tests {
 
     #[test]
     fn who_has_not_swept_an_expired_key_yet_does_not_build_on_it() {
-        let [here, there] = [1, 2].map(|node| Store::new(ActorId { node, boot: 1 }));
+        let [here, there] = [1, 2].map(|node| Store::new(ActorId { node, generation: 1 }));
         [&here, &there].into_iter().for_each(|store| store.set_replicated(true));
         for mutation in [Mutation::Add { by: 1 }, Mutation::PutField { field: b"f", value: b"v" }] {
             write(&here, &there, 500, Mutation::Assign { value: b"57", deadline_ms: 1_000 });
@@ -275,7 +275,7 @@ mod tests {
             store.lock(slot_of(KEY), 0, now_ms, &mut Effects::default()).clear(Scope::All);
         };
         for is_cleared_here in [true, false] {
-            let [here, there] = [1, 2].map(|node| Store::new(ActorId { node, boot: 1 }));
+            let [here, there] = [1, 2].map(|node| Store::new(ActorId { node, generation: 1 }));
             [&here, &there].into_iter().for_each(|store| store.set_replicated(true));
             if is_cleared_here {
                 clear(&here, 500);

@@ -89,7 +89,7 @@ struct Replica {
 
 impl Replica {
     fn new(node: u64, skew_ms: u64) -> Replica {
-        let store = Store::new(ActorId { node, boot: 1 });
+        let store = Store::new(ActorId { node, generation: 1 });
         store.set_replicated(true);
         Replica { store, effects: Effects::default(), skew_ms }
     }
@@ -97,7 +97,7 @@ impl Replica {
     /// Begins the node's next life, with what it held.
     fn live_again(&mut self) {
         let (id, sent) = (self.store.actors.id(Actor::SELF), self.sent());
-        self.store = Store::new(ActorId { boot: id.boot + 1, ..id });
+        self.store = Store::new(ActorId { generation: id.generation + 1, ..id });
         self.store.set_replicated(true);
         self.effects = Effects::default();
         self.receive(sent);
@@ -281,7 +281,7 @@ fn states_after(history: &[(usize, Step)], skews: [u8; 3]) -> (Vec<State>, Actor
     for (at, (who, step)) in history.iter().enumerate() {
         play(&mut replicas, at, *who, step);
     }
-    let actors = ActorTable::new(ActorId { node: 9, boot: 1 });
+    let actors = ActorTable::new(ActorId { node: 9, generation: 1 });
     let sent = replicas.iter().filter_map(Replica::sent);
     let states = sent.map(|sent| State::decode(&mut Reader::new(&sent), &actors).expect("a state")).collect();
     (states, actors)
@@ -441,9 +441,9 @@ fn the_later_string_wins_and_deletes_are_remembered() {
 
 #[test]
 fn a_settled_conflict_is_as_old_as_the_older_side_and_deletions_have_no_age() {
-    let actors = ActorTable::new(ActorId { node: 9, boot: 1 });
+    let actors = ActorTable::new(ActorId { node: 9, generation: 1 });
     let state = |node: u64, created_s: u32, text: Option<&[u8]>| {
-        let actor = actors.intern(ActorId { node, boot: 1 }).expect("room");
+        let actor = actors.intern(ActorId { node, generation: 1 }).expect("room");
         let version = Version::first(Dot { hlc: Hlc(node), actor });
         let content = text.map_or(Content::Tombstone, |text| Content::String(text.to_vec()));
         State { version, deadline_ms: 0, created_s, content, has_expired: text.is_none() }

@@ -261,7 +261,7 @@ pub fn put_full_dot(out: &mut Vec<u8>, dot: Dot, actors: &ActorTable) {
     put_u64(out, dot.hlc.0);
     out.push(1);
     put_u64(out, id.node);
-    put_u64(out, id.boot);
+    put_u64(out, id.generation);
 }
 
 /// Reads a dot that `sender` wrote.
@@ -271,7 +271,7 @@ pub fn read_dot(reader: &mut Reader<'_>, sender: Actor, actors: &ActorTable) -> 
     let actor = match reader.u8()? {
         0 => sender,
         1 => {
-            let id = ActorId { node: reader.u64()?, boot: reader.u64()? };
+            let id = ActorId { node: reader.u64()?, generation: reader.u64()? };
             actors.intern(id).map_err(|_| WireError)?
         }
         _ => return Err(WireError),
@@ -296,8 +296,8 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    const HERE: ActorId = ActorId { node: 1, boot: 10 };
-    const THERE: ActorId = ActorId { node: 2, boot: 20 };
+    const HERE: ActorId = ActorId { node: 1, generation: 10 };
+    const THERE: ActorId = ActorId { node: 2, generation: 20 };
 
     proptest! {
         #[test]
@@ -318,7 +318,7 @@ mod tests {
                 _ => Mutation::Delete,
             };
             let (here, there) = (ActorTable::new(HERE), ActorTable::new(THERE));
-            let other = here.intern(ActorId { node: 3, boot: 30 }).expect("room");
+            let other = here.intern(ActorId { node: 3, generation: 30 }).expect("room");
             let dot = Dot { hlc: Hlc(at), actor: Actor::SELF };
             let mut version = Version::first(Dot { hlc: Hlc(1), actor: other });
             let base = seen.then(|| version.clone());

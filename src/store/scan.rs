@@ -1,7 +1,7 @@
 //! A walk over a slot's entries in steps, while they come and go: SCAN, comparisons of replicas, transfers.
 //!
-//! A cursor is the table's layout generation and the place where the walk goes on; 0 is the start and the end. A step
-//! that finds another generation starts over, since entries may have moved. So what is there from the first step to the
+//! A cursor is the table's layout number and the place where the walk goes on; 0 is the start and the end. A step
+//! that finds another layout starts over, since entries may have moved. So what is there from the first step to the
 //! last is visited at least once. A cursor takes [`CURSOR_BITS`], few enough for a client's cursor to be told beside it
 //! which slot and whose table are meant, and still to be a whole number in JavaScript, which knows those below 2^53.
 
@@ -24,11 +24,11 @@ impl SlotTable {
     fn scan_in<'a>(&'a self, bits: u32, cursor: u64, count: usize, mut visit: impl FnMut(&'a Entry)) -> u64 {
         let coarse = (usize::BITS - self.index.places().leading_zeros()).saturating_sub(bits);
         let told = (cursor & ((1 << bits) - 1)) as usize;
-        let from = if cursor >> bits == u64::from(self.generation) { told << coarse } else { 0 };
+        let from = if cursor >> bits == u64::from(self.layout) { told << coarse } else { 0 };
         let mut seen = 0;
         for place in from..self.index.places() {
             if seen >= count && place.is_multiple_of(1 << coarse) {
-                return u64::from(self.generation) << bits | (place >> coarse) as u64;
+                return u64::from(self.layout) << bits | (place >> coarse) as u64;
             }
             self.index.prefetch_ahead(place, from);
             if let Some(entry) = self.index.get(place) {
@@ -52,7 +52,7 @@ mod tests {
     const KEYS: usize = 300;
 
     fn store() -> Store {
-        let store = Store::new(ActorId { node: 1, boot: 1 });
+        let store = Store::new(ActorId { node: 1, generation: 1 });
         let mut effects = Effects::default();
         let mut keys = store.lock_many(&[slot_of(b"{k}")], 0, 1, &mut effects);
         for n in 0..KEYS {

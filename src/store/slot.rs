@@ -82,7 +82,8 @@ pub struct SlotTable {
     pub(super) deadline_min_ms: u64,
     /// The earliest deadline given since the sweep that is under way began; 0 for none.
     pub(super) deadline_noted_ms: u64,
-    pub(super) generation: u8,
+    /// Moves when entries may have changed places: where a walk was going on means nothing then.
+    pub(super) layout: u8,
     pub(super) census: Census,
     /// Moves with every change of an entry's version or presence: what was computed of the table is stale then.
     pub(super) changes: u32,
@@ -396,7 +397,7 @@ impl SlotTable {
             return;
         }
         if self.index.is_full() {
-            self.generation = self.generation.wrapping_add(1);
+            self.layout = self.layout.wrapping_add(1);
         }
         self.index.insert(name.hash, entry, hash_of);
     }
@@ -431,7 +432,7 @@ mod tests {
 
     #[test]
     fn a_key_that_is_overwritten_stays_as_old_as_it_was_and_a_deleted_one_has_no_age() {
-        let (store, mut effects) = (Store::new(ActorId { node: 1, boot: 1 }), Effects::default());
+        let (store, mut effects) = (Store::new(ActorId { node: 1, generation: 1 }), Effects::default());
         store.set_replicated(true);
         let set = whole::set([&b"m"[..]].into_iter(), None);
         let string = whole::string(b"s", None);

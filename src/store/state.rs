@@ -99,7 +99,7 @@ impl State {
         for actor in &writer.named {
             let id = actors.id(*actor);
             put_u64(out, id.node);
-            put_u64(out, id.boot);
+            put_u64(out, id.generation);
         }
         out.extend_from_slice(&writer.body);
     }
@@ -108,7 +108,7 @@ impl State {
     pub fn decode(reader: &mut Reader<'_>, actors: &ActorTable) -> Result<State, WireError> {
         let mut named = Vec::new();
         for _ in 0..reader.varint()? {
-            let id = ActorId { node: reader.u64()?, boot: reader.u64()? };
+            let id = ActorId { node: reader.u64()?, generation: reader.u64()? };
             named.push(actors.intern(id).map_err(|_| WireError)?);
         }
         let mut parser = Parser { named, reader };
@@ -291,7 +291,7 @@ mod tests {
     use super::*;
 
     fn is_taken(value: Value) -> bool {
-        let actors = ActorTable::new(ActorId { node: 1, boot: 1 });
+        let actors = ActorTable::new(ActorId { node: 1, generation: 1 });
         let (content, version) = (Content::Value(Box::new(value)), Version::first(dot(5)));
         let state = State { version, deadline_ms: 0, created_s: 0, content, has_expired: false };
         let mut bytes = Vec::new();

@@ -134,7 +134,7 @@ mod tests {
     proptest! {
         #[test]
         fn to_overwrite_is_to_apply(writes in prop::collection::vec((0usize..40, 0u64..3, 0u16..20, any::<bool>()), 1..30)) {
-            let store = Store::new(ActorId { node: 1, boot: 1 });
+            let store = Store::new(ActorId { node: 1, generation: 1 });
             store.set_replicated(true);
             let rules = store.rules(1_000);
             let (mut quick, mut plain) = (SlotTable::default(), SlotTable::default());
@@ -158,7 +158,7 @@ mod tests {
 
         #[test]
         fn what_others_have_written_or_was_written_later_is_not_overwritten(by_other: bool, later in 1u64..9, len in 0usize..3) {
-            let store = Store::new(ActorId { node: 1, boot: 1 });
+            let store = Store::new(ActorId { node: 1, generation: 1 });
             let (rules, name, value) = (store.rules(1_000), Name::of(0, KEY), vec![b'v'; len]);
             let mutation = Mutation::Assign { value: &value, deadline_ms: 0 };
             let mut table = SlotTable::default();

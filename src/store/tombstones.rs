@@ -76,7 +76,7 @@ mod tests {
 
     #[test]
     fn exactly_the_old_tombstones_go_and_their_memory_with_them() {
-        let store = Store::new(ActorId { node: 1, boot: 1 });
+        let store = Store::new(ActorId { node: 1, generation: 1 });
         store.set_replicated(true);
         let mut effects = Effects::default();
         let slot = slot_of(b"{t}");

@@ -44,7 +44,7 @@ pub struct Peer {
 }
 
 pub struct Node {
-    boot: u64,
+    generation: u64,
     skew: i64,
     clock: Hlc,
     pub state: (Hlc, u64),
@@ -73,7 +73,7 @@ pub struct Node {
 
 struct Op {
     by: usize,
-    boot: u64,
+    generation: u64,
     value: u64,
     began: u64,
     electorates: Vec<Electorate>,
@@ -100,7 +100,7 @@ impl World {
         let rows: Vec<Row> = (0..count).map(row).collect();
         let homes = today(&rows, cast.copies);
         let node = |at: usize| Node {
-            boot: 0,
+            generation: 0,
             skew: at as i64 * 7 - 10,
             clock: Hlc(0),
             state: (Hlc(0), 0),
@@ -234,7 +234,7 @@ impl World {
         let is_whole = !self.rules.whole && is_home;
         let node = &mut self.nodes[at];
         *node = Node {
-            boot: node.boot + 1,
+            generation: node.generation + 1,
             skew: node.skew,
             clock: Hlc(0),
             state: (Hlc(0), 0),
@@ -367,10 +367,10 @@ impl World {
             Some(max) if stamp <= max || !self.rules.floor => {}
             _ => return,
         }
-        let (boot, value) = (node.boot, node.state.1 + 1);
+        let (generation, value) = (node.generation, node.state.1 + 1);
         let op = self.ops.len();
         let (began, accepted) = (self.now, BTreeSet::new());
-        self.ops.push(Op { by: at, boot, value, began, electorates, accepted, acknowledged: None });
+        self.ops.push(Op { by: at, generation, value, began, electorates, accepted, acknowledged: None });
         self.nodes[at].clock = stamp;
         self.nodes[at].state = (stamp, value);
         with_promise.into_iter().for_each(|to| self.send(at, to, Frame::Write { op, state: (stamp, value) }));
@@ -389,11 +389,11 @@ impl World {
     /// The next frame from `from` reaches `at`.
     fn deliver(&mut self, from: usize, at: usize) {
         let Some(frame) = self.links.get_mut(&(from, at)).expect("a pair").frames.pop_front() else { return };
-        let boot = self.nodes[from].boot;
+        let generation = self.nodes[from].generation;
         let clock = self.clock(at);
         let (rules, copies, node) = (self.rules, self.cast.copies, &mut self.nodes[at]);
         let next = Holder(node.holders.len() as u16 + 2);
-        let holder = *node.holders.entry((from, boot)).or_insert(next);
+        let holder = *node.holders.entry((from, generation)).or_insert(next);
         let accepts = node.promise.holder == holder || !rules.decline;
         let answer = match frame {
             Frame::Ask { is_fresh, until, wants, epoch, configuration: of_asker } => {
@@ -446,7 +446,7 @@ impl World {
                 }
             }
             Answer::Accepted { op } => {
-                if self.ops[op].boot == self.nodes[at].boot && self.ops[op].by == at {
+                if self.ops[op].generation == self.nodes[at].generation && self.ops[op].by == at {
                     self.ops[op].accepted.insert(from);
                     self.note_accepted(op);
                 }

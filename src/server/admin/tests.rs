@@ -29,10 +29,10 @@ impl Health for Arc<Switch> {
 fn shared(workers: usize) -> Arc<Shared> {
     let loaded = load(&Sources::default(), &|_| unreachable!("no file is given")).unwrap();
     let config = Arc::new(Config::new(loaded).unwrap());
-    let store = Arc::new(Store::new(ActorId { node: 1, boot: 1 }));
+    let store = Arc::new(Store::new(ActorId { node: 1, generation: 1 }));
     let node = Arc::new(NodeState::new(config, store.clone(), snapshot_of(3, 2), "ab".repeat(20), 1_000));
     node.metrics.count(Count::Conflicts, 7);
-    let hello = Hello { cluster: "c".into(), node: node.snapshot.load().this, boot: 1, kind: LinkKind::Control };
+    let hello = Hello { cluster: "c".into(), node: node.snapshot.load().this, generation: 1, kind: LinkKind::Control };
     let ballots = Arc::new(crate::replication::ballots::Ballots::new(crate::base::clock::Hlc(0)));
     let coordinator = Arc::new(Coordinator { store, metrics: node.metrics.clone(), ballots });
     let view = ArcSwap::from_pointee(View::default());

@@ -37,7 +37,7 @@ pub struct Ask {
 
 /// A reply that replicas have to confirm.
 #[derive(Debug)]
-pub struct Pending {
+pub struct Unconfirmed {
     /// Where the reply is.
     pub reply: ReplyPlace,
     /// The place in `waits` that it depends on.

@@ -21,7 +21,7 @@ use crate::base::ids::Slot;
 use crate::commands::repeat::AskAgain;
 use crate::protocol::Proto;
 use crate::replication::wait::Waits;
-use crate::server::batch::ask::{Ask, Pending, ReplyPlace, Span, kept};
+use crate::server::batch::ask::{Ask, ReplyPlace, Span, Unconfirmed, kept};
 use crate::server::batch::order::Order;
 use crate::server::batch::question::{Hole, Question, Target};
 use crate::server::forward::call::Call;
@@ -49,7 +49,7 @@ pub struct Batch {
     /// What they wait for.
     pub waits: Waits,
     /// Replies that depend on `waits`.
-    pub pending: Vec<Pending>,
+    pub unconfirmed: Vec<Unconfirmed>,
     /// What other nodes are asked.
     questions: Vec<Question>,
     /// Bytes of requests that may have to be run again.
@@ -84,7 +84,7 @@ impl Batch {
         Batch {
             out: Vec::new(),
             waits: Waits::new(),
-            pending: Vec::new(),
+            unconfirmed: Vec::new(),
             questions: Vec::new(),
             requests: Vec::new(),
             patches: Vec::new(),
@@ -104,10 +104,10 @@ impl Batch {
 
     /// Forgets everything but the memory that it was in.
     pub fn clear(&mut self) {
-        let Batch { out, waits, pending, questions, requests, patches, patched, silent, order, .. } = self;
+        let Batch { out, waits, unconfirmed, questions, requests, patches, patched, silent, order, .. } = self;
         out.clear();
         waits.clear();
-        pending.clear();
+        unconfirmed.clear();
         questions.clear();
         requests.clear();
         patches.clear();
@@ -123,7 +123,7 @@ impl Batch {
         self.out.capacity()
             + self.requests.capacity()
             + self.patched.capacity()
-            + self.pending.capacity() * size_of::<Pending>()
+            + self.unconfirmed.capacity() * size_of::<Unconfirmed>()
             + self.patches.capacity() * size_of::<(ReplyPlace, Span)>()
             + self.questions.capacity() * size_of::<Question>()
             + self.silent.capacity() * size_of::<(u32, u32)>()
@@ -259,13 +259,13 @@ impl Batch {
     /// Takes back what the last request has written from `from` on, and what it waits for.
     pub fn forget_from(&mut self, from: usize) {
         self.out.truncate(from);
-        self.pending.retain(|pending| pending.reply.span.from != from || pending.reply.span.to <= from);
+        self.unconfirmed.retain(|unconfirmed| unconfirmed.reply.span.from != from || unconfirmed.reply.span.to <= from);
     }
 
     /// Takes back the replies behind `mark`: their client does not want them. What was done stays done.
     pub fn silence(&mut self, mark: Mark) {
         self.out.truncate(mark.from);
-        self.pending.retain(|pending| pending.reply.number <= mark.places);
+        self.unconfirmed.retain(|unconfirmed| unconfirmed.reply.number <= mark.places);
         if self.places > mark.places {
             let first = mark.places + 1;
             self.silent.retain(|(from, _)| *from < first);

@@ -12,7 +12,7 @@ use crate::base::clock::Hlc;
 use crate::commands::repeat::AskAgain;
 use crate::replication::wait::{Wait, WaitState};
 use crate::server::batch::Batch;
-use crate::server::batch::ask::{Again, Ask, Pending, Reading, ReplyPlace, Span, Why};
+use crate::server::batch::ask::{Again, Ask, Reading, ReplyPlace, Span, Unconfirmed, Why};
 use crate::server::batch::question::{Hole, Question};
 use crate::server::forward::call::Outcome;
 use crate::server::forward::wire::{Part, parts};
@@ -36,7 +36,7 @@ impl Batch {
         }
         for (wait, state) in self.waits.iter_mut().zip(&states) {
             match state {
-                WaitState::Pending => {
+                WaitState::Open => {
                     wait.register(cx.waker());
                     settled = false;
                 }
@@ -120,11 +120,11 @@ impl Batch {
     fn settle_pending(&mut self, states: &[WaitState], again: &mut Vec<Again>) {
         let unknown = |place: usize| states.get(place) != Some(&WaitState::Met);
         let any_unknown = states.iter().any(|state| *state != WaitState::Met);
-        let mut all = std::mem::take(&mut self.pending);
-        for pending in &all {
-            let (reply, wait) = (pending.reply, self.waits.get(pending.wait));
-            let is_unknown = any_unknown && unknown(pending.wait);
-            match &pending.read {
+        let mut all = std::mem::take(&mut self.unconfirmed);
+        for unconfirmed in &all {
+            let (reply, wait) = (unconfirmed.reply, self.waits.get(unconfirmed.wait));
+            let is_unknown = any_unknown && unknown(unconfirmed.wait);
+            match &unconfirmed.read {
                 Some(read) => {
                     if wait.is_some_and(|wait| wait.was_contradicted(read.number)) {
                         Again { reply, ask: read.ask, why: Why::Contradicted(read.clone()) }.note(again);
@@ -132,12 +132,14 @@ impl Batch {
                         Again { reply, ask: read.ask, why: Why::Unconfirmed(read.clone()) }.note(again);
                     }
                 }
-                None if is_unknown || pending.tells && wait.is_some_and(Wait::is_doubtful) => self.leave_unknown(reply),
+                None if is_unknown || unconfirmed.tells && wait.is_some_and(Wait::is_doubtful) => {
+                    self.leave_unknown(reply)
+                }
                 None => {}
             }
         }
         all.clear();
-        self.pending = all;
+        self.unconfirmed = all;
         self.waits.clear();
     }
 
@@ -151,9 +153,9 @@ impl Batch {
         self.waits.append(&mut again.waits);
         // What nobody is told needs no confirmation.
         let is_told = !self.is_silent(reply);
-        for pending in again.pending.into_iter().filter(|_| is_told) {
-            let read = pending.read.map(|read| Reading { ask: moved(read.ask), key: moved_span(read.key), ..read });
-            self.pending.push(Pending { reply, wait: pending.wait + base, read, ..pending });
+        for unconfirmed in again.unconfirmed.into_iter().filter(|_| is_told) {
+            let read = unconfirmed.read.map(|read| Reading { ask: moved(read.ask), key: moved_span(read.key), ..read });
+            self.unconfirmed.push(Unconfirmed { reply, wait: unconfirmed.wait + base, read, ..unconfirmed });
         }
         if again.questions.is_empty() {
             self.patch(reply, &again.out);
@@ -329,7 +331,7 @@ mod tests {
             let from = batch.out.len();
             batch.out.extend_from_slice(reply.as_bytes());
             let reply = batch.place(from);
-            batch.pending.push(Pending { reply, wait, read: None, tells });
+            batch.unconfirmed.push(Unconfirmed { reply, wait, read: None, tells });
         }
         // Where it may spawn what looks again later.
         let look = async |batch: &mut Batch| {

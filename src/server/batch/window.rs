@@ -178,7 +178,7 @@ mod tests {
     use crate::base::ids::ActorId;
 
     fn fill(window: &mut Window, scanner: &mut Scanner, input: &[u8], most: usize) -> Ending {
-        let store = Store::new(ActorId { node: 1, boot: 1 });
+        let store = Store::new(ActorId { node: 1, generation: 1 });
         window.fill(scanner, input, &Limits::default(), most, (&store, &Roles::default()))
     }
 

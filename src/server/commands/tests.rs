@@ -21,7 +21,7 @@ impl Connected {
     fn new(cluster_face: bool) -> Connected {
         let no_file = |_: &std::path::Path| Err(std::io::ErrorKind::NotFound.into());
         let config = Config::new(load(&Sources::default(), &no_file).expect("defaults")).expect("defaults");
-        let store = Arc::new(Store::new(ActorId { node: 1, boot: 1 }));
+        let store = Arc::new(Store::new(ActorId { node: 1, generation: 1 }));
         let node = NodeState::new(Arc::new(config), store, snapshot_of(3, 1), "ab".repeat(20), 1_000);
         let address = std::net::SocketAddr::from(([127, 0, 0, 1], 1));
         let registration = node.clients.register(address, address, 1_000);

@@ -65,7 +65,7 @@ mod tests {
 
     #[test]
     fn what_was_seen_arrives_request_by_request_and_nonsense_ends_it() {
-        let (us, them) = (ActorId { node: 1, boot: 1 }, ActorId { node: 2, boot: 2 });
+        let (us, them) = (ActorId { node: 1, generation: 1 }, ActorId { node: 2, generation: 2 });
         let (ours, theirs) = (ActorTable::new(us), ActorTable::new(them));
         let at = |actor| Some(Version::first(Dot { hlc: Hlc(7), actor }));
         let own = Seen { version: at(Actor::SELF), dead: false };

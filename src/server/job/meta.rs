@@ -154,8 +154,8 @@ fn put_version(reply: &mut Reply<'_>, copy: &KeyCopy, actors: &ActorTable) {
     }
 }
 
-/// A write as text: the node's number, its boot, and the hybrid stamp as milliseconds and logical part.
+/// A write as text: the node's number, its generation, and the hybrid stamp as milliseconds and logical part.
 fn dot_text(dot: Dot, actors: &ActorTable) -> String {
     let id = actors.id(dot.actor);
-    format!("{:016x}/{}/{}.{}", id.node, id.boot, dot.hlc.ms(), dot.hlc.0 & 0xffff)
+    format!("{:016x}/{}/{}.{}", id.node, id.generation, dot.hlc.ms(), dot.hlc.0 & 0xffff)
 }

@@ -88,7 +88,7 @@ struct State {
     account: usize,
     is_open: bool,
     /// Counts connections.
-    generation: u64,
+    connection: u64,
     /// Words put since the connection opened, and how many the other node has dealt with.
     put: u64,
     heard: u64,
@@ -114,8 +114,8 @@ impl Outbox {
     /// Opens it for a new connection, with what `fill` tells first.
     pub(super) fn open(&self, fill: impl FnOnce(&mut dyn FnMut(&Word<'_>))) {
         let mut state = self.state.lock();
-        let generation = state.generation + 1;
-        *state = State { is_open: true, generation, ..State::default() };
+        let connection = state.connection + 1;
+        *state = State { is_open: true, connection, ..State::default() };
         let State { buf, put, account, .. } = &mut *state;
         fill(&mut |word| {
             word.put(buf);
@@ -132,9 +132,9 @@ impl Outbox {
             return false;
         }
         match goal {
-            Some((generation, put)) if *generation == state.generation => state.heard >= *put,
+            Some((connection, put)) if *connection == state.connection => state.heard >= *put,
             _ => {
-                *goal = Some((state.generation, state.put));
+                *goal = Some((state.connection, state.put));
                 state.heard >= state.put
             }
         }

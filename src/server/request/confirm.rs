@@ -11,7 +11,7 @@ use crate::protocol::Args;
 use crate::replication::coordinator::{QuorumError, View, seen_of};
 use crate::replication::routing::Quorum;
 use crate::server::batch::Batch;
-use crate::server::batch::ask::{Ask, Pending, Reading, ReplyPlace, Span, kept};
+use crate::server::batch::ask::{Ask, Reading, ReplyPlace, Span, Unconfirmed, kept};
 use crate::server::batch::scanned::has_key;
 use crate::server::batch::window::Request;
 use crate::server::request::run::Run;
@@ -28,14 +28,14 @@ impl Run<'_> {
             return;
         }
         let (reply, tells) = (self.batch.place(from), !command.is_repeatable(args));
-        let first = self.batch.pending.len();
+        let first = self.batch.unconfirmed.len();
         for (slot, part) in by_slot(&deltas) {
             self.batch.note_written(slot);
             let coordinator = &self.worker.shared.coordinator;
             for wait in coordinator.replicate(self.view, slot, part, self.quorum, now_ms, &mut self.batch.waits) {
-                let is_noted = self.batch.pending.iter().skip(first).any(|pending| pending.wait == wait);
+                let is_noted = self.batch.unconfirmed.iter().skip(first).any(|unconfirmed| unconfirmed.wait == wait);
                 if !is_noted {
-                    self.batch.pending.push(Pending { reply, wait, read: None, tells });
+                    self.batch.unconfirmed.push(Unconfirmed { reply, wait, read: None, tells });
                 }
             }
         }
@@ -85,7 +85,7 @@ impl Run<'_> {
             let key = span_within(request.bytes, key, ask.request);
             let read_at = self.worker.shared.node.store.clock.so_far();
             let read = Reading { number, ask, key, seen: verify.seen.clone(), read_at };
-            self.batch.pending.push(Pending { reply, wait, read: Some(read), tells: true });
+            self.batch.unconfirmed.push(Unconfirmed { reply, wait, read: Some(read), tells: true });
         }
         Ok(())
     }
@@ -128,7 +128,12 @@ impl Worker {
         let verify = Verify { name, seen: read.seen.clone(), is_repeated: true, is_exact: read.ask.since.is_some() };
         let coordinator = &self.shared.coordinator;
         for (wait, number) in coordinator.verify(view, &verify, quorum, self.draw(), &mut batch.waits)? {
-            batch.pending.push(Pending { reply, wait, read: Some(Reading { number, ..read.clone() }), tells: true });
+            batch.unconfirmed.push(Unconfirmed {
+                reply,
+                wait,
+                read: Some(Reading { number, ..read.clone() }),
+                tells: true,
+            });
         }
         Ok(())
     }

@@ -7,7 +7,7 @@ use crate::commands::CommandError;
 use crate::commands::spec::{Command, NodeCommand};
 use crate::commands::table::CommandIndex;
 use crate::protocol::{Args, Reply};
-use crate::server::batch::ask::Pending;
+use crate::server::batch::ask::Unconfirmed;
 use crate::server::commands;
 use crate::server::request::events::sets_events;
 use crate::server::request::run::{Origin, Run, Step};
@@ -108,7 +108,7 @@ impl Run<'_> {
             Ok(true) => {
                 let reply = self.batch.place(from);
                 let waits = 0..self.batch.waits.len();
-                self.batch.pending.extend(waits.map(|wait| Pending { reply, wait, read: None, tells: false }));
+                self.batch.unconfirmed.extend(waits.map(|wait| Unconfirmed { reply, wait, read: None, tells: false }));
                 Step::Done
             }
             Ok(false) => Step::Wait,

@@ -105,7 +105,7 @@ mod tests {
         let scanner = scanned(&bytes).expect("a request");
         let args = scanner.args(&bytes);
         let (_, command) = find(args.name()).expect("a command");
-        let (store, mut effects) = (Store::new(ActorId { node: 1, boot: 1 }), Effects::default());
+        let (store, mut effects) = (Store::new(ActorId { node: 1, generation: 1 }), Effects::default());
         store.set_replicated(true);
         let since = store.clock.tick(SENT_MS);
         let mut keys = store.lock(slot_of(b"k"), 0, SENT_MS + 50, &mut effects);

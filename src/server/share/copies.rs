@@ -136,8 +136,8 @@ mod tests {
 
     #[test]
     fn versions_mean_the_same_write_on_every_node() {
-        let here = Store::new(ActorId { node: 1, boot: 1 });
-        let there = ActorTable::new(ActorId { node: 2, boot: 2 });
+        let here = Store::new(ActorId { node: 1, generation: 1 });
+        let there = ActorTable::new(ActorId { node: 2, generation: 2 });
         here.set_replicated(true);
         let mut effects = Effects::default();
         here.lock(slot_of(b"k"), 0, 5_000, &mut effects).write(b"k", Mutation::Assign { value: b"v", deadline_ms: 0 });

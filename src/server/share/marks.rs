@@ -78,7 +78,7 @@ fn holds_all(peer: &Peer, numbers: &HashMap<u64, Vec<u64>>) -> bool {
     };
     let mut lanes = peer.lanes.iter().zip(marked);
     // What is lost by the first look counts as missed by the second.
-    lanes.all(|(lane, mark)| lane.fate(*mark) != Fate::Pending) && peer.has_caught_up()
+    lanes.all(|(lane, mark)| lane.fate(*mark) != Fate::Open) && peer.has_caught_up()
 }
 
 fn u64s(reader: &mut Reader<'_>) -> Result<Vec<u64>, WireError> {

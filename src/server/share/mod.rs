@@ -263,7 +263,7 @@ impl Share<'_> {
     /// Tells this process's tables from those of others.
     fn tag(&self) -> u64 {
         let actor = self.worker.shared.hello.actor();
-        let mixed = (actor.node ^ actor.boot.rotate_left(32)).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+        let mixed = (actor.node ^ actor.generation.rotate_left(32)).wrapping_mul(0x9e37_79b9_7f4a_7c15);
         mixed >> (u64::BITS - TAG_BITS)
     }
 }

@@ -75,7 +75,7 @@ fn visible(replica: &Replica) -> Option<(u64, String)> {
 
 /// The versions of all replicas, in one table's short forms.
 fn versions(replicas: &[Replica; 3]) -> Vec<Option<Version>> {
-    let actors = ActorTable::new(ActorId { node: 9, boot: 1 });
+    let actors = ActorTable::new(ActorId { node: 9, generation: 1 });
     let read = |sent: Vec<u8>| State::decode(&mut Reader::new(&sent), &actors).expect("a state").version;
     replicas.iter().map(|replica| replica.sent().map(read)).collect()
 }

@@ -182,7 +182,7 @@ fn link(peer: &Peer, gauges: &Gauges) -> Link {
         peer: peer.id.to_string(),
         addr,
         open: peer.is_usable(),
-        queued_bytes: peer.pending_bytes() as u64,
+        queued_bytes: peer.queued_bytes() as u64,
         hints: peer.hints.writes.load(Ordering::Relaxed),
     }
 }

@@ -27,7 +27,7 @@ impl Three {
         let rows = rows_of(3);
         let ids: Vec<NodeId> = rows.iter().map(|row| row.id).collect();
         let map = SlotMap::of(&rows.ring(3), |id| *id != ids[2], is_served);
-        Three { rows, map, ids, store: Store::new(ActorId { node: 1, boot: 1 }) }
+        Three { rows, map, ids, store: Store::new(ActorId { node: 1, generation: 1 }) }
     }
 
     fn ask(&self, line: &str) -> Value {
