@@ -13,8 +13,8 @@
 //! coordinator; nobody waits for longer than [`WAIT_MAX`] then: a node that cannot be heard, or that takes long to hand
 //! over, stops nobody for good.
 //!
-//! What was said holds for as long as the connection does, and the generation of who said it. A connection may end long after
-//! the next was made, so they are numbered; one on which nothing comes is ended (`replica`).
+//! What was said holds for as long as the connection does, and the generation of who said it. A connection may end long
+//! after the next was made, so they are numbered; one on which nothing comes is ended (`replica`).
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
