@@ -96,10 +96,7 @@ impl View {
         if writes && targets + own < quorum.write {
             return Err(QuorumError::Write);
         }
-        // What stand-ins hold is what was written since the home replicas were lost: that a key is not there, or all
-        // that there is of it, they cannot say. Where one copy is enough to be asked, nobody wants to know so exactly.
-        let knows_nothing = !writes && quorum.read > 1 && group.home_confirmers == 0 && !group.is_home;
-        if confirmers + own < quorum.read || knows_nothing {
+        if confirmers + own < quorum.read || !writes && !group.knows_enough(quorum.read) {
             return Err(QuorumError::Read);
         }
         Ok(())
@@ -137,6 +134,11 @@ impl View {
         u16::try_from(at).ok()
     }
 
+    /// The nodes at these places, without this one.
+    pub fn peers_at<'a>(&'a self, places: impl IntoIterator<Item = &'a u16>) -> impl Iterator<Item = &'a Arc<Peer>> {
+        places.into_iter().filter_map(|at| self.peer(*at))
+    }
+
     /// The node at a place; `None` for this one.
     pub fn peer(&self, at: u16) -> Option<&Arc<Peer>> {
         self.peers.get(usize::from(at)).and_then(Option::as_ref)
@@ -166,11 +168,10 @@ impl Coordinator {
         waits: &mut Waits,
     ) -> Places {
         let Some(group) = view.roles.of(slot) else { return Places::new() };
-        for at in &group.missing {
-            let Some(peer) = view.peer(*at) else { continue };
+        for peer in view.peers_at(&group.missing) {
             if peer.is_connected() {
                 // Whoever is only stalled finds its deltas on its lane when it goes on, but nobody waits for it.
-                self.send((view, *at), slot, deltas, Kind::Delta, now_ms, &mut SmallVec::<[_; 1]>::new());
+                self.send(peer, slot, deltas, Kind::Delta, now_ms, &mut SmallVec::<[_; 1]>::new());
             } else {
                 self.note_missed(peer, slot, now_ms);
             }
@@ -182,11 +183,11 @@ impl Coordinator {
         let number = view.roles.number_of(slot);
         let place = place_of_write(waits, number, lane_number(slot, view), need);
         if let Some(wait) = waits.get_mut(place) {
-            for at in &group.targets {
-                self.send((view, *at), slot, deltas, Kind::Delta, now_ms, &mut wait.frames);
+            for peer in view.peers_at(&group.targets) {
+                self.send(peer, slot, deltas, Kind::Delta, now_ms, &mut wait.frames);
             }
-            for at in &group.pending {
-                self.send((view, *at), slot, deltas, Kind::Delta, now_ms, &mut wait.pending);
+            for peer in view.peers_at(&group.pending) {
+                self.send(peer, slot, deltas, Kind::Delta, now_ms, &mut wait.pending);
             }
         }
         Places::from_slice(&[place])
@@ -244,14 +245,13 @@ impl Coordinator {
     /// there, because the lane has just closed, the peer has missed.
     pub(super) fn send(
         &self,
-        (view, at): (&View, u16),
+        peer: &Arc<Peer>,
         slot: Slot,
         deltas: &[u8],
         kind: Kind,
         now_ms: u64,
         frames: &mut SmallVec<impl smallvec::Array<Item = Sent>>,
     ) {
-        let Some(peer) = view.peer(at) else { return };
         let Some(lane) = peer.lane_of(slot) else { return };
         for chain in chains(deltas) {
             let number = lane.append(kind, |out| out.extend_from_slice(chain));

@@ -88,6 +88,13 @@ impl SlotRoles {
         self.confirmers.get(..count).unwrap_or(&self.confirmers)
     }
 
+    /// Whether those who may confirm a read know what there is of a key. What stand-ins hold is what was written since
+    /// the home replicas were lost: that a key is not there, or all that there is of it, they cannot say. Where one
+    /// copy is enough to be asked, nobody wants to know so exactly.
+    pub fn knows_enough(&self, need: usize) -> bool {
+        need <= 1 || self.is_home || self.home_confirmers > 0
+    }
+
     /// Home replicas other than this node that may confirm.
     pub fn confirming_homes(&self) -> &[u16] {
         self.confirmers.get(..self.home_confirmers).unwrap_or_default()

@@ -102,7 +102,7 @@ impl Coordinator {
             let slot = slot_of(key);
             ready &= !quorum.strict || self.window(view, slot).is_some_and(|max| max > self.store.clock.latest(now_ms));
             if let Some(tenure) = self.ballots.unsettled_tenure(slot) {
-                ready &= self.confirm(view, slot, tenure, db, key, quorum, now_ms);
+                ready &= self.is_confirmed(view, KeyRef { slot, db, key }, tenure, quorum, now_ms);
             }
         }
         ready
@@ -123,15 +123,14 @@ impl Coordinator {
     }
 
     /// Whether a key is confirmed; if it is not, somebody has been asked.
-    #[expect(clippy::too_many_arguments, reason = "a key's name, and who asks")]
-    fn confirm(&self, view: &View, slot: Slot, tenure: u32, db: u8, key: &[u8], quorum: Quorum, now_ms: u64) -> bool {
-        let name = (slot, db, key.into());
+    fn is_confirmed(&self, view: &View, key: KeyRef<'_>, tenure: u32, quorum: Quorum, now_ms: u64) -> bool {
+        let name = (key.slot, key.db, key.key.into());
         let wanted = quorum.read.saturating_sub(1);
         let known = self.ballots.with_confirms(|all| {
             // Who has asked for fewer has not asked for this one too.
             let fits = |it: &Confirm| it.tenure == tenure && it.strict >= quorum.strict && it.wanted >= wanted;
             let confirm = all.get_mut(&name).filter(|it| fits(it))?;
-            let is_confirmed = confirm.look(slot);
+            let is_confirmed = confirm.look(key.slot);
             if is_confirmed == Some(false) {
                 // With nobody left to answer it would pass for confirmed.
                 all.remove(&name);
@@ -144,7 +143,7 @@ impl Coordinator {
             Some(Some(false)) | None => {}
         }
         // Confirmations are not locked meanwhile: who runs a command looks at them with its slots locked.
-        let confirm = self.begin_confirm(view, slot, tenure, db, key, quorum, now_ms);
+        let confirm = self.begin_confirm(view, key, tenure, quorum, now_ms);
         let is_confirmed = confirm.need == 0;
         if confirm.asked.len() >= confirm.need {
             self.ballots.with_confirms(|all| {
@@ -157,31 +156,17 @@ impl Coordinator {
         is_confirmed
     }
 
-    #[expect(clippy::too_many_arguments, reason = "a key's name, and who asks")]
-    fn begin_confirm(
-        &self,
-        view: &View,
-        slot: Slot,
-        tenure: u32,
-        db: u8,
-        key: &[u8],
-        quorum: Quorum,
-        now_ms: u64,
-    ) -> Confirm {
+    fn begin_confirm(&self, view: &View, name: KeyRef<'_>, tenure: u32, quorum: Quorum, now_ms: u64) -> Confirm {
+        let slot = name.slot;
         let homes = view.roles.of(slot).map_or(&[][..], |group| group.confirming_homes());
         let strict = quorum.strict;
         let kind = if strict { Kind::StrictVerify } else { Kind::Verify };
         let table = self.store.table(slot);
-        let entry = table.find(Name::of(db, key));
+        let entry = table.find(Name::of(name.db, name.key));
         let is_live = entry.is_some_and(|entry| !entry.is_tombstone() && !entry.is_expired(now_ms));
         let seen = entry.map(|entry| entry.version()).unwrap_or_default();
-        let verify = Verify {
-            name: KeyRef { slot, db, key },
-            seen: seen_of(seen, is_live),
-            is_repeated: false,
-            is_exact: false,
-        };
-        let peers = homes.iter().filter_map(|at| view.peer(*at)).filter(|peer| !strict || peer.granted.has(slot));
+        let verify = Verify { name, seen: seen_of(seen, is_live), is_repeated: false, is_exact: false };
+        let peers = view.peers_at(homes).filter(|peer| !strict || peer.granted.has(slot));
         let mut asked = Asked::new();
         for peer in peers {
             let lane = peer.lane_of(slot);
@@ -211,10 +196,8 @@ impl Coordinator {
         let strict = self.ballots.is_own(slot) && view.promised(slot, group.confirming_homes()).count() + 1 >= majority;
         // Connections may ask for more than the node does, and go by what is settled too.
         let need = read_quorum.max(majority).min(view.replicas).saturating_sub(1);
-        let peers: SmallVec<[&Arc<Peer>; 4]> = group
-            .confirming_homes()
-            .iter()
-            .filter_map(|at| view.peer(*at))
+        let peers: SmallVec<[&Arc<Peer>; 4]> = view
+            .peers_at(group.confirming_homes())
             .filter(|peer| (!strict || peer.granted.has(slot)) && peer.lane_of(slot).is_some_and(Lane::is_open))
             .collect();
         if peers.len() < need {
@@ -289,7 +272,7 @@ mod tests {
         let tenure = coordinator.ballots.unsettled_tenure(slot).expect("unsettled");
         view.peers.iter().flatten().for_each(|peer| peer.granted.note(slot));
         let all = Quorum { read: 3, strict: true, ..QUORUM };
-        let is_confirmed = || coordinator.confirm(&view, slot, tenure, 0, b"key", all, 1);
+        let is_confirmed = || coordinator.is_confirmed(&view, KeyRef { slot, db: 0, key: b"key" }, tenure, all, 1);
         assert!(!is_confirmed(), "both are asked");
         cut_off(&view, 2);
         acknowledge(&view, 1, slot);
@@ -309,7 +292,8 @@ mod tests {
         let (coordinator, view, slot) = (coordinator(), view_of(true), slot_of(b"key"));
         coordinator.ballots.unsettle(slot);
         let tenure = coordinator.ballots.unsettled_tenure(slot).expect("unsettled");
-        let is_confirmed = |read| coordinator.confirm(&view, slot, tenure, 0, b"key", Quorum { read, ..QUORUM }, 1);
+        let key = KeyRef { slot, db: 0, key: b"key" };
+        let is_confirmed = |read| coordinator.is_confirmed(&view, key, tenure, Quorum { read, ..QUORUM }, 1);
         assert!(is_confirmed(1), "nobody has to be asked");
         assert!(!is_confirmed(2));
         acknowledge(&view, 1, slot);

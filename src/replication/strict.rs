@@ -30,7 +30,7 @@ impl Quorum {
 impl View {
     /// The slot's other home replicas that have promised it to this node.
     pub(super) fn promised<'v>(&'v self, slot: Slot, of: &'v [u16]) -> impl Iterator<Item = &'v Arc<Peer>> {
-        of.iter().filter_map(|at| self.peer(*at)).filter(move |peer| peer.granted.has(slot))
+        self.peers_at(of).filter(move |peer| peer.granted.has(slot))
     }
 
     /// As `pick_confirmers`, of those that have promised; and as many more as say, with the others, for a majority of
@@ -102,10 +102,11 @@ impl Coordinator {
         let (number, lane) = (view.roles.number_of(slot), lane_number(slot, view));
         waits.extend(needed.map(|need| Wait::of_strict_write(number, lane, need)));
         for at in &group.voters {
+            let Some(peer) = view.peer(*at) else { continue };
             let mut frames: SmallVec<[Sent; 1]> = SmallVec::new();
-            let has_promised = || view.peer(*at).is_some_and(|peer| peer.granted.has(slot));
+            let has_promised = || peer.granted.has(slot);
             let kind = if has_promised() { Kind::StrictDelta } else { Kind::Delta };
-            self.send((view, *at), slot, deltas, kind, now_ms, &mut frames);
+            self.send(peer, slot, deltas, kind, now_ms, &mut frames);
             // Asked again: a lane that was opened anew in between has carried the write behind another promise than it
             // was let in by. None is noted while the slot is locked.
             if kind == Kind::Delta || !has_promised() {

@@ -23,8 +23,7 @@ impl Coordinator {
             self.withdraw(before, view);
         }
         let missing = |view: &View| -> Vec<NodeId> {
-            let places = view.roles.groups.iter().flat_map(|group| &group.missing);
-            places.filter_map(|at| view.peer(*at)).map(|peer| peer.id).collect()
+            view.roles.groups.iter().flat_map(|group| view.peers_at(&group.missing)).map(|peer| peer.id).collect()
         };
         let (gone_before, gone) = (missing(before), missing(view));
         let is_back =

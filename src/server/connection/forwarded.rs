@@ -35,10 +35,10 @@ use crate::server::connection::input::poll_read;
 use crate::server::forward::seen::SeenList;
 use crate::server::forward::wire::{AS_SEEN, Manner, NOT_RUN, Part, QUESTION_BYTES_MAX, manner, set_length};
 use crate::server::request::run::{Origin, Run, Step};
-use crate::server::session::Session;
 use crate::server::session::settings::Consistency;
 use crate::server::session::transaction::Transaction;
 use crate::server::session::watched::read_watched;
+use crate::server::session::{Session, Talk};
 use crate::server::share::copies;
 use crate::server::share::flush::may_be_old;
 use crate::server::state::client::Client;
@@ -166,9 +166,7 @@ impl Forwarded {
         let mut replies = Vec::new();
         let worker = self.worker.clone();
         let view = worker.view(now);
-        let mut session = Session::new(false, "");
-        session.db = db;
-        session.proto = question.manner.proto();
+        let session = Session { db, proto: question.manner.proto(), ..Session::new(false, "") };
         let origin = match (flags & manner::LOCAL != 0, flags & manner::REST != 0) {
             (true, true) => Origin::PeerForRest,
             (true, false) => Origin::PeerForShare,
@@ -176,8 +174,8 @@ impl Forwarded {
         };
         // Refused only if the asker's clock is far ahead, and then so is all that it writes.
         let _ = worker.shared.node.store.clock.observe(question.stamp, worker.shared.node.store.clock.now_ms());
-        let state = (&mut session, &mut Transaction::default());
-        let mut run = Run::new(&worker, &view, &self.client, state, wish, &mut batch, origin);
+        let mut talk = Talk { session, transaction: Transaction::default(), consistency: wish };
+        let mut run = Run::new(&worker, &view, &self.client, &mut talk, &mut batch, origin);
         run.since = (flags & manner::SINCE != 0).then_some(question.stamp);
         let may_be_old = may_be_old(flags, question.requests, run.quorum);
         let mut is_late = |now| !may_be_old && ages.is_late(question.sent_ms, question.bytes, now);

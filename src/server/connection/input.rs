@@ -22,7 +22,6 @@ use crate::server::batch::{Batch, Mark};
 use crate::server::connection::{Connection, OUTPUT_PAUSE_BYTES, note_answered};
 use crate::server::request::run::{Origin, Run, Step};
 use crate::server::request::timing::end_turn;
-use crate::server::session::Talk;
 use crate::server::session::settings::scan_limits;
 use crate::server::state::client::{Client, ReplyMode};
 
@@ -150,9 +149,7 @@ impl Connection {
             let rest = input.get(used..).unwrap_or_default();
             let places = (&*worker.shared.node.store, &view.roles);
             let ending = window.fill(&mut self.scanner, rest, &limits, most, places);
-            let Talk { session, transaction, consistency } = &mut self.talk;
-            let mut run =
-                Run::new(&worker, view, &self.client, (session, transaction), *consistency, batch, Origin::Client);
+            let mut run = Run::new(&worker, view, &self.client, &mut self.talk, batch, Origin::Client);
             let stopped_at = match run_window(&mut run, window.requests(&self.scanner, rest), is_known, is_full) {
                 Ran::All => None,
                 Ran::Closing => return input.len(),

@@ -125,8 +125,7 @@ impl Rerun<'_> {
         let request = Request::new(scanner.args(&bytes), &bytes);
         let mut one = Batch::new(Instant::now());
         one.order = Order::behind([&*order].into_iter());
-        let state = (&mut talk.session, &mut talk.transaction);
-        let mut run = Run::new(self.worker, view, self.client, state, self.talk.consistency, &mut one, Origin::Part);
+        let mut run = Run::new(self.worker, view, self.client, &mut talk, &mut one, Origin::Part);
         run.since = again.ask.since;
         let step = run.request(&request);
         if step == Step::Done {

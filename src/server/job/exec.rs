@@ -20,7 +20,6 @@ use crate::server::forward::wire::manner;
 use crate::server::job::again::AGAIN_PAUSE;
 use crate::server::job::{Job, PATIENCE};
 use crate::server::request::run::{Origin, Run};
-use crate::server::session::transaction::Transaction;
 use crate::server::session::watched::{Watched, put_watched};
 use crate::server::transaction::groups::{Next, Runner, coordinator_of, next_group, replies_of, runner};
 use crate::server::transaction::queued::{Queued, requests_of};
@@ -204,8 +203,7 @@ impl Job {
         let worker = self.worker.clone();
         let began = Instant::now();
         let view = worker.view(began);
-        let state = (&mut self.talk.session, &mut Transaction::default());
-        let mut run = Run::new(&worker, &view, &self.client, state, self.talk.consistency, batch, Origin::Part);
+        let mut run = Run::new(&worker, &view, &self.client, &mut self.talk, batch, Origin::Part);
         let tried = run.together_if_here(requests, watched);
         worker.send_off(&view, batch);
         worker.count_turn(began.elapsed());

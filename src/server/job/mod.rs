@@ -251,8 +251,7 @@ impl Job {
         let began = Instant::now();
         worker.look_at_pulse(view, began);
         let Ok(scanner) = scanned(request) else { return Step::Done };
-        let state = (&mut self.talk.session, &mut self.talk.transaction);
-        let mut run = Run::new(&worker, view, &self.client, state, self.talk.consistency, batch, origin);
+        let mut run = Run::new(&worker, view, &self.client, &mut self.talk, batch, origin);
         run.since = since;
         let step = run.request(&Request::new(scanner.args(request), request));
         self.is_counted |= step == Step::Done;
@@ -310,7 +309,7 @@ impl Job {
         flags: u8,
         question: &[u8],
     ) -> Vec<(Arc<Peer>, Rc<Call>)> {
-        let peers = at.iter().filter_map(|at| view.peer(*at).cloned());
+        let peers = view.peers_at(at).cloned();
         peers.map(|peer| (peer.clone(), self.worker.ask(&peer, self.manner(flags), question))).collect()
     }
 }

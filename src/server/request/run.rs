@@ -12,9 +12,9 @@ use crate::replication::coordinator::View;
 use crate::replication::routing::Quorum;
 use crate::server::batch::Batch;
 use crate::server::forward::seen::PeerSeen;
-use crate::server::session::Session;
 use crate::server::session::settings::{Consistency, command_limits, output_bytes_max, quorum_of};
 use crate::server::session::transaction::Transaction;
+use crate::server::session::{Session, Talk};
 use crate::server::state::client::Client;
 use crate::server::worker::Worker;
 
@@ -105,17 +105,17 @@ impl<'r> Run<'r> {
         worker: &'r Worker,
         view: &'r View,
         client: &'r Client,
-        (session, transaction): (&'r mut Session, &'r mut Transaction),
-        wish: Consistency,
+        talk: &'r mut Talk,
         batch: &'r mut Batch,
         origin: Origin,
     ) -> Run<'r> {
+        let Talk { session, transaction, consistency: wish } = talk;
         let (quorum, limits) = worker.settings.read(|settings| {
             let mut limits = command_limits(settings, session.cluster_face);
             if origin.is_here() {
                 limits.reply_bytes_max = output_bytes_max(settings).unwrap_or(REPLY_BYTES_MAX).min(REPLY_BYTES_MAX);
             }
-            (quorum_of(settings, wish, view), limits)
+            (quorum_of(settings, *wish, view), limits)
         });
         let now_us = wall_us();
         let is_monitored = origin == Origin::Client && worker.shared.node.monitors.is_watched();
@@ -127,7 +127,7 @@ impl<'r> Run<'r> {
             transaction,
             batch,
             quorum,
-            wish,
+            wish: *wish,
             limits,
             origin,
             now_us,

@@ -46,7 +46,7 @@ pub fn marks(view: &View) -> Vec<u8> {
     let active = view.roles.groups.iter().filter(|group| group.is_active);
     let sets: BTreeSet<&[u16]> = active.map(|group| group.confirming_homes()).collect();
     for homes in sets {
-        let ids = || homes.iter().filter_map(|at| view.peer(*at)).map(|peer| peer.id.short());
+        let ids = || view.peers_at(homes).map(|peer| peer.id.short());
         put_u16(&mut out, ids().count() as u16);
         ids().for_each(|id| put_u64(&mut out, id));
     }
