@@ -3,7 +3,7 @@
 //! [`FIXED`] are options that clients and tools ask for and whose answer is always the same and true of us. They may be
 //! set to what they are; anything else is refused by CONFIG SET, and in a file is skipped with a warning.
 //! [`SKIPPED`] are the remaining directives of Redis 7: a file or command line made for redis-server may contain them,
-//! and they change nothing here. [`REFUSED`] are those that protect data: a node that went on without them would be
+//! and they change nothing here; CONFIG SET says so. [`REFUSED`] are those that protect data: a node that went on without them would be
 //! open where its owner believes it shut, so it does not start.
 
 /// An option with one possible value.
@@ -69,6 +69,11 @@ pub static REFUSED: &[Fixed] = &[
     fixed("tls-port", "0", NO_TLS),
     fixed("user", "", NO_ACL),
 ];
+
+/// The skipped directive with this name, in any case.
+pub fn skipped(name: &str) -> Option<&'static str> {
+    SKIPPED.iter().find(|known| known.eq_ignore_ascii_case(name)).copied()
+}
 
 /// Directives of Redis up to 7.4 that change nothing here.
 #[rustfmt::skip]

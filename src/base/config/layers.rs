@@ -10,7 +10,7 @@
 //! An environment variable that begins with `RONDO_` and names no option is only warned of: container platforms put
 //! variables there that nobody asked for (Kubernetes' `RONDO_SERVICE_HOST` for a service called rondo).
 
-use super::compat::{Fixed, REFUSED, SKIPPED};
+use super::compat::{Fixed, REFUSED, skipped};
 use super::entry::{Entry, Origin};
 use super::error::ValueError;
 use super::file::{SyntaxError, line_words};
@@ -185,7 +185,7 @@ impl Layers<'_> {
             }
             return;
         }
-        match SKIPPED.iter().find(|known| known.eq_ignore_ascii_case(name)) {
+        match skipped(name) {
             Some(known) => self.skip(known),
             None => {
                 let known = OPTIONS.iter().map(|opt| opt.name).chain(ALIASES.iter().map(|(old, _)| *old));

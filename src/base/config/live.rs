@@ -7,7 +7,7 @@
 //! CONFIG REWRITE writes what differs from what the file gave: options set by CONFIG SET or by a flag. Values from the
 //! environment stay out, because secrets are given there in order not to be in a file.
 
-use super::compat::{FIXED, Fixed};
+use super::compat::{FIXED, Fixed, skipped};
 use super::entry::{Entry, Origin};
 use super::error::ValueError;
 use super::file::{quoted, rewritten};
@@ -79,6 +79,8 @@ pub struct SetError {
 pub enum SetRefusal {
     #[error("no such option")]
     Unknown,
+    #[error("rondo has nothing that this option of Redis would change")]
+    Skipped,
     #[error("duplicate parameter")]
     Duplicate,
     #[error("can't set immutable config")]
@@ -308,6 +310,7 @@ fn settable<'n>(name: &'n [u8], before: &[(&str, &[u8])]) -> Result<&'n str, Set
     let name = std::str::from_utf8(name).map_err(|_| SetRefusal::Unknown)?;
     match Opt::find(name) {
         Some((_, opt)) if !opt.live => Err(SetRefusal::Immutable),
+        None if skipped(name).is_some() => Err(SetRefusal::Skipped),
         None if Fixed::find(name).is_none() => Err(SetRefusal::Unknown),
         _ if before.iter().any(|(known, _)| known.eq_ignore_ascii_case(name)) => Err(SetRefusal::Duplicate),
         _ => Ok(name),

@@ -319,6 +319,7 @@ fn config_set_is_all_or_nothing_with_redis_texts() {
             "- Wrong number of arguments in buffer limit configuration.",
         ),
         (vec![("appendonly", "yes")], "'appendonly') - rondo keeps data in memory"),
+        (vec![("Lua-Time-Limit", "9")], "'Lua-Time-Limit') - rondo has nothing that this option of Redis would change"),
         (vec![("hz", "20")], "'hz') - background work runs as often as it is needed"),
         (vec![("tombstone-horizon-ms", "0")], "'tombstone-horizon-ms') - argument must be between 1000 and"),
         (

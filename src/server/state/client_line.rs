@@ -6,7 +6,8 @@ use crate::server::pubsub::Kind;
 use crate::server::state::client::{Client, state};
 
 impl Client {
-    /// The line of CLIENT LIST and CLIENT INFO, without its end. Fields that have no meaning here are 0.
+    /// The line of CLIENT LIST and CLIENT INFO, without its end. Fields that have no meaning here are 0: what waits to
+    /// be sent is one stretch of memory, shown as a list of one (`oll`, `omem`), and there is no buffer beside it.
     pub fn line(&self, now_ms: u64) -> Vec<u8> {
         let seconds_since = |ms: u64| now_ms.saturating_sub(ms) / 1_000;
         let names = self.names();
@@ -17,7 +18,7 @@ impl Client {
         line.extend_from_slice(&names.name);
         let text = format!(
             " age={} idle={} flags={} db={} sub={} psub={} ssub={} multi={} qbuf={input} qbuf-free=0 argv-mem=0 \
-             multi-mem=0 rbs=0 rbp=0 obl={output} oll=0 omem={output} tot-mem={} events=r cmd={} user=default redir=-1 \
+             multi-mem=0 rbs=0 rbp=0 obl=0 oll={} omem={output} tot-mem={} events={} cmd={} user=default redir=-1 \
              resp={} lib-name=",
             seconds_since(self.connected_ms),
             seconds_since(self.active_ms.load(Relaxed)),
@@ -27,7 +28,9 @@ impl Client {
             self.mailbox.count(Kind::Pattern),
             self.mailbox.count(Kind::Shard),
             self.queued.load(Relaxed),
+            u8::from(output > 0),
             input + output + size_of::<Client>(),
+            if output > 0 { "rw" } else { "r" },
             self.command_name(),
             self.resp.load(Relaxed),
         );
