@@ -3,8 +3,8 @@
 //! [`FIXED`] are options that clients and tools ask for and whose answer is always the same and true of us. They may be
 //! set to what they are; anything else is refused by CONFIG SET, and in a file is skipped with a warning.
 //! [`SKIPPED`] are the remaining directives of Redis 7: a file or command line made for redis-server may contain them,
-//! and they change nothing here; CONFIG SET says so. [`REFUSED`] are those that protect data: a node that went on without them would be
-//! open where its owner believes it shut, so it does not start.
+//! and they change nothing here; CONFIG SET says so. [`REFUSED`] are those that protect data: a node that went on
+//! without them would be open where its owner believes it shut, so it does not start.
 
 /// An option with one possible value.
 #[derive(Debug)]
