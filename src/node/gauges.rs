@@ -56,6 +56,7 @@ fn of_data(node: &Node, gauges: &mut Gauges) {
     gauges.set(Gauge::MemoryUsed, store.used_bytes() as f64);
     gauges.set(Gauge::MemoryMax, node.config.settings().maxmemory as f64);
     gauges.set(Gauge::Tombstones, store.count_tombstones() as f64);
+    gauges.set(Gauge::TombstoneBytes, store.tombstone_bytes() as f64);
     gauges.set(Gauge::MemoryResident, process::resident_bytes() as f64);
     for (db, counts) in store.count_keys(Slot::all()) {
         gauges.set_labelled(Gauge::Keys, &[&db.to_string()], counts.keys as f64);

@@ -20,9 +20,17 @@ pub struct Census {
     pub tombstones: u32,
     /// Keys with a deadline.
     pub expiring: u32,
+    /// None while there is nothing of it: the table has to fit the lines that are fetched ahead of it.
+    rare: Option<Box<Rare>>,
+}
+
+/// What most tables have nothing of.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+struct Rare {
     /// Keys of other databases than 0, for each that has some: at most as many as there are databases.
-    #[expect(clippy::box_collection, reason = "the table has to fit the lines that are fetched ahead of it")]
-    others: Option<Box<BTreeMap<u8, DbCounts>>>,
+    others: BTreeMap<u8, DbCounts>,
+    /// Bytes that tombstones take, without their places in the index.
+    tombstone_bytes: usize,
 }
 
 /// Keys of one database.
@@ -38,7 +46,8 @@ pub struct DbCounts {
 #[derive(Clone, Copy, Debug)]
 pub struct One {
     db: u8,
-    is_tombstone: bool,
+    /// 0 for a key.
+    tombstone_bytes: usize,
     is_expiring: bool,
 }
 
@@ -46,8 +55,19 @@ impl One {
     /// What there is to count of an entry.
     #[inline]
     pub fn of(entry: &Entry) -> One {
-        let is_tombstone = entry.is_tombstone();
-        One { db: entry.db(), is_tombstone, is_expiring: !is_tombstone && entry.deadline_ms() != 0 }
+        match entry.is_tombstone() {
+            true => One { db: entry.db(), tombstone_bytes: entry.memory_bytes(), is_expiring: false },
+            false => One { db: entry.db(), tombstone_bytes: 0, is_expiring: entry.deadline_ms() != 0 },
+        }
+    }
+
+    fn is_tombstone(self) -> bool {
+        self.tombstone_bytes != 0
+    }
+
+    /// Whether it is counted among what is rare.
+    fn is_rare(self) -> bool {
+        self.is_tombstone() || self.db != 0
     }
 
     fn counts(self) -> DbCounts {
@@ -60,7 +80,7 @@ impl Census {
     #[inline]
     pub fn redate(&mut self, db: u8, had: bool, has: bool) {
         if had != has {
-            let key = One { db, is_tombstone: false, is_expiring: had };
+            let key = One { db, tombstone_bytes: 0, is_expiring: had };
             *self += One { is_expiring: has, ..key };
             *self -= key;
         }
@@ -68,29 +88,45 @@ impl Census {
 }
 
 impl Census {
-    fn take_off_other(&mut self, one: One) {
-        let Some(others) = &mut self.others else { return };
-        if let Some(of_db) = others.get_mut(&one.db) {
-            *of_db -= one.counts();
+    fn add_rare(&mut self, one: One) {
+        let rare = self.rare.get_or_insert_default();
+        rare.tombstone_bytes += one.tombstone_bytes;
+        if !one.is_tombstone() {
+            *rare.others.entry(one.db).or_default() += one.counts();
         }
-        others.retain(|_, of_db| of_db.keys != 0);
-        if others.is_empty() {
-            self.others = None;
+    }
+
+    fn take_off_rare(&mut self, one: One) {
+        let Some(rare) = &mut self.rare else { return };
+        rare.tombstone_bytes -= one.tombstone_bytes;
+        if !one.is_tombstone()
+            && let Some(of_db) = rare.others.get_mut(&one.db)
+        {
+            *of_db -= one.counts();
+            rare.others.retain(|_, of_db| of_db.keys != 0);
+        }
+        if **rare == Rare::default() {
+            self.rare = None;
         }
     }
 
     fn others(&self) -> impl Iterator<Item = (u8, DbCounts)> + '_ {
-        self.others.iter().flat_map(|others| others.iter()).map(|(db, of_db)| (*db, *of_db))
+        self.rare.iter().flat_map(|rare| &rare.others).map(|(db, of_db)| (*db, *of_db))
+    }
+
+    /// Bytes that tombstones take, without their places in the index.
+    pub fn tombstone_bytes(&self) -> usize {
+        self.rare.as_ref().map_or(0, |rare| rare.tombstone_bytes)
     }
 }
 
 impl AddAssign<One> for Census {
     #[inline]
     fn add_assign(&mut self, one: One) {
-        self.tombstones += u32::from(one.is_tombstone);
+        self.tombstones += u32::from(one.is_tombstone());
         self.expiring += u32::from(one.is_expiring);
-        if one.db != 0 && !one.is_tombstone {
-            *self.others.get_or_insert_default().entry(one.db).or_default() += one.counts();
+        if one.is_rare() {
+            self.add_rare(one);
         }
     }
 }
@@ -98,10 +134,10 @@ impl AddAssign<One> for Census {
 impl SubAssign<One> for Census {
     #[inline]
     fn sub_assign(&mut self, one: One) {
-        self.tombstones -= u32::from(one.is_tombstone);
+        self.tombstones -= u32::from(one.is_tombstone());
         self.expiring -= u32::from(one.is_expiring);
-        if one.db != 0 && !one.is_tombstone {
-            self.take_off_other(one);
+        if one.is_rare() {
+            self.take_off_rare(one);
         }
     }
 }
@@ -206,6 +242,8 @@ mod tests {
                 let (counted, none) = (censuses.get(&slot.number()), Census::default());
                 prop_assert_eq!(&store.table(slot).census, counted.unwrap_or(&none));
             }
+            let tombstone_bytes = Slot::all().map(|slot| store.table(slot).tombstone_bytes()).sum::<usize>();
+            prop_assert_eq!(store.tombstone_bytes(), tombstone_bytes as u64);
             prop_assert_eq!(store.has_deadlines(), censuses.values().any(|census| census.expiring != 0));
             prop_assert_eq!(store.count_keys(Slot::all()), counts);
         }

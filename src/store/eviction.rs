@@ -186,14 +186,21 @@ impl Store {
     #[inline]
     pub fn is_over_limit(&self) -> bool {
         let limit = self.eviction.bytes_max.load(Ordering::Relaxed);
-        limit != 0 && self.used_bytes() > limit
+        limit != 0 && self.limited_bytes() > limit
+    }
+
+    /// What the limit is about. Not deletions that are remembered: they leave when replicas agree on them, and no
+    /// eviction of keys hurries that; so is, in Redis, what waits to go to its replicas (`mem_not_counted_for_evict`).
+    #[inline]
+    fn limited_bytes(&self) -> u64 {
+        self.used_bytes().saturating_sub(self.tombstone_bytes())
     }
 
     /// True when keys are given up, or soon will be, because of the limit: what others have more is not to be brought
     /// here.
     pub fn is_nearly_full(&self) -> bool {
         let limit = self.eviction.bytes_max.load(Ordering::Relaxed);
-        limit != 0 && self.eviction.policy() != MaxmemoryPolicy::Noeviction && self.used_bytes() > limit / 10 * 9
+        limit != 0 && self.eviction.policy() != MaxmemoryPolicy::Noeviction && self.limited_bytes() > limit / 10 * 9
     }
 
     /// Evicts by the policy until below the limit, at most `keys_max` keys; `gone` is told of each.
@@ -369,6 +376,27 @@ mod tests {
         });
         assert_eq!(gone, Vec::<u64>::new());
         drop(held);
+    }
+
+    #[test]
+    fn deletions_that_are_remembered_take_no_room_from_keys() {
+        let (store, mut effects) = (store_with(100, |_| 0, |_| 1_000), Effects::default());
+        store.set_replicated(true);
+        store.eviction.set_policy(MaxmemoryPolicy::AllkeysLru);
+        let limit = store.used_bytes() + 10_000;
+        store.eviction.bytes_max.store(limit, Ordering::Relaxed);
+        for n in 0..10_000 {
+            let key = format!("deleted:{n}").into_bytes();
+            let mut keyspace = store.lock(slot_of(&key), 0, 1_000 + n, &mut effects);
+            keyspace.write(&key, Mutation::Assign { value: &[0; 100], deadline_ms: 0 });
+            keyspace.write(&key, Mutation::Delete);
+        }
+        assert!(store.used_bytes() > 10 * limit && !store.is_over_limit() && !store.is_nearly_full());
+        assert_eq!(store.evict(20_000, 100, |_, _| {}), Evicted::Enough(0));
+        store.eviction.bytes_max.store(limit - 15_000, Ordering::Relaxed);
+        let Evicted::Enough(evicted) = store.evict(20_000, 100, |_, _| {}) else { panic!("keys may go") };
+        assert!((1..100).contains(&evicted), "{evicted} of 100 keys went");
+        assert_eq!(store.count_tombstones(), 10_000);
     }
 
     #[test]

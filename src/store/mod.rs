@@ -146,6 +146,8 @@ pub struct Store {
     /// The settings of eviction.
     pub eviction: eviction::Eviction,
     used_bytes: AtomicI64,
+    /// See [`Store::tombstone_bytes`].
+    tombstone_bytes: AtomicI64,
     /// Keys with a deadline.
     expiring: AtomicI64,
     replicated: AtomicBool,
@@ -170,6 +172,7 @@ impl Store {
             },
             eviction: eviction::Eviction::default(),
             used_bytes: AtomicI64::new(0),
+            tombstone_bytes: AtomicI64::new(0),
             expiring: AtomicI64::new(0),
             replicated: AtomicBool::new(false),
             still_until_ms: AtomicU64::new(0),
@@ -244,7 +247,8 @@ impl Store {
         let cell = self.cell(slot);
         let table = cell.table.lock();
         let (bytes_before, expiring_before) = (table.footprint_bytes(), table.census.expiring);
-        TableGuard { table, cell, store: self, slot, bytes_before, expiring_before }
+        let tombstone_bytes_before = table.tombstone_bytes();
+        TableGuard { table, cell, store: self, slot, bytes_before, tombstone_bytes_before, expiring_before }
     }
 
     /// The slots of a group, of [`due::GROUPS`], in which some key might have passed its deadline when they were last
@@ -315,6 +319,7 @@ pub struct TableGuard<'s> {
     store: &'s Store,
     slot: Slot,
     bytes_before: usize,
+    tombstone_bytes_before: usize,
     expiring_before: u32,
 }
 
@@ -345,6 +350,10 @@ impl Drop for TableGuard<'_> {
         let grown = self.table.footprint_bytes() as i64 - self.bytes_before as i64;
         if grown != 0 {
             self.store.used_bytes.fetch_add(grown, Ordering::Relaxed);
+        }
+        let grown = self.table.tombstone_bytes() as i64 - self.tombstone_bytes_before as i64;
+        if grown != 0 {
+            self.store.tombstone_bytes.fetch_add(grown, Ordering::Relaxed);
         }
         let more = i64::from(self.table.census.expiring) - i64::from(self.expiring_before);
         if more != 0 {

@@ -378,9 +378,11 @@ impl SlotTable {
         }
         self.note_change();
         let Some(entry) = self.find_mut(name) else { return };
-        let (before, meta) = (entry.memory_bytes(), entry.meta());
+        let (before, counted, meta) = (entry.memory_bytes(), One::of(entry), entry.meta());
         entry.rebuild(version, meta);
-        let after = entry.memory_bytes();
+        let (after, counted_after) = (entry.memory_bytes(), One::of(entry));
+        self.census += counted_after;
+        self.census -= counted;
         self.bytes = self.bytes + after - before;
     }
 

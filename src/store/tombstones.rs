@@ -3,6 +3,8 @@
 //! A tombstone keeps an older copy of its key from coming back. When it may go is not decided here
 //! (`cluster::stability`): the caller names the stamp up to which every home replica is known to hold the deletion.
 
+use std::sync::atomic::Ordering;
+
 use crate::base::clock::Hlc;
 use crate::base::ids::Slot;
 use crate::store::Store;
@@ -17,6 +19,18 @@ impl SlotTable {
     /// How many there are.
     pub fn tombstones(&self) -> usize {
         self.census.tombstones as usize
+    }
+
+    /// Bytes that they take, of [`SlotTable::footprint_bytes`]: their own, and their share of the index.
+    #[inline]
+    pub(super) fn tombstone_bytes(&self) -> usize {
+        match self.tombstones() {
+            0 => 0,
+            count => {
+                let index_bytes = self.index.allocation_bytes() * count / self.index.len().max(1);
+                self.census.tombstone_bytes() + index_bytes
+            }
+        }
     }
 
     /// Forgets tombstones stamped at or before `bound` in the places from `from` on; gives how many, and where to go
@@ -46,6 +60,11 @@ impl SlotTable {
 }
 
 impl Store {
+    /// Bytes of [`Store::used_bytes`] that tombstones take.
+    pub fn tombstone_bytes(&self) -> u64 {
+        u64::try_from(self.tombstone_bytes.load(Ordering::Relaxed)).unwrap_or_default()
+    }
+
     /// Tombstones in all slots.
     pub fn count_tombstones(&self) -> usize {
         Slot::all().map(|slot| self.table(slot).tombstones()).sum()

@@ -174,7 +174,7 @@ pub static OPTIONS: &[Opt] = &[
          restarts while it reaches nobody may then begin a second cluster"),
 
     live(Memory, "maxmemory", Kind::Bytes { min: 0, max: u64::MAX }, "0",
-        "bytes that keys and values may take; 0 for no limit"),
+        "bytes that keys and values may take, without deletions that are remembered; 0 for no limit"),
     live(Memory, "maxmemory-policy", Kind::Choice(MaxmemoryPolicy::NAMES), "noeviction",
         "which keys to give up at maxmemory (volatile-* only those with a TTL), or refuse writes: volatile-lru, \
          volatile-lfu, volatile-random, volatile-ttl, allkeys-lru, allkeys-lfu, allkeys-random, noeviction"),

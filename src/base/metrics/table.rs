@@ -175,6 +175,7 @@ rows! {
     Slots = "slots" [role], "Hash slots that this node holds a copy of (held) and runs the commands of (coordinated).";
     SlotsUnserved = "slots_unserved", "Hash slots that no node can run the commands of, or not with W and R, as this node sees it.";
     Tombstones = "tombstones", "Deleted keys that are remembered so that no older copy comes back.";
+    TombstoneBytes = "tombstone_bytes", "Memory that they take, of that in use; maxmemory does not count it.";
     HintsPending = "hints_pending", "Writes that replicas have missed and are still to be handed; they are among the keys, only their hash slots are kept.";
     SlotsPromised = "slots_promised", "Hash slots that this node has promised to itself for strict writes.";
     SlotsUnsettled = "slots_unsettled", "Hash slots that this node coordinates and has not compared with their home replicas yet.";

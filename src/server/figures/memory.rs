@@ -3,8 +3,10 @@
 /// The node's memory.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct MemoryFigures {
-    /// Bytes that keys and values take.
+    /// Bytes that keys and values take, and deletions that are remembered.
     pub used_bytes: u64,
+    /// Those of the deletions: `limit_bytes` is not about them.
+    pub tombstone_bytes: u64,
     /// The most they ever took.
     pub peak_bytes: u64,
     /// Resident memory of the process.

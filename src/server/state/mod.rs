@@ -132,6 +132,7 @@ impl NodeState {
         let keys = self.store.count_keys(crate::base::ids::Slot::all()).values().map(|of_db| of_db.keys).sum();
         MemoryFigures {
             used_bytes,
+            tombstone_bytes: self.store.tombstone_bytes(),
             peak_bytes: self.sampler.peak_bytes(used_bytes),
             resident_bytes: process::resident_bytes(),
             limit_bytes: self.config.settings().maxmemory,

@@ -189,7 +189,8 @@ fn serving(figures: &NodeFigures, is_one_down: bool, note: Note<'_>) {
 
 fn limits(figures: &NodeFigures, note: Note<'_>) {
     let memory = &figures.memory;
-    if memory.max_bytes > 0 && memory.used_bytes as f64 > memory.max_bytes as f64 * NEAR {
+    let counted_bytes = memory.used_bytes.saturating_sub(memory.tombstone_bytes);
+    if memory.max_bytes > 0 && counted_bytes as f64 > memory.max_bytes as f64 * NEAR {
         let what = match memory.policy.as_str() {
             "noeviction" => (Severity::Critical, "writes are about to be refused"),
             _ if figures.recent.evicted_keys > 0 => (Severity::Warning, "keys are being evicted"),
@@ -197,6 +198,13 @@ fn limits(figures: &NodeFigures, note: Note<'_>) {
         };
         let problem = format!("Its memory is nearly used up: {}.", what.1);
         note(what.0, problem, "Raise maxmemory, give keys a TTL, or add a node.");
+    }
+    if memory.max_bytes > 0 && memory.tombstone_bytes > memory.max_bytes / 4 {
+        let took_mb = memory.tombstone_bytes >> 20;
+        let problem = format!("Deletions that it remembers take {took_mb} MB, beside what maxmemory counts.");
+        let action = "They go when all replicas have them. Start nodes that are down, or give them up (RONDO.FORGET); \
+                      tombstone-horizon-ms says for how long one is waited for.";
+        note(Severity::Warning, problem, action);
     }
     if figures.clients_max > 0 && figures.clients as f64 > figures.clients_max as f64 * NEAR {
         let problem = format!("{} of at most {} clients are connected.", figures.clients, figures.clients_max);
@@ -320,7 +328,10 @@ mod tests {
 
     #[test]
     fn each_thing_that_can_be_wrong_is_told_once_and_the_worst_first() {
-        let full = |policy: &str| Memory { used_bytes: 95, max_bytes: 100, resident_bytes: 1, policy: policy.into() };
+        let full = |policy: &str| Memory { used_bytes: 95, max_bytes: 100, policy: policy.into(), ..Memory::default() };
+        let burying = member("burying", |figures| {
+            figures.memory = Memory { used_bytes: 95, tombstone_bytes: 26, ..full("noeviction") };
+        });
         let ill = member("ill", |figures| {
             figures.ready = false;
             figures.not_ready = Some("no quorum".into());
@@ -344,7 +355,7 @@ mod tests {
         let mut gone = member("gone", |_| {});
         (gone.condition, gone.figures, gone.silent) = (Condition::Down, None, Some("refused".into()));
         gone.down_s = Some(125);
-        let found = problems(vec![ill, evicting, gone], |status| {
+        let found = problems(vec![ill, evicting, burying, gone], |status| {
             status.ring.slots_unserved = 5;
             status.ring.agreed = false;
             status.ring.replicas = 5;
@@ -352,7 +363,7 @@ mod tests {
         let count = |severity| found.iter().filter(|it| it.0 == severity).count();
         assert_eq!(
             (count(Severity::Critical), count(Severity::Warning), count(Severity::Info)),
-            (6, 8, 3),
+            (6, 9, 3),
             "{found:#?}"
         );
         assert!(found.windows(2).all(|pair| pair[0].0 >= pair[1].0));

@@ -94,6 +94,7 @@ pub fn figures(admin: &Admin) -> NodeFigures {
         keys_expiring: gauges.get(Gauge::KeysExpiring) as u64,
         memory: Memory {
             used_bytes: gauges.get(Gauge::MemoryUsed) as u64,
+            tombstone_bytes: gauges.get(Gauge::TombstoneBytes) as u64,
             max_bytes: settings.maxmemory,
             resident_bytes: gauges.get(Gauge::MemoryResident) as u64,
             policy: settings.maxmemory_policy.name().into(),

@@ -282,8 +282,10 @@ pub struct Placing {
 /// Memory of a node.
 #[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
 pub struct Memory {
-    /// Taken by keys and values.
+    /// Taken by keys and values, and by deletions that are remembered.
     pub used_bytes: u64,
+    /// Those of the deletions, which `max_bytes` does not count.
+    pub tombstone_bytes: u64,
     /// `maxmemory`; 0 for no limit.
     pub max_bytes: u64,
     /// Resident memory of the process.

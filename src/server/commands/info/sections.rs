@@ -154,12 +154,8 @@ fn memory(lines: &mut Lines<'_>, facts: &Facts<'_>) {
     lines.put("rss_overhead_bytes", 0);
     lines.put("mem_fragmentation_ratio", format_args!("{:.2}", memory.fragmentation()));
     lines.put("mem_fragmentation_bytes", memory.resident_bytes.saturating_sub(memory.used_bytes));
-    lines.zeros(&[
-        "mem_not_counted_for_evict",
-        "mem_replication_backlog",
-        "mem_total_replication_buffers",
-        "mem_clients_slaves",
-    ]);
+    lines.put("mem_not_counted_for_evict", memory.tombstone_bytes);
+    lines.zeros(&["mem_replication_backlog", "mem_total_replication_buffers", "mem_clients_slaves"]);
     lines.put("mem_clients_normal", memory.client_bytes);
     lines.zeros(&["mem_cluster_links", "mem_aof_buffer"]);
     lines.put("mem_allocator", "mimalloc");
