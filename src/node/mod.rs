@@ -257,7 +257,7 @@ impl Health for Ready {
         let settings = self.0.node.config.settings();
         let quorum = crate::server::session::settings::quorum_of(&settings, Default::default(), &view);
         for group in &view.roles.groups {
-            view.check_served(group, quorum).map_err(|error| error.to_string())?;
+            view.check_served(group, quorum, true).map_err(|error| error.to_string())?;
         }
         Ok(())
     }

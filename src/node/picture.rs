@@ -121,6 +121,7 @@ impl Nodes {
             electorate_digest: topology.rows.configuration() ^ rings_digest,
             is_moving: topology.is_moving(),
             ids: self.ids.iter().map(|id| (*id, generation(id))).collect(),
+            since: Some(std::time::Instant::now()),
         }
     }
 
@@ -140,7 +141,7 @@ impl Nodes {
         let (view, settings) = (node.shared.view.load(), node.config.settings());
         let quorum = quorum_of(&settings, Consistency::default(), &view);
         let is_served = |slot: Slot| {
-            view.is_solo || view.roles.of(slot).is_some_and(|group| view.check_served(group, quorum).is_ok())
+            view.is_solo || view.roles.of(slot).is_some_and(|group| view.check_served(group, quorum, true).is_ok())
         };
         let (rows, ring) = (topology.rows.clone(), &topology.ring);
         let mut shown = ClusterSnapshot::new(topology.me, &name, rows, ring, alive, is_served);

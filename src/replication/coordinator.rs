@@ -10,6 +10,7 @@
 //! Replies are never sent on hope: a wait that can no longer be met says so, and the caller answers with an error.
 
 use std::sync::Arc;
+use std::time::Instant;
 
 use smallvec::SmallVec;
 
@@ -55,6 +56,8 @@ pub struct View {
     pub is_moving: bool,
     /// Who has which place, and in which generation.
     pub ids: Vec<(NodeId, u64)>,
+    /// Since when this is the picture; `None` for one that nobody goes by.
+    pub since: Option<Instant>,
 }
 
 /// Why a command cannot be run now. Nothing was changed; it may be retried.
@@ -72,7 +75,7 @@ pub enum QuorumError {
 #[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
 pub enum Unserved {
     /// Nobody runs its commands.
-    #[error("some hash slots have no coordinator")]
+    #[error("CLUSTERDOWN no node that is up may run the commands of this hash slot")]
     NoCoordinator,
     /// Whoever does would refuse them.
     #[error("{0}")]
@@ -80,11 +83,11 @@ pub enum Unserved {
 }
 
 impl View {
-    /// Whether the slots of these roles are served: somebody coordinates them, and can reach W and R, as far as this
-    /// node sees.
-    pub fn check_served(&self, group: &SlotRoles, quorum: Quorum) -> Result<(), Unserved> {
+    /// Whether the slots of these roles are served: somebody coordinates them, and can reach W and R, or R alone for
+    /// what does not write, as far as this node sees.
+    pub fn check_served(&self, group: &SlotRoles, quorum: Quorum, writes: bool) -> Result<(), Unserved> {
         group.coordinator.ok_or(Unserved::NoCoordinator)?;
-        Ok(self.check(group, quorum, true)?)
+        Ok(self.check(group, quorum, writes)?)
     }
 
     /// Refuses a command whose quorum is out of reach.

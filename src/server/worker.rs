@@ -199,11 +199,15 @@ impl Worker {
 
     /// The reply to a request for which too few replicas were found for too long. Counts it.
     pub fn refusal(&self, request: &[u8]) -> String {
-        let count =
-            if writes(request) { metrics::Count::WriteQuorumFailures } else { metrics::Count::ReadQuorumFailures };
-        self.metrics.count(count, 1);
+        self.count_refusal(writes(request));
         self.count_error(NOBODY_IN_TIME.as_bytes());
         format!("-{NOBODY_IN_TIME}\r\n")
+    }
+
+    /// Counts a command that is refused because there are too few replicas for it.
+    pub fn count_refusal(&self, is_write: bool) {
+        let count = if is_write { metrics::Count::WriteQuorumFailures } else { metrics::Count::ReadQuorumFailures };
+        self.metrics.count(count, 1);
     }
 
     /// Closes a client whose replies have outgrown its `client-output-buffer-limit`.

@@ -26,7 +26,8 @@ use std::time::Duration;
 use load::{Load, Target};
 use probe::Probe;
 use support::cluster::{Cluster, Node};
-use support::{alone, env_number};
+use support::resp::Value;
+use support::{alone, env_number, wait_for};
 
 /// A generous bound on things that must happen at all.
 const AT_ALL: Duration = Duration::from_secs(90);
@@ -143,6 +144,31 @@ fn clients_of_a_paused_node_lose_nothing_that_was_acknowledged() {
     cluster.nodes[1].process().resume();
     sleep(work_for());
     verdict::insist("node1 paused under its own clients", load, &everyone);
+}
+
+/// Where nobody can be asked for long, clients are not kept waiting for the same answer; and when there is somebody
+/// again, or one copy is to be enough, all goes on.
+#[test]
+fn what_has_been_out_of_reach_for_long_is_refused_with_the_reason() {
+    let _alone = alone();
+    let mut cluster = Cluster::start(3, &[]);
+    let mut client = cluster.nodes[0].client();
+    let ok = || Value::Simple(b"OK".to_vec());
+    assert_eq!(client.run("SET k 1"), ok());
+    cluster.nodes[1].kill();
+    cluster.nodes[2].kill();
+    for (request, what) in [("SET k 2", "write"), ("GET k", "read")] {
+        let reason = format!("CLUSTERDOWN too few replicas of this hash slot are reachable for a {what}");
+        let refused = Value::Error(reason.into_bytes());
+        assert!(wait_for(AT_ALL, || (client.run(request) == refused).then_some(())).is_some(), "{request}");
+    }
+    let one = ["write-quorum", "read-quorum"].map(|option| client.call(&["CONFIG", "SET", option, "1"]));
+    assert_eq!((one, client.run("SET k 2")), ([ok(), ok()], ok()));
+    let two = ["write-quorum", "read-quorum"].map(|option| client.call(&["CONFIG", "SET", option, "2"]));
+    assert_eq!(two, [ok(), ok()]);
+    cluster.restart(1);
+    assert!(wait_for(AT_ALL, || (client.run("GET k") == Value::Bulk(b"2".to_vec())).then_some(())).is_some());
+    assert_eq!(client.run("SET k 3"), ok());
 }
 
 #[test]

@@ -13,7 +13,7 @@ pub mod window;
 
 use std::ops::Range;
 use std::rc::Rc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use smallvec::smallvec;
 
@@ -29,6 +29,9 @@ use crate::server::forward::call::Call;
 /// What a client reads when a write reached its coordinator and may or may not have reached enough replicas.
 pub const UNKNOWN_OUTCOME: &str =
     "TIMEOUT the write's outcome is unknown: connections to too many replicas broke before they confirmed it";
+
+/// How long a request that nobody can run may be asked for again before its client is told.
+pub const AGAIN_MAX: Duration = Duration::from_secs(2);
 
 /// What a client reads when too few replicas were found for its request for so long that it is not asked for again.
 pub const NOBODY_IN_TIME: &str = "CLUSTERDOWN too few replicas of this hash slot answered in time";

@@ -11,6 +11,8 @@ pub struct MemoryFigures {
     pub peak_bytes: u64,
     /// Resident memory of the process.
     pub resident_bytes: u64,
+    /// The same when it had just begun.
+    pub startup_bytes: u64,
     /// `maxmemory`, 0 for none.
     pub limit_bytes: u64,
     /// Keys held.
@@ -20,8 +22,8 @@ pub struct MemoryFigures {
 }
 
 impl MemoryFigures {
-    /// Resident memory over counted memory.
+    /// Resident memory over what is accounted for: counted memory, and what the process took before there was any.
     pub fn fragmentation(&self) -> f64 {
-        if self.used_bytes == 0 { 0.0 } else { self.resident_bytes as f64 / self.used_bytes as f64 }
+        self.resident_bytes as f64 / (self.used_bytes + self.startup_bytes).max(1) as f64
     }
 }

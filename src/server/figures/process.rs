@@ -19,6 +19,8 @@ pub struct Process {
     pub os: String,
     /// Memory of the machine, in bytes.
     pub machine_bytes: u64,
+    /// Its resident memory when this was read, before there was any data, in bytes.
+    pub startup_bytes: u64,
     /// When this was read, near enough to when the process began, in milliseconds since 1970.
     pub started_ms: u64,
     /// 40 hexadecimal digits, new at every start.
@@ -36,6 +38,7 @@ impl Process {
             executable,
             os: format!("{} {} {}", system.trim(), version.trim(), std::env::consts::ARCH),
             machine_bytes: kb_field("/proc/meminfo", "MemTotal:"),
+            startup_bytes: resident_bytes(),
             started_ms: now_ms,
             run_id,
         }

@@ -15,11 +15,11 @@ use std::time::{Duration, Instant};
 use crate::base::ids::slot_of;
 use crate::commands::spec::{flag, slots_of};
 use crate::replication::coordinator::View;
-use crate::server::batch::Batch;
 use crate::server::batch::ask::{Again, Ask, Reading, of_requests};
 use crate::server::batch::order::Order;
 use crate::server::batch::scanned::{has_key, scanned, writes};
 use crate::server::batch::window::Request;
+use crate::server::batch::{AGAIN_MAX, Batch};
 use crate::server::forward::call::followed;
 use crate::server::job;
 use crate::server::request::run::{Origin, Run, Step};
@@ -35,8 +35,6 @@ pub const AGAIN_PAUSE: Duration = Duration::from_millis(3);
 const FIRST_AGAIN_PAUSE: Duration = Duration::from_millis(1);
 /// A batch is asked for again at first until it is as old as this.
 const FIRST_AGE: Duration = Duration::from_millis(6);
-/// How long a request may be asked for again before its client is told.
-const AGAIN_MAX: Duration = Duration::from_secs(2);
 
 /// How long to wait before what `batch` lacks is asked for again.
 pub fn again_pause(batch: &Batch) -> Duration {

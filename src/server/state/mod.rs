@@ -135,6 +135,7 @@ impl NodeState {
             tombstone_bytes: self.store.tombstone_bytes(),
             peak_bytes: self.sampler.peak_bytes(used_bytes),
             resident_bytes: process::resident_bytes(),
+            startup_bytes: self.process.startup_bytes,
             limit_bytes: self.config.settings().maxmemory,
             keys,
             client_bytes: self.clients.all().iter().map(|it| it.mailbox.len_bytes() as u64).sum(),

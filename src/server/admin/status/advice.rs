@@ -58,7 +58,9 @@ fn ring(status: &ClusterStatus, found: &mut Vec<Advice>) {
     }
     if ring.members > 0 && ring.slots_unserved > 0 {
         let problem = format!("{} of 16384 slots have no node that can run their commands.", ring.slots_unserved);
-        note(Severity::Critical, problem, "Start the nodes that are down again.");
+        let next_step = "Start the nodes that are down again. To go on without them, at the price that the next failure loses \
+                         writes: CONFIG SET write-quorum 1 read-quorum 1 on the nodes that are left.";
+        note(Severity::Critical, problem, next_step);
     }
     if !ring.agreed {
         let next_step = "Wait half a minute; if it goes on, check that every node reaches every other's peer-port.";
@@ -106,8 +108,9 @@ fn condition(member: &Member, found: &mut Vec<Advice>) {
             let since = member.down_s.map(|down_s| format!(" for {}", for_people(down_s))).unwrap_or_default();
             let why = reason.as_ref().map(|reason| format!(" ({reason})")).unwrap_or_default();
             let next_step = format!(
-                "Start it again at {} with the same data-dir and cluster-secret; the others stand in for it until then. \
-                 If it will not come back, give it up: RONDO.FORGET {}",
+                "Start it again at {} with the same data-dir and cluster-secret, and end it before if its process is there and \
+                 hangs; the others stand in for it as far as they reach W and R. If it will not come back, give it up: \
+                 RONDO.FORGET {}",
                 member.peer_addr, member.id
             );
             (Severity::Warning, format!("It has not answered{since}{why}."), next_step)
