@@ -251,6 +251,9 @@ impl Store {
             if found >= wanted {
                 break;
             }
+            if !self.may_hold_entries(slot) {
+                continue;
+            }
             let table = self.table(slot);
             if table.is_empty() || policy.only_volatile() && !table.has_deadlines() {
                 continue;

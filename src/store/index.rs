@@ -61,6 +61,12 @@ impl Whereabouts {
         prefetch(self.lines.load(Ordering::Relaxed).wrapping_add(home(hash, count as usize)));
     }
 
+    /// False when there was no memory of it, and so no entry, when it was last noted.
+    #[inline]
+    pub fn is_somewhere(&self) -> bool {
+        self.count.load(Ordering::Relaxed) != 0
+    }
+
     /// Notes where `index` is now.
     #[inline]
     pub fn note(&self, index: &Index) {

@@ -285,6 +285,12 @@ impl Store {
         }
     }
 
+    /// False when the slot held nothing when it was last unlocked. Takes no lock.
+    #[inline]
+    fn may_hold_entries(&self, slot: Slot) -> bool {
+        self.cell(slot).index_at.is_somewhere()
+    }
+
     #[inline]
     fn cell(&self, slot: Slot) -> &SlotCell {
         #[expect(clippy::indexing_slicing, reason = "a Slot is below SLOT_COUNT by construction")]

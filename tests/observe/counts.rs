@@ -313,6 +313,7 @@ fn at_rest(looked: &mut Looked, cluster: &Cluster) {
     (0..20).for_each(|at| _ = client.call(&["DEL", &format!("first:{at}")]));
     looked.wait(&all, "forwarded_commands_total", |commands| commands > 0.0);
     looked.wait(&all, "tombstones", |keys| keys >= 20.0);
+    looked.wait(&all, "tombstone_bytes", |bytes| bytes >= 20.0 * 32.0);
     looked.wait(&all, "anti_entropy_rounds_total", |rounds| rounds > 0.0);
     looked.wait(&all, "slots_settled_total", |slots| slots > 0.0);
     looked.wait(&all, "slots_unsettled", |slots| slots == 0.0);
