@@ -46,8 +46,8 @@ pub struct DbCounts {
 #[derive(Clone, Copy, Debug)]
 pub struct One {
     db: u8,
-    /// 0 for a key.
-    tombstone_bytes: usize,
+    bytes: usize,
+    is_tombstone: bool,
     is_expiring: bool,
 }
 
@@ -55,19 +55,20 @@ impl One {
     /// What there is to count of an entry.
     #[inline]
     pub fn of(entry: &Entry) -> One {
-        match entry.is_tombstone() {
-            true => One { db: entry.db(), tombstone_bytes: entry.memory_bytes(), is_expiring: false },
-            false => One { db: entry.db(), tombstone_bytes: 0, is_expiring: entry.deadline_ms() != 0 },
-        }
+        let is_tombstone = entry.is_tombstone();
+        let is_expiring = !is_tombstone && entry.deadline_ms() != 0;
+        One { db: entry.db(), bytes: entry.memory_bytes(), is_tombstone, is_expiring }
     }
 
-    fn is_tombstone(self) -> bool {
-        self.tombstone_bytes != 0
+    /// Its memory, in bytes.
+    #[inline]
+    pub fn bytes(self) -> usize {
+        self.bytes
     }
 
     /// Whether it is counted among what is rare.
     fn is_rare(self) -> bool {
-        self.is_tombstone() || self.db != 0
+        self.is_tombstone || self.db != 0
     }
 
     fn counts(self) -> DbCounts {
@@ -80,7 +81,7 @@ impl Census {
     #[inline]
     pub fn redate(&mut self, db: u8, had: bool, has: bool) {
         if had != has {
-            let key = One { db, tombstone_bytes: 0, is_expiring: had };
+            let key = One { db, bytes: 0, is_tombstone: false, is_expiring: had };
             *self += One { is_expiring: has, ..key };
             *self -= key;
         }
@@ -90,18 +91,17 @@ impl Census {
 impl Census {
     fn add_rare(&mut self, one: One) {
         let rare = self.rare.get_or_insert_default();
-        rare.tombstone_bytes += one.tombstone_bytes;
-        if !one.is_tombstone() {
-            *rare.others.entry(one.db).or_default() += one.counts();
+        match one.is_tombstone {
+            true => rare.tombstone_bytes += one.bytes,
+            false => *rare.others.entry(one.db).or_default() += one.counts(),
         }
     }
 
     fn take_off_rare(&mut self, one: One) {
         let Some(rare) = &mut self.rare else { return };
-        rare.tombstone_bytes -= one.tombstone_bytes;
-        if !one.is_tombstone()
-            && let Some(of_db) = rare.others.get_mut(&one.db)
-        {
+        if one.is_tombstone {
+            rare.tombstone_bytes -= one.bytes;
+        } else if let Some(of_db) = rare.others.get_mut(&one.db) {
             *of_db -= one.counts();
             rare.others.retain(|_, of_db| of_db.keys != 0);
         }
@@ -123,7 +123,7 @@ impl Census {
 impl AddAssign<One> for Census {
     #[inline]
     fn add_assign(&mut self, one: One) {
-        self.tombstones += u32::from(one.is_tombstone());
+        self.tombstones += u32::from(one.is_tombstone);
         self.expiring += u32::from(one.is_expiring);
         if one.is_rare() {
             self.add_rare(one);
@@ -134,7 +134,7 @@ impl AddAssign<One> for Census {
 impl SubAssign<One> for Census {
     #[inline]
     fn sub_assign(&mut self, one: One) {
-        self.tombstones -= u32::from(one.is_tombstone());
+        self.tombstones -= u32::from(one.is_tombstone);
         self.expiring -= u32::from(one.is_expiring);
         if one.is_rare() {
             self.take_off_rare(one);
@@ -157,6 +157,20 @@ impl SubAssign for DbCounts {
 }
 
 impl SlotTable {
+    /// Counts an entry that has come.
+    #[inline]
+    pub(super) fn count_in(&mut self, one: One) {
+        self.bytes += one.bytes;
+        self.census += one;
+    }
+
+    /// Counts an entry no more, as it was when it was counted.
+    #[inline]
+    pub(super) fn count_out(&mut self, one: One) {
+        self.bytes -= one.bytes;
+        self.census -= one;
+    }
+
     /// The slot's keys of each database that has some.
     pub fn counts(&self) -> impl Iterator<Item = (u8, DbCounts)> + '_ {
         let mut of_first = DbCounts { keys: self.len() as u64, expires: u64::from(self.census.expiring) };

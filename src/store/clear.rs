@@ -155,8 +155,9 @@ impl SlotTable {
                 forgotten_at = forgotten_at.max(stamp);
                 return None;
             };
-            bytes += kept.memory_bytes();
-            census += One::of(&kept);
+            let counted = One::of(&kept);
+            bytes += counted.bytes();
+            census += counted;
             if is_clear(kept.db()) {
                 cleared_at = cleared_at.max(kept.dot().hlc);
             }

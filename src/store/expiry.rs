@@ -93,16 +93,17 @@ impl SlotTable {
     }
 
     fn expire_place(&mut self, place: usize, keep_tombstone: bool) -> Option<Entry> {
+        let counted = One::of(self.index.get(place)?);
+        self.count_out(counted);
         let entry = self.index.get_mut(place)?;
-        self.bytes -= entry.memory_bytes();
-        self.census -= One::of(entry);
         if keep_tombstone {
             let version = entry.version();
             let meta = Meta { flags: FLAG_EXPIRED, ..Meta::default() };
             let tombstone = Entry::new(entry.db(), entry.key(), Payload::Tombstone, &version, meta);
-            self.bytes += tombstone.memory_bytes();
-            self.census += One::of(&tombstone);
-            return Some(std::mem::replace(entry, tombstone));
+            let counted = One::of(&tombstone);
+            let expired = std::mem::replace(entry, tombstone);
+            self.count_in(counted);
+            return Some(expired);
         }
         let (hash, stamp) = (hash_of(entry), entry.dot().hlc);
         self.note_forgotten(stamp);

@@ -256,8 +256,7 @@ impl SlotTable {
     pub fn forget(&mut self, name: Name<'_>) -> bool {
         let removed = self.place_of(name).and_then(|place| self.index.remove(place, name.hash));
         let Some(entry) = removed else { return false };
-        self.bytes -= entry.memory_bytes();
-        self.census -= One::of(&entry);
+        self.count_out(One::of(&entry));
         self.note_forgotten(entry.dot().hlc);
         self.note_change();
         if is_clear(name.db) {
@@ -352,18 +351,16 @@ impl SlotTable {
     /// Changes an entry in place under a new dot, keeping count of its bytes.
     fn change(&mut self, name: Name<'_>, dot: Dot, change: impl FnOnce(&mut Entry)) {
         let Some(entry) = self.find_mut(name) else { return };
-        let (before, counted) = (entry.memory_bytes(), One::of(entry));
+        let before = One::of(entry);
         change(entry);
         let same_actor = entry.dot().actor == dot.actor;
         if same_actor {
             entry.set_dot(dot);
         }
-        let after = entry.memory_bytes();
         let version = if same_actor { None } else { Some(entry.version().advanced(dot)) };
-        let counted_after = One::of(entry);
-        self.census += counted_after;
-        self.census -= counted;
-        self.bytes = self.bytes + after - before;
+        let after = One::of(entry);
+        self.count_in(after);
+        self.count_out(before);
         if let Some(version) = version {
             self.set_version(name, &version);
         }
@@ -378,24 +375,21 @@ impl SlotTable {
         }
         self.note_change();
         let Some(entry) = self.find_mut(name) else { return };
-        let (before, counted, meta) = (entry.memory_bytes(), One::of(entry), entry.meta());
+        let (before, meta) = (One::of(entry), entry.meta());
         entry.rebuild(version, meta);
-        let (after, counted_after) = (entry.memory_bytes(), One::of(entry));
-        self.census += counted_after;
-        self.census -= counted;
-        self.bytes = self.bytes + after - before;
+        let after = One::of(entry);
+        self.count_in(after);
+        self.count_out(before);
     }
 
     pub(super) fn put_entry(&mut self, name: Name<'_>, entry: Entry) {
         if is_clear(name.db) {
             self.cleared_at = self.cleared_at.max(entry.dot().hlc);
         }
-        self.bytes += entry.memory_bytes();
-        self.census += One::of(&entry);
+        self.count_in(One::of(&entry));
         if let Some(place) = self.find_mut(name) {
             let old = std::mem::replace(place, entry);
-            self.bytes -= old.memory_bytes();
-            self.census -= One::of(&old);
+            self.count_out(One::of(&old));
             return;
         }
         if self.index.is_full() {

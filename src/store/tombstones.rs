@@ -42,8 +42,7 @@ impl SlotTable {
             let may_go = |entry: &&Entry| entry.is_tombstone() && entry.dot().hlc <= bound;
             let hash = self.index.get(place).filter(may_go).map(hash_of);
             let Some(entry) = hash.and_then(|hash| self.index.remove(place, hash)) else { continue };
-            self.bytes -= entry.memory_bytes();
-            self.census -= One::of(&entry);
+            self.count_out(One::of(&entry));
             self.note_forgotten(entry.dot().hlc);
             collected += 1;
         }
