@@ -18,6 +18,8 @@ use crate::replication::settle::Comparison;
 const CAMPAIGN_PERIOD: Duration = Duration::from_millis(40);
 /// How often slots that are not settled are looked for.
 const SETTLE_PERIOD: Duration = Duration::from_millis(20);
+/// How long none is looked for when none could be compared, as by a node that reaches nobody.
+const FRUITLESS_PAUSE: Duration = Duration::from_millis(100);
 /// Most slots that are compared in one round, and about how many entries.
 const SLOTS_MAX: usize = 1_024;
 const ENTRIES_MAX: usize = 4_096;
@@ -55,6 +57,10 @@ async fn settle(node: Arc<Node>) {
         let mut goes_on = true;
         while goes_on && node.shared.coordinator.ballots.has_unsettled() {
             let begun = begin(&node, last).await;
+            if begun.is_empty() {
+                tokio::time::sleep(FRUITLESS_PAUSE).await;
+                break;
+            }
             // Whoever cannot be compared now is looked at again only when all others have been.
             last = begun.last().map(|it| it.slot);
             goes_on = finish(&node, begun).await > 0;
