@@ -6,9 +6,13 @@
 //! asks everybody. If somebody has left it out, it starts over (`start_over`). If nobody has, there was no other side
 //! that went on, and what it holds may be all that there is: it goes on.
 //!
-//! Only who sees a majority without a break for the whole horizon leaves others out, and it says so an eighth of the
-//! horizon before it does. Any two majorities have a member in common, so who asks a majority asks somebody who knows;
-//! whoever fills up from others takes over what they say (`start_over`).
+//! Only who sees a majority without a break for all that time leaves others out, and it says so before it does. Any two
+//! majorities have a member in common, so who asks a majority asks somebody who knows; whoever fills up from others
+//! takes over what they say (`start_over`).
+//!
+//! Where deletions take more memory than they may, a member is waited for no longer than [`HURRIED`]. Each node decides
+//! that by itself, and whoever comes back does not know of it: so a node is outdated, and asks, after the shortest
+//! absence that others may have been content with. Left out is left out: that there is room again changes nothing.
 //!
 //! The time is that of the monotonic clock: a step of the wall clock never makes a whole cluster throw its data away.
 //! It stands still while a whole machine sleeps, and what such a sleep hides is not found here. What was written before
@@ -25,6 +29,8 @@ use crate::base::ids::NodeId;
 
 /// What somebody said of himself is believed for so long.
 const HEARD_FOR: Duration = Duration::from_secs(5);
+/// However much memory deletions take, a member is waited for that long.
+const HURRIED: Duration = Duration::from_secs(300);
 /// How long a node that is back waits for members that seem alive and do not say whether they have left it out.
 const ANSWER_PATIENCE: Duration = Duration::from_secs(10);
 
@@ -48,6 +54,42 @@ struct Heard {
     at: Instant,
     is_warm: bool,
     has_left_us_out: bool,
+}
+
+/// How long a member that is away is waited for.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Patience {
+    /// While there is room for the deletions that it misses: `tombstone-horizon-ms`.
+    pub horizon: Duration,
+    /// They take more than they may.
+    pub is_short_of_room: bool,
+}
+
+impl Patience {
+    /// The absence after which a member is left out.
+    fn now(self) -> Duration {
+        if self.is_short_of_room { self.shortest() } else { self.horizon }
+    }
+
+    /// The shortest absence after which somebody may have been left out.
+    fn shortest(self) -> Duration {
+        self.horizon.min(HURRIED)
+    }
+
+    /// How long before it is done others say that they leave somebody out.
+    fn notice(self) -> Duration {
+        self.shortest() / 8
+    }
+}
+
+/// A member that is down, a majority of the others being there all the time.
+#[derive(Clone, Copy, Debug)]
+struct Down {
+    since: Instant,
+    /// Since when this node says that it leaves it out.
+    announced: Option<Instant>,
+    /// Deletions are forgotten without it.
+    is_left_out: bool,
 }
 
 /// What an outdated node is to do.
@@ -75,8 +117,8 @@ pub(super) struct Moment {
 pub(super) struct Absence {
     /// When a majority of the members was last seen.
     majority: Moment,
-    /// Since when members have been down, a majority of the others being there all the time.
-    down_since: BTreeMap<NodeId, Instant>,
+    /// The members that are down.
+    down: BTreeMap<NodeId, Down>,
     /// Lives without which deletions may have been forgotten, here or where this node has what it holds from.
     /// Whether they certainly have been: else that is about to be.
     left_out: BTreeMap<Life, bool>,
@@ -91,35 +133,44 @@ impl Absence {
     pub fn new(now: Moment) -> Absence {
         Absence {
             majority: now,
-            down_since: BTreeMap::new(),
+            down: BTreeMap::new(),
             left_out: BTreeMap::new(),
             heard: BTreeMap::new(),
             back_since: None,
         }
     }
 
-    /// Takes in how the other members look now.
-    pub fn look(&mut self, members: &[Member], horizon: Duration, moment: Moment) {
+    /// Takes in how the other members look now; gives those that are left out from now on.
+    pub fn look(&mut self, members: &[Member], patience: Patience, moment: Moment) -> Vec<NodeId> {
         let now = moment.at;
         let down = || members.iter().filter(|member| member.is_down);
         let sees_majority = is_majority(1 + members.len() - down().count(), 1 + members.len());
-        match (self.is_outdated(horizon, now), sees_majority) {
+        match (self.is_outdated(patience, now), sees_majority) {
             (false, true) => self.go_on(moment),
             (true, true) => drop(self.back_since.get_or_insert(now)),
             (_, false) => self.back_since = None,
         }
-        self.down_since.retain(|id, _| sees_majority && down().any(|member| member.life.0 == *id));
+        self.down.retain(|id, _| sees_majority && down().any(|member| member.life.0 == *id));
+        let mut new = Vec::new();
         for member in down().filter(|_| sees_majority) {
-            let since = *self.down_since.entry(member.life.0).or_insert(now);
-            if now.duration_since(since) > early(horizon) {
-                *self.left_out.entry(member.life).or_default() |= now.duration_since(since) > horizon;
+            let begins = Down { since: now, announced: None, is_left_out: false };
+            let it = self.down.entry(member.life.0).or_insert(begins);
+            if now.duration_since(it.since) > patience.now() - patience.notice() {
+                it.announced.get_or_insert(now);
             }
+            let Some(announced) = it.announced else { continue };
+            if !it.is_left_out && now.duration_since(announced) > patience.notice() {
+                it.is_left_out = true;
+                new.push(member.life.0);
+            }
+            *self.left_out.entry(member.life).or_default() |= it.is_left_out;
         }
         // Who has begun another life, also by starting over, has nothing left that could come back; and without one
         // that is back in time nothing was forgotten.
         self.left_out.retain(|life, is_certain| {
             members.iter().any(|member| member.life == *life && (*is_certain || member.is_down))
         });
+        new
     }
 
     /// Nothing is in doubt: a majority is there.
@@ -141,14 +192,13 @@ impl Absence {
 
     /// Whether others may have left this node out. Begins before they do, so that it is never taken for complete when
     /// it comes back in between.
-    pub fn is_outdated(&self, horizon: Duration, now: Instant) -> bool {
-        self.away(now) > early(horizon)
+    pub fn is_outdated(&self, patience: Patience, now: Instant) -> bool {
+        self.away(now) > patience.shortest() - patience.notice()
     }
 
-    /// The members that this node has to leave out: they have been down for too long.
-    pub fn to_leave_out(&self, horizon: Duration, now: Instant) -> BTreeSet<NodeId> {
-        let is_over = |since: &Instant| now.duration_since(*since) > horizon;
-        self.down_since.iter().filter(|(_, since)| is_over(since)).map(|(id, _)| *id).collect()
+    /// The members without which this node forgets deletions: they have been down for too long.
+    pub fn to_leave_out(&self) -> BTreeSet<NodeId> {
+        self.down.iter().filter(|(_, it)| it.is_left_out).map(|(id, _)| *id).collect()
     }
 
     /// Lives that this node has left out, or is about to.
@@ -200,16 +250,12 @@ fn is_majority(present: usize, members: usize) -> bool {
     present * 2 > members
 }
 
-/// From when on a member counts as left out that will be at the horizon.
-fn early(horizon: Duration) -> Duration {
-    horizon - horizon / 8
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     const HORIZON: Duration = Duration::from_secs(80);
+    const PATIENCE: Patience = Patience { horizon: HORIZON, is_short_of_room: false };
 
     fn id(number: u8) -> NodeId {
         NodeId::from_bytes([number; 20])
@@ -229,15 +275,19 @@ mod tests {
 
     /// A node to which the other members looked like this from second to second, and the moment after that.
     fn seen(spans: &[(u64, &[Member])]) -> (Absence, Instant) {
-        let mut now = moment(Instant::now(), 0);
-        let mut absence = Absence::new(now);
-        for (seconds, members) in spans {
-            for _ in 0..*seconds {
-                now = moment(now.at + Duration::from_secs(1), now.stamp.0 + 1);
-                absence.look(members, HORIZON, now);
-            }
-        }
-        (absence, now.at)
+        let now = moment(Instant::now(), 0);
+        let (mut absence, mut at) = (Absence::new(now), now);
+        spans.iter().for_each(|(seconds, members)| at = look_on(&mut absence, *seconds, members, PATIENCE, at));
+        (absence, at.at)
+    }
+
+    /// So many seconds go by, with a look in each; gives the moment after that.
+    fn look_on(absence: &mut Absence, seconds: u64, members: &[Member], patience: Patience, from: Moment) -> Moment {
+        (0..seconds).fold(from, |now, _| {
+            let now = moment(now.at + Duration::from_secs(1), now.stamp.0 + 1);
+            absence.look(members, patience, now);
+            now
+        })
     }
 
     fn moment(at: Instant, stamp: u64) -> Moment {
@@ -249,7 +299,7 @@ mod tests {
         let alone = [down(2), down(3)];
         let (mut absence, now) = seen(&[(9, &[up(2), up(3)]), (500, &alone)]);
         assert_eq!(absence.began(), Hlc(9));
-        absence.look(&[up(2), up(3)], HORIZON, moment(now, 510));
+        absence.look(&[up(2), up(3)], PATIENCE, moment(now, 510));
         assert_eq!(absence.began(), Hlc(9), "until it is decided what the absence means");
         absence.go_on(moment(now, 511));
         assert_eq!(absence.began(), Hlc(511));
@@ -262,8 +312,8 @@ mod tests {
     #[test]
     fn only_an_unbroken_majority_leaves_out_and_says_so_before() {
         let left_out = |spans: &[(u64, &[Member])]| {
-            let (absence, now) = seen(spans);
-            (absence.left_out().count(), absence.to_leave_out(HORIZON, now).len())
+            let (absence, _) = seen(spans);
+            (absence.left_out().count(), absence.to_leave_out().len())
         };
         assert_eq!(left_out(&[(60, &[up(2), down(3)])]), (0, 0));
         assert_eq!(left_out(&[(75, &[up(2), down(3)])]), (1, 0));
@@ -288,10 +338,45 @@ mod tests {
     }
 
     #[test]
+    fn without_room_for_deletions_a_member_is_left_out_earlier_and_stays_so() {
+        let (others, horizon) = ([up(2), down(3)], Duration::from_secs(86_400));
+        let [patient, hurried] = [false, true].map(|is_short_of_room| Patience { horizon, is_short_of_room });
+        let start = moment(Instant::now(), 0);
+        let mut absence = Absence::new(start);
+        let said = |absence: &Absence| (absence.left_out().count(), absence.to_leave_out().len());
+        let now = look_on(&mut absence, 250, &others, hurried, start);
+        assert_eq!(said(&absence), (0, 0), "too early, however little room there is");
+        let now = look_on(&mut absence, 1_000, &others, patient, now);
+        assert_eq!(said(&absence), (0, 0), "there is room");
+        let now = look_on(&mut absence, 30, &others, hurried, now);
+        assert_eq!(said(&absence), (1, 0), "it is said before it is done");
+        let now = look_on(&mut absence, 10, &others, hurried, now);
+        assert_eq!(said(&absence), (1, 1));
+        let now = look_on(&mut absence, 100, &others, patient, now);
+        assert_eq!(said(&absence), (1, 1), "there is room again: what is forgotten is forgotten");
+        look_on(&mut absence, 1, &[up(2), up(3)], patient, now);
+        assert_eq!(said(&absence), (1, 0), "it is back, and has to start over");
+    }
+
+    #[test]
+    fn whoever_may_have_been_left_out_early_asks() {
+        let patience = Patience { horizon: Duration::from_secs(86_400), is_short_of_room: false };
+        let start = moment(Instant::now(), 0);
+        let mut absence = Absence::new(start);
+        let now = look_on(&mut absence, 260, &[down(2), down(3)], patience, start);
+        assert!(!absence.is_outdated(patience, now.at));
+        let now = look_on(&mut absence, 5, &[down(2), down(3)], patience, now);
+        assert!(absence.is_outdated(patience, now.at), "before anybody can have left it out");
+        let now = look_on(&mut absence, 1, &[up(2), up(3)], patience, now);
+        [2, 3].into_iter().for_each(|number| absence.hear(id(number), true, false, now.at));
+        assert_eq!(absence.verdict(&[up(2), up(3)], now.at), Verdict::GoOn, "nobody was short of room");
+    }
+
+    #[test]
     fn who_holds_the_last_copies_never_starts_over() {
         // Its only fellow died, and comes back empty.
         let (mut absence, now) = seen(&[(500, &[down(2)]), (1, &[cold(2)])]);
-        assert!(absence.is_outdated(HORIZON, now));
+        assert!(absence.is_outdated(PATIENCE, now));
         assert_eq!(absence.verdict(&[cold(2)], now), Verdict::Wait);
         absence.hear(id(2), false, false, now);
         assert_eq!(absence.verdict(&[cold(2)], now), Verdict::GoOn);
@@ -312,7 +397,7 @@ mod tests {
         absence.hear(id(3), true, false, now);
         assert_eq!(absence.verdict(&both, now), Verdict::GoOn);
         absence.go_on(moment(now, 600));
-        assert!(!absence.is_outdated(HORIZON, now));
+        assert!(!absence.is_outdated(PATIENCE, now));
     }
 
     #[test]
@@ -338,7 +423,7 @@ mod tests {
         let (mut absence, now) = seen(&[(500, &half)]);
         absence.hear(id(2), true, false, now);
         assert_eq!(absence.verdict(&half, now), Verdict::Wait);
-        assert!(absence.is_outdated(HORIZON, now) && absence.is_in_step_with(&id(2), now));
+        assert!(absence.is_outdated(PATIENCE, now) && absence.is_in_step_with(&id(2), now));
     }
 
     #[test]
@@ -346,11 +431,11 @@ mod tests {
         let now = Instant::now();
         let mut absence = Absence::new(moment(now, 1));
         absence.inherit([(id(3), 1), (id(9), 1)], moment(now, 1));
-        absence.look(&[up(2), down(3)], HORIZON, moment(now, 2));
+        absence.look(&[up(2), down(3)], PATIENCE, moment(now, 2));
         assert_eq!(absence.left_out().collect::<Vec<_>>(), [(id(3), 1)]);
         let later = now + 3 * HORIZON;
         absence.go_on(moment(later, 3));
         absence.inherit([], moment(later - 2 * HORIZON, 2));
-        assert!(absence.is_outdated(HORIZON, later), "as its source was");
+        assert!(absence.is_outdated(PATIENCE, later), "as its source was");
     }
 }

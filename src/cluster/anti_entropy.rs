@@ -12,7 +12,7 @@ use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::time::{Instant, sleep};
+use tokio::time::sleep;
 use tracing::{debug, info};
 
 use crate::base::clock::SKEW_MS_MAX;
@@ -106,7 +106,7 @@ impl Cluster {
         }
         let members: Vec<&Row> = topology.others().collect();
         let is_down = |row: &Row| topology.liveness(&row.id) == Liveness::Down;
-        let overdue = self.absence.lock().to_leave_out(self.tombstone_horizon(), Instant::now());
+        let overdue = self.absence.lock().to_leave_out();
         let left_out: Vec<NodeId> =
             members.iter().filter(|row| is_down(row) && overdue.contains(&row.id)).map(|row| row.id).collect();
         let is_present = |row: &&Row| !is_down(row) && row.warm && self.is_warm_for(&row.id);
@@ -219,7 +219,7 @@ impl Cluster {
 
     /// True when nothing is kept here for any node, those left out apart.
     fn owes_nobody(&self) -> bool {
-        let left_out = self.absence.lock().to_leave_out(self.tombstone_horizon(), Instant::now());
+        let left_out = self.absence.lock().to_leave_out();
         let owed = |peer: &crate::peer::registry::Peer| !peer.hints.is_empty() && !left_out.contains(&peer.id);
         !self.peers.all().iter().any(|peer| owed(peer)) && self.strays().is_empty()
     }

@@ -1,5 +1,5 @@
-//! A node that was cut off, or stopped, for longer than the tombstone horizon asks the others whether they have left it
-//! out (`absence`). If so it gives up what it held before and fetches it: others may have forgotten deletions meanwhile
+//! A node that was cut off, or stopped, for so long that others may have left it out asks them whether they have
+//! (`absence`). If so it gives up what it held before and fetches it: others may have forgotten deletions meanwhile
 //! that it never heard of, and what it still holds of those keys would bring them back.
 //!
 //! Only slots are given up that somebody who left it out is a home replica of; what it took in since is kept: those are
@@ -18,7 +18,7 @@ use crate::base::clock::Clock;
 use crate::base::ids::{NodeId, Slot};
 use crate::base::wire::WireError;
 use crate::cluster::Cluster;
-use crate::cluster::absence::{Life, Member, Moment, Verdict};
+use crate::cluster::absence::{Life, Member, Moment, Patience, Verdict};
 use crate::cluster::gossip::ROWS_TIMEOUT;
 use crate::cluster::shed::drop_before;
 use crate::cluster::topology::Topology;
@@ -53,10 +53,17 @@ impl Cluster {
         moment_of(&self.store.clock)
     }
 
+    /// How long others are waited for, as things are.
+    fn patience(&self) -> Patience {
+        let bytes_max = self.config.settings().tombstone_bytes_max;
+        let is_short_of_room = bytes_max > 0 && self.store.tombstone_bytes() > bytes_max;
+        Patience { horizon: self.tombstone_horizon(), is_short_of_room }
+    }
+
     /// Notes whether this node was away for too long. Whoever lets others in, or goes on after a pause, asks for it at
     /// once.
     pub fn look_at_absence(&self) {
-        let is_outdated = self.absence.lock().is_outdated(self.tombstone_horizon(), Instant::now());
+        let is_outdated = self.absence.lock().is_outdated(self.patience(), Instant::now());
         self.is_outdated.store(is_outdated, Ordering::Release);
     }
 
@@ -64,8 +71,13 @@ impl Cluster {
     pub(super) async fn watch_absence(self: &Arc<Self>) {
         loop {
             self.look_at_absence();
-            let members = members_of(&self.topology());
-            self.absence.lock().look(&members, self.tombstone_horizon(), self.moment());
+            let topology = self.topology();
+            let left_out = self.absence.lock().look(&members_of(&topology), self.patience(), self.moment());
+            for row in left_out.iter().filter_map(|id| topology.rows.get(id)) {
+                let name = row.shown_name();
+                info!(name, node = %row.id, "away for so long that deletions are forgotten without it from now on");
+            }
+            drop(topology);
             if self.is_outdated.load(Ordering::Acquire) {
                 self.ask_the_present().await;
             }
@@ -172,7 +184,7 @@ impl Cluster {
             let absence = self.absence.lock();
             (absence.away(Instant::now()), absence.began())
         };
-        warn!(away_s = away.as_secs(), "was away for longer than tombstone-horizon-ms: fetching everything anew");
+        warn!(away_s = away.as_secs(), "others have forgotten deletions while it was away: fetching everything anew");
         // As in a new life: others forget that they have left this one out.
         self.update(|book| {
             book.generation += 1;

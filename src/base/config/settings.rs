@@ -108,6 +108,7 @@ pub struct Settings {
     pub anti_entropy_interval_ms: u64,
     pub tombstone_age_min_ms: u64,
     pub tombstone_horizon_ms: u64,
+    pub tombstone_bytes_max: u64,
     pub link_bytes_max: u64,
     pub data_dir: String,
 
@@ -188,6 +189,7 @@ impl Settings {
             anti_entropy_interval_ms: values.millis("anti-entropy-interval-ms"),
             tombstone_age_min_ms: values.millis("tombstone-age-min-ms"),
             tombstone_horizon_ms: values.millis("tombstone-horizon-ms"),
+            tombstone_bytes_max: values.bytes("tombstone-bytes-max"),
             link_bytes_max: values.bytes("link-bytes-max"),
             data_dir: values.text("data-dir"),
             maxmemory: values.bytes("maxmemory"),

@@ -167,6 +167,8 @@ pub static OPTIONS: &[Opt] = &[
         "age below which a deletion, or who made an old write, is not forgotten, even when every replica holds it"),
     live(Cluster, "tombstone-horizon-ms", millis(1_000, 365 * DAY_MS), "1d",
         "absence after which deletions are forgotten without a node, which then fetches all its data anew; at least 1s"),
+    live(Cluster, "tombstone-bytes-max", bytes(0), "256mb",
+        "bytes of remembered deletions beyond which five minutes of absence are enough for that; 0 for no limit"),
     at_start(Cluster, "link-bytes-max", bytes(MB), "64mb",
         "bytes that may wait to be sent to one other node by one of this node's workers"),
     at_start(Cluster, "data-dir", Kind::Text, "",

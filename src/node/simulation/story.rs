@@ -99,6 +99,8 @@ struct Story {
     moves: bool,
     /// Between two troubles there is time for what is over to be forgotten.
     forgets: bool,
+    /// Troubles last longer than a member that is away is waited for.
+    leaves_out: bool,
     wrongs: Vec<String>,
     faults: Vec<String>,
 }
@@ -113,8 +115,15 @@ impl Story {
         // In others nothing that is over is forgotten before the end.
         let forgets = draws.random_range(0..3) == 0;
         let (interval_ms, age_ms) = if forgets { ("200", "100") } else { (interval_ms, "60000") };
-        let options =
-            [("anti-entropy-interval-ms", interval_ms), ("quorum-mode", mode), ("tombstone-age-min-ms", age_ms)];
+        // In half of these nobody is waited for, however long it is away.
+        let leaves_out = forgets && seed.is_multiple_of(2);
+        let horizon_ms = if leaves_out { "2000" } else { "86400000" };
+        let options = [
+            ("anti-entropy-interval-ms", interval_ms),
+            ("quorum-mode", mode),
+            ("tombstone-age-min-ms", age_ms),
+            ("tombstone-horizon-ms", horizon_ms),
+        ];
         let moves = draws.random_range(0..2) == 0;
         let others = if moves { draws.random_range(0..=2) } else { 0 };
         let mut world = World::new(draws, seed, nodes + others, &options);
@@ -128,7 +137,7 @@ impl Story {
         load.choice
             .flushes
             .set(world.draws.random_range(0..3) == 0 && std::env::var_os("RONDO_SIMULATION_FLUSHALL").is_some());
-        Story { world, load, is_strict, is_wild, moves, forgets, wrongs: Vec::new(), faults: Vec::new() }
+        Story { world, load, is_strict, is_wild, moves, forgets, leaves_out, wrongs: Vec::new(), faults: Vec::new() }
     }
 
     /// Runs on until this is so for all nodes; notes it as wrong when that takes too long.
@@ -258,7 +267,8 @@ impl Story {
     /// Has all of these go wrong for a while.
     fn suffer(&mut self, faults: &[Fault]) {
         let longest_us = [100_000, 300_000, SECOND_US, 6 * SECOND_US][self.world.draws.random_range(0..4)];
-        let us = self.world.draws.random_range(5_000..longest_us);
+        let range_us = if self.leaves_out { longest_us..2 * longest_us + SECOND_US } else { 5_000..longest_us };
+        let us = self.world.draws.random_range(range_us);
         self.faults.push(format!("{faults:?} at {:.3} for {:.3}", self.world.now_us() as f64 / 1e6, us as f64 / 1e6));
         tracing::info!(?faults, ms = us / 1_000, "goes wrong");
         faults.iter().for_each(|fault| self.begin_fault(*fault));

@@ -206,7 +206,7 @@ fn limits(figures: &NodeFigures, note: Note<'_>) {
         let took_mb = memory.tombstone_bytes >> 20;
         let problem = format!("Deletions that it remembers take {took_mb} MB, beside what maxmemory counts.");
         let action = "They go when all replicas have them. Start nodes that are down, or give them up (RONDO.FORGET); \
-                      tombstone-horizon-ms says for how long one is waited for.";
+                      tombstone-horizon-ms and tombstone-bytes-max say for how long one is waited for.";
         note(Severity::Warning, problem, action);
     }
     if figures.clients_max > 0 && figures.clients as f64 > figures.clients_max as f64 * NEAR {
