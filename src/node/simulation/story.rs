@@ -196,6 +196,8 @@ impl Story {
         let members = self.world.members();
         let away = (0..self.world.nodes()).find(|node| !members.contains(node));
         let leaves = members.len() > MEMBERS_MIN && (away.is_none() || self.world.draws.random_range(0..2) == 0);
+        // Who is cut off until it has left stays a member that is down, which an operator has to give up.
+        let leaves = leaves && !self.leaves_out;
         let (what, node) = match away {
             _ if leaves => ("leaves", self.draw_node()),
             Some(node) => ("joins", node),
