@@ -5,7 +5,7 @@
 //! it holds of slots that are not its own (`shed`). A slot that differs is looked at twice before its keys are: under
 //! load most differences are writes on their way.
 //!
-//! Bounded: one peer at a time, [`MENDS_MAX`] slots a peer and round, a share of one core at most (`pace`). Keys that
+//! Bounded: one peer at a time, [`MENDS_MAX`] slots a peer and round, a share of one core at most (`pacer`). Keys that
 //! were evicted are not brought back into a node that is close to its limit. Nothing here is on any client's path.
 
 use std::collections::HashSet;
@@ -129,7 +129,7 @@ impl Cluster {
             }
         }
         self.collect(plan, stability).await;
-        self.take_strays_home().await;
+        self.return_strays().await;
     }
 
     /// Asks everybody whether they owe anybody anything.

@@ -95,7 +95,7 @@ impl Cluster {
         if self.exchange_rows(&link, &rows).await.is_err() {
             return false;
         }
-        let adopted = matches!(link.ask(&adopt, ADOPT_TIMEOUT).await, Ok(Response::Adopted(true)));
+        let adopted = matches!(link.ask(&adopt, ADOPT_TIMEOUT).await, Ok(Response::YesNo(true)));
         if adopted {
             self.note_contact(peer.id);
         }

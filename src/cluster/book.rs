@@ -21,7 +21,7 @@ use crate::membership::Liveness;
 use crate::ring::{Row, RowState, Rows};
 
 /// Requests that began under an earlier topology are done after this, also when somebody still holds it.
-const SETTLE_TIMEOUT: Duration = Duration::from_millis(100);
+const QUIESCE_TIMEOUT: Duration = Duration::from_millis(100);
 /// How much longer whoever asks waits for this node to go by the present topology at all.
 const ACT_TIMEOUT: Duration = Duration::from_secs(2);
 const SETTLE_LOOK: Duration = Duration::from_millis(2);
@@ -192,7 +192,7 @@ impl Cluster {
         let mut book = self.book.lock();
         let topology = self.topology.load();
         let is_other = |(id, known): (&NodeId, &Liveness)| *id != self.identity.id && self.liveness(id) != *known;
-        if topology.alive.iter().any(is_other) {
+        if topology.liveness.iter().any(is_other) {
             self.publish(&mut book);
         }
     }
@@ -202,7 +202,6 @@ impl Cluster {
         let replicas = self.config.settings().replicas;
         let liveness = |id: &NodeId| self.liveness(id);
         let topology = Topology::new(book.rows.clone(), self.identity.id, replicas, Some(&before), liveness);
-        // With a second node about, deletions must leave tombstones: its copies are older or younger than ours.
         if topology.missed_an_owner(&before) {
             self.whole.clear();
         }
@@ -210,7 +209,8 @@ impl Cluster {
             // What it is no home replica of, today or soon, is nothing that it has to hold whole.
             Slot::all().filter(|slot| !topology.is_home(*slot)).for_each(|slot| self.whole.remove(slot));
         }
-        // Nobody else says so: here it holds before anybody goes by the new topology.
+        // With a second node about, deletions must leave tombstones: its copies are older or younger than ours. Set
+        // here, so that it holds before anybody goes by the new topology.
         let owners = topology.ring.members().len().max(topology.next_ring.members().len());
         self.store.set_replicated(owners > 1);
         self.topology.store(Arc::new(topology));
@@ -223,7 +223,7 @@ impl Cluster {
     /// Returns when no request works under an earlier topology any more, as far as can be told in a short time; false
     /// when this node does not go by the present one yet.
     pub(super) async fn quiesce(&self) -> bool {
-        let until = Instant::now() + SETTLE_TIMEOUT;
+        let until = Instant::now() + QUIESCE_TIMEOUT;
         // Two statements: whoever publishes holds the book and waits for readers of `changes`.
         let change = *self.changes.borrow();
         let retired = self.book.lock().retired.clone();

@@ -43,7 +43,7 @@ impl Calm {
     }
 
     /// True while somebody may hold a stray.
-    pub fn may_hide_strays(&self) -> bool {
+    pub fn strays_possible(&self) -> bool {
         self.is_stirred.load(Ordering::Acquire) || self.awaits_round()
     }
 
@@ -63,22 +63,22 @@ mod tests {
     fn strays_may_be_there_from_the_beginning_of_a_stir_to_a_calm_round_begun_after_its_end() {
         let calm = Calm::default();
         calm.note_stir(false, 1_000);
-        assert!(!calm.may_hide_strays(), "nothing has ever moved");
+        assert!(!calm.strays_possible(), "nothing has ever moved");
         calm.note_stir(true, 2_000);
-        assert!(calm.may_hide_strays() && !calm.awaits_round());
+        assert!(calm.strays_possible() && !calm.awaits_round());
         assert_eq!(calm.calm_ms(), None);
         calm.note_calm(2_500);
         assert_eq!(calm.calm_ms(), Some(2_500));
-        assert!(calm.may_hide_strays(), "it goes on");
+        assert!(calm.strays_possible(), "it goes on");
         calm.note_stir(false, 3_000);
-        assert!(calm.may_hide_strays() && calm.awaits_round(), "the round began before its end");
+        assert!(calm.strays_possible() && calm.awaits_round(), "the round began before its end");
         calm.note_calm(3_000);
-        assert!(calm.may_hide_strays(), "nor is one enough that began in the same millisecond");
+        assert!(calm.strays_possible(), "nor is one enough that began in the same millisecond");
         calm.note_calm(3_001);
-        assert!(!calm.may_hide_strays() && !calm.awaits_round());
+        assert!(!calm.strays_possible() && !calm.awaits_round());
         calm.note_stir(false, 4_000);
-        assert!(!calm.may_hide_strays());
+        assert!(!calm.strays_possible());
         calm.note_stir(true, 5_000);
-        assert!(calm.may_hide_strays(), "the next one");
+        assert!(calm.strays_possible(), "the next one");
     }
 }

@@ -63,7 +63,7 @@ impl Cluster {
 
     /// Publishes what membership believes, for ever.
     pub(super) async fn watch_membership(&self) {
-        let mut view = self.view.clone();
+        let mut view = self.member_list.clone();
         loop {
             // The pause is for nodes that count as alive because they spoke lately: that ends without news.
             if let Ok(Err(_)) = timeout(COMPARE_INTERVAL, view.changed()).await {
@@ -75,7 +75,7 @@ impl Cluster {
     }
 
     /// Asks the addresses to join that no row names, for ever.
-    pub(super) async fn knock(&self) {
+    pub(super) async fn probe_join_addrs(&self) {
         loop {
             sleep(KNOCK_INTERVAL).await;
             let rows = self.topology().rows.clone();

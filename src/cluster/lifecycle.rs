@@ -21,7 +21,7 @@ use crate::base::throttle::Throttle;
 use crate::cluster::Cluster;
 use crate::cluster::barrier::{COMING_PATIENCE, LEAVING_PATIENCE, TELL_INTERVAL};
 use crate::cluster::ending::Ending;
-use crate::cluster::rules::{self, Entry, Taken};
+use crate::cluster::rules::{self, Entry, PulledFrom};
 use crate::cluster::topology::Topology;
 use crate::ring::{Row, RowState, steps};
 
@@ -36,19 +36,19 @@ impl Cluster {
     /// Brings this node in and keeps it there: everything that goes on in the background. Ends only by being dropped.
     pub async fn run(self: Arc<Self>) {
         tokio::join!(
-            self.live(),
+            self.run_lifecycle(),
             self.gossip(),
             self.watch_membership(),
-            self.knock(),
+            self.probe_join_addrs(),
             self.anti_entropy(),
-            self.obey(),
-            self.follow(),
+            self.begin_removals(),
+            self.fetch_gained_slots(),
             self.remove_dead(),
             self.watch_absence(),
             self.watch_for_twins(),
             self.watch_clock(),
-            self.complete(),
-            self.remember()
+            self.fetch_until_whole(),
+            self.persist_members()
         );
     }
 
@@ -61,7 +61,7 @@ impl Cluster {
             if self.topology().own_row().is_some_and(|row| matches!(row.state, RowState::Normal | RowState::Leaving)) {
                 self.set_own_row(RowState::Leaving, self.is_warm());
                 self.barrier(&self.identity.id, LEAVING_PATIENCE).await;
-                self.be_taken_over().await;
+                self.wait_until_taken_over().await;
             }
             self.set_own_row(RowState::Left, self.is_warm());
             self.spread(&self.identity.id, LEAVING_PATIENCE).await;
@@ -76,7 +76,7 @@ impl Cluster {
         }
     }
 
-    async fn live(self: &Arc<Self>) {
+    async fn run_lifecycle(self: &Arc<Self>) {
         self.enter().await;
         let mut changes = self.changes();
         loop {
@@ -207,9 +207,9 @@ impl Cluster {
         }
     }
 
-    async fn fill_own(self: &Arc<Self>, not_from: &BTreeSet<NodeId>, may_lack: impl Fn(&[Slot]) -> bool) -> Taken {
+    async fn fill_own(self: &Arc<Self>, not_from: &BTreeSet<NodeId>, may_lack: impl Fn(&[Slot]) -> bool) -> PulledFrom {
         let progress = |filled| self.filled_slots.store(filled, Ordering::Relaxed);
-        let taken = self.fill(Topology::own_slots, Taken::new(), not_from, progress, may_lack).await.1;
+        let taken = self.fill(Topology::own_slots, PulledFrom::new(), not_from, progress, may_lack).await.1;
         self.inherit_absences(&taken.values().flatten().copied().collect()).await;
         taken
     }
@@ -263,7 +263,7 @@ impl Cluster {
 
     /// Returns when others hold what this node leaves to them (`take_over`). One that is down is not waited for where
     /// enough other home replicas stay.
-    async fn be_taken_over(&self) {
+    async fn wait_until_taken_over(&self) {
         let (began, me) = (Instant::now(), self.identity.id);
         let mut have_taken = BTreeSet::new();
         loop {

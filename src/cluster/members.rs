@@ -99,7 +99,7 @@ impl Recorded {
 
 impl Cluster {
     /// Keeps the file as the rows are, for ever.
-    pub(super) async fn remember(&self) {
+    pub(super) async fn persist_members(&self) {
         let Some(path) = self.recorded.path.clone() else { return };
         let mut changes = self.changes();
         loop {

@@ -11,7 +11,8 @@
 //! | `identity` | who this node is |
 //! | `topology` | the published value |
 //! | `absence` | who was away for too long |
-//! | `calm`, `older` | whether copies may lie where no home replica looks; whether anybody may hold an older one than this node |
+//! | `calm`, `older` | whether copies may lie where no home replica looks; whether anybody may hold an older one than
+//! this node |
 //! | `difference`, `pacer` | what differs between two home replicas; how fast they compare |
 //! | `stability` | when deletions, and the names of old writes, may be forgotten |
 //! | `ending` | why a node cannot go on under its id |
@@ -129,7 +130,7 @@ pub struct Cluster {
     store: Arc<Store>,
     secret: Arc<[u8]>,
     membership: Mutex<Option<Membership>>,
-    view: watch::Receiver<Arc<MemberList>>,
+    member_list: watch::Receiver<Arc<MemberList>>,
     book: Mutex<Book>,
     topology: ArcSwap<Topology>,
     changes: watch::Sender<u64>,
@@ -189,14 +190,14 @@ impl Cluster {
         peers: Arc<Peers>,
     ) -> Arc<Cluster> {
         let settings = config.settings();
-        let view = membership.view();
+        let member_list = membership.view();
         let topology = Topology::new(Rows::new(), identity.id, settings.replicas, None, |_| Liveness::Down);
         let absence = Absence::new(start_over::moment_of(&store.clock));
         Arc::new(Cluster {
             secret: settings.cluster_secret.as_bytes().into(),
             store,
             membership: Mutex::new(Some(membership)),
-            view,
+            member_list,
             book: Mutex::new(Book::new(identity.generation)),
             topology: ArcSwap::from_pointee(topology),
             changes: watch::channel(0).0,
@@ -321,13 +322,13 @@ impl Cluster {
 
     /// What is believed of another node: membership's word, or for one it has not heard of, whether it spoke lately.
     fn liveness(&self, id: &NodeId) -> Liveness {
-        let known = self.view.borrow().get(id).map(|peer| peer.liveness);
+        let known = self.member_list.borrow().get(id).map(|peer| peer.liveness);
         known.unwrap_or_else(|| if self.spoke_lately(id) { Liveness::Alive } else { Liveness::Down })
     }
 
     /// As [`liveness`](Cluster::liveness), but in doubt soon after our start, when nobody has been heard of, yes.
     fn may_live(&self, id: &NodeId) -> bool {
-        let unheard = self.view.borrow().get(id).is_none();
+        let unheard = self.member_list.borrow().get(id).is_none();
         self.liveness(id) != Liveness::Down || (unheard && self.started.elapsed() < CONTACT_GRACE)
     }
 

@@ -54,7 +54,7 @@ impl LastLook {
 impl Cluster {
     /// True while somebody may hold an older copy of a key than this node, as far as this node or any of its peers
     /// knows.
-    pub fn may_hide_older_copies(&self) -> bool {
+    pub fn older_copies_possible(&self) -> bool {
         self.finds_older_copies(Peer::knows_of_older)
     }
 
@@ -64,7 +64,7 @@ impl Cluster {
         self.known_older.get(ms, || self.finds_older_copies(|_| false))
     }
 
-    /// Looks at each peer for signs of older copies, and for what it is to be heeded for besides. What ends with a
+    /// Whether any peer shows a sign of older copies; `heeds` adds what the peer itself says. What ends with a
     /// comparison counts only where nodes compare.
     fn finds_older_copies(&self, heeds: impl Fn(&Peer) -> bool) -> bool {
         let (compares, now) = (self.config.settings().anti_entropy_interval_ms > 0, Instant::now());
@@ -74,7 +74,7 @@ impl Cluster {
         // In this order: a lag that is short says how late the word is, and the end of a lane is noted before the next
         // one speaks.
         let is_sign = |peer: &Peer| is_behind(peer) || heeds(peer) || lacks(peer);
-        compares && self.calm.may_hide_strays() || self.peers.all().iter().any(|peer| is_sign(peer))
+        compares && self.calm.strays_possible() || self.peers.all().iter().any(|peer| is_sign(peer))
     }
 }
 

@@ -25,8 +25,8 @@ use crate::store::digest::{Measure, fingerprint};
 const HORIZON_MS: u64 = 2 * SKEW_MS_MAX + 2_000;
 /// Slots compared with what a node has missed before it is noted that they are done.
 const SLOTS_PER_PIECE: usize = 1_024;
-/// Slots and entries in one question: few, so that little is written between one side's look at a slot and the other's.
-/// What is would be taken for a difference.
+/// Slots and entries in one question: few, because a write that falls between the two looks at a slot is taken for a
+/// difference.
 pub(super) const SLOTS_PER_QUESTION: usize = 64;
 const ENTRIES_PER_QUESTION: usize = 4_096;
 /// A slot of up to so many entries is compared key by key at once.

@@ -59,7 +59,7 @@ impl Cluster {
     }
 
     /// Begins for ever what this node is told to. Waits for nothing else: others may be waiting for this.
-    pub(super) async fn obey(&self) {
+    pub(super) async fn begin_removals(&self) {
         loop {
             self.told.notified().await;
             self.begin_forgetting();

@@ -82,13 +82,13 @@ async fn who_may_lack_a_write_may_hold_an_older_copy_until_all_is_compared() {
     let hides = || {
         // As a link does.
         peer.lanes.iter().for_each(|lane| lane.look_at_lag(std::time::Instant::now()));
-        (one.cluster.may_hide_older_copies(), one.cluster.knows_of_older_copies())
+        (one.cluster.older_copies_possible(), one.cluster.knows_of_older_copies())
     };
     until("it hides nothing as far as is known here", || hides() == (true, false)).await;
     peer.lanes.iter().for_each(|lane| lane.hear(false));
     until("nobody may hold older copies", || hides() == (false, false)).await;
     peer.lacks.note_declined();
-    assert!(hides().0 && !two.cluster.may_hide_older_copies());
+    assert!(hides().0 && !two.cluster.older_copies_possible());
     until("they have compared", || hides() == (false, false)).await;
     peer.losses.note();
     assert!(hides().0);
@@ -98,7 +98,7 @@ async fn who_may_lack_a_write_may_hold_an_older_copy_until_all_is_compared() {
     until("that is no knowledge of ours", || hides() == (true, false)).await;
     peer.lanes.iter().for_each(|lane| lane.hear(false));
     tokio::time::sleep(std::time::Duration::from_millis(300)).await;
-    assert!(one.cluster.may_hide_older_copies() && one.cluster.knows_of_older_copies(), "nobody has looked for long");
+    assert!(one.cluster.older_copies_possible() && one.cluster.knows_of_older_copies(), "nobody has looked for long");
 }
 
 #[tokio::test]

@@ -96,7 +96,7 @@ fn knows_other_owner(rows: &Rows, than: &NodeId) -> bool {
 }
 
 /// Whose contents of each slot have been fetched.
-pub type Taken = BTreeMap<Slot, Vec<NodeId>>;
+pub type PulledFrom = BTreeMap<Slot, Vec<NodeId>>;
 
 /// What is left to fetch.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
@@ -129,7 +129,7 @@ pub fn pulls(
     write_quorum: usize,
     is_source: impl Fn(&NodeId) -> bool,
     goes: impl Fn(&NodeId) -> bool,
-    taken: &Taken,
+    taken: &PulledFrom,
 ) -> Pulls {
     let sources: Vec<bool> = ring.members().iter().map(|member| member.id != *me && is_source(&member.id)).collect();
     let mut pulls = Pulls::default();
@@ -262,7 +262,7 @@ mod tests {
         let map = rows(&[RowState::Normal; 4]);
         let ring = map.ring(3);
         let newcomer = row(9, RowState::Joining).id;
-        let mut taken = Taken::new();
+        let mut taken = PulledFrom::new();
         let plan = pulls(&all, &ring, &newcomer, 2, |_| true, |_| false, &taken);
         assert_eq!(plan.from.values().map(Vec::len).sum::<usize>(), 2 * all.len());
         for (source, slots) in &plan.from {
@@ -273,7 +273,7 @@ mod tests {
         let done = pulls(&all, &ring, &newcomer, 2, |_| true, |_| false, &taken);
         assert_eq!((done.filled, done.from.len(), done.stuck.len()), (all.len(), 0, 0));
         let goes = row(2, RowState::Leaving).id;
-        let plan = pulls(&all, &ring, &newcomer, 2, |_| true, |id| *id == goes, &Taken::new());
+        let plan = pulls(&all, &ring, &newcomer, 2, |_| true, |id| *id == goes, &PulledFrom::new());
         let of_goes = all.iter().filter(|slot| ring.homes(**slot).contains(&1)).count();
         assert_eq!(plan.from.get(&goes).map(Vec::len), Some(of_goes), "whatever only it holds");
     }
@@ -283,19 +283,19 @@ mod tests {
         let all: Vec<Slot> = Slot::all().collect();
         let map = rows(&[RowState::Normal; 3]);
         let (ring, ids) = (map.ring(3), map.iter().map(|row: &Row| row.id).collect::<Vec<_>>());
-        let plan = |sources: &[NodeId], taken: &Taken| {
+        let plan = |sources: &[NodeId], taken: &PulledFrom| {
             pulls(&all, &ring, &ids[0], 2, |id| sources.contains(id), |_| false, taken)
         };
-        let both = plan(&ids, &Taken::new());
+        let both = plan(&ids, &PulledFrom::new());
         assert_eq!(both.from.keys().copied().collect::<Vec<_>>(), ids[1..]);
-        assert_eq!(plan(&[], &Taken::new()).stuck, all);
-        let one = plan(&ids[1..2], &Taken::new());
+        assert_eq!(plan(&[], &PulledFrom::new()).stuck, all);
+        let one = plan(&ids[1..2], &PulledFrom::new());
         assert_eq!(one.from.keys().copied().collect::<Vec<_>>(), ids[1..2]);
         let taken = all.iter().map(|slot| (*slot, vec![ids[1]])).collect();
         assert_eq!(plan(&ids[1..2], &taken).filled, all.len());
         assert_eq!(plan(&ids, &taken).from.keys().copied().collect::<Vec<_>>(), ids[2..]);
         let alone = rows(&[RowState::Normal]);
-        assert_eq!(pulls(&all, &alone.ring(3), &ids[0], 2, |_| true, |_| false, &Taken::new()).filled, all.len());
+        assert_eq!(pulls(&all, &alone.ring(3), &ids[0], 2, |_| true, |_| false, &PulledFrom::new()).filled, all.len());
     }
     #[test]
     fn who_lost_its_memory_waits_for_those_who_may_bring_it_back_and_for_nobody_else() {

@@ -65,7 +65,7 @@ impl Cluster {
             Request::Adopt { node, generation, version } => {
                 let row = self.topology().rows.get(&node).map(|row| (row.generation, row.version));
                 let is_known = row.is_some_and(|known| known >= (generation, version));
-                Response::Adopted(is_known && self.quiesce().await && self.has_remembered().await)
+                Response::YesNo(is_known && self.quiesce().await && self.has_remembered().await)
             }
             Request::GetSlots { .. } if !self.is_warm_for(asker) => Response::Refused(Refusal::Warming),
             Request::Compare(question) if question.is_about_keys() && !self.is_warm_for(asker) => {
@@ -77,7 +77,7 @@ impl Cluster {
                 Err(refusal) => Response::Refused(refusal),
             },
             Request::Compare(question) => Response::Compared(self.answer_question(question, asker).await),
-            Request::TakenOver { node, generation } => Response::Adopted(self.has_taken_over(&node, generation)),
+            Request::TakenOver { node, generation } => Response::YesNo(self.has_taken_over(&node, generation)),
             Request::Time => Response::Time(wall_us()),
             Request::Standing => self.standing(),
         }

@@ -36,7 +36,7 @@ impl Cluster {
     }
 
     /// Gives strays to their home replicas and drops them, if everybody is there to take them.
-    pub(super) async fn take_strays_home(&self) {
+    pub(super) async fn return_strays(&self) {
         if !may_shed(&self.topology()) {
             return;
         }

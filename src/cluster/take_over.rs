@@ -18,7 +18,7 @@ use crate::base::ids::{NodeId, Slot};
 use crate::cluster::Cluster;
 use crate::cluster::barrier::{COMING_PATIENCE, LEAVING_PATIENCE};
 use crate::cluster::gossip::ROWS_TIMEOUT;
-use crate::cluster::rules::Taken;
+use crate::cluster::rules::PulledFrom;
 use crate::cluster::topology::Topology;
 use crate::membership::Liveness;
 use crate::peer::control::{Request, Response};
@@ -29,13 +29,13 @@ pub(super) const PROGRESS_INTERVAL: Duration = Duration::from_millis(200);
 
 impl Cluster {
     /// Fetches what this node gains whenever others are on their way, for ever.
-    pub(super) async fn follow(self: &Arc<Self>) {
+    pub(super) async fn fetch_gained_slots(self: &Arc<Self>) {
         let mut changes = self.changes();
-        let (mut taken, mut era) = (Taken::new(), 0);
+        let (mut taken, mut era) = (PulledFrom::new(), 0);
         loop {
             let now = self.topology().era;
             if now != era {
-                (taken, era) = (Taken::new(), now);
+                (taken, era) = (PulledFrom::new(), now);
             }
             taken = self.take_over(taken, era).await;
             let _ = timeout(PROGRESS_INTERVAL, changes.changed()).await;
@@ -60,18 +60,18 @@ impl Cluster {
     /// Fetches what this node gains by the coming and going of others, once an era; for one that leaves and lives again
     /// and again, until this node holds everything whole. Is given what it has fetched in this era so far, and gives
     /// what it has now.
-    async fn take_over(self: &Arc<Self>, before: Taken, era: u64) -> Taken {
+    async fn take_over(self: &Arc<Self>, before: PulledFrom, era: u64) -> PulledFrom {
         let topology = self.topology();
         let moving: Vec<NodeId> = topology.others().filter(|row| is_on_its_way(row)).map(|row| row.id).collect();
         let somebody_is_awaited = topology.others().any(|row| is_awaited(&topology, row));
         let has_fetched = *self.taken_over.lock() == Some(era);
         let is_done = has_fetched && (!somebody_is_awaited || self.is_all_whole(&topology));
         if moving.is_empty() || !topology.is_warm() || topology.era != era || is_done {
-            return Taken::new();
+            return PulledFrom::new();
         }
         if !somebody_is_awaited && takes(&topology).is_empty() {
             *self.taken_over.lock() = Some(era);
-            return Taken::new();
+            return PulledFrom::new();
         }
         drop(topology);
         let patience = if somebody_is_awaited { LEAVING_PATIENCE } else { COMING_PATIENCE };
@@ -80,7 +80,7 @@ impl Cluster {
             unconfirmed.extend(self.spread(id, patience).await);
         }
         if !may_begin(&self.topology(), &unconfirmed) {
-            return Taken::new();
+            return PulledFrom::new();
         }
         let is_adopted = steps::is_adopted(&self.topology().possible_rings, &unconfirmed);
         // Who does not act on the change is a source only where it cannot be helped, and what it gave counts for this
@@ -98,14 +98,14 @@ impl Cluster {
             *self.taken_over.lock() = Some(era);
             info!(slots, "hold what this node gains by the coming or going of others");
         }
-        if is_adopted { taken } else { Taken::new() }
+        if is_adopted { taken } else { PulledFrom::new() }
     }
 
     /// Asks this member whether it holds all that it is to hold before `node` takes its next step; nothing when it does
     /// not say.
     pub(super) async fn ask_taken_over(&self, member: &Row, node: NodeId, generation: u64) -> Option<bool> {
         match self.link(member).ask(&Request::TakenOver { node, generation }, ROWS_TIMEOUT).await {
-            Ok(answer) => Some(answer == Response::Adopted(true)),
+            Ok(answer) => Some(answer == Response::YesNo(true)),
             Err(error) => {
                 debug!(peer = %member.id, %error, "does not say what it has taken over");
                 None

@@ -301,7 +301,7 @@ async fn a_node_whose_clock_has_gone_back_since_its_last_start_is_believed_to_li
     let two = start_as(21_812, &[21_811], &options, Some(life - 3_600_000)).await;
     formed(&[&one, &two], 2).await;
     // Not for having spoken lately alone.
-    until("membership says so", || one.cluster.view.borrow().liveness(&id) == Liveness::Alive).await;
+    until("membership says so", || one.cluster.member_list.borrow().liveness(&id) == Liveness::Alive).await;
 }
 
 #[tokio::test]

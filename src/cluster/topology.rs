@@ -24,7 +24,7 @@ pub struct Topology {
     /// Every ring that somebody may go by: the same, or none while too many nodes are on their way.
     pub possible_rings: Vec<Arc<Ring>>,
     /// What is believed of each node that takes part.
-    pub alive: BTreeMap<NodeId, Liveness>,
+    pub liveness: BTreeMap<NodeId, Liveness>,
     /// This node.
     pub me: NodeId,
     /// The rows' digest.
@@ -52,16 +52,16 @@ impl Topology {
         let possible_rings = if steps::are_too_many(&rows) { Vec::new() } else { coming_rings.clone() };
         let believed = |id: &NodeId| if *id == me { Liveness::Alive } else { liveness(id) };
         let taking_part = rows.iter().filter(|row| row.state.is_member());
-        let alive: BTreeMap<NodeId, Liveness> = taking_part.map(|row| (row.id, believed(&row.id))).collect();
+        let liveness: BTreeMap<NodeId, Liveness> = taking_part.map(|row| (row.id, believed(&row.id))).collect();
         let (digest, is_warm) = (rows.digest(), rows.get(&me).is_some_and(may_answer));
         let is_other = |before: &Topology| before.rows.configuration() != rows.configuration();
         let era = before.map_or(0, |before| before.era + u64::from(is_other(before)));
-        Topology { rows, ring, next_ring, coming_rings, possible_rings, alive, me, digest, era, is_warm }
+        Topology { rows, ring, next_ring, coming_rings, possible_rings, liveness, me, digest, era, is_warm }
     }
 
     /// What is believed of this node; one that takes no part is down.
     pub fn liveness(&self, id: &NodeId) -> Liveness {
-        self.alive.get(id).copied().unwrap_or(Liveness::Down)
+        self.liveness.get(id).copied().unwrap_or(Liveness::Down)
     }
 
     /// What people call this node, before its id: its row's name, if it has a row.

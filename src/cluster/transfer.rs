@@ -18,7 +18,7 @@ use crate::base::ids::{NodeId, Slot, slot_of};
 use crate::base::metrics::Count;
 use crate::base::wire::WireError;
 use crate::cluster::Cluster;
-use crate::cluster::rules::{self, Pulls, Taken};
+use crate::cluster::rules::{self, PulledFrom, Pulls};
 use crate::cluster::topology::Topology;
 use crate::peer::control::{ControlError, ControlLink, Request, Response};
 use crate::peer::entries::Entries;
@@ -126,11 +126,11 @@ impl Cluster {
     pub(super) async fn fill(
         self: &Arc<Self>,
         slots_of: impl Fn(&Topology) -> Vec<Slot>,
-        mut taken: Taken,
+        mut taken: PulledFrom,
         not_from: &BTreeSet<NodeId>,
         progress: impl Fn(usize),
         may_lack: impl Fn(&[Slot]) -> bool,
-    ) -> (usize, Taken) {
+    ) -> (usize, PulledFrom) {
         let mut stuck_since: Option<Instant> = None;
         let mut pause = RETRY_PAUSE;
         loop {
@@ -166,7 +166,7 @@ impl Cluster {
         &self,
         slots_of: impl Fn(&Topology) -> Vec<Slot>,
         not_from: &BTreeSet<NodeId>,
-        taken: &Taken,
+        taken: &PulledFrom,
         write_quorum: usize,
     ) -> Pulls {
         let topology = self.topology();
@@ -178,7 +178,7 @@ impl Cluster {
     }
 
     /// Pulls from each source of the plan, a few at a time. False when one of them failed.
-    pub(super) async fn pull_round(self: &Arc<Self>, plan: Pulls, taken: &mut Taken) -> bool {
+    pub(super) async fn pull_round(self: &Arc<Self>, plan: Pulls, taken: &mut PulledFrom) -> bool {
         let rows = self.topology().rows.clone();
         let mut waiting: BTreeMap<NodeId, Vec<Slot>> = plan.from;
         let mut running = JoinSet::new();

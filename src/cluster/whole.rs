@@ -17,7 +17,7 @@ use tokio::time::{Instant, sleep};
 use crate::base::ids::{NodeId, Slot};
 use crate::cluster::Cluster;
 use crate::cluster::barrier::COMING_PATIENCE;
-use crate::cluster::rules::{self, Taken};
+use crate::cluster::rules::{self, PulledFrom};
 use crate::cluster::topology::Topology;
 use crate::ring::steps::{enough_stay, majority};
 
@@ -34,7 +34,7 @@ impl Cluster {
     /// Notes the slots that were taken from enough others, those not counted that had not confirmed that they act on
     /// the row of whoever comes or goes. Who gains a slot needs those that every majority meets; who had it before
     /// needs all, because a write that it accepted may be on its way to the others still.
-    pub(super) fn note_whole(&self, taken: &Taken, unconfirmed: &BTreeSet<NodeId>) {
+    pub(super) fn note_whole(&self, taken: &PulledFrom, unconfirmed: &BTreeSet<NodeId>) {
         let topology = self.topology();
         let me = topology.ring.index_of(&topology.me);
         for slot in Slot::all().filter(|slot| topology.is_home(*slot)) {
@@ -69,8 +69,8 @@ impl Cluster {
     }
 
     /// Fetches what is missing, for ever.
-    pub(super) async fn complete(self: &Arc<Self>) {
-        let mut taken = Taken::new();
+    pub(super) async fn fetch_until_whole(self: &Arc<Self>) {
+        let mut taken = PulledFrom::new();
         let (mut era, mut since) = (self.topology().era, Instant::now());
         loop {
             sleep(MISSING_INTERVAL).await;
@@ -99,7 +99,12 @@ impl Cluster {
 
     /// Fetches what is missing of slots that are not whole, as far as there is somebody who has it; `taken` is what has
     /// been fetched in this era.
-    pub(super) async fn fetch_missing(self: &Arc<Self>, era: u64, taken: &mut Taken, unconfirmed: &BTreeSet<NodeId>) {
+    pub(super) async fn fetch_missing(
+        self: &Arc<Self>,
+        era: u64,
+        taken: &mut PulledFrom,
+        unconfirmed: &BTreeSet<NodeId>,
+    ) {
         let is_missing = |slot: &Slot| !self.whole.contains(*slot);
         let missing = |topology: &Topology| topology.own_slots().into_iter().filter(is_missing).collect();
         let plan = self.plan_pulls(missing, unconfirmed, taken, HELD_BY_ONE);

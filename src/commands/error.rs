@@ -1,6 +1,6 @@
 //! Why a command was refused, in Redis's words.
 //!
-//! Every one of these is the client's fault or the data's. Nothing was changed, but after `ReplyTooLarge`: that command
+//! Every one of these is the client's fault or the data's. No key was changed, but for `ReplyTooLarge`: that command
 //! has run, and only its reply was lost. The connection goes on. What a client reads, without the leading `-`, is
 //! [`CommandError::bytes`]: Redis quotes what clients sent, which need not be text, and so do we. The `Display` is for
 //! logs and people.

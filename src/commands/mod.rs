@@ -7,7 +7,8 @@
 //!
 //! A function gets a [`Cx`]: the arguments, the locked [`Keyspace`](crate::store::Keyspace) that holds every key the
 //! row names, and the reply to write. It answers by writing one reply and returning `Ok`, or by returning a
-//! [`CommandError`] having changed nothing. All its changes go through the `Keyspace`, so it needs to know nothing of
+//! [`CommandError`]: then no key was changed (but for `ReplyTooLarge`, when it has run), and what it has written of its
+//! reply is thrown away. All its changes go through the `Keyspace`, so it needs to know nothing of
 //! replicas.
 //!
 //! Commands that need the server rather than keys (CLIENT, CONFIG, INFO, ...) are rows here too, so that the table is

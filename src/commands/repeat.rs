@@ -21,7 +21,7 @@ use crate::protocol::Args;
 
 /// When a request whose fate is unknown may be asked for again.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
-pub enum AskAgain {
+pub enum RetryPolicy {
     /// Never.
     Never,
     /// When who was asked is gone: its connection has ended.
@@ -43,11 +43,11 @@ pub enum Repeat<'a> {
 }
 
 /// When this request of `command` may be asked for again.
-pub fn ask_again(command: &Command, args: Args<'_>) -> AskAgain {
+pub fn retry_policy(command: &Command, args: Args<'_>) -> RetryPolicy {
     match command.is_repeatable(args) {
-        true if command.adds_elements() => AskAgain::OnceGone,
-        true => AskAgain::Always,
-        false => AskAgain::Never,
+        true if command.adds_elements() => RetryPolicy::OnceGone,
+        true => RetryPolicy::Always,
+        false => RetryPolicy::Never,
     }
 }
 
@@ -106,7 +106,7 @@ mod tests {
 
     fn repeat(line: &str) -> String {
         of_request(line, |command, args| match repeat_of(command, args) {
-            _ if ask_again(command, args) == AskAgain::OnceGone => "adds".into(),
+            _ if retry_policy(command, args) == RetryPolicy::OnceGone => "adds".into(),
             Repeat::Reads => "reads".into(),
             Repeat::Never => "never".into(),
             Repeat::Writes(pairs) => {

@@ -2,7 +2,7 @@
 //!
 //! Entries travel whole, with their versions, so that to deliver one twice, or one that the peer has by now, changes
 //! nothing. A peer that was away for longer than `hint-age-max-ms` has its slots compared instead. What fails is tried
-//! again, each time after a longer pause. Until all has arrived other nodes take the peer for cold (`picture`).
+//! again, each time after a longer pause. Until all has arrived other nodes take the peer for cold (`view`).
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -12,7 +12,7 @@ use tokio::task::JoinHandle;
 
 use crate::base::ids::NodeId;
 use crate::base::metrics::Count;
-use crate::node::{Node, picture};
+use crate::node::{Node, view};
 use crate::peer::registry::Peer;
 
 /// How often hints are looked for.
@@ -51,7 +51,7 @@ pub async fn keep_up(node: Arc<Node>) {
                 let (node, id) = (node.clone(), peer.id);
                 let handing = async move {
                     let is_done = hand_to(&node, &peer).await;
-                    picture::refresh(&node);
+                    view::refresh(&node);
                     is_done
                 };
                 running.insert(id, tokio::task::spawn_local(handing));

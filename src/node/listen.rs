@@ -129,13 +129,13 @@ impl Host for ReplicaHost {
 
     fn may_promise(&self, node: &NodeId, slot: Slot, electorate_digest: u64) -> bool {
         let view = self.shared.view.load();
-        let Some(group) = view.roles.of(slot) else { return false };
-        let peer = group.coordinator.and_then(|at| view.peer(at));
-        let is_voter = group.electorates.iter().any(|electorate| electorate.has_me);
+        let Some(roles) = view.roles.of(slot) else { return false };
+        let peer = roles.coordinator.and_then(|at| view.peer(at));
+        let is_voter = roles.electorates.iter().any(|electorate| electorate.has_me);
         view.electorate_digest == electorate_digest
             && is_voter
             && peer.is_some_and(|peer| peer.id == *node)
-            && (!group.is_home && !self.cluster.may_have_joined() || self.is_warm() && self.cluster.is_whole(slot))
+            && (!roles.is_home && !self.cluster.may_have_joined() || self.is_warm() && self.cluster.is_whole(slot))
     }
 
     fn knows_of_older_copies(&self) -> bool {

@@ -1,8 +1,8 @@
 //! The composition root: builds every part, owns the order of start and stop. Nothing imports it but the command line.
 //!
 //! Start: make room for open files (`files`); bind every port, so that a taken one is an error before anything runs;
-//! make the store; start the workers; then, on the main thread, membership, the cluster, the picture for the workers
-//! (`picture`), background work (`chores`, `sweeper`, `handoff`) and the accepting of connections (`listen`). Stop:
+//! make the store; start the workers; then, on the main thread, membership, the cluster, the view for the workers
+//! (`view`), background work (`chores`, `sweeper`, `handoff`) and the accepting of connections (`listen`). Stop:
 //! SIGTERM or SIGINT; the node leaves the cluster if others can take over, within `shutdown-timeout`, sends its clients
 //! elsewhere (`drain`), and the process ends. A node that must not go on under its id (`cluster::Ending`) ends at once.
 //! At SIGHUP the log is opened anew, no more.
@@ -14,7 +14,7 @@ mod gauges;
 mod handoff;
 mod listen;
 mod memory;
-mod picture;
+mod view;
 mod refused;
 mod settle;
 mod sweeper;
@@ -212,7 +212,7 @@ fn start(
     gauges::add(&node);
     tell_of_open_pages(&node.config.settings());
     tokio::task::spawn_local(node.cluster.clone().run());
-    tokio::task::spawn_local(picture::keep(node.clone()));
+    tokio::task::spawn_local(view::keep(node.clone()));
     chores::start(&node);
     settle::start(&node);
     listen::start(&node, listeners);
@@ -249,15 +249,15 @@ impl Health for Ready {
         if self.0.node.snapshot.load().is_leaving() {
             return Err("this node is leaving".into());
         }
-        if view.roles.groups.is_empty() {
+        if view.roles.distinct.is_empty() {
             let waits = self.0.node.cluster.get().and_then(|cluster| cluster.awaited());
             let waits = waits.map(|waits| format!(": {waits}")).unwrap_or_default();
             return Err(format!("this node is not a member of a cluster yet{waits}"));
         }
         let settings = self.0.node.config.settings();
         let quorum = crate::server::session::settings::quorum_of(&settings, Default::default(), &view);
-        for group in &view.roles.groups {
-            view.check_served(group, quorum, true).map_err(|error| error.to_string())?;
+        for roles in &view.roles.distinct {
+            view.check_served(roles, quorum, true).map_err(|error| error.to_string())?;
         }
         Ok(())
     }

@@ -35,7 +35,7 @@ pub async fn sweep(node: Arc<Node>) {
             if store.stands_still(store.clock.now_ms()) {
                 break;
             }
-            for slot in store.sweep_due(group, rules.before_ms) {
+            for slot in store.slots_with_due_keys(group, rules.before_ms) {
                 sweep_slot(&node, slot, &mut turn, rules, &mut gone).await;
             }
             if turn.elapsed() > SWEEP_TURN {
@@ -88,9 +88,9 @@ fn sweep_rules(node: &Node) -> SweepRules {
     let store = &node.shared.node.store;
     let grace_ms = if store.is_replicated() { GRACE_MS } else { 0 };
     let before_ms = store.clock.now_ms().saturating_sub(grace_ms);
-    // Whoever has not heard of a deadline may hold an older value without one. What is known is to be no older than the
-    // time.
-    SweepRules { before_ms, keep_tombstones: node.cluster.may_hide_older_copies() }
+    // A replica that has not heard of a deadline may hold an older value without one. The cluster is asked after the
+    // time was read: what it knows must be no older than that.
+    SweepRules { before_ms, keep_tombstones: node.cluster.older_copies_possible() }
 }
 
 async fn sweep_slot(node: &Node, slot: Slot, turn: &mut Instant, rules: SweepRules, gone: &mut Gone) {

@@ -13,7 +13,7 @@ use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 
 use crate::base::net::{DetachedTcpStream, TcpStream};
 use crate::node::memory::trim;
-use crate::node::picture::Handout;
+use crate::node::view::Handout;
 use crate::peer::handshake::Hello;
 use crate::peer::link;
 use crate::peer::registry::Peer;
@@ -36,7 +36,7 @@ pub enum Work {
     Forward { stream: DetachedTcpStream, hello: Hello, registration: Registration, load: Load },
     /// A lane of ours to keep open.
     Lane { peer: Arc<Peer>, index: usize },
-    /// The picture has changed: go by it, and open links that are missing.
+    /// The view has changed: go by it, and open links that are missing.
     View(Arc<Handout>),
     /// Entries that have left the store: their memory is to be given back.
     Free(Vec<Entry>),

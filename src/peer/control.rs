@@ -95,7 +95,7 @@ pub enum Response {
     /// To `Standing`, from a node that belongs to no cluster yet.
     Unformed(Unformed),
     /// To `Adopt` and `TakenOver`.
-    Adopted(bool),
+    YesNo(bool),
     /// To `GetSlots`.
     Piece {
         /// Some of what was asked for.
@@ -232,7 +232,7 @@ impl Response {
                 out.extend_from_slice(vote.as_bytes());
                 out.extend_from_slice(&remembered.encode());
             }
-            Response::Adopted(adopted) => out.extend_from_slice(&[ADOPT, u8::from(*adopted)]),
+            Response::YesNo(adopted) => out.extend_from_slice(&[ADOPT, u8::from(*adopted)]),
             Response::Piece { entries, slots_done, cursor } => {
                 out.push(GET_SLOTS);
                 put_varint(out, *slots_done as u64);
@@ -262,7 +262,7 @@ impl Response {
                 let remembered = Rows::decode(reader.rest()).map_err(|_| WireError)?;
                 return Ok(Response::Unformed(Unformed { node, vote, remembered }));
             }
-            ADOPT => Response::Adopted(reader.u8()? != 0),
+            ADOPT => Response::YesNo(reader.u8()? != 0),
             GET_SLOTS => {
                 let slots_done = usize::try_from(reader.varint()?).map_err(|_| WireError)?;
                 let cursor = reader.u64()?;
@@ -419,7 +419,7 @@ mod tests {
             Response::Digest(7),
             Response::Rows(Rows::new()),
             Response::Unformed(Unformed { node, vote: NodeId::random(), remembered: Rows::new() }),
-            Response::Adopted(true),
+            Response::YesNo(true),
             Response::Piece { entries, slots_done: 3, cursor: 4 },
             Response::Stored,
             Response::Compared(compared),

@@ -45,7 +45,7 @@ pub enum Kind {
     Refused = 18,
     /// Answer: what was promised (`ballot::PromiseAnswer`).
     Promised = 19,
-    /// Answer: this request was not done (`ballot::Declined`).
+    /// Answer: this request was not done (`ballot::Declined`); to a [`Kind::Digest`], the slots differ.
     Declined = 20,
 }
 

@@ -7,9 +7,9 @@
 //! back with an empty memory, filled up from those who lack something, so all peers count after a loss, that one too,
 //! and whoever joins later.
 //!
-//! Either way the peer may hold an older value until this node and it have compared what they share. So long what an
-//! expired key leaves behind is not to be forgotten here; and for as long afterwards as keys that were about to expire
-//! are there: these are not compared.
+//! Either way the peer may hold an older value until this node and it have compared all slots that they share, so until
+//! then expired keys leave tombstones here. They do so a little longer than that, because keys close to their deadline
+//! are left out of a comparison.
 //!
 //! Invariant: what is noted while the two compare is not made up for by that.
 

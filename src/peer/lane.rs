@@ -44,9 +44,9 @@ pub enum Fate {
     Open,
     /// The replica has done it.
     Held,
-    /// The connection broke before it was acknowledged: the replica may have done it or not.
+    /// Not known to be done: the connection broke before it was acknowledged, or the replica declined it.
     Lost,
-    /// It was declined or contradicted, or nobody remembers whether it was.
+    /// Too long ago: nobody remembers whether it was done, declined or contradicted.
     Forgotten,
 }
 

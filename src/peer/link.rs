@@ -22,7 +22,7 @@ use crate::peer::registry::Peer;
 /// a busy replica needs, well below what a client notices.
 const SLOW_MS: u64 = 40;
 /// After how long without any acknowledgement a replica counts as stopped, in milliseconds.
-const STALL_MS_MAX: u64 = 160;
+pub const STALL_MS_MAX: u64 = 160;
 /// After how long it counts as gone: its connection is closed and what it has not acknowledged is handed over later.
 const GONE_MS: u64 = 3_000;
 /// How often a replica is judged: what is noticed late by so much keeps a client of a stopped node waiting for longer.
@@ -217,7 +217,7 @@ impl Judge {
     /// What to make of the replica now; `None` when it is gone.
     fn judge(&mut self, lane: &Lane, now: Instant) -> Option<Pace> {
         let acked = lane.acked();
-        let overslept = now - self.looked > OVERSLEPT;
+        let unsettle_coordinated_slots = now - self.looked > OVERSLEPT;
         let last = lane.last();
         if last != self.last {
             (self.last, self.appended) = (last, self.looked);
@@ -230,7 +230,7 @@ impl Judge {
             self.acked = acked;
             self.since = now;
         }
-        if overslept {
+        if unsettle_coordinated_slots {
             self.since = now;
         }
         if self.catch_up.is_some_and(|number| acked >= number) {

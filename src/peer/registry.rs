@@ -106,14 +106,14 @@ impl Peer {
         self.lanes.get(lane_index(slot, self.lanes.len()))
     }
 
-    /// By this picture, one after the one before, this node takes the peer for fit to coordinate, or not.
-    pub fn judge_fit(&self, is_fit: bool, picture: u64) {
-        self.told.judge(is_fit, picture, |word| self.say(word));
+    /// By this view, one after the one before, this node takes the peer for fit to coordinate, or not.
+    pub fn judge_fit(&self, is_fit: bool, view: u64) {
+        self.told.judge(is_fit, view, |word| self.say(word));
     }
 
-    /// All workers go by this picture or a later one.
-    pub fn tell_fit(&self, picture: u64) {
-        self.told.pass(picture, |word| self.say(word));
+    /// All workers go by this view or a later one.
+    pub fn tell_fit(&self, view: u64) {
+        self.told.pass(view, |word| self.say(word));
     }
 
     /// Says on every lane whether the peer is fit; false when one is closed.
@@ -167,7 +167,7 @@ pub struct Peers {
     lane_bytes_max: usize,
     trust: Trust,
     doubt: Mutex<Doubt>,
-    pictures: AtomicU64,
+    views: AtomicU64,
     /// How often one that knows what it holds has called this node unfit to coordinate: others may coordinate what it
     /// does.
     doubts: Arc<AtomicU64>,
@@ -185,7 +185,7 @@ impl Peers {
             lane_bytes_max,
             trust: Trust::default(),
             doubt: Mutex::default(),
-            pictures: AtomicU64::new(0),
+            views: AtomicU64::new(0),
             doubts: Arc::default(),
             losses: Losses::default(),
             changed: Arc::new(Notify::new()),
@@ -234,9 +234,9 @@ impl Peers {
         self.known.lock().values().cloned().collect()
     }
 
-    /// The number of the next picture: greater than that of any before.
-    pub fn next_picture(&self) -> u64 {
-        self.pictures.fetch_add(1, Ordering::Relaxed)
+    /// The number of the next view: greater than that of any before.
+    pub fn next_view_number(&self) -> u64 {
+        self.views.fetch_add(1, Ordering::Relaxed)
     }
 
     /// A node's lane has connected, and will say what the node takes this one for.

@@ -1,11 +1,11 @@
 //! What a peer is told of its being fit to coordinate (`trust`), and when.
 //!
-//! That it is not, it is told at once. That it is, only behind all deltas that were sent by pictures in which it was
-//! not: whoever stands in for it still does so in batches that began before the picture changed. Batches do not wait
+//! That it is not, it is told at once. That it is, only behind all deltas that were sent by views in which it was
+//! not: whoever stands in for it still does so in batches that began before the view changed. Batches do not wait
 //! for anything, and each worker runs one at a time, so one that takes up other work ([`Passing::pass`]) has none of an
-//! earlier picture left. When all workers have, the word goes onto the lanes.
+//! earlier view left. When all workers have, the word goes onto the lanes.
 //!
-//! Invariant: no worker puts a delta behind the word by a picture in which the peer was not fit, because a picture
+//! Invariant: no worker puts a delta behind the word by a view in which the peer was not fit, because a view
 //! older than the first of those in a row that take it for fit is with no worker any more.
 
 use std::sync::Arc;
@@ -25,26 +25,26 @@ pub struct Told {
 struct State {
     /// The last word on the connections that stand.
     word: Option<bool>,
-    /// The first of the pictures in a row, up to the latest, that take the peer for fit.
+    /// The first of the views in a row, up to the latest, that take the peer for fit.
     fit_since: Option<u64>,
 }
 
 impl Told {
-    /// Picture `picture` says whether the peer is fit; has `say` tell it so if it is not and does not know. `say` is
+    /// Picture `view` says whether the peer is fit; has `say` tell it so if it is not and does not know. `say` is
     /// false when there is no connection to say it on.
-    pub fn judge(&self, is_fit: bool, picture: u64, say: impl FnOnce(bool) -> bool) {
+    pub fn judge(&self, is_fit: bool, view: u64, say: impl FnOnce(bool) -> bool) {
         let mut state = self.state.lock();
-        state.fit_since = is_fit.then(|| state.fit_since.unwrap_or(picture));
+        state.fit_since = is_fit.then(|| state.fit_since.unwrap_or(view));
         if !is_fit && state.word != Some(false) {
             state.word = say(false).then_some(false);
         }
     }
 
-    /// No worker goes by a picture before `picture` any more: has `say` tell the peer that it is fit, if it is since
+    /// No worker goes by a view before `view` any more: has `say` tell the peer that it is fit, if it is since
     /// then and does not know.
-    pub fn pass(&self, picture: u64, say: impl FnOnce(bool) -> bool) {
+    pub fn pass(&self, view: u64, say: impl FnOnce(bool) -> bool) {
         let mut state = self.state.lock();
-        if state.fit_since.is_some_and(|since| since <= picture) && state.word != Some(true) {
+        if state.fit_since.is_some_and(|since| since <= view) && state.word != Some(true) {
             state.word = say(true).then_some(true);
         }
     }
@@ -55,27 +55,27 @@ impl Told {
     }
 }
 
-/// A picture on its way to all workers.
+/// A view on its way to all workers.
 #[derive(Debug)]
 pub struct Passing {
-    picture: u64,
+    view: u64,
     /// Workers that may still go by an earlier one.
     workers: AtomicUsize,
     peers: Vec<Arc<Peer>>,
 }
 
 impl Passing {
-    /// Of this picture, which has taken the place of the one before, to so many workers.
-    pub fn new(picture: u64, workers: usize, peers: Vec<Arc<Peer>>) -> Passing {
-        Passing { picture, workers: AtomicUsize::new(workers), peers }
+    /// Of this view, which has taken the place of the one before, to so many workers.
+    pub fn new(view: u64, workers: usize, peers: Vec<Arc<Peer>>) -> Passing {
+        Passing { view, workers: AtomicUsize::new(workers), peers }
     }
 
-    /// A worker is between two batches. To be called once by each, for one picture after the other. True for the last
-    /// one: nobody goes by an earlier picture any more.
+    /// A worker is between two batches. To be called once by each, for one view after the other. True for the last
+    /// one: nobody goes by an earlier view any more.
     pub fn pass(&self) -> bool {
         let is_last = self.workers.fetch_sub(1, Ordering::AcqRel) == 1;
         if is_last {
-            self.peers.iter().for_each(|peer| peer.tell_fit(self.picture));
+            self.peers.iter().for_each(|peer| peer.tell_fit(self.view));
         }
         is_last
     }
@@ -104,13 +104,13 @@ mod tests {
     #[test]
     fn no_worker_sends_deltas_of_the_old_picture_behind_the_word() {
         let peer = peer_of(2);
-        let passing = |picture| Passing::new(picture, 2, vec![peer.clone()]);
+        let passing = |view| Passing::new(view, 2, vec![peer.clone()]);
         peer.judge_fit(false, 1);
         let (first, second) = (passing(1), passing(2));
         peer.judge_fit(true, 2);
         assert_eq!([first.pass(), first.pass()], [false, true]);
         second.pass();
-        // The other worker is in the middle of a batch by the first picture.
+        // The other worker is in the middle of a batch by the first view.
         peer.lanes.iter().for_each(|lane| assert!(lane.append(Kind::Delta, |_| {}).is_some()));
         second.pass();
         for lane in 0..2 {
@@ -121,7 +121,7 @@ mod tests {
     #[test]
     fn a_word_that_was_overtaken_by_another_picture_or_connection_is_not_said() {
         let peer = peer_of(1);
-        let passing = |picture| Passing::new(picture, 1, vec![peer.clone()]);
+        let passing = |view| Passing::new(view, 1, vec![peer.clone()]);
         peer.judge_fit(true, 1);
         peer.judge_fit(false, 2);
         passing(1).pass();
@@ -137,9 +137,9 @@ mod tests {
     #[test]
     fn nothing_is_said_twice_but_what_was_not_heard() {
         let peer = peer_of(1);
-        let say = |picture| {
-            peer.judge_fit(true, picture);
-            Passing::new(picture, 1, vec![peer.clone()]).pass();
+        let say = |view| {
+            peer.judge_fit(true, view);
+            Passing::new(view, 1, vec![peer.clone()]).pass();
         };
         say(1);
         say(2);

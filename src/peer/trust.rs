@@ -5,9 +5,9 @@
 //! run commands on the same slots, and an acknowledged write could lose to one with a later stamp that was made before
 //! it. So each node says on all of its lanes whether it takes the other for fit ([`Word`]), behind the deltas that it
 //! sent while it did not, and a node does not coordinate while one that it hears says that it is not, whether it
-//! reaches that one already or not: links come back one after the other. Whoever has just begun, was called unfit, or
-//! reached nobody, also waits for those to speak that it reaches and that are silent ([`Doubt`]); to others, silence
-//! says nothing: who comes back must not stop those that went on.
+//! reaches that one already or not: links come back one after the other. A node that has just begun, was called unfit,
+//! or reached nobody, takes the silence of a peer that it reaches for "unfit" ([`Doubt`]). Others ignore silence, so
+//! that a node that comes back does not stop those that went on.
 //!
 //! While nobody says that it is fit, all agree who stands in for it. When some do and others do not, its slots have no
 //! coordinator; nobody waits for longer than [`WAIT_MAX`] then: a node that cannot be heard, or that takes long to hand
@@ -144,7 +144,7 @@ pub struct Opinion {
     pub is_owed: bool,
 }
 
-/// Whether a node may coordinate, from picture to picture; see the head of the file.
+/// Whether a node may coordinate, from view to view; see the head of the file.
 #[derive(Debug)]
 pub struct Doubt {
     /// Silence counts against it.

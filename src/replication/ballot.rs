@@ -4,7 +4,7 @@
 //! Every home replica keeps a [`Promise`] a slot: who alone may make strict writes to it here. A coordinator that holds
 //! the promises of a majority of the slot's home replicas, its own among them, may run strict commands; what it writes
 //! is acknowledged when a majority that has promised to it holds it, and a replica that has promised elsewhere
-//! declines. A replica promises a slot to whom its own picture of the cluster names coordinator, so two that try at the
+//! declines. A replica promises a slot to whom its own view of the cluster names coordinator, so two that try at the
 //! same time do not take the slot from each other for ever.
 //!
 //! There are no rounds, as in Paxos, because three other rules do their work:

@@ -43,8 +43,8 @@ impl Coordinator {
         for (at, peer) in view.peers.iter().enumerate() {
             let Some(peer) = peer else { continue };
             let concerns = |slot: &Slot| {
-                let group = view.roles.of(*slot);
-                group.is_some_and(|it| it.voters.iter().any(|place| usize::from(*place) == at))
+                let roles = view.roles.of(*slot);
+                roles.is_some_and(|it| it.voters.iter().any(|place| usize::from(*place) == at))
             };
             let wanted: Vec<Slot> = own.iter().copied().filter(concerns).collect();
             if !wanted.is_empty() {

@@ -56,8 +56,8 @@ pub struct View {
     pub is_moving: bool,
     /// Who has which place, and in which generation.
     pub ids: Vec<(NodeId, u64)>,
-    /// Since when this is the picture; `None` for one that nobody goes by.
-    pub since: Option<Instant>,
+    /// Since when this is the view; `None` for one that nobody goes by.
+    pub published_at: Option<Instant>,
 }
 
 /// Why a command cannot be run now. Nothing was changed; it may be retried.
@@ -85,21 +85,21 @@ pub enum Unserved {
 impl View {
     /// Whether the slots of these roles are served: somebody coordinates them, and can reach W and R, or R alone for
     /// what does not write, as far as this node sees.
-    pub fn check_served(&self, group: &SlotRoles, quorum: Quorum, writes: bool) -> Result<(), Unserved> {
-        group.coordinator.ok_or(Unserved::NoCoordinator)?;
-        Ok(self.check(group, quorum, writes)?)
+    pub fn check_served(&self, roles: &SlotRoles, quorum: Quorum, writes: bool) -> Result<(), Unserved> {
+        roles.coordinator.ok_or(Unserved::NoCoordinator)?;
+        Ok(self.check(roles, quorum, writes)?)
     }
 
     /// Refuses a command whose quorum is out of reach.
-    pub fn check(&self, group: &SlotRoles, quorum: Quorum, writes: bool) -> Result<(), QuorumError> {
+    pub fn check(&self, roles: &SlotRoles, quorum: Quorum, writes: bool) -> Result<(), QuorumError> {
         let (targets, confirmers, own) = match quorum.strict {
-            true => (group.home_targets, group.home_confirmers, usize::from(group.is_home)),
-            false => (group.targets.len(), group.confirmers.len(), usize::from(group.is_active)),
+            true => (roles.home_targets, roles.home_confirmers, usize::from(roles.is_home)),
+            false => (roles.targets.len(), roles.confirmers.len(), usize::from(roles.is_active)),
         };
         if writes && targets + own < quorum.write {
             return Err(QuorumError::Write);
         }
-        if confirmers + own < quorum.read || !writes && !group.knows_enough(quorum.read) {
+        if confirmers + own < quorum.read || !writes && !roles.knows_enough(quorum.read) {
             return Err(QuorumError::Read);
         }
         Ok(())
@@ -107,12 +107,12 @@ impl View {
 
     /// The members that coordinate a slot, by their places.
     pub fn coordinators(&self) -> std::collections::BTreeSet<u16> {
-        self.roles.groups.iter().filter_map(|group| group.coordinator).collect()
+        self.roles.distinct.iter().filter_map(|roles| roles.coordinator).collect()
     }
 
     /// The members that hold a slot's writes as things stand, other than this one, by their places.
     pub fn active(&self) -> std::collections::BTreeSet<u16> {
-        self.roles.groups.iter().flat_map(|group| group.targets.iter().chain(&group.pending)).copied().collect()
+        self.roles.distinct.iter().flat_map(|roles| roles.targets.iter().chain(&roles.pending)).copied().collect()
     }
 
     /// The place of the member that coordinates a slot; `None` while nobody can.
@@ -170,8 +170,8 @@ impl Coordinator {
         now_ms: u64,
         waits: &mut Waits,
     ) -> Places {
-        let Some(group) = view.roles.of(slot) else { return Places::new() };
-        for peer in view.peers_at(&group.missing) {
+        let Some(roles) = view.roles.of(slot) else { return Places::new() };
+        for peer in view.peers_at(&roles.missing) {
             if peer.is_connected() {
                 // Whoever is only stalled finds its deltas on its lane when it goes on, but nobody waits for it.
                 self.send(peer, slot, deltas, Kind::Delta, now_ms, &mut SmallVec::<[_; 1]>::new());
@@ -180,16 +180,16 @@ impl Coordinator {
             }
         }
         if quorum.strict {
-            return self.replicate_strict(view, (group, slot), deltas, quorum, now_ms, waits);
+            return self.replicate_strict(view, (roles, slot), deltas, quorum, now_ms, waits);
         }
-        let need = quorum.write.saturating_sub(usize::from(group.is_active));
+        let need = quorum.write.saturating_sub(usize::from(roles.is_active));
         let number = view.roles.number_of(slot);
         let place = place_of_write(waits, number, lane_number(slot, view), need);
         if let Some(wait) = waits.get_mut(place) {
-            for peer in view.peers_at(&group.targets) {
+            for peer in view.peers_at(&roles.targets) {
                 self.send(peer, slot, deltas, Kind::Delta, now_ms, &mut wait.frames);
             }
-            for peer in view.peers_at(&group.pending) {
+            for peer in view.peers_at(&roles.pending) {
                 self.send(peer, slot, deltas, Kind::Delta, now_ms, &mut wait.pending);
             }
         }
@@ -208,15 +208,15 @@ impl Coordinator {
         waits: &mut Waits,
     ) -> Result<SmallVec<[(usize, u64); 2]>, QuorumError> {
         let slot = verify.name.slot;
-        let group = view.roles.of(slot).ok_or(QuorumError::Read)?;
-        let need = quorum.read.saturating_sub(usize::from(group.is_active));
+        let roles = view.roles.of(slot).ok_or(QuorumError::Read)?;
+        let need = quorum.read.saturating_sub(usize::from(roles.is_active));
         let mut asked = SmallVec::new();
         if need == 0 {
             return Ok(asked);
         }
         let (kind, (chosen, has_spare)) = match quorum.strict {
-            true => (Kind::StrictVerify, view.pick_promised(group, slot, need, draw).ok_or(QuorumError::Read)?),
-            false => (Kind::Verify, pick_confirmers(view, self.confirmers(group, slot, need), slot, need, draw)),
+            true => (Kind::StrictVerify, view.pick_promised(roles, slot, need, draw).ok_or(QuorumError::Read)?),
+            false => (Kind::Verify, pick_confirmers(view, self.confirmers(roles, slot, need), slot, need, draw)),
         };
         if chosen.len() < need {
             return Err(QuorumError::Read);
@@ -239,9 +239,9 @@ impl Coordinator {
 
     /// Who may confirm what was read of a slot, where `need` have to (see [`SlotRoles::confirmers_of`]).
     #[inline]
-    pub fn confirmers<'g>(&self, group: &'g SlotRoles, slot: Slot, need: usize) -> &'g [u16] {
+    pub fn confirmers<'g>(&self, roles: &'g SlotRoles, slot: Slot, need: usize) -> &'g [u16] {
         let is_settled = !self.ballots.has_unsettled() || self.ballots.unsettled_tenure(slot).is_none();
-        group.confirmers_of(is_settled, need)
+        roles.confirmers_of(is_settled, need)
     }
 
     /// Appends deltas to a peer's lane and notes in `frames` how far that has to be acknowledged. What does not get
@@ -308,7 +308,7 @@ impl LaneEvents for Arc<Coordinator> {
                 self.send_state(peer, lane, number, name);
             }
             Kind::Refused => {
-                // The replica cannot serve us as things stand: the connection ends, and the picture is made anew.
+                // The replica cannot serve us as things stand: the connection ends, and the view is made anew.
                 if let Ok((number, why)) = read_refused(frame.body) {
                     tracing::info!(name = peer.name(), peer = %peer.addr, number, ?why, "replica refused");
                 }
@@ -398,12 +398,12 @@ mod tests {
             SlotRoles { targets: vec![1, 2], confirmers: vec![1, 2], is_active: true, ..SlotRoles::default() };
         let with_home = SlotRoles { home_confirmers: 1, ..stand_ins.clone() };
         let at_home = SlotRoles { is_home: true, ..stand_ins.clone() };
-        let checked = |group: &SlotRoles, read, writes| {
-            View::default().check(group, Quorum { write: 2, read, strict: false }, writes)
+        let checked = |roles: &SlotRoles, read, writes| {
+            View::default().check(roles, Quorum { write: 2, read, strict: false }, writes)
         };
         assert_eq!(checked(&stand_ins, 2, true), Ok(()));
         assert_eq!(checked(&stand_ins, 2, false), Err(QuorumError::Read));
         assert_eq!(checked(&stand_ins, 1, false), Ok(()), "whoever asks for one copy gets one");
-        assert_eq!([&with_home, &at_home].map(|group| checked(group, 2, false)), [Ok(()), Ok(())]);
+        assert_eq!([&with_home, &at_home].map(|roles| checked(roles, 2, false)), [Ok(()), Ok(())]);
     }
 }

@@ -2,7 +2,7 @@
 //!
 //! The *active* nodes of a slot are the first N usable nodes of its preference list: its home replicas, with the next
 //! nodes standing in for those that are down (sloppy quorum; DeCandia et al., "Dynamo", 2007, 4.6). In strict mode
-//! nobody stands in. The coordinator is the first of them that is warm.
+//! nobody stands in. The coordinator is the first of them that is fit.
 //!
 //! Slots with the same roles share a [`SlotRoles`], so the table is one number a slot.
 //!
@@ -21,8 +21,9 @@ use crate::store::prefetch::prefetch;
 pub struct Standing {
     /// It answers: its lanes are open, or it is this node.
     pub usable: bool,
-    /// It knows what it holds: it is not refilling after a restart.
-    pub warm: bool,
+    /// It may coordinate and confirm: it is filled, nothing that it missed is owed to it, and if it is this node, no
+    /// other doubts it (`peer::trust`).
+    pub fit: bool,
 }
 
 /// How many nodes must hold a write and confirm a read.
@@ -47,7 +48,7 @@ pub struct SlotRoles {
     pub pending: Vec<u16>,
     /// Home replicas that are down: what they miss is noted.
     pub missing: Vec<u16>,
-    /// Active warm nodes other than this one: they may confirm a read.
+    /// Active nodes that are fit, other than this one: they may confirm a read.
     pub confirmers: Vec<u16>,
     /// This node is one of the active ones, and so holds a copy itself.
     pub is_active: bool,
@@ -80,8 +81,9 @@ impl SlotRoles {
         self.targets.get(..self.home_targets).unwrap_or_default()
     }
 
-    /// Who may confirm what this node has read, where `need` have to: the active warm nodes. In a slot that is not
-    /// settled only home replicas, as far as there are so many: what this node may lack, a stand-in may lack as well.
+    /// Who may confirm what this node has read, where `need` have to: the active nodes that are fit. In a slot that is
+    /// not settled only home replicas, as far as there are so many: what this node may lack, a stand-in may lack as
+    /// well.
     #[inline]
     pub fn confirmers_of(&self, is_settled: bool, need: usize) -> &[u16] {
         let count = if is_settled { self.confirmers.len() } else { self.home_confirmers.max(need) };
@@ -89,8 +91,8 @@ impl SlotRoles {
     }
 
     /// Whether those who may confirm a read know what there is of a key. What stand-ins hold is what was written since
-    /// the home replicas were lost: that a key is not there, or all that there is of it, they cannot say. Where one
-    /// copy is enough to be asked, nobody wants to know so exactly.
+    /// the home replicas were lost: that a key is not there, or all that there is of it, they cannot say. With
+    /// R=1 the client has accepted that.
     pub fn knows_enough(&self, need: usize) -> bool {
         need <= 1 || self.is_home || self.home_confirmers > 0
     }
@@ -104,8 +106,8 @@ impl SlotRoles {
 /// The roles of every slot, seen from one node.
 #[derive(Clone, Debug, Default)]
 pub struct Roles {
-    /// Distinct roles.
-    pub groups: Vec<SlotRoles>,
+    /// Different roles, each once: many slots share theirs.
+    pub distinct: Vec<SlotRoles>,
     of_slot: Vec<u16>,
 }
 
@@ -120,7 +122,7 @@ impl Roles {
         strict: bool,
     ) -> Roles {
         let Rings { ring, coming, possible } = rings;
-        let mut roles = Roles { groups: Vec::new(), of_slot: Vec::with_capacity(SLOT_COUNT) };
+        let mut roles = Roles { distinct: Vec::new(), of_slot: Vec::with_capacity(SLOT_COUNT) };
         let mut known: HashMap<SlotRoles, u16> = HashMap::new();
         // Most slots share their lists with others: what was made of a list is remembered.
         let mut of_lists: HashMap<(&[u16], Lists<'_>), u16, ahash::RandomState> = HashMap::default();
@@ -134,20 +136,21 @@ impl Roles {
             let lists = (ring.preference(slot), others.collect());
             let number = *of_lists.entry(lists).or_insert_with_key(|lists| {
                 let homes = ring.homes(slot);
-                let mut group = group_of(lists.0, homes.len(), me, standing, strict);
+                let mut planned = slot_roles(lists.0, homes.len(), me, standing, strict);
                 let is_other = |at: &u16| *at != me && is_usable(standing, *at);
-                group.pending = coming.iter().skip(1).flat_map(|ring| places(ring, ring.homes(slot))).collect();
-                group.pending.retain(|at| is_other(at) && !homes.contains(at));
-                group.pending.sort_unstable();
-                group.pending.dedup();
+                planned.pending = coming.iter().skip(1).flat_map(|ring| places(ring, ring.homes(slot))).collect();
+                planned.pending.retain(|at| is_other(at) && !homes.contains(at));
+                planned.pending.sort_unstable();
+                planned.pending.dedup();
                 let of_rings = possible.iter().map(|ring| places(ring, ring.homes(slot)));
-                group.electorates = electorates(of_rings, me);
-                group.voters = group.electorates.iter().flat_map(|it| &it.others).copied().filter(is_other).collect();
-                group.voters.sort_unstable();
-                group.voters.dedup();
+                planned.electorates = electorates(of_rings, me);
+                planned.voters =
+                    planned.electorates.iter().flat_map(|it| &it.others).copied().filter(is_other).collect();
+                planned.voters.sort_unstable();
+                planned.voters.dedup();
                 let count = known.len() as u16;
-                *known.entry(group).or_insert_with_key(|group| {
-                    roles.groups.push(group.clone());
+                *known.entry(planned).or_insert_with_key(|planned| {
+                    roles.distinct.push(planned.clone());
                     count
                 })
             });
@@ -156,7 +159,7 @@ impl Roles {
         roles
     }
 
-    /// The number of a slot's group.
+    /// The number of what holds for a slot, in `distinct`.
     #[inline]
     pub fn number_of(&self, slot: Slot) -> u16 {
         self.of_slot.get(slot.index()).copied().unwrap_or_default()
@@ -171,7 +174,7 @@ impl Roles {
     /// A slot's roles; `None` only when no plan was made.
     #[inline]
     pub fn of(&self, slot: Slot) -> Option<&SlotRoles> {
-        self.groups.get(usize::from(self.number_of(slot)))
+        self.distinct.get(usize::from(self.number_of(slot)))
     }
 }
 
@@ -197,26 +200,26 @@ fn is_usable(standing: &[Standing], at: u16) -> bool {
     standing.get(usize::from(at)).is_some_and(|it| it.usable)
 }
 
-fn group_of(preference: &[u16], replicas: usize, me: u16, standing: &[Standing], strict: bool) -> SlotRoles {
+fn slot_roles(preference: &[u16], replicas: usize, me: u16, standing: &[Standing], strict: bool) -> SlotRoles {
     let (homes, stand_ins) = preference.split_at(replicas.min(preference.len()));
     let up = |at: &&u16| is_usable(standing, **at);
-    let warm = |at: &&u16| standing.get(usize::from(**at)).is_some_and(|it| it.usable && it.warm);
+    let is_fit = |at: &&u16| standing.get(usize::from(**at)).is_some_and(|it| it.usable && it.fit);
     let usable_homes = homes.iter().filter(up).count();
     let wanted = if strict { 0 } else { replicas - usable_homes };
     let active: Vec<u16> = homes.iter().filter(up).chain(stand_ins.iter().filter(up).take(wanted)).copied().collect();
     // A stand-in coordinates only when no home replica can: it may lack what they hold.
-    let coordinator = homes.iter().find(warm).or_else(|| active.iter().find(warm)).copied();
+    let coordinator = homes.iter().find(is_fit).or_else(|| active.iter().find(is_fit)).copied();
     let others = || active.iter().filter(|at| **at != me);
     let other_homes = || homes.iter().filter(up).filter(|at| **at != me);
     SlotRoles {
         home_targets: other_homes().count(),
-        home_confirmers: other_homes().filter(warm).count(),
+        home_confirmers: other_homes().filter(is_fit).count(),
         is_home: homes.contains(&me),
         coordinator,
         targets: others().copied().collect(),
         pending: Vec::new(),
         missing: homes.iter().filter(|at| !is_usable(standing, **at) && **at != me).copied().collect(),
-        confirmers: others().filter(warm).copied().collect(),
+        confirmers: others().filter(is_fit).copied().collect(),
         is_active: active.contains(&me),
         electorates: Vec::new(),
         voters: Vec::new(),
@@ -228,43 +231,43 @@ mod tests {
     use super::*;
     use crate::ring::Member;
 
-    const UP: Standing = Standing { usable: true, warm: true };
-    const DOWN: Standing = Standing { usable: false, warm: true };
-    const COLD: Standing = Standing { usable: true, warm: false };
+    const UP: Standing = Standing { usable: true, fit: true };
+    const DOWN: Standing = Standing { usable: false, fit: true };
+    const UNFIT: Standing = Standing { usable: true, fit: false };
 
     #[test]
     fn with_everybody_up_the_first_home_coordinates() {
-        let group = group_of(&[2, 0, 1, 3], 3, 0, &[UP; 4], false);
-        assert_eq!(group.coordinator, Some(2));
-        assert_eq!((group.targets, group.missing), (vec![2, 1], vec![]));
-        assert!(group.is_active);
+        let roles = slot_roles(&[2, 0, 1, 3], 3, 0, &[UP; 4], false);
+        assert_eq!(roles.coordinator, Some(2));
+        assert_eq!((roles.targets, roles.missing), (vec![2, 1], vec![]));
+        assert!(roles.is_active);
     }
 
     #[test]
     fn a_dead_home_is_stood_in_for_unless_strict() {
         let standing = [UP, UP, DOWN, UP];
-        let group = group_of(&[2, 0, 1, 3], 3, 0, &standing, false);
-        assert_eq!((group.homes(), group.confirming_homes(), group.is_home), (&[1][..], &[1][..], true));
-        assert_eq!((group.coordinator, group.targets, group.missing), (Some(0), vec![1, 3], vec![2]));
-        let group = group_of(&[2, 0, 1, 3], 3, 0, &standing, true);
-        assert_eq!((group.targets, group.missing), (vec![1], vec![2]));
+        let roles = slot_roles(&[2, 0, 1, 3], 3, 0, &standing, false);
+        assert_eq!((roles.homes(), roles.confirming_homes(), roles.is_home), (&[1][..], &[1][..], true));
+        assert_eq!((roles.coordinator, roles.targets, roles.missing), (Some(0), vec![1, 3], vec![2]));
+        let roles = slot_roles(&[2, 0, 1, 3], 3, 0, &standing, true);
+        assert_eq!((roles.targets, roles.missing), (vec![1], vec![2]));
     }
 
     #[test]
     fn a_stand_in_confirms_no_read_of_a_slot_that_is_not_settled_while_home_replicas_can() {
-        let group = group_of(&[2, 0, 1, 3], 3, 0, &[UP, UP, DOWN, UP], false);
-        assert_eq!((group.confirmers_of(true, 1), group.confirmers_of(false, 1)), (&[1, 3][..], &[1][..]));
-        assert_eq!(group.confirmers_of(false, 2), [1, 3], "R=3");
-        assert_eq!(group.confirmers_of(false, 3), [1, 3], "too few are there");
-        let alone = group_of(&[2, 0, 1, 3], 3, 0, &[UP, DOWN, DOWN, UP], false);
+        let roles = slot_roles(&[2, 0, 1, 3], 3, 0, &[UP, UP, DOWN, UP], false);
+        assert_eq!((roles.confirmers_of(true, 1), roles.confirmers_of(false, 1)), (&[1, 3][..], &[1][..]));
+        assert_eq!(roles.confirmers_of(false, 2), [1, 3], "R=3");
+        assert_eq!(roles.confirmers_of(false, 3), [1, 3], "too few are there");
+        let alone = slot_roles(&[2, 0, 1, 3], 3, 0, &[UP, DOWN, DOWN, UP], false);
         assert_eq!(alone.confirmers_of(false, 1), [3], "no other home replica is there");
     }
 
     #[test]
     fn a_refilling_node_gets_writes_but_neither_coordinates_nor_confirms() {
-        let group = group_of(&[2, 0, 1], 3, 0, &[UP, UP, COLD], false);
-        assert_eq!((group.homes(), group.confirming_homes()), (&[2, 1][..], &[1][..]));
-        assert_eq!((group.coordinator, group.targets, group.confirmers), (Some(0), vec![2, 1], vec![1]));
+        let roles = slot_roles(&[2, 0, 1], 3, 0, &[UP, UP, UNFIT], false);
+        assert_eq!((roles.homes(), roles.confirming_homes()), (&[2, 1][..], &[1][..]));
+        assert_eq!((roles.coordinator, roles.targets, roles.confirmers), (Some(0), vec![2, 1], vec![1]));
     }
 
     #[test]
@@ -286,7 +289,7 @@ mod tests {
             let owns = |at: &u16| ring.members()[usize::from(*at)].id == member(number as u8).id;
             ring.homes(slot).iter().any(owns)
         };
-        let pending = |slot| roles.of(slot).expect("a group").pending.clone();
+        let pending = |slot| roles.of(slot).expect("roles").pending.clone();
         for slot in Slot::all() {
             let expected = [3, 4].into_iter().filter(|it| coming.iter().any(|ring| gains(ring, *it, slot)));
             assert_eq!(pending(slot), expected.collect::<Vec<_>>(), "{slot}");
@@ -295,7 +298,7 @@ mod tests {
     }
 
     #[test]
-    fn with_nobody_warm_nobody_coordinates() {
-        assert_eq!(group_of(&[0], 1, 0, &[COLD], false).coordinator, None);
+    fn with_nobody_fit_nobody_coordinates() {
+        assert_eq!(slot_roles(&[0], 1, 0, &[UNFIT], false).coordinator, None);
     }
 }

@@ -158,7 +158,7 @@ impl Coordinator {
 
     fn begin_confirm(&self, view: &View, name: KeyRef<'_>, tenure: u32, quorum: Quorum, now_ms: u64) -> Confirm {
         let slot = name.slot;
-        let homes = view.roles.of(slot).map_or(&[][..], |group| group.confirming_homes());
+        let homes = view.roles.of(slot).map_or(&[][..], |roles| roles.confirming_homes());
         let strict = quorum.strict;
         let kind = if strict { Kind::StrictVerify } else { Kind::Verify };
         let table = self.store.table(slot);
@@ -183,7 +183,7 @@ impl Coordinator {
     }
 
     /// This process has slept for so long that others may have coordinated its slots.
-    pub fn overslept(&self, view: &View) {
+    pub fn unsettle_coordinated_slots(&self, view: &View) {
         Slot::all()
             .filter(|slot| !view.is_solo && view.is_coordinator(*slot))
             .for_each(|slot| self.ballots.unsettle(slot));
@@ -191,13 +191,13 @@ impl Coordinator {
 
     /// Begins to compare a slot that is not settled with its other home replicas; `None` when too few are there.
     pub fn compare(&self, view: &View, slot: Slot, tenure: u32, read_quorum: usize, now_ms: u64) -> Option<Comparison> {
-        let group = view.roles.of(slot)?;
+        let roles = view.roles.of(slot)?;
         let majority = majority(view.replicas);
-        let strict = self.ballots.is_own(slot) && view.promised(slot, group.confirming_homes()).count() + 1 >= majority;
+        let strict = self.ballots.is_own(slot) && view.promised(slot, roles.confirming_homes()).count() + 1 >= majority;
         // Connections may ask for more than the node does, and go by what is settled too.
         let need = read_quorum.max(majority).min(view.replicas).saturating_sub(1);
         let peers: SmallVec<[&Arc<Peer>; 4]> = view
-            .peers_at(group.confirming_homes())
+            .peers_at(roles.confirming_homes())
             .filter(|peer| (!strict || peer.granted.has(slot)) && peer.lane_of(slot).is_some_and(Lane::is_open))
             .collect();
         if peers.len() < need {

@@ -37,13 +37,13 @@ impl View {
     /// every electorate that the promise still holds. `None` when too few have promised.
     pub(super) fn pick_promised(
         &self,
-        group: &SlotRoles,
+        roles: &SlotRoles,
         slot: Slot,
         need: usize,
         draw: usize,
     ) -> Option<(SmallVec<[u16; 4]>, bool)> {
         let has_promised = |at: &&u16| self.peer(**at).is_some_and(|peer| peer.granted.has(slot));
-        let mut chosen: SmallVec<[u16; 4]> = group.confirming_homes().iter().filter(has_promised).copied().collect();
+        let mut chosen: SmallVec<[u16; 4]> = roles.confirming_homes().iter().filter(has_promised).copied().collect();
         let has_spare = chosen.len() > need;
         if let Some(first) = draw.checked_rem(chosen.len()) {
             chosen.rotate_left(first);
@@ -52,7 +52,7 @@ impl View {
             return None;
         }
         chosen.truncate(need);
-        for electorate in group.electorates.iter().skip(1) {
+        for electorate in roles.electorates.iter().skip(1) {
             let have = electorate.others.iter().filter(|at| chosen.contains(at)).count();
             let lacking = electorate.needed(1).saturating_sub(have);
             let more = electorate.others.iter().filter(|at| !chosen.contains(at)).filter(has_promised);
@@ -71,11 +71,11 @@ impl Coordinator {
     ///
     /// To be relied on it has to be asked under the slot's lock.
     pub fn window(&self, view: &View, slot: Slot) -> Option<Hlc> {
-        let group = view.roles.of(slot).filter(|group| group.is_home && view.is_coordinator(slot))?;
+        let roles = view.roles.of(slot).filter(|roles| roles.is_home && view.is_coordinator(slot))?;
         if !self.ballots.is_own(slot) || !self.ballots.goes_by(view.electorate_digest) {
             return None;
         }
-        ballot::window(&group.electorates, |at| view.peer(at).and_then(|peer| peer.granted.until(slot)))
+        ballot::window(&roles.electorates, |at| view.peer(at).and_then(|peer| peer.granted.until(slot)))
     }
 
     /// Whether a strict command may clear a slot that this node coordinates; while it may not, promises are asked for.
@@ -91,17 +91,17 @@ impl Coordinator {
     pub(super) fn replicate_strict(
         &self,
         view: &View,
-        (group, slot): (&SlotRoles, Slot),
+        (roles, slot): (&SlotRoles, Slot),
         deltas: &[u8],
         quorum: Quorum,
         now_ms: u64,
         waits: &mut Waits,
     ) -> Places {
         let first = waits.len();
-        let needed = group.electorates.iter().map(|electorate| electorate.needed(quorum.write));
+        let needed = roles.electorates.iter().map(|electorate| electorate.needed(quorum.write));
         let (number, lane) = (view.roles.number_of(slot), lane_number(slot, view));
         waits.extend(needed.map(|need| Wait::of_strict_write(number, lane, need)));
-        for at in &group.voters {
+        for at in &roles.voters {
             let Some(peer) = view.peer(*at) else { continue };
             let mut frames: SmallVec<[Sent; 1]> = SmallVec::new();
             let has_promised = || peer.granted.has(slot);
@@ -112,7 +112,7 @@ impl Coordinator {
             if kind == Kind::Delta || !has_promised() {
                 continue;
             }
-            for (electorate, wait) in group.electorates.iter().zip(waits.iter_mut().skip(first)) {
+            for (electorate, wait) in roles.electorates.iter().zip(waits.iter_mut().skip(first)) {
                 if electorate.others.contains(at) {
                     wait.frames.extend(frames.iter().cloned());
                 }

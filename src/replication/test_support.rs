@@ -1,4 +1,4 @@
-//! For tests of this part: a coordinator that holds nothing, and pictures of three nodes.
+//! For tests of this part: a coordinator that holds nothing, and views of three nodes.
 
 use std::sync::Arc;
 
@@ -18,13 +18,13 @@ pub fn coordinator() -> Coordinator {
     Coordinator { store, metrics: Arc::new(Registry::new(Vec::new())), ballots: Arc::new(Ballots::new(Hlc(0))) }
 }
 
-/// What the first of three nodes goes by, which coordinates its slots or, not being warm, none. All lanes are open.
+/// What the first of three nodes goes by, which coordinates its slots or, not being fit, none. All lanes are open.
 pub fn view_of(coordinates: bool) -> View {
     let ids: Vec<NodeId> = (0..3).map(|number| NodeId::from_bytes([number; 20])).collect();
     let members: Vec<Member> = ids.iter().map(|id| Member { id: *id, zone: String::new(), weight: 1.0 }).collect();
     let ring = Arc::new(Ring::build(&members, 3));
     let rings = [ring.clone()];
-    let standing = |at: u16| Standing { usable: true, warm: at != 0 || coordinates };
+    let standing = |at: u16| Standing { usable: true, fit: at != 0 || coordinates };
     let place_of = |id: &NodeId| Some(u16::from(id.as_bytes()[0]));
     let rings = Rings { ring: &ring, coming: &rings, possible: &rings };
     let peers = Peers::new(1, 1 << 20);

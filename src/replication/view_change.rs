@@ -4,7 +4,7 @@
 //! promised to nobody any more, and what others have promised here is asked for again. When that is done the node goes
 //! by the new rings, and may say so.
 //!
-//! A slot that this node coordinates no longer need not be settled any more, but batches that began by the picture
+//! A slot that this node coordinates no longer need not be settled any more, but batches that began by the view
 //! before may still run commands on it: it counts as settled only when all workers have passed on to the new one
 //! ([`Coordinator::leave`]).
 
@@ -15,7 +15,7 @@ use crate::replication::coordinator::{Coordinator, View};
 use crate::replication::routing::SlotRoles;
 
 impl Coordinator {
-    /// Prepares for a new picture: withdraws promises given under other rings; what this node begins to coordinate is
+    /// Prepares for a new view: withdraws promises given under other rings; what this node begins to coordinate is
     /// not settled, and neither is what it coordinates together with somebody who is back and may have coordinated it
     /// meanwhile. Gives the slots that are to be left, with their tenures.
     pub fn change_view(&self, before: &View, view: &View) -> Vec<(Slot, u32)> {
@@ -23,16 +23,16 @@ impl Coordinator {
             self.withdraw(before, view);
         }
         let missing = |view: &View| -> Vec<NodeId> {
-            view.roles.groups.iter().flat_map(|group| view.peers_at(&group.missing)).map(|peer| peer.id).collect()
+            view.roles.distinct.iter().flat_map(|roles| view.peers_at(&roles.missing)).map(|peer| peer.id).collect()
         };
         let (gone_before, gone) = (missing(before), missing(view));
         let is_back =
             |at: &u16| view.peer(*at).is_some_and(|peer| gone_before.contains(&peer.id) && !gone.contains(&peer.id));
         let mut left = Vec::new();
         for slot in Slot::all() {
-            let group = view.roles.of(slot).filter(|_| !view.is_solo && view.is_coordinator(slot));
-            match (group, self.ballots.unsettled_tenure(slot)) {
-                (Some(group), _) if !before.is_coordinator(slot) || group.homes().iter().any(is_back) => {
+            let roles = view.roles.of(slot).filter(|_| !view.is_solo && view.is_coordinator(slot));
+            match (roles, self.ballots.unsettled_tenure(slot)) {
+                (Some(roles), _) if !before.is_coordinator(slot) || roles.homes().iter().any(is_back) => {
                     self.ballots.unsettle(slot);
                 }
                 (None, Some(tenure)) => left.push((slot, tenure)),
@@ -42,7 +42,7 @@ impl Coordinator {
         left
     }
 
-    /// Settles slots that are not this node's to settle, once nobody goes by a picture any more in which they were.
+    /// Settles slots that are not this node's to settle, once nobody goes by a view any more in which they were.
     /// Those that it has begun to coordinate again meanwhile have another tenure.
     pub fn leave(&self, left: &[(Slot, u32)]) {
         for (slot, tenure) in left {
@@ -59,8 +59,8 @@ impl Coordinator {
         let all_live_on = !before.is_moving && !view.is_moving || live_on(before, view);
         let mut known: HashMap<(u16, u16), bool> = HashMap::new();
         for slot in Slot::all() {
-            let groups = (before.roles.number_of(slot), view.roles.number_of(slot));
-            let is_same = *known.entry(groups).or_insert_with(|| electorates(before, slot) == electorates(view, slot));
+            let numbers = (before.roles.number_of(slot), view.roles.number_of(slot));
+            let is_same = *known.entry(numbers).or_insert_with(|| electorates(before, slot) == electorates(view, slot));
             if !is_same || !all_live_on {
                 let _locked = self.store.table(slot);
                 self.ballots.withdraw(slot, now);
@@ -70,7 +70,7 @@ impl Coordinator {
     }
 }
 
-/// True when nobody of both pictures has begun another life.
+/// True when nobody of both views has begun another life.
 fn live_on(before: &View, view: &View) -> bool {
     let is_other =
         |(id, generation): &(NodeId, u64)| view.ids.iter().any(|(known, now)| known == id && now != generation);
@@ -79,9 +79,9 @@ fn live_on(before: &View, view: &View) -> bool {
 
 /// The electorates of a slot, whatever places their members have.
 fn electorates(view: &View, slot: Slot) -> Vec<Vec<Option<NodeId>>> {
-    let ids = |group: &SlotRoles| -> Vec<Vec<Option<NodeId>>> {
+    let ids = |roles: &SlotRoles| -> Vec<Vec<Option<NodeId>>> {
         let with_me = |has_me: bool| has_me.then_some(view.me);
-        let members = group.electorates.iter().map(|it| it.others.iter().copied().chain(with_me(it.has_me)));
+        let members = roles.electorates.iter().map(|it| it.others.iter().copied().chain(with_me(it.has_me)));
         members
             .map(|places| {
                 let mut ids: Vec<_> = places.map(|at| view.ids.get(usize::from(at)).map(|(id, _)| *id)).collect();
@@ -98,7 +98,7 @@ mod tests {
     use super::*;
     use crate::replication::test_support::{coordinator, view_of};
 
-    /// A batch that began by the picture before goes on, and must find that what it builds on is not settled.
+    /// A batch that began by the view before goes on, and must find that what it builds on is not settled.
     #[test]
     fn a_slot_that_is_left_is_not_settled_before_all_workers_have_the_new_picture() {
         let (coordinator, [mine, others]) = (coordinator(), [true, false].map(view_of));

@@ -35,10 +35,10 @@ pub(super) struct Sent {
     doubts: u64,
 }
 
-/// Frames that a batch waits for, of one group.
+/// Frames that a batch waits for, about slots of the same roles.
 #[derive(Debug)]
 pub struct Wait {
-    group: u16,
+    roles: u16,
     lane: u16,
     /// Whether it is about writes; else about one confirmer of reads.
     writes: bool,
@@ -99,14 +99,14 @@ impl Wait {
         !self.strict && (self.was_broken || self.frames.iter().any(is_doubted))
     }
 
-    fn new(group: u16, lane: u16, writes: bool, need: usize) -> Wait {
+    fn new(roles: u16, lane: u16, writes: bool, need: usize) -> Wait {
         let (frames, pending) = (SmallVec::new(), SmallVec::new());
-        Wait { group, lane, writes, need, strict: false, frames, was_broken: false, has_spare: false, pending }
+        Wait { roles, lane, writes, need, strict: false, frames, was_broken: false, has_spare: false, pending }
     }
 
     /// What a strict write waits for; it shares that with no other, because each may be declined.
-    pub(super) fn of_strict_write(group: u16, lane: u16, need: usize) -> Wait {
-        Wait { strict: true, ..Wait::new(group, lane, true, need) }
+    pub(super) fn of_strict_write(roles: u16, lane: u16, need: usize) -> Wait {
+        Wait { strict: true, ..Wait::new(roles, lane, true, need) }
     }
 
     /// A write to one peer, which is the only frame on its only lane; gives its place.
@@ -188,7 +188,8 @@ impl Wait {
                     Fate::Lost
                 }
             }
-            // Nobody waits for it alone: what was lost before it may never be handed over.
+            // A later frame that is still open is not worth waiting for: what was lost before it may never be handed
+            // over.
             Fate::Open if has_lost && !is_healed() => Fate::Lost,
             fate => fate,
         }
@@ -223,25 +224,25 @@ pub(super) fn note_frame(
     }
 }
 
-/// The place of the wait that writes share for which a group's nodes are told on this lane, `need` of which have to
-/// hold them.
-pub(super) fn place_of_write(waits: &mut Waits, group: u16, lane: u16, need: usize) -> usize {
+/// The place of the wait that writes share for which nodes of these roles are told on this lane, `need` of which have
+/// to hold them.
+pub(super) fn place_of_write(waits: &mut Waits, roles: u16, lane: u16, need: usize) -> usize {
     let same =
-        |wait: &Wait| wait.writes && wait.group == group && wait.lane == lane && wait.need == need && !wait.strict;
+        |wait: &Wait| wait.writes && wait.roles == roles && wait.lane == lane && wait.need == need && !wait.strict;
     waits.iter().position(same).unwrap_or_else(|| {
-        waits.push(Wait::new(group, lane, true, need));
+        waits.push(Wait::new(roles, lane, true, need));
         waits.len() - 1
     })
 }
 
 /// The place of the wait that reads share which `peer` is to confirm on this lane.
-pub(super) fn place_of_confirmer(waits: &mut Waits, group: u16, lane: u16, peer: &Arc<Peer>, has_spare: bool) -> usize {
+pub(super) fn place_of_confirmer(waits: &mut Waits, roles: u16, lane: u16, peer: &Arc<Peer>, has_spare: bool) -> usize {
     let same = |wait: &Wait| {
         let is_alike = !wait.writes && wait.lane == lane && wait.has_spare == has_spare;
         is_alike && wait.frames.first().is_some_and(|sent| Arc::ptr_eq(&sent.peer, peer))
     };
     waits.iter().position(same).unwrap_or_else(|| {
-        waits.push(Wait { has_spare, ..Wait::new(group, lane, false, 1) });
+        waits.push(Wait { has_spare, ..Wait::new(roles, lane, false, 1) });
         waits.len() - 1
     })
 }

@@ -44,7 +44,7 @@ pub struct Shared {
     pub node: Arc<NodeState>,
     /// The coordinator's side of replication.
     pub coordinator: Arc<Coordinator>,
-    /// The picture that batches work with.
+    /// The view that batches work with.
     pub view: ArcSwap<View>,
     /// How this node introduces itself.
     pub hello: Hello,
@@ -155,7 +155,7 @@ impl Worker {
         link
     }
 
-    /// The picture to run a batch with that begins `now`.
+    /// The view to run a batch with that begins `now`.
     pub fn view(&self, now: Instant) -> arc_swap::Guard<Arc<View>> {
         let view = self.shared.view.load();
         self.look_at_pulse(&view, now);
@@ -167,7 +167,7 @@ impl Worker {
     #[inline]
     pub fn look_at_pulse(&self, view: &View, now: Instant) {
         if !view.is_solo {
-            self.shared.pulse.tell_lateness(now, || self.shared.coordinator.overslept(view));
+            self.shared.pulse.tell_lateness(now, || self.shared.coordinator.unsettle_coordinated_slots(view));
         }
     }
 
@@ -239,8 +239,8 @@ impl Worker {
         batch.ask(|target, is_repeatable, write| {
             let Some(peer) = view.peer(target.peer) else { return Call::not_run() };
             let mut manner = target.manner;
-            manner.flags |= if target.since.is_some() { manner::SINCE } else { 0 };
-            let stamp = target.since.unwrap_or_else(|| self.stamp());
+            manner.flags |= if target.fence.is_some() { manner::FENCED } else { 0 };
+            let stamp = target.fence.unwrap_or_else(|| self.stamp());
             self.link_to(peer).ask(About { manner, stamp, is_repeatable }, write)
         });
         view.flush();

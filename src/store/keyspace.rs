@@ -3,9 +3,9 @@
 //! Reading skips what is expired or deleted, counts hits and misses, and notes which version was seen. An expired key
 //! that is looked at goes at once on a node that is alone, as in Redis; where it has replicas it is left to the
 //! sweeper, so that reading never writes. Writing stamps a mutation, applies it, and records its delta in [`Effects`],
-//! from where the coordinator sends it to the other home replicas. A command that changes a key which has expired first
-//! deletes it, in so many words, so that no replica whose clock is a little behind builds on the old value; also if all
-//! that is left here is the tombstone that expiry has made of it.
+//! from where the coordinator sends it to the other active nodes of the slot. A command that changes a key which has
+//! expired first deletes it, in so many words, so that no replica whose clock is a little behind builds on the old
+//! value; also if all that is left here is the tombstone that expiry has made of it.
 //!
 //! A `Keyspace` is never held across an await: it is locks.
 
@@ -237,7 +237,7 @@ impl<'s> Keyspace<'s> {
     /// Makes one change, under a new stamp, and records it.
     #[inline]
     pub fn write(&mut self, key: &[u8], mutation: Mutation<'_>) {
-        self.store.absences.note_write(self.db, key);
+        self.store.missing_keys.note_write(self.db, key);
         self.clear_ground(self.name(key), &mutation);
         self.put(key, mutation);
         self.effects.writes += 1;

@@ -8,7 +8,8 @@
 //! |---|---|
 //! | `keyspace` | locked slots as a command sees them: read, write |
 //! | `effects` | the record of what was written, found and to be told |
-//! | `slot`, `strings` | one slot's table and the one function that changes it; strings, which it changes where they lie |
+//! | `slot`, `strings` | one slot's table and the one function that changes it; strings, which it changes where they
+//! lie |
 //! | `scan` | walking a table in steps while it changes |
 //! | `incoming` | what other replicas send: deltas and whole states |
 //! | `mutation` | the primitives that change a key, and their form on the wire |
@@ -25,7 +26,7 @@
 //! | `digest` | what a slot holds, as numbers that replicas compare |
 //! | `clear` | whole slots emptied at once: FLUSHALL, FLUSHDB |
 //! | `tombstones` | how deletions are forgotten |
-//! | `unnoticed`, `absences` | changes that WATCH does not tell of, and those that leave nothing to tell of them |
+//! | `unnoticed`, `missing_keys` | changes that WATCH does not tell of, and those that leave nothing to tell of them |
 
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, AtomicUsize, Ordering};
@@ -40,7 +41,7 @@ use crate::store::index::Whereabouts;
 use crate::store::prefetch::prefetch;
 use crate::store::slot::{Rules, SlotTable};
 
-pub mod absences;
+pub mod missing_keys;
 pub mod census;
 pub mod clear;
 pub mod counter;
@@ -153,7 +154,7 @@ pub struct Store {
     replicated: AtomicBool,
     still_until_ms: AtomicU64,
     unnoticed: unnoticed::Unnoticed,
-    absences: absences::Absences,
+    missing_keys: missing_keys::MissingKeys,
     digests: digest::Digests,
     due: due::Due,
 }
@@ -177,7 +178,7 @@ impl Store {
             replicated: AtomicBool::new(false),
             still_until_ms: AtomicU64::new(0),
             unnoticed: unnoticed::Unnoticed::default(),
-            absences: absences::Absences::default(),
+            missing_keys: missing_keys::MissingKeys::default(),
             digests: digest::Digests::default(),
             due: due::Due::default(),
         }
@@ -253,7 +254,7 @@ impl Store {
 
     /// The slots of a group, of [`due::GROUPS`], in which some key might have passed its deadline when they were last
     /// unlocked. Takes no lock.
-    pub fn sweep_due(&self, group: usize, before_ms: u64) -> Vec<Slot> {
+    pub fn slots_with_due_keys(&self, group: usize, before_ms: u64) -> Vec<Slot> {
         let is_due = |slot: &Slot| {
             let deadline_ms = self.cell(*slot).deadline_min_ms.load(Ordering::Relaxed);
             self.due.note(*slot, deadline_ms);

@@ -1,8 +1,8 @@
-//! One hash slot: a table of entries, and the one function that changes them.
+//! One hash slot: a table of entries, and the one function that gives a change its meaning.
 //!
-//! [`SlotTable::apply`] gives a [`Mutation`] its meaning. It runs for a client's command at the coordinator and for the
-//! same command's delta at a replica; what comes from there, whole states too, is let in by `incoming`. Nothing else
-//! gives a key a value.
+//! That is [`SlotTable::apply`], with a shortcut for a string put in place of a string ([`SlotTable::overwrite`], which
+//! means the same). It runs for a client's command at the coordinator and for the same command's delta at a replica;
+//! what comes from there, whole states too, is let in by `incoming`. Nothing else gives a key a value.
 //!
 //! Invariants:
 //! - a version never sees less than before: `apply` is given a later stamp, and `merge` keeps what either has seen (its
@@ -96,7 +96,7 @@ pub struct SlotTable {
 }
 
 impl SlotTable {
-    /// Up to where there is no write of the slot's keys that any copy, wherever it is, has and this table has not seen.
+    /// Every write of the slot's keys stamped at or before this, whichever copy has it, this table has seen.
     pub fn stable(&self) -> Hlc {
         self.stable
     }

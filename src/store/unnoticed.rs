@@ -1,5 +1,5 @@
 //! Changes that WATCH does not notice, because Redis does not tell of them: a string that a SETBIT without effect makes
-//! a raw one, the room that a failing BITFIELD leaves in it.
+//! a raw one, the room that a failing BITFIELD leaves in it, a member that an SMOVE moves into a set that has it.
 //!
 //! They are versioned and replicated as any other, so their stamps are remembered: a key that was watched at the stamp
 //! before one counts as unchanged at the stamp after it. There are few, and [`KEYS_MAX`] keys are remembered at most,

@@ -397,7 +397,7 @@ fn is_healthy(node: &Node, nodes: usize) -> Result<(), String> {
     if !node.cluster.is_warm() {
         return Err("is not warm".to_owned());
     }
-    if view.roles.groups.iter().any(|group| group.coordinator.is_none()) {
+    if view.roles.distinct.iter().any(|roles| roles.coordinator.is_none()) {
         return Err("knows slots without a coordinator".to_owned());
     }
     if let Some(peer) = node.peers.all().iter().find(|peer| !peer.has_caught_up()) {

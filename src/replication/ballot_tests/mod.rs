@@ -2,7 +2,7 @@
 //! while others come and go.
 //!
 //! A model of one slot with one key, a number that is only ever made one larger. It uses the rules of `ballot` as they
-//! are; lanes, pictures, clocks and rows (`world`, `change`) are made up, and wrong in every way that they can be. What
+//! are; lanes, views, clocks and rows (`world`, `change`) are made up, and wrong in every way that they can be. What
 //! must hold: no number is acknowledged twice, and who begins after an acknowledgement gets a larger one. Each rule is
 //! also left out once, to see that then it does not hold. A failure prints its seed.
 

@@ -1,7 +1,7 @@
 //! What a batch remembers of a request: where its bytes and its reply are, what the reply waits for, and why the
 //! request is to be run again.
 //!
-//! Plain values; `batch` keeps them, `again` acts on them. Stretches of bytes mean something only together with the
+//! Plain values; `batch` keeps them, `retry` acts on them. Stretches of bytes mean something only together with the
 //! batch that they were made in.
 
 use crate::base::clock::Hlc;
@@ -32,7 +32,7 @@ pub struct Ask {
     /// The protocol of its reply.
     pub proto: Proto,
     /// Set when it may have run: then it runs only if its keys have not been written later than this.
-    pub since: Option<Hlc>,
+    pub fence: Option<Hlc>,
 }
 
 /// A reply that replicas have to confirm.
@@ -75,18 +75,18 @@ pub struct ReplyPlace {
 
 /// What is to be run again, or confirmed by somebody else.
 #[derive(Clone, Debug)]
-pub struct Again {
+pub struct Retry {
     /// Where the reply belongs.
     pub reply: ReplyPlace,
     /// The request.
     pub ask: Ask,
     /// What was wrong.
-    pub why: Why,
+    pub cause: RetryCause,
 }
 
 /// Why something is to be run again.
 #[derive(Clone, Debug)]
-pub enum Why {
+pub enum RetryCause {
     /// Nobody has run it, or nobody knows.
     NotRun,
     /// A replica holds what it had not seen.
@@ -96,28 +96,28 @@ pub enum Why {
     Unconfirmed(Reading),
 }
 
-impl Again {
+impl Retry {
     /// Adds it to those that are noted: once for a read that several replicas had to confirm, which are told of one
     /// behind the other. A contradiction says more than silence.
-    pub fn note(self, again: &mut Vec<Again>) {
-        let last = again.last_mut().filter(|last| last.reply == self.reply && last.key() == self.key());
-        match (last, &self.why) {
-            (Some(last), Why::Contradicted(_)) => *last = self,
+    pub fn note(self, retries: &mut Vec<Retry>) {
+        let last = retries.last_mut().filter(|last| last.reply == self.reply && last.key() == self.key());
+        match (last, &self.cause) {
+            (Some(last), RetryCause::Contradicted(_)) => *last = self,
             (Some(_), _) => {}
-            (None, _) => again.push(self),
+            (None, _) => retries.push(self),
         }
     }
 
     /// True for a read that only waits for somebody to confirm it.
     pub fn is_unconfirmed(&self) -> bool {
-        matches!(self.why, Why::Unconfirmed(_))
+        matches!(self.cause, RetryCause::Unconfirmed(_))
     }
 
     /// What was read and is not confirmed.
     pub fn reading(&self) -> Option<&Reading> {
-        match &self.why {
-            Why::NotRun => None,
-            Why::Contradicted(read) | Why::Unconfirmed(read) => Some(read),
+        match &self.cause {
+            RetryCause::NotRun => None,
+            RetryCause::Contradicted(read) | RetryCause::Unconfirmed(read) => Some(read),
         }
     }
 
@@ -128,9 +128,9 @@ impl Again {
 
 /// Puts what is to be asked for again in the order of its replies, and cuts it by request: what is so of one of the
 /// keys that a request has read decides about all of it.
-pub fn of_requests(again: &mut [Again]) -> impl Iterator<Item = &[Again]> {
-    again.sort_by_key(|again| again.reply);
-    again.chunk_by(|one, next| one.reply == next.reply)
+pub fn of_requests(retries: &mut [Retry]) -> impl Iterator<Item = &[Retry]> {
+    retries.sort_by_key(|retry| retry.reply);
+    retries.chunk_by(|one, next| one.reply == next.reply)
 }
 
 #[cfg(test)]
@@ -142,7 +142,7 @@ mod tests {
     #[test]
     fn a_read_that_several_did_not_confirm_is_asked_for_once() {
         let span = |from| Span { from, to: from + 1 };
-        let ask = Ask { request: span(0), db: 0, proto: Proto::Resp2, since: None };
+        let ask = Ask { request: span(0), db: 0, proto: Proto::Resp2, fence: None };
         let reading = |key, number| Reading {
             number,
             ask,
@@ -150,16 +150,16 @@ mod tests {
             seen: seen_of(Version::default(), false),
             read_at: Hlc(0),
         };
-        let one = |why| Again { reply: ReplyPlace { span: span(0), number: 1 }, ask, why };
-        let mut again = Vec::new();
-        one(Why::Unconfirmed(reading(0, 1))).note(&mut again);
-        one(Why::Contradicted(reading(0, 2))).note(&mut again);
-        one(Why::Unconfirmed(reading(0, 3))).note(&mut again);
-        one(Why::Unconfirmed(reading(1, 4))).note(&mut again);
+        let one = |cause| Retry { reply: ReplyPlace { span: span(0), number: 1 }, ask, cause };
+        let mut retries = Vec::new();
+        one(RetryCause::Unconfirmed(reading(0, 1))).note(&mut retries);
+        one(RetryCause::Contradicted(reading(0, 2))).note(&mut retries);
+        one(RetryCause::Unconfirmed(reading(0, 3))).note(&mut retries);
+        one(RetryCause::Unconfirmed(reading(1, 4))).note(&mut retries);
         assert!(
-            matches!(&again[..], [Again { why: Why::Contradicted(_), .. }, Again { why: Why::Unconfirmed(other), .. }]
+            matches!(&retries[..], [Retry { cause: RetryCause::Contradicted(_), .. }, Retry { cause: RetryCause::Unconfirmed(other), .. }]
                 if other.number == 4),
-            "{again:?}"
+            "{retries:?}"
         );
     }
 
@@ -168,11 +168,11 @@ mod tests {
     #[test]
     fn all_that_a_request_has_read_is_judged_together() {
         let span = |from| Span { from, to: from + 1 };
-        let ask = Ask { request: span(0), db: 0, proto: Proto::Resp2, since: None };
-        let one = |from| Again { reply: ReplyPlace { span: span(from), number: 1 }, ask, why: Why::NotRun };
-        let mut again = [5, 2, 5, 9].map(one);
+        let ask = Ask { request: span(0), db: 0, proto: Proto::Resp2, fence: None };
+        let one = |from| Retry { reply: ReplyPlace { span: span(from), number: 1 }, ask, cause: RetryCause::NotRun };
+        let mut retries = [5, 2, 5, 9].map(one);
         let cut: Vec<Vec<usize>> =
-            of_requests(&mut again).map(|it| it.iter().map(|one| one.reply.span.from).collect()).collect();
+            of_requests(&mut retries).map(|it| it.iter().map(|one| one.reply.span.from).collect()).collect();
         assert_eq!(cut, [vec![2], vec![5, 5], vec![9]]);
     }
 }

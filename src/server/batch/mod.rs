@@ -18,7 +18,7 @@ use std::time::{Duration, Instant};
 use smallvec::smallvec;
 
 use crate::base::ids::Slot;
-use crate::commands::repeat::AskAgain;
+use crate::commands::repeat::RetryPolicy;
 use crate::protocol::Proto;
 use crate::replication::wait::Waits;
 use crate::server::batch::ask::{Ask, ReplyPlace, Span, Unconfirmed, kept};
@@ -31,7 +31,7 @@ pub const UNKNOWN_OUTCOME: &str =
     "TIMEOUT the write's outcome is unknown: connections to too many replicas broke before they confirmed it";
 
 /// How long a request that nobody can run may be asked for again before its client is told.
-pub const AGAIN_MAX: Duration = Duration::from_secs(2);
+pub const RETRY_FOR_MAX: Duration = Duration::from_secs(2);
 
 /// What a client reads when too few replicas were found for its request for so long that it is not asked for again.
 pub const NOBODY_IN_TIME: &str = "CLUSTERDOWN too few replicas of this hash slot answered in time";
@@ -161,7 +161,7 @@ impl Batch {
     pub fn keep(&mut self, request: &[u8], db: u8, proto: Proto) -> Ask {
         let from = self.requests.len();
         self.requests.extend_from_slice(request);
-        Ask { request: Span { from, to: self.requests.len() }, db, proto, since: None }
+        Ask { request: Span { from, to: self.requests.len() }, db, proto, fence: None }
     }
 
     /// Keeps what was seen of a request's key, which `write` appends.
@@ -184,14 +184,14 @@ impl Batch {
     }
 
     /// Leaves a hole for a request that nobody has run, so that it will be asked for again.
-    pub fn ask_again(&mut self, request: &[u8], db: u8, proto: Proto) {
+    pub fn leave_for_retry(&mut self, request: &[u8], db: u8, proto: Proto) {
         let ask = self.keep(request, db, proto);
-        self.leave_hole(None, ask, AskAgain::Always, true);
+        self.leave_hole(None, ask, RetryPolicy::Always, true);
     }
 
     /// Waits for a reply that something on this node will give.
     pub fn wait_for(&mut self, reply: ReplyPlace, ask: Ask, call: Rc<Call>) {
-        let hole = Hole { reply, ask, seen: None, ask_again: AskAgain::Never, writes: true };
+        let hole = Hole { reply, ask, seen: None, retry_policy: RetryPolicy::Never, writes: true };
         self.questions.push(Question { target: None, call: Some(call), holes: smallvec![hole] });
     }
 
@@ -223,16 +223,16 @@ impl Batch {
 
     /// Leaves a place for a reply that `target` will give. Requests for one target go together; those for one node stay
     /// in their order. Without a target the request was put off, and will be asked for again.
-    pub fn leave_hole(&mut self, target: Option<Target>, ask: Ask, ask_again: AskAgain, writes: bool) {
+    pub fn leave_hole(&mut self, target: Option<Target>, ask: Ask, retry_policy: RetryPolicy, writes: bool) {
         let reply = self.place(self.out.len());
-        self.leave(target, Hole { reply, ask, seen: None, ask_again, writes });
+        self.leave(target, Hole { reply, ask, seen: None, retry_policy, writes });
     }
 
     /// Leaves a reply that begins at `from`, to a read, to be confirmed or replaced by `target`; `seen` is what
     /// [`Batch::keep_seen`] gave.
     pub fn leave_reply(&mut self, target: Target, ask: Ask, from: usize, seen: Span) {
         let (reply, seen) = (self.place(from), Some(seen));
-        self.leave(Some(target), Hole { reply, ask, seen, ask_again: AskAgain::Always, writes: false });
+        self.leave(Some(target), Hole { reply, ask, seen, retry_policy: RetryPolicy::Always, writes: false });
     }
 
     fn leave(&mut self, target: Option<Target>, hole: Hole) {
@@ -322,7 +322,7 @@ mod tests {
     /// A batch that leaves these requests to another node, silent where they begin with a `-`, and what it answers.
     fn replies(requests: &[&str]) -> String {
         let (mut batch, call) = (Batch::new(Instant::now()), Call::of_our_own());
-        let target = Target { peer: 1, manner: Manner::default(), since: None };
+        let target = Target { peer: 1, manner: Manner::default(), fence: None };
         let mut answer = Vec::new();
         for request in requests {
             let mark = batch.mark();
@@ -330,7 +330,7 @@ mod tests {
                 batch.out.extend_from_slice(request.as_bytes());
             } else {
                 let ask = batch.keep(request.as_bytes(), 0, Proto::Resp2);
-                batch.leave_hole(Some(target), ask, AskAgain::Never, true);
+                batch.leave_hole(Some(target), ask, RetryPolicy::Never, true);
                 answer.extend(answer_of(request.as_bytes()));
             }
             if request.starts_with('-') {
@@ -348,23 +348,23 @@ mod tests {
     #[test]
     fn a_write_that_nobody_ran_is_asked_for_again_also_when_its_reply_is_not_wanted() {
         let (mut batch, call) = (Batch::new(Instant::now()), Call::of_our_own());
-        let target = Target { peer: 1, manner: Manner::default(), since: None };
+        let target = Target { peer: 1, manner: Manner::default(), fence: None };
         for (request, writes) in [("SET", true), ("GET", false)] {
             let mark = batch.mark();
             let ask = batch.keep(request.as_bytes(), 0, Proto::Resp2);
-            batch.leave_hole(Some(target), ask, AskAgain::Always, writes);
+            batch.leave_hole(Some(target), ask, RetryPolicy::Always, writes);
             batch.silence(mark);
         }
         batch.ask(|_, _, _| call.clone());
         call.settle(Outcome::NotRun);
-        let mut again = Vec::new();
-        assert!(!batch.poll(&Context::from_waker(Waker::noop()), &mut again));
-        let asked: Vec<&[u8]> = again.iter().map(|again| batch.kept(again.ask.request)).collect();
+        let mut retries = Vec::new();
+        assert!(!batch.poll(&Context::from_waker(Waker::noop()), &mut retries));
+        let asked: Vec<&[u8]> = retries.iter().map(|retry| batch.kept(retry.ask.request)).collect();
         assert_eq!(asked, [b"SET"]);
         let mut one = Batch::new(Instant::now());
         one.out.extend_from_slice(b"+OK");
-        batch.adopt(again[0].reply, one);
-        batch.leave_unknown(again[0].reply);
+        batch.adopt(retries[0].reply, one);
+        batch.leave_unknown(retries[0].reply);
         let mut out = Vec::new();
         assert!(batch.poll(&Context::from_waker(Waker::noop()), &mut Vec::new()));
         batch.finish(&mut out);

@@ -8,8 +8,8 @@ use std::rc::Rc;
 use smallvec::SmallVec;
 
 use crate::base::clock::Hlc;
-use crate::commands::repeat::AskAgain;
-use crate::server::batch::ask::{Again, Ask, ReplyPlace, Span, Why, kept};
+use crate::commands::repeat::RetryPolicy;
+use crate::server::batch::ask::{Ask, ReplyPlace, Retry, RetryCause, Span, kept};
 use crate::server::forward::call::Call;
 use crate::server::forward::seen::put_all;
 use crate::server::forward::wire::{Manner, manner};
@@ -21,8 +21,8 @@ pub struct Target {
     pub peer: u16,
     /// How its requests are to be run.
     pub manner: Manner,
-    /// As [`Ask::since`].
-    pub since: Option<Hlc>,
+    /// As [`Ask::fence`].
+    pub fence: Option<Hlc>,
 }
 
 /// See the head of the file.
@@ -47,7 +47,7 @@ pub struct Hole {
     /// node has seen the same.
     pub seen: Option<Span>,
     /// When it may be asked for again although nobody knows whether it ran (`commands::repeat`).
-    pub ask_again: AskAgain,
+    pub retry_policy: RetryPolicy,
     /// May change something.
     pub writes: bool,
 }
@@ -64,7 +64,7 @@ impl Question {
 
     /// Whether all of it may be asked again elsewhere while who was asked is silent.
     pub fn is_repeatable(&self) -> bool {
-        self.holes.iter().all(|hole| hole.ask_again == AskAgain::Always)
+        self.holes.iter().all(|hole| hole.retry_policy == RetryPolicy::Always)
     }
 
     /// Appends the requests, which lie in the batch's `requests`, and what was seen of their keys.
@@ -82,7 +82,7 @@ impl Question {
 
 impl Hole {
     /// The request, to be run again.
-    pub fn again(&self) -> Again {
-        Again { reply: self.reply, ask: self.ask, why: Why::NotRun }
+    pub fn retry(&self) -> Retry {
+        Retry { reply: self.reply, ask: self.ask, cause: RetryCause::NotRun }
     }
 }

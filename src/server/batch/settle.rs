@@ -9,10 +9,10 @@ use std::time::Duration;
 use smallvec::SmallVec;
 
 use crate::base::clock::Hlc;
-use crate::commands::repeat::AskAgain;
+use crate::commands::repeat::RetryPolicy;
 use crate::replication::wait::{Wait, WaitState};
 use crate::server::batch::Batch;
-use crate::server::batch::ask::{Again, Ask, Reading, ReplyPlace, Span, Unconfirmed, Why};
+use crate::server::batch::ask::{Ask, Reading, ReplyPlace, Retry, RetryCause, Span, Unconfirmed};
 use crate::server::batch::question::{Hole, Question};
 use crate::server::forward::call::Outcome;
 use crate::server::forward::wire::{Part, parts};
@@ -22,10 +22,10 @@ const CATCH_UP_MAX: Duration = Duration::from_secs(2);
 const CATCH_UP_LOOK: Duration = Duration::from_millis(5);
 
 impl Batch {
-    /// Looks at what the batch waits for: true when all is known. What has to be run again is given to `again`; then
+    /// Looks at what the batch waits for: true when all is known. What has to be run again is given to `retries`; then
     /// the batch waits for that too. Otherwise `cx` will be woken when there is more to see.
-    pub fn poll(&mut self, cx: &Context<'_>, again: &mut Vec<Again>) -> bool {
-        let mut settled = self.poll_holes(cx, again);
+    pub fn poll(&mut self, cx: &Context<'_>, retries: &mut Vec<Retry>) -> bool {
+        let mut settled = self.poll_holes(cx, retries);
         // Looked at once: a wait that is given up here may look otherwise a moment later.
         let states: SmallVec<[WaitState; 4]> = self.waits.iter().map(Wait::state).collect();
         // First, since strict writes of several electorates wait for the same frames: who still does registers behind.
@@ -48,20 +48,20 @@ impl Batch {
                 WaitState::Broken | WaitState::Met => {}
             }
         }
-        if settled && again.is_empty() {
-            self.settle_pending(&states, again);
+        if settled && retries.is_empty() {
+            self.settle_pending(&states, retries);
         }
-        settled && again.is_empty()
+        settled && retries.is_empty()
     }
 
-    fn poll_holes(&mut self, cx: &Context<'_>, again: &mut Vec<Again>) -> bool {
+    fn poll_holes(&mut self, cx: &Context<'_>, retries: &mut Vec<Retry>) -> bool {
         let mut at = 0;
         while let Some(question) = self.questions.get(at) {
             match question.call.as_ref().map_or(Outcome::NotRun, |call| call.poll(cx)) {
                 Outcome::Waiting => at += 1,
                 outcome => {
                     let Question { holes, call, .. } = self.questions.remove(at);
-                    self.fill(holes, outcome, call.map(|call| call.asked_at), again);
+                    self.fill(holes, outcome, call.map(|call| call.asked_at), retries);
                 }
             }
         }
@@ -74,19 +74,19 @@ impl Batch {
     }
 
     /// Puts the answer to a question that was asked at this time where it belongs.
-    fn fill(&mut self, holes: SmallVec<[Hole; 1]>, outcome: Outcome, asked_at: Option<Hlc>, again: &mut Vec<Again>) {
+    fn fill(&mut self, holes: SmallVec<[Hole; 1]>, outcome: Outcome, asked_at: Option<Hlc>, retries: &mut Vec<Retry>) {
         let nobody_ran = outcome == Outcome::NotRun;
-        let needed = if outcome == Outcome::Gone { AskAgain::OnceGone } else { AskAgain::Always };
-        let filled = if let Outcome::Replied(answer) = outcome { self.fill_from(&holes, answer, again) } else { 0 };
+        let needed = if outcome == Outcome::Gone { RetryPolicy::OnceGone } else { RetryPolicy::Always };
+        let filled = if let Outcome::Replied(answer) = outcome { self.fill_from(&holes, answer, retries) } else { 0 };
         let last_write = holes.iter().rposition(|hole| hole.writes);
         for (at, mut hole) in holes.into_iter().enumerate().skip(filled) {
             self.forward_failures += u64::from(!nobody_ran);
-            if nobody_ran || hole.ask_again >= needed {
+            if nobody_ran || hole.retry_policy >= needed {
                 // What reads may see any later state, unless a request behind it may have made that.
                 if !nobody_ran && last_write.is_some_and(|last| at <= last) {
-                    hole.ask.since = hole.ask.since.or(asked_at);
+                    hole.ask.fence = hole.ask.fence.or(asked_at);
                 }
-                again.extend(self.is_wanted(&hole).then(|| hole.again()));
+                retries.extend(self.is_wanted(&hole).then(|| hole.retry()));
             } else {
                 self.leave_unknown(hole.reply);
             }
@@ -94,7 +94,7 @@ impl Batch {
     }
 
     /// Puts replies where they belong; gives how many requests have had theirs, or will be asked for again.
-    fn fill_from(&mut self, holes: &[Hole], answer: Vec<u8>, again: &mut Vec<Again>) -> usize {
+    fn fill_from(&mut self, holes: &[Hole], answer: Vec<u8>, retries: &mut Vec<Retry>) -> usize {
         let base = self.patched.len();
         let mut filled = 0;
         for (hole, part) in holes.iter().zip(parts(&answer)) {
@@ -106,7 +106,7 @@ impl Batch {
                     self.put(hole.reply, span);
                 }
                 Part::AsSeen if hole.seen.is_some() => {}
-                Part::AsSeen | Part::NotRun => again.extend(self.is_wanted(hole).then(|| hole.again())),
+                Part::AsSeen | Part::NotRun => retries.extend(self.is_wanted(hole).then(|| hole.retry())),
             }
         }
         match base {
@@ -117,7 +117,7 @@ impl Batch {
     }
 
     /// All waits are over: turns what they mean into replies.
-    fn settle_pending(&mut self, states: &[WaitState], again: &mut Vec<Again>) {
+    fn settle_pending(&mut self, states: &[WaitState], retries: &mut Vec<Retry>) {
         let unknown = |place: usize| states.get(place) != Some(&WaitState::Met);
         let any_unknown = states.iter().any(|state| *state != WaitState::Met);
         let mut all = std::mem::take(&mut self.unconfirmed);
@@ -127,9 +127,9 @@ impl Batch {
             match &unconfirmed.read {
                 Some(read) => {
                     if wait.is_some_and(|wait| wait.was_contradicted(read.number)) {
-                        Again { reply, ask: read.ask, why: Why::Contradicted(read.clone()) }.note(again);
+                        Retry { reply, ask: read.ask, cause: RetryCause::Contradicted(read.clone()) }.note(retries);
                     } else if is_unknown || wait.is_none_or(|wait| wait.was_lost(read.number)) {
-                        Again { reply, ask: read.ask, why: Why::Unconfirmed(read.clone()) }.note(again);
+                        Retry { reply, ask: read.ask, cause: RetryCause::Unconfirmed(read.clone()) }.note(retries);
                     }
                 }
                 None if is_unknown || unconfirmed.tells && wait.is_some_and(Wait::is_doubtful) => {
@@ -144,23 +144,23 @@ impl Batch {
     }
 
     /// Takes over what a request that was run again waits for, as the reply at `reply`.
-    pub fn adopt(&mut self, reply: ReplyPlace, mut again: Batch) {
+    pub fn adopt(&mut self, reply: ReplyPlace, mut rerun: Batch) {
         let (base, kept) = (self.waits.len(), self.requests.len());
         let moved_span = |Span { from, to }| Span { from: from + kept, to: to + kept };
         let moved = |ask: Ask| Ask { request: moved_span(ask.request), ..ask };
-        self.requests.append(&mut again.requests);
-        self.written |= again.written;
-        self.waits.append(&mut again.waits);
+        self.requests.append(&mut rerun.requests);
+        self.written |= rerun.written;
+        self.waits.append(&mut rerun.waits);
         // What nobody is told needs no confirmation.
         let is_told = !self.is_silent(reply);
-        for unconfirmed in again.unconfirmed.into_iter().filter(|_| is_told) {
+        for unconfirmed in rerun.unconfirmed.into_iter().filter(|_| is_told) {
             let read = unconfirmed.read.map(|read| Reading { ask: moved(read.ask), key: moved_span(read.key), ..read });
             self.unconfirmed.push(Unconfirmed { reply, wait: unconfirmed.wait + base, read, ..unconfirmed });
         }
-        if again.questions.is_empty() {
-            self.patch(reply, &again.out);
+        if rerun.questions.is_empty() {
+            self.patch(reply, &rerun.out);
         }
-        self.questions.extend(again.questions.into_iter().map(|mut question| {
+        self.questions.extend(rerun.questions.into_iter().map(|mut question| {
             question.holes.iter_mut().for_each(|hole| (hole.reply, hole.ask) = (reply, moved(hole.ask)));
             question
         }));
@@ -197,7 +197,7 @@ mod tests {
     /// A batch with a reply of its own between two that another node has to confirm, and the call that asks it.
     fn asked() -> (Batch, Rc<Call>) {
         let (mut batch, call) = (Batch::new(Instant::now()), Call::of_our_own());
-        let target = Target { peer: 1, manner: Manner::default(), since: None };
+        let target = Target { peer: 1, manner: Manner::default(), fence: None };
         for (request, reply) in [("GET a", "$1\r\na\r\n"), ("PING", "+PONG\r\n"), ("GET b", "$-1\r\n")] {
             let from = batch.out.len();
             batch.out.extend_from_slice(reply.as_bytes());
@@ -218,21 +218,21 @@ mod tests {
     }
 
     fn polled(batch: &mut Batch) -> (bool, usize, String) {
-        let mut again = Vec::new();
-        let is_over = batch.poll(&Context::from_waker(Waker::noop()), &mut again);
+        let mut retries = Vec::new();
+        let is_over = batch.poll(&Context::from_waker(Waker::noop()), &mut retries);
         let mut replies = Vec::new();
         batch.finish(&mut replies);
-        (is_over, again.len(), String::from_utf8_lossy(&replies).into_owned())
+        (is_over, retries.len(), String::from_utf8_lossy(&replies).into_owned())
     }
 
     #[test]
     fn what_was_written_by_a_request_run_again_is_known() {
-        let (mut batch, mut again) = (Batch::new(Instant::now()), Batch::new(Instant::now()));
+        let (mut batch, mut rerun) = (Batch::new(Instant::now()), Batch::new(Instant::now()));
         let slot = crate::base::ids::slot_of(b"k");
-        again.note_written(slot);
+        rerun.note_written(slot);
         let reply = batch.place(0);
         assert!(!batch.may_have_written(slot));
-        batch.adopt(reply, again);
+        batch.adopt(reply, rerun);
         assert!(batch.may_have_written(slot), "a read before it may have been overtaken");
     }
 
@@ -281,31 +281,31 @@ mod tests {
         for outcome in [Outcome::NotRun, Outcome::Unknown, Outcome::Gone] {
             let (mut batch, call) = asked();
             call.settle(outcome);
-            let mut again = Vec::new();
-            assert!(!batch.poll(&Context::from_waker(Waker::noop()), &mut again));
-            assert_eq!(again.len(), 2);
-            batch.patch(again[0].reply, b"+A\r\n");
-            batch.patch(again[1].reply, b"+B\r\n");
+            let mut retries = Vec::new();
+            assert!(!batch.poll(&Context::from_waker(Waker::noop()), &mut retries));
+            assert_eq!(retries.len(), 2);
+            batch.patch(retries[0].reply, b"+A\r\n");
+            batch.patch(retries[1].reply, b"+B\r\n");
             assert_eq!(polled(&mut batch), (true, 0, "+A\r\n+PONG\r\n+B\r\n".into()));
         }
         let (mut batch, call) = asked();
         let mut answer = Vec::new();
         [NOT_RUN, AS_SEEN].into_iter().for_each(|word| put_u32(&mut answer, word));
         call.settle(Outcome::Replied(answer));
-        let mut again = Vec::new();
-        assert!(!batch.poll(&Context::from_waker(Waker::noop()), &mut again));
-        assert_eq!(again.len(), 1);
+        let mut retries = Vec::new();
+        assert!(!batch.poll(&Context::from_waker(Waker::noop()), &mut retries));
+        assert_eq!(retries.len(), 1);
     }
 
     #[test]
     fn what_may_still_be_told_of_is_not_run_again_where_that_would_show() {
-        use AskAgain::{Always, Never, OnceGone};
+        use RetryPolicy::{Always, Never, OnceGone};
         for (outcome, run_again) in [(Outcome::NotRun, 3), (Outcome::Gone, 2), (Outcome::Unknown, 1)] {
             let mut batch = Batch::new(Instant::now());
-            let target = Target { peer: 0, manner: Manner::default(), since: None };
-            for (request, ask_again) in [("INCR a", Never), ("SADD b m", OnceGone), ("SET c v", Always)] {
+            let target = Target { peer: 0, manner: Manner::default(), fence: None };
+            for (request, retry_policy) in [("INCR a", Never), ("SADD b m", OnceGone), ("SET c v", Always)] {
                 let ask = batch.keep(request.as_bytes(), 0, Proto::Resp2);
-                batch.leave_hole(Some(target), ask, ask_again, true);
+                batch.leave_hole(Some(target), ask, retry_policy, true);
             }
             let call = Call::of_our_own();
             batch.ask(|_, is_repeatable, _| {
@@ -313,9 +313,9 @@ mod tests {
                 call.clone()
             });
             call.settle(outcome);
-            let mut again = Vec::new();
-            assert!(!batch.poll(&Context::from_waker(Waker::noop()), &mut again));
-            assert_eq!((again.len(), batch.unknown_outcomes), (run_again, 3 - run_again as u64));
+            let mut retries = Vec::new();
+            assert!(!batch.poll(&Context::from_waker(Waker::noop()), &mut retries));
+            assert_eq!((retries.len(), batch.unknown_outcomes), (run_again, 3 - run_again as u64));
         }
     }
 

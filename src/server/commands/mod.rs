@@ -130,7 +130,7 @@ fn run_cluster(row: &'static Command, cx: &Cx<'_>, out: &mut Reply<'_>) -> Resul
         rows: &snapshot.rows,
         map: &snapshot.map,
         this: snapshot.this,
-        is_alive: &|id| snapshot.alive.contains(id),
+        is_alive: &|id| snapshot.serving.contains(id),
         store: &cx.node.store,
         now_ms: cx.now_ms(),
     };

@@ -30,7 +30,7 @@ impl Nodes<'_> {
     }
 
     fn alive(&self) -> usize {
-        1 + self.others.iter().filter(|node| node.alive).count()
+        1 + self.others.iter().filter(|node| node.serving).count()
     }
 }
 
@@ -83,7 +83,7 @@ fn write_master(out: &mut Reply<'_>, name: &[u8], nodes: Nodes<'_>) {
 fn write_others(out: &mut Reply<'_>, nodes: Nodes<'_>, role: &str) {
     out.array(nodes.others.len());
     for node in nodes.others {
-        let flags = if node.alive { role.to_owned() } else { format!("s_down,{role}") };
+        let flags = if node.serving { role.to_owned() } else { format!("s_down,{role}") };
         let name = format!("{}:{}", node.host, node.port);
         let of_role: &[(&str, &str)] = match role {
             "slave" => &[("role-reported", "slave"), ("master-link-status", "ok"), ("slave-priority", "100")],
@@ -113,7 +113,8 @@ mod tests {
     use crate::protocol::{Limits, Proto, Scanner};
 
     fn ask(line: &str, proto: Proto, alive: bool) -> String {
-        let node = |port: u16, alive: bool| Node { id: NodeId::random(), host: "10.0.0.1".into(), port, alive };
+        let node =
+            |port: u16, alive: bool| Node { id: NodeId::random(), host: "10.0.0.1".into(), port, serving: alive };
         let (this, others) = (node(1, true), [node(2, alive), node(3, alive)]);
         let buf = format!("{line}\r\n");
         let mut scanner = Scanner::new();

@@ -27,7 +27,7 @@ use crate::protocol::{Limits, REPLY_BYTES_MAX, Scanner};
 use crate::replication::coordinator::View;
 use crate::replication::routing::Quorum;
 use crate::server::batch::Batch;
-use crate::server::batch::ask::{Again, Reading, of_requests};
+use crate::server::batch::ask::{Reading, Retry, of_requests};
 use crate::server::batch::scanned::scanned;
 use crate::server::batch::window::{Ending, REQUESTS_MAX};
 use crate::server::connection::ages::Ages;
@@ -167,16 +167,16 @@ impl Forwarded {
         let worker = self.worker.clone();
         let view = worker.view(now);
         let session = Session { db, proto: question.manner.proto(), ..Session::new(false, "") };
-        let origin = match (flags & manner::LOCAL != 0, flags & manner::REST != 0) {
-            (true, true) => Origin::PeerForRest,
-            (true, false) => Origin::PeerForShare,
+        let origin = match (flags & manner::SHARE != 0, flags & manner::SHARE_REST != 0) {
+            (true, true) => Origin::ShareRest,
+            (true, false) => Origin::Share,
             (false, _) => Origin::Peer,
         };
         // Refused only if the asker's clock is far ahead, and then so is all that it writes.
         let _ = worker.shared.node.store.clock.observe(question.stamp, worker.shared.node.store.clock.now_ms());
         let mut talk = Talk { session, transaction: Transaction::default(), consistency: wish };
         let mut run = Run::new(&worker, &view, &self.client, &mut talk, &mut batch, origin);
-        run.since = (flags & manner::SINCE != 0).then_some(question.stamp);
+        run.fence = (flags & manner::FENCED != 0).then_some(question.stamp);
         let may_be_old = may_be_old(flags, question.requests, run.quorum);
         let mut is_late = |now| !may_be_old && ages.is_late(question.sent_ms, question.bytes, now);
         let mut ran = Ran::Apart;
@@ -194,16 +194,16 @@ impl Forwarded {
     }
 
     fn poll_unanswered(&mut self, cx: &mut Context<'_>) -> std::io::Result<()> {
-        let mut again = Vec::new();
+        let mut retries = Vec::new();
         while let Some(first) = self.unanswered.front_mut() {
-            if !first.batch.poll(cx, &mut again) && again.is_empty() {
+            if !first.batch.poll(cx, &mut retries) && retries.is_empty() {
                 break;
             }
             let view = self.worker.shared.view.load();
-            for of_request in of_requests(&mut again) {
+            for of_request in of_requests(&mut retries) {
                 first.confirm_or_give_up(of_request, &self.worker, &view);
             }
-            again.clear();
+            retries.clear();
             first.is_confirmed_anew = true;
             if !first.batch.is_settled() {
                 self.worker.send_off(&view, &mut first.batch);
@@ -221,16 +221,16 @@ impl Unanswered {
     /// Has what a request has read confirmed by somebody else, once. A request that is contradicted, or that nobody
     /// confirms, the asker asks for again. It is refused where running it again would show a later write of its own
     /// client, and where it belongs to a transaction that has written, which could only be asked for again as a whole.
-    fn confirm_or_give_up(&mut self, again: &[Again], worker: &Worker, view: &View) {
-        let Some(Again { reply, ask, .. }) = again.first() else { return };
-        let is_unconfirmed = again.iter().all(Again::is_unconfirmed);
+    fn confirm_or_give_up(&mut self, retries: &[Retry], worker: &Worker, view: &View) {
+        let Some(Retry { reply, ask, .. }) = retries.first() else { return };
+        let is_unconfirmed = retries.iter().all(Retry::is_unconfirmed);
         let mut confirm =
             |read: &Reading| worker.confirm_elsewhere(view, &mut self.batch, self.quorum, *reply, read.clone()).is_ok();
-        if !self.is_confirmed_anew && is_unconfirmed && again.iter().filter_map(Again::reading).all(&mut confirm) {
+        if !self.is_confirmed_anew && is_unconfirmed && retries.iter().filter_map(Retry::reading).all(&mut confirm) {
             return;
         }
         let is_overtaken = |read| worker.is_read_overtaken(read, &self.batch, std::iter::empty());
-        let would_show = || again.iter().find_map(Again::reading).is_some_and(is_overtaken);
+        let would_show = || retries.iter().find_map(Retry::reading).is_some_and(is_overtaken);
         if self.ran == Ran::Together || self.ran == Ran::Apart && would_show() {
             let refusal = worker.refusal(self.batch.kept(ask.request));
             return self.batch.patch(*reply, refusal.as_bytes());
@@ -329,7 +329,7 @@ fn run_as_one(run: &mut Run<'_>, question: &PeerQuestion<'_>) -> Option<Ran> {
     }
     let scanner = scanned(question.requests).ok()?;
     let (store, args) = (&run.worker.shared.node.store, scanner.args(question.requests));
-    let (db, is_local, now_ms) = (run.session.db, flags & manner::LOCAL != 0, run.now_us / 1_000);
+    let (db, is_local, now_ms) = (run.session.db, flags & manner::SHARE != 0, run.now_us / 1_000);
     copies::answer(store, run.view, db, args, is_local, now_ms, &mut run.batch.out).then_some(Ran::Apart)
 }
 

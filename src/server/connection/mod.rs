@@ -32,9 +32,9 @@ use crate::base::metrics::{Class, Count};
 use crate::base::net::TcpStream;
 use crate::protocol::Scanner;
 use crate::server::batch::Batch;
-use crate::server::batch::ask::Again;
+use crate::server::batch::ask::Retry;
 use crate::server::connection::turn::Turn;
-use crate::server::job::again::{Rerun, again_pause};
+use crate::server::job::retry::{Retrier, retry_pause};
 use crate::server::job::{self, Waiting};
 use crate::server::pubsub::mailbox::Delivery;
 use crate::server::session::settings::{Consistency, output_bytes_max};
@@ -73,7 +73,7 @@ pub struct Connection {
     written: usize,
     pub(super) unanswered: VecDeque<Box<Batch>>,
     /// Replies of the front batch that are to be run again.
-    pub(super) again: Vec<Again>,
+    pub(super) retries: Vec<Retry>,
     /// Until when they are not.
     pause: Option<Pin<Box<tokio::time::Sleep>>>,
     /// A request that waits for its turn to be alone.
@@ -113,7 +113,7 @@ impl Connection {
             output: Vec::new(),
             written: 0,
             unanswered: VecDeque::new(),
-            again: Vec::new(),
+            retries: Vec::new(),
             pause: None,
             alone: None,
             waiting: None,
@@ -326,15 +326,15 @@ impl Connection {
                 self.pause = None;
                 let Some(mut batch) = self.unanswered.pop_front() else { break };
                 let (worker, client, talk) = (&self.worker, &self.client, &self.talk);
-                let (due, later) = (std::mem::take(&mut self.again), self.unanswered.iter().map(|batch| &**batch));
-                self.again = Rerun { worker, client, talk }.round(&mut batch, due, later);
+                let (due, later) = (std::mem::take(&mut self.retries), self.unanswered.iter().map(|batch| &**batch));
+                self.retries = Retrier { worker, client, talk }.round(&mut batch, due, later);
                 self.unanswered.push_front(batch);
                 continue;
             }
-            if !batch.poll(cx, &mut self.again) {
+            if !batch.poll(cx, &mut self.retries) {
                 // In order: those that are still with other nodes may have to come before them.
-                if !self.again.is_empty() && !batch.asks_others() {
-                    self.pause = Some(Box::pin(tokio::time::sleep(again_pause(batch))));
+                if !self.retries.is_empty() && !batch.asks_others() {
+                    self.pause = Some(Box::pin(tokio::time::sleep(retry_pause(batch))));
                     continue;
                 }
                 break;

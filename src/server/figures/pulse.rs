@@ -11,12 +11,14 @@ use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
 
+use crate::peer::link::{HEARTBEAT, STALL_MS_MAX};
+
 /// How often a loop notes that it turns.
 const BEAT: Duration = Duration::from_millis(20);
 
 /// How late a loop may be, in milliseconds, before peers may have taken the node for stopped: that takes `STALL_MS_MAX`
 /// after an acknowledgement, which may be as much older than the last beat as two beats and a heartbeat take.
-pub const LATE_MS: u64 = 80;
+pub const LATE_MS: u64 = STALL_MS_MAX - 2 * BEAT.as_millis() as u64 - HEARTBEAT.as_millis() as u64;
 
 /// How often lateness is told while it lasts, in milliseconds.
 const TELL_AGAIN_MS: u64 = 20;

@@ -22,7 +22,7 @@ pub(super) const GIVEN_UP_MS: u64 = STALE_MS_MAX + 40;
 const ANSWER_MS_MAX: u64 = 700;
 /// How long to wait for a stalled peer where asking again could do harm, in milliseconds: it may only be starved for a
 /// moment.
-const STALLED_MS_MAX: u64 = 450;
+const STALLED_ANSWER_MS_MAX: u64 = 450;
 /// How long a question about a whole node may take, in milliseconds.
 pub(super) const PATIENCE_MS_MAX: u64 = 10_000;
 
@@ -88,7 +88,7 @@ impl Call {
             sent_at,
             transfer_ms: transfer_ms(bytes),
             is_repeatable,
-            is_patient: manner.flags & (manner::LOCAL | manner::TOGETHER) != 0,
+            is_patient: manner.flags & (manner::SHARE | manner::TOGETHER) != 0,
             is_settled: Cell::new(false),
         }
     }
@@ -145,7 +145,7 @@ impl Call {
     pub(super) fn is_overdue(&self, is_stalled: bool) -> bool {
         let limit_ms = match is_stalled {
             true if self.is_repeatable => GIVEN_UP_MS,
-            true => STALLED_MS_MAX,
+            true => STALLED_ANSWER_MS_MAX,
             false if self.is_patient => PATIENCE_MS_MAX,
             false => ANSWER_MS_MAX,
         };

@@ -26,18 +26,18 @@ pub mod manner {
     /// The reply is RESP3.
     pub const RESP3: u8 = 1;
     /// Run it here for what this node holds or coordinates, whatever the ring says: a part of a larger question.
-    pub const LOCAL: u8 = 2;
+    pub const SHARE: u8 = 2;
     /// The requests are one transaction: run them together, one reply behind the other.
     pub const TOGETHER: u8 = 4;
-    /// With LOCAL: the second round of flushing, about all that this node still holds.
-    pub const REST: u8 = 8;
+    /// With SHARE: the second round of flushing, about all that this node still holds.
+    pub const SHARE_REST: u8 = 8;
     /// What this node holds of the request's keys (see `copies`).
     pub const COPIES: u8 = 16;
     /// With TOGETHER: watched keys stand before the requests, and the answer begins with 1, or is 0 when one has
     /// changed.
     pub const WATCHED: u8 = 32;
     /// It may have run before: it is to run only if its keys have not been written since its stamp.
-    pub const SINCE: u8 = 64;
+    pub const FENCED: u8 = 64;
     /// What the asker has seen of the requests' keys stands before them.
     pub const SEEN: u8 = 128;
 

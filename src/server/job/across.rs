@@ -27,8 +27,8 @@ use crate::protocol::{Args, Proto};
 use crate::replication::coordinator::View;
 use crate::server::batch::UNKNOWN_OUTCOME;
 use crate::server::batch::scanned::scanned;
-use crate::server::job::again::AGAIN_PAUSE;
 use crate::server::job::exec::Attempt;
+use crate::server::job::retry::RETRY_PAUSE;
 use crate::server::job::values::{decoded, garbled, refused, values_of};
 use crate::server::job::{Job, PATIENCE};
 use crate::server::request::room::OUT_OF_MEMORY;
@@ -182,7 +182,7 @@ impl Job {
                     PartResult::NotRun | PartResult::NoRoom => {}
                 }
             }
-            tokio::time::sleep(AGAIN_PAUSE).await;
+            tokio::time::sleep(RETRY_PAUSE).await;
         }
         false
     }
@@ -195,7 +195,7 @@ impl Job {
             seen: fetched.seen,
             was_live: fetched.whole.is_some(),
             since: EXACTLY,
-            absence: None,
+            missing: None,
             at: None,
         };
         let watched: Vec<Watched> = part.changes.iter().map(watched).collect();

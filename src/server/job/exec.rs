@@ -17,7 +17,7 @@ use crate::replication::coordinator::View;
 use crate::server::batch::{Batch, UNKNOWN_OUTCOME};
 use crate::server::forward::call::Outcome;
 use crate::server::forward::wire::manner;
-use crate::server::job::again::AGAIN_PAUSE;
+use crate::server::job::retry::RETRY_PAUSE;
 use crate::server::job::{Job, PATIENCE};
 use crate::server::request::run::{Origin, Run};
 use crate::server::session::watched::{Watched, put_watched};
@@ -91,7 +91,7 @@ impl Job {
                     }
                     (rest, watched, began) = (behind, &[], Instant::now());
                 }
-                Attempt::NotRun if began.elapsed() <= PATIENCE => tokio::time::sleep(AGAIN_PAUSE).await,
+                Attempt::NotRun if began.elapsed() <= PATIENCE => tokio::time::sleep(RETRY_PAUSE).await,
                 failed if has_run => {
                     self.give_up(rest, if let Attempt::Unknown = failed { len } else { 0 }, &mut replies);
                     return Ok(Some(replies));

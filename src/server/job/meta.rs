@@ -80,7 +80,7 @@ impl Job {
             .into_iter()
             .map(|id| {
                 let peer: Option<Arc<Peer>> = peer_of(&id);
-                let manner = self.manner(manner::COPIES | manner::LOCAL);
+                let manner = self.manner(manner::COPIES | manner::SHARE);
                 let call = peer.as_ref().map(|peer| worker.ask(peer, manner, request));
                 (id, peer, call)
             })

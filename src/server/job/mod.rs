@@ -1,20 +1,21 @@
 //! Requests that must be alone and may wait: those about the whole cluster, over several coordinators, or about time.
 //!
 //! Each is an `async` function in a file beside this one that asks other nodes and puts together what they say. What is
-//! asked of a node is an ordinary request, run by it for what it coordinates itself (`Origin::PeerForShare`).
+//! asked of a node is an ordinary request, run by it for what it coordinates itself (`Origin::Share`).
 //!
 //! | file | what it does |
 //! |---|---|
-//! | `again` | requests that are run again: nobody ran them, or a read was contradicted |
+//! | `retry` | requests that are run again: nobody ran them, or a read was contradicted |
 //! | `gather`, `across` | keys of several coordinators: cut by key, or all together |
 //! | `exec`, `watch` | transactions |
 //! | `whole`, `scan` | the whole keyspace |
 //! | `wait`, `meta` | what replicas hold: WAIT, RONDO.META |
-//! | `listen`, `events`, `pause`, `consistency` | the connection: subscriptions, MONITOR, CONFIG SET, CLIENT PAUSE, RONDO.CONSISTENCY |
+//! | `listen`, `events`, `pause`, `consistency` | the connection: subscriptions, MONITOR, CONFIG SET, CLIENT PAUSE,
+//! RONDO.CONSISTENCY |
 //! | `values` | replies of other nodes as values |
 
 mod across;
-pub mod again;
+pub mod retry;
 mod consistency;
 mod events;
 mod exec;
@@ -42,12 +43,12 @@ use crate::peer::registry::Peer;
 use crate::protocol::{REPLY_BYTES_MAX, Reply};
 use crate::replication::coordinator::View;
 use crate::server::batch::Batch;
-use crate::server::batch::ask::Again;
+use crate::server::batch::ask::Retry;
 use crate::server::batch::scanned::{command_of, scanned};
 use crate::server::batch::window::Request;
 use crate::server::forward::call::{Call, Outcome};
 use crate::server::forward::wire::{Manner, answer_of};
-use crate::server::job::again::{Rerun, again_pause};
+use crate::server::job::retry::{Retrier, retry_pause};
 use crate::server::job::values::garbled;
 use crate::server::request::listening::is_subscription;
 use crate::server::request::run::{Origin, Run, Step};
@@ -229,14 +230,14 @@ impl Job {
     pub(super) fn dispatch_part(&mut self, view: &View, request: &[u8], batch: &mut Batch) {
         if self.dispatch_by(view, request, Origin::Part, None, batch) != Step::Done {
             let session = &self.talk.session;
-            batch.ask_again(request, session.db, session.proto);
+            batch.leave_for_retry(request, session.db, session.proto);
         }
     }
 
     /// Deals with a request; `since` as in [`Run::since`].
-    pub(super) fn dispatch(&mut self, request: &[u8], origin: Origin, since: Option<Hlc>, batch: &mut Batch) -> Step {
+    pub(super) fn dispatch(&mut self, request: &[u8], origin: Origin, fence: Option<Hlc>, batch: &mut Batch) -> Step {
         let view = self.worker.shared.view.load_full();
-        self.dispatch_by(&view, request, origin, since, batch)
+        self.dispatch_by(&view, request, origin, fence, batch)
     }
 
     fn dispatch_by(
@@ -244,7 +245,7 @@ impl Job {
         view: &View,
         request: &[u8],
         origin: Origin,
-        since: Option<Hlc>,
+        fence: Option<Hlc>,
         batch: &mut Batch,
     ) -> Step {
         let worker = self.worker.clone();
@@ -252,7 +253,7 @@ impl Job {
         worker.look_at_pulse(view, began);
         let Ok(scanner) = scanned(request) else { return Step::Done };
         let mut run = Run::new(&worker, view, &self.client, &mut self.talk, batch, origin);
-        run.since = since;
+        run.fence = fence;
         let step = run.request(&Request::new(scanner.args(request), request));
         self.is_counted |= step == Step::Done;
         worker.count_turn(began.elapsed());
@@ -266,42 +267,42 @@ impl Job {
 
     /// As [`Job::settle`], for requests that ran so. False when all of them are to run once more.
     pub(super) async fn settle_as(&mut self, batch: &mut Batch, ran: Ran) -> bool {
-        let mut again = Vec::new();
+        let mut retries = Vec::new();
         self.worker.send_off(&self.worker.shared.view.load(), batch);
-        while !self.is_settled(batch, &mut again).await {
+        while !self.is_settled(batch, &mut retries).await {
             if ran != Ran::Apart {
-                let (unconfirmed, others): (Vec<Again>, Vec<Again>) =
-                    again.into_iter().partition(Again::is_unconfirmed);
+                let (unconfirmed, others): (Vec<Retry>, Vec<Retry>) =
+                    retries.into_iter().partition(Retry::is_unconfirmed);
                 if ran == Ran::TogetherReading && !others.is_empty() {
                     return false;
                 }
-                others.iter().for_each(|again| self.rerun().give_up(batch, again));
-                again = unconfirmed;
+                others.iter().for_each(|retry| self.retrier().give_up(batch, retry));
+                retries = unconfirmed;
             }
-            tokio::time::sleep(again_pause(batch)).await;
-            again = self.rerun().round(batch, again, std::iter::empty());
+            tokio::time::sleep(retry_pause(batch)).await;
+            retries = self.retrier().round(batch, retries, std::iter::empty());
         }
         true
     }
 
-    fn rerun(&self) -> Rerun<'_> {
-        Rerun { worker: &self.worker, client: &self.client, talk: &self.talk }
+    fn retrier(&self) -> Retrier<'_> {
+        Retrier { worker: &self.worker, client: &self.client, talk: &self.talk }
     }
 
-    /// Waits until all is known that a batch waits for; false when some of it has to run `again`.
-    async fn is_settled(&self, batch: &mut Batch, again: &mut Vec<Again>) -> bool {
-        std::future::poll_fn(|cx| match batch.poll(cx, again) || !again.is_empty() && !batch.asks_others() {
+    /// Waits until all is known that a batch waits for; false when some of it has to run `retry`.
+    async fn is_settled(&self, batch: &mut Batch, retries: &mut Vec<Retry>) -> bool {
+        std::future::poll_fn(|cx| match batch.poll(cx, retries) || !retries.is_empty() && !batch.asks_others() {
             true => Poll::Ready(()),
             false => Poll::Pending,
         })
         .await;
-        if again.is_empty() {
+        if retries.is_empty() {
             self.worker.count_failures(batch.forward_failures, batch.unknown_outcomes);
         }
-        again.is_empty()
+        retries.is_empty()
     }
 
-    /// Asks the members at these places of a picture; this node, and who has no links yet, is left out.
+    /// Asks the members at these places of a view; this node, and who has no links yet, is left out.
     pub(super) fn ask_each(
         &self,
         view: &View,

@@ -16,7 +16,7 @@ use crate::commands::CommandError;
 use crate::commands::scan::{ScanOptions, cursor};
 use crate::protocol::client::{Value, encode_command};
 use crate::protocol::{Args, Reply, parse_i64};
-use crate::server::job::again::AGAIN_PAUSE;
+use crate::server::job::retry::RETRY_PAUSE;
 use crate::server::job::values::{as_bulks, decoded, garbled, refused};
 use crate::server::job::{Job, PATIENCE};
 use crate::server::request::run::Origin;
@@ -50,7 +50,7 @@ struct WholeStep {
 impl Job {
     pub(super) async fn scan(&mut self, args: Args<'_>, request: &[u8], out: &mut Vec<u8>) -> Result<(), CommandError> {
         if self.talk.session.cluster_face {
-            out.extend_from_slice(&self.own_share(request, Origin::PeerForShare).await);
+            out.extend_from_slice(&self.own_share(request, Origin::Share).await);
             return Ok(());
         }
         let from = cursor(args.get(1).unwrap_or_default())?;
@@ -63,7 +63,7 @@ impl Job {
             if began.elapsed() > PATIENCE {
                 return Err(CommandError::text("TRYAGAIN a node that coordinates some of the keys did not answer"));
             }
-            tokio::time::sleep(AGAIN_PAUSE).await;
+            tokio::time::sleep(RETRY_PAUSE).await;
         };
         step.lookups.iter().for_each(|it| it.count(&self.worker.metrics));
         let mut reply = Reply::new(out, self.talk.session.proto);
@@ -88,7 +88,7 @@ impl Job {
         }
         let mut request = Vec::new();
         encode_command(&mut request, &words);
-        let Some(replies) = self.shares_by(&view, &request, Origin::PeerForShare).await else { return Ok(None) };
+        let Some(replies) = self.shares_by(&view, &request, Origin::Share).await else { return Ok(None) };
         let found: Result<Vec<ScanShare>, CommandError> = replies.iter().map(|reply| found(decoded(reply)?)).collect();
         Ok(put_together(from, found?))
     }
@@ -100,7 +100,7 @@ fn found(reply: Value) -> Result<ScanShare, CommandError> {
         Value::Error(text) => return Err(refused(&text)),
         _ => return Err(garbled()),
     };
-    // A node that is alone in its picture of the cluster does not say what it has walked: it is not one of ours.
+    // A node that is alone in its view of the cluster does not say what it has walked: it is not one of ours.
     let [Value::Bulk(next), keys, Value::Bulk(slots), Value::Bulk(lookups)] = parts.as_slice() else {
         return Err(garbled());
     };

@@ -55,7 +55,7 @@ impl Job {
                 seen,
                 was_live,
                 since,
-                absence: None,
+                missing: None,
                 at: Some(peer.id),
             });
         }

@@ -15,7 +15,7 @@ use crate::replication::coordinator::View;
 use crate::server::batch::Batch;
 use crate::server::forward::call::Outcome;
 use crate::server::forward::wire::manner;
-use crate::server::job::again::AGAIN_PAUSE;
+use crate::server::job::retry::RETRY_PAUSE;
 use crate::server::job::values::{as_bulks, as_int, decoded, garbled, refused};
 use crate::server::job::{Job, PATIENCE};
 use crate::server::request::run::Origin;
@@ -37,9 +37,9 @@ impl Job {
         let must_cover = quorum.strict && !view.is_solo && !self.talk.session.cluster_face;
         for part in FlushPart::all() {
             let is_whole = |shares: &[Value]| !must_cover || part.is_covered(shares.iter().filter_map(as_bytes));
-            self.given_shares(&part.question(args.name()), Origin::PeerForShare, is_whole).await?;
+            self.given_shares(&part.question(args.name()), Origin::Share, is_whole).await?;
         }
-        self.given_shares(request, Origin::PeerForRest, |_| true).await?;
+        self.given_shares(request, Origin::ShareRest, |_| true).await?;
         Reply::new(out, self.talk.session.proto).ok();
         Ok(())
     }
@@ -64,7 +64,7 @@ impl Job {
             if !text.starts_with(b"CLUSTERDOWN") || began.elapsed() > PATIENCE {
                 return Err(refused(text));
             }
-            tokio::time::sleep(AGAIN_PAUSE).await;
+            tokio::time::sleep(RETRY_PAUSE).await;
         }
     }
 
@@ -72,7 +72,7 @@ impl Job {
     pub(super) async fn keys(&mut self, pattern: &[u8], out: &mut Vec<u8>) -> Result<(), CommandError> {
         let (mut left, mut names, mut count) = (vec![Stretch::whole()], Vec::new(), 0);
         while let Some(stretch) = left.pop() {
-            let shares = self.given_shares(&stretch.question(pattern), Origin::PeerForShare, |_| true).await?;
+            let shares = self.given_shares(&stretch.question(pattern), Origin::Share, |_| true).await?;
             if shares.contains(&Value::Null) {
                 left.extend(stretch.halves().ok_or_else(garbled)?);
                 continue;
@@ -102,7 +102,7 @@ impl Job {
         request: &[u8],
         out: &mut Vec<u8>,
     ) -> Result<(), CommandError> {
-        let shares = self.given_shares(request, Origin::PeerForShare, |_| true).await?;
+        let shares = self.given_shares(request, Origin::Share, |_| true).await?;
         let mut reply = Reply::new(out, self.talk.session.proto);
         match command {
             NodeCommand::DbSize => reply.int(shares.iter().map(as_int).sum()),
@@ -122,7 +122,7 @@ impl Job {
     async fn shares(&mut self, request: &[u8], origin: Origin) -> Result<Vec<Value>, CommandError> {
         // On the cluster face each node is asked by the client, and answers for its own share alone.
         if self.talk.session.cluster_face {
-            return Ok(vec![decoded(&self.own_share(request, Origin::PeerForShare).await)?]);
+            return Ok(vec![decoded(&self.own_share(request, Origin::Share).await)?]);
         }
         let began = Instant::now();
         loop {
@@ -133,14 +133,14 @@ impl Job {
             if began.elapsed() > PATIENCE {
                 return Err(CommandError::text("CLUSTERDOWN a node that coordinates some of the keys did not answer"));
             }
-            tokio::time::sleep(AGAIN_PAUSE).await;
+            tokio::time::sleep(RETRY_PAUSE).await;
         }
     }
 
-    /// The shares of all nodes as one picture says who they are; `None` when one of them did not answer.
+    /// The shares of all nodes as one view says who they are; `None` when one of them did not answer.
     pub(super) async fn shares_by(&mut self, view: &View, request: &[u8], origin: Origin) -> Option<Vec<Vec<u8>>> {
-        let flags = if origin == Origin::PeerForRest { manner::LOCAL | manner::REST } else { manner::LOCAL };
-        let at = if origin == Origin::PeerForRest { view.active() } else { view.coordinators() };
+        let flags = if origin == Origin::ShareRest { manner::SHARE | manner::SHARE_REST } else { manner::SHARE };
+        let at = if origin == Origin::ShareRest { view.active() } else { view.coordinators() };
         let asked = self.ask_each(view, &at, flags, request);
         let mut replies = vec![self.own_share(request, origin).await];
         for (_, call) in asked {

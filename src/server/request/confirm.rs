@@ -76,12 +76,12 @@ impl Run<'_> {
     ) -> Result<(), QuorumError> {
         let slot = request.slot().unwrap_or_else(|| slot_of(key));
         let name = KeyRef { slot, db: self.session.db, key };
-        let verify = Verify { name, seen, is_repeated: false, is_exact: self.since.is_some() };
+        let verify = Verify { name, seen, is_repeated: false, is_exact: self.fence.is_some() };
         let (coordinator, draw) = (&self.worker.shared.coordinator, self.worker.draw());
         let asked = coordinator.verify(self.view, &verify, self.quorum, draw, &mut self.batch.waits)?;
         for (wait, number) in asked {
-            let (db, proto, since) = (self.session.db, self.session.proto, self.since);
-            let ask = *kept.get_or_insert_with(|| Ask { since, ..self.batch.keep(request.bytes, db, proto) });
+            let (db, proto, fence) = (self.session.db, self.session.proto, self.fence);
+            let ask = *kept.get_or_insert_with(|| Ask { fence, ..self.batch.keep(request.bytes, db, proto) });
             let key = span_within(request.bytes, key, ask.request);
             let read_at = self.worker.shared.node.store.clock.so_far();
             let read = Reading { number, ask, key, seen: verify.seen.clone(), read_at };
@@ -125,7 +125,7 @@ impl Worker {
     ) -> Result<(), QuorumError> {
         let key = kept(&batch.requests, read.key);
         let name = KeyRef { slot: slot_of(key), db: read.ask.db, key };
-        let verify = Verify { name, seen: read.seen.clone(), is_repeated: true, is_exact: read.ask.since.is_some() };
+        let verify = Verify { name, seen: read.seen.clone(), is_repeated: true, is_exact: read.ask.fence.is_some() };
         let coordinator = &self.shared.coordinator;
         for (wait, number) in coordinator.verify(view, &verify, quorum, self.draw(), &mut batch.waits)? {
             batch.unconfirmed.push(Unconfirmed {

@@ -86,7 +86,7 @@ impl<'r> Run<'r> {
             Handler::Node(node) => self.run_on_node(counted_at, command, node, request.args),
             Handler::Keys(run) | Handler::FanOut(run, _) => self.run_on_keys(counted_at, command, run, request),
         };
-        let is_counted = || flush::is_first_part(command, self.origin == Origin::PeerForRest, request.args);
+        let is_counted = || flush::is_first_part(command, self.origin == Origin::ShareRest, request.args);
         if step.has_run() && is_counted() {
             self.count_run(counted_at, command, request.args, began);
             if let Some(count) = self.batch.answered.get_mut(class as usize) {
@@ -117,11 +117,11 @@ impl<'r> Run<'r> {
             }
         };
         match self.where_to_run(command, slots) {
-            Where::Here(group) => match group.is_none_or(|group| self.is_prepared(group, command, request, slots)) {
+            Where::Here(roles) => match roles.is_none_or(|roles| self.is_prepared(roles, command, request, slots)) {
                 true => self.run_here(index, command, run, request, slots),
                 false => self.put_off(command, request, slots),
             },
-            Where::There(group) => self.send_on(group, slots, command, run, request),
+            Where::There(roles) => self.send_on(roles, slots, command, run, request),
             Where::Apart => Step::Wait,
             Where::Behind => Step::Behind,
             Where::Nowhere(error) => {
@@ -140,36 +140,36 @@ impl<'r> Run<'r> {
         if is_spread && self.session.cluster_face {
             return Where::Nowhere("CROSSSLOT Keys in request don't hash to the same slot");
         }
-        if self.view.is_solo || self.origin == Origin::PeerForShare {
+        if self.view.is_solo || self.origin == Origin::Share {
             return Where::Here(None);
         }
-        let Some(group) = self.view.roles.of(slot) else {
+        let Some(roles) = self.view.roles.of(slot) else {
             return Where::Nowhere("CLUSTERDOWN Hash slot not served: this node has not joined its cluster yet");
         };
-        // Looked at first: who is to be alone begins at once when it is run again (`again`).
+        // Looked at first: who is to be alone begins at once when it is run again (`retry`).
         if self.batch.order.blocks(slots, command.has(flag::WRITE)) {
             return Where::Behind;
         }
-        if is_spread && slots.iter().any(|other| self.view.coordinator_of(*other) != group.coordinator) {
+        if is_spread && slots.iter().any(|other| self.view.coordinator_of(*other) != roles.coordinator) {
             return Where::Apart;
         }
-        match group.coordinator == Some(self.view.me) {
-            true => Where::Here(Some(group)),
-            false => Where::There(group),
+        match roles.coordinator == Some(self.view.me) {
+            true => Where::Here(Some(roles)),
+            false => Where::There(roles),
         }
     }
 
     /// Whether this node, which coordinates these slots, may run a command on them now: W and R can be reached, and
     /// what it holds may be built on.
     #[inline]
-    fn is_prepared(&mut self, group: &SlotRoles, command: &Command, request: &Request<'_>, slots: &[Slot]) -> bool {
+    fn is_prepared(&mut self, roles: &SlotRoles, command: &Command, request: &Request<'_>, slots: &[Slot]) -> bool {
         let writes = command.has(flag::WRITE);
-        if let Err(error) = self.view.check(group, self.quorum, writes) {
+        if let Err(error) = self.view.check(roles, self.quorum, writes) {
             tracing::debug!(%error, ?slots, "put off");
             return false;
         }
         let is_believed =
-            |seen: &PeerSeen| slots.first().is_some_and(|slot| self.believes(seen, group, *slot, command));
+            |seen: &PeerSeen| slots.first().is_some_and(|slot| self.believes(seen, roles, *slot, command));
         if self.peer_seen.as_ref().is_some_and(|seen| !is_believed(seen)) {
             self.peer_seen = None;
         }
@@ -226,7 +226,7 @@ impl<'r> Run<'r> {
     #[inline]
     fn hindrance(&self, command: &Command, request: &Request<'_>, keys: &mut Keyspace<'_>) -> Option<Hindrance> {
         if self.quorum.strict
-            && self.origin != Origin::PeerForShare
+            && self.origin != Origin::Share
             && !self.may_run_strictly(keys, keys_of(command, request.args, self.session.db))
         {
             return Some(Hindrance::Unpromised);

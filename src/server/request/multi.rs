@@ -75,10 +75,10 @@ impl Run<'_> {
         for key in args.iter().skip(1) {
             let keys = node.store.lock(slot_of(key), self.session.db, now_ms, &mut effects);
             let (seen, was_live) = keys.seen(key);
-            let absence = if was_live { None } else { node.store.watch_absence(self.session.db, key) };
+            let missing = if was_live { None } else { node.store.watch_missing(self.session.db, key) };
             drop(keys);
             let (db, key) = (self.session.db, key.to_vec());
-            self.transaction.watched.add(Watched { db, key, seen, was_live, since, absence, at: None });
+            self.transaction.watched.add(Watched { db, key, seen, was_live, since, missing, at: None });
         }
         self.reply().ok();
         Ok(Step::Done)

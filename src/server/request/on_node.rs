@@ -84,9 +84,9 @@ impl Run<'_> {
 
     /// Answers for this node alone where that is what is asked; else the request has to wait for others.
     fn run_share(&mut self, index: CommandIndex, node: NodeCommand, args: Args<'_>) -> Step {
-        let is_rest = self.origin == Origin::PeerForRest;
-        let is_alone = self.view.is_solo || is_rest || self.origin == Origin::PeerForShare;
-        let is_peers_wait = node == NodeCommand::Wait && self.origin == Origin::PeerForShare;
+        let is_rest = self.origin == Origin::ShareRest;
+        let is_alone = self.view.is_solo || is_rest || self.origin == Origin::Share;
+        let is_peers_wait = node == NodeCommand::Wait && self.origin == Origin::Share;
         if !is_peers_wait && (!is_alone || !share::is_whole(node)) {
             return Step::Wait;
         }
@@ -97,7 +97,7 @@ impl Run<'_> {
             db: self.session.db,
             quorum: self.quorum,
             is_rest,
-            may_be_part: is_rest || self.origin == Origin::PeerForShare,
+            may_be_part: is_rest || self.origin == Origin::Share,
             is_put_together: !self.view.is_solo && !self.session.cluster_face,
             now_ms,
         };

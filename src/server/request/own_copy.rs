@@ -41,12 +41,12 @@ impl Run<'_> {
     pub(super) fn read_own_copy(
         &mut self,
         target: Target,
-        group: &SlotRoles,
+        roles: &SlotRoles,
         command: &'static Command,
         run: KeysFunction,
         request: &Request<'_>,
     ) -> bool {
-        let may = self.origin == Origin::Client && group.is_active && self.quorum.read == 2 && !self.quorum.strict;
+        let may = self.origin == Origin::Client && roles.is_active && self.quorum.read == 2 && !self.quorum.strict;
         let Some(spot) = request.spot.filter(|_| may && is_determined(command)) else { return false };
         let (from, node) = (self.batch.out.len(), &self.worker.shared.node);
         // The coordinator counts what is found or not, and tells who wants to know.
@@ -70,9 +70,9 @@ impl Run<'_> {
     }
 
     /// Whether what a peer has seen would confirm what a command reads of this slot here.
-    pub(super) fn believes(&self, seen: &PeerSeen, group: &SlotRoles, slot: Slot, command: &Command) -> bool {
-        let need = self.quorum.read.saturating_sub(usize::from(group.is_active));
-        let may_confirm = || self.worker.shared.coordinator.confirmers(group, slot, need).contains(&seen.by);
+    pub(super) fn believes(&self, seen: &PeerSeen, roles: &SlotRoles, slot: Slot, command: &Command) -> bool {
+        let need = self.quorum.read.saturating_sub(usize::from(roles.is_active));
+        let may_confirm = || self.worker.shared.coordinator.confirmers(roles, slot, need).contains(&seen.by);
         !self.quorum.strict && need <= 1 && may_confirm() && is_determined(command)
     }
 

@@ -58,7 +58,7 @@ impl Run<'_> {
     /// was first sent: running it now would undo that, or tell of it (`commands::repeat`).
     #[inline]
     pub fn is_overtaken(&self, command: &Command, request: &Request<'_>, keys: &Keyspace<'_>) -> Option<&'static str> {
-        self.since.and_then(|since| overtaken_since(since, command, request, keys))
+        self.fence.and_then(|fence| overtaken_since(fence, command, request, keys))
     }
 
     /// Whether other replicas have to confirm what a command has read: if it has written nothing, for then its reply,
@@ -70,9 +70,9 @@ impl Run<'_> {
     }
 }
 
-fn overtaken_since(since: Hlc, command: &Command, request: &Request<'_>, keys: &Keyspace<'_>) -> Option<&'static str> {
-    let is_later = |key: &[u8]| keys.version_of(key).0.dot.hlc > since;
-    let deadlines = deadlines_of(command, request.args, since.ms(), keys.now_ms());
+fn overtaken_since(fence: Hlc, command: &Command, request: &Request<'_>, keys: &Keyspace<'_>) -> Option<&'static str> {
+    let is_later = |key: &[u8]| keys.version_of(key).0.dot.hlc > fence;
+    let deadlines = deadlines_of(command, request.args, fence.ms(), keys.now_ms());
     let holds = |key: &[u8], value: &[u8]| {
         let found = keys.peek(key).filter(|entry| deadlines.contains(&entry.deadline_ms()));
         found.and_then(value_ref).and_then(|found| found.text()).is_some_and(|text| *text == *value)
@@ -107,10 +107,10 @@ mod tests {
         let (_, command) = find(args.name()).expect("a command");
         let (store, mut effects) = (Store::new(ActorId { node: 1, generation: 1 }), Effects::default());
         store.set_replicated(true);
-        let since = store.clock.tick(SENT_MS);
+        let fence = store.clock.tick(SENT_MS);
         let mut keys = store.lock(slot_of(b"k"), 0, SENT_MS + 50, &mut effects);
         keys.write(b"k", later);
-        overtaken_since(since, command, &Request::new(args, &bytes), &keys).is_some()
+        overtaken_since(fence, command, &Request::new(args, &bytes), &keys).is_some()
     }
 
     #[test]

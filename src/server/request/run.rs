@@ -54,10 +54,10 @@ pub enum Origin {
     Part,
     /// Another node, which takes this one for the coordinator.
     Peer,
-    /// Another node that asks for this node's share.
-    PeerForShare,
-    /// Another node that flushes what the shares have left.
-    PeerForRest,
+    /// Another node, or this one, that asks for this node's share of what all nodes hold.
+    Share,
+    /// The same, to flush what the shares have left.
+    ShareRest,
 }
 
 impl Origin {
@@ -71,7 +71,7 @@ impl Origin {
 pub struct Run<'r> {
     /// The worker.
     pub worker: &'r Worker,
-    /// The picture of the batch.
+    /// The view of the batch.
     pub view: &'r View,
     /// The connection's record.
     pub client: &'r Client,
@@ -96,7 +96,7 @@ pub struct Run<'r> {
     /// What the peer that asks has seen of the request's key.
     pub peer_seen: Option<PeerSeen>,
     /// Set when a request may have run before: then it runs only if its keys have not been written since.
-    pub since: Option<Hlc>,
+    pub fence: Option<Hlc>,
 }
 
 impl<'r> Run<'r> {
@@ -133,7 +133,7 @@ impl<'r> Run<'r> {
             now_us,
             is_monitored,
             peer_seen: None,
-            since: None,
+            fence: None,
         }
     }
 

@@ -11,8 +11,8 @@ use crate::base::clock::Hlc;
 use crate::base::ids::NodeId;
 use crate::base::version::{Actor, ActorTable, Dot};
 use crate::base::wire::{Reader, WireError, put_bytes, put_u64};
-use crate::store::absences::Absence;
 use crate::store::hash_name;
+use crate::store::missing_keys::MissingKey;
 use crate::store::mutation::{put_full_dot, read_dot};
 
 /// Most bytes that the watched keys of a connection may take. Redis has no such limit.
@@ -43,7 +43,7 @@ pub struct Watched {
     /// A stamp of its coordinator, from before the look: what is written later is stamped later. Or [`EXACTLY`].
     pub since: Hlc,
     /// Tells that it has come since and gone, on a node without replicas, where its version would not.
-    pub absence: Option<Absence>,
+    pub missing: Option<MissingKey>,
     /// The node that coordinates it; `None` for this one.
     pub at: Option<NodeId>,
 }
@@ -117,7 +117,7 @@ pub fn read_watched(reader: &mut Reader<'_>, actors: &ActorTable) -> Result<Vec<
         let (db, key) = (reader.u8()?, reader.bytes()?.to_vec());
         let seen = read_dot(reader, Actor::SELF, actors)?;
         let (was_live, since) = (reader.u8()? != 0, Hlc(reader.u64()?));
-        watched.push(Watched { db, key, seen, was_live, since, absence: None, at: None });
+        watched.push(Watched { db, key, seen, was_live, since, missing: None, at: None });
     }
     Ok(watched)
 }
@@ -128,7 +128,7 @@ mod tests {
 
     fn watched(db: u8, key: &[u8], stamp: u64) -> Watched {
         let seen = Dot { hlc: Hlc(stamp), ..Dot::default() };
-        Watched { db, key: key.to_vec(), seen, was_live: true, since: seen.hlc, absence: None, at: None }
+        Watched { db, key: key.to_vec(), seen, was_live: true, since: seen.hlc, missing: None, at: None }
     }
 
     /// Comparing each key with all others would take hours.

@@ -2,7 +2,7 @@
 //!
 //! A node is asked with `manner::COPIES` and the client's own request; its answer is one [`KeyCopy`] a key, in the
 //! order of the keys. For WATCH only the coordinator of all keys answers, a stamp in front that is earlier than
-//! whatever it writes afterwards; with `manner::LOCAL`, for RONDO.META, every node does. Looking is no use of a key and
+//! whatever it writes afterwards; with `manner::SHARE`, for RONDO.META, every node does. Looking is no use of a key and
 //! changes nothing.
 //!
 //! Actors travel by their full names, because the short ones mean something on one node only.
@@ -148,7 +148,7 @@ mod tests {
         let read = KeyCopy::read(&mut Reader::new(&out), &there).expect("own bytes");
         assert_ne!(read.dot().actor, Actor::SELF, "written by the other node");
         let (key, seen, since) = (b"k".to_vec(), read.dot(), Hlc(7));
-        let watched = Watched { db: 0, key, seen, was_live: true, since, absence: None, at: None };
+        let watched = Watched { db: 0, key, seen, was_live: true, since, missing: None, at: None };
         put_watched(&mut back, &[watched], &there);
         let returned = read_watched(&mut Reader::new(&back), &here.actors).expect("own bytes");
         assert_eq!(returned.first().map(|it| (it.seen, it.since)), Some((copy.dot(), Hlc(7))));

@@ -40,7 +40,7 @@ pub const NOT_CLEARED: &str =
 /// gives up in the end and asks again, and what is written after its reply must stay; in strict mode replicas see to
 /// that themselves, by declining what a node does whose slots have been promised to another.
 pub fn may_be_old(flags: u8, requests: &[u8], quorum: Quorum) -> bool {
-    flags & manner::LOCAL != 0 && (quorum.strict || !command_of(requests).is_some_and(is_flush))
+    flags & manner::SHARE != 0 && (quorum.strict || !command_of(requests).is_some_and(is_flush))
 }
 
 /// Whether a command flushes, and so goes in two rounds.

@@ -43,8 +43,8 @@ pub fn marks(view: &View) -> Vec<u8> {
         put_u16(&mut out, peer.lanes.len() as u16);
         peer.lanes.iter().for_each(|lane| put_u64(&mut out, lane.last()));
     }
-    let active = view.roles.groups.iter().filter(|group| group.is_active);
-    let sets: BTreeSet<&[u16]> = active.map(|group| group.confirming_homes()).collect();
+    let active = view.roles.distinct.iter().filter(|roles| roles.is_active);
+    let sets: BTreeSet<&[u16]> = active.map(|roles| roles.confirming_homes()).collect();
     for homes in sets {
         let ids = || view.peers_at(homes).map(|peer| peer.id.short());
         put_u16(&mut out, ids().count() as u16);
@@ -60,7 +60,7 @@ pub fn held(view: &View, marks: &[u8]) -> Result<usize, WireError> {
     for _ in 0..reader.u16()? {
         numbers.insert(reader.u64()?, u64s(&mut reader)?);
     }
-    let is_warm = |at: &u16| view.roles.groups.iter().any(|group| group.confirmers.contains(at));
+    let is_warm = |at: &u16| view.roles.distinct.iter().any(|roles| roles.confirmers.contains(at));
     let warm = (0..view.peers.len() as u16).filter(is_warm).filter_map(|at| view.peer(at));
     let holders: BTreeSet<u64> = warm.filter(|peer| holds_all(peer, &numbers)).map(|peer| peer.id.short()).collect();
     let mut fewest = view.replicas.saturating_sub(1);
@@ -120,9 +120,9 @@ mod tests {
     /// no more.
     fn with_a_newcomer() -> View {
         let mut view = view_of(true);
-        for group in &mut view.roles.groups {
-            group.confirmers.retain(|at| *at != 2);
-            group.home_confirmers = group.confirmers.len();
+        for roles in &mut view.roles.distinct {
+            roles.confirmers.retain(|at| *at != 2);
+            roles.home_confirmers = roles.confirmers.len();
         }
         view
     }

@@ -4,7 +4,7 @@
 //! once. Flushing, which has a second round, is in [`flush`], and KEYS, which goes stretch by stretch, in [`keys`].
 //!
 //! A cursor of SCAN is `[tag 8 bits][slot 14][where in the slot 31]`, 53 bits, because some clients take it for a
-//! floating- point number: slots are walked in their order, whoever coordinates them. Where in the slot, `store::scan`
+//! floating-point number: slots are walked in their order, whoever coordinates them. Where in the slot, `store::scan`
 //! says of one process's table, which the tag names; any other process walks that slot from its start.
 
 pub mod copies;
@@ -52,7 +52,7 @@ pub fn is_whole(command: NodeCommand) -> bool {
 pub struct Share<'s> {
     /// The worker.
     pub worker: &'s Worker,
-    /// The picture.
+    /// The view.
     pub view: &'s View,
     /// The selected database.
     pub db: u8,

@@ -1,6 +1,6 @@
 //! The cluster as this node's commands see it: one immutable snapshot, replaced when the rows or the news change.
 //!
-//! Made of the rows and of who is believed to be alive; everything that CLUSTER, SENTINEL and INFO tell of the cluster
+//! Made of the rows and of who serves; everything that CLUSTER, SENTINEL and INFO tell of the cluster
 //! is computed here once, not at every question.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -16,8 +16,8 @@ pub struct ClusterSnapshot {
     pub this: NodeId,
     /// All rows.
     pub rows: Rows,
-    /// Nodes that are believed to be alive; this one always is.
-    pub alive: BTreeSet<NodeId>,
+    /// Nodes that can be reached and are fit to coordinate; this one always counts among them.
+    pub serving: BTreeSet<NodeId>,
     /// Members that cannot be reached, with the time of this node's clock, in milliseconds, at which that was noticed.
     pub down_since: BTreeMap<NodeId, u64>,
     /// Who coordinates what.
@@ -60,8 +60,8 @@ pub struct Node {
     pub host: String,
     /// The port of its standalone face.
     pub port: u16,
-    /// Whether it is believed to be alive.
-    pub alive: bool,
+    /// Whether it can be reached and is fit to coordinate.
+    pub serving: bool,
 }
 
 impl ClusterSnapshot {
@@ -76,12 +76,12 @@ impl ClusterSnapshot {
         name: &str,
         rows: Rows,
         ring: &Ring,
-        mut alive: BTreeSet<NodeId>,
+        mut serving: BTreeSet<NodeId>,
         is_served: impl Fn(Slot) -> bool,
     ) -> ClusterSnapshot {
-        alive.insert(this);
+        serving.insert(this);
         let is_warm = |id: &NodeId| rows.get(id).is_some_and(|row| row.warm);
-        let map = SlotMap::of(ring, |id| alive.contains(id) && is_warm(id), is_served);
+        let map = SlotMap::of(ring, |id| serving.contains(id) && is_warm(id), is_served);
         let of_run = |first: Slot, last: Slot| (first.number()..=last.number()).filter_map(Slot::new);
         let coordinated: Vec<Slot> = map.of_coordinator(&this).flat_map(|run| of_run(run.first, run.last)).collect();
         let members: Vec<&Row> = rows.iter().filter(|row| row.state.is_member()).collect();
@@ -90,19 +90,23 @@ impl ClusterSnapshot {
             node_name: name.to_owned(),
             state: rows.get(&this).map_or("joining", |row| state_name(row.state)),
             members: members.len(),
-            members_alive: members.iter().filter(|row| alive.contains(&row.id)).count(),
+            members_alive: members.iter().filter(|row| serving.contains(&row.id)).count(),
             slots_held: slots_held(ring, &this),
             slots_first: coordinated.len(),
             digest: ring.digest(),
         };
-        let node =
-            |row: &&Row| Node { id: row.id, host: row.host.clone(), port: row.port, alive: alive.contains(&row.id) };
-        let unknown = Node { id: this, host: String::new(), port: 0, alive: true };
+        let node = |row: &&Row| Node {
+            id: row.id,
+            host: row.host.clone(),
+            port: row.port,
+            serving: serving.contains(&row.id),
+        };
+        let unknown = Node { id: this, host: String::new(), port: 0, serving: true };
         let this_node = members.iter().find(|row| row.id == this).map_or(unknown, node);
         let others = members.iter().filter(|row| row.id != this).map(node).collect();
         ClusterSnapshot {
             this,
-            alive,
+            serving,
             down_since: BTreeMap::new(),
             map,
             coordinated,
@@ -172,7 +176,7 @@ pub mod tests {
         assert_eq!((all.figures.state, all.nodes.1.len()), ("normal", 2));
         let less = snapshot_of(3, 1);
         assert_eq!(less.figures.members_alive, 2);
-        assert_eq!(less.nodes.1.iter().filter(|node| !node.alive).count(), 1);
+        assert_eq!(less.nodes.1.iter().filter(|node| !node.serving).count(), 1);
         assert!(less.coordinated.len() > SLOT_COUNT / 3 && less.coordinated.len() < SLOT_COUNT);
         let alone = snapshot_of(1, 0);
         assert_eq!((alone.coordinated.len(), alone.figures.slots_first), (SLOT_COUNT, SLOT_COUNT));

@@ -24,7 +24,7 @@ use crate::server::transaction::queued::Queued;
 const OTHER_COORDINATOR: &str =
     "ERR WATCH needs all keys of the transaction to have the same coordinator as the watched keys";
 
-/// Who runs a queued request. Members are places in a picture.
+/// Who runs a queued request. Members are places in a view.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Runner {
     /// Any node: it has no keys.

@@ -214,7 +214,7 @@ impl Run<'_> {
         let origin = self.origin;
         if self.view.is_solo {
             // Its share of the keyspace is the whole.
-            self.origin = Origin::PeerForShare;
+            self.origin = Origin::Share;
         }
         let step = self.run(index, command, request);
         self.origin = origin;
@@ -248,8 +248,8 @@ fn is_unchanged(keys: &mut Keyspace<'_>, watched: &Watched) -> bool {
         // One that has expired since has changed, as in Redis; one that had expired already has not.
         (true, false) => false,
         // A tombstone, or what had expired, may have been forgotten, and a clear of the slot leaves no stamp of a key.
-        (false, false) if keys.entry(key).is_none() => match &watched.absence {
-            Some(absence) => !absence.is_over(),
+        (false, false) if keys.entry(key).is_none() => match &watched.missing {
+            Some(missing) => !missing.is_over(),
             None => !keys.may_have_been_there(key, watched.since),
         },
         _ if watched.since == EXACTLY => keys.seen(key).0 == seen,

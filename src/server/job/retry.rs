@@ -15,11 +15,11 @@ use std::time::{Duration, Instant};
 use crate::base::ids::slot_of;
 use crate::commands::spec::{flag, slots_of};
 use crate::replication::coordinator::View;
-use crate::server::batch::ask::{Again, Ask, Reading, of_requests};
+use crate::server::batch::ask::{Ask, Reading, Retry, of_requests};
 use crate::server::batch::order::Order;
 use crate::server::batch::scanned::{has_key, scanned, writes};
 use crate::server::batch::window::Request;
-use crate::server::batch::{AGAIN_MAX, Batch};
+use crate::server::batch::{Batch, RETRY_FOR_MAX};
 use crate::server::forward::call::followed;
 use crate::server::job;
 use crate::server::request::run::{Origin, Run, Step};
@@ -29,16 +29,16 @@ use crate::server::session::{Session, Talk};
 use crate::server::state::client::Client;
 use crate::server::worker::Worker;
 
-/// How long to wait before asking again: other nodes go by another picture by then, or may.
-pub const AGAIN_PAUSE: Duration = Duration::from_millis(3);
+/// How long to wait before asking again: other nodes go by another view by then, or may.
+pub const RETRY_PAUSE: Duration = Duration::from_millis(3);
 /// The same at first: what is missing may be no more than the answer of a replica that confirms a key.
 const FIRST_AGAIN_PAUSE: Duration = Duration::from_millis(1);
 /// A batch is asked for again at first until it is as old as this.
 const FIRST_AGE: Duration = Duration::from_millis(6);
 
 /// How long to wait before what `batch` lacks is asked for again.
-pub fn again_pause(batch: &Batch) -> Duration {
-    if batch.started.elapsed() < FIRST_AGE { FIRST_AGAIN_PAUSE } else { AGAIN_PAUSE }
+pub fn retry_pause(batch: &Batch) -> Duration {
+    if batch.started.elapsed() < FIRST_AGE { FIRST_AGAIN_PAUSE } else { RETRY_PAUSE }
 }
 
 /// Whether a write to a slot of what a request has read was left to others, or for later, in these batches, the first
@@ -51,7 +51,7 @@ fn has_left_write_of<'b>(read: &Reading, batch: &Batch, later: impl Iterator<Ite
 }
 
 /// In whose name requests are run again.
-pub struct Rerun<'c> {
+pub struct Retrier<'c> {
     /// The worker.
     pub worker: &'c Rc<Worker>,
     /// The connection's record.
@@ -60,35 +60,35 @@ pub struct Rerun<'c> {
     pub talk: &'c Talk,
 }
 
-impl Rerun<'_> {
+impl Retrier<'_> {
     /// Runs those of `due` again whose time has come; gives those that are left for the next round. `later` are batches
     /// of the same connection behind this one.
     pub fn round<'b>(
         &self,
         batch: &mut Batch,
-        mut due: Vec<Again>,
+        mut due: Vec<Retry>,
         later: impl Iterator<Item = &'b Batch> + Clone,
-    ) -> Vec<Again> {
+    ) -> Vec<Retry> {
         let began = Instant::now();
         let view = self.worker.view(began);
         let (mut order, mut left) = (Order::default(), Vec::new());
         for of_request in of_requests(&mut due) {
             let to_run = of_request.iter().find(|it| !it.is_unconfirmed());
-            let Some(again) = to_run.or(of_request.first()) else { continue };
-            let read = again.reading();
+            let Some(retry) = to_run.or(of_request.first()) else { continue };
+            let read = retry.reading();
             let overtaken = |read| self.worker.is_read_overtaken(read, batch, later.clone());
-            if to_run.is_some() && read.is_some_and(overtaken) || batch.started.elapsed() > AGAIN_MAX {
-                self.give_up(batch, again);
+            if to_run.is_some() && read.is_some_and(overtaken) || batch.started.elapsed() > RETRY_FOR_MAX {
+                self.give_up(batch, retry);
             } else if to_run.is_some() {
                 let has_left_write = read.filter(|read| has_left_write_of(read, batch, later.clone()));
-                let since = again.ask.since.or(has_left_write.map(|read| followed(read.read_at)));
-                let again = Again { ask: Ask { since, ..again.ask }, ..again.clone() };
-                if !self.run_one(&view, batch, &again, &mut order) {
-                    left.push(again);
+                let fence = retry.ask.fence.or(has_left_write.map(|read| followed(read.read_at)));
+                let retry = Retry { ask: Ask { fence, ..retry.ask }, ..retry.clone() };
+                if !self.run_one(&view, batch, &retry, &mut order) {
+                    left.push(retry);
                 }
             } else {
                 let quorum = quorum_of(&self.worker.shared.node.config.settings(), self.talk.consistency, &view);
-                let reply = again.reply;
+                let reply = retry.reply;
                 let unconfirmed = of_request.iter().filter(|it| {
                     let confirmed = it
                         .reading()
@@ -105,30 +105,30 @@ impl Rerun<'_> {
 
     /// Answers a request that will not be run any more: of a write that may have been run once that is all that can be
     /// said.
-    pub fn give_up(&self, batch: &mut Batch, again: &Again) {
-        let request = batch.kept(again.ask.request);
-        if again.ask.since.is_some() && writes(request) {
-            return batch.leave_unknown(again.reply);
+    pub fn give_up(&self, batch: &mut Batch, retry: &Retry) {
+        let request = batch.kept(retry.ask.request);
+        if retry.ask.fence.is_some() && writes(request) {
+            return batch.leave_unknown(retry.reply);
         }
         let refusal = self.worker.refusal(request);
-        batch.patch(again.reply, refusal.as_bytes());
+        batch.patch(retry.reply, refusal.as_bytes());
     }
 
     /// Runs one request again; false, with nothing done, when it has to wait for one before it.
-    fn run_one(&self, view: &View, batch: &mut Batch, again: &Again, order: &mut Order) -> bool {
-        let bytes = batch.kept(again.ask.request).to_vec();
-        let session = Session { db: again.ask.db, proto: again.ask.proto, ..self.talk.session.clone() };
+    fn run_one(&self, view: &View, batch: &mut Batch, retry: &Retry, order: &mut Order) -> bool {
+        let bytes = batch.kept(retry.ask.request).to_vec();
+        let session = Session { db: retry.ask.db, proto: retry.ask.proto, ..self.talk.session.clone() };
         let mut talk = Talk { session, transaction: Transaction::default(), consistency: self.talk.consistency };
         let Ok(scanner) = scanned(&bytes) else { return true };
         let request = Request::new(scanner.args(&bytes), &bytes);
         let mut one = Batch::new(Instant::now());
         one.order = Order::behind([&*order].into_iter());
         let mut run = Run::new(self.worker, view, self.client, &mut talk, &mut one, Origin::Part);
-        run.since = again.ask.since;
+        run.fence = retry.ask.fence;
         let step = run.request(&request);
         if step == Step::Done {
             order.join(&one.order);
-            batch.adopt(again.reply, one);
+            batch.adopt(retry.reply, one);
             return true;
         }
         if let Some((_, command)) = request.row {
@@ -137,12 +137,12 @@ impl Rerun<'_> {
         if step == Step::Behind {
             return false;
         }
-        if again.ask.since.is_some() {
+        if retry.ask.fence.is_some() {
             // Over several coordinators nobody can say whether it would be too late.
-            batch.leave_unknown(again.reply);
+            batch.leave_unknown(retry.reply);
         } else {
             let call = job::later(self.worker.clone(), self.client.clone(), talk, bytes);
-            batch.wait_for(again.reply, again.ask, call);
+            batch.wait_for(retry.reply, retry.ask, call);
         }
         true
     }

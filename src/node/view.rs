@@ -1,4 +1,4 @@
-//! The picture that workers go by: made anew whenever rows, liveness or a link changes, and swapped in whole.
+//! The view that workers go by: made anew whenever rows, liveness or a link changes, and swapped in whole.
 //!
 //! A peer counts as usable while its lanes are open, and as knowing what it holds once it is warm by its own row and
 //! has been given everything that it missed while we could not reach it. It is told so, and this node knows what it
@@ -26,7 +26,7 @@ use crate::server::pubsub;
 use crate::server::session::settings::{Consistency, quorum_of};
 use crate::server::state::snapshot::ClusterSnapshot;
 
-/// Keeps the picture up to date for ever.
+/// Keeps the view up to date for ever.
 pub async fn keep(node: Arc<Node>) {
     let mut changes = node.cluster.changes();
     let options = Arc::new(Notify::new());
@@ -45,7 +45,7 @@ pub async fn keep(node: Arc<Node>) {
     }
 }
 
-/// Makes the picture.
+/// Makes the view.
 pub fn refresh(node: &Node) {
     let change = *node.cluster.changes().borrow();
     let topology = node.cluster.topology();
@@ -55,18 +55,18 @@ pub fn refresh(node: &Node) {
     let left = node.shared.coordinator.change_view(&node.shared.view.load(), &view);
     let before = Arc::downgrade(&node.shared.view.swap(Arc::new(view)));
     node.cluster.acts_on(change, before);
-    let picture = node.peers.next_picture();
+    let number = node.peers.next_view_number();
     for (peer, standing) in nodes.peers.iter().zip(&nodes.standing) {
-        peer.iter().for_each(|peer| peer.judge_fit(standing.usable && standing.warm, picture));
+        peer.iter().for_each(|peer| peer.judge_fit(standing.usable && standing.fit, number));
     }
     node.cluster.note_stir(nodes.is_stirred(&topology));
     nodes.show(node, &topology);
     let peers = nodes.peers.into_iter().flatten().collect();
-    let handout = Arc::new(Handout { passing: Passing::new(picture, node.workers.len(), peers), left });
+    let handout = Arc::new(Handout { passing: Passing::new(number, node.workers.len(), peers), left });
     (0..node.workers.len()).for_each(|worker| node.workers.give(worker, Work::View(handout.clone())));
 }
 
-/// A picture on its way to all workers, and what follows when all have it.
+/// A view on its way to all workers, and what follows when all have it.
 pub struct Handout {
     /// Who has it.
     pub passing: Passing,
@@ -74,7 +74,7 @@ pub struct Handout {
     pub left: Vec<(Slot, u32)>,
 }
 
-/// The nodes of a picture, each at the same place in all lists: today's owners first, then those to come.
+/// The nodes of a view, each at the same place in all lists: today's owners first, then those to come.
 struct Nodes {
     ids: Vec<NodeId>,
     /// None for this node.
@@ -95,8 +95,8 @@ impl Nodes {
         let peers: Vec<Option<Arc<Peer>>> = ids.iter().map(|id| if *id == me { None } else { peer_of(id) }).collect();
         let may_coordinate = may_coordinate(node, topology, &peers);
         let standing_of = |(id, peer): (&NodeId, &Option<Arc<Peer>>)| match peer {
-            Some(peer) => Standing { usable: peer.is_usable(), warm: is_warm(topology, id) && peer.hints.is_empty() },
-            None => Standing { usable: *id == me, warm: may_coordinate },
+            Some(peer) => Standing { usable: peer.is_usable(), fit: is_warm(topology, id) && peer.hints.is_empty() },
+            None => Standing { usable: *id == me, fit: may_coordinate },
         };
         let standing = ids.iter().zip(&peers).map(standing_of).collect();
         Nodes { ids, peers, standing, owners }
@@ -121,13 +121,13 @@ impl Nodes {
             electorate_digest: topology.rows.configuration() ^ rings_digest,
             is_moving: topology.is_moving(),
             ids: self.ids.iter().map(|id| (*id, generation(id))).collect(),
-            since: Some(std::time::Instant::now()),
+            published_at: Some(std::time::Instant::now()),
         }
     }
 
     /// True while copies of keys may come to be outside their home replicas.
     fn is_stirred(&self, topology: &Topology) -> bool {
-        let is_behind = |it: (&Option<Arc<Peer>>, &Standing)| it.0.is_some() && !(it.1.usable && it.1.warm);
+        let is_behind = |it: (&Option<Arc<Peer>>, &Standing)| it.0.is_some() && !(it.1.usable && it.1.fit);
         let mut owners = self.peers.iter().zip(&self.standing).take(self.owners);
         topology.has_others_than_homes() && (topology.is_moving() || owners.any(is_behind))
     }
@@ -135,16 +135,16 @@ impl Nodes {
     /// Has commands tell of the cluster as it is now.
     fn show(&self, node: &Node, topology: &Topology) {
         let ids = || self.ids.iter().zip(&self.standing);
-        let alive: BTreeSet<NodeId> = ids().filter(|(_, it)| it.usable && it.warm).map(|(id, _)| *id).collect();
+        let serving: BTreeSet<NodeId> = ids().filter(|(_, it)| it.usable && it.fit).map(|(id, _)| *id).collect();
         let shown_before = node.shared.node.snapshot.load();
         let name = topology.own_row().map_or(shown_before.figures.node_name.clone(), Row::shown_name);
         let (view, settings) = (node.shared.view.load(), node.config.settings());
         let quorum = quorum_of(&settings, Consistency::default(), &view);
         let is_served = |slot: Slot| {
-            view.is_solo || view.roles.of(slot).is_some_and(|group| view.check_served(group, quorum, true).is_ok())
+            view.is_solo || view.roles.of(slot).is_some_and(|roles| view.check_served(roles, quorum, true).is_ok())
         };
         let (rows, ring) = (topology.rows.clone(), &topology.ring);
-        let mut shown = ClusterSnapshot::new(topology.me, &name, rows, ring, alive, is_served);
+        let mut shown = ClusterSnapshot::new(topology.me, &name, rows, ring, serving, is_served);
         let down = ids().filter(|(_, it)| !it.usable).map(|(id, _)| *id);
         shown.down_since = down_since(down, &shown_before.down_since, node.shared.node.store.clock.now_ms());
         node.shared.node.snapshot.store(Arc::new(shown));

@@ -3,7 +3,7 @@
 //! Where a deletion leaves a tombstone, its stamp tells that a key has come and gone; where FLUSHALL, expiry or
 //! eviction left none, the latest stamp of what its slot has forgotten tells that it may have. A node without replicas
 //! keeps neither, so it counts the writes of the keys that WATCH did not find, as long as somebody holds an
-//! [`Absence`]. While nobody does, a write pays one load.
+//! [`MissingKey`]. While nobody does, a write pays one load.
 //!
 //! Exact, and bounded by what is watched. Watch and write under the lock of the key's slot.
 
@@ -20,7 +20,7 @@ type Name = (u8, Box<[u8]>);
 
 /// See the head of the file.
 #[derive(Debug, Default)]
-pub struct Absences(Arc<Shared>);
+pub struct MissingKeys(Arc<Shared>);
 
 #[derive(Debug, Default)]
 struct Shared {
@@ -37,7 +37,7 @@ struct Watches {
 
 /// A key that was not there: knows whether it has been written since, for as long as it is held.
 #[derive(Debug)]
-pub struct Absence {
+pub struct MissingKey {
     shared: Arc<Shared>,
     name: Name,
     written_before: u64,
@@ -45,13 +45,13 @@ pub struct Absence {
 
 impl Store {
     /// Watches a key that is not there, where its deletion would leave nothing that tells that it has been there.
-    pub fn watch_absence(&self, db: u8, key: &[u8]) -> Option<Absence> {
-        (!self.is_replicated()).then(|| self.absences.watch(db, key))
+    pub fn watch_missing(&self, db: u8, key: &[u8]) -> Option<MissingKey> {
+        (!self.is_replicated()).then(|| self.missing_keys.watch(db, key))
     }
 }
 
-impl Absences {
-    fn watch(&self, db: u8, key: &[u8]) -> Absence {
+impl MissingKeys {
+    fn watch(&self, db: u8, key: &[u8]) -> MissingKey {
         self.0.hold((db, key.into()))
     }
 
@@ -67,32 +67,32 @@ impl Absences {
 }
 
 impl Shared {
-    fn hold(self: &Arc<Shared>, name: Name) -> Absence {
+    fn hold(self: &Arc<Shared>, name: Name) -> MissingKey {
         let mut keys = self.keys.lock();
         let watches = keys.entry(name.clone()).or_default();
         watches.holders += 1;
         let written_before = watches.written;
         self.count.store(keys.len(), Ordering::Relaxed);
-        Absence { shared: self.clone(), name, written_before }
+        MissingKey { shared: self.clone(), name, written_before }
     }
 }
 
-impl Absence {
+impl MissingKey {
     /// Whether the key has been written since it was watched.
     pub fn is_over(&self) -> bool {
         self.shared.keys.lock().get(&self.name).is_some_and(|watches| watches.written != self.written_before)
     }
 }
 
-impl Clone for Absence {
-    fn clone(&self) -> Absence {
+impl Clone for MissingKey {
+    fn clone(&self) -> MissingKey {
         let mut copy = self.shared.hold(self.name.clone());
         copy.written_before = self.written_before;
         copy
     }
 }
 
-impl Drop for Absence {
+impl Drop for MissingKey {
     fn drop(&mut self) {
         let mut keys = self.shared.keys.lock();
         let is_last = keys.get_mut(&self.name).is_some_and(|watches| {
@@ -153,21 +153,21 @@ mod tests {
 
     #[test]
     fn who_watches_hears_of_later_writes_of_that_key_and_nothing_stays_behind() {
-        let absences = Absences::default();
-        absences.note_write(0, b"k");
-        let first = absences.watch(0, b"k");
-        absences.note_write(1, b"k");
-        absences.note_write(0, b"other");
+        let missing_keys = MissingKeys::default();
+        missing_keys.note_write(0, b"k");
+        let first = missing_keys.watch(0, b"k");
+        missing_keys.note_write(1, b"k");
+        missing_keys.note_write(0, b"other");
         assert!(!first.is_over());
-        absences.note_write(0, b"k");
-        let second = absences.watch(0, b"k");
+        missing_keys.note_write(0, b"k");
+        let second = missing_keys.watch(0, b"k");
         assert!(first.is_over() && !second.is_over());
         let third = first.clone();
         drop(first);
         assert!(third.is_over(), "a copy goes on from where it was made of");
-        absences.note_write(0, b"k");
+        missing_keys.note_write(0, b"k");
         assert!(second.is_over());
         drop((second, third));
-        assert_eq!((absences.0.count.load(Ordering::Relaxed), absences.0.keys.lock().len()), (0, 0));
+        assert_eq!((missing_keys.0.count.load(Ordering::Relaxed), missing_keys.0.keys.lock().len()), (0, 0));
     }
 }
