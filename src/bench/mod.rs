@@ -1,15 +1,18 @@
 //! `rondo bench`: load on any RESP server, measured without coordinated omission.
 //!
-//! ```text
-//! options   the command line, checked           report    the result, for people and scripts
-//! run       the phases and their threads        progress  the line that shows how far it is
-//! client    one connection: send, skim, measure tally     counts and the latency histogram
-//! schedule  when operations are meant to start  alarm     waking up then, to some microseconds
-//! requests  GET and SET, encoded                keys      which keys, and their slots
-//! topology  who owns which slot                 link      connecting, logging in, asking
-//! replies   counting replies without keeping them        timeline  what became of each interval
-//! ledger    what was written, and is it still there     read_back reading it all once more
-//! ```
+//! | file | what it is |
+//! |---|---|
+//! | `options` | the command line, checked |
+//! | `run`, `phase` | the threads that carry a phase; what its connections share |
+//! | `client` | one connection: writes requests, reads replies, measures |
+//! | `schedule`, `alarm` | when operations are meant to start; waking up then |
+//! | `requests`, `keys` | GET and SET, encoded; which keys, and their slots |
+//! | `replies` | counts replies without keeping them |
+//! | `link` | connecting, logging in, asking one question |
+//! | `topology` | who owns which hash slot |
+//! | `tally`, `timeline` | counts and the latency histogram; what became of each interval |
+//! | `ledger`, `read_back` | what was written, and is it still there; reading everything once |
+//! | `progress`, `report` | the progress line; the result, for people and scripts |
 //!
 //! Built to cost less than what it measures: one thread makes several million operations a second with pipelines, and
 //! nothing on the way of an operation allocates, locks or wakes a task.

@@ -1,5 +1,16 @@
 //! The command line: `rondo server`, `rondo dev`, `rondo cluster`, `rondo top`, `rondo bench`.
 //!
+//! | file | what it is |
+//! |---|---|
+//! | `server` | `rondo server`: one node, from file, environment and flags |
+//! | `dev` | `rondo dev`: a whole cluster on this machine |
+//! | `cluster` | `rondo cluster`: status and nodes, as tables or JSON |
+//! | `top` | `rondo top`: a live view of a cluster |
+//! | `ask` | asks a cluster for its status |
+//! | `flags` | the options of a node as flags |
+//! | `logs` | the log: one line per event |
+//! | `units` | figures for people, short enough for a column |
+//!
 //! `rondo` alone is `rondo server`, also when the first argument is a flag or a file, as with redis-server. What is
 //! wrong with a command line is reported all at once, each mistake with the nearest thing that would have been right.
 //!

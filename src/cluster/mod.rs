@@ -11,8 +11,8 @@
 //! | `identity` | who this node is |
 //! | `topology` | the published value |
 //! | `absence` | who was away for too long |
-//! | `calm`, `older` | whether copies may lie where no home replica looks; whether anybody may hold an older one than
-//! this node |
+//! | `calm` | whether copies may lie where no home replica looks |
+//! | `older` | whether anybody may hold an older one than this node |
 //! | `difference`, `pacer` | what differs between two home replicas; how fast they compare |
 //! | `stability` | when deletions, and the names of old writes, may be forgotten |
 //! | `ending` | why a node cannot go on under its id |
@@ -34,6 +34,7 @@
 //! | `finding` | asks who is there, until this node enters a cluster or begins one |
 //! | `lifecycle` | coming, filling up and going, in order |
 //! | `service` | answers to other nodes' control connections |
+//! | `testing` | for tests: options made of names and values |
 //!
 //! Invariants: a node changes only its own row, but for that of a dead one that an operator gives up; liveness never
 //! changes the ring; a node that is not warm is nobody's source; whatever travels keeps its version and is merged, so

@@ -1,5 +1,26 @@
 //! What each Redis command means, as functions on locked slots. Commands never await.
 //!
+//! | file | what it is |
+//! |---|---|
+//! | `spec`, `table` | the shape of a command's row; all rows, and their lookup |
+//! | `node_command` | commands that work on no keys of their own |
+//! | `error` | why a command was refused, in Redis's words |
+//! | `generic`, `expiry` | keys of any type, and OBJECT; deadlines of keys |
+//! | `string`, `substring` | strings as a whole; parts of strings |
+//! | `counter`, `long_double` | INCR and its family; the 80-bit floats that some add with |
+//! | `bitmap`, `bits`, `bitfield` | SETBIT and its like; the bits themselves; BITFIELD |
+//! | `lcs` | the longest common subsequence of two strings |
+//! | `hash`, `hash_number` | fields with values under one key; numbers in fields |
+//! | `set`, `set_algebra` | members without order; intersection, union and difference |
+//! | `random`, `scan` | random elements of collections; walking a collection in steps |
+//! | `memory` | MEMORY USAGE: what a key takes |
+//! | `introspection` | COMMAND: what the table says, for programs |
+//! | `node_rows`, `subcommands` | rows of commands that the server runs; rows of subcommands |
+//! | `absent` | the commands of Redis 7.0 that rondo does not have |
+//! | `repeat` | what may be asked again when its outcome is unknown |
+//! | `exchange`, `scratch` | for keys of several coordinators: RONDO.FETCH, APPLY, GROW; a keyspace apart |
+//! | `oracle`, `testing` | for tests: a real redis-server; a node without a network |
+//!
 //! A command is one block in the file of its kind: its row ([`Command`]: name, arity, flags, where its keys are, and
 //! what COMMAND DOCS says of it), then the function that runs it. [`table::COMMANDS`] lists the rows; lookup, arity
 //! check, routing, COMMAND, ACL categories, metrics and the documents all read that one table. To add a command,
@@ -29,7 +50,8 @@ pub mod introspection;
 pub mod lcs;
 pub mod long_double;
 mod memory;
-pub mod node_rows;
+pub mod node_command;
+mod node_rows;
 pub mod random;
 pub mod repeat;
 pub mod scan;

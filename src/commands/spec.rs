@@ -4,6 +4,7 @@
 
 use crate::base::ids::Slot;
 use crate::commands::CommandError;
+pub use crate::commands::node_command::NodeCommand;
 use crate::protocol::{Args, REPLY_BYTES_MAX, Reply, parse_i64};
 use crate::store::mutation::Mutation;
 use crate::store::{Keyspace, ValueRef};
@@ -178,101 +179,6 @@ pub enum Gather {
     Concat,
     /// All parts say OK, or the first error is the answer (MSET).
     Ok,
-}
-
-/// Commands that the server runs.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum NodeCommand {
-    /// ASKING, READONLY, READWRITE: accepted for smart clients.
-    ClusterHint,
-    /// AUTH.
-    Auth,
-    /// CLIENT.
-    Client,
-    /// CLUSTER.
-    Cluster,
-    /// COMMAND.
-    Command,
-    /// CONFIG.
-    Config,
-    /// DBSIZE.
-    DbSize,
-    /// DEBUG: refused whatever it is asked for.
-    Debug,
-    /// DISCARD.
-    Discard,
-    /// ECHO.
-    Echo,
-    /// EXEC.
-    Exec,
-    /// FLUSHALL.
-    FlushAll,
-    /// FLUSHDB.
-    FlushDb,
-    /// HELLO.
-    Hello,
-    /// INFO.
-    Info,
-    /// KEYS.
-    Keys,
-    /// RONDO.KEYS.
-    KeysOfStretch,
-    /// LASTSAVE, SAVE, BGSAVE and others that need a disk: refused.
-    Unsupported,
-    /// LATENCY.
-    Latency,
-    /// MEMORY.
-    Memory,
-    /// MONITOR.
-    Monitor,
-    /// MULTI.
-    Multi,
-    /// PING.
-    Ping,
-    /// PSUBSCRIBE, SUBSCRIBE, SSUBSCRIBE.
-    Subscribe,
-    /// PUNSUBSCRIBE, UNSUBSCRIBE, SUNSUBSCRIBE.
-    Unsubscribe,
-    /// PUBLISH, SPUBLISH.
-    Publish,
-    /// PUBSUB.
-    PubSub,
-    /// QUIT.
-    Quit,
-    /// RANDOMKEY.
-    RandomKey,
-    /// RESET.
-    Reset,
-    /// ROLE.
-    Role,
-    /// RONDO.CONSISTENCY.
-    Consistency,
-    /// RONDO.FORGET.
-    Forget,
-    /// RONDO.FOUND.
-    Found,
-    /// RONDO.META.
-    Meta,
-    /// SCAN.
-    Scan,
-    /// SELECT.
-    Select,
-    /// SENTINEL.
-    Sentinel,
-    /// SHUTDOWN.
-    Shutdown,
-    /// SLOWLOG.
-    SlowLog,
-    /// SWAPDB.
-    SwapDb,
-    /// TIME.
-    Time,
-    /// UNWATCH.
-    Unwatch,
-    /// WAIT.
-    Wait,
-    /// WATCH.
-    Watch,
 }
 
 impl Command {

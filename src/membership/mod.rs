@@ -1,11 +1,14 @@
 //! Liveness: who is alive, decided by SWIM (Das, Gupta, Motivala, 2002) as the `foca` crate runs it, over UDP.
 //!
+//! | file | what it is |
+//! |---|---|
+//! | `identity` | who a member is; which of two claims to one address stands |
+//! | `seal` | datagrams on the wire: authenticated, fresh, or dropped before they are decoded |
+//! | `timers`, `detector` | the decisions, without a socket or a clock of their own |
+//! | `driver` | the one task that owns them and talks |
+//!
 //! A node pings one other at a time; who does not answer, not even through others, becomes *suspect*, and *down* when
-//! it has not objected in time. The news travels on the pings themselves. What each file does:
-//! - `identity`: who a member is, and which of two claims to one address stands.
-//! - `seal`: datagrams as they are on the wire: authenticated, fresh, or dropped before anything is decoded.
-//! - `timers`, `detector`: the decisions, without a socket or a clock of their own.
-//! - `driver`: the one task that owns them and talks.
+//! it has not objected in time. The news travels on the pings themselves.
 //!
 //! Invariants: a datagram that does not open changes nothing; a node that was itself stopped for a while blames nobody
 //! for what it missed; every table is bounded.

@@ -2,7 +2,7 @@
 //!
 //! Entries travel whole, with their versions, so that to deliver one twice, or one that the peer has by now, changes
 //! nothing. A peer that was away for longer than `hint-age-max-ms` has its slots compared instead. What fails is tried
-//! again, each time after a longer pause. Until all has arrived other nodes take the peer for cold (`view`).
+//! again, each time after a longer pause. Until all has arrived other nodes take the peer for unfit (`view`).
 
 use std::collections::HashMap;
 use std::sync::Arc;

@@ -1,5 +1,21 @@
 //! The composition root: builds every part, owns the order of start and stop. Nothing imports it but the command line.
 //!
+//! | file | what it is |
+//! |---|---|
+//! | `workers` | the workers' threads, and how work reaches them |
+//! | `listen` | accepts connections of clients and peers |
+//! | `view` | the view that workers go by |
+//! | `chores` | background work: eviction, rates, idle clients |
+//! | `sweeper` | expired keys leave |
+//! | `handoff` | delivers hints: what a peer has missed |
+//! | `settle` | asks for promises and compares slots, in the background |
+//! | `files` | open files: room for `maxclients` beside the node's own |
+//! | `memory` | gives freed memory back to the system |
+//! | `gauges` | what `/metrics`, INFO and `/status` read when asked |
+//! | `refused` | peers that were refused, told in the log seldom |
+//! | `drain` | the end of a node's service, in order |
+//! | `simulation` | for tests: whole clusters in one thread |
+//!
 //! Start: make room for open files (`files`); bind every port, so that a taken one is an error before anything runs;
 //! make the store; start the workers; then, on the main thread, membership, the cluster, the view for the workers
 //! (`view`), background work (`chores`, `sweeper`, `handoff`) and the accepting of connections (`listen`). Stop:

@@ -1,5 +1,20 @@
 //! Frames and links between nodes.
 //!
+//! | file | what it is |
+//! |---|---|
+//! | `handshake` | the first words on a connection: who is there |
+//! | `buffer` | bytes that came and are not understood yet, bytes to send |
+//! | `frame`, `ballot` | the words of replica links; those of slot ballots among them |
+//! | `lane`, `link` | numbered frames and their acknowledgements; the task that talks |
+//! | `lag` | how far a replica is behind on a lane |
+//! | `control` | the control link: rows, barriers and slot contents |
+//! | `entries`, `compare` | whole keys between nodes; digests by which two nodes compare |
+//! | `refusal` | why a node will not do what another asks |
+//! | `registry` | the other nodes: lanes, whether they answer, what they have missed |
+//! | `hints`, `lacks` | what a peer has missed; whether it may lack writes untold |
+//! | `granted` | what a peer has promised to this node |
+//! | `trust`, `told` | who takes this node for fit to coordinate; what peers are told |
+//!
 //! Each node dials every other node; a connection carries one dialler's requests one way and their answers back, so
 //! an answer never queues behind the other side's requests. There are four kinds of connection, told apart by the
 //! handshake:

@@ -62,24 +62,37 @@ pub struct View {
 
 /// Why a command cannot be run now. Nothing was changed; it may be retried.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
+#[error("{}", Unserved::Quorum(*self).text())]
 pub enum QuorumError {
     /// Too few replicas are reachable for W.
-    #[error("CLUSTERDOWN too few replicas of this hash slot are reachable for a write")]
     Write,
     /// Too few replicas are reachable for R.
-    #[error("CLUSTERDOWN too few replicas of this hash slot are reachable for a read")]
     Read,
 }
 
 /// Why a slot cannot be served now.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
+#[error("{}", self.text())]
 pub enum Unserved {
     /// Nobody runs its commands.
-    #[error("CLUSTERDOWN no node that is up may run the commands of this hash slot")]
     NoCoordinator,
     /// Whoever does would refuse them.
-    #[error("{0}")]
-    Quorum(#[from] QuorumError),
+    Quorum(QuorumError),
+}
+
+impl Unserved {
+    /// What a client reads, without the leading `-`.
+    pub const fn text(self) -> &'static str {
+        match self {
+            Unserved::NoCoordinator => "CLUSTERDOWN no node that is up may run the commands of this hash slot",
+            Unserved::Quorum(QuorumError::Write) => {
+                "CLUSTERDOWN too few replicas of this hash slot are reachable for a write"
+            }
+            Unserved::Quorum(QuorumError::Read) => {
+                "CLUSTERDOWN too few replicas of this hash slot are reachable for a read"
+            }
+        }
+    }
 }
 
 impl View {
@@ -87,7 +100,7 @@ impl View {
     /// what does not write, as far as this node sees.
     pub fn check_served(&self, roles: &SlotRoles, quorum: Quorum, writes: bool) -> Result<(), Unserved> {
         roles.coordinator.ok_or(Unserved::NoCoordinator)?;
-        Ok(self.check(roles, quorum, writes)?)
+        self.check(roles, quorum, writes).map_err(Unserved::Quorum)
     }
 
     /// Refuses a command whose quorum is out of reach.

@@ -13,6 +13,7 @@
 //! | `settle` | confirming keys and comparing slots before a new coordinator builds on what it holds |
 //! | `strict` | strict commands at the coordinator |
 //! | `view_change` | turning to a new view: promises given under other rings are withdrawn |
+//! | `test_support` | for tests: a coordinator that holds nothing, and views of three nodes |
 //!
 //! A request never waits on its own: the commands of a batch append frames, and the batch's replies wait until the
 //! lanes' acknowledgements have passed the last of them ([`wait::Wait`]).

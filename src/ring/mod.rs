@@ -1,9 +1,18 @@
 //! Ownership, as a pure function: which nodes hold which hash slot.
 //!
+//! | file | what it is |
+//! |---|---|
+//! | `member` | what placement needs to know of a node |
+//! | `walk` | the circle: how far each slot is from each member |
+//! | `share` | how many slot copies and first places each member is due |
+//! | `rates` | brings every member's load into bounds by nudging its rate |
+//! | `placement` | the ring: each slot's preference list, computed from the members alone |
+//! | `rows` | the replicated map that rings are computed from |
+//! | `steps` | which rings others may go by meanwhile; when a node steps on |
+//!
 //! - [`Ring`]: a set of [`Member`]s and a replica count in, a preference list for each of the 16,384 slots out.
 //! - [`Rows`]: the replicated map {node id -> [`Row`]} that rings are computed from. A node writes only its own row;
 //!   two copies of the map merge into the same one whatever arrives first.
-//! - [`steps`]: which rings are possible while nodes come and go, and when one may take its next step.
 //!
 //! Invariants: equal member sets give equal rings on every machine, in every order, in every build (`vectors.txt`
 //! holds published ones); merging rows is commutative, associative and idempotent.

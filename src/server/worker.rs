@@ -19,9 +19,10 @@ use crate::commands::scratch::Scratch;
 use crate::peer::handshake::Hello;
 use crate::peer::registry::Peer;
 use crate::replication::coordinator::{Coordinator, View};
+use crate::server::batch::Batch;
 use crate::server::batch::scanned::writes;
 use crate::server::batch::window::Window;
-use crate::server::batch::{Batch, NOBODY_IN_TIME, UNKNOWN_OUTCOME};
+use crate::server::error::RequestError;
 use crate::server::figures::pulse::Pulse;
 use crate::server::figures::tally::{SteadyTime, Tally};
 use crate::server::forward::ForwardLink;
@@ -183,15 +184,13 @@ impl Worker {
             return;
         }
         self.metrics.count(metrics::Count::ForwardFailures, forward_failures);
-        (0..unknown_outcomes).for_each(|_| self.count_error(UNKNOWN_OUTCOME.as_bytes()));
+        (0..unknown_outcomes).for_each(|_| self.count_error(RequestError::UnknownOutcome.text().as_bytes()));
     }
 
     /// Counts an error that a client reads.
     pub fn count_error(&self, text: &[u8]) {
         self.metrics.count(metrics::Count::ErrorReplies, 1);
-        if text.starts_with(b"WRONGPASS") {
-            self.metrics.count(metrics::Count::AuthFailures, 1);
-        } else if text == UNKNOWN_OUTCOME.as_bytes() {
+        if RequestError::of(text) == Some(RequestError::UnknownOutcome) {
             self.metrics.count(metrics::Count::UnknownOutcomes, 1);
         }
         self.shared.node.errors.note(text);
@@ -199,9 +198,10 @@ impl Worker {
 
     /// The reply to a request for which too few replicas were found for too long. Counts it.
     pub fn refusal(&self, request: &[u8]) -> String {
+        let text = RequestError::NobodyInTime.text();
         self.count_refusal(writes(request));
-        self.count_error(NOBODY_IN_TIME.as_bytes());
-        format!("-{NOBODY_IN_TIME}\r\n")
+        self.count_error(text.as_bytes());
+        format!("-{text}\r\n")
     }
 
     /// Counts a command that is refused because there are too few replicas for it.

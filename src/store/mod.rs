@@ -8,8 +8,8 @@
 //! |---|---|
 //! | `keyspace` | locked slots as a command sees them: read, write |
 //! | `effects` | the record of what was written, found and to be told |
-//! | `slot`, `strings` | one slot's table and the one function that changes it; strings, which it changes where they
-//! lie |
+//! | `slot` | one slot's table and the one function that changes it |
+//! | `strings` | strings, which it changes where they lie |
 //! | `scan` | walking a table in steps while it changes |
 //! | `incoming` | what other replicas send: deltas and whole states |
 //! | `mutation` | the primitives that change a key, and their form on the wire |

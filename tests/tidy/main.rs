@@ -5,6 +5,7 @@
 //!   within the parts of [`ORDERED`], files and folders alike import only those whose `mod` stands before theirs; nor
 //!   does a method call one of its own type that stands where it must not import (`methods`);
 //! - every file is reached from `lib.rs` or `main.rs`, opens with a `//!` header and stays within [`FILE_LINES_MAX`];
+//! - the table in the head of a folder's `mod.rs` names every file and folder beside it;
 //! - no function is longer than [`FUNCTION_LINES_MAX`], and no comment wider than [`COMMENT_COLUMNS_MAX`];
 //! - no unfinished work is left behind (`todo!`, notes to self), and nothing of one person's machine;
 //! - `unsafe` stands only in [`UNSAFE_FILES`], each use with its proof.
@@ -277,6 +278,24 @@ fn length_complaints(source: &Source) -> Vec<String> {
     complaints
 }
 
+/// Files and folders beside a `mod.rs` that the table in its head does not name; those of tests need not be named.
+fn listing_complaints(sources: &[Source]) -> Vec<String> {
+    let mut complaints = Vec::new();
+    for root in sources {
+        let Some(folder) = root.path.strip_suffix("/mod.rs") else { continue };
+        let head = root.text.lines().take_while(|line| line.starts_with("//!"));
+        let cells = head.filter_map(|line| line.strip_prefix("//! | ")?.split(" |").next());
+        let named: BTreeSet<&str> = cells.flat_map(|cell| cell.split('`').skip(1).step_by(2)).collect();
+        let paths = sources.iter().filter_map(|s| s.path.strip_prefix(folder)?.strip_prefix('/'));
+        let names = paths.filter_map(|path| path.strip_suffix("/mod.rs").or_else(|| path.strip_suffix(".rs")));
+        let judged = names.filter(|name| !name.contains('/') && !name.ends_with("tests"));
+        for name in judged.filter(|name| !matches!(*name, "mod" | "properties") && !named.contains(name)) {
+            complaints.push(root.complain(0, &format!("the table of `{folder}` does not name `{name}`")));
+        }
+    }
+    complaints
+}
+
 /// Comments keep to the width that code is laid out in; rows of tables, which cannot be broken, excepted.
 fn width_complaints(source: &Source) -> Vec<String> {
     let is_wide = |line: &&str| line.chars().count() > COMMENT_COLUMNS_MAX;
@@ -350,6 +369,11 @@ fn every_file_is_reached() {
 fn every_file_opens_with_a_header() {
     let sources = read_all("src").into_iter().chain(read_all("tests")).filter(|s| !s.text.starts_with("//!"));
     insist(sources.map(|s| s.complain(0, "no `//!` header on the first line")).collect());
+}
+
+#[test]
+fn every_folder_lists_its_files() {
+    insist(listing_complaints(&read_all("src")));
 }
 
 #[test]

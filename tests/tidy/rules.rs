@@ -2,8 +2,8 @@
 
 use crate::source::{Source, blank};
 use crate::{
-    call_complaints, circle_complaints, layer_complaints, length_complaints, order_complaints, reachable,
-    unsafe_complaints, width_complaints, word_complaints,
+    call_complaints, circle_complaints, layer_complaints, length_complaints, listing_complaints, order_complaints,
+    reachable, unsafe_complaints, width_complaints, word_complaints,
 };
 
 fn at(path: &str, text: &str) -> Source {
@@ -91,6 +91,28 @@ fn an_undeclared_file_is_not_reached() {
     let reached = reachable(&sources);
     assert_eq!(reached.get(["store".to_owned(), "tests".to_owned()].as_slice()), Some(&true));
     assert!(!reached.contains_key(["store".to_owned(), "lost".to_owned()].as_slice()));
+}
+
+#[test]
+fn what_the_table_of_its_folder_does_not_name_is_found() {
+    let with = |head: &str| {
+        vec![
+            at("src/store/mod.rs", head),
+            at("src/store/low.rs", "//! x\n"),
+            at("src/store/low_tests.rs", "//! x\n"),
+            at("src/store/deep/mod.rs", "//! x\n//!\n//! | file | what it is |\n//! |---|---|\n//! | `inner` | x |\n"),
+            at("src/store/deep/inner.rs", "//! x\n"),
+            at("src/store/deep/inner/tests.rs", "//! x\n"),
+        ]
+    };
+    assert!(listing_complaints(&with("//! x\n//!\n//! | `low`, `deep` | x |\n")).is_empty());
+    assert_eq!(
+        listing_complaints(&with("//! `low`\n//!\n//! | `mod` | `deep` |\n\n//! | `low` | x |\n")),
+        [
+            "src/store/mod.rs:1: the table of `src/store` does not name `low`",
+            "src/store/mod.rs:1: the table of `src/store` does not name `deep`",
+        ]
+    );
 }
 
 #[test]

@@ -1,5 +1,17 @@
 //! Every option of a node, from one table.
 //!
+//! | file | what it is |
+//! |---|---|
+//! | `table`, `page` | one row per option; the table as a page for people |
+//! | `kind`, `types`, `units` | kinds of value; values beyond numbers and texts; numbers with units |
+//! | `error`, `suggest` | why a value is not taken; the known name nearest to a mistyped one |
+//! | `entry` | an option's value in force, and who set it |
+//! | `file` | the language of redis.conf |
+//! | `layers` | default, file, environment and flags, laid over each other |
+//! | `settings` | the options as plain typed fields, checked against each other |
+//! | `live` | the options of a running node: CONFIG GET, SET and REWRITE |
+//! | `compat` | what redis.conf knows and rondo has not |
+//!
 //! [`OPTIONS`] is the only place that names an option. A row gives its name (the one redis.conf uses where Redis has
 //! it), its section, the kind of its value, its default, whether CONFIG SET may change it, and a line of help. From the
 //! rows come: the flags (`--maxmemory 1gb`), the lines of a redis.conf-style file, the environment (`RONDO_MAXMEMORY`),

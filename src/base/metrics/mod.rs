@@ -1,5 +1,13 @@
 //! What a node counts, from one table, at the price of one plain addition.
 //!
+//! | file | what it is |
+//! |---|---|
+//! | `table`, `page` | one row per metric; the table as a page for people |
+//! | `shard` | one thread's share of the counters |
+//! | `latency` | a latency distribution over fixed bounds |
+//! | `registry` | hands out shards, sums them, and asks the sources |
+//! | `render` | totals and gauges as Prometheus's text |
+//!
 //! Every worker thread owns a [`Worker`]: a shard of counters in cache lines that no other thread writes. Counting is a
 //! relaxed load and a relaxed store, not an atomic read-modify-write, because a shard has one writer. Whoever wants
 //! figures ([`Registry::totals`]: a scrape, INFO) sums the shards. Threads that count rarely use

@@ -1,5 +1,12 @@
 //! `rondo dev`: a whole cluster on this machine, for as long as it runs.
 //!
+//! | file | what it is |
+//! |---|---|
+//! | `plan` | what is going to be started: ports and command lines, pure |
+//! | `node` | one child process: started, asked, stopped |
+//! | `dir` | the temporary directory: the nodes' logs and ids |
+//! | `show` | what is printed: the table, lines to paste, ends of nodes |
+//!
 //! Each node is a child process, a real `rondo server` with ports of its own, so that `kill -9` on one of them means
 //! what it means in production. Before anything starts, the options are checked and every port is tried. The children
 //! share a cluster secret, a random one unless `RONDO_CLUSTER_SECRET` is set, given in their environment, where other

@@ -1,5 +1,10 @@
 //! The log: one line per event, for people or as JSON, with Redis's words for how much.
 //!
+//! | file | what it is |
+//! |---|---|
+//! | `lines` | how an event is written: for people, or as JSON |
+//! | `file` | a log's file, which may be opened anew under its name |
+//!
 //! A line for people is `TIME LEVEL part: message key=value ...`, one of JSON an object of the same ([`lines`]). The
 //! level follows CONFIG SET loglevel at once; format and destination are decided at the start, and a file may be opened
 //! anew under its name ([`mod@file`]). What the event loop and gossip say of themselves is left out below `warning`: at

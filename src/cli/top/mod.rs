@@ -1,5 +1,9 @@
 //! `rondo top`: a live view of a cluster in a terminal, from 80 by 24 characters on.
 //!
+//! | file | what it is |
+//! |---|---|
+//! | `view` | what is drawn: a pure function of what is known |
+//!
 //! A thread asks once a second and sends what it learns; this thread draws and listens to keys, so a node that does not
 //! answer never holds up the screen. When the node that was asked dies, the next one is. What is drawn is a function of
 //! [`App`], in `view`.

@@ -1,7 +1,12 @@
 //! COMMAND: what the table says, for programs.
 //!
-//! Everything here is read from the rows in `table` and `subcommands`; what Redis says beyond a row is in `traits`.
-//! `details` writes COMMAND INFO, `docs` COMMAND DOCS with the arguments that `syntax` reads out of a row's syntax.
+//! | file | what it is |
+//! |---|---|
+//! | `traits` | what COMMAND INFO says beyond the rows |
+//! | `details` | COMMAND INFO |
+//! | `docs`, `syntax` | COMMAND DOCS; arguments, read out of a row's syntax |
+//!
+//! Everything here is read from the rows in `table` and `subcommands`, but for what Redis says beyond a row (`traits`).
 
 use crate::base::glob;
 use crate::commands::CommandError;

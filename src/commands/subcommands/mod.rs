@@ -1,5 +1,12 @@
 //! Subcommands: what may stand behind CLIENT, CONFIG and other commands that are names for a family.
 //!
+//! | file | what it is |
+//! |---|---|
+//! | `clusters` | what CLUSTER and SENTINEL can do |
+//! | `connections` | what CLIENT and PUBSUB can do |
+//! | `diagnosis` | what COMMAND, CONFIG, LATENCY, MEMORY and SLOWLOG can do |
+//! | `objects` | what OBJECT can do |
+//!
 //! A subcommand has a row of the same shape as a command, under the name `parent|subcommand`. From it come its arity
 //! check, its errors, HELP, what COMMAND says of it, and its figures. The parent's row in `table` stands for the whole
 //! family in lookups.

@@ -1,5 +1,16 @@
 //! Whole clusters in one thread, on a made-up network and in made-up time, from a seed.
 //!
+//! | file | what it is |
+//! |---|---|
+//! | `os` | time, randomness and sleep of a thread that simulates |
+//! | `world` | hosts, and the time that they live in |
+//! | `story` | what happens to a cluster, and what holds in the end |
+//! | `choice`, `client` | what clients ask for; clients that note what they were answered |
+//! | `history` | what clients asked and were answered |
+//! | `judge`, `deadlines` | what a history must be like; when values must be gone |
+//! | `single`, `expired`, `left_out` | single stories: what they share; expired keys; a node cut off |
+//! | `trace` | what the nodes log, with the simulated time |
+//!
 //! Each node is all that `node::run` starts (gossip, links, lanes, workers, settling, handing over, anti-entropy ...),
 //! in a runtime of its own that is run in turns (`world`), with the system's clocks and random numbers replaced (`os`)
 //! and with sockets in memory (`base::net::simulated`). A seed draws the options, the network's delays, what goes wrong

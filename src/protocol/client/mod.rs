@@ -1,6 +1,12 @@
 //! The client's side of RESP2 and RESP3: writes commands, reads replies. For the load generator, the tools, links to
 //! other servers and tests.
 //!
+//! | file | what it is |
+//! |---|---|
+//! | `scan` | finds where a reply ends |
+//! | `token` | the smallest readable piece: a scalar, or an aggregate's announcement |
+//! | `value` | replies as owned values |
+//!
 //! [`ReplyScanner`] finds where a reply ends, and no more; that is all a load generator needs. [`ReplyDecoder`] makes a
 //! [`Value`] of it. Both take a buffer that starts with the current reply's first byte and remember how far they got.
 //!

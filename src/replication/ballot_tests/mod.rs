@@ -1,6 +1,11 @@
 //! Ballots under random schedules: nodes that promise, write, pause, are cut off, forget everything and come back,
 //! while others come and go.
 //!
+//! | file | what it is |
+//! |---|---|
+//! | `change` | how nodes come and go, and what that means for one slot |
+//! | `world` | nodes, lanes and clocks of the model |
+//!
 //! A model of one slot with one key, a number that is only ever made one larger. It uses the rules of `ballot` as they
 //! are; lanes, views, clocks and rows (`world`, `change`) are made up, and wrong in every way that they can be. What
 //! must hold: no number is acknowledged twice, and who begins after an acknowledgement gets a larger one. Each rule is

@@ -1,6 +1,12 @@
 //! The HTTP side of a node: `/metrics`, `/livez`, `/readyz`, `/status` (its shape is in `status`), and the live page at
 //! `/`.
 //!
+//! | file | what it is |
+//! |---|---|
+//! | `fetch` | one HTTP GET with a deadline and a limit |
+//! | `page` | the live page at `/` |
+//! | `status` | the whole cluster as JSON |
+//!
 //! It runs on a thread and event loop of its own: a scrape never delays a client, and a node whose loops are stuck can
 //! still say so.
 //!

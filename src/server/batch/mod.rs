@@ -1,5 +1,13 @@
 //! A batch: the replies to all requests of one read, and what they wait for.
 //!
+//! | file | what it is |
+//! |---|---|
+//! | `window`, `scanned` | requests scanned ahead of the one that runs; those scanned alone |
+//! | `ask` | what a batch remembers of a request |
+//! | `question` | what other nodes are asked for a batch |
+//! | `order` | which requests may not be overtaken |
+//! | `settle` | what a batch waits for turns into replies |
+//!
 //! Commands write their replies one behind the other. Some replies depend on replicas ([`Waits`]) or come from another
 //! node ([`Hole`]); then the whole batch waits, in the order of the connection, until all is known (`settle`). Nothing
 //! is sent before that.
@@ -24,17 +32,11 @@ use crate::replication::wait::Waits;
 use crate::server::batch::ask::{Ask, ReplyPlace, Span, Unconfirmed, kept};
 use crate::server::batch::order::Order;
 use crate::server::batch::question::{Hole, Question, Target};
+use crate::server::error::RequestError;
 use crate::server::forward::call::Call;
-
-/// What a client reads when a write reached its coordinator and may or may not have reached enough replicas.
-pub const UNKNOWN_OUTCOME: &str =
-    "TIMEOUT the write's outcome is unknown: connections to too many replicas broke before they confirmed it";
 
 /// How long a request that nobody can run may be asked for again before its client is told.
 pub const RETRY_FOR_MAX: Duration = Duration::from_secs(2);
-
-/// What a client reads when too few replicas were found for its request for so long that it is not asked for again.
-pub const NOBODY_IN_TIME: &str = "CLUSTERDOWN too few replicas of this hash slot answered in time";
 
 /// A point between two requests of a batch. A place that takes no bytes lies before one and behind one at the same
 /// byte, so that only its number says which.
@@ -218,7 +220,7 @@ impl Batch {
     /// Answers that a write's outcome is unknown.
     pub fn leave_unknown(&mut self, reply: ReplyPlace) {
         self.unknown_outcomes += u64::from(!self.is_silent(reply));
-        self.patch(reply, format!("-{UNKNOWN_OUTCOME}\r\n").as_bytes());
+        self.patch(reply, format!("-{}\r\n", RequestError::UnknownOutcome.text()).as_bytes());
     }
 
     /// Leaves a place for a reply that `target` will give. Requests for one target go together; those for one node stay

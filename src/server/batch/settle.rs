@@ -189,8 +189,8 @@ mod tests {
     use crate::peer::lane::Pace;
     use crate::peer::registry::Peers;
     use crate::protocol::Proto;
-    use crate::server::batch::UNKNOWN_OUTCOME;
     use crate::server::batch::question::Target;
+    use crate::server::error::RequestError;
     use crate::server::forward::call::Call;
     use crate::server::forward::wire::{AS_SEEN, Manner, NOT_RUN, answer_of, manner};
 
@@ -343,7 +343,7 @@ mod tests {
         assert!(!look(&mut batch).await, "it may yet be held");
         peer.lanes[0].set_pace(Pace::Prompt);
         peer.lanes[0].ack(1);
-        assert_eq!(polled(&mut batch), (true, 0, format!("+OK\r\n-{UNKNOWN_OUTCOME}\r\n")));
+        assert_eq!(polled(&mut batch), (true, 0, format!("+OK\r\n-{}\r\n", RequestError::UnknownOutcome.text())));
         assert_eq!(batch.unknown_outcomes, 1);
     }
 

@@ -7,6 +7,7 @@ use subtle::ConstantTimeEq as _;
 
 use super::client::check_name;
 use super::info::REDIS_VERSION;
+use crate::base::metrics::{Count, Registry};
 use crate::commands::CommandError;
 use crate::commands::spec::{Command, NodeCommand};
 use crate::protocol::{Args, Proto, Reply, parse_i64};
@@ -23,6 +24,8 @@ pub struct Cx<'a> {
     pub client: &'a Client,
     /// `requirepass`, or empty.
     pub password: &'a str,
+    /// Where wrong passwords are counted.
+    pub metrics: &'a Registry,
     /// `databases`.
     pub databases: usize,
     /// The time, in microseconds since 1970.
@@ -75,11 +78,12 @@ pub fn run(
 
 /// Checks a name and a password. `given` and the password are compared in a time that does not depend on where they
 /// differ.
-fn check_password(user: &[u8], given: &[u8], password: &str) -> Result<(), CommandError> {
-    let right = password.is_empty() || bool::from(given.ct_eq(password.as_bytes()));
+fn check_password(user: &[u8], given: &[u8], cx: &Cx<'_>) -> Result<(), CommandError> {
+    let right = cx.password.is_empty() || bool::from(given.ct_eq(cx.password.as_bytes()));
     if user == b"default" && right {
         return Ok(());
     }
+    cx.metrics.count(Count::AuthFailures, 1);
     Err(CommandError::text("WRONGPASS invalid username-password pair or user is disabled."))
 }
 
@@ -95,7 +99,7 @@ fn auth(cx: &mut Cx<'_>, out: &mut Reply<'_>) -> Result<(), CommandError> {
         (3, Some(user), Some(given)) => (user, given),
         _ => return Err(CommandError::Syntax),
     };
-    check_password(user, given, cx.password)?;
+    check_password(user, given, cx)?;
     cx.session.authenticated = true;
     out.ok();
     Ok(())
@@ -117,7 +121,7 @@ fn hello(cx: &mut Cx<'_>, out: &mut Reply<'_>) -> Result<(), CommandError> {
     while let Some(word) = cx.args.get(at) {
         match (word.to_ascii_uppercase().as_slice(), cx.args.get(at + 1), cx.args.get(at + 2)) {
             (b"AUTH", Some(user), Some(given)) => {
-                check_password(user, given, cx.password)?;
+                check_password(user, given, cx)?;
                 cx.session.authenticated = true;
                 at += 3;
             }
@@ -216,13 +220,15 @@ mod tests {
         session: Session,
         registration: Registration,
         password: &'static str,
+        metrics: Registry,
     }
 
     impl Connection {
         fn new(cluster_face: bool, password: &'static str) -> Connection {
             let address = std::net::SocketAddr::from(([127, 0, 0, 1], 1));
             let registration = Arc::new(Clients::default()).register(address, address, 0);
-            Connection { session: Session::new(cluster_face, password), registration, password }
+            let session = Session::new(cluster_face, password);
+            Connection { session, registration, password, metrics: Registry::new(Vec::new()) }
         }
 
         fn ask(&mut self, line: &str) -> String {
@@ -237,7 +243,7 @@ mod tests {
             let result = session.admits(row).and_then(|()| {
                 let client = &self.registration.client;
                 let (password, now_us) = (self.password, 7_000_123);
-                let mut cx = Cx { args, session, client, password, databases: 16, now_us };
+                let mut cx = Cx { args, session, client, password, metrics: &self.metrics, databases: 16, now_us };
                 run(row, command, &mut cx, &mut Reply::new(&mut reply, proto))
             });
             match result {

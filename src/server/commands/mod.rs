@@ -1,5 +1,16 @@
 //! Commands that need the server rather than keys: connections, figures, diagnosis.
 //!
+//! | file | what it is |
+//! |---|---|
+//! | `connection`, `client` | HELLO, AUTH, SELECT, PING and their like; CLIENT |
+//! | `config` | CONFIG: options, read and changed while the node runs |
+//! | `info` | INFO: the node's figures as text |
+//! | `latency`, `slowlog`, `memory` | LATENCY, SLOWLOG, MEMORY: how long commands take; what the node takes |
+//! | `pubsub` | PUBLISH, SPUBLISH and PUBSUB |
+//! | `cluster`, `sentinel` | CLUSTER on the cluster face; SENTINEL |
+//! | `forget` | RONDO.FORGET: a dead node is given up for ever |
+//! | `shutdown` | SHUTDOWN: what SIGTERM does |
+//!
 //! Each is a function of the request, of the part of the server it is about, and of the time; it writes its reply, or
 //! returns an error having written none. None of them waits. Their rows are in `commands::node_rows`, those of their
 //! subcommands in `commands::subcommands`. [`run`] is the one entrance; what needs other nodes, the keyspace as a whole
@@ -110,6 +121,7 @@ fn run_connection(
         session: cx.session,
         client: cx.client,
         password: &settings.requirepass,
+        metrics: &cx.node.metrics,
         databases: settings.databases,
         now_us: cx.now_us,
     };

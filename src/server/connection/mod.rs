@@ -1,5 +1,12 @@
 //! A connection: bytes in, batches, bytes out, one future that never blocks its worker.
 //!
+//! | file | what it is |
+//! |---|---|
+//! | `input` | what a client sends: read, cut into requests, run as batches |
+//! | `turn` | how much a connection does before others have their turn |
+//! | `forwarded` | the other end of a forward link: questions of a peer's clients |
+//! | `ages` | how old questions of another node are |
+//!
 //! Everything that one read brings is run at once; replies that replicas have to confirm wait in order, those of up to
 //! [`UNANSWERED_MAX`] batches, and the connection reads on meanwhile. A request that must wait in the middle is run
 //! alone, when all before it is answered, and nothing behind it starts before it ends.

@@ -1,6 +1,15 @@
 //! What a node knows of itself in figures: how fast things go and went, how long commands take, whether its threads
 //! turn.
 //!
+//! | file | what it is |
+//! |---|---|
+//! | `memory` | how much memory a node takes |
+//! | `process` | what the operating system says of this process and machine |
+//! | `pulse` | whether the event loops of a node still turn |
+//! | `recent` | what happened in the last ten seconds |
+//! | `slow_log` | commands that took long, the latest ones only |
+//! | `tally` | how long commands take |
+//!
 //! Here are those that need a history: rates per second, the peak of memory, errors by their code.
 //!
 //! Counters only grow; what INFO calls *instantaneous* is how fast they grew lately. [`Sampler::sample`] is called ten

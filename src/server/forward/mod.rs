@@ -1,5 +1,11 @@
 //! Asking another node: requests whose key is coordinated over there, and parts of requests about the whole cluster.
 //!
+//! | file | what it is |
+//! |---|---|
+//! | `call` | a question on its way, and what becomes of it |
+//! | `wire` | questions and answers, as they travel |
+//! | `seen` | what the asker has seen of its requests' keys |
+//!
 //! One link a worker and peer, kept open by a task of the worker. Questions are answered in their order (`wire`); what
 //! becomes of each is in its `call`.
 

@@ -25,13 +25,12 @@ use crate::commands::spec::{Command, Cx, Gather, flag};
 use crate::protocol::client::{Value, encode_command};
 use crate::protocol::{Args, Proto};
 use crate::replication::coordinator::View;
-use crate::server::batch::UNKNOWN_OUTCOME;
 use crate::server::batch::scanned::scanned;
+use crate::server::error::RequestError;
 use crate::server::job::exec::Attempt;
 use crate::server::job::retry::RETRY_PAUSE;
 use crate::server::job::values::{decoded, garbled, refused, values_of};
 use crate::server::job::{Job, PATIENCE};
-use crate::server::request::room::OUT_OF_MEMORY;
 use crate::server::session::settings::command_limits;
 use crate::server::session::watched::{EXACTLY, Watched};
 use crate::server::transaction::queued::requests_of;
@@ -149,8 +148,8 @@ impl Job {
             };
             let is_as_before = !matches!(failed, PartResult::Unknown) && self.put_back(done, brought).await;
             return match failed {
-                _ if !is_as_before => Err(CommandError::text(UNKNOWN_OUTCOME)),
-                PartResult::NoRoom => Err(CommandError::text(OUT_OF_MEMORY)),
+                _ if !is_as_before => Err(RequestError::UnknownOutcome.refusal()),
+                PartResult::NoRoom => Err(RequestError::OutOfMemory.refusal()),
                 _ => Ok(false),
             };
         }
@@ -206,8 +205,8 @@ impl Job {
         match attempt {
             Attempt::Ran(replies) => {
                 let values = values_of(&replies).unwrap_or_default();
-                let has_no_room =
-                    |value: &Value| matches!(value, Value::Error(text) if text == OUT_OF_MEMORY.as_bytes());
+                let is_full = |text: &[u8]| RequestError::of(text) == Some(RequestError::OutOfMemory);
+                let has_no_room = |value: &Value| matches!(value, Value::Error(text) if is_full(text));
                 // Looked at before any of them is run: all are refused, or none.
                 if !values.is_empty() && values.iter().all(has_no_room) {
                     return PartResult::NoRoom;

@@ -14,7 +14,8 @@ use std::time::Instant;
 use crate::commands::CommandError;
 use crate::protocol::{REPLY_BYTES_MAX, Reply};
 use crate::replication::coordinator::View;
-use crate::server::batch::{Batch, UNKNOWN_OUTCOME};
+use crate::server::batch::Batch;
+use crate::server::error::RequestError;
 use crate::server::forward::call::Outcome;
 use crate::server::forward::wire::manner;
 use crate::server::job::retry::RETRY_PAUSE;
@@ -97,7 +98,7 @@ impl Job {
                     return Ok(Some(replies));
                 }
                 Attempt::Changed => return Ok(None),
-                Attempt::Unknown => return Err(CommandError::text(UNKNOWN_OUTCOME)),
+                Attempt::Unknown => return Err(RequestError::UnknownOutcome.refusal()),
                 Attempt::NotRun => return Err(CommandError::text(NOBODY_RUNS)),
             }
         }
@@ -109,7 +110,7 @@ impl Job {
         self.worker.count_failures(0, unknown as u64);
         for (at, request) in requests.iter().enumerate() {
             match at < unknown {
-                true => Reply::new(replies, self.talk.session.proto).error(UNKNOWN_OUTCOME),
+                true => Reply::new(replies, self.talk.session.proto).error(RequestError::UnknownOutcome.text()),
                 false => replies.extend_from_slice(self.worker.refusal(request.bytes).as_bytes()),
             }
         }

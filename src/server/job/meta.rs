@@ -17,6 +17,7 @@ use crate::commands::spec::Command;
 use crate::commands::{CommandError, subcommands};
 use crate::peer::registry::Peer;
 use crate::protocol::{Args, Reply};
+use crate::server::error::RequestError;
 use crate::server::forward::call::Outcome;
 use crate::server::forward::wire::manner;
 use crate::server::job::Job;
@@ -43,7 +44,7 @@ impl Job {
         let slot = slot_of(key);
         let owners = self.owners(slot, key, request).await;
         let reference = owners.iter().find_map(|owner| owner.copy.clone());
-        let reference = reference.ok_or(CommandError::text("CLUSTERDOWN no replica of this hash slot answers"))?;
+        let reference = reference.ok_or(RequestError::NoReplica.refusal())?;
         let actors = &self.worker.shared.node.store.actors;
         let mut reply = Reply::new(out, self.talk.session.proto);
         if subcommands::asks_for_help(args) && !reference.is_live {

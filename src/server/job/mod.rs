@@ -10,8 +10,8 @@
 //! | `exec`, `watch` | transactions |
 //! | `whole`, `scan` | the whole keyspace |
 //! | `wait`, `meta` | what replicas hold: WAIT, RONDO.META |
-//! | `listen`, `events`, `pause`, `consistency` | the connection: subscriptions, MONITOR, CONFIG SET, CLIENT PAUSE,
-//! RONDO.CONSISTENCY |
+//! | `listen`, `events` | the connection: subscriptions and MONITOR; CONFIG SET |
+//! | `pause`, `consistency` | the connection: CLIENT PAUSE; RONDO.CONSISTENCY |
 //! | `values` | replies of other nodes as values |
 
 mod across;

@@ -13,6 +13,7 @@ use crate::protocol::client::Value;
 use crate::protocol::{Args, Proto, Reply};
 use crate::replication::coordinator::View;
 use crate::server::batch::Batch;
+use crate::server::error::RequestError;
 use crate::server::forward::call::Outcome;
 use crate::server::forward::wire::manner;
 use crate::server::job::retry::RETRY_PAUSE;
@@ -20,7 +21,7 @@ use crate::server::job::values::{as_bulks, as_int, decoded, garbled, refused};
 use crate::server::job::{Job, PATIENCE};
 use crate::server::request::run::Origin;
 use crate::server::session::settings::quorum_of;
-use crate::server::share::flush::{FlushPart, NOT_CLEARED};
+use crate::server::share::flush::FlushPart;
 use crate::server::share::keys::Stretch;
 
 impl Job {
@@ -59,9 +60,9 @@ impl Job {
                 shares.iter().find_map(|share| if let Value::Error(text) = share { Some(&text[..]) } else { None });
             let text = match refusal {
                 None if is_whole(&shares) => return Ok(shares),
-                refusal => refusal.unwrap_or(NOT_CLEARED.as_bytes()),
+                refusal => refusal.unwrap_or(RequestError::NotCleared.text().as_bytes()),
             };
-            if !text.starts_with(b"CLUSTERDOWN") || began.elapsed() > PATIENCE {
+            if !RequestError::of(text).is_some_and(RequestError::may_retry) || began.elapsed() > PATIENCE {
                 return Err(refused(text));
             }
             tokio::time::sleep(RETRY_PAUSE).await;
@@ -131,7 +132,7 @@ impl Job {
                 return replies.iter().map(|reply| decoded(reply)).collect();
             }
             if began.elapsed() > PATIENCE {
-                return Err(CommandError::text("CLUSTERDOWN a node that coordinates some of the keys did not answer"));
+                return Err(RequestError::NodeSilent.refusal());
             }
             tokio::time::sleep(RETRY_PAUSE).await;
         }

@@ -8,6 +8,7 @@
 
 use crate::base::ids::{Slot, slot_of};
 use crate::base::metrics::{Class, Count};
+use crate::commands::CommandError;
 use crate::commands::spec::{Command, Cx, Handler, NodeCommand, flag, slots_of};
 use crate::commands::subcommands;
 use crate::commands::table::CommandIndex;
@@ -16,6 +17,7 @@ use crate::replication::coordinator::QuorumError;
 use crate::replication::routing::SlotRoles;
 use crate::server::batch::window::Request;
 use crate::server::commands;
+use crate::server::error::RequestError;
 use crate::server::forward::seen::PeerSeen;
 use crate::server::request::readiness::keys_of;
 use crate::server::request::run::{KeysFunction, Origin, Run, Step};
@@ -30,7 +32,7 @@ impl<'r> Run<'r> {
         let is_for_all = |command: &Command| self.origin != Origin::Client || !command.has(flag::INTERNAL);
         let Some((index, command)) = request.row.filter(|(_, command)| is_for_all(command)) else {
             self.transaction.spoil();
-            self.fail(commands::unknown_command(request.args).bytes());
+            self.fail_with(&commands::unknown_command(request.args));
             return Step::Done;
         };
         if let Err(error) = self.admit(command, request.args) {
@@ -41,7 +43,7 @@ impl<'r> Run<'r> {
                 Handler::Node(NodeCommand::Exec) => self.abort(&error),
                 _ => {
                     self.transaction.spoil();
-                    self.fail(error.bytes());
+                    self.fail_with(&error);
                 }
             }
             return Step::Done;
@@ -58,7 +60,7 @@ impl<'r> Run<'r> {
         }
         if self.transaction.queues(command) {
             if let Err(error) = self.transaction.queue(command, request.bytes) {
-                self.fail(error.bytes());
+                self.fail_with(&error);
                 return Step::Done;
             }
             self.client.queued.store(self.transaction.len() as i64, std::sync::atomic::Ordering::Relaxed);
@@ -125,7 +127,7 @@ impl<'r> Run<'r> {
             Where::Apart => Step::Wait,
             Where::Behind => Step::Behind,
             Where::Nowhere(error) => {
-                self.fail(error);
+                self.fail_with(&error);
                 Step::Done
             }
         }
@@ -138,13 +140,13 @@ impl<'r> Run<'r> {
         let slot = slots.first().copied().unwrap_or_else(|| slot_of(b""));
         let is_spread = slots.iter().any(|other| *other != slot);
         if is_spread && self.session.cluster_face {
-            return Where::Nowhere("CROSSSLOT Keys in request don't hash to the same slot");
+            return Where::Nowhere(CommandError::text("CROSSSLOT Keys in request don't hash to the same slot"));
         }
         if self.view.is_solo || self.origin == Origin::Share {
             return Where::Here(None);
         }
         let Some(roles) = self.view.roles.of(slot) else {
-            return Where::Nowhere("CLUSTERDOWN Hash slot not served: this node has not joined its cluster yet");
+            return Where::Nowhere(RequestError::NotJoined.refusal());
         };
         // Looked at first: who is to be alone begins at once when it is run again (`retry`).
         if self.batch.order.blocks(slots, command.has(flag::WRITE)) {
@@ -215,8 +217,8 @@ impl<'r> Run<'r> {
                 self.put_off(command, request, slots)
             }
             Err(Hindrance::Unpromised) => self.put_off(command, request, slots),
-            Err(Hindrance::Overtaken(text)) => {
-                self.fail(text);
+            Err(Hindrance::Overtaken(error)) => {
+                self.fail(error.text());
                 Step::Done
             }
         }
@@ -291,7 +293,7 @@ enum Where<'v> {
     /// Behind requests of its connection that are still open.
     Behind,
     /// On none, which this error says.
-    Nowhere(&'static str),
+    Nowhere(CommandError),
 }
 
 /// Why a command may not run on its keys though they are locked.
@@ -299,7 +301,7 @@ enum Hindrance {
     /// It is strict, and no majority has promised its slots: it is put off.
     Unpromised,
     /// It may have run before, and its keys were written since: what to answer.
-    Overtaken(&'static str),
+    Overtaken(RequestError),
 }
 
 fn class_of(command: &Command) -> Class {

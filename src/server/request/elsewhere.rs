@@ -16,6 +16,7 @@ use crate::server::batch::RETRY_FOR_MAX;
 use crate::server::batch::ask::Ask;
 use crate::server::batch::question::Target;
 use crate::server::batch::window::Request;
+use crate::server::error::RequestError;
 use crate::server::forward::wire::{Manner, manner};
 use crate::server::request::run::{KeysFunction, Run, Step};
 use crate::server::session::settings::Consistency;
@@ -37,7 +38,7 @@ impl Run<'_> {
             && let Some(why) = self.long_unserved(command, slots)
         {
             self.worker.count_refusal(command.has(flag::WRITE));
-            return self.fail(why.to_string());
+            return self.fail(why.text());
         }
         let ask = Ask { fence: self.fence, ..self.batch.keep(request.bytes, self.session.db, self.session.proto) };
         let (retry_policy, writes) = (self.retry_policy(command, request.args), command.has(flag::WRITE));
@@ -84,7 +85,7 @@ impl Run<'_> {
             let addr = peer.and_then(|peer| self.worker.cluster_addr(&peer.id));
             match (addr, slots) {
                 (Some(addr), [slot, ..]) => self.fail(format!("MOVED {slot} {addr}")),
-                _ => self.fail("CLUSTERDOWN Hash slot not served"),
+                _ => self.fail(RequestError::NotServed.text()),
             }
             return Step::Done;
         }

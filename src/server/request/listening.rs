@@ -62,8 +62,7 @@ fn refused_while_subscribed(command: &Command) -> CommandError {
 
 /// Whether a command begins or ends subscriptions.
 pub fn is_subscription(command: &Command) -> bool {
-    command.has(flag::PUBSUB)
-        && matches!(command.handler, Handler::Node(NodeCommand::Subscribe | NodeCommand::Unsubscribe))
+    command.has(flag::PUBSUB) && matches!(command.handler, Handler::Node(node) if node.is_subscription())
 }
 
 fn is_beginning(command: &Command) -> bool {

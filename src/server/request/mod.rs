@@ -6,7 +6,8 @@
 //! | `dispatch` | the whole way on one page: here, there, or later |
 //! | `admission`, `room` | whether it may run at all; room when memory is full |
 //! | `readiness` | whether its keys may be built on yet |
-//! | `elsewhere`, `own_copy` | what another node coordinates: asked there, or read from a copy on condition that it agrees |
+//! | `elsewhere` | what another node coordinates: asked there |
+//! | `own_copy` | what another node coordinates: read from a copy on condition that it agrees |
 //! | `confirm` | deltas and verifies: what it needs of replicas |
 //! | `on_node`, `multi`, `listening` | what is about no key: the node, MULTI and WATCH, subscriptions |
 //! | `events`, `timing` | what is told of it: keyspace events, and how long it took |

@@ -4,7 +4,7 @@ use crate::base::ids::slot_of;
 use crate::commands::CommandError;
 use crate::commands::spec::NodeCommand;
 use crate::protocol::Args;
-use crate::server::request::room::OUT_OF_MEMORY;
+use crate::server::error::RequestError;
 use crate::server::request::run::{Run, Step};
 use crate::server::session::watched::{SEVERAL_COORDINATORS, TOO_MANY_WATCHED, Watched};
 use crate::store::Effects;
@@ -36,7 +36,7 @@ impl Run<'_> {
             NodeCommand::Exec if !is_open => return Err(CommandError::text("ERR EXEC without MULTI")),
             NodeCommand::Exec if self.transaction.needs_room() && self.has_no_room() => {
                 self.end_transaction();
-                return Err(aborted(OUT_OF_MEMORY.as_bytes()));
+                return Err(aborted(RequestError::OutOfMemory.text().as_bytes()));
             }
             NodeCommand::Exec if self.transaction.is_spoiled() => {
                 self.end_transaction();
@@ -51,7 +51,7 @@ impl Run<'_> {
     pub(super) fn abort(&mut self, why: &CommandError) {
         self.end_transaction();
         let text = why.bytes();
-        self.fail(aborted(text.strip_prefix(b"ERR ").unwrap_or(&text)).bytes());
+        self.fail_with(&aborted(text.strip_prefix(b"ERR ").unwrap_or(&text)));
     }
 
     /// Leaves the transaction.

@@ -12,7 +12,7 @@ use crate::server::commands;
 use crate::server::request::events::sets_events;
 use crate::server::request::run::{Origin, Run, Step};
 use crate::server::session::settings::Consistency;
-use crate::server::share::{self, Share};
+use crate::server::share::Share;
 use crate::server::state::client::ReplyMode;
 
 impl Run<'_> {
@@ -87,7 +87,7 @@ impl Run<'_> {
         let is_rest = self.origin == Origin::ShareRest;
         let is_alone = self.view.is_solo || is_rest || self.origin == Origin::Share;
         let is_peers_wait = node == NodeCommand::Wait && self.origin == Origin::Share;
-        if !is_peers_wait && (!is_alone || !share::is_whole(node)) {
+        if !is_peers_wait && (!is_alone || !node.is_of_all_keys()) {
             return Step::Wait;
         }
         let (from, now_ms) = (self.batch.out.len(), self.now_us / 1_000);

@@ -7,7 +7,7 @@ use crate::commands::repeat::{Repeat, deadlines_of, repeat_of};
 use crate::commands::spec::{Command, flag};
 use crate::protocol::{Args, parse_i64};
 use crate::server::batch::window::Request;
-use crate::server::batch::{NOBODY_IN_TIME, UNKNOWN_OUTCOME};
+use crate::server::error::RequestError;
 use crate::server::request::run::Run;
 use crate::store::Keyspace;
 use crate::store::keyspace::value_ref;
@@ -57,7 +57,7 @@ impl Run<'_> {
     /// What to answer instead of running a request that may have run before, when its keys were written later than it
     /// was first sent: running it now would undo that, or tell of it (`commands::repeat`).
     #[inline]
-    pub fn is_overtaken(&self, command: &Command, request: &Request<'_>, keys: &Keyspace<'_>) -> Option<&'static str> {
+    pub fn is_overtaken(&self, command: &Command, request: &Request<'_>, keys: &Keyspace<'_>) -> Option<RequestError> {
         self.fence.and_then(|fence| overtaken_since(fence, command, request, keys))
     }
 
@@ -70,7 +70,7 @@ impl Run<'_> {
     }
 }
 
-fn overtaken_since(fence: Hlc, command: &Command, request: &Request<'_>, keys: &Keyspace<'_>) -> Option<&'static str> {
+fn overtaken_since(fence: Hlc, command: &Command, request: &Request<'_>, keys: &Keyspace<'_>) -> Option<RequestError> {
     let is_later = |key: &[u8]| keys.version_of(key).0.dot.hlc > fence;
     let deadlines = deadlines_of(command, request.args, fence.ms(), keys.now_ms());
     let holds = |key: &[u8], value: &[u8]| {
@@ -81,10 +81,10 @@ fn overtaken_since(fence: Hlc, command: &Command, request: &Request<'_>, keys: &
     match repeat_of(command, request.args) {
         Repeat::Writes(pairs) => {
             let is_there = |key: &[u8]| pairs.iter().any(|(name, value)| *name == key && holds(key, value));
-            names.any(|key| is_later(key) && !is_there(key)).then_some(UNKNOWN_OUTCOME)
+            names.any(|key| is_later(key) && !is_there(key)).then_some(RequestError::UnknownOutcome)
         }
-        Repeat::Reads => names.any(is_later).then_some(NOBODY_IN_TIME),
-        Repeat::Never => Some(UNKNOWN_OUTCOME),
+        Repeat::Reads => names.any(is_later).then_some(RequestError::NobodyInTime),
+        Repeat::Never => Some(RequestError::UnknownOutcome),
     }
 }
 

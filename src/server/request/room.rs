@@ -1,11 +1,9 @@
 //! Room for commands that need memory, when the node holds more than `maxmemory` allows.
 
 use crate::commands::CommandError;
+use crate::server::error::RequestError;
 use crate::server::request::run::Run;
 use crate::store::eviction::Evicted;
-
-/// What a client reads when memory is full and nothing may be evicted.
-pub const OUT_OF_MEMORY: &str = "OOM command not allowed when used memory > 'maxmemory'.";
 
 /// Most keys that are evicted for one command.
 const EVICTED_KEYS_MAX: u64 = 10_000;
@@ -20,7 +18,7 @@ impl Run<'_> {
     pub fn make_room(&self) -> Result<(), CommandError> {
         match self.worker.shared.node.evict(self.view, self.now_us / 1_000, EVICTED_KEYS_MAX) {
             Evicted::Enough(_) => Ok(()),
-            Evicted::NotEnough(_) => Err(CommandError::text(OUT_OF_MEMORY)),
+            Evicted::NotEnough(_) => Err(RequestError::OutOfMemory.refusal()),
         }
     }
 }

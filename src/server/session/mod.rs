@@ -1,6 +1,12 @@
 //! What a connection has agreed on with its client: what its requests are run under, and what one may leave to the
 //! next.
 //!
+//! | file | what it is |
+//! |---|---|
+//! | `settings` | what a batch is run under: quorums and limits |
+//! | `transaction` | what a connection has queued since MULTI, and what it watches |
+//! | `watched` | watched keys, each with the version that WATCH saw |
+//!
 //! Plain values. A connection keeps them; a request that runs alone takes them along and gives them back.
 
 pub mod settings;

@@ -31,8 +31,7 @@ impl Transaction {
     /// True when a command is to be queued and not run.
     #[inline]
     pub fn queues(&self, command: &Command) -> bool {
-        use NodeCommand::{Discard, Exec, Multi, Quit, Reset, Watch};
-        self.is_open && !matches!(command.handler, Handler::Node(Multi | Exec | Discard | Watch | Quit | Reset))
+        self.is_open && !matches!(command.handler, Handler::Node(node) if node.is_never_queued())
     }
 
     /// Keeps a request for EXEC. One that does not fit spoils the transaction.

@@ -16,12 +16,13 @@ use crate::base::clock::Hlc;
 use crate::base::ids::{SLOT_COUNT, Slot};
 use crate::base::metrics::Count;
 use crate::commands::CommandError;
-use crate::commands::spec::{Command, Handler, NodeCommand};
+use crate::commands::spec::{Command, Handler};
 use crate::protocol::client::encode_command;
 use crate::protocol::{Args, Reply, parse_i64};
 use crate::replication::routing::Quorum;
 use crate::replication::wait::Waits;
 use crate::server::batch::scanned::command_of;
+use crate::server::error::RequestError;
 use crate::server::forward::wire::{STALE_MS_MAX, manner};
 use crate::server::share::{Share, has_slot, note_slot};
 use crate::store::Effects;
@@ -32,10 +33,6 @@ const FLUSH_PARTS: usize = 64;
 /// How long it may be between two slots that are flushed.
 const STALE: Duration = Duration::from_millis(STALE_MS_MAX);
 
-/// What a client reads when some slots were not flushed.
-pub const NOT_CLEARED: &str =
-    "CLUSTERDOWN some hash slots could not be cleared: too few of their replicas are reachable";
-
 /// Whether a question may be run however long it has lain about: a node's share of what only looks. Who asks to flush
 /// gives up in the end and asks again, and what is written after its reply must stay; in strict mode replicas see to
 /// that themselves, by declining what a node does whose slots have been promised to another.
@@ -43,9 +40,9 @@ pub fn may_be_old(flags: u8, requests: &[u8], quorum: Quorum) -> bool {
     flags & manner::SHARE != 0 && (quorum.strict || !command_of(requests).is_some_and(is_flush))
 }
 
-/// Whether a command flushes, and so goes in two rounds.
-pub fn is_flush(command: &Command) -> bool {
-    matches!(command.handler, Handler::Node(NodeCommand::FlushAll | NodeCommand::FlushDb))
+/// Whether a command flushes.
+fn is_flush(command: &Command) -> bool {
+    matches!(command.handler, Handler::Node(node) if node.is_flush())
 }
 
 /// Whether a request counts as a command of its own in statistics: of the questions of one flush the first does.
@@ -171,7 +168,7 @@ impl Share<'_> {
             keys.give_back_deltas(deltas);
         }
         node.metrics.count(Count::KeyChanges, effects.writes);
-        if is_whole { Ok(()) } else { Err(CommandError::text(NOT_CLEARED)) }
+        if is_whole { Ok(()) } else { Err(RequestError::NotCleared.refusal()) }
     }
 
     /// Whether a slot has to be cleared: something is in it here, or may be where nobody can look.

@@ -10,7 +10,8 @@ use crate::base::ids::{SLOT_COUNT, Slot};
 use crate::commands::CommandError;
 use crate::protocol::client::encode_command;
 use crate::protocol::{Args, Reply, parse_i64};
-use crate::server::share::{Share, UNCONFIRMED};
+use crate::server::error::RequestError;
+use crate::server::share::Share;
 
 /// How many entries a node looks through at once: some milliseconds' work.
 pub(super) const LOOKS_MAX: usize = 1 << 15;
@@ -61,7 +62,7 @@ impl Share<'_> {
         let stretch = Stretch::of(args)?;
         let slots = || stretch.slots().filter(|slot| self.includes(*slot));
         if self.may_lack(slots()) {
-            return Err(CommandError::text(UNCONFIRMED));
+            return Err(RequestError::NotConfirmed.refusal());
         }
         match stretch.halves().is_some() && !self.are_few(slots()) {
             true => out.null(),

@@ -1,7 +1,15 @@
 //! A node's share of commands about the whole keyspace: DBSIZE, KEYS, SCAN, RANDOMKEY, FLUSHALL, FLUSHDB.
 //!
+//! | file | what it is |
+//! |---|---|
+//! | `flush` | FLUSHALL and FLUSHDB, which have a second round |
+//! | `keys` | KEYS, stretch by stretch |
+//! | `lookups` | how often SCAN has looked up keys for their type |
+//! | `copies` | what a node holds of some keys: WATCH and RONDO.META |
+//! | `marks` | what a node says of its lanes for WAIT |
+//!
 //! The share is the slots that this node coordinates at the moment, so the shares of all nodes are the whole, each key
-//! once. Flushing, which has a second round, is in [`flush`], and KEYS, which goes stretch by stretch, in [`keys`].
+//! once.
 //!
 //! A cursor of SCAN is `[tag 8 bits][slot 14][where in the slot 31]`, 53 bits, because some clients take it for a
 //! floating-point number: slots are walked in their order, whoever coordinates them. Where in the slot, `store::scan`
@@ -21,6 +29,7 @@ use crate::protocol::{Args, Reply};
 use crate::replication::coordinator::View;
 use crate::replication::routing::Quorum;
 use crate::replication::wait::Waits;
+use crate::server::error::RequestError;
 use crate::server::share::keys::LOOKS_MAX;
 use crate::server::share::lookups::SlotLookups;
 use crate::server::worker::Worker;
@@ -36,17 +45,8 @@ const INSIDE_MASK: u64 = (1 << CURSOR_BITS) - 1;
 const TAG_SHIFT: u32 = CURSOR_BITS + 14;
 
 const _: () = assert!(TAG_SHIFT + TAG_BITS <= 53);
-/// What a client reads in strict mode when this node may not know yet what a majority holds of its share.
-const UNCONFIRMED: &str =
-    "CLUSTERDOWN some hash slots may lack what others hold: too few of their replicas have answered yet";
 /// How often RANDOMKEY draws before it looks through all entries.
 const RANDOM_DRAWS: usize = 16;
-
-/// Whether a command is about the whole keyspace.
-pub fn is_whole(command: NodeCommand) -> bool {
-    use NodeCommand::{DbSize, FlushAll, FlushDb, Keys, KeysOfStretch, RandomKey, Scan};
-    matches!(command, DbSize | Keys | KeysOfStretch | RandomKey | Scan | FlushAll | FlushDb)
-}
 
 /// What a share is computed with.
 pub struct Share<'s> {
@@ -118,7 +118,7 @@ impl Share<'_> {
     ) -> Result<bool, CommandError> {
         use NodeCommand::{DbSize, Keys, RandomKey};
         if matches!(command, DbSize | Keys | RandomKey) && self.may_lack(self.slots()) {
-            return Err(CommandError::text(UNCONFIRMED));
+            return Err(RequestError::NotConfirmed.refusal());
         }
         match command {
             NodeCommand::DbSize => out.int(self.count() as i64),

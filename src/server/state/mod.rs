@@ -1,5 +1,13 @@
 //! What all connections of a node share.
 //!
+//! | file | what it is |
+//! |---|---|
+//! | `client`, `client_line` | the record of one connection; how CLIENT LIST shows it |
+//! | `clients` | the list of all connections, and whether they are paused |
+//! | `monitors` | MONITOR: connections that are shown what clients ask |
+//! | `slot_map` | who coordinates which slots, as smart clients are told |
+//! | `snapshot` | the cluster as this node's commands see it |
+//!
 //! One value behind one `Arc`: options, counters, data, clients, and a snapshot of the cluster. Every part looks after
 //! its own locking; nothing here is held while anything waits.
 

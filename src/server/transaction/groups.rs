@@ -18,7 +18,6 @@ use crate::protocol::client::{ReplyLimits, ReplyScanner};
 use crate::protocol::{Args, parse_i64};
 use crate::replication::coordinator::View;
 use crate::server::session::watched::Watched;
-use crate::server::share::is_whole;
 use crate::server::transaction::queued::Queued;
 
 const OTHER_COORDINATOR: &str =
@@ -98,7 +97,7 @@ pub fn runner(view: &View, request: &Queued<'_>) -> Runner {
         (Some(first), _) if at.any(|other| other != first) => Runner::Several,
         (Some(Some(first)), _) => Runner::One(first),
         (Some(None), _) => Runner::Nobody,
-        (None, Handler::Node(node)) if is_whole(node) => Runner::All,
+        (None, Handler::Node(node)) if node.is_of_all_keys() => Runner::All,
         (None, _) => Runner::Anyone,
     }
 }

@@ -1,5 +1,10 @@
-//! What of a transaction runs as one: its requests ([`queued`]), which of them that are ([`groups`]), and running them
-//! under all their locks ([`together`]). Who is to run each group is asked by `job::exec`.
+//! What of a transaction runs as one. Who is to run each group is asked by `job::exec`.
+//!
+//! | file | what it is |
+//! |---|---|
+//! | `queued` | the requests, cut apart and looked up once |
+//! | `groups` | who runs what: requests that one node runs as a whole |
+//! | `together` | runs requests under the locks of all their slots |
 
 pub mod groups;
 pub mod queued;

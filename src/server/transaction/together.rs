@@ -16,8 +16,8 @@ use crate::protocol::{Args, Reply};
 use crate::server::batch::scanned::scanned;
 use crate::server::batch::window::Request;
 use crate::server::commands::unknown_command;
+use crate::server::error::RequestError;
 use crate::server::request::readiness::keys_of;
-use crate::server::request::room::OUT_OF_MEMORY;
 use crate::server::request::run::{KeysFunction, Origin, Run, Step};
 use crate::server::session::watched::{EXACTLY, Watched};
 use crate::server::share::marks::wishes;
@@ -121,7 +121,7 @@ impl Run<'_> {
         let may_grow = || requests.iter().any(|it| it.has(flag::DENYOOM));
         if here && self.origin == Origin::Peer && may_grow() && self.has_no_room() {
             // The client's node has asked for room on itself alone.
-            requests.iter().for_each(|_| self.fail(OUT_OF_MEMORY));
+            requests.iter().for_each(|_| self.fail(RequestError::OutOfMemory.text()));
             return Tried::Ran;
         }
         if here { self.together(requests, watched) } else { Tried::NotRun }
@@ -143,7 +143,7 @@ impl Run<'_> {
         let Ok(scanner) = scanned(request.bytes) else { return true };
         let whole = Request::new(scanner.args(request.bytes), request.bytes);
         let Some((index, command)) = whole.row else {
-            self.fail(unknown_command(whole.args).bytes());
+            self.fail_with(&unknown_command(whole.args));
             return true;
         };
         let command = subcommands::running(command, whole.args);
@@ -151,7 +151,7 @@ impl Run<'_> {
             Handler::Keys(run) | Handler::FanOut(run, _) => {
                 self.run_on_locked(keys, index, command, run, &whole, now_ms)
             }
-            Handler::Node(node) if leaves_store_alone(node) => self.run_without_keys(index, command, &whole),
+            Handler::Node(node) if node.leaves_store_alone() => self.run_without_keys(index, command, &whole),
             Handler::Node(_) => return false,
         }
         true
@@ -201,7 +201,7 @@ impl Run<'_> {
     /// Runs a command of the node.
     fn run_without_keys(&mut self, index: CommandIndex, command: &'static Command, request: &Request<'_>) {
         if let Err(error) = self.client.admits_names(command, request.args) {
-            return self.fail(error.bytes());
+            return self.fail_with(&error);
         }
         if self.subscribe_together(command, request.args) {
             return;
@@ -230,15 +230,9 @@ impl Run<'_> {
                 let held = self.quorum.write as i64 - 1;
                 self.reply().int(held);
             }
-            Err(error) => self.fail(error.bytes()),
+            Err(error) => self.fail_with(&error),
         }
     }
-}
-
-/// Whether a command looks at no key, so that locked slots need not be given up for it.
-fn leaves_store_alone(command: NodeCommand) -> bool {
-    use NodeCommand::{ClusterHint, Echo, Ping, Publish, Role, Select, Time, Unwatch, Wait};
-    matches!(command, ClusterHint | Echo | Ping | Publish | Role | Select | Time | Unwatch | Wait)
 }
 
 fn is_unchanged(keys: &mut Keyspace<'_>, watched: &Watched) -> bool {

@@ -1,6 +1,12 @@
 //! `/status`: the whole cluster as JSON, from any node; the one source of `rondo cluster`, `rondo top` and the live
 //! page.
 //!
+//! | file | what it is |
+//! |---|---|
+//! | `local` | what this node says of itself |
+//! | `gather` | asks every other member for its figures |
+//! | `advice` | what is wrong with a cluster, and what to do, pure |
+//!
 //! - `GET /status` is a [`ClusterStatus`]: what the asked node believes of every member, each member's own figures as
 //!   it gives them, and what is wrong with what to do about it ([`Advice`]).
 //! - `GET /status/node` is a [`NodeFigures`]: the asked node's own figures. `gather` asks the others for theirs.

@@ -1,5 +1,9 @@
 //! INFO: the node's figures as text, in Redis's sections, names and order, and in two sections of our own.
 //!
+//! | file | what it is |
+//! |---|---|
+//! | `sections` | the sections of INFO, one function each, and their order |
+//!
 //! Tools find fields by searching the text for their names, so the order is Redis 7.0.15's: a name must not come
 //! before a longer one that ends alike. Fields of what rondo does not have (snapshots, a replication backlog, scripts)
 //! are there with the value that a Redis shows which does not use it, because tools stumble over missing ones.
