@@ -180,7 +180,8 @@ fn assemble(config: &Arc<Config>, identity: &Identity) -> Arc<Shared> {
     );
     let state = Arc::new(NodeState::new(config.clone(), store.clone(), snapshot, identity.id.to_string(), now_ms));
     let ballots = Arc::new(Ballots::new(Hlc::at_ms(now_ms)));
-    let coordinator = Arc::new(Coordinator { store, metrics: state.metrics.clone(), ballots });
+    let coordinator =
+        Arc::new(Coordinator { store, metrics: state.metrics.clone(), ballots, current_view: Default::default() });
     let hello = Hello {
         cluster: settings.cluster_name.clone(),
         node: identity.id,

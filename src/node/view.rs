@@ -7,6 +7,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use tokio::sync::Notify;
 use tokio::time::{Instant, sleep_until};
@@ -48,14 +49,16 @@ pub async fn keep(node: Arc<Node>) {
 /// Makes the view.
 pub fn refresh(node: &Node) {
     let change = *node.cluster.changes().borrow();
+    // Before anybody is asked what he takes this node for.
+    let (number, doubts) = (node.peers.next_view_number(), node.peers.doubts());
     let topology = node.cluster.topology();
     let nodes = Nodes::of(node, &topology);
     node.peers.retain(|id| nodes.ids.contains(id));
-    let view = nodes.view(node, &topology);
+    let view = View { number, doubts, ..nodes.view(node, &topology) };
     let left = node.shared.coordinator.change_view(&node.shared.view.load(), &view);
+    node.shared.coordinator.current_view.store(number, Ordering::Release);
     let before = Arc::downgrade(&node.shared.view.swap(Arc::new(view)));
     node.cluster.acts_on(change, before);
-    let number = node.peers.next_view_number();
     for (peer, standing) in nodes.peers.iter().zip(&nodes.standing) {
         peer.iter().for_each(|peer| peer.judge_fit(standing.usable && standing.fit, number));
     }
@@ -122,6 +125,7 @@ impl Nodes {
             is_moving: topology.is_moving(),
             ids: self.ids.iter().map(|id| (*id, generation(id))).collect(),
             published_at: Some(std::time::Instant::now()),
+            ..View::default()
         }
     }
 
@@ -167,8 +171,8 @@ fn may_coordinate(node: &Node, topology: &Topology, peers: &[Option<Arc<Peer>>])
         says: node.peers.word_of(&peer.id),
         is_owed: !peer.hints.is_empty(),
     };
-    let opinions: Vec<Opinion> = others().map(opinion).collect();
-    node.peers.may_coordinate(topology.me, is_warm(topology, &topology.me) && is_in_step, &opinions)
+    let opinions = || others().map(opinion).collect();
+    node.peers.may_coordinate(topology.me, is_warm(topology, &topology.me) && is_in_step, opinions)
 }
 
 /// Who is down, and since when: those who were so before are so since then.

@@ -234,9 +234,9 @@ impl Peers {
         self.known.lock().values().cloned().collect()
     }
 
-    /// The number of the next view: greater than that of any before.
+    /// The number of the next view: greater than that of any before, and than 0, which no view that is shown has.
     pub fn next_view_number(&self) -> u64 {
-        self.views.fetch_add(1, Ordering::Relaxed)
+        self.views.fetch_add(1, Ordering::Relaxed) + 1
     }
 
     /// A node's lane has connected, and will say what the node takes this one for.
@@ -250,16 +250,17 @@ impl Peers {
     /// Notes what a node says that it takes this one for, `None` when the connection has ended. Its word counts if it
     /// knows what it holds (`is_warm`).
     pub fn hear_trust(&self, speaker: Speaker, word: Option<Word>, is_warm: bool) {
-        if is_warm && word.is_some_and(|word| !word.is_fit) {
-            self.doubts.fetch_add(1, Ordering::Relaxed);
-            self.doubt.lock().open();
-        }
         match word {
             Some(word) => self.trust.hear(speaker, word),
             None => {
                 self.losses.note();
                 self.trust.forget(speaker);
             }
+        }
+        // Behind the word: who collects words now either finds it or has its judgement undone.
+        if is_warm && word.is_some_and(|word| !word.is_fit) {
+            self.doubts.fetch_add(1, Ordering::Relaxed);
+            self.doubt.lock().open();
         }
         self.changed.notify_one();
     }
@@ -270,8 +271,15 @@ impl Peers {
     }
 
     /// True when this node may coordinate, which is `able` to as far as it knows, by what those say that it reaches.
-    pub fn may_coordinate(&self, me: NodeId, able: bool, opinions: &[Opinion]) -> bool {
-        self.doubt.lock().may_coordinate(me, able, opinions, Instant::now())
+    /// They are asked while nobody else can open the doubt.
+    pub fn may_coordinate(&self, me: NodeId, able: bool, opinions: impl FnOnce() -> Vec<Opinion>) -> bool {
+        let mut doubt = self.doubt.lock();
+        doubt.may_coordinate(me, able, &opinions(), Instant::now())
+    }
+
+    /// How often this node has been called unfit to coordinate, by whomever.
+    pub fn doubts(&self) -> u64 {
+        self.doubts.load(Ordering::Relaxed)
     }
 
     /// When this node stops waiting for others to say so, if it waits.

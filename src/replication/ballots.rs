@@ -66,6 +66,8 @@ pub struct Ballots {
     /// Tenure in the upper bits; the lowest is set while it is not settled.
     tenures: Box<[AtomicU32]>,
     unsettled: AtomicUsize,
+    /// How often a slot has been unsettled.
+    unsettlings: AtomicU64,
     confirms: Mutex<HashMap<ConfirmKey, Confirm>>,
     wanted_ms: AtomicU64,
     /// What promises are given under (`View::electorate_digest`).
@@ -83,6 +85,7 @@ impl Ballots {
             candidates: Mutex::default(),
             tenures: (0..SLOT_COUNT).map(|_| AtomicU32::new(0)).collect(),
             unsettled: AtomicUsize::new(0),
+            unsettlings: AtomicU64::new(0),
             confirms: Mutex::default(),
             wanted_ms: AtomicU64::new(0),
             electorate_digest: AtomicU64::new(0),
@@ -196,6 +199,14 @@ impl Ballots {
         if tenure.fetch_update(Ordering::AcqRel, Ordering::Acquire, next).is_ok_and(|old| old & 1 == 0) {
             self.unsettled.fetch_add(1, Ordering::AcqRel);
         }
+        self.unsettlings.fetch_add(1, Ordering::Release);
+    }
+
+    /// A number that moves whenever a slot is unsettled: what was found settled, or confirmed, before may be so no
+    /// more.
+    #[inline]
+    pub fn unsettlings(&self) -> u64 {
+        self.unsettlings.load(Ordering::Acquire)
     }
 
     /// Settles a slot whose tenure is still this one.

@@ -10,6 +10,7 @@
 //! Replies are never sent on hope: a wait that can no longer be met says so, and the caller answers with an error.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
 
 use smallvec::SmallVec;
@@ -28,7 +29,7 @@ use crate::peer::link::LaneEvents;
 use crate::peer::registry::Peer;
 use crate::replication::ballots::Ballots;
 use crate::replication::routing::{Quorum, Roles, SlotRoles};
-use crate::replication::wait::{Places, Sent, Waits, note_frame, place_of_confirmer, place_of_write};
+use crate::replication::wait::{Places, Sent, WaitKey, Waits, note_frame, place_of_confirmer, place_of_write};
 use crate::store::Store;
 use crate::store::deltas::chains;
 use crate::store::mutation::Delta;
@@ -56,6 +57,10 @@ pub struct View {
     pub is_moving: bool,
     /// Who has which place, and in which generation.
     pub ids: Vec<(NodeId, u64)>,
+    /// Which one it is: greater than that of any view before.
+    pub number: u64,
+    /// How often this node had been called unfit to coordinate before the view was made.
+    pub doubts: u64,
     /// Since when this is the view; `None` for one that nobody goes by.
     pub published_at: Option<Instant>,
 }
@@ -101,6 +106,13 @@ impl View {
     pub fn check_served(&self, roles: &SlotRoles, quorum: Quorum, writes: bool) -> Result<(), Unserved> {
         roles.coordinator.ok_or(Unserved::NoCoordinator)?;
         self.check(roles, quorum, writes).map_err(Unserved::Quorum)
+    }
+
+    /// What a slot's frames have in common with others of a batch.
+    pub(super) fn wait_key(&self, slot: Slot) -> WaitKey {
+        let lanes = self.peers.iter().flatten().next().map_or(1, |peer| peer.lanes.len());
+        let (roles, lane) = (self.roles.number_of(slot), lane_index(slot, lanes) as u16);
+        WaitKey { roles, lane, doubts: self.doubts }
     }
 
     /// Refuses a command whose quorum is out of reach.
@@ -169,9 +181,18 @@ pub struct Coordinator {
     pub metrics: Arc<Registry>,
     /// What this node has promised, and which of its slots are not settled.
     pub ballots: Arc<Ballots>,
+    /// The number of the latest view ([`View::number`]), or of the one that is about to be.
+    pub current_view: AtomicU64,
 }
 
 impl Coordinator {
+    /// Whether a batch that goes by this view may write: after a later one others may coordinate its keys. Ask under
+    /// the slot's lock.
+    #[inline]
+    pub fn is_current(&self, view: &View) -> bool {
+        view.number == self.current_view.load(Ordering::Acquire)
+    }
+
     /// Sends a command's deltas, chain by chain (`store::deltas`), to the slot's other active nodes. Call it under the
     /// slot's lock. Gives the places in `waits` that the reply depends on.
     pub fn replicate(
@@ -196,8 +217,7 @@ impl Coordinator {
             return self.replicate_strict(view, (roles, slot), deltas, quorum, now_ms, waits);
         }
         let need = quorum.write.saturating_sub(usize::from(roles.is_active));
-        let number = view.roles.number_of(slot);
-        let place = place_of_write(waits, number, lane_number(slot, view), need);
+        let place = place_of_write(waits, view.wait_key(slot), need);
         if let Some(wait) = waits.get_mut(place) {
             for peer in view.peers_at(&roles.targets) {
                 self.send(peer, slot, deltas, Kind::Delta, now_ms, &mut wait.frames);
@@ -240,8 +260,7 @@ impl Coordinator {
             let actors = &self.store.actors;
             let number = lane.append(kind, |out| verify.put(out, actors)).ok_or(QuorumError::Read)?;
             // Each confirmer is a wait of its own, so that its contradictions can be told apart.
-            let key = view.roles.number_of(slot);
-            let place = place_of_confirmer(waits, key, lane_number(slot, view), peer, has_spare);
+            let place = place_of_confirmer(waits, view.wait_key(slot), peer, has_spare);
             if let Some(wait) = waits.get_mut(place) {
                 note_frame(&mut wait.frames, peer, lane, Some(number));
             }
@@ -364,12 +383,6 @@ fn lost_state(reader: &mut Reader<'_>, actors: &ActorTable) -> Result<Option<(Sl
         1 => Some((slot, State::decode(reader, actors)?.version.dot.hlc)),
         _ => None,
     })
-}
-
-/// The lane of a slot.
-pub(super) fn lane_number(slot: Slot, view: &View) -> u16 {
-    let lanes = view.peers.iter().flatten().next().map_or(1, |peer| peer.lanes.len());
-    lane_index(slot, lanes) as u16
 }
 
 /// Who is to confirm a read, chosen at random among those that are not slow while there are enough of them, and whether

@@ -2,7 +2,6 @@
 //! its slot has been through first, and sends back what the key then is.
 
 use crate::base::metrics::Count;
-use crate::base::version::{Actor, Dot};
 use crate::base::wire::{WireError, put_u64};
 use crate::peer::entries::{KeyState, Known};
 use crate::peer::frame::{KeyRef, Kind};
@@ -46,9 +45,12 @@ impl Coordinator {
         let mut table = self.store.table(slot);
         let applied = theirs.merge_into(&mut table, &self.store, now_ms, &self.metrics);
         // Where strict writes are made, none but a holder's may bear a late stamp.
-        if applied == Applied::Conflict && self.ballots.is_free(slot) {
-            let dot = Dot { hlc: self.store.clock.tick(now_ms), actor: Actor::SELF };
-            table.restamp(name, dot);
+        if applied == Applied::Conflict
+            && self.ballots.is_free(slot)
+            && let Some(stamp) = table.restamp(name)
+        {
+            // Given to no write of this node; neither side's was refused, so this one is not.
+            let _ = self.store.clock.observe(stamp, now_ms);
         }
         Ok(())
     }

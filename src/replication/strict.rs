@@ -14,7 +14,7 @@ use crate::base::ids::Slot;
 use crate::peer::frame::Kind;
 use crate::peer::registry::Peer;
 use crate::replication::ballot;
-use crate::replication::coordinator::{Coordinator, View, lane_number};
+use crate::replication::coordinator::{Coordinator, View};
 use crate::replication::routing::{Quorum, SlotRoles};
 use crate::replication::wait::{Places, Sent, Wait, Waits};
 use crate::ring::steps::majority;
@@ -99,8 +99,7 @@ impl Coordinator {
     ) -> Places {
         let first = waits.len();
         let needed = roles.electorates.iter().map(|electorate| electorate.needed(quorum.write));
-        let (number, lane) = (view.roles.number_of(slot), lane_number(slot, view));
-        waits.extend(needed.map(|need| Wait::of_strict_write(number, lane, need)));
+        waits.extend(needed.map(|need| Wait::of_strict_write(view.wait_key(slot), need)));
         for at in &roles.voters {
             let Some(peer) = view.peer(*at) else { continue };
             let mut frames: SmallVec<[Sent; 1]> = SmallVec::new();

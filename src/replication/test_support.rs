@@ -15,7 +15,8 @@ use crate::store::Store;
 /// One that holds nothing.
 pub fn coordinator() -> Coordinator {
     let store = Arc::new(Store::new(ActorId { node: 1, generation: 1 }));
-    Coordinator { store, metrics: Arc::new(Registry::new(Vec::new())), ballots: Arc::new(Ballots::new(Hlc(0))) }
+    let (metrics, ballots) = (Arc::new(Registry::new(Vec::new())), Arc::new(Ballots::new(Hlc(0))));
+    Coordinator { store, metrics, ballots, current_view: Default::default() }
 }
 
 /// What the first of three nodes goes by, which coordinates its slots or, not being fit, none. All lanes are open.

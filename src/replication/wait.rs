@@ -31,15 +31,23 @@ pub(super) struct Sent {
     /// A frame was lost with an earlier connection, or did not get onto the lane: it counts when the peer has been
     /// handed all that it missed.
     has_missed: bool,
-    /// How often this node had been called unfit before the first frame.
-    doubts: u64,
+}
+
+/// What frames of a batch have in common that share a wait.
+#[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
+pub(super) struct WaitKey {
+    /// The number of the roles of their slots.
+    pub roles: u16,
+    /// Their lane.
+    pub lane: u16,
+    /// How often this node had been called unfit before the view was made that the batch goes by.
+    pub doubts: u64,
 }
 
 /// Frames that a batch waits for, about slots of the same roles.
 #[derive(Debug)]
 pub struct Wait {
-    roles: u16,
-    lane: u16,
+    key: WaitKey,
     /// Whether it is about writes; else about one confirmer of reads.
     writes: bool,
     /// How many of `frames` must be held.
@@ -95,24 +103,24 @@ impl Wait {
 
     /// Whether another node may have coordinated what was written here before it had it.
     pub fn is_doubtful(&self) -> bool {
-        let is_doubted = |sent: &Sent| sent.doubts != sent.peer.doubts();
+        let is_doubted = |sent: &Sent| self.key.doubts != sent.peer.doubts();
         !self.strict && (self.was_broken || self.frames.iter().any(is_doubted))
     }
 
-    fn new(roles: u16, lane: u16, writes: bool, need: usize) -> Wait {
+    fn new(key: WaitKey, writes: bool, need: usize) -> Wait {
         let (frames, pending) = (SmallVec::new(), SmallVec::new());
-        Wait { roles, lane, writes, need, strict: false, frames, was_broken: false, has_spare: false, pending }
+        Wait { key, writes, need, strict: false, frames, was_broken: false, has_spare: false, pending }
     }
 
     /// What a strict write waits for; it shares that with no other, because each may be declined.
-    pub(super) fn of_strict_write(roles: u16, lane: u16, need: usize) -> Wait {
-        Wait { strict: true, ..Wait::new(roles, lane, true, need) }
+    pub(super) fn of_strict_write(key: WaitKey, need: usize) -> Wait {
+        Wait { strict: true, ..Wait::new(key, true, need) }
     }
 
     /// A write to one peer, which is the only frame on its only lane; gives its place.
     #[cfg(test)]
     pub fn of_write_to(peer: &Arc<Peer>, waits: &mut Waits) -> usize {
-        let at = place_of_write(waits, 0, 0, 1);
+        let at = place_of_write(waits, WaitKey::default(), 1);
         let number = peer.lanes.first().and_then(|lane| lane.append(crate::peer::frame::Kind::Delta, |_| {}));
         if let (Some(wait), Some(lane)) = (waits.get_mut(at), peer.lanes.first()) {
             note_frame(&mut wait.frames, peer, lane, number);
@@ -123,7 +131,7 @@ impl Wait {
     /// A strict write of two electorates, which wait for the same frames: all of them, and any.
     #[cfg(test)]
     pub fn of_two_electorates(peers: &[Arc<Peer>], waits: &mut Waits) {
-        let [mut all, mut any] = [peers.len(), 1].map(|need| Wait::of_strict_write(0, 0, need));
+        let [mut all, mut any] = [peers.len(), 1].map(|need| Wait::of_strict_write(WaitKey::default(), need));
         for (peer, lane) in peers.iter().filter_map(|peer| Some((peer, peer.lanes.first()?))) {
             note_frame(&mut all.frames, peer, lane, lane.append(crate::peer::frame::Kind::StrictDelta, |_| {}));
         }
@@ -151,32 +159,32 @@ impl Wait {
     /// The last frame on each lane.
     fn waited_for(&self) -> impl Iterator<Item = (&Lane, u64)> {
         let frames = self.frames.iter().chain(&self.pending);
-        frames.filter_map(|sent| sent.peer.lanes.get(usize::from(self.lane)).zip(sent.last))
+        frames.filter_map(|sent| sent.peer.lanes.get(usize::from(self.key.lane)).zip(sent.last))
     }
 
     /// True when the verify with this number was lost, or nobody knows: it has confirmed nothing.
     #[inline]
     pub fn was_lost(&self, number: u64) -> bool {
-        let lane = self.frames.first().and_then(|sent| sent.peer.lanes.get(usize::from(self.lane)));
+        let lane = self.frames.first().and_then(|sent| sent.peer.lanes.get(usize::from(self.key.lane)));
         lane.is_none_or(|lane| matches!(lane.fate(number), Fate::Lost | Fate::Forgotten))
     }
 
     /// True, once, when the verify with this number was contradicted.
     pub fn was_contradicted(&self, number: u64) -> bool {
-        let lane = self.frames.first().and_then(|sent| sent.peer.lanes.get(usize::from(self.lane)));
+        let lane = self.frames.first().and_then(|sent| sent.peer.lanes.get(usize::from(self.key.lane)));
         lane.is_some_and(|lane| lane.has_mismatches() && lane.take_mismatch(number))
     }
 
     /// False while the peer says nothing, or for a read that another can confirm, while it takes long.
     fn is_worth_waiting(&self, peer: &Peer) -> bool {
-        let lane = peer.lanes.get(usize::from(self.lane));
+        let lane = peer.lanes.get(usize::from(self.key.lane));
         lane.is_some_and(|lane| if self.has_spare { !lane.is_slow() } else { !lane.is_stalled() })
     }
 
     /// What became of all that a peer was sent. What was lost is handed over with all else that the peer missed, and
     /// held then.
     fn fate(&self, sent: &Sent) -> Fate {
-        let Some(lane) = sent.peer.lanes.get(usize::from(self.lane)) else { return Fate::Lost };
+        let Some(lane) = sent.peer.lanes.get(usize::from(self.key.lane)) else { return Fate::Lost };
         let last = sent.last.map_or(Fate::Held, |number| lane.fate(number));
         let has_lost = sent.has_missed || last == Fate::Lost;
         let is_healed = || self.may_heal() && sent.peer.has_caught_up();
@@ -218,31 +226,28 @@ pub(super) fn note_frame(
                 sent.last = number.or(sent.last);
             }
         }
-        None => {
-            frames.push(Sent { peer: peer.clone(), last: number, has_missed: number.is_none(), doubts: peer.doubts() })
-        }
+        None => frames.push(Sent { peer: peer.clone(), last: number, has_missed: number.is_none() }),
     }
 }
 
 /// The place of the wait that writes share for which nodes of these roles are told on this lane, `need` of which have
 /// to hold them.
-pub(super) fn place_of_write(waits: &mut Waits, roles: u16, lane: u16, need: usize) -> usize {
-    let same =
-        |wait: &Wait| wait.writes && wait.roles == roles && wait.lane == lane && wait.need == need && !wait.strict;
+pub(super) fn place_of_write(waits: &mut Waits, key: WaitKey, need: usize) -> usize {
+    let same = |wait: &Wait| wait.writes && wait.key == key && wait.need == need && !wait.strict;
     waits.iter().position(same).unwrap_or_else(|| {
-        waits.push(Wait::new(roles, lane, true, need));
+        waits.push(Wait::new(key, true, need));
         waits.len() - 1
     })
 }
 
 /// The place of the wait that reads share which `peer` is to confirm on this lane.
-pub(super) fn place_of_confirmer(waits: &mut Waits, roles: u16, lane: u16, peer: &Arc<Peer>, has_spare: bool) -> usize {
+pub(super) fn place_of_confirmer(waits: &mut Waits, key: WaitKey, peer: &Arc<Peer>, has_spare: bool) -> usize {
     let same = |wait: &Wait| {
-        let is_alike = !wait.writes && wait.lane == lane && wait.has_spare == has_spare;
+        let is_alike = !wait.writes && wait.key.lane == key.lane && wait.has_spare == has_spare;
         is_alike && wait.frames.first().is_some_and(|sent| Arc::ptr_eq(&sent.peer, peer))
     };
     waits.iter().position(same).unwrap_or_else(|| {
-        waits.push(Wait { has_spare, ..Wait::new(roles, lane, false, 1) });
+        waits.push(Wait { has_spare, ..Wait::new(key, false, 1) });
         waits.len() - 1
     })
 }
@@ -289,13 +294,13 @@ mod tests {
     #[test]
     fn a_write_that_did_not_get_onto_its_lane_is_not_held_because_one_before_it_is() {
         let ([one, two], mut waits) = (two(), Waits::new());
-        let at = place_of_write(&mut waits, 0, 0, 1);
+        let at = place_of_write(&mut waits, WaitKey::default(), 1);
         let first = send(&mut waits, at, &one);
         ack(&one, first);
         break_link(&one);
         assert_eq!(send(&mut waits, at, &one), None);
         let second = send(&mut waits, at, &two);
-        assert_eq!((place_of_write(&mut waits, 0, 0, 1), waits[at].state()), (at, WaitState::Open));
+        assert_eq!((place_of_write(&mut waits, WaitKey::default(), 1), waits[at].state()), (at, WaitState::Open));
         ack(&two, second);
         assert_eq!(waits[at].state(), WaitState::Met);
         break_link(&two);
@@ -306,7 +311,7 @@ mod tests {
     #[test]
     fn what_was_lost_with_a_connection_is_not_outdone_by_the_next() {
         let ([one, _], mut waits) = (two(), Waits::new());
-        let at = place_of_write(&mut waits, 0, 0, 1);
+        let at = place_of_write(&mut waits, WaitKey::default(), 1);
         send(&mut waits, at, &one);
         break_link(&one);
         one.lanes[0].open();
@@ -329,9 +334,12 @@ mod tests {
         peer.lanes[0].open();
         let speaker = peers.meet(peer.id, 1, 0);
         let hear = |is_fit, is_warm| peers.hear_trust(speaker, Some(Word { is_fit, lanes: 1 }), is_warm);
+        // As of a view that is made now.
+        let key = || WaitKey { doubts: peers.doubts(), ..WaitKey::default() };
         let mut waits = Waits::new();
         hear(false, true);
-        let at = place_of_write(&mut waits, 0, 0, 1);
+        let before = key();
+        let at = place_of_write(&mut waits, before, 1);
         send(&mut waits, at, &peer);
         hear(true, true);
         hear(false, false);
@@ -339,9 +347,12 @@ mod tests {
         hear(false, true);
         assert!(waits[at].is_doubtful());
         let mut later = Waits::new();
-        let at = place_of_write(&mut later, 0, 0, 1);
+        let at = place_of_write(&mut later, key(), 1);
         send(&mut later, at, &peer);
         assert!(!later[at].is_doubtful());
+        let by_the_view_before = place_of_write(&mut later, before, 1);
+        send(&mut later, by_the_view_before, &peer);
+        assert!(later[by_the_view_before].is_doubtful(), "its view knows nothing of the word");
         later[at].was_broken = true;
         assert!(later[at].is_doubtful());
     }
@@ -349,7 +360,7 @@ mod tests {
     #[test]
     fn a_verify_that_was_lost_confirms_nothing_whatever_came_behind_it() {
         let ([one, _], mut waits) = (two(), Waits::new());
-        let at = place_of_confirmer(&mut waits, 0, 0, &one, false);
+        let at = place_of_confirmer(&mut waits, WaitKey::default(), &one, false);
         let lost = send(&mut waits, at, &one);
         break_link(&one);
         one.lanes[0].open();

@@ -75,6 +75,8 @@ pub struct Worker {
     pub input: RefCell<Box<[u8]>>,
     /// The requests that are about to run.
     pub window: RefCell<Window>,
+    /// A command has taken long since it was last looked at what may have changed meanwhile.
+    pub held_up: std::cell::Cell<bool>,
     /// Where commands run whose keys have several coordinators.
     pub scratch: Scratch,
     forwards: RefCell<AHashMap<NodeId, Rc<ForwardLink>>>,
@@ -96,6 +98,7 @@ impl Worker {
             effects: RefCell::default(),
             input: RefCell::new(vec![0; INPUT_BYTES].into()),
             window: RefCell::default(),
+            held_up: std::cell::Cell::new(false),
             scratch: Scratch::default(),
             forwards: RefCell::default(),
             spares: RefCell::default(),

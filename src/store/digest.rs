@@ -323,8 +323,7 @@ mod tests {
             assert!(!seen.contains(&digest), "{step:?}");
             seen.push(digest);
         }
-        let dot = Dot { hlc: Hlc(99 << 32), ..Dot::default() };
-        one.table(slot).restamp(Name::of(0, b"{t}"), dot);
+        one.table(slot).restamp(Name::of(0, b"{t}"));
         assert!(!seen.contains(&one.slot_digest(slot, MEASURE)));
         one.table(slot).forget(Name::of(0, b"{t}"));
         assert_eq!(one.slot_digest(slot, MEASURE), 0);

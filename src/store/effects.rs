@@ -40,6 +40,8 @@ pub struct Effects {
     pub events: Vec<Event>,
     /// Whether anybody wants events.
     pub notify: bool,
+    /// A slot's lock was not free: time has gone by until it was.
+    pub has_waited: bool,
     /// Whether the command that runs leaves it unseen that it has used a key.
     pub no_touch: bool,
     /// Whether the command that runs looks keys up only to write them: that is neither a hit nor a miss.

@@ -214,28 +214,29 @@ impl Store {
             if none_may_go || evicted >= keys_max {
                 return Evicted::NotEnough(evicted);
             }
-            let Some((slot, db, key)) = self.choose_victim(policy, now_ms) else {
+            let Some((db, key)) = self.evict_one(policy, now_ms) else {
                 return Evicted::NotEnough(evicted);
             };
-            let name = Name::of(db, &key);
-            if self.table(slot).forget(name) {
-                evicted += 1;
-                self.eviction.has_evicted.store(true, Ordering::Relaxed);
-                gone(db, &key);
-            }
+            evicted += 1;
+            self.eviction.has_evicted.store(true, Ordering::Relaxed);
+            gone(db, &key);
         }
         Evicted::Enough(evicted)
     }
 
-    /// The best of a sample and of those before; `None` when there is nothing that may go in any slot.
-    fn choose_victim(&self, policy: MaxmemoryPolicy, now_ms: u64) -> Option<(Slot, u8, Box<[u8]>)> {
+    /// Removes the best of a sample and of those before, judged under the same lock; `None` when there is nothing that
+    /// may go in any slot.
+    fn evict_one(&self, policy: MaxmemoryPolicy, now_ms: u64) -> Option<(u8, Box<[u8]>)> {
         let mut candidates = self.eviction.candidates.lock();
         // Candidates that are none any more may have kept all of the sample out: then there is another without them.
         while self.sample(policy, now_ms, &mut candidates) {
             while let Some(Candidate { access, slot, db, key, .. }) = candidates.pop() {
                 let name = Name::of(db, &key);
-                if self.table(slot).find(name).is_some_and(|entry| entry.access() == access && may_go(entry, policy)) {
-                    return Some((slot, db, key));
+                let mut table = self.table(slot);
+                if table.find(name).is_some_and(|entry| entry.access() == access && may_go(entry, policy))
+                    && table.forget(name)
+                {
+                    return Some((db, key));
                 }
             }
         }

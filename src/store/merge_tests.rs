@@ -382,14 +382,30 @@ fn a_settled_conflict_is_told_from_its_sides_by_its_dot() {
     let one_side = replicas[2].shown().expect("a state");
     play(&mut replicas, 11, 0, &Step::Sync(1));
     assert_eq!(replicas[0].shown().map(|state| state.dot), Some(one_side.dot), "settled, the later write's dot stays");
-    let dot = Dot { hlc: replicas[0].store.clock.tick(1_100), actor: Actor::SELF };
-    replicas[0].store.table(slot_of(KEY)).restamp(name(), dot);
+    replicas[0].store.table(slot_of(KEY)).restamp(name());
     assert_ne!(replicas[0].shown().map(|state| state.dot), Some(one_side.dot));
     for who in [1, 2] {
         play(&mut replicas, 12, who, &Step::Sync(0));
         assert_eq!(replicas[who].shown(), replicas[0].shown());
     }
     assert_eq!(elements(&replicas[2].shown().expect("a state").content), pairs(&[("0", ""), ("1", ""), ("2", "")]));
+}
+
+#[test]
+fn what_another_node_has_written_since_wins_over_a_conflict_that_is_settled_later() {
+    let mut replicas = Replica::three([0, 0, 0]);
+    play(&mut replicas, 1, 0, &Step::Assign(1));
+    play(&mut replicas, 2, 1, &Step::Assign(2));
+    play(&mut replicas, 3, 2, &Step::Sync(1));
+    play(&mut replicas, 5, 2, &Step::Assign(3));
+    play(&mut replicas, 50, 0, &Step::Sync(1));
+    let stamp = replicas[0].store.table(slot_of(KEY)).restamp(name()).expect("a key");
+    assert_eq!(replicas[0].shown().map(|state| state.dot.0), Some(stamp.0));
+    for (who, from) in [(0, 2), (2, 0)] {
+        play(&mut replicas, 60, who, &Step::Sync(from));
+        assert_eq!(replicas[who].shown().map(|state| state.content), Some(Shape::Text(b"3".to_vec())));
+    }
+    assert_eq!(replicas[0].shown(), replicas[2].shown());
 }
 
 /// Members, or fields with their values.

@@ -225,7 +225,8 @@ impl Store {
         now_ms: u64,
         effects: &'s mut Effects,
     ) -> Keyspace<'s> {
-        Keyspace::new(self, [(spot.slot, self.table(spot.slot))].into(), db, now_ms, effects).knowing(key, spot.hash)
+        let table = self.waited_for(spot.slot, &mut effects.has_waited);
+        Keyspace::new(self, [(spot.slot, table)].into(), db, now_ms, effects).knowing(key, spot.hash)
     }
 
     /// Locks one slot for a command at wall-clock time `now_ms`.
@@ -238,15 +239,30 @@ impl Store {
         let mut slots: Vec<Slot> = slots.to_vec();
         slots.sort_unstable();
         slots.dedup();
-        let tables = slots.into_iter().map(|slot| (slot, self.table(slot))).collect();
+        let tables = slots.into_iter().map(|slot| (slot, self.waited_for(slot, &mut effects.has_waited))).collect();
         Keyspace::new(self, tables, db, now_ms, effects)
     }
 
     /// Locks one slot's table as it is, for replication and background work.
     #[inline]
     pub fn table(&self, slot: Slot) -> TableGuard<'_> {
+        self.guard(slot, self.cell(slot).table.lock())
+    }
+
+    /// As [`Store::table`], and notes whether somebody else had it.
+    #[inline]
+    fn waited_for(&self, slot: Slot, has_waited: &mut bool) -> TableGuard<'_> {
+        let lock = &self.cell(slot).table;
+        let table = lock.try_lock().unwrap_or_else(|| {
+            *has_waited = true;
+            lock.lock()
+        });
+        self.guard(slot, table)
+    }
+
+    #[inline]
+    fn guard<'s>(&'s self, slot: Slot, table: MutexGuard<'s, SlotTable>) -> TableGuard<'s> {
         let cell = self.cell(slot);
-        let table = cell.table.lock();
         let (bytes_before, expiring_before) = (table.footprint_bytes(), table.census.expiring);
         let tombstone_bytes_before = table.tombstone_bytes();
         TableGuard { table, cell, store: self, slot, bytes_before, tombstone_bytes_before, expiring_before }

@@ -15,7 +15,7 @@
 //! Knows no lock (its owner holds one), no clock and no option beyond [`Rules`].
 
 use crate::base::clock::Hlc;
-use crate::base::version::{Dot, Version};
+use crate::base::version::{Actor, Dot, Version};
 use crate::store::census::{Census, One};
 use crate::store::clear::is_clear;
 use crate::store::counter::Counter;
@@ -244,12 +244,15 @@ impl SlotTable {
         }
     }
 
-    /// Gives what a conflict was settled to a dot of its own. The merged version may share its dot with one side, and
-    /// who is asked for a dot would not tell them apart. For the key's coordinator only: two that did it would
-    /// conflict.
-    pub fn restamp(&mut self, name: Name<'_>, dot: Dot) {
+    /// Gives what a conflict was settled to a dot of its own, and says its stamp. The merged version may share its dot
+    /// with one side, and who is asked for a dot would not tell them apart. It is the first stamp behind both sides: a
+    /// later one would have it win over what another coordinator has written since, which is not here yet. For the
+    /// key's coordinator only: two that did it would conflict.
+    pub fn restamp(&mut self, name: Name<'_>) -> Option<Hlc> {
+        let stamp = Hlc(self.find(name)?.version().latest().0 + 1);
         self.note_change();
-        self.change(name, dot, |_| {});
+        self.change(name, Dot { hlc: stamp, actor: Actor::SELF }, |_| {});
+        Some(stamp)
     }
 
     /// Takes an entry out without a trace: eviction, expiry that every replica sees, a slot handed over.

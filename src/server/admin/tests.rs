@@ -34,7 +34,8 @@ fn shared(workers: usize) -> Arc<Shared> {
     node.metrics.count(Count::Conflicts, 7);
     let hello = Hello { cluster: "c".into(), node: node.snapshot.load().this, generation: 1, kind: LinkKind::Control };
     let ballots = Arc::new(crate::replication::ballots::Ballots::new(crate::base::clock::Hlc(0)));
-    let coordinator = Arc::new(Coordinator { store, metrics: node.metrics.clone(), ballots });
+    let coordinator =
+        Arc::new(Coordinator { store, metrics: node.metrics.clone(), ballots, current_view: Default::default() });
     let view = ArcSwap::from_pointee(View::default());
     Arc::new(Shared {
         node,

@@ -36,8 +36,9 @@ impl Ages {
         Ages { epoch, offset_ns: i64::MAX, looked: None, late_since: None }
     }
 
-    /// Whether a question of this many bytes that was sent at this time by the asker's clock has waited for too long.
-    pub fn is_late(&mut self, sent_ms: u64, bytes: usize, now: Instant) -> bool {
+    /// From when on a question of this many bytes that was sent at this time by the asker's clock has waited for too
+    /// long; it has come `now`.
+    pub fn late_at(&mut self, sent_ms: u64, bytes: usize, now: Instant) -> Instant {
         let ours_ns = now.saturating_duration_since(self.epoch).as_nanos() as i64;
         let difference_ns = ours_ns.saturating_sub((sent_ms as i64).saturating_mul(1_000_000));
         let since_us = self.looked.map_or(0, |looked| now.saturating_duration_since(looked).as_micros() as i64);
@@ -45,9 +46,11 @@ impl Ages {
         self.offset_ns = risen_ns.min(difference_ns);
         self.looked = Some(now);
         let most_ns = 1_000_000 * (STALE_MS_MAX + transfer_ms(bytes)) as i64;
-        let is_late = difference_ns.saturating_sub(self.offset_ns) > most_ns;
-        self.late_since = if is_late { self.late_since.or(Some(now)) } else { None };
-        is_late
+        let left_ns = most_ns.saturating_sub(difference_ns.saturating_sub(self.offset_ns));
+        self.late_since = if left_ns < 0 { self.late_since.or(Some(now)) } else { None };
+        let by = Duration::from_nanos(left_ns.unsigned_abs());
+        // A process is older than whatever has waited for it, but for one that has just begun.
+        if left_ns < 0 { now.checked_sub(by).unwrap_or(self.epoch) } else { now + by }
     }
 
     /// Whether everything has been late for so long that the clocks' offset must have been mistaken.
@@ -61,6 +64,10 @@ impl Ages {
 mod tests {
     use super::*;
 
+    fn is_late(ages: &mut Ages, sent_ms: u64, bytes: usize, now: Instant) -> bool {
+        now > ages.late_at(sent_ms, bytes, now)
+    }
+
     fn at(epoch: Instant, ms: u64) -> Instant {
         epoch + Duration::from_millis(ms)
     }
@@ -70,11 +77,14 @@ mod tests {
         let epoch = Instant::now();
         let mut ages = Ages::new(epoch);
         for ms in 0..2_000 {
-            assert!(!ages.is_late(70_000 + ms, 100, at(epoch, ms + 3)));
+            assert!(!is_late(&mut ages, 70_000 + ms, 100, at(epoch, ms + 3)));
         }
         let woken = at(epoch, 62_000);
-        assert!(ages.is_late(70_000 + 2_000, 100, woken) && ages.is_late(70_000 + 61_850, 100, woken));
-        assert!(!ages.is_late(70_000 + 61_950, 100, woken) && !ages.is_late(70_000 + 62_010, 100, at(epoch, 62_013)));
+        assert!(is_late(&mut ages, 70_000 + 2_000, 100, woken) && is_late(&mut ages, 70_000 + 61_850, 100, woken));
+        assert!(
+            !is_late(&mut ages, 70_000 + 61_950, 100, woken)
+                && !is_late(&mut ages, 70_000 + 62_010, 100, at(epoch, 62_013))
+        );
         assert!(!ages.is_hopeless());
     }
 
@@ -84,13 +94,13 @@ mod tests {
         let mut ages = Ages::new(epoch);
         // Half a millisecond a second, for an hour: ten times as much as a clock that nobody disciplines.
         for s in 0..3_600 {
-            assert!(!ages.is_late(1_000_000 + s * 1_000 - s / 2, 100, at(epoch, s * 1_000)), "after {s} s");
+            assert!(!is_late(&mut ages, 1_000_000 + s * 1_000 - s / 2, 100, at(epoch, s * 1_000)), "after {s} s");
         }
         // And as much with a question every tenth of a millisecond, which is as busy as a link gets.
         for n in 0..4_000_000u64 {
             let now = at(epoch, 3_600_000) + Duration::from_micros(n * 100);
             let sent_ms = 1_000_000 + 3_600_000 - 1_800 + n / 10 - n / 20_000;
-            assert!(!ages.is_late(sent_ms, 100, now), "question {n}");
+            assert!(!is_late(&mut ages, sent_ms, 100, now), "question {n}");
         }
     }
 
@@ -98,19 +108,21 @@ mod tests {
     fn a_clock_that_stood_still_ends_the_link_after_a_second() {
         let epoch = Instant::now();
         let mut ages = Ages::new(epoch);
-        assert!(!ages.is_late(5_000, 100, at(epoch, 10)));
+        assert!(!is_late(&mut ages, 5_000, 100, at(epoch, 10)));
         for ms in (20..1_020).step_by(10) {
-            assert!(ages.is_late(5_000 + ms - 300, 100, at(epoch, ms)) && !ages.is_hopeless());
+            assert!(is_late(&mut ages, 5_000 + ms - 300, 100, at(epoch, ms)) && !ages.is_hopeless());
         }
-        assert!(ages.is_late(5_000 + 1_030 - 300, 100, at(epoch, 1_030)) && ages.is_hopeless());
-        assert!(!ages.is_late(5_000 + 1_040, 100, at(epoch, 1_050)) && !ages.is_hopeless());
+        assert!(is_late(&mut ages, 5_000 + 1_030 - 300, 100, at(epoch, 1_030)) && ages.is_hopeless());
+        assert!(!is_late(&mut ages, 5_000 + 1_040, 100, at(epoch, 1_050)) && !ages.is_hopeless());
     }
 
     #[test]
     fn a_long_question_may_take_as_long_as_its_bytes_need() {
         let epoch = Instant::now();
         let mut ages = Ages::new(epoch);
-        assert!(!ages.is_late(0, 100, at(epoch, 1)));
-        assert!(!ages.is_late(100, 64 << 20, at(epoch, 1_100)) && ages.is_late(100, 1 << 20, at(epoch, 1_100)));
+        assert!(!is_late(&mut ages, 0, 100, at(epoch, 1)));
+        assert!(
+            !is_late(&mut ages, 100, 64 << 20, at(epoch, 1_100)) && is_late(&mut ages, 100, 1 << 20, at(epoch, 1_100))
+        );
     }
 }

@@ -177,16 +177,17 @@ impl Forwarded {
         let mut talk = Talk { session, transaction: Transaction::default(), consistency: wish };
         let mut run = Run::new(&worker, &view, &self.client, &mut talk, &mut batch, origin);
         run.fence = (flags & manner::FENCED != 0).then_some(question.stamp);
-        let may_be_old = may_be_old(flags, question.requests, run.quorum);
-        let mut is_late = |now| !may_be_old && ages.is_late(question.sent_ms, question.bytes, now);
+        if !may_be_old(flags, question.requests, run.quorum) {
+            run.late_at = Some(ages.late_at(question.sent_ms, question.bytes, now));
+        }
         let mut ran = Ran::Apart;
         if flags & (manner::WATCHED | manner::TOGETHER | manner::COPIES) != 0 {
-            let has_run = if is_late(now) { None } else { run_as_one(&mut run, question) };
+            let has_run = if run.is_late(now) { None } else { run_as_one(&mut run, question) };
             replies.push(if has_run.is_some() { Part::Reply(0..run.batch.out.len()) } else { Part::NotRun });
             ran = has_run.unwrap_or(Ran::Together);
         } else {
             let seen = SeenList::new(question.seen, view.place_of(self.peer), self.actor);
-            run_each(&mut run, question.requests, (now, is_late), seen, &mut replies);
+            run_each(&mut run, question.requests, now, seen, &mut replies);
         }
         let quorum = run.quorum;
         worker.send_off(&view, &mut batch);
@@ -268,13 +269,7 @@ impl Unanswered {
 
 /// Runs requests one after the other, and notes where their replies are. One that is not run keeps those behind it from
 /// overtaking it.
-fn run_each(
-    run: &mut Run<'_>,
-    requests: &[u8],
-    (mut now, mut is_late): (Instant, impl FnMut(Instant) -> bool),
-    mut seen: SeenList<'_>,
-    replies: &mut Vec<Part>,
-) {
+fn run_each(run: &mut Run<'_>, requests: &[u8], mut now: Instant, mut seen: SeenList<'_>, replies: &mut Vec<Part>) {
     let worker = run.worker;
     let mut window = worker.window.borrow_mut();
     let (mut scanner, mut rest) = (Scanner::new(), requests);
@@ -283,7 +278,7 @@ fn run_each(
         let places = (&*worker.shared.node.store, &run.view.roles);
         let ending = window.fill(&mut scanner, rest, &limits, REQUESTS_MAX, places);
         // Asked anew for each window: the process may have been stopped in the middle.
-        let is_late = is_late(now);
+        let is_late = run.is_late(now);
         let may_run = |run: &Run<'_>| !is_late && run.batch.out.len() < ANSWER_BYTES_MAX;
         worker.look_at_pulse(run.view, now);
         for (request, _) in window.requests(&scanner, rest) {

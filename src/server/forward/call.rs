@@ -3,7 +3,7 @@
 //! A question that was not run may be asked again. One whose link broke after it was sent has an unknown outcome, and
 //! so has one that was given up: a peer that is stalled is not waited for if asking elsewhere does no harm, and nothing
 //! is waited for beyond its deadline. Answers to questions that were given up are dropped. What may have run is asked
-//! again only with [`manner::SINCE`], which keeps it from being done twice (`commands::repeat`).
+//! again only with [`manner::FENCED`], which keeps it from being done twice (`commands::repeat`).
 
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
@@ -56,7 +56,7 @@ pub fn followed(stamp: Hlc) -> Hlc {
 pub struct About {
     /// How it is to be run.
     pub manner: Manner,
-    /// The asker's clock; with [`manner::SINCE`] as it was when it was first asked.
+    /// The asker's clock; with [`manner::FENCED`] as it was when it was first asked.
     pub stamp: Hlc,
     /// Whether all of it may be asked again while it may still run, or be told of.
     pub is_repeatable: bool,

@@ -11,7 +11,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use parking_lot::RwLock;
+use parking_lot::{Mutex, MutexGuard, RwLock};
 use tokio::sync::Notify;
 
 use crate::base::clock::wall_us;
@@ -37,6 +37,8 @@ pub struct Hub {
     topics: RwLock<Topics>,
     remotes: RwLock<Vec<Arc<Remote>>>,
     wants_events: AtomicBool,
+    /// Held by who finds that out.
+    looking: Mutex<()>,
     /// Told when a node has heard of something, or a link has opened or closed.
     pub(super) progress: Notify,
 }
@@ -67,13 +69,14 @@ impl Hub {
             topics: RwLock::default(),
             remotes: RwLock::default(),
             wants_events: AtomicBool::new(false),
+            looking: Mutex::default(),
             progress: Notify::new(),
         });
         let told = Arc::downgrade(&hub);
         config.on_change(move |settings| {
             if let Some(hub) = told.upgrade() {
                 hub.tell(&Word::Classes(&settings.notify_keyspace_events.to_string()));
-                hub.look_for_hearers(settings.notify_keyspace_events);
+                hub.refresh_events_for(settings.notify_keyspace_events);
             }
         });
         hub
@@ -226,10 +229,17 @@ impl Hub {
 
     /// Finds out anew whether anybody wants keyspace events.
     pub(super) fn refresh_events(&self) {
-        self.look_for_hearers(self.config.settings().notify_keyspace_events);
+        let looking = self.looking.lock();
+        self.look_for_hearers(&looking, self.config.settings().notify_keyspace_events);
     }
 
-    fn look_for_hearers(&self, own: EventClasses) {
+    /// The same, as the option is about to be.
+    fn refresh_events_for(&self, own: EventClasses) {
+        self.look_for_hearers(&self.looking.lock(), own);
+    }
+
+    /// One at a time: what was found first must not be noted last.
+    fn look_for_hearers(&self, _looking: &MutexGuard<'_, ()>, own: EventClasses) {
         let heard = self.topics.read().hearers != 0
             || self.remotes.read().iter().any(|remote| remote.is_reachable() && remote.interest.lock().could_hear());
         self.wants_events.store(heard && ask_for_any(self.classes(own)), Ordering::Relaxed);

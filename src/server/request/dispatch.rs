@@ -175,6 +175,7 @@ impl<'r> Run<'r> {
         if self.peer_seen.as_ref().is_some_and(|seen| !is_believed(seen)) {
             self.peer_seen = None;
         }
+        self.unsettlings = self.worker.shared.coordinator.ballots.unsettlings();
         !self.may_lack(writes) || self.is_ready(keys_of(command, request.args, self.session.db))
     }
 
@@ -194,6 +195,7 @@ impl<'r> Run<'r> {
         let mut effects = worker.effects.borrow_mut();
         effects.notify = worker.shared.node.pubsub.wants_events();
         effects.only_writes = command.only_writes();
+        effects.has_waited = false;
         effects.no_touch = self.leaves_untouched(command);
         let from = self.batch.out.len();
         let ran = {
@@ -216,7 +218,7 @@ impl<'r> Run<'r> {
                 self.batch.forget_from(from);
                 self.put_off(command, request, slots)
             }
-            Err(Hindrance::Unpromised) => self.put_off(command, request, slots),
+            Err(Hindrance::Unready) => self.put_off(command, request, slots),
             Err(Hindrance::Overtaken(error)) => {
                 self.fail(error.text());
                 Step::Done
@@ -227,11 +229,12 @@ impl<'r> Run<'r> {
     /// What keeps a command from running on its keys, which are locked now.
     #[inline]
     fn hindrance(&self, command: &Command, request: &Request<'_>, keys: &mut Keyspace<'_>) -> Option<Hindrance> {
-        if self.quorum.strict
-            && self.origin != Origin::Share
-            && !self.may_run_strictly(keys, keys_of(command, request.args, self.session.db))
+        let names = || keys_of(command, request.args, self.session.db);
+        if self.origin != Origin::Share
+            && (self.is_out_of_date(command.has(flag::WRITE), keys.effects().has_waited)
+                || self.quorum.strict && !self.may_run_strictly(keys, names()))
         {
-            return Some(Hindrance::Unpromised);
+            return Some(Hindrance::Unready);
         }
         self.is_overtaken(command, request, keys).map(Hindrance::Overtaken)
     }
@@ -298,8 +301,8 @@ enum Where<'v> {
 
 /// Why a command may not run on its keys though they are locked.
 enum Hindrance {
-    /// It is strict, and no majority has promised its slots: it is put off.
-    Unpromised,
+    /// What it was let in by holds no longer, or it is strict, and no majority has promised its slots: it is put off.
+    Unready,
     /// It may have run before, and its keys were written since: what to answer.
     Overtaken(RequestError),
 }

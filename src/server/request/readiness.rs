@@ -1,6 +1,8 @@
 //! Whether a command may be run on its keys yet, and what it is bound to: the request path's side of settling and of
 //! strict mode (`replication::settle`, `replication::ballot`).
 
+use std::time::Instant;
+
 use crate::base::clock::Hlc;
 use crate::base::ids::slot_of;
 use crate::commands::repeat::{Repeat, deadlines_of, repeat_of};
@@ -30,6 +32,34 @@ impl Run<'_> {
     #[inline]
     pub fn may_lack(&self, is_write: bool) -> bool {
         self.quorum.strict || is_write && self.worker.shared.coordinator.ballots.has_unsettled()
+    }
+
+    /// Whether another node's question has lain about for too long.
+    pub fn is_late(&self, now: Instant) -> bool {
+        self.late_at.is_some_and(|late_at| now > late_at)
+    }
+
+    /// Whether what a request was let in by may hold no longer, now that its slots are locked: another worker may have
+    /// had them for as long as makes others take this node's slots over, or a command before it have taken so long. Who
+    /// writes by an earlier view, or what was asked for elsewhere meanwhile, would undo what they were told is safe.
+    #[inline]
+    pub fn is_out_of_date(&self, writes: bool, has_waited: bool) -> bool {
+        let coordinator = &self.worker.shared.coordinator;
+        if writes && !coordinator.is_current(self.view) {
+            return true;
+        }
+        if self.view.is_solo {
+            return false;
+        }
+        if has_waited || self.worker.held_up.get() {
+            self.worker.held_up.set(false);
+            let now = Instant::now();
+            self.worker.look_at_pulse(self.view, now);
+            if self.is_late(now) {
+                return true;
+            }
+        }
+        writes && self.unsettlings != coordinator.ballots.unsettlings()
     }
 
     /// Whether what this node, which coordinates these keys, holds of them may be built on (`replication::settle`).

@@ -4,6 +4,8 @@
 //!
 //! [`dispatch`]: super::dispatch
 
+use std::time::Instant;
+
 use crate::base::clock::{Hlc, wall_us};
 use crate::commands::CommandError;
 use crate::commands::spec::{CommandLimits, Cx};
@@ -97,6 +99,10 @@ pub struct Run<'r> {
     pub peer_seen: Option<PeerSeen>,
     /// Set when a request may have run before: then it runs only if its keys have not been written since.
     pub fence: Option<Hlc>,
+    /// From when on another node's question has lain about for too long; `None` for what may be as old as it likes.
+    pub late_at: Option<Instant>,
+    /// What `Ballots::unsettlings` was before this node looked whether it may build on what it holds.
+    pub unsettlings: u64,
 }
 
 impl<'r> Run<'r> {
@@ -134,6 +140,8 @@ impl<'r> Run<'r> {
             is_monitored,
             peer_seen: None,
             fence: None,
+            late_at: None,
+            unsettlings: 0,
         }
     }
 

@@ -12,6 +12,9 @@ use crate::server::request::run::Run;
 use crate::server::state::client::Client;
 use crate::server::worker::Worker;
 
+/// What takes as long holds up the requests behind it: peers' patience is several times that.
+const HELD_UP_MIN: Duration = Duration::from_millis(5);
+
 impl Run<'_> {
     /// Looks at the clock if the command has to be timed apart.
     #[inline]
@@ -30,6 +33,9 @@ impl Run<'_> {
 
     fn count_apart(&self, index: usize, command: &Command, args: Args<'_>, took: Duration) {
         self.worker.tally.count_apart(index, took, &self.worker.metrics);
+        if took >= HELD_UP_MIN {
+            self.worker.held_up.set(true);
+        }
         let (log, us) = (&self.worker.shared.node.slow_log, took.as_micros() as u64);
         if log.is_slow(us) && !command.has(flag::SKIP_SLOWLOG) {
             note(log, args, 0, us, self.now_us / 1_000, self.client);

@@ -36,6 +36,7 @@ impl Run<'_> {
         let now_ms = self.now_us / 1_000;
         let names = self.keys_of_all(requests, watched);
         let names = || names.iter().map(|(db, key)| (*db, key.as_slice()));
+        self.unsettlings = self.worker.shared.coordinator.ballots.unsettlings();
         if !self.view.is_solo && self.may_lack(true) && !self.is_ready(names()) {
             return Tried::NotRun;
         }
@@ -52,9 +53,13 @@ impl Run<'_> {
         let mut rest = requests;
         loop {
             let mut keys = store.lock_many(&slots, self.session.db, now_ms, &mut effects);
+            let is_first = rest.len() == requests.len();
+            if is_first && self.is_out_of_date(true, keys.effects().has_waited) {
+                return Tried::NotRun;
+            }
             if !self.may_run_strictly(&mut keys, names()) {
                 drop(keys);
-                if rest.len() == requests.len() {
+                if is_first {
                     return Tried::NotRun;
                 }
                 // Those before them have run.
