@@ -30,7 +30,7 @@ struct State {
 }
 
 impl Told {
-    /// Picture `view` says whether the peer is fit; has `say` tell it so if it is not and does not know. `say` is
+    /// View `view` says whether the peer is fit; has `say` tell it so if it is not and does not know. `say` is
     /// false when there is no connection to say it on.
     pub fn judge(&self, is_fit: bool, view: u64, say: impl FnOnce(bool) -> bool) {
         let mut state = self.state.lock();

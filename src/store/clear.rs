@@ -7,7 +7,7 @@
 //! It is a cut in time: what was written in its databases at or before its stamp is gone, on whatever replica and
 //! whoever knew of it. Strings and counters go by their last write, fields and members each by its own, so that an
 //! element which somebody put later, not knowing of the clear, survives alone ([`without`]). To merge with a clear is
-//! to merge with a deletion that has seen every write up to its stamp: one rule (`merge::settle`) for both.
+//! to merge with a deletion that has seen every write up to its stamp: one rule (`merge::merge_concurrent`) for both.
 //!
 //! Invariant: in a table that holds a clear nothing is left that it takes away. `SlotTable` keeps it at its three
 //! doors: a clear that comes sweeps the table, states and deltas that come are cut before.
@@ -21,7 +21,7 @@ use crate::base::version::{Actor, ActorTable, Context, Dot, Version};
 use crate::store::census::{Census, One};
 use crate::store::elements::Elements;
 use crate::store::entry::{Data, Entry, Meta, Payload};
-use crate::store::merge::settle;
+use crate::store::merge::merge_concurrent;
 use crate::store::mutation::Mutation;
 use crate::store::siblings;
 use crate::store::slot::{Name, SlotTable, hash_of};
@@ -226,7 +226,7 @@ fn without(state: State, clear: Dot, actors: &ActorTable) -> Option<State> {
     let deletion = State { version, deadline_ms: 0, created_s: 0, content: Content::Tombstone, has_expired: false };
     // Whatever the versions say: a state may have seen the clear from one that was cut, and elements from one that was
     // not.
-    Some(settle(&state, &deletion, actors))
+    Some(merge_concurrent(&state, &deletion, actors))
 }
 
 fn elements_of(content: &Content) -> Option<&Elements> {

@@ -73,7 +73,7 @@ pub fn counter_of(element: Option<Element<'_>>) -> Counter {
 
 /// What readers see of several concurrent writes, in the order of their dots: bytes are a base as a counter's is, the
 /// latest base stays, and counters on the same base add up.
-pub fn settle<'a>(writes: &Writes<'a>, actors: &ActorTable) -> Cow<'a, [u8]> {
+pub fn winner<'a>(writes: &Writes<'a>, actors: &ActorTable) -> Cow<'a, [u8]> {
     let mut best: Option<(Dot, Field<'a>)> = None;
     for (dot, payload) in writes {
         let field = field(payload);

@@ -52,12 +52,12 @@ pub fn merge(ours: &State, theirs: &State, actors: &ActorTable) -> Merged {
     match ours.version.relation(&theirs.version) {
         Relation::Equal | Relation::Newer => Merged::Ours,
         Relation::Older => Merged::Theirs,
-        Relation::Concurrent => Merged::Both(Box::new(settle(ours, theirs, actors))),
+        Relation::Concurrent => Merged::Both(Box::new(merge_concurrent(ours, theirs, actors))),
     }
 }
 
 /// What two states are together, as if neither had seen the other.
-pub(super) fn settle(a: &State, b: &State, actors: &ActorTable) -> State {
+pub(super) fn merge_concurrent(a: &State, b: &State, actors: &ActorTable) -> State {
     let content = settle_sets(a, b, actors).or_else(|| settle_hashes(a, b, actors));
     let (winner, content) = match content {
         Some(content) => (later(a, b, actors), content),
@@ -140,7 +140,7 @@ fn settle_hashes(a: &State, b: &State, actors: &ActorTable) -> Option<Content> {
     let side_a = Side { elements: fields_of(a), seen: &a.version };
     let side_b = Side { elements: fields_of(b), seen: &b.version };
     let fields =
-        siblings::merge(side_a, side_b, PackLimits::TRANSFER_HASH, actors, |writes| hash::settle(writes, actors));
+        siblings::merge(side_a, side_b, PackLimits::TRANSFER_HASH, actors, |writes| hash::winner(writes, actors));
     (!fields.is_empty()).then(|| Content::Value(Box::new(Value::Hash(fields))))
 }
 

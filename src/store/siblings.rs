@@ -72,14 +72,14 @@ impl<'a> Side<'a> {
     }
 }
 
-/// Merges two sides: a write survives when both hold it, or when the other side has not seen it. `settle` says what
+/// Merges two sides: a write survives when both hold it, or when the other side has not seen it. `winner` says what
 /// readers see of several.
 pub fn merge<'a>(
     a: Side<'a>,
     b: Side<'a>,
     limits: PackLimits,
     actors: &ActorTable,
-    settle: impl Fn(&Writes<'a>) -> Cow<'a, [u8]>,
+    winner: impl Fn(&Writes<'a>) -> Cow<'a, [u8]>,
 ) -> Elements {
     let mut merged = Elements::default();
     let of_a = a.elements.into_iter().flat_map(Elements::iter);
@@ -101,7 +101,7 @@ pub fn merge<'a>(
         match kept.as_slice() {
             [] => {}
             [_] => put(&mut merged, element.member, &kept, &[], limits),
-            _ => put(&mut merged, element.member, &kept, &settle(&kept), limits),
+            _ => put(&mut merged, element.member, &kept, &winner(&kept), limits),
         }
     }
     merged

@@ -153,7 +153,7 @@ impl World {
             4..=14 => self.heal(),
             15..=16 => self.restart(a),
             17..=19 => self.nodes[a].names = b,
-            // Pictures agree most of the time.
+            // Views agree most of the time.
             20..=24 => {
                 let homes = today(&self.nodes[a].rows, self.cast.copies);
                 let named = homes.get(b % homes.len().max(1)).copied().unwrap_or(b);

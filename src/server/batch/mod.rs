@@ -6,17 +6,17 @@
 //! | `ask` | what a batch remembers of a request |
 //! | `question` | what other nodes are asked for a batch |
 //! | `order` | which requests may not be overtaken |
-//! | `settle` | what a batch waits for turns into replies |
+//! | `resolve` | what a batch waits for turns into replies |
 //!
 //! Commands write their replies one behind the other. Some replies depend on replicas ([`Waits`]) or come from another
-//! node ([`Hole`]); then the whole batch waits, in the order of the connection, until all is known (`settle`). Nothing
+//! node ([`Hole`]); then the whole batch waits, in the order of the connection, until all is known (`resolve`). Nothing
 //! is sent before that.
 
 pub mod ask;
 pub mod order;
 pub mod question;
+pub mod resolve;
 pub mod scanned;
-pub mod settle;
 pub mod window;
 
 use std::ops::Range;
@@ -135,7 +135,7 @@ impl Batch {
     }
 
     /// True when the replies may go out as they are.
-    pub fn is_settled(&self) -> bool {
+    pub fn is_resolved(&self) -> bool {
         self.waits.is_empty() && self.questions.is_empty()
     }
 
@@ -340,7 +340,7 @@ mod tests {
             }
         }
         batch.ask(|_, _, _| call.clone());
-        call.settle(Outcome::Replied(answer));
+        call.complete(Outcome::Replied(answer));
         let mut out = Vec::new();
         assert!(batch.poll(&Context::from_waker(Waker::noop()), &mut Vec::new()));
         batch.finish(&mut out);
@@ -358,7 +358,7 @@ mod tests {
             batch.silence(mark);
         }
         batch.ask(|_, _, _| call.clone());
-        call.settle(Outcome::NotRun);
+        call.complete(Outcome::NotRun);
         let mut retries = Vec::new();
         assert!(!batch.poll(&Context::from_waker(Waker::noop()), &mut retries));
         let asked: Vec<&[u8]> = retries.iter().map(|retry| batch.kept(retry.ask.request)).collect();

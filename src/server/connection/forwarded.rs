@@ -47,9 +47,9 @@ use crate::server::transaction::{Ran, Tried};
 use crate::server::worker::Worker;
 
 /// Most questions that may wait for replicas before the link stops reading.
-const UNANSWERED_MAX: usize = 1_024;
+const PEER_UNANSWERED_MAX: usize = 1_024;
 /// Bytes of answers that wait to be written above which nothing more is read.
-const OUTPUT_PAUSE_BYTES: usize = 64 << 20;
+const PEER_OUTPUT_PAUSE_BYTES: usize = 64 << 20;
 /// Bytes of replies to a question above which no more of its requests are run: its asker asks for the rest again. An
 /// answer so stays well below what a frame can say, whatever one reply may come to.
 const ANSWER_BYTES_MAX: usize = REPLY_BYTES_MAX / 2;
@@ -115,7 +115,7 @@ impl Forwarded {
             if let Err(error) = self.poll_unanswered(cx).and_then(|()| self.write(cx)) {
                 return Poll::Ready(error);
             }
-            let may_read = self.unanswered.len() < UNANSWERED_MAX && self.output.len() < OUTPUT_PAUSE_BYTES;
+            let may_read = self.unanswered.len() < PEER_UNANSWERED_MAX && self.output.len() < PEER_OUTPUT_PAUSE_BYTES;
             match may_read.then(|| self.read(cx)).transpose() {
                 Ok(Some(true)) => {}
                 Ok(_) => return Poll::Pending,
@@ -206,7 +206,7 @@ impl Forwarded {
             }
             retries.clear();
             first.is_confirmed_anew = true;
-            if !first.batch.is_settled() {
+            if !first.batch.is_resolved() {
                 self.worker.send_off(&view, &mut first.batch);
                 continue;
             }

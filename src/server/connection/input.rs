@@ -120,7 +120,7 @@ impl Connection {
         worker.send_off(&view, &mut batch);
         let took = batch.started.elapsed();
         end_turn(&worker, input, took, &self.client);
-        if batch.is_settled() && self.unanswered.is_empty() {
+        if batch.is_resolved() && self.unanswered.is_empty() {
             note_answered(&worker, &batch, took);
             batch.finish(&mut self.output);
             worker.retire(batch);

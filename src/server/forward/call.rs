@@ -75,7 +75,7 @@ pub struct Call {
     transfer_ms: u64,
     is_repeatable: bool,
     is_patient: bool,
-    is_settled: Cell<bool>,
+    is_complete: Cell<bool>,
 }
 
 impl Call {
@@ -89,7 +89,7 @@ impl Call {
             transfer_ms: transfer_ms(bytes),
             is_repeatable,
             is_patient: manner.flags & (manner::SHARE | manner::TOGETHER) != 0,
-            is_settled: Cell::new(false),
+            is_complete: Cell::new(false),
         }
     }
 
@@ -100,7 +100,7 @@ impl Call {
         Rc::new(call)
     }
 
-    /// A question that something on this node will answer with [`Call::settle`].
+    /// A question that something on this node will answer with [`Call::complete`].
     pub fn of_our_own() -> Rc<Call> {
         Rc::new(Call::new(About::default(), Instant::now(), 0))
     }
@@ -131,8 +131,8 @@ impl Call {
     }
 
     /// Notes the answer, unless the question was given up.
-    pub fn settle(&self, outcome: Outcome) {
-        if self.is_settled.replace(true) {
+    pub fn complete(&self, outcome: Outcome) {
+        if self.is_complete.replace(true) {
             return;
         }
         self.outcome.replace(outcome);

@@ -101,7 +101,7 @@ impl ForwardLink {
                 self.out.borrow_mut().clear();
                 let lost = std::mem::take(&mut *self.waiting.borrow_mut());
                 tracing::info!(name = self.peer.name(), peer = %self.peer.addr, lost = lost.len(), reason = %end, "forward link closed");
-                lost.into_iter().for_each(|call| call.settle(Outcome::Gone));
+                lost.into_iter().for_each(|call| call.complete(Outcome::Gone));
             }
             tokio::time::sleep(RETRY).await;
         }
@@ -145,7 +145,7 @@ impl ForwardLink {
             return Err(std::io::Error::new(std::io::ErrorKind::TimedOut, "a question was not answered in time"));
         }
         let is_stalled = !self.peer.is_usable() && !self.peer.is_retired();
-        waiting.iter().filter(|call| call.is_overdue(is_stalled)).for_each(|call| call.settle(Outcome::Unknown));
+        waiting.iter().filter(|call| call.is_overdue(is_stalled)).for_each(|call| call.complete(Outcome::Unknown));
         Ok(())
     }
 
@@ -163,7 +163,7 @@ impl ForwardLink {
             let Some(call) = self.waiting.borrow_mut().pop_front() else {
                 return Err(std::io::Error::other("an answer to no question"));
             };
-            call.settle(Outcome::Replied(answer.to_vec()));
+            call.complete(Outcome::Replied(answer.to_vec()));
             arrivals.has_ended |= len >= LONG_ANSWER_BYTES;
             at += 4 + len;
         }

@@ -48,7 +48,7 @@ impl Job {
             encode_command(&mut request, &words);
             self.dispatch_part(&view, &request, &mut batch);
         }
-        self.settle(&mut batch).await;
+        self.resolve(&mut batch).await;
         self.talk.session.proto = proto;
         let mut replies = Vec::new();
         batch.finish(&mut replies);

@@ -111,7 +111,7 @@ pub fn later(worker: Rc<Worker>, client: Arc<Client>, talk: Talk, request: Vec<u
     let answer_to = call.clone();
     tokio::task::spawn_local(async move {
         let reply = Job { worker, client, talk, is_counted: false }.whole_reply(&request).await;
-        answer_to.settle(Outcome::Replied(answer_of(&reply)));
+        answer_to.complete(Outcome::Replied(answer_of(&reply)));
     });
     call
 }
@@ -207,7 +207,7 @@ impl Job {
     async fn on_keys(&mut self, command: &Command, request: &[u8], out: &mut Vec<u8>) -> Result<(), CommandError> {
         let mut batch = Batch::new(Instant::now());
         if self.dispatch(request, Origin::Part, None, &mut batch) == Step::Done {
-            self.settle(&mut batch).await;
+            self.resolve(&mut batch).await;
             batch.finish(out);
             return Ok(());
         }
@@ -225,7 +225,7 @@ impl Job {
         }
     }
 
-    /// Runs a part of a request, or leaves it to be run when [`Job::settle`] asks again. The parts of a batch go by one
+    /// Runs a part of a request, or leaves it to be run when [`Job::resolve`] asks again. The parts of a batch go by one
     /// view: what they wait for is told apart by what is numbered anew in each.
     pub(super) fn dispatch_part(&mut self, view: &View, request: &[u8], batch: &mut Batch) {
         if self.dispatch_by(view, request, Origin::Part, None, batch) != Step::Done {
@@ -234,7 +234,7 @@ impl Job {
         }
     }
 
-    /// Deals with a request; `since` as in [`Run::since`].
+    /// Deals with a request; `fence` as in [`Run::fence`].
     pub(super) fn dispatch(&mut self, request: &[u8], origin: Origin, fence: Option<Hlc>, batch: &mut Batch) -> Step {
         let view = self.worker.shared.view.load_full();
         self.dispatch_by(&view, request, origin, fence, batch)
@@ -261,15 +261,15 @@ impl Job {
     }
 
     /// Waits for everything that a batch needs, running again what nobody took.
-    pub(super) async fn settle(&mut self, batch: &mut Batch) {
+    pub(super) async fn resolve(&mut self, batch: &mut Batch) {
         self.settle_as(batch, Ran::Apart).await;
     }
 
-    /// As [`Job::settle`], for requests that ran so. False when all of them are to run once more.
+    /// As [`Job::resolve`], for requests that ran so. False when all of them are to run once more.
     pub(super) async fn settle_as(&mut self, batch: &mut Batch, ran: Ran) -> bool {
         let mut retries = Vec::new();
         self.worker.send_off(&self.worker.shared.view.load(), batch);
-        while !self.is_settled(batch, &mut retries).await {
+        while !self.is_resolved(batch, &mut retries).await {
             if ran != Ran::Apart {
                 let (unconfirmed, others): (Vec<Retry>, Vec<Retry>) =
                     retries.into_iter().partition(Retry::is_unconfirmed);
@@ -290,7 +290,7 @@ impl Job {
     }
 
     /// Waits until all is known that a batch waits for; false when some of it has to run `retry`.
-    async fn is_settled(&self, batch: &mut Batch, retries: &mut Vec<Retry>) -> bool {
+    async fn is_resolved(&self, batch: &mut Batch, retries: &mut Vec<Retry>) -> bool {
         std::future::poll_fn(|cx| match batch.poll(cx, retries) || !retries.is_empty() && !batch.asks_others() {
             true => Poll::Ready(()),
             false => Poll::Pending,

@@ -29,7 +29,7 @@ impl Job {
                 Step::Paused => {}
                 Step::Wait | Step::Behind => return None,
                 Step::Done | Step::NotRun | Step::AsSeen => {
-                    self.settle(&mut batch).await;
+                    self.resolve(&mut batch).await;
                     let mut reply = Vec::new();
                     batch.finish(&mut reply);
                     return Some(reply);

@@ -157,7 +157,7 @@ impl Job {
         let proto = std::mem::replace(&mut self.talk.session.proto, Proto::Resp2);
         self.dispatch(request, origin, None, &mut batch);
         self.talk.session.proto = proto;
-        self.settle(&mut batch).await;
+        self.resolve(&mut batch).await;
         let mut reply = Vec::new();
         batch.finish(&mut reply);
         reply

@@ -67,7 +67,7 @@ impl<'r> Run<'r> {
             self.reply().simple("QUEUED");
             return Step::Done;
         }
-        let step = self.run(index, subcommands::running(command, request.args), request);
+        let step = self.execute(index, subcommands::running(command, request.args), request);
         if self.is_monitored && step == Step::Done {
             self.worker.shared.node.show(self.client, self.session.db, command, request.args);
         }
@@ -76,7 +76,7 @@ impl<'r> Run<'r> {
 
     /// Runs a request that has been admitted.
     #[inline]
-    pub fn run(&mut self, index: CommandIndex, command: &'static Command, request: &Request<'_>) -> Step {
+    pub fn execute(&mut self, index: CommandIndex, command: &'static Command, request: &Request<'_>) -> Step {
         let class = class_of(command);
         let mut counted_at = index;
         if let (None, Some((_, family))) = (request.spot, request.row) {
@@ -86,7 +86,9 @@ impl<'r> Run<'r> {
         let began = self.timer(counted_at, request.bytes.len());
         let step = match command.handler {
             Handler::Node(node) => self.run_on_node(counted_at, command, node, request.args),
-            Handler::Keys(run) | Handler::FanOut(run, _) => self.run_on_keys(counted_at, command, run, request),
+            Handler::Keys(function) | Handler::FanOut(function, _) => {
+                self.route(counted_at, command, function, request)
+            }
         };
         let is_counted = || flush::is_first_part(command, self.origin == Origin::ShareRest, request.args);
         if step.has_run() && is_counted() {
@@ -100,11 +102,11 @@ impl<'r> Run<'r> {
 
     /// Runs a command here if this node coordinates all its keys, else asks who does.
     #[inline]
-    fn run_on_keys(
+    fn route(
         &mut self,
         index: CommandIndex,
         command: &'static Command,
-        run: KeysFunction,
+        function: KeysFunction,
         request: &Request<'_>,
     ) -> Step {
         let (one, many);
@@ -120,10 +122,10 @@ impl<'r> Run<'r> {
         };
         match self.where_to_run(command, slots) {
             Where::Here(roles) => match roles.is_none_or(|roles| self.is_prepared(roles, command, request, slots)) {
-                true => self.run_here(index, command, run, request, slots),
+                true => self.execute_locked(index, command, function, request, slots),
                 false => self.put_off(command, request, slots),
             },
-            Where::There(roles) => self.send_on(roles, slots, command, run, request),
+            Where::There(roles) => self.send_on(roles, slots, command, function, request),
             Where::Apart => Step::Wait,
             Where::Behind => Step::Behind,
             Where::Nowhere(error) => {
@@ -181,11 +183,11 @@ impl<'r> Run<'r> {
 
     /// Runs a command here, with its slots locked.
     #[inline]
-    fn run_here(
+    fn execute_locked(
         &mut self,
         index: CommandIndex,
         command: &'static Command,
-        run: KeysFunction,
+        function: KeysFunction,
         request: &Request<'_>,
         slots: &[Slot],
     ) -> Step {
@@ -204,7 +206,7 @@ impl<'r> Run<'r> {
                 None => store.lock_many(slots, db, now_ms, &mut effects),
             };
             match self.hindrance(command, request, &mut keys) {
-                None => Ok(self.run_with_keys(index, command, run, request, &mut keys)),
+                None => Ok(self.apply_and_replicate(index, command, function, request, &mut keys)),
                 Some(hindrance) => Err(hindrance),
             }
         };
@@ -242,11 +244,11 @@ impl<'r> Run<'r> {
     /// Runs a command on its locked keys, and leaves to replicas what it has written and read. Fails when there are too
     /// few to confirm what it has read: then its reply is not to be given.
     #[inline]
-    fn run_with_keys(
+    fn apply_and_replicate(
         &mut self,
         index: CommandIndex,
         command: &'static Command,
-        run: KeysFunction,
+        function: KeysFunction,
         request: &Request<'_>,
         keys: &mut Keyspace<'_>,
     ) -> Result<Step, QuorumError> {
@@ -254,7 +256,7 @@ impl<'r> Run<'r> {
         let step = if self.agrees_with_peer(keys, request.key()) { Step::AsSeen } else { Step::Done };
         let out = Reply::new(&mut self.batch.out, self.session.proto);
         if step == Step::Done
-            && let Err(error) = (Cx { args: request.args, keys, out, limits: self.limits }).run(run)
+            && let Err(error) = (Cx { args: request.args, keys, out, limits: self.limits }).run(function)
         {
             self.fail_run(index, from, &error);
         }

@@ -72,7 +72,7 @@ impl Run<'_> {
         roles: &SlotRoles,
         slots: &[Slot],
         command: &'static Command,
-        run: KeysFunction,
+        function: KeysFunction,
         request: &Request<'_>,
     ) -> Step {
         if !self.origin.is_here() {
@@ -94,7 +94,7 @@ impl Run<'_> {
             (Manner { flags: manner::replies_in(self.session.proto), db: self.session.db, wish }, self.fence);
         let target = at.filter(|_| peer.is_some()).map(|peer| Target { peer, manner, fence });
         self.worker.metrics.count(Count::Forwarded, 1);
-        match target.is_some_and(|target| self.read_own_copy(target, roles, command, run, request)) {
+        match target.is_some_and(|target| self.read_own_copy(target, roles, command, function, request)) {
             true => self.batch.order.leave_open(slots, false),
             false => self.leave_hole(target, command, request, slots),
         }

@@ -43,7 +43,7 @@ impl Run<'_> {
         target: Target,
         roles: &SlotRoles,
         command: &'static Command,
-        run: KeysFunction,
+        function: KeysFunction,
         request: &Request<'_>,
     ) -> bool {
         let may = self.origin == Origin::Client && roles.is_active && self.quorum.read == 2 && !self.quorum.strict;
@@ -54,7 +54,7 @@ impl Run<'_> {
         let seen = {
             let mut keys = node.store.lock_key(request.key(), spot, self.session.db, self.now_us / 1_000, &mut effects);
             let out = Reply::new(&mut self.batch.out, self.session.proto);
-            let result = Cx { args: request.args, keys: &mut keys, out, limits: self.limits }.run(run);
+            let result = Cx { args: request.args, keys: &mut keys, out, limits: self.limits }.run(function);
             // Asked once it has been read: a node that is to give up what it holds becomes cold first.
             let is_warm = node.cluster.get().is_some_and(|cluster| cluster.is_warm());
             (result.is_ok() && is_warm).then(|| seen_by_one(&keys, request.key(), (0, 0)))

@@ -153,8 +153,8 @@ impl Run<'_> {
         };
         let command = subcommands::running(command, whole.args);
         match command.handler {
-            Handler::Keys(run) | Handler::FanOut(run, _) => {
-                self.run_on_locked(keys, index, command, run, &whole, now_ms)
+            Handler::Keys(function) | Handler::FanOut(function, _) => {
+                self.run_on_locked(keys, index, command, function, &whole, now_ms)
             }
             Handler::Node(node) if node.leaves_store_alone() => self.run_without_keys(index, command, &whole),
             Handler::Node(_) => return false,
@@ -167,7 +167,7 @@ impl Run<'_> {
         keys: &mut Keyspace<'_>,
         index: CommandIndex,
         command: &'static Command,
-        run: KeysFunction,
+        function: KeysFunction,
         request: &Request<'_>,
         now_ms: u64,
     ) {
@@ -177,7 +177,7 @@ impl Run<'_> {
         let (from, began) = (self.batch.out.len(), Instant::now());
         let before = keys.effects().lookups();
         let out = Reply::new(&mut self.batch.out, self.session.proto);
-        let result = Cx { args: request.args, keys, out, limits: self.limits }.run(run);
+        let result = Cx { args: request.args, keys, out, limits: self.limits }.run(function);
         let family = request.row.map_or(command, |(_, row)| row);
         let counted_at = subcommands::counted_at(index, family, request.args).unwrap_or(index);
         self.count_run(counted_at, command, request.args, Some(began));
@@ -221,7 +221,7 @@ impl Run<'_> {
             // Its share of the keyspace is the whole.
             self.origin = Origin::Share;
         }
-        let step = self.run(index, command, request);
+        let step = self.execute(index, command, request);
         self.origin = origin;
         if step != Step::Done {
             self.fail("ERR this command is not allowed inside a transaction over several nodes");

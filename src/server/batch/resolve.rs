@@ -25,7 +25,7 @@ impl Batch {
     /// Looks at what the batch waits for: true when all is known. What has to be run again is given to `retries`; then
     /// the batch waits for that too. Otherwise `cx` will be woken when there is more to see.
     pub fn poll(&mut self, cx: &Context<'_>, retries: &mut Vec<Retry>) -> bool {
-        let mut settled = self.poll_holes(cx, retries);
+        let mut resolved = self.poll_holes(cx, retries);
         // Looked at once: a wait that is given up here may look otherwise a moment later.
         let states: SmallVec<[WaitState; 4]> = self.waits.iter().map(Wait::state).collect();
         // First, since strict writes of several electorates wait for the same frames: who still does registers behind.
@@ -38,20 +38,20 @@ impl Batch {
             match state {
                 WaitState::Open => {
                     wait.register(cx.waker());
-                    settled = false;
+                    resolved = false;
                 }
                 WaitState::Broken if wait.may_heal() && self.started.elapsed() < CATCH_UP_MAX => {
                     wait.was_broken = true;
                     wake_later(cx.waker().clone());
-                    settled = false;
+                    resolved = false;
                 }
                 WaitState::Broken | WaitState::Met => {}
             }
         }
-        if settled && retries.is_empty() {
-            self.settle_pending(&states, retries);
+        if resolved && retries.is_empty() {
+            self.resolve_waits(&states, retries);
         }
-        settled && retries.is_empty()
+        resolved && retries.is_empty()
     }
 
     fn poll_holes(&mut self, cx: &Context<'_>, retries: &mut Vec<Retry>) -> bool {
@@ -117,7 +117,7 @@ impl Batch {
     }
 
     /// All waits are over: turns what they mean into replies.
-    fn settle_pending(&mut self, states: &[WaitState], retries: &mut Vec<Retry>) {
+    fn resolve_waits(&mut self, states: &[WaitState], retries: &mut Vec<Retry>) {
         let unknown = |place: usize| states.get(place) != Some(&WaitState::Met);
         let any_unknown = states.iter().any(|state| *state != WaitState::Met);
         let mut all = std::mem::take(&mut self.unconfirmed);
@@ -272,7 +272,7 @@ mod tests {
         assert!(!batch.poll(&Context::from_waker(Waker::noop()), &mut Vec::new()), "not sent on hope");
         let mut answer = AS_SEEN.to_le_bytes().to_vec();
         answer.extend(answer_of(b"$1\r\nB\r\n"));
-        call.settle(Outcome::Replied(answer));
+        call.complete(Outcome::Replied(answer));
         assert_eq!(polled(&mut batch), (true, 0, "$1\r\na\r\n+PONG\r\n$1\r\nB\r\n".into()));
     }
 
@@ -280,7 +280,7 @@ mod tests {
     fn a_read_that_nobody_confirms_is_run_again() {
         for outcome in [Outcome::NotRun, Outcome::Unknown, Outcome::Gone] {
             let (mut batch, call) = asked();
-            call.settle(outcome);
+            call.complete(outcome);
             let mut retries = Vec::new();
             assert!(!batch.poll(&Context::from_waker(Waker::noop()), &mut retries));
             assert_eq!(retries.len(), 2);
@@ -291,7 +291,7 @@ mod tests {
         let (mut batch, call) = asked();
         let mut answer = Vec::new();
         [NOT_RUN, AS_SEEN].into_iter().for_each(|word| put_u32(&mut answer, word));
-        call.settle(Outcome::Replied(answer));
+        call.complete(Outcome::Replied(answer));
         let mut retries = Vec::new();
         assert!(!batch.poll(&Context::from_waker(Waker::noop()), &mut retries));
         assert_eq!(retries.len(), 1);
@@ -312,7 +312,7 @@ mod tests {
                 assert!(!is_repeatable, "its silence is waited for");
                 call.clone()
             });
-            call.settle(outcome);
+            call.complete(outcome);
             let mut retries = Vec::new();
             assert!(!batch.poll(&Context::from_waker(Waker::noop()), &mut retries));
             assert_eq!((retries.len(), batch.unknown_outcomes), (run_again, 3 - run_again as u64));
@@ -350,10 +350,10 @@ mod tests {
     #[test]
     fn a_batch_that_is_used_again_holds_nothing_of_the_one_before() {
         let (mut batch, call) = asked();
-        call.settle(Outcome::Replied(Vec::new()));
+        call.complete(Outcome::Replied(Vec::new()));
         polled(&mut batch);
         batch.clear();
-        assert!(batch.is_settled() && batch.forwarded == 0 && batch.unknown_outcomes == 0);
+        assert!(batch.is_resolved() && batch.forwarded == 0 && batch.unknown_outcomes == 0);
         batch.out.extend_from_slice(b"+OK\r\n");
         assert_eq!(polled(&mut batch), (true, 0, "+OK\r\n".into()));
     }
