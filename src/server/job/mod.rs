@@ -225,8 +225,8 @@ impl Job {
         }
     }
 
-    /// Runs a part of a request, or leaves it to be run when [`Job::resolve`] asks again. The parts of a batch go by one
-    /// view: what they wait for is told apart by what is numbered anew in each.
+    /// Runs a part of a request, or leaves it to be run when [`Job::resolve`] asks again. The parts of a batch go by
+    /// one view: what they wait for is told apart by what is numbered anew in each.
     pub(super) fn dispatch_part(&mut self, view: &View, request: &[u8], batch: &mut Batch) {
         if self.dispatch_by(view, request, Origin::Part, None, batch) != Step::Done {
             let session = &self.talk.session;
