@@ -27,6 +27,7 @@ use parking_lot::Mutex;
 use tokio::sync::Notify;
 
 use crate::base::ids::Slot;
+pub use crate::peer::fate::{Fate, Pace};
 use crate::peer::frame::{Frame, Kind, next_frame, put_frame};
 use crate::peer::lag::Lag;
 
@@ -36,31 +37,6 @@ const LOST_STRETCHES_MAX: usize = 64;
 const DECLINED_MAX: usize = 1 << 16;
 /// How many contradictions are remembered that nobody has asked for.
 const MISMATCHED_MAX: usize = 1 << 12;
-
-/// What became of a frame.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Fate {
-    /// Not acknowledged yet.
-    Open,
-    /// The replica has done it.
-    Held,
-    /// Not known to be done: the connection broke before it was acknowledged, or the replica declined it.
-    Lost,
-    /// Too long ago: nobody remembers whether it was done, declined or contradicted.
-    Forgotten,
-}
-
-/// How a replica keeps up with what it is sent.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
-#[repr(u8)]
-pub enum Pace {
-    /// It acknowledges in time.
-    Prompt = 0,
-    /// It takes long: ask somebody else if there is somebody.
-    Slow = 1,
-    /// It says nothing: it may be stopped.
-    Stalled = 2,
-}
 
 /// The lane, out of so many to a peer, that a slot's traffic takes: the same one to every peer.
 #[inline]
@@ -85,6 +61,8 @@ pub struct Lane {
     dirty: AtomicBool,
     knows_of_older: AtomicBool,
     mismatches: AtomicUsize,
+    /// The last write that met, at the replica, one that this node had not seen.
+    conflicted: AtomicU64,
     writer: Notify,
     bytes_max: usize,
     /// Bytes given to sockets, and connections lost, since the start.
@@ -129,6 +107,7 @@ impl Lane {
             dirty: AtomicBool::new(false),
             knows_of_older: AtomicBool::new(true),
             mismatches: AtomicUsize::new(0),
+            conflicted: AtomicU64::new(0),
             writer: Notify::new(),
             bytes_max,
             sent_bytes: AtomicU64::new(0),
@@ -233,6 +212,17 @@ impl Lane {
             }
             None => false,
         }
+    }
+
+    /// Notes that the write of frame `number` met another at the replica, which this node had not seen. Before the
+    /// frame is acknowledged: for that the replica waits for what the two come to.
+    pub fn note_conflict(&self, number: u64) {
+        self.conflicted.fetch_max(number, Ordering::AcqRel);
+    }
+
+    /// Whether a write of frame `number` or of a later one has.
+    pub fn has_conflicted_since(&self, number: u64) -> bool {
+        self.conflicted.load(Ordering::Acquire) >= number
     }
 
     /// True when some verified read has to be run again: a cheap look before [`Lane::take_mismatch`].

@@ -6,6 +6,7 @@
 //! | `buffer` | bytes that came and are not understood yet, bytes to send |
 //! | `frame`, `ballot` | the words of replica links; those of slot ballots among them |
 //! | `lane`, `link` | numbered frames and their acknowledgements; the task that talks |
+//! | `fate` | what becomes of a frame, and how a replica keeps up |
 //! | `lag` | how far a replica is behind on a lane |
 //! | `control` | the control link: rows, barriers and slot contents |
 //! | `entries`, `compare` | whole keys between nodes; digests by which two nodes compare |
@@ -38,6 +39,7 @@ pub mod buffer;
 pub mod compare;
 pub mod control;
 pub mod entries;
+pub mod fate;
 pub mod frame;
 pub mod granted;
 pub mod handshake;

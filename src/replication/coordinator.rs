@@ -328,8 +328,11 @@ impl LaneEvents for Arc<Coordinator> {
                 };
                 let Ok(name) = KeyRef::read(&mut reader) else { return own.fail() };
                 let known = Known::read(&mut reader, &self.store.actors);
-                if known.and_then(|known| self.merge_known(name, known, now_ms)).is_err() {
+                let Ok(conflicts) = known.and_then(|known| self.merge_known(name, known, now_ms)) else {
                     return own.fail();
+                };
+                if cause == MismatchCause::Delta && conflicts {
+                    own.note_conflict(base.saturating_add(number));
                 }
                 if cause == MismatchCause::Verify {
                     own.note_mismatch(base.saturating_add(number));

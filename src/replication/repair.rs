@@ -27,19 +27,21 @@ impl Coordinator {
         lane.flush();
     }
 
-    /// Takes in what a replica knows of a key.
-    pub(super) fn merge_known(&self, name: KeyRef<'_>, mut known: Known, now_ms: u64) -> Result<(), WireError> {
-        known.take_states(name, &self.store.actors).try_for_each(|state| self.merge(state?, now_ms))
+    /// Takes in what a replica knows of a key; gives whether that was written by somebody who had not seen what this
+    /// node has written, nor this node that.
+    pub(super) fn merge_known(&self, name: KeyRef<'_>, mut known: Known, now_ms: u64) -> Result<bool, WireError> {
+        let mut states = known.take_states(name, &self.store.actors);
+        states.try_fold(false, |conflicts, state| Ok(conflicts | self.merge(state?, now_ms)?))
     }
 
-    /// Takes in what a replica holds of a key, or a clear of a slot.
-    fn merge(&self, theirs: KeyState<'_>, now_ms: u64) -> Result<(), WireError> {
+    /// Takes in what a replica holds of a key, or a clear of a slot; gives whether it conflicts with what is here.
+    fn merge(&self, theirs: KeyState<'_>, now_ms: u64) -> Result<bool, WireError> {
         if !theirs.is_named() {
             return Err(WireError);
         }
         if self.store.clock.observe(theirs.state.version.dot.hlc, now_ms).is_err() {
             self.metrics.count(Count::ClockRefusals, 1);
-            return Ok(());
+            return Ok(false);
         }
         let (slot, name) = (theirs.slot, theirs.name());
         let mut table = self.store.table(slot);
@@ -52,6 +54,6 @@ impl Coordinator {
             // Given to no write of this node; neither side's was refused, so this one is not.
             let _ = self.store.clock.observe(stamp, now_ms);
         }
-        Ok(())
+        Ok(applied == Applied::Conflict)
     }
 }

@@ -26,6 +26,8 @@ use crate::peer::registry::Peer;
 #[derive(Clone, Debug)]
 pub(super) struct Sent {
     peer: Arc<Peer>,
+    /// The first frame.
+    first: Option<u64>,
     /// The last frame that got onto the lane; it stands for those before it on the same connection.
     last: Option<u64>,
     /// A frame was lost with an earlier connection, or did not get onto the lane: it counts when the peer has been
@@ -103,8 +105,14 @@ impl Wait {
 
     /// Whether another node may have coordinated what was written here before it had it.
     pub fn is_doubtful(&self) -> bool {
-        let is_doubted = |sent: &Sent| self.key.doubts != sent.peer.doubts();
+        let is_doubted = |sent: &Sent| self.key.doubts != sent.peer.doubts() || self.has_conflicted(sent);
         !self.strict && (self.was_broken || self.frames.iter().any(is_doubted))
+    }
+
+    /// Whether a write that a peer was sent has met one there that this node had not seen: of another coordinator.
+    fn has_conflicted(&self, sent: &Sent) -> bool {
+        let lane = sent.peer.lanes.get(usize::from(self.key.lane));
+        lane.zip(sent.first).is_some_and(|(lane, first)| lane.has_conflicted_since(first))
     }
 
     fn new(key: WaitKey, writes: bool, need: usize) -> Wait {
@@ -222,11 +230,12 @@ pub(super) fn note_frame(
         Some(sent) => {
             let before = sent.last.map(|last| lane.fate(last));
             sent.has_missed |= number.is_none() || before == Some(Fate::Lost);
+            sent.first = sent.first.or(number);
             if before != Some(Fate::Forgotten) {
                 sent.last = number.or(sent.last);
             }
         }
-        None => frames.push(Sent { peer: peer.clone(), last: number, has_missed: number.is_none() }),
+        None => frames.push(Sent { peer: peer.clone(), first: number, last: number, has_missed: number.is_none() }),
     }
 }
 
@@ -355,6 +364,23 @@ mod tests {
         assert!(later[by_the_view_before].is_doubtful(), "its view knows nothing of the word");
         later[at].was_broken = true;
         assert!(later[at].is_doubtful());
+    }
+
+    #[test]
+    fn a_write_is_doubtful_when_it_met_another_that_its_node_had_not_seen() {
+        let ([one, two], mut before, mut waits) = (two(), Waits::new(), Waits::new());
+        let at = place_of_write(&mut before, WaitKey::default(), 1);
+        let number = send(&mut before, at, &one);
+        ack(&one, number);
+        let at = place_of_write(&mut waits, WaitKey::default(), 1);
+        let first = send(&mut waits, at, &one).expect("open");
+        let second = send(&mut waits, at, &one).expect("open");
+        send(&mut waits, at, &two);
+        assert!(!waits[at].is_doubtful());
+        one.lanes[0].note_conflict(first - 1);
+        assert!(before[0].is_doubtful() && !waits[at].is_doubtful(), "a write before it");
+        one.lanes[0].note_conflict(second);
+        assert!(waits[at].is_doubtful());
     }
 
     #[test]
