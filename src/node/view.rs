@@ -54,7 +54,7 @@ pub fn refresh(node: &Node) {
     let topology = node.cluster.topology();
     let nodes = Nodes::of(node, &topology);
     node.peers.retain(|id| nodes.ids.contains(id));
-    let view = View { number, doubts, ..nodes.view(node, &topology) };
+    let view = nodes.view(node, &topology, number, doubts);
     let left = node.shared.coordinator.change_view(&node.shared.view.load(), &view);
     node.shared.coordinator.current_view.store(number, Ordering::Release);
     let before = Arc::downgrade(&node.shared.view.swap(Arc::new(view)));
@@ -106,7 +106,7 @@ impl Nodes {
     }
 
     /// What batches work with.
-    fn view(&self, node: &Node, topology: &Topology) -> View {
+    fn view(&self, node: &Node, topology: &Topology, number: u64, doubts: u64) -> View {
         let settings = node.config.settings();
         let place_of = |id: &NodeId| self.ids.iter().position(|known| known == id).map(|at| at as u16);
         let me = place_of(&topology.me).unwrap_or(u16::MAX);
@@ -125,7 +125,8 @@ impl Nodes {
             is_moving: topology.is_moving(),
             ids: self.ids.iter().map(|id| (*id, generation(id))).collect(),
             published_at: Some(std::time::Instant::now()),
-            ..View::default()
+            number,
+            doubts,
         }
     }
 

@@ -109,9 +109,14 @@ impl Wait {
         !self.strict && (self.was_broken || self.frames.iter().any(is_doubted))
     }
 
+    /// The lane to a peer that its frames take.
+    fn lane_to<'p>(&self, peer: &'p Peer) -> Option<&'p Lane> {
+        peer.lanes.get(usize::from(self.key.lane))
+    }
+
     /// Whether a write that a peer was sent has met one there that this node had not seen: of another coordinator.
     fn has_conflicted(&self, sent: &Sent) -> bool {
-        let lane = sent.peer.lanes.get(usize::from(self.key.lane));
+        let lane = self.lane_to(&sent.peer);
         lane.zip(sent.first).is_some_and(|(lane, first)| lane.has_conflicted_since(first))
     }
 
@@ -167,32 +172,32 @@ impl Wait {
     /// The last frame on each lane.
     fn waited_for(&self) -> impl Iterator<Item = (&Lane, u64)> {
         let frames = self.frames.iter().chain(&self.pending);
-        frames.filter_map(|sent| sent.peer.lanes.get(usize::from(self.key.lane)).zip(sent.last))
+        frames.filter_map(|sent| self.lane_to(&sent.peer).zip(sent.last))
     }
 
     /// True when the verify with this number was lost, or nobody knows: it has confirmed nothing.
     #[inline]
     pub fn was_lost(&self, number: u64) -> bool {
-        let lane = self.frames.first().and_then(|sent| sent.peer.lanes.get(usize::from(self.key.lane)));
+        let lane = self.frames.first().and_then(|sent| self.lane_to(&sent.peer));
         lane.is_none_or(|lane| matches!(lane.fate(number), Fate::Lost | Fate::Forgotten))
     }
 
     /// True, once, when the verify with this number was contradicted.
     pub fn was_contradicted(&self, number: u64) -> bool {
-        let lane = self.frames.first().and_then(|sent| sent.peer.lanes.get(usize::from(self.key.lane)));
+        let lane = self.frames.first().and_then(|sent| self.lane_to(&sent.peer));
         lane.is_some_and(|lane| lane.has_mismatches() && lane.take_mismatch(number))
     }
 
     /// False while the peer says nothing, or for a read that another can confirm, while it takes long.
     fn is_worth_waiting(&self, peer: &Peer) -> bool {
-        let lane = peer.lanes.get(usize::from(self.key.lane));
+        let lane = self.lane_to(peer);
         lane.is_some_and(|lane| if self.has_spare { !lane.is_slow() } else { !lane.is_stalled() })
     }
 
     /// What became of all that a peer was sent. What was lost is handed over with all else that the peer missed, and
     /// held then.
     fn fate(&self, sent: &Sent) -> Fate {
-        let Some(lane) = sent.peer.lanes.get(usize::from(self.key.lane)) else { return Fate::Lost };
+        let Some(lane) = self.lane_to(&sent.peer) else { return Fate::Lost };
         let last = sent.last.map_or(Fate::Held, |number| lane.fate(number));
         let has_lost = sent.has_missed || last == Fate::Lost;
         let is_healed = || self.may_heal() && sent.peer.has_caught_up();

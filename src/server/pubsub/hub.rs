@@ -11,7 +11,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use parking_lot::{Mutex, MutexGuard, RwLock};
+use parking_lot::{Mutex, RwLock};
 use tokio::sync::Notify;
 
 use crate::base::clock::wall_us;
@@ -76,7 +76,7 @@ impl Hub {
         config.on_change(move |settings| {
             if let Some(hub) = told.upgrade() {
                 hub.tell(&Word::Classes(&settings.notify_keyspace_events.to_string()));
-                hub.refresh_events_for(settings.notify_keyspace_events);
+                hub.look_for_hearers(|| settings.notify_keyspace_events);
             }
         });
         hub
@@ -229,20 +229,15 @@ impl Hub {
 
     /// Finds out anew whether anybody wants keyspace events.
     pub(super) fn refresh_events(&self) {
-        let looking = self.looking.lock();
-        self.look_for_hearers(&looking, self.config.settings().notify_keyspace_events);
+        self.look_for_hearers(|| self.config.settings().notify_keyspace_events);
     }
 
-    /// The same, as the option is about to be.
-    fn refresh_events_for(&self, own: EventClasses) {
-        self.look_for_hearers(&self.looking.lock(), own);
-    }
-
-    /// One at a time: what was found first must not be noted last.
-    fn look_for_hearers(&self, _looking: &MutexGuard<'_, ()>, own: EventClasses) {
+    /// One at a time, the option included: what was found first must not be noted last.
+    fn look_for_hearers(&self, own: impl FnOnce() -> EventClasses) {
+        let _looking = self.looking.lock();
         let heard = self.topics.read().hearers != 0
             || self.remotes.read().iter().any(|remote| remote.is_reachable() && remote.interest.lock().could_hear());
-        self.wants_events.store(heard && ask_for_any(self.classes(own)), Ordering::Relaxed);
+        self.wants_events.store(heard && ask_for_any(self.classes(own())), Ordering::Relaxed);
     }
 
     /// The node called so.
