@@ -1,8 +1,12 @@
 //! LCS: the longest common subsequence of two strings.
 //!
-//! By dynamic programming over the table of the lengths for all pairs of prefixes (Wagner and Fischer, 1974), walked
-//! back from its end. The table takes four bytes a pair, and is refused when that is more than the longest string may
-//! take; what a client can ask for is so bounded.
+//! The lengths for all pairs of prefixes (Wagner and Fischer, 1974) grow by one or by nothing from each pair to the
+//! next, so a row of them is a row of bits, and a word of it is made of the one above it by one addition (Hyyrö,
+//! "Bit-parallel LCS-length computation revisited", 2004): what would hold the slot for half a second takes some
+//! milliseconds. Walked back from its end, the table of bits says which bytes are part of the subsequence.
+//!
+//! Refused like redis-server does, which counts four bytes a pair, when that is more than the longest string may take;
+//! what a client can ask for is so bounded.
 
 use crate::commands::CommandError;
 use crate::commands::spec::{Command, Cx, Group, Handler, Keys, flag};
@@ -30,11 +34,11 @@ fn lcs(cx: &mut Cx<'_, '_>) -> Result<(), CommandError> {
     let (a, b) = (a.map_err(no_strings)?, b.map_err(no_strings)?);
     let options = Options::parse(cx)?;
     let table = Table::new(&a, &b, cx.limits.string_bytes_max)?;
-    let length = table.at(a.len(), b.len());
+    let length = table.length();
     if options.ranges {
         reply_matches(cx, &table.matches(&a, &b), &options, length);
     } else if options.length {
-        cx.out.int(i64::from(length));
+        cx.out.int(length as i64);
     } else {
         cx.out.bulk(&table.subsequence(&a, &b));
     }
@@ -84,46 +88,63 @@ const TOO_LARGE: CommandError =
 const NO_MEMORY: CommandError =
     CommandError::text("ERR Insufficient memory, failed allocating transient memory for LCS");
 
-/// The length of the longest common subsequence for each pair of prefixes.
+const WORD_BITS: usize = u64::BITS as usize;
+
+/// Bytes that redis-server takes for one pair of prefixes.
+const PAIR_BYTES: usize = 4;
+
+/// For each prefix of `a`, a row: for each byte of `b` a bit, 0 where the longest common subsequence grows when that
+/// byte is added to the prefix of `b` before it.
 struct Table {
-    lengths: Vec<u32>,
+    rows: Vec<u64>,
     columns: usize,
 }
 
 impl Table {
     fn new(a: &[u8], b: &[u8], bytes_max: usize) -> Result<Table, CommandError> {
-        let columns = b.len() + 1;
-        let cells = (a.len() + 1).checked_mul(columns).filter(|cells| *cells <= bytes_max / size_of::<u32>());
-        let mut lengths = Vec::new();
-        lengths.try_reserve_exact(cells.ok_or(TOO_LARGE)?).map_err(|_| NO_MEMORY)?;
-        lengths.resize(columns, 0);
-        for byte_a in a {
-            let above = lengths.len() - columns;
-            lengths.push(0);
-            for (n, byte_b) in b.iter().enumerate() {
-                let value = |at: usize| lengths.get(at).copied().unwrap_or(0);
-                let next = match byte_a == byte_b {
-                    true => value(above + n) + 1,
-                    false => value(above + n + 1).max(value(lengths.len() - 1)),
-                };
-                lengths.push(next);
+        let pairs = (a.len() + 1).checked_mul(b.len() + 1);
+        pairs.filter(|pairs| *pairs <= bytes_max / PAIR_BYTES).ok_or(TOO_LARGE)?;
+        let columns = b.len().div_ceil(WORD_BITS);
+        let mut rows = Vec::new();
+        rows.try_reserve_exact((a.len() + 1) * columns).map_err(|_| NO_MEMORY)?;
+        rows.resize(columns, u64::MAX);
+        let places = Places::new(a, b, columns);
+        for byte in a {
+            let above = rows.len() - columns;
+            let mut carry = false;
+            for (n, places) in places.of(*byte).iter().enumerate() {
+                let bits = rows.get(above + n).copied().unwrap_or_default();
+                let (sum, first) = bits.overflowing_add(bits & places);
+                let (sum, second) = sum.overflowing_add(u64::from(carry));
+                carry = first || second;
+                rows.push(sum | bits & !places);
             }
         }
-        Ok(Table { lengths, columns })
+        Ok(Table { rows, columns })
     }
 
-    fn at(&self, a: usize, b: usize) -> u32 {
-        self.lengths.get(a * self.columns + b).copied().unwrap_or(0)
+    /// The length of the subsequence of the whole strings. Behind the end of `b` no bit is ever cleared.
+    fn length(&self) -> usize {
+        let last = self.rows.len().saturating_sub(self.columns);
+        self.rows.iter().skip(last).map(|bits| bits.count_zeros() as usize).sum()
     }
 
-    /// Walks back from the end, showing `visit` each pair of equal bytes that is part of the subsequence.
+    /// Whether the prefix of `a` with so many bytes has more in common with that of `b` than with that of `b` but for
+    /// its last byte.
+    fn grows(&self, a_len: usize, b_len: usize) -> bool {
+        let bits = self.rows.get(a_len * self.columns + (b_len - 1) / WORD_BITS).copied().unwrap_or(u64::MAX);
+        bits >> ((b_len - 1) % WORD_BITS) & 1 == 0
+    }
+
+    /// Walks back from the end, showing `visit` each pair of equal bytes that is part of the subsequence. Of several
+    /// ways it takes redis-server's: it leaves out a byte of `b`, if that costs nothing, else one of `a`.
     fn walk(&self, a: &[u8], b: &[u8], mut visit: impl FnMut(usize, usize)) {
         let (mut i, mut j) = (a.len(), b.len());
         while i > 0 && j > 0 {
             if a.get(i - 1) == b.get(j - 1) {
                 (i, j) = (i - 1, j - 1);
                 visit(i, j);
-            } else if self.at(i - 1, j) > self.at(i, j - 1) {
+            } else if self.grows(i, j) {
                 i -= 1;
             } else {
                 j -= 1;
@@ -151,7 +172,42 @@ impl Table {
     }
 }
 
-fn reply_matches(cx: &mut Cx<'_, '_>, matches: &[Match], options: &Options, length: u32) {
+/// Where in `b` each byte that occurs in `a` stands, a bit a place.
+struct Places {
+    words: Vec<u64>,
+    columns: usize,
+    /// Which of the rows of `words` is a byte's.
+    rows: [Option<u8>; 256],
+}
+
+impl Places {
+    fn new(a: &[u8], b: &[u8], columns: usize) -> Places {
+        let mut rows = [None; 256];
+        let mut count = 0;
+        for byte in a {
+            let row = &mut rows[usize::from(*byte)];
+            if row.is_none() {
+                *row = Some(count as u8);
+                count += 1;
+            }
+        }
+        let mut words = vec![0; count * columns];
+        for (at, byte) in b.iter().enumerate() {
+            let row = rows[usize::from(*byte)].map(|row| usize::from(row) * columns);
+            if let Some(word) = row.and_then(|row| words.get_mut(row + at / WORD_BITS)) {
+                *word |= 1 << (at % WORD_BITS);
+            }
+        }
+        Places { words, columns, rows }
+    }
+
+    fn of(&self, byte: u8) -> &[u64] {
+        let from = self.rows[usize::from(byte)].map_or(0, |row| usize::from(row) * self.columns);
+        self.words.get(from..from + self.columns).unwrap_or_default()
+    }
+}
+
+fn reply_matches(cx: &mut Cx<'_, '_>, matches: &[Match], options: &Options, length: usize) {
     let shown: Vec<&Match> = matches.iter().filter(|found| found.len as i64 >= options.shortest).collect();
     cx.out.map(2);
     cx.out.bulk(b"matches");
@@ -168,12 +224,53 @@ fn reply_matches(cx: &mut Cx<'_, '_>, matches: &[Match], options: &Options, leng
         }
     }
     cx.out.bulk(b"len");
-    cx.out.int(i64::from(length));
+    cx.out.int(length as i64);
 }
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
     use crate::commands::testing::Node;
+
+    /// The lengths for all pairs of prefixes, four bytes each.
+    fn lengths(a: &[u8], b: &[u8]) -> Vec<Vec<u32>> {
+        let mut rows = vec![vec![0; b.len() + 1]; a.len() + 1];
+        for (i, byte_a) in a.iter().enumerate() {
+            for (j, byte_b) in b.iter().enumerate() {
+                rows[i + 1][j + 1] = if byte_a == byte_b { rows[i][j] + 1 } else { rows[i][j + 1].max(rows[i + 1][j]) };
+            }
+        }
+        rows
+    }
+
+    proptest! {
+        #[test]
+        fn a_bit_says_where_a_length_grows(a in "[a-d]{0,150}", b in "[a-e]{0,150}", is_equal in 0u8..8) {
+            let (a, b) = (a.as_bytes(), if is_equal == 0 { a.as_bytes() } else { b.as_bytes() });
+            let (table, lengths) = (Table::new(a, b, 1 << 20).expect("small"), lengths(a, b));
+            for (i, row) in lengths.iter().enumerate() {
+                prop_assert!((1..row.len()).all(|j| table.grows(i, j) == (row[j] > row[j - 1])), "{i}");
+            }
+            prop_assert_eq!(table.length(), lengths[a.len()][b.len()] as usize);
+            // The way back is the one that the lengths say.
+            let (mut i, mut j, mut pairs) = (a.len(), b.len(), Vec::new());
+            while i > 0 && j > 0 {
+                if a[i - 1] == b[j - 1] {
+                    (i, j) = (i - 1, j - 1);
+                    pairs.push((i, j));
+                } else if lengths[i - 1][j] > lengths[i][j - 1] {
+                    i -= 1;
+                } else {
+                    j -= 1;
+                }
+            }
+            let mut walked = Vec::new();
+            table.walk(a, b, |i, j| walked.push((i, j)));
+            prop_assert_eq!(walked, pairs);
+        }
+    }
 
     #[test]
     fn the_manuals_example() {
