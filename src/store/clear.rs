@@ -5,9 +5,10 @@
 //! slot has one for all databases and one for each database at most.
 //!
 //! It is a cut in time: what was written in its databases at or before its stamp is gone, on whatever replica and
-//! whoever knew of it. Strings and counters go by their last write, fields and members each by its own, so that an
-//! element which somebody put later, not knowing of the clear, survives alone ([`without`]). To merge with a clear is
-//! to merge with a deletion that has seen every write up to its stamp: one rule (`merge::merge_concurrent`) for both.
+//! whoever knew of it. Strings go by the write that they are of, counters by their last, fields and members each by its
+//! own, so that an element which somebody put later, not knowing of the clear, survives alone ([`without`]). To merge
+//! with a clear is to merge with a deletion that has seen every write up to its stamp: one rule
+//! (`merge::merge_concurrent`) for both.
 //!
 //! Invariant: in a table that holds a clear nothing is left that it takes away. `SlotTable` keeps it at its three
 //! doors: a clear that comes sweeps the table, states and deltas that come are cut before.
@@ -128,7 +129,7 @@ impl SlotTable {
     /// What the clears of this table leave of a state that comes in.
     pub(super) fn cut(&self, db: u8, state: State, actors: &ActorTable) -> Option<State> {
         match self.clear_over(db) {
-            Some(dot) if is_touched(&state.version, elements_of(&state.content), dot.hlc) => {
+            Some(dot) if is_touched(state.written(), elements_of(&state.content), dot.hlc) => {
                 without(state, dot, actors)
             }
             _ => Some(state),
@@ -189,17 +190,17 @@ fn left_of(entry: Entry, clear: Dot, actors: &ActorTable) -> Option<Entry> {
     if entry.dot().hlc <= clear.hlc && entry.context_is_empty() {
         return None;
     }
-    if !is_touched(&entry.version(), elements, clear.hlc) {
+    if !is_touched(entry.written(), elements, clear.hlc) {
         return Some(entry);
     }
     let state = without(State::of(&entry), clear, actors)?;
     Some(state.into_entry(entry.db(), entry.key(), entry.access()))
 }
 
-/// Whether something in a value of this version was written at or before a clear's stamp.
-fn is_touched(version: &Version, elements: Option<&Elements>, clear: Hlc) -> bool {
+/// Whether something in a value, which as a register was written so, was written at or before a clear's stamp.
+fn is_touched(written: Dot, elements: Option<&Elements>, clear: Hlc) -> bool {
     match elements {
-        None => version.dot.hlc <= clear,
+        None => written.hlc <= clear,
         Some(elements) => elements.iter().any(|element| {
             element.dot.hlc <= clear || siblings::writes(element).iter().any(|(dot, _)| dot.hlc <= clear)
         }),
@@ -208,7 +209,11 @@ fn is_touched(version: &Version, elements: Option<&Elements>, clear: Hlc) -> boo
 
 /// What a clear leaves of a state: the state merged with a deletion that has seen all that is not later. `None` when
 /// nothing is left to be remembered.
-fn without(state: State, clear: Dot, actors: &ActorTable) -> Option<State> {
+fn without(mut state: State, clear: Dot, actors: &ActorTable) -> Option<State> {
+    // Where both have the same stamp, whoever gave it.
+    if matches!(state.content, Content::String(_)) && state.written().hlc <= clear.hlc {
+        state.written = Some(Dot::default());
+    }
     let seen = || [state.version.dot].into_iter().chain(state.version.context.iter().copied());
     if seen().all(|dot| dot.hlc <= clear.hlc) {
         return None;
@@ -223,7 +228,8 @@ fn without(state: State, clear: Dot, actors: &ActorTable) -> Option<State> {
     let mut context: Context = others.map(seen_of).collect();
     context.sort_unstable_by_key(|dot| dot.actor);
     let version = Version { dot: clear, context };
-    let deletion = State { version, deadline_ms: 0, created_s: 0, content: Content::Tombstone, has_expired: false };
+    let (content, written) = (Content::Tombstone, None);
+    let deletion = State { version, deadline_ms: 0, created_s: 0, content, written, has_expired: false };
     // Whatever the versions say: a state may have seen the clear from one that was cut, and elements from one that was
     // not.
     Some(merge_concurrent(&state, &deletion, actors))

@@ -27,6 +27,9 @@ const COUNTER: &[u8] = b"{t}counter";
 const HASH: &[u8] = b"{t}hash";
 const SET: &[u8] = b"{t}set";
 
+/// Far behind every history.
+const DEADLINE_MS: u64 = 9_000_000_000;
+
 fn slot() -> Slot {
     slot_of(STRING)
 }
@@ -68,6 +71,16 @@ impl Replica {
 
     fn write(&mut self, step: usize, db: u8, key: &[u8], mutation: Mutation<'_>) -> (Hlc, u64) {
         self.change(step, db, |keys| keys.write(key, mutation))
+    }
+
+    /// Moves the string's deadline, if it is there.
+    fn touch(&mut self, step: usize, db: u8) -> (Hlc, u64) {
+        let deadline_ms = DEADLINE_MS + step as u64;
+        self.change(step, db, |keys| {
+            if keys.read(STRING).is_some() {
+                keys.write(STRING, Mutation::Expire { deadline_ms });
+            }
+        })
     }
 
     fn clear(&mut self, step: usize, scope: Scope) -> (Hlc, u64) {
@@ -150,7 +163,7 @@ impl Replica {
         table.iter().filter(|entry| !is_clear(entry.db()) && !entry.is_tombstone()).any(|entry| {
             let Some(clear) = table.cleared(entry.db()) else { return false };
             match State::of(entry).content {
-                Content::String(_) | Content::Tombstone => entry.dot().hlc <= clear.hlc,
+                Content::String(_) | Content::Tombstone => entry.written().hlc <= clear.hlc,
                 Content::Value(value) => {
                     let elements = match &*value {
                         Value::Counter(_) => return entry.dot().hlc <= clear.hlc,
@@ -177,6 +190,8 @@ fn meet(replicas: &mut [Replica; 3], backwards: bool) {
 #[derive(Clone, Copy, Debug)]
 enum Step {
     Assign(u8, u8),
+    /// Moves the string's deadline.
+    Touch(u8),
     Add(u8),
     Put(u8, u8),
     AddMember(u8, u8),
@@ -188,6 +203,7 @@ fn step() -> impl Strategy<Value = Step> {
     let scope = prop_oneof![Just(Scope::All), (0u8..2).prop_map(Scope::Database)];
     prop_oneof![
         2 => (0u8..2, any::<u8>()).prop_map(|(db, value)| Step::Assign(db, value)),
+        2 => (0u8..2).prop_map(Step::Touch),
         2 => (0u8..2).prop_map(Step::Add),
         3 => (0u8..2, 0u8..4).prop_map(|(db, field)| Step::Put(db, field)),
         3 => (0u8..2, 0u8..4).prop_map(|(db, member)| Step::AddMember(db, member)),
@@ -241,6 +257,7 @@ proptest! {
                     let stamp = replica.write(at, db, STRING, value);
                     (db, STRING, text, stamp)
                 }
+                Step::Touch(db) => (db, &b""[..], String::new(), replica.touch(at, db)),
                 Step::Add(db) => {
                     replica.write(at, db, COUNTER, Mutation::Add { by: 1 });
                     continue;

@@ -1,9 +1,10 @@
 //! One key: header, context, key and value in a single allocation, behind a pointer of eight bytes.
 //!
-//! A cache is mostly its entries, so the layout is by hand: `[Header | context dots | key | value]`. A string's value
-//! lies inline; any other type keeps a `Box<Value>` whose address lies where the value would. The allocation is
-//! rounded up to 16 bytes, and a value that fits the same rounding is overwritten in place; one that does not gets a
-//! new allocation, so that a short value never keeps a long one's memory.
+//! A cache is mostly its entries, so the layout is by hand: `[Header | dots | key | value]`. The dots are those of the
+//! version's context and, behind them, the one of the write that a string is of, where that is not the last write (see
+//! [`Entry::written`]). A string's value lies inline; any other type keeps a `Box<Value>` whose address lies where the
+//! value would. The allocation is rounded up to 16 bytes, and a value that fits the same rounding is overwritten in
+//! place; one that does not gets a new allocation, so that a short value never keeps a long one's memory.
 //!
 //! This file is where the store's `unsafe` is, but for one instruction (`prefetch`). The proof, once for all blocks
 //! below:
@@ -24,6 +25,7 @@ use std::ptr::NonNull;
 
 use crate::base::clock::Hlc;
 use crate::base::version::{Actor, CONTEXT_DOTS_MAX, Context, Dot, Version};
+pub use crate::store::parts::{Data, FLAG_EXPIRED, FLAG_RAW, FLAG_TEXT, Meta, Payload};
 use crate::store::prefetch::prefetch;
 use crate::store::value::Value;
 
@@ -39,15 +41,6 @@ const STRING: u8 = 0;
 const TOMBSTONE: u8 = 1;
 const BOXED: u8 = 2;
 
-/// The string was changed in place by APPEND, SETRANGE or SETBIT: OBJECT ENCODING says `raw`, as Redis does.
-pub const FLAG_RAW: u8 = 1;
-
-/// The string is never shown as `int`, whatever it spells: INCRBYFLOAT wrote it.
-pub const FLAG_TEXT: u8 = 2;
-
-/// The tombstone is what expiry has left: nobody wrote it, and others may hold a live key at the same version.
-pub const FLAG_EXPIRED: u8 = 4;
-
 #[repr(C)]
 struct Header {
     deadline_ms: u64,
@@ -57,7 +50,10 @@ struct Header {
     key_len: u32,
     value_len: u32,
     actor: u16,
-    context_len: u8,
+    /// Dots behind the header.
+    dots_len: u8,
+    /// Whether the last of them is that of the write which the string, or the tombstone, is of.
+    names_written: bool,
     kind: u8,
     db: u8,
     flags: u8,
@@ -71,40 +67,6 @@ thread_local! {
 /// Has the entries that this thread makes from now on bear this number; 0, as at first, for no one in particular.
 pub fn set_maker(number: u8) {
     MAKER.set(number);
-}
-
-/// What an entry is made from.
-pub enum Payload<'a> {
-    /// A string's bytes.
-    String(&'a [u8]),
-    /// A deleted key: the version is all that is left.
-    Tombstone,
-    /// Any other type.
-    Value(Box<Value>),
-}
-
-/// What an entry holds.
-#[derive(Debug)]
-pub enum Data<'a> {
-    /// A string's bytes.
-    String(&'a [u8]),
-    /// Deleted, and remembered so that an older copy does not come back.
-    Tombstone,
-    /// Any other type.
-    Value(&'a Value),
-}
-
-/// What an entry carries beside key and value.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct Meta {
-    /// When the key expires, in milliseconds since 1970; 0 for never.
-    pub deadline_ms: u64,
-    /// When the key was created, in seconds since 1970.
-    pub created_s: u32,
-    /// The access word of the eviction policy (see `eviction`).
-    pub access: u32,
-    /// `FLAG_*`.
-    pub flags: u8,
 }
 
 /// A key with its value; see the head of the file.
@@ -141,6 +103,8 @@ impl Entry {
     fn build(db: u8, key: &[u8], kind: u8, value: &[u8], version: &Version, meta: Meta) -> Entry {
         // No version names more; what is written below must be what the header says, whatever came.
         let context = version.context.get(..CONTEXT_DOTS_MAX).unwrap_or(&version.context);
+        let written = meta.written.filter(|dot| kind != BOXED && *dot != version.dot);
+        let dots_len = context.len() + usize::from(written.is_some());
         let (Some(key_len), Some(value_len)) = (length_of(key.len()), length_of(value.len())) else {
             panic!("a key or value of 4 GiB or more");
         };
@@ -152,20 +116,20 @@ impl Entry {
             key_len,
             value_len,
             actor: version.dot.actor.0,
-            context_len: context.len() as u8,
+            dots_len: dots_len as u8,
+            names_written: written.is_some(),
             kind,
             db,
             flags: meta.flags,
             maker: MAKER.get(),
         };
-        let block = allocate(layout(context.len(), key.len(), value.len()));
+        let block = allocate(layout(dots_len, key.len(), value.len()));
         // SAFETY: `block` is fresh, aligned for Header, and as long as the three parts written behind it.
         unsafe {
             block.write(header);
             let mut at = block.as_ptr().cast::<u8>().add(HEADER_BYTES);
-            for dot in context {
-                at.copy_from_nonoverlapping(dot.hlc.0.to_ne_bytes().as_ptr(), 8);
-                at.add(8).copy_from_nonoverlapping(dot.actor.0.to_ne_bytes().as_ptr(), 2);
+            for dot in context.iter().chain(&written) {
+                at.copy_from_nonoverlapping(bytes_of(*dot).as_ptr(), DOT_BYTES);
                 at = at.add(DOT_BYTES);
             }
             at.copy_from_nonoverlapping(key.as_ptr(), key.len());
@@ -178,7 +142,7 @@ impl Entry {
     #[inline]
     pub fn key(&self) -> &[u8] {
         let header = self.header();
-        self.bytes(usize::from(header.context_len) * DOT_BYTES, header.key_len as usize)
+        self.bytes(usize::from(header.dots_len) * DOT_BYTES, header.key_len as usize)
     }
 
     /// True when this is the entry of `key` in database `db`.
@@ -216,15 +180,15 @@ impl Entry {
     #[inline]
     pub fn overwrite(&mut self, bytes: &[u8]) -> bool {
         let header = self.header();
-        let (context_len, key_len) = (usize::from(header.context_len), header.key_len as usize);
+        let (dots_len, key_len) = (usize::from(header.dots_len), header.key_len as usize);
         let Some(value_len) = length_of(bytes.len()) else { return false };
-        let is_as_large = value_len == header.value_len || layout(context_len, key_len, bytes.len()) == self.layout();
+        let is_as_large = value_len == header.value_len || layout(dots_len, key_len, bytes.len()) == self.layout();
         if header.kind != STRING || !is_as_large {
             return false;
         }
         // SAFETY: the block is exactly as large for the new length as for the old one, and ours alone.
         unsafe {
-            self.start().add(context_len * DOT_BYTES + key_len).copy_from(bytes.as_ptr(), bytes.len());
+            self.start().add(dots_len * DOT_BYTES + key_len).copy_from(bytes.as_ptr(), bytes.len());
         }
         self.header_mut().value_len = value_len;
         true
@@ -233,10 +197,10 @@ impl Entry {
     /// Makes a string longer, by zeros, where it is. False, with nothing changed, when there is no room for that.
     pub fn grow(&mut self, len: usize) -> bool {
         let header = self.header();
-        let (context_len, key_len) = (usize::from(header.context_len), header.key_len as usize);
+        let (dots_len, key_len) = (usize::from(header.dots_len), header.key_len as usize);
         let old_len = header.value_len as usize;
         let Some(value_len) = length_of(len) else { return false };
-        if header.kind != STRING || len < old_len || layout(context_len, key_len, len) != self.layout() {
+        if header.kind != STRING || len < old_len || layout(dots_len, key_len, len) != self.layout() {
             return false;
         }
         // SAFETY: the block is exactly as large for the new length as for the old one, and ours alone.
@@ -260,16 +224,19 @@ impl Entry {
 
     /// The version of the last write.
     pub fn version(&self) -> Version {
-        let mut context = Context::new();
-        let dots = self.bytes(0, usize::from(self.header().context_len) * DOT_BYTES);
-        for dot in dots.chunks_exact(DOT_BYTES) {
-            let (hlc, actor) = dot.split_at(8);
-            context.push(Dot {
-                hlc: Hlc(u64::from_ne_bytes(hlc.try_into().unwrap_or_default())),
-                actor: Actor(u16::from_ne_bytes(actor.try_into().unwrap_or_default())),
-            });
-        }
+        let dots = self.bytes(0, self.context_len() * DOT_BYTES);
+        let context: Context = dots.chunks_exact(DOT_BYTES).map(dot_of).collect();
         Version { dot: self.dot(), context }
+    }
+
+    /// The write that a string or tombstone is of: the last one, but where that has changed something else, such as the
+    /// deadline. Of two strings the later one wins, whatever was done to the other since.
+    #[inline]
+    pub fn written(&self) -> Dot {
+        match self.header().names_written {
+            true => dot_of(self.bytes(self.context_len() * DOT_BYTES, DOT_BYTES)),
+            false => self.dot(),
+        }
     }
 
     /// The dot of the last write: what replicas compare.
@@ -287,15 +254,39 @@ impl Entry {
     /// True when the version names no other actor, so that a write by the dot's own actor changes only the dot.
     #[inline]
     pub fn context_is_empty(&self) -> bool {
-        self.header().context_len == 0
+        self.context_len() == 0
     }
 
-    /// Moves the dot, the context staying as it is.
+    #[inline]
+    fn context_len(&self) -> usize {
+        let header = self.header();
+        usize::from(header.dots_len) - usize::from(header.names_written)
+    }
+
+    /// Moves the dot, the context staying as it is: for a write of the value.
     #[inline]
     pub fn set_dot(&mut self, dot: Dot) {
         let header = self.header_mut();
         header.hlc = dot.hlc.0;
         header.actor = dot.actor.0;
+        if header.names_written {
+            let at = self.context_len() * DOT_BYTES;
+            // SAFETY: the dot's bytes are the last of those that the header counts, inside the block, ours alone.
+            unsafe { self.start().add(at).copy_from_nonoverlapping(bytes_of(dot).as_ptr(), DOT_BYTES) };
+        }
+    }
+
+    /// As [`Entry::set_dot`], for a write of something else than the string. False, with nothing changed, where there
+    /// is no room to say which write the string is of.
+    #[inline]
+    pub fn touch(&mut self, dot: Dot) -> bool {
+        let header = self.header_mut();
+        if header.kind != BOXED && !header.names_written {
+            return false;
+        }
+        header.hlc = dot.hlc.0;
+        header.actor = dot.actor.0;
+        true
     }
 
     /// The database the key lives in.
@@ -306,8 +297,8 @@ impl Entry {
 
     /// What the entry carries beside key and value.
     pub fn meta(&self) -> Meta {
-        let Header { deadline_ms, created_s, access, flags, .. } = *self.header();
-        Meta { deadline_ms, created_s, access, flags }
+        let Header { deadline_ms, created_s, access, flags, kind, .. } = *self.header();
+        Meta { deadline_ms, created_s, access, flags, written: (kind != BOXED).then(|| self.written()) }
     }
 
     /// When the key expires, in milliseconds since 1970; 0 for never.
@@ -398,7 +389,7 @@ impl Entry {
 
     fn tail_offset(&self) -> usize {
         let header = self.header();
-        usize::from(header.context_len) * DOT_BYTES + header.key_len as usize
+        usize::from(header.dots_len) * DOT_BYTES + header.key_len as usize
     }
 
     #[inline]
@@ -413,7 +404,7 @@ impl Entry {
 
     fn layout(&self) -> Layout {
         let header = self.header();
-        layout(usize::from(header.context_len), header.key_len as usize, header.value_len as usize)
+        layout(usize::from(header.dots_len), header.key_len as usize, header.value_len as usize)
     }
 }
 
@@ -443,14 +434,34 @@ pub fn size_class(bytes: usize) -> usize {
     bytes.next_multiple_of((bytes.next_power_of_two() / 8).max(16))
 }
 
+/// Reads a dot as [`bytes_of`] writes it.
+#[inline]
+fn dot_of(bytes: &[u8]) -> Dot {
+    let (hlc, actor) = bytes.split_at(8);
+    Dot {
+        hlc: Hlc(u64::from_ne_bytes(hlc.try_into().unwrap_or_default())),
+        actor: Actor(u16::from_ne_bytes(actor.try_into().unwrap_or_default())),
+    }
+}
+
+/// A dot as it lies in an entry.
+#[inline]
+fn bytes_of(dot: Dot) -> [u8; DOT_BYTES] {
+    let mut bytes = [0; DOT_BYTES];
+    let (hlc, actor) = bytes.split_at_mut(8);
+    hlc.copy_from_slice(&dot.hlc.0.to_ne_bytes());
+    actor.copy_from_slice(&dot.actor.0.to_ne_bytes());
+    bytes
+}
+
 /// A length as the header keeps it; `None` for one that it cannot.
 #[inline]
 fn length_of(bytes: usize) -> Option<u32> {
     u32::try_from(bytes).ok()
 }
 
-fn layout(context_len: usize, key_len: usize, value_len: usize) -> Layout {
-    let bytes = HEADER_BYTES + context_len * DOT_BYTES + key_len + value_len;
+fn layout(dots_len: usize, key_len: usize, value_len: usize) -> Layout {
+    let bytes = HEADER_BYTES + dots_len * DOT_BYTES + key_len + value_len;
     // What the allocator would set aside anyway is ours to grow into; small entries are counted more tightly.
     let rounded = if bytes < ROOMY_BYTES_MIN { bytes } else { size_class(bytes) }.next_multiple_of(ROUND_BYTES);
     // Lengths come from slices that exist, so the sum is far from the limit that this checks.

@@ -1,7 +1,9 @@
 //! Merging two replicas' states of one key: the one operation behind replication, repair, handoff and healing.
 //!
 //! A state that has seen the other simply replaces it. Of two that have not seen each other:
-//! - registers (strings, counters, tombstones): the later base wins; counters on the same base add up;
+//! - registers (strings, counters, tombstones): the later base wins; counters on the same base add up. The base of a
+//!   string is the write that it is of ([`State::written`]): nothing that was done to its deadline since brings an older
+//!   string, or a deleted one, back;
 //! - hashes and sets: a write of an element survives unless the other side saw it and no longer has it (add wins;
 //!   Bieniusa et al., "An optimized conflict-free replicated set", 2012); `siblings` says how several are kept;
 //! - different types: a set beats a hash beats a register, so that every node picks alike, as long as the
@@ -20,8 +22,8 @@
 //! else was made of the same writes, and takes its place. So does what comes of two that are marked differently. A key
 //! that has expired and is still there is merged as it is, with its deadline.
 //!
-//! The version of a merged register names as its dot the write that won, not the latest: a string's dot is when it
-//! was written, and a third replica's string must be compared with that.
+//! The version of a merged register names as its dot the last write of the side that won, or what else is known of
+//! that one's author, if that is later.
 
 use std::borrow::Cow;
 use std::cmp::Ordering;
@@ -77,7 +79,9 @@ pub(super) fn merge_concurrent(a: &State, b: &State, actors: &ActorTable) -> Sta
         version = version.marked(sum_of(a, b, actors));
     }
     let created_s = earlier(a.created_s.into(), b.created_s.into()) as u32;
-    State { version, deadline_ms, created_s, content, has_expired: false }
+    let is_register = !matches!(content, Content::Value(_));
+    let written = Some(winner.written()).filter(|dot| is_register && *dot != version.dot);
+    State { version, deadline_ms, created_s, content, written, has_expired: false }
 }
 
 /// False if others may hold something else at the versions of these two, or at what they are merged from.
@@ -148,7 +152,7 @@ fn settle_hashes(a: &State, b: &State, actors: &ActorTable) -> Option<Content> {
 /// nothing: it lost its elements to the other side's deletions.
 fn register(state: &State) -> (Dot, Option<&Counter>) {
     match &state.content {
-        Content::String(_) | Content::Tombstone => (state.version.dot, None),
+        Content::String(_) | Content::Tombstone => (state.written(), None),
         Content::Value(value) => match &**value {
             Value::Counter(counter) => (counter.base_dot, Some(counter)),
             Value::Hash(_) | Value::Set(_) => (Dot::default(), None),

@@ -15,7 +15,7 @@
 //! | `mutation` | the primitives that change a key, and their form on the wire |
 //! | `deltas` | how changes are recorded and read: those of one key in a row are one chain |
 //! | `merge`, `siblings`, `state` | two replicas' states of a key become one |
-//! | `entry` | one key in memory |
+//! | `entry`, `parts` | one key in memory; what it is made from and shows |
 //! | `draws` | where to look for an entry at random |
 //! | `index`, `prefetch` | where a slot's entries are, and having them fetched in time |
 //! | `value`, `counter`, `hash`, `elements` | the types |
@@ -61,6 +61,7 @@ pub mod index;
 pub mod keyspace;
 pub mod merge;
 pub mod mutation;
+mod parts;
 pub mod prefetch;
 pub mod scan;
 pub mod siblings;

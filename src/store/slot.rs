@@ -52,7 +52,7 @@ impl Rules {
     fn meta_over(&self, old: Option<&Entry>, deadline_ms: u64) -> Meta {
         let old = old.filter(|entry| !entry.is_tombstone());
         let created_s = old.map_or(self.now_s, |entry| entry.meta().created_s);
-        Meta { deadline_ms, created_s, access: self.access.after(old.map_or(0, Entry::access)), flags: 0 }
+        Meta { deadline_ms, created_s, access: self.access.after(old.map_or(0, Entry::access)), ..Meta::default() }
     }
 }
 
@@ -351,16 +351,13 @@ impl SlotTable {
         }
     }
 
-    /// Changes an entry in place under a new dot, keeping count of its bytes.
+    /// Changes an entry under a new dot, but not what a string says, keeping count of its bytes.
     fn change(&mut self, name: Name<'_>, dot: Dot, change: impl FnOnce(&mut Entry)) {
         let Some(entry) = self.find_mut(name) else { return };
         let before = One::of(entry);
         change(entry);
-        let same_actor = entry.dot().actor == dot.actor;
-        if same_actor {
-            entry.set_dot(dot);
-        }
-        let version = if same_actor { None } else { Some(entry.version().advanced(dot)) };
+        let is_in_place = entry.dot().actor == dot.actor && entry.touch(dot);
+        let version = if is_in_place { None } else { Some(entry.version().advanced(dot)) };
         let after = One::of(entry);
         self.count_in(after);
         self.count_out(before);
@@ -420,7 +417,7 @@ pub(super) fn earlier(a: u64, b: u64) -> u64 {
 /// The counter that INCR makes of what was there; only numbers get this far.
 fn counter_from(old: Option<&Entry>) -> Counter {
     let Some(entry) = old else { return Counter::on_base(0, Dot::default()) };
-    Counter::on_text(&string_of(entry), entry.dot())
+    Counter::on_text(&string_of(entry), entry.written())
 }
 
 #[cfg(test)]

@@ -24,6 +24,9 @@ const HASH: u8 = 3;
 const SET: u8 = 4;
 const EXPIRED: u8 = 5;
 
+/// Beside the type: the dot of the write that the string or tombstone is of follows.
+const NAMES_WRITTEN: u8 = 0x80;
+
 /// A key's value as a structure of its own, apart from any table.
 #[derive(Clone, PartialEq, Debug)]
 pub enum Content {
@@ -46,6 +49,9 @@ pub struct State {
     pub created_s: u32,
     /// The value.
     pub content: Content,
+    /// The write that a string or tombstone is of (see [`Entry::written`]); `None` for the version's own, and for any
+    /// other type.
+    pub written: Option<Dot>,
     /// Whether it is a tombstone that expiry alone has made: others may hold a live key at the same version.
     pub has_expired: bool,
 }
@@ -65,14 +71,21 @@ impl State {
             deadline_ms: meta.deadline_ms,
             created_s: meta.created_s,
             content,
+            written: meta.written.filter(|dot| *dot != entry.dot()),
             has_expired: entry.is_expired_tombstone(),
         }
+    }
+
+    /// The write that it is of as a string or tombstone.
+    pub fn written(&self) -> Dot {
+        self.written.unwrap_or(self.version.dot)
     }
 
     /// The entry that has this state.
     pub fn into_entry(self, db: u8, key: &[u8], access: u32) -> Entry {
         let flags = if self.has_expired { FLAG_EXPIRED } else { 0 };
-        let meta = Meta { deadline_ms: self.deadline_ms, created_s: self.created_s, access, flags };
+        let State { deadline_ms, created_s, written, .. } = self;
+        let meta = Meta { deadline_ms, created_s, access, flags, written };
         let payload = match self.content {
             Content::String(ref bytes) => Payload::String(bytes),
             Content::Tombstone => Payload::Tombstone,
@@ -89,10 +102,10 @@ impl State {
         put_varint(&mut writer.body, u64::from(self.created_s));
         match &self.content {
             Content::String(bytes) => {
-                writer.body.push(STRING);
+                writer.register(STRING, self.written);
                 put_bytes(&mut writer.body, bytes);
             }
-            Content::Tombstone => writer.body.push(if self.has_expired { EXPIRED } else { TOMBSTONE }),
+            Content::Tombstone => writer.register(if self.has_expired { EXPIRED } else { TOMBSTONE }, self.written),
             Content::Value(value) => writer.value(value),
         }
         put_varint(out, writer.named.len() as u64);
@@ -115,7 +128,12 @@ impl State {
         let version = parser.version()?;
         let deadline_ms = parser.reader.varint()?;
         let created_s = parser.reader.varint()? as u32;
-        let kind = parser.reader.u8()?;
+        let tag = parser.reader.u8()?;
+        let (kind, names_written) = (tag & !NAMES_WRITTEN, tag & NAMES_WRITTEN != 0);
+        if names_written && !matches!(kind, STRING | TOMBSTONE | EXPIRED) {
+            return Err(WireError);
+        }
+        let written = if names_written { Some(parser.dot()?) } else { None };
         let content = match kind {
             STRING => Content::String(parser.reader.bytes()?.to_vec()),
             TOMBSTONE | EXPIRED => Content::Tombstone,
@@ -124,7 +142,8 @@ impl State {
             SET => Content::Value(Box::new(Value::Set(parser.set()?))),
             _ => return Err(WireError),
         };
-        Ok(State { version, deadline_ms, created_s, content, has_expired: kind == EXPIRED })
+        let written = written.filter(|dot| *dot != version.dot);
+        Ok(State { version, deadline_ms, created_s, content, written, has_expired: kind == EXPIRED })
     }
 }
 
@@ -147,6 +166,11 @@ impl Writer {
         self.dot(version.dot);
         put_varint(&mut self.body, version.context.len() as u64);
         version.context.iter().for_each(|dot| self.dot(*dot));
+    }
+
+    fn register(&mut self, kind: u8, written: Option<Dot>) {
+        self.body.push(kind | if written.is_some() { NAMES_WRITTEN } else { 0 });
+        written.into_iter().for_each(|dot| self.dot(dot));
     }
 
     fn value(&mut self, value: &Value) {
@@ -293,7 +317,7 @@ mod tests {
     fn is_taken(value: Value) -> bool {
         let actors = ActorTable::new(ActorId { node: 1, generation: 1 });
         let (content, version) = (Content::Value(Box::new(value)), Version::first(dot(5)));
-        let state = State { version, deadline_ms: 0, created_s: 0, content, has_expired: false };
+        let state = State { version, deadline_ms: 0, created_s: 0, content, written: None, has_expired: false };
         let mut bytes = Vec::new();
         state.encode(&mut bytes, &actors);
         State::decode(&mut Reader::new(&bytes), &actors).is_ok()

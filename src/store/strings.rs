@@ -143,11 +143,15 @@ mod tests {
                 let actor = Actor(author.saturating_sub(18));
                 let dot = Dot { hlc: Hlc(at as u64 + 1), actor };
                 let value = vec![at as u8; len];
-                let mutation = match deletes && author == 0 {
-                    true => Mutation::Delete,
-                    false => Mutation::Assign { value: &value, deadline_ms },
+                let mutation = match author {
+                    0 if deletes => Mutation::Delete,
+                    1..5 if deletes => Mutation::Expire { deadline_ms },
+                    _ => Mutation::Assign { value: &value, deadline_ms },
                 };
                 let name = Name::of(0, KEY);
+                if plain.find(name).is_none() && matches!(mutation, Mutation::Expire { .. }) {
+                    continue;
+                }
                 plain.apply(name, dot, &mutation, &rules);
                 if !quick.overwrite(name, &Version::first(dot), &mutation, &rules) {
                     quick.apply(name, dot, &mutation, &rules);

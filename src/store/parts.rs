@@ -1,0 +1,51 @@
+//! The words for what an entry is made from, and for what it shows.
+//!
+//! Plain values: `entry` lays them out in memory.
+
+use crate::base::version::Dot;
+use crate::store::value::Value;
+
+/// The string was changed in place by APPEND, SETRANGE or SETBIT: OBJECT ENCODING says `raw`, as Redis does.
+pub const FLAG_RAW: u8 = 1;
+
+/// The string is never shown as `int`, whatever it spells: INCRBYFLOAT wrote it.
+pub const FLAG_TEXT: u8 = 2;
+
+/// The tombstone is what expiry has left: nobody wrote it, and others may hold a live key at the same version.
+pub const FLAG_EXPIRED: u8 = 4;
+
+/// What an entry is made from.
+pub enum Payload<'a> {
+    /// A string's bytes.
+    String(&'a [u8]),
+    /// A deleted key: the version is all that is left.
+    Tombstone,
+    /// Any other type.
+    Value(Box<Value>),
+}
+
+/// What an entry holds.
+#[derive(Debug)]
+pub enum Data<'a> {
+    /// A string's bytes.
+    String(&'a [u8]),
+    /// Deleted, and remembered so that an older copy does not come back.
+    Tombstone,
+    /// Any other type.
+    Value(&'a Value),
+}
+
+/// What an entry carries beside key and value.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Meta {
+    /// When the key expires, in milliseconds since 1970; 0 for never.
+    pub deadline_ms: u64,
+    /// When the key was created, in seconds since 1970.
+    pub created_s: u32,
+    /// The access word of the eviction policy (see `eviction`).
+    pub access: u32,
+    /// `FLAG_*`.
+    pub flags: u8,
+    /// The write that a string or tombstone is of; `None` for the version's own, and for any other type.
+    pub written: Option<Dot>,
+}
