@@ -212,7 +212,7 @@ fn is_touched(written: Dot, elements: Option<&Elements>, clear: Hlc) -> bool {
 fn without(mut state: State, clear: Dot, actors: &ActorTable) -> Option<State> {
     // Where both have the same stamp, whoever gave it.
     if matches!(state.content, Content::String(_)) && state.written().hlc <= clear.hlc {
-        state.written = Some(Dot::default());
+        state.rest = Some(Dot::default());
     }
     let seen = || [state.version.dot].into_iter().chain(state.version.context.iter().copied());
     if seen().all(|dot| dot.hlc <= clear.hlc) {
@@ -228,8 +228,8 @@ fn without(mut state: State, clear: Dot, actors: &ActorTable) -> Option<State> {
     let mut context: Context = others.map(seen_of).collect();
     context.sort_unstable_by_key(|dot| dot.actor);
     let version = Version { dot: clear, context };
-    let (content, written) = (Content::Tombstone, None);
-    let deletion = State { version, deadline_ms: 0, created_s: 0, content, written, has_expired: false };
+    let content = Content::Tombstone;
+    let deletion = State { version, deadline_ms: 0, created_s: 0, content, rest: None, has_expired: false };
     // Whatever the versions say: a state may have seen the clear from one that was cut, and elements from one that was
     // not.
     Some(merge_concurrent(&state, &deletion, actors))

@@ -1,10 +1,10 @@
 //! One key: header, context, key and value in a single allocation, behind a pointer of eight bytes.
 //!
 //! A cache is mostly its entries, so the layout is by hand: `[Header | dots | key | value]`. The dots are those of the
-//! version's context and, behind them, the one of the write that a string is of, where that is not the last write (see
-//! [`Entry::written`]). A string's value lies inline; any other type keeps a `Box<Value>` whose address lies where the
-//! value would. The allocation is rounded up to 16 bytes, and a value that fits the same rounding is overwritten in
-//! place; one that does not gets a new allocation, so that a short value never keeps a long one's memory.
+//! version's context and, behind them, that of the rest, where it has to be named (see [`rest_unnamed`]). A string's
+//! value lies inline; any other type keeps a `Box<Value>` whose address lies where the value would. The allocation is
+//! rounded up to 16 bytes, and a value that fits the same rounding is overwritten in place; one that does not gets a
+//! new allocation, so that a short value never keeps a long one's memory.
 //!
 //! This file is where the store's `unsafe` is, but for one instruction (`prefetch`). The proof, once for all blocks
 //! below:
@@ -25,7 +25,7 @@ use std::ptr::NonNull;
 
 use crate::base::clock::Hlc;
 use crate::base::version::{Actor, CONTEXT_DOTS_MAX, Context, Dot, Version};
-pub use crate::store::parts::{Data, FLAG_EXPIRED, FLAG_RAW, FLAG_TEXT, Meta, Payload};
+pub use crate::store::parts::{Data, FLAG_EXPIRED, FLAG_RAW, FLAG_TEXT, Meta, Payload, rest_unnamed};
 use crate::store::prefetch::prefetch;
 use crate::store::value::Value;
 
@@ -52,8 +52,8 @@ struct Header {
     actor: u16,
     /// Dots behind the header.
     dots_len: u8,
-    /// Whether the last of them is that of the write which the string, or the tombstone, is of.
-    names_written: bool,
+    /// Whether the last of them is that of the rest.
+    names_rest: bool,
     kind: u8,
     db: u8,
     flags: u8,
@@ -103,8 +103,9 @@ impl Entry {
     fn build(db: u8, key: &[u8], kind: u8, value: &[u8], version: &Version, meta: Meta) -> Entry {
         // No version names more; what is written below must be what the header says, whatever came.
         let context = version.context.get(..CONTEXT_DOTS_MAX).unwrap_or(&version.context);
-        let written = meta.written.filter(|dot| kind != BOXED && *dot != version.dot);
-        let dots_len = context.len() + usize::from(written.is_some());
+        let unnamed = rest_unnamed(kind != BOXED, meta.deadline_ms, version.dot);
+        let rest = meta.rest.filter(|dot| *dot != unnamed);
+        let dots_len = context.len() + usize::from(rest.is_some());
         let (Some(key_len), Some(value_len)) = (length_of(key.len()), length_of(value.len())) else {
             panic!("a key or value of 4 GiB or more");
         };
@@ -117,7 +118,7 @@ impl Entry {
             value_len,
             actor: version.dot.actor.0,
             dots_len: dots_len as u8,
-            names_written: written.is_some(),
+            names_rest: rest.is_some(),
             kind,
             db,
             flags: meta.flags,
@@ -128,7 +129,7 @@ impl Entry {
         unsafe {
             block.write(header);
             let mut at = block.as_ptr().cast::<u8>().add(HEADER_BYTES);
-            for dot in context.iter().chain(&written) {
+            for dot in context.iter().chain(&rest) {
                 at.copy_from_nonoverlapping(bytes_of(*dot).as_ptr(), DOT_BYTES);
                 at = at.add(DOT_BYTES);
             }
@@ -229,14 +230,21 @@ impl Entry {
         Version { dot: self.dot(), context }
     }
 
-    /// The write that a string or tombstone is of: the last one, but where that has changed something else, such as the
-    /// deadline. Of two strings the later one wins, whatever was done to the other since.
+    /// The write that the rest is of, see [`rest_unnamed`].
+    #[inline]
+    fn rest(&self) -> Dot {
+        let header = self.header();
+        match header.names_rest {
+            true => dot_of(self.bytes(self.context_len() * DOT_BYTES, DOT_BYTES)),
+            false => rest_unnamed(header.kind != BOXED, header.deadline_ms, self.dot()),
+        }
+    }
+
+    /// The write that a string or tombstone is of: the last one, but where that has only moved the deadline. Of two
+    /// strings the later one wins, whatever was done to the other since.
     #[inline]
     pub fn written(&self) -> Dot {
-        match self.header().names_written {
-            true => dot_of(self.bytes(self.context_len() * DOT_BYTES, DOT_BYTES)),
-            false => self.dot(),
-        }
+        if self.header().kind == BOXED { self.dot() } else { self.rest() }
     }
 
     /// The dot of the last write: what replicas compare.
@@ -260,33 +268,37 @@ impl Entry {
     #[inline]
     fn context_len(&self) -> usize {
         let header = self.header();
-        usize::from(header.dots_len) - usize::from(header.names_written)
+        usize::from(header.dots_len) - usize::from(header.names_rest)
     }
 
-    /// Moves the dot, the context staying as it is: for a write of the value.
+    /// Moves the dot, the context staying as it is: for a write of all that there is.
     #[inline]
     pub fn set_dot(&mut self, dot: Dot) {
-        let header = self.header_mut();
-        header.hlc = dot.hlc.0;
-        header.actor = dot.actor.0;
-        if header.names_written {
-            let at = self.context_len() * DOT_BYTES;
-            // SAFETY: the dot's bytes are the last of those that the header counts, inside the block, ours alone.
-            unsafe { self.start().add(at).copy_from_nonoverlapping(bytes_of(dot).as_ptr(), DOT_BYTES) };
-        }
+        self.move_dot(dot, dot);
     }
 
-    /// As [`Entry::set_dot`], for a write of something else than the string. False, with nothing changed, where there
-    /// is no room to say which write the string is of.
+    /// Moves the dot, the context staying as it is, and says which write the rest is of. False, with nothing changed,
+    /// where there is no room to name that.
     #[inline]
-    pub fn touch(&mut self, dot: Dot) -> bool {
+    pub fn move_dot(&mut self, dot: Dot, rest: Dot) -> bool {
         let header = self.header_mut();
-        if header.kind != BOXED && !header.names_written {
+        if !header.names_rest && rest != rest_unnamed(header.kind != BOXED, header.deadline_ms, dot) {
             return false;
         }
         header.hlc = dot.hlc.0;
         header.actor = dot.actor.0;
+        if header.names_rest {
+            let at = self.context_len() * DOT_BYTES;
+            // SAFETY: the dot's bytes are the last of those that the header counts, inside the block, ours alone.
+            unsafe { self.start().add(at).copy_from_nonoverlapping(bytes_of(rest).as_ptr(), DOT_BYTES) };
+        }
         true
+    }
+
+    /// The write that the rest is of after a write that leaves it as it is, or, if it `redates` the key, is one of the
+    /// deadline.
+    pub fn rest_after(&self, dot: Dot, redates: bool) -> Dot {
+        if redates && self.header().kind == BOXED { dot } else { self.rest() }
     }
 
     /// The database the key lives in.
@@ -297,8 +309,8 @@ impl Entry {
 
     /// What the entry carries beside key and value.
     pub fn meta(&self) -> Meta {
-        let Header { deadline_ms, created_s, access, flags, kind, .. } = *self.header();
-        Meta { deadline_ms, created_s, access, flags, written: (kind != BOXED).then(|| self.written()) }
+        let Header { deadline_ms, created_s, access, flags, .. } = *self.header();
+        Meta { deadline_ms, created_s, access, flags, rest: Some(self.rest()) }
     }
 
     /// When the key expires, in milliseconds since 1970; 0 for never.

@@ -21,7 +21,7 @@ fn string(entry: &Entry) -> &[u8] {
 #[test]
 fn an_entry_gives_back_what_was_put_in() {
     let version = Version::first(dot(3, 7)).advanced(dot(4, 9)).advanced(dot(5, 11));
-    let meta = Meta { deadline_ms: 99, created_s: 5, access: 6, flags: 1, written: None };
+    let meta = Meta { deadline_ms: 99, created_s: 5, access: 6, flags: 1, rest: None };
     let entry = Entry::new(2, b"key", Payload::String(b"some value"), &version, meta);
     assert_eq!((entry.db(), entry.key(), string(&entry)), (2, &b"key"[..], &b"some value"[..]));
     assert_eq!(entry.version(), version);
@@ -34,11 +34,11 @@ fn a_string_knows_the_write_that_it_is_of_whatever_is_changed_beside_it() {
     let version = Version::first(dot(3, 7)).advanced(dot(4, 9));
     let mut entry = Entry::new(0, b"key", Payload::String(b"value"), &version, Meta::default());
     assert_eq!(entry.written(), dot(4, 9));
-    assert!(!entry.touch(dot(4, 10)), "no room");
+    assert!(!entry.move_dot(dot(4, 10), dot(4, 9)), "no room");
     let touched = version.advanced(dot(4, 10));
     entry.rebuild(&touched, entry.meta());
     assert_eq!((entry.version(), entry.written(), entry.context_is_empty()), (touched, dot(4, 9), false));
-    assert!(entry.touch(dot(4, 11)) && entry.overwrite(b"other"));
+    assert!(entry.move_dot(dot(4, 11), dot(4, 9)) && entry.overwrite(b"other"));
     assert_eq!((entry.dot(), entry.written(), string(&entry)), (dot(4, 11), dot(4, 9), &b"other"[..]));
     entry.set_dot(dot(4, 12));
     assert_eq!((entry.dot(), entry.written(), entry.key()), (dot(4, 12), dot(4, 12), &b"key"[..]));

@@ -98,7 +98,7 @@ impl SlotTable {
         let entry = self.index.get_mut(place)?;
         if keep_tombstone {
             let version = entry.version();
-            let meta = Meta { flags: FLAG_EXPIRED, written: entry.meta().written, ..Meta::default() };
+            let meta = Meta { flags: FLAG_EXPIRED, rest: Some(entry.written()), ..Meta::default() };
             let tombstone = Entry::new(entry.db(), entry.key(), Payload::Tombstone, &version, meta);
             let counted = One::of(&tombstone);
             let expired = std::mem::replace(entry, tombstone);

@@ -1,15 +1,13 @@
 //! Merging two replicas' states of one key: the one operation behind replication, repair, handoff and healing.
 //!
 //! A state that has seen the other simply replaces it. Of two that have not seen each other:
-//! - registers (strings, counters, tombstones): the later base wins; counters on the same base add up. The base of a
-//!   string is the write that it is of ([`State::written`]): nothing that was done to its deadline since brings an older
-//!   string, or a deleted one, back;
+//! - registers (strings, counters, tombstones): the later base wins; counters on the same base add up. A string's base
+//!   is the write that it is of ([`State::written`]): no EXPIRE since brings an older or a deleted one back;
 //! - hashes and sets: a write of an element survives unless the other side saw it and no longer has it (add wins;
 //!   Bieniusa et al., "An optimized conflict-free replicated set", 2012); `siblings` says how several are kept;
 //! - different types: a set beats a hash beats a register, so that every node picks alike, as long as the
 //!   collection keeps an element that the other side had not seen;
-//! - the deadline is that of the later write of what survives; the key is as old as the older of the two, of which a
-//!   deletion has no age.
+//! - the deadline is settled apart (`date`); the key is as old as the older of the two, of which a deletion has no age.
 //!
 //! The merge of given states takes no stamp and asks no clock, and is commutative, associative and idempotent for
 //! states of one type, deleted ones included; the property tests in `merge_tests` show it. Where several types met
@@ -28,10 +26,10 @@
 use std::borrow::Cow;
 use std::cmp::Ordering;
 
-use crate::base::version::{ActorTable, Dot, Relation};
-use crate::store::counter::Counter;
+use crate::base::version::{ActorTable, Relation};
+use crate::store::date::Date;
 use crate::store::digest::version_fingerprint;
-use crate::store::elements::{Elements, PackLimits};
+use crate::store::elements::PackLimits;
 use crate::store::hash;
 use crate::store::siblings::{self, Side};
 use crate::store::slot::earlier;
@@ -65,29 +63,20 @@ pub(super) fn merge_concurrent(a: &State, b: &State, actors: &ActorTable) -> Sta
         Some(content) => (later(a, b, actors), content),
         None => settle_registers(a, b, actors),
     };
-    let deadline_ms = match content {
-        Content::Tombstone => 0,
-        _ if a.version.dot == b.version.dot => longer(a.deadline_ms, b.deadline_ms),
-        // Beside a deletion only the collection has a deadline to speak of.
-        _ if winner.content == Content::Tombstone => a.deadline_ms.max(b.deadline_ms),
-        _ => winner.deadline_ms,
-    };
+    let date = Date::settle(a, b, winner, &content, actors);
     let mut version = a.version.joined(&b.version, winner.version.dot);
-    // The later write's deadline is what any other merge of the same writes comes to; one that outlives it, or ends
-    // with it, is not.
-    if !is_told_by_versions(a, b) || deadline_ms != winner.deadline_ms {
+    if !date.is_told || !is_told_by_versions(a, b) {
         version = version.marked(sum_of(a, b, actors));
     }
     let created_s = earlier(a.created_s.into(), b.created_s.into()) as u32;
-    let is_register = !matches!(content, Content::Value(_));
-    let written = Some(winner.written()).filter(|dot| is_register && *dot != version.dot);
-    State { version, deadline_ms, created_s, content, written, has_expired: false }
+    let rest = if matches!(content, Content::Value(_)) { date.dot } else { winner.written() };
+    let (deadline_ms, has_expired) = (date.deadline_ms, false);
+    State { version, deadline_ms, created_s, content, rest: None, has_expired }.with_rest(Some(rest))
 }
 
 /// False if others may hold something else at the versions of these two, or at what they are merged from.
 fn is_told_by_versions(a: &State, b: &State) -> bool {
-    let is_one_deadline = a.version.dot != b.version.dot || a.deadline_ms == b.deadline_ms;
-    is_one_deadline && !a.has_expired && !b.has_expired && a.version.mark() == b.version.mark()
+    !a.has_expired && !b.has_expired && a.version.mark() == b.version.mark()
 }
 
 /// What tells apart the ways in which the same writes may have been merged.
@@ -103,33 +92,8 @@ fn later<'s>(a: &'s State, b: &'s State, actors: &ActorTable) -> &'s State {
     if order.is_lt() { b } else { a }
 }
 
-/// The later of two deadlines, of which 0 is never.
-fn longer(a_ms: u64, b_ms: u64) -> u64 {
-    if a_ms == 0 || b_ms == 0 { 0 } else { a_ms.max(b_ms) }
-}
-
-fn set_of(state: &State) -> Option<&Set> {
-    match &state.content {
-        Content::Value(value) => match &**value {
-            Value::Set(set) => Some(set),
-            Value::Counter(_) | Value::Hash(_) => None,
-        },
-        Content::String(_) | Content::Tombstone => None,
-    }
-}
-
-fn fields_of(state: &State) -> Option<&Elements> {
-    match &state.content {
-        Content::Value(value) => match &**value {
-            Value::Hash(fields) => Some(fields),
-            Value::Counter(_) | Value::Set(_) => None,
-        },
-        Content::String(_) | Content::Tombstone => None,
-    }
-}
-
 fn settle_sets(a: &State, b: &State, actors: &ActorTable) -> Option<Content> {
-    let (ours, theirs) = (set_of(a), set_of(b));
+    let (ours, theirs) = (a.set(), b.set());
     let side_a = Side { elements: ours.map(|set| &set.members), seen: &a.version };
     let side_b = Side { elements: theirs.map(|set| &set.members), seen: &b.version };
     let members = siblings::merge(side_a, side_b, PackLimits::SET, actors, |_| Cow::Borrowed(&[]));
@@ -141,28 +105,16 @@ fn settle_sets(a: &State, b: &State, actors: &ActorTable) -> Option<Content> {
 }
 
 fn settle_hashes(a: &State, b: &State, actors: &ActorTable) -> Option<Content> {
-    let side_a = Side { elements: fields_of(a), seen: &a.version };
-    let side_b = Side { elements: fields_of(b), seen: &b.version };
+    let side_a = Side { elements: a.fields(), seen: &a.version };
+    let side_b = Side { elements: b.fields(), seen: &b.version };
     let fields =
         siblings::merge(side_a, side_b, PackLimits::TRANSFER_HASH, actors, |writes| hash::winner(writes, actors));
     (!fields.is_empty()).then(|| Content::Value(Box::new(Value::Hash(fields))))
 }
 
-/// What a state is as a register: the write that set it, and the counter if it has one. A collection counts as
-/// nothing: it lost its elements to the other side's deletions.
-fn register(state: &State) -> (Dot, Option<&Counter>) {
-    match &state.content {
-        Content::String(_) | Content::Tombstone => (state.written(), None),
-        Content::Value(value) => match &**value {
-            Value::Counter(counter) => (counter.base_dot, Some(counter)),
-            Value::Hash(_) | Value::Set(_) => (Dot::default(), None),
-        },
-    }
-}
-
 /// True for what leaves nothing behind when it meets its like: a deleted key, or a collection without elements.
 fn is_nothing(state: &State) -> bool {
-    state.content == Content::Tombstone || set_of(state).is_some() || fields_of(state).is_some()
+    state.content == Content::Tombstone || state.is_collection()
 }
 
 /// The state whose last write the merged version names, and the merged content.
@@ -170,8 +122,9 @@ fn settle_registers<'s>(a: &'s State, b: &'s State, actors: &ActorTable) -> (&'s
     if is_nothing(a) && is_nothing(b) {
         return (later(a, b, actors), Content::Tombstone);
     }
-    let ((base_a, counter_a), (base_b, counter_b)) = (register(a), register(b));
-    let winner = match (actors.compare(base_a, base_b), counter_a, counter_b) {
+    // A collection counts as nothing: it lost its elements to the other side's deletions.
+    let [base_a, base_b] = [a, b].map(|state| state.base().unwrap_or_default());
+    let winner = match (actors.compare(base_a, base_b), a.counter(), b.counter()) {
         (Ordering::Less, ..) => b,
         (Ordering::Greater, ..) => a,
         (Ordering::Equal, Some(one), Some(other)) => {

@@ -42,8 +42,8 @@ pub(super) struct Shown {
     dot: Named,
     seen: BTreeSet<Named>,
     deadline_ms: u64,
-    /// The write that a string or tombstone is of, if not the last.
-    written: Option<Named>,
+    /// The write that the rest is of, where it is named.
+    rest: Option<Named>,
     content: Shape,
 }
 
@@ -81,8 +81,8 @@ pub(super) fn show(state: &State, actors: &ActorTable) -> Shown {
         },
     };
     let seen = state.version.context.iter().map(|dot| named(*dot)).collect();
-    let written = state.written.map(named);
-    Shown { dot: named(state.version.dot), seen, deadline_ms: state.deadline_ms, written, content }
+    let rest = state.rest.map(named);
+    Shown { dot: named(state.version.dot), seen, deadline_ms: state.deadline_ms, rest, content }
 }
 
 struct Replica {
@@ -466,7 +466,7 @@ fn a_settled_conflict_is_as_old_as_the_older_side_and_deletions_have_no_age() {
         let actor = actors.intern(ActorId { node, generation: 1 }).expect("room");
         let version = Version::first(Dot { hlc: Hlc(node), actor });
         let content = text.map_or(Content::Tombstone, |text| Content::String(text.to_vec()));
-        State { version, deadline_ms: 0, created_s, content, written: None, has_expired: text.is_none() }
+        State { version, deadline_ms: 0, created_s, content, rest: None, has_expired: text.is_none() }
     };
     let sides = [state(1, 0, None), state(2, 70, Some(b"a")), state(3, 50, Some(b"b")), state(4, 0, None)];
     for a in &sides {

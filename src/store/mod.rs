@@ -14,7 +14,7 @@
 //! | `incoming` | what other replicas send: deltas and whole states |
 //! | `mutation` | the primitives that change a key, and their form on the wire |
 //! | `deltas` | how changes are recorded and read: those of one key in a row are one chain |
-//! | `merge`, `siblings`, `state` | two replicas' states of a key become one |
+//! | `merge`, `siblings`, `date`, `state` | two replicas' states of a key become one |
 //! | `entry`, `parts` | one key in memory; what it is made from and shows |
 //! | `draws` | where to look for an entry at random |
 //! | `index`, `prefetch` | where a slot's entries are, and having them fetched in time |
@@ -47,6 +47,7 @@ pub mod clear;
 pub mod counter;
 pub mod digest;
 pub mod deltas;
+mod date;
 mod draws;
 pub mod due;
 pub mod effects;

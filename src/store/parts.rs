@@ -46,6 +46,16 @@ pub struct Meta {
     pub access: u32,
     /// `FLAG_*`.
     pub flags: u8,
-    /// The write that a string or tombstone is of; `None` for the version's own, and for any other type.
-    pub written: Option<Dot>,
+    /// The write that the rest is of (see [`rest_unnamed`]); `None` for what an entry need not name.
+    pub rest: Option<Dot>,
+}
+
+/// The write that an entry's *rest* is of, where the entry names none for it.
+///
+/// The rest is what the last write may have left as it was, and what is therefore merged by a dot of its own: of a
+/// register (a string or a tombstone) what it holds, as long as only the deadline is moved; of any other type, whose
+/// elements have their own dots, the deadline. That of a key which never had one is nobody's.
+#[inline]
+pub fn rest_unnamed(is_register: bool, deadline_ms: u64, last: Dot) -> Dot {
+    if is_register || deadline_ms != 0 { last } else { Dot::default() }
 }

@@ -21,7 +21,7 @@ use crate::store::clear::is_clear;
 use crate::store::counter::Counter;
 use crate::store::draws::draws;
 use crate::store::elements::{Elements, PackLimits};
-use crate::store::entry::{Data, Entry, Meta, Payload};
+use crate::store::entry::{Data, Entry, Meta, Payload, rest_unnamed};
 use crate::store::eviction::Access;
 use crate::store::hash_name;
 use crate::store::index::{Index, Place, Whereabouts};
@@ -200,7 +200,7 @@ impl SlotTable {
             Mutation::Patch { offset, bytes } => self.patch(name, dot, offset as usize, bytes, rules),
             // Who applies a clear also sweeps the table.
             Mutation::Delete | Mutation::Clear => self.bury(name, dot, rules),
-            Mutation::Expire { deadline_ms } => self.change(name, dot, |entry| {
+            Mutation::Expire { deadline_ms } => self.change(name, dot, true, |entry| {
                 rules.access.touch(entry);
                 entry.set_deadline_ms(deadline_ms);
             }),
@@ -251,7 +251,7 @@ impl SlotTable {
     pub fn restamp(&mut self, name: Name<'_>) -> Option<Hlc> {
         let stamp = Hlc(self.find(name)?.version().latest().0 + 1);
         self.note_change();
-        self.change(name, Dot { hlc: stamp, actor: Actor::SELF }, |_| {});
+        self.change(name, Dot { hlc: stamp, actor: Actor::SELF }, false, |_| {});
         Some(stamp)
     }
 
@@ -283,7 +283,7 @@ impl SlotTable {
     /// Puts a new entry in place of whatever there was.
     pub(super) fn put_over(&mut self, name: Name<'_>, dot: Dot, payload: Payload<'_>, deadline_ms: u64, rules: &Rules) {
         let old = self.find(name);
-        let meta = rules.meta_over(old, deadline_ms);
+        let meta = Meta { rest: Some(dot), ..rules.meta_over(old, deadline_ms) };
         let version = old.map_or_else(|| Version::first(dot), |entry| entry.version().advanced(dot));
         self.put_entry(name, Entry::new(name.db, name.key, payload, &version, meta));
     }
@@ -326,7 +326,8 @@ impl SlotTable {
         // Its first use is noted with the change that it is made for.
         let mut meta = Meta { created_s: rules.now_s, ..Meta::default() };
         if let Some(entry) = old.filter(|entry| !entry.is_tombstone()) {
-            meta = entry.meta();
+            let rest = rest_unnamed(false, entry.deadline_ms(), entry.dot());
+            meta = Meta { rest: Some(rest), ..entry.meta() };
         }
         let value = Box::new(make(old));
         self.put_entry(name, Entry::new(name.db, name.key, Payload::Value(value), &version, meta));
@@ -335,7 +336,7 @@ impl SlotTable {
     /// Changes the boxed value under a new dot; a collection left empty is a deleted key.
     fn change_value(&mut self, name: Name<'_>, dot: Dot, rules: &Rules, change: impl FnOnce(&mut Value)) {
         let mut emptied = false;
-        self.change(name, dot, |entry| {
+        self.change(name, dot, false, |entry| {
             rules.access.touch(entry);
             if let Some(value) = entry.value_mut() {
                 change(value);
@@ -351,19 +352,19 @@ impl SlotTable {
         }
     }
 
-    /// Changes an entry under a new dot, but not what a string says, keeping count of its bytes.
-    fn change(&mut self, name: Name<'_>, dot: Dot, change: impl FnOnce(&mut Entry)) {
+    /// Changes an entry under a new dot, but not what a string says, keeping count of its bytes. `redates` says whether
+    /// it is a write of the deadline.
+    fn change(&mut self, name: Name<'_>, dot: Dot, redates: bool, change: impl FnOnce(&mut Entry)) {
         let Some(entry) = self.find_mut(name) else { return };
-        let before = One::of(entry);
+        let (before, rest) = (One::of(entry), entry.rest_after(dot, redates));
         change(entry);
-        let is_in_place = entry.dot().actor == dot.actor && entry.touch(dot);
-        let version = if is_in_place { None } else { Some(entry.version().advanced(dot)) };
+        if entry.dot().actor != dot.actor || !entry.move_dot(dot, rest) {
+            let version = entry.version().advanced(dot);
+            entry.rebuild(&version, Meta { rest: Some(rest), ..entry.meta() });
+        }
         let after = One::of(entry);
         self.count_in(after);
         self.count_out(before);
-        if let Some(version) = version {
-            self.set_version(name, &version);
-        }
     }
 
     /// Gives an entry exactly this version: what a delta's context says, the sender knows best.

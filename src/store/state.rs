@@ -12,7 +12,7 @@ use crate::base::version::{Actor, ActorTable, CONTEXT_DOTS_MAX, Context, Dot, Ve
 use crate::base::wire::{Reader, WireError, put_bytes, put_u64, put_varint};
 use crate::store::counter::{Addend, Counter};
 use crate::store::elements::{Elements, PackLimits};
-use crate::store::entry::{Data, Entry, FLAG_EXPIRED, Meta, Payload};
+use crate::store::entry::{Data, Entry, FLAG_EXPIRED, Meta, Payload, rest_unnamed};
 use crate::store::hash;
 use crate::store::siblings;
 use crate::store::value::{Set, Value};
@@ -24,8 +24,8 @@ const HASH: u8 = 3;
 const SET: u8 = 4;
 const EXPIRED: u8 = 5;
 
-/// Beside the type: the dot of the write that the string or tombstone is of follows.
-const NAMES_WRITTEN: u8 = 0x80;
+/// Beside the type: the dot of the write that the rest is of follows.
+const NAMES_REST: u8 = 0x80;
 
 /// A key's value as a structure of its own, apart from any table.
 #[derive(Clone, PartialEq, Debug)]
@@ -49,9 +49,8 @@ pub struct State {
     pub created_s: u32,
     /// The value.
     pub content: Content,
-    /// The write that a string or tombstone is of (see [`Entry::written`]); `None` for the version's own, and for any
-    /// other type.
-    pub written: Option<Dot>,
+    /// The write that the rest is of (see [`rest_unnamed`]); `None` for what it is of where none is named.
+    pub rest: Option<Dot>,
     /// Whether it is a tombstone that expiry alone has made: others may hold a live key at the same version.
     pub has_expired: bool,
 }
@@ -66,26 +65,88 @@ impl State {
             Data::Tombstone => Content::Tombstone,
             Data::Value(value) => Content::Value(Box::new(value.clone())),
         };
-        State {
-            version: entry.version(),
-            deadline_ms: meta.deadline_ms,
-            created_s: meta.created_s,
-            content,
-            written: meta.written.filter(|dot| *dot != entry.dot()),
-            has_expired: entry.is_expired_tombstone(),
+        let Meta { deadline_ms, created_s, rest, .. } = meta;
+        let (version, has_expired) = (entry.version(), entry.is_expired_tombstone());
+        State { version, deadline_ms, created_s, content, rest: None, has_expired }.with_rest(rest)
+    }
+
+    /// This state, with the rest of another write where that has to be named.
+    pub(super) fn with_rest(self, rest: Option<Dot>) -> State {
+        let unnamed = rest_unnamed(self.is_register(), self.deadline_ms, self.version.dot);
+        State { rest: rest.filter(|dot| *dot != unnamed), ..self }
+    }
+
+    /// Whether it is a string or a tombstone.
+    pub fn is_register(&self) -> bool {
+        self.value().is_none()
+    }
+
+    /// The set that it is.
+    pub(super) fn set(&self) -> Option<&Set> {
+        match self.value()? {
+            Value::Set(set) => Some(set),
+            Value::Counter(_) | Value::Hash(_) => None,
         }
     }
 
-    /// The write that it is of as a string or tombstone.
+    /// The fields of the hash that it is.
+    pub(super) fn fields(&self) -> Option<&Elements> {
+        match self.value()? {
+            Value::Hash(fields) => Some(fields),
+            Value::Counter(_) | Value::Set(_) => None,
+        }
+    }
+
+    /// The number that it is, unless it is a string that spells one.
+    pub(super) fn counter(&self) -> Option<&Counter> {
+        match self.value()? {
+            Value::Counter(counter) => Some(counter),
+            Value::Hash(_) | Value::Set(_) => None,
+        }
+    }
+
+    /// Whether it is a hash or a set.
+    pub(super) fn is_collection(&self) -> bool {
+        self.value().is_some() && self.counter().is_none()
+    }
+
+    /// The write that it is of as a register: that of a string or a deletion, that on which a number adds up. `None`
+    /// for a collection, whose elements have their own.
+    pub(super) fn base(&self) -> Option<Dot> {
+        match self.counter() {
+            Some(counter) => Some(counter.base_dot),
+            None if self.is_collection() => None,
+            None => Some(self.written()),
+        }
+    }
+
+    fn value(&self) -> Option<&Value> {
+        match &self.content {
+            Content::Value(value) => Some(value),
+            Content::String(_) | Content::Tombstone => None,
+        }
+    }
+
+    fn rest(&self) -> Dot {
+        let unnamed = || rest_unnamed(self.is_register(), self.deadline_ms, self.version.dot);
+        self.rest.unwrap_or_else(unnamed)
+    }
+
+    /// The write that it is of as a string or tombstone, see [`Entry::written`].
     pub fn written(&self) -> Dot {
-        self.written.unwrap_or(self.version.dot)
+        if self.is_register() { self.rest() } else { self.version.dot }
+    }
+
+    /// The write that its deadline is of.
+    pub fn dated(&self) -> Dot {
+        if self.is_register() { self.version.dot } else { self.rest() }
     }
 
     /// The entry that has this state.
     pub fn into_entry(self, db: u8, key: &[u8], access: u32) -> Entry {
         let flags = if self.has_expired { FLAG_EXPIRED } else { 0 };
-        let State { deadline_ms, created_s, written, .. } = self;
-        let meta = Meta { deadline_ms, created_s, access, flags, written };
+        let State { deadline_ms, created_s, rest, .. } = self;
+        let meta = Meta { deadline_ms, created_s, access, flags, rest };
         let payload = match self.content {
             Content::String(ref bytes) => Payload::String(bytes),
             Content::Tombstone => Payload::Tombstone,
@@ -102,11 +163,11 @@ impl State {
         put_varint(&mut writer.body, u64::from(self.created_s));
         match &self.content {
             Content::String(bytes) => {
-                writer.register(STRING, self.written);
+                writer.kind(STRING, self.rest);
                 put_bytes(&mut writer.body, bytes);
             }
-            Content::Tombstone => writer.register(if self.has_expired { EXPIRED } else { TOMBSTONE }, self.written),
-            Content::Value(value) => writer.value(value),
+            Content::Tombstone => writer.kind(if self.has_expired { EXPIRED } else { TOMBSTONE }, self.rest),
+            Content::Value(value) => writer.value(value, self.rest),
         }
         put_varint(out, writer.named.len() as u64);
         for actor in &writer.named {
@@ -129,11 +190,8 @@ impl State {
         let deadline_ms = parser.reader.varint()?;
         let created_s = parser.reader.varint()? as u32;
         let tag = parser.reader.u8()?;
-        let (kind, names_written) = (tag & !NAMES_WRITTEN, tag & NAMES_WRITTEN != 0);
-        if names_written && !matches!(kind, STRING | TOMBSTONE | EXPIRED) {
-            return Err(WireError);
-        }
-        let written = if names_written { Some(parser.dot()?) } else { None };
+        let (kind, names_rest) = (tag & !NAMES_REST, tag & NAMES_REST != 0);
+        let rest = if names_rest { Some(parser.dot()?) } else { None };
         let content = match kind {
             STRING => Content::String(parser.reader.bytes()?.to_vec()),
             TOMBSTONE | EXPIRED => Content::Tombstone,
@@ -142,8 +200,8 @@ impl State {
             SET => Content::Value(Box::new(Value::Set(parser.set()?))),
             _ => return Err(WireError),
         };
-        let written = written.filter(|dot| *dot != version.dot);
-        Ok(State { version, deadline_ms, created_s, content, written, has_expired: kind == EXPIRED })
+        let has_expired = kind == EXPIRED;
+        Ok(State { version, deadline_ms, created_s, content, rest: None, has_expired }.with_rest(rest))
     }
 }
 
@@ -168,19 +226,19 @@ impl Writer {
         version.context.iter().for_each(|dot| self.dot(*dot));
     }
 
-    fn register(&mut self, kind: u8, written: Option<Dot>) {
-        self.body.push(kind | if written.is_some() { NAMES_WRITTEN } else { 0 });
-        written.into_iter().for_each(|dot| self.dot(dot));
+    fn kind(&mut self, kind: u8, rest: Option<Dot>) {
+        self.body.push(kind | if rest.is_some() { NAMES_REST } else { 0 });
+        rest.into_iter().for_each(|dot| self.dot(dot));
     }
 
-    fn value(&mut self, value: &Value) {
+    fn value(&mut self, value: &Value, rest: Option<Dot>) {
         match value {
             Value::Counter(counter) => {
-                self.body.push(COUNTER);
+                self.kind(COUNTER, rest);
                 self.counter(counter);
             }
             Value::Hash(fields) => {
-                self.body.push(HASH);
+                self.kind(HASH, rest);
                 put_varint(&mut self.body, fields.len() as u64);
                 for field in fields.iter() {
                     put_bytes(&mut self.body, field.member);
@@ -196,7 +254,7 @@ impl Writer {
                 }
             }
             Value::Set(set) => {
-                self.body.push(SET);
+                self.kind(SET, rest);
                 self.body.push(u8::from(set.intset));
                 put_varint(&mut self.body, set.members.len() as u64);
                 for member in set.members.iter() {
@@ -317,7 +375,7 @@ mod tests {
     fn is_taken(value: Value) -> bool {
         let actors = ActorTable::new(ActorId { node: 1, generation: 1 });
         let (content, version) = (Content::Value(Box::new(value)), Version::first(dot(5)));
-        let state = State { version, deadline_ms: 0, created_s: 0, content, written: None, has_expired: false };
+        let state = State { version, deadline_ms: 0, created_s: 0, content, rest: None, has_expired: false };
         let mut bytes = Vec::new();
         state.encode(&mut bytes, &actors);
         State::decode(&mut Reader::new(&bytes), &actors).is_ok()

@@ -28,6 +28,40 @@ fn of_two_deadlines_of_one_string_the_later_given_holds() {
         play(&mut replicas, 10, who, &Step::Sync(from));
         let shown = replicas[who].shown().expect("a state");
         assert_eq!(shown.deadline_ms, DEADLINE_MS + 9, "the second clock is three steps ahead");
-        assert_eq!(shown.written.map(|(_, node)| node), Some(1));
+        assert_eq!(shown.rest.map(|(_, node)| node), Some(1));
     }
+}
+
+#[test]
+fn a_deadline_is_lost_to_no_other_change_of_a_collection_or_a_number() {
+    let deadline_after = |before: &[Step], left: &[Step], right: &[Step]| {
+        let mut replicas = Replica::three([0, 3, 0]);
+        let mut at = 0;
+        for (who, steps) in [(0, before), (1, &[Step::Sync(0)]), (0, left), (1, right)] {
+            for step in steps {
+                at += 1;
+                play(&mut replicas, at, who, step);
+            }
+        }
+        for (who, from) in [(0, 1), (1, 0)] {
+            play(&mut replicas, 90, who, &Step::Sync(from));
+        }
+        assert_eq!(replicas[0].shown(), replicas[1].shown());
+        replicas[0].shown().expect("a state").deadline_ms
+    };
+    use Step::{Add, AddMember, Assign, Delete, Expire, Put};
+    let ahead = |ms: u8| DEADLINE_MS + u64::from(ms);
+    for change in [Add(1), Put(1, 1), AddMember(1)] {
+        let change = std::slice::from_ref(&change);
+        assert_eq!(deadline_after(change, &[Expire(5)], change), ahead(5), "{change:?}");
+        assert_eq!(deadline_after(change, change, &[Expire(5)]), ahead(5), "{change:?}");
+        let dated = [change, &[Expire(1)]].concat();
+        assert_eq!(deadline_after(&dated, &[Expire(5)], change), ahead(5), "{change:?}");
+        assert_eq!(deadline_after(&dated, change, change), ahead(1), "{change:?}");
+        assert_eq!(deadline_after(change, &[Expire(5)], &[Expire(3)]), ahead(3), "{change:?}: given later");
+    }
+    // What has begun anew on one side does not get what was given before.
+    let anew = [Delete, AddMember(3)];
+    assert_eq!(deadline_after(&[AddMember(0), Expire(1)], &[AddMember(2)], &anew), 0);
+    assert_eq!(deadline_after(&[Add(1), Expire(1)], &[Add(2)], &[Assign(7), Add(1)]), 0);
 }
