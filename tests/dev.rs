@@ -65,8 +65,19 @@ impl Dev {
         }
     }
 
-    /// One inline command to one node; its one-line reply.
+    /// One inline command to one node; its one-line reply. Given once more where the machine is so busy that it is
+    /// refused.
     fn ask(&self, node: u16, command: &str) -> String {
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            let reply = self.ask_once(node, command);
+            if !reply.starts_with("-CLUSTERDOWN") || Instant::now() >= deadline {
+                return reply;
+            }
+        }
+    }
+
+    fn ask_once(&self, node: u16, command: &str) -> String {
         let mut stream = TcpStream::connect(("127.0.0.1", self.port + node)).unwrap();
         stream.set_read_timeout(Some(PATIENCE)).unwrap();
         stream.write_all(format!("{command}\r\nQUIT\r\n").as_bytes()).unwrap();

@@ -2,8 +2,8 @@
 //! they are forgotten without it, and it forgets what it held when it is back.
 
 use super::single::{NODES, ask, begin, held, must_be_gone, run, simulate, until, written};
-use super::story::healthy;
-use super::world::{World, ip_of};
+use super::story::{Ways, healthy, isolate};
+use super::world::World;
 use crate::base::net::simulated;
 use crate::membership::Liveness;
 use crate::protocol::client::Value;
@@ -17,10 +17,7 @@ fn deleted() -> (World, Vec<String>) {
         [("anti-entropy-interval-ms", "20000"), ("tombstone-age-min-ms", "100"), ("tombstone-bytes-max", "1")];
     let mut world = begin(&options);
     let keys = written(&mut world);
-    (0..=NODES).filter(|other| *other != AWAY).for_each(|other| {
-        simulated::with(|network| network.cut(ip_of(other), ip_of(AWAY)));
-        simulated::with(|network| network.cut(ip_of(AWAY), ip_of(other)));
-    });
+    isolate(&world, AWAY, Ways::Both, true);
     until(&mut world, "it is missed", |world| {
         let [one, away] = [0, AWAY].map(|node| world.node(node).expect("it lives"));
         one.cluster.topology().liveness(&away.cluster.id()) == Liveness::Down

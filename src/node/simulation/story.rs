@@ -62,7 +62,7 @@ enum Fault {
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-enum Ways {
+pub(super) enum Ways {
     Both,
     To,
     From,
@@ -285,12 +285,12 @@ impl Story {
             Fault::Freeze(node) => self.world.freeze(node, true),
             Fault::Kill(node) => self.world.kill(node),
             Fault::Unplug(node) => {
-                self.isolate(node, Ways::Both, true);
+                isolate(&self.world, node, Ways::Both, true);
                 self.world.kill(node);
             }
             Fault::Isolate(node, ways) => {
                 let with_clients = self.world.draws.random_range(0..2) == 0;
-                self.isolate(node, ways, with_clients);
+                isolate(&self.world, node, ways, with_clients);
             }
             Fault::Cut(node, other, ways) => cut(node, other, ways),
             Fault::Reset(node, other) => simulated::with(|network| network.reset(ip_of(node), ip_of(other))),
@@ -310,11 +310,6 @@ impl Story {
             Fault::Kill(node) | Fault::Unplug(node) if self.world.node(node).is_none() => self.world.start_node(node),
             _ => {}
         }
-    }
-
-    fn isolate(&self, node: usize, ways: Ways, with_clients: bool) {
-        let others = self.world.nodes() + usize::from(with_clients);
-        (0..others).filter(|other| *other != node).for_each(|other| cut(node, other, ways));
     }
 
     /// Nothing goes wrong any more, and nobody writes.
@@ -364,6 +359,12 @@ impl Story {
         drop(history);
         Told { summary, wrongs: self.wrongs }
     }
+}
+
+/// Cuts a node off from all others.
+pub(super) fn isolate(world: &World, node: usize, ways: Ways, with_clients: bool) {
+    let others = world.nodes() + usize::from(with_clients);
+    (0..others).filter(|other| *other != node).for_each(|other| cut(node, other, ways));
 }
 
 fn cut(node: usize, other: usize, ways: Ways) {
