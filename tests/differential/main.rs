@@ -23,6 +23,7 @@ use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use generate::{Action, Generator, Step};
 use pauses::{Pauses, is_excused};
+use support::client::Client;
 use support::cluster::Cluster;
 use support::env_number;
 use support::redis::Redis;
@@ -76,7 +77,10 @@ fn compare_during(our_ports: &[u16], in_cluster: bool, seed: u64, pauses: Option
                 } else if reports.insert(name.clone()) {
                     let told = match pauses {
                         // It would hardly fail in the same way again.
-                        Some(_) => told(history.iter().rev().take(60).rev(), &mismatch),
+                        Some(_) => {
+                            let told = told(history.iter().rev().take(60).rev(), &mismatch);
+                            format!("{told}\n{}", evidence(&history, our_ports))
+                        }
                         None => report(&history, &mismatch, our_ports, redis.port),
                     };
                     println!("--- {name}\n{told}");
@@ -128,6 +132,19 @@ fn report(history: &[Step], mismatch: &Mismatch, our_ports: &[u16], their_port: 
 fn told<'s>(steps: impl Iterator<Item = &'s Step>, last: &Mismatch) -> String {
     let lines: Vec<String> = steps.map(|step| format!("  {}> {}", step.connection, line(step))).collect();
     format!("{}\n  rondo: {}\n  redis: {}", lines.join("\n"), last.ours, last.theirs)
+}
+
+/// The last steps that named the first key of the last one, or cleared everything, and what each node says of that key.
+fn evidence(history: &[Step], our_ports: &[u16]) -> String {
+    let Some(key) = history.last().and_then(|step| step.args().get(1)) else { return String::new() };
+    let clears = |step: &Step| step.args().first().is_some_and(|name| name.to_ascii_uppercase().starts_with(b"FLUSH"));
+    let met = history.iter().rev().enumerate().filter(|(_, step)| step.args().contains(key) || clears(step)).take(20);
+    let steps = met.map(|(ago, step)| format!("  {ago} steps ago: {}> {}", step.connection, line(step)));
+    let nodes = our_ports.iter().map(|port| match Client::to(*port).try_call(&[b"RONDO.META", key.as_slice()]) {
+        Ok(meta) => format!("  {port} says: {meta:?}"),
+        Err(failure) => format!("  {port} does not say: {failure:?}"),
+    });
+    steps.chain(nodes).collect::<Vec<_>>().join("\n")
 }
 
 fn line(step: &Step) -> String {
