@@ -237,13 +237,23 @@ impl Batch {
         self.leave(Some(target), Hole { reply, ask, seen, retry_policy: RetryPolicy::Always, writes: false });
     }
 
+    /// Whether a request for `target` would go beside what the same node is asked, and not with it: then that node may
+    /// run the one and leave the other out.
+    pub fn goes_apart(&self, target: Target) -> bool {
+        self.last_for(Some(target)).is_some_and(|at| self.questions.get(at).is_some_and(|it| it.target != Some(target)))
+    }
+
+    fn last_for(&self, target: Option<Target>) -> Option<usize> {
+        let peer = |target: Option<Target>| target.map(|target| target.peer);
+        self.questions.iter().rposition(|question| peer(question.target) == peer(target))
+    }
+
     fn leave(&mut self, target: Option<Target>, hole: Hole) {
         self.forwarded += 1;
-        let peer = |target: Option<Target>| target.map(|target| target.peer);
-        let last = self.questions.iter_mut().rev().find(|question| peer(question.target) == peer(target));
-        if target.is_none() || last.as_ref().is_some_and(|question| question.target != target) {
+        if target.is_none_or(|target| self.goes_apart(target)) {
             self.order.part();
         }
+        let last = self.last_for(target).and_then(|at| self.questions.get_mut(at));
         match last.filter(|question| question.target == target && question.call.is_none()) {
             Some(question) => question.holes.push(hole),
             None => self.questions.push(Question { target, call: None, holes: smallvec![hole] }),
@@ -345,6 +355,18 @@ mod tests {
         assert!(batch.poll(&Context::from_waker(Waker::noop()), &mut Vec::new()));
         batch.finish(&mut out);
         String::from_utf8(out).expect("text")
+    }
+
+    /// HSETNX and, behind a HELLO, HVALS: the node that was asked for both left out the first and ran the second.
+    #[test]
+    fn what_is_asked_in_another_manner_goes_apart_from_what_the_same_node_is_asked_before() {
+        let mut batch = Batch::new(Instant::now());
+        let target = |peer, db| Target { peer, manner: Manner { db, ..Manner::default() }, fence: None };
+        assert!(!batch.goes_apart(target(1, 0)));
+        let ask = batch.keep(b"HSETNX", 0, Proto::Resp2);
+        batch.leave_hole(Some(target(1, 0)), ask, RetryPolicy::Never, true);
+        assert!(!batch.goes_apart(target(1, 0)) && !batch.goes_apart(target(2, 5)));
+        assert!(batch.goes_apart(target(1, 5)));
     }
 
     #[test]

@@ -6,8 +6,10 @@
 //! of them waits, with all that come behind it, until the batches before it are over. Requests that only read wait for
 //! no others of that kind.
 //!
-//! What a batch leaves to one node goes there on one link and is run there in its order, so that it needs no waiting;
-//! if that node leaves one request out, it leaves out those behind it on the same slot as well, by the same rule.
+//! What a batch leaves to one node goes there in one question and is run there in its order, so that it needs no
+//! waiting; if that node leaves one request out, it leaves out those behind it on the same slot as well, by the same
+//! rule. Where the manner changes in which requests are to be run (their protocol, their database), another question
+//! begins, of which that is not so.
 //!
 //! A slot is looked up at the same cost however many are open, so that a request with many keys costs what its keys
 //! cost.

@@ -93,6 +93,12 @@ impl Run<'_> {
         let (manner, fence) =
             (Manner { flags: manner::replies_in(self.session.proto), db: self.session.db, wish }, self.fence);
         let target = at.filter(|_| peer.is_some()).map(|peer| Target { peer, manner, fence });
+        if target.is_some_and(|target| self.batch.goes_apart(target)) {
+            self.batch.order.part();
+            if self.batch.order.blocks(slots, command.has(flag::WRITE)) {
+                return Step::Behind;
+            }
+        }
         self.worker.metrics.count(Count::Forwarded, 1);
         match target.is_some_and(|target| self.read_own_copy(target, roles, command, function, request)) {
             true => self.batch.order.leave_open(slots, false),
