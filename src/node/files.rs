@@ -10,9 +10,10 @@ use std::sync::Arc;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 use crate::base::config::{Config, Settings, Value};
+use crate::node::listen::HANDSHAKES_MAX;
 
-/// Listeners, event loops, the log, admin requests and clients that are just being refused.
-const OWN_FILES: u64 = 64;
+/// Listeners, event loops, the log, admin requests, clients that are just being refused, and strangers.
+const OWN_FILES: u64 = 64 + HANDSHAKES_MAX as u64;
 /// Of a worker's event loop.
 const FILES_PER_WORKER: u64 = 4;
 /// As many other nodes are reckoned with.

@@ -10,6 +10,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use socket2::TcpKeepalive;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::base::ids::{NodeId, Slot};
 use crate::base::metrics::Count;
@@ -22,6 +23,7 @@ use crate::peer::handshake::{LinkKind, accept};
 use crate::peer::registry::Peers;
 use crate::peer::trust::{Speaker, Word};
 use crate::replication::replica::Host;
+use crate::ring::Row;
 use crate::server::pubsub;
 use crate::server::worker::Shared;
 
@@ -30,6 +32,8 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 /// Between two lines of the log about such connections.
 const TELL_INTERVAL: Duration = Duration::from_secs(10);
 const HANDSHAKE_DEADLINE: Duration = Duration::from_secs(2);
+/// Connections to the peer port that have not said yet who they are; others wait to be accepted. Anybody may open them.
+pub const HANDSHAKES_MAX: usize = 128;
 /// Of silence, before the system asks whether a peer is still there; four times this, and its connection ends.
 const PEER_KEEPALIVE: Duration = Duration::from_secs(15);
 
@@ -58,6 +62,7 @@ pub fn start(node: &Arc<Node>, listeners: Vec<(TcpListener, Port)>) {
 
 async fn accept_on(node: Arc<Node>, listener: TcpListener, port: Port) {
     let mut accepts = node.accepts.subscribe();
+    let handshakes = Arc::new(Semaphore::new(HANDSHAKES_MAX));
     let mut told = Throttle::new(TELL_INTERVAL);
     loop {
         let accepted = tokio::select! {
@@ -68,7 +73,9 @@ async fn accept_on(node: Arc<Node>, listener: TcpListener, port: Port) {
         };
         match accepted {
             Ok((stream, _)) if port == Port::Peer => {
-                tokio::task::spawn_local(meet(node.clone(), stream));
+                // Never closed.
+                let Ok(permit) = handshakes.clone().acquire_owned().await else { return };
+                tokio::task::spawn_local(meet(node.clone(), stream, permit));
             }
             Ok((stream, _)) => {
                 if let Err(error) = admit(&node, stream, port == Port::Cluster) {
@@ -143,13 +150,15 @@ impl Host for ReplicaHost {
     }
 
     fn hear_trust(&self, word: Option<Word>) {
-        let is_warm = self.cluster.topology().rows.get(&self.speaker.node).is_some_and(|row| row.warm);
+        // A row of an earlier life says nothing of who has come back, which is empty until its own row says otherwise.
+        let is_warm = |row: &Row| row.warm && row.generation >= self.speaker.generation;
+        let is_warm = self.cluster.topology().rows.get(&self.speaker.node).is_some_and(is_warm);
         self.peers.hear_trust(self.speaker, word, is_warm);
     }
 }
 
 /// Shakes hands with a peer and gives its connection to whoever serves its kind.
-async fn meet(node: Arc<Node>, mut stream: TcpStream) {
+async fn meet(node: Arc<Node>, mut stream: TcpStream, permit: OwnedSemaphorePermit) {
     // A peer whose machine is gone says nothing any more, and its connections must not stay for ever.
     let keepalive = TcpKeepalive::new().with_time(PEER_KEEPALIVE).with_interval(PEER_KEEPALIVE).with_retries(3);
     if stream.set_nodelay(true).is_err() || keep_alive(&stream, &keepalive).is_err() {
@@ -164,6 +173,7 @@ async fn meet(node: Arc<Node>, mut stream: TcpStream) {
         }
         Err(_) => return,
     };
+    drop(permit);
     let cluster = node.cluster.clone();
     // Who was away for long has no connection left: it learns it before it answers on a new one.
     cluster.look_at_absence();

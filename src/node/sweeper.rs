@@ -95,7 +95,9 @@ fn sweep_rules(node: &Node) -> SweepRules {
 
 async fn sweep_slot(node: &Node, slot: Slot, turn: &mut Instant, rules: SweepRules, gone: &mut Gone) {
     let hub = &node.shared.node.pubsub;
-    let is_told = hub.wants_events() && node.shared.view.load().is_coordinator(slot);
+    // Replicas say nothing of it, and do not count it, as in Redis.
+    let is_ours = node.shared.view.load().is_coordinator(slot);
+    let is_told = is_ours && hub.wants_events();
     let mut walk = Sweep::default();
     loop {
         let mut events = Vec::new();
@@ -106,7 +108,9 @@ async fn sweep_slot(node: &Node, slot: Slot, turn: &mut Instant, rules: SweepRul
             gone.put(entry);
         });
         hub.publish_events(&events);
-        node.shared.node.metrics.count(Count::ExpiredKeys, walk.removed as u64);
+        if is_ours {
+            node.shared.node.metrics.count(Count::ExpiredKeys, walk.removed as u64);
+        }
         if turn.elapsed() > SWEEP_TURN {
             gone.give_back(node);
             rest(node).await;

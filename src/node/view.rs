@@ -166,10 +166,11 @@ fn may_coordinate(node: &Node, topology: &Topology, peers: &[Option<Arc<Peer>>])
     let others = || peers.iter().flatten().filter(|peer| is_warm(topology, &peer.id));
     let mut reached = others().filter(|peer| peer.is_usable());
     let is_in_step = reached.all(|peer| node.cluster.is_in_step_with(&peer.id));
+    let generation = |id: &NodeId| topology.rows.get(id).map_or(0, |row| row.generation);
     let opinion = |peer: &Arc<Peer>| Opinion {
         of: peer.id,
         is_reached: peer.is_usable(),
-        says: node.peers.word_of(&peer.id),
+        says: node.peers.word_of(&peer.id, generation(&peer.id)),
         is_owed: !peer.hints.is_empty(),
     };
     let opinions = || others().map(opinion).collect();

@@ -171,7 +171,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn nonsense_is_refused(bytes: Vec<u8>) {
+        fn nonsense_panics_nobody(bytes: Vec<u8>) {
             let _ = PromiseRequest::read(&bytes);
             let _ = PromiseAnswer::read(&bytes);
             let _ = DigestRequest::read(&bytes);

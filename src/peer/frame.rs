@@ -291,7 +291,7 @@ mod tests {
         }
 
         #[test]
-        fn nonsense_is_refused(bytes: Vec<u8>) {
+        fn nonsense_panics_nobody(bytes: Vec<u8>) {
             let actors = ActorTable::new(crate::base::ids::ActorId { node: 1, generation: 1 });
             let _ = next_frame(&bytes);
             let _ = Verify::read(&bytes, Actor::SELF, &actors);

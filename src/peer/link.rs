@@ -217,7 +217,7 @@ impl Judge {
     /// What to make of the replica now; `None` when it is gone.
     fn judge(&mut self, lane: &Lane, now: Instant) -> Option<Pace> {
         let acked = lane.acked();
-        let unsettle_coordinated_slots = now - self.looked > OVERSLEPT;
+        let has_overslept = now - self.looked > OVERSLEPT;
         let last = lane.last();
         if last != self.last {
             (self.last, self.appended) = (last, self.looked);
@@ -230,7 +230,7 @@ impl Judge {
             self.acked = acked;
             self.since = now;
         }
-        if unsettle_coordinated_slots {
+        if has_overslept {
             self.since = now;
         }
         if self.catch_up.is_some_and(|number| acked >= number) {

@@ -265,9 +265,10 @@ impl Peers {
         self.changed.notify_one();
     }
 
-    /// What that node says of this one: that it is fit to coordinate, that it is not, or nothing.
-    pub fn word_of(&self, node: &NodeId) -> Option<bool> {
-        self.trust.word_of(node)
+    /// What that node says of this one: that it is fit to coordinate, that it is not, or nothing; `generation` is that of
+    /// its row.
+    pub fn word_of(&self, node: &NodeId, generation: u64) -> Option<bool> {
+        self.trust.word_of(node, generation)
     }
 
     /// True when this node may coordinate, which is `able` to as far as it knows, by what those say that it reaches.

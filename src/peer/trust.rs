@@ -60,7 +60,7 @@ pub struct Speaker {
     /// On which of its lanes.
     pub lane: u8,
     /// In which of its lives; later ones have higher numbers.
-    generation: u64,
+    pub generation: u64,
     /// Later connections have higher numbers.
     connection: u64,
 }
@@ -119,10 +119,12 @@ impl Trust {
         }
     }
 
-    /// What that node says: that this one is fit, on every lane; that it is not; or nothing yet.
-    pub fn word_of(&self, node: &NodeId) -> Option<bool> {
+    /// What that node says: that this one is fit, on every lane; that it is not; or nothing yet. So far as this node
+    /// knows its latest life has this `generation`: one that it has not heard of yet is empty, and has no say.
+    pub fn word_of(&self, node: &NodeId, generation: u64) -> Option<bool> {
         let said = self.said.lock();
-        let words = said.get(node).map(|words| &words.by_lane).filter(|words| !words.is_empty())?;
+        let words = said.get(node).filter(|words| words.generation <= generation);
+        let words = words.map(|words| &words.by_lane).filter(|words| !words.is_empty())?;
         let lanes = words.values().map(|(_, word)| usize::from(word.lanes)).max().unwrap_or_default();
         match words.values().all(|(_, word)| word.is_fit) {
             true => (words.len() >= lanes).then_some(true),
@@ -200,16 +202,16 @@ mod tests {
         let (trust, node) = (Trust::default(), NodeId::random());
         let word = |is_fit| Word { is_fit, lanes: 2 };
         let [first, second] = [0, 1].map(|lane| trust.meet(node, 1, lane));
-        assert_eq!(trust.word_of(&node), None);
+        assert_eq!(trust.word_of(&node, 9), None);
         trust.hear(first, word(true));
-        assert_eq!(trust.word_of(&node), None, "deltas may still be on the other lane");
+        assert_eq!(trust.word_of(&node, 9), None, "deltas may still be on the other lane");
         trust.hear(second, word(true));
-        assert_eq!((trust.word_of(&node), trust.word_of(&NodeId::random())), (Some(true), None));
+        assert_eq!((trust.word_of(&node, 9), trust.word_of(&NodeId::random(), 9)), (Some(true), None));
         trust.hear(second, word(false));
-        assert_eq!(trust.word_of(&node), Some(false));
+        assert_eq!(trust.word_of(&node, 9), Some(false));
         trust.hear(second, word(true));
         trust.forget(first);
-        assert_eq!(trust.word_of(&node), None, "the connection has ended");
+        assert_eq!(trust.word_of(&node, 9), None, "the connection has ended");
     }
 
     #[test]
@@ -220,9 +222,9 @@ mod tests {
         trust.hear(later, word(true));
         trust.hear(earlier, word(false));
         trust.forget(earlier);
-        assert_eq!(trust.word_of(&node), Some(true));
+        assert_eq!(trust.word_of(&node, 9), Some(true));
         trust.forget(later);
-        assert_eq!(trust.word_of(&node), None);
+        assert_eq!(trust.word_of(&node, 9), None);
     }
 
     #[test]
@@ -232,13 +234,14 @@ mod tests {
         let dead = trust.meet(node, 1, 0);
         trust.hear(dead, word(true));
         let alive = trust.meet(node, 2, 0);
-        assert_eq!(trust.word_of(&node), None, "its connection has not ended, but who made it has");
+        assert_eq!(trust.word_of(&node, 9), None, "its connection has not ended, but who made it has");
         trust.hear(dead, word(true));
-        assert_eq!(trust.word_of(&node), None, "it was on its way");
+        assert_eq!(trust.word_of(&node, 9), None, "it was on its way");
         trust.forget(dead);
         trust.hear(alive, word(false));
         trust.hear(dead, word(true));
-        assert_eq!(trust.word_of(&node), Some(false));
+        assert_eq!(trust.word_of(&node, 2), Some(false));
+        assert_eq!(trust.word_of(&node, 1), None, "its row is still that of the life before");
     }
 
     /// A node called `me`, and what it made of these opinions one after the other.

@@ -4,7 +4,7 @@
 //! "declined from now on" true. The rules are `ballot`'s.
 //!
 //! A slot's *tenure* is a number that moves whenever what this node holds of the slot may lack what others have
-//! acknowledged: it has become coordinator, gained a promise, or unsettle_coordinated_slots. Until the tenure is
+//! acknowledged: it has become coordinator, gained a promise, or slept for long. Until the tenure is
 //! settled, keys are confirmed one by one (`settle`).
 //!
 //! Bounded: a word or two a slot, a lease for each lane of each peer's latest life and of earlier ones that still hold

@@ -215,7 +215,7 @@ pub static OPTIONS: &[Opt] = &[
     live(Observing, "slowlog-max-len", int(0, i64::MAX), "128",
         "commands that the slow log keeps"),
 
-    at_start(Process, "workers", int(0, 256), "0",
+    at_start(Process, "workers", int(0, 255), "0",
         "threads that serve clients; 0 is one per processor"),
     live(Process, "shutdown-timeout", int(0, INT_MAX), "10",
         "seconds that a node told to stop may take to hand over; its clients then have up to 3 more to be answered"),

@@ -128,8 +128,8 @@ rows! {
     KeyspaceHits = "keyspace_hits_total", "Keys found by reading commands.";
     KeyspaceMisses = "keyspace_misses_total", "Keys not found by reading commands.";
     KeyChanges = "key_changes_total", "Changes that commands made to keys.";
-    ExpiredKeys = "expired_keys_total", "Keys removed because their time was up.";
-    EvictedKeys = "evicted_keys_total", "Keys given up because maxmemory was reached.";
+    ExpiredKeys = "expired_keys_total", "Keys removed because their time was up, of those that the node coordinates.";
+    EvictedKeys = "evicted_keys_total", "Copies of keys given up because maxmemory was reached.";
     Forwarded = "forwarded_commands_total", "Commands sent on to the coordinator of their key.";
     ForwardFailures = "forward_failures_total", "Forwarded commands that were not answered.";
     ReadQuorumFailures = "quorum_failures_total" { operation = "read" }, "Commands refused because too few replicas answered.";

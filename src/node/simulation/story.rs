@@ -404,7 +404,7 @@ fn is_healthy(node: &Node, nodes: usize) -> Result<(), String> {
     if let Some(peer) = node.peers.all().iter().find(|peer| !peer.has_caught_up()) {
         return Err(format!("does not reach {}, or owes it something", peer.addr));
     }
-    if let Some(peer) = node.peers.all().iter().find(|peer| node.peers.word_of(&peer.id) != Some(true)) {
+    if let Some(peer) = node.peers.all().iter().find(|peer| node.peers.word_of(&peer.id, u64::MAX) != Some(true)) {
         return Err(format!("is not taken for fit by {}", peer.addr));
     }
     if node.config.settings().quorum_mode == QuorumMode::Strict {
