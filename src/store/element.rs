@@ -1,5 +1,4 @@
-//! One element of a collection, and its bytes in memory: one after the other in a packed collection, alone in a box in
-//! a table.
+//! One element of a collection, and its bytes alone in a box, as in a table; `packed` has others.
 //!
 //! `dot | member length | member | payload length | payload`. The bytes never leave the node: a dot's actor is the
 //! short one, which means something here only. Reading them checks lengths but trusts what they say.
@@ -23,31 +22,24 @@ pub struct Element<'a> {
 }
 
 impl<'a> Element<'a> {
-    /// Appends its bytes.
-    pub(super) fn append_to(&self, out: &mut Vec<u8>) {
-        out.reserve(self.len());
-        put_short_dot(out, self.dot);
-        put_bytes(out, self.member);
-        put_bytes(out, self.payload);
-    }
-
-    /// Its bytes alone, in no more room than they need.
+    /// Its bytes, in no more room than they need.
     pub(super) fn block(&self) -> Vec<u8> {
         let mut block = Vec::with_capacity(self.len());
-        self.append_to(&mut block);
+        put_short_dot(&mut block, self.dot);
+        put_bytes(&mut block, self.member);
+        put_bytes(&mut block, self.payload);
         block
-    }
-
-    /// Reads one from the front of `reader`.
-    pub(super) fn read(reader: &mut Reader<'a>) -> Option<Element<'a>> {
-        let dot = read_short_dot(reader).ok()?;
-        Some(Element { member: reader.bytes().ok()?, dot, payload: reader.bytes().ok()? })
     }
 
     /// The element whose bytes these are.
     pub(super) fn of(block: &'a [u8]) -> Element<'a> {
         let nothing = Element { member: &[], dot: Dot::default(), payload: &[] };
         Element::read(&mut Reader::new(block)).unwrap_or(nothing)
+    }
+
+    fn read(reader: &mut Reader<'a>) -> Result<Element<'a>, WireError> {
+        let dot = read_short_dot(reader)?;
+        Ok(Element { member: reader.bytes()?, dot, payload: reader.bytes()? })
     }
 
     fn len(&self) -> usize {

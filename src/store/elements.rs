@@ -1,9 +1,9 @@
 //! The members of a collection: byte strings, each with the dot of the write that put it there and a payload.
 //!
-//! A hash keeps its values as payloads, a set keeps empty ones. While it is small a collection is *packed*: one vector,
-//! searched from the front, in the order of insertion, as the listpack of a Redis hash is; what a merge or a peer has
-//! brought is in the order in which it came. One element too many or too long turns it into a [`Table`], which removals
-//! do not turn back.
+//! A hash keeps its values as payloads, a set keeps empty ones. While it is small a collection is [`Packed`]: one
+//! vector, searched from the front, in the order of insertion, as the listpack of a Redis hash is; what a merge or a
+//! peer has brought is in the order in which it came. One element too many or too long turns it into a [`Table`], which
+//! removals do not turn back.
 //!
 //! Invariant: an element is present once. Iteration by [`Elements::scan`] visits every element that stays present from
 //! the first call to the last at least once, also when the table is laid anew between calls, when another collection
@@ -12,9 +12,8 @@
 //! Knows nothing of what payloads mean or how they merge.
 
 use crate::base::version::Dot;
-use crate::base::wire::Reader;
 use crate::store::element::Element;
-use crate::store::entry::size_class;
+use crate::store::packed::Packed;
 use crate::store::table::Table;
 
 /// When a packed collection becomes a table.
@@ -44,13 +43,13 @@ pub struct Elements {
 
 #[derive(Clone, Debug)]
 enum Form {
-    Packed { bytes: Vec<u8>, len: usize },
+    Packed(Packed),
     Table(Table),
 }
 
 impl Default for Elements {
     fn default() -> Elements {
-        Elements { form: Form::Packed { bytes: Vec::new(), len: 0 } }
+        Elements { form: Form::Packed(Packed::default()) }
     }
 }
 
@@ -58,7 +57,7 @@ impl Elements {
     /// How many elements there are.
     pub fn len(&self) -> usize {
         match &self.form {
-            Form::Packed { len, .. } => *len,
+            Form::Packed(packed) => packed.len(),
             Form::Table(table) => table.len(),
         }
     }
@@ -70,15 +69,13 @@ impl Elements {
 
     /// True while the collection is small enough to be packed.
     pub fn is_packed(&self) -> bool {
-        matches!(self.form, Form::Packed { .. })
+        matches!(self.form, Form::Packed(_))
     }
 
     /// The element called `member`.
     pub fn get(&self, member: &[u8]) -> Option<Element<'_>> {
         match &self.form {
-            Form::Packed { bytes, .. } => {
-                PackedIter::new(bytes).find(|(_, element)| element.member == member).map(|it| it.1)
-            }
+            Form::Packed(packed) => packed.get(member),
             Form::Table(table) => table.get(member),
         }
     }
@@ -86,41 +83,25 @@ impl Elements {
     /// Puts an element in, in place of one of the same name. True when there was none.
     pub fn put(&mut self, member: &[u8], dot: Dot, payload: &[u8], limits: PackLimits) -> bool {
         let element = Element { member, dot, payload };
-        let (bytes, len) = match &mut self.form {
+        let packed = match &mut self.form {
             Form::Table(table) => return table.put(element),
-            Form::Packed { bytes, len } => (bytes, len),
+            Form::Packed(packed) => packed,
         };
-        let found = packed_range(bytes, member);
         let fits = member.len() <= limits.member_bytes_max && payload.len() <= limits.payload_bytes_max;
-        match found {
-            Some(range) if fits => {
-                bytes.splice(range, element.block());
-                false
-            }
-            None if fits && *len < limits.entries_max => {
-                element.append_to(bytes);
-                *len += 1;
-                true
-            }
-            _ => {
-                let mut table = Table::with_room_for(*len + 1);
-                PackedIter::new(bytes).for_each(|(_, element)| _ = table.put(element));
-                let added = table.put(element);
-                self.form = Form::Table(table);
-                added
-            }
+        if fits && (packed.len() < limits.entries_max || packed.get(member).is_some()) {
+            return packed.put(element);
         }
+        let mut table = Table::with_room_for(packed.len() + 1);
+        packed.iter().for_each(|element| _ = table.put(element));
+        let added = table.put(element);
+        self.form = Form::Table(table);
+        added
     }
 
     /// Takes an element out. False when there was none.
     pub fn remove(&mut self, member: &[u8]) -> bool {
         match &mut self.form {
-            Form::Packed { bytes, len } => {
-                let Some(range) = packed_range(bytes, member) else { return false };
-                bytes.drain(range);
-                *len -= 1;
-                true
-            }
+            Form::Packed(packed) => packed.remove(member),
             Form::Table(table) => table.remove(member),
         }
     }
@@ -128,7 +109,7 @@ impl Elements {
     /// Every element: in the order of insertion while packed, in no order after.
     pub fn iter(&self) -> Box<dyn Iterator<Item = Element<'_>> + '_> {
         match &self.form {
-            Form::Packed { bytes, .. } => Box::new(PackedIter::new(bytes).map(|(_, element)| element)),
+            Form::Packed(packed) => Box::new(packed.iter()),
             Form::Table(table) => Box::new(table.iter()),
         }
     }
@@ -136,9 +117,9 @@ impl Elements {
     /// Some element, chosen by the random number `draw`; `None` when there is none.
     pub fn pick(&self, draw: u64) -> Option<Element<'_>> {
         match &self.form {
-            Form::Packed { bytes, len } => {
-                let at = draw.checked_rem(*len as u64)?;
-                PackedIter::new(bytes).nth(at as usize).map(|(_, element)| element)
+            Form::Packed(packed) => {
+                let at = draw.checked_rem(packed.len() as u64)?;
+                packed.iter().nth(at as usize)
             }
             Form::Table(table) => table.pick(draw),
         }
@@ -149,7 +130,7 @@ impl Elements {
     /// A packed collection is visited whole. Elements may be visited twice when the table is laid anew between calls.
     pub fn scan<'a>(&'a self, cursor: u64, count: usize, visit: impl FnMut(Element<'a>)) -> u64 {
         match &self.form {
-            Form::Packed { .. } => {
+            Form::Packed(_) => {
                 self.iter().for_each(visit);
                 0
             }
@@ -160,7 +141,7 @@ impl Elements {
     /// Bytes of memory on the heap.
     pub fn memory_bytes(&self) -> usize {
         match &self.form {
-            Form::Packed { bytes, .. } => size_class(bytes.capacity()),
+            Form::Packed(packed) => packed.memory_bytes(),
             Form::Table(table) => table.memory_bytes(),
         }
     }
@@ -170,31 +151,6 @@ impl Elements {
 impl PartialEq for Elements {
     fn eq(&self, other: &Elements) -> bool {
         self.len() == other.len() && self.iter().all(|element| other.get(element.member) == Some(element))
-    }
-}
-
-fn packed_range(bytes: &[u8], member: &[u8]) -> Option<std::ops::Range<usize>> {
-    PackedIter::new(bytes).find(|(_, element)| element.member == member).map(|(range, _)| range)
-}
-
-struct PackedIter<'a> {
-    reader: Reader<'a>,
-    total: usize,
-}
-
-impl<'a> PackedIter<'a> {
-    fn new(bytes: &'a [u8]) -> PackedIter<'a> {
-        PackedIter { reader: Reader::new(bytes), total: bytes.len() }
-    }
-}
-
-impl<'a> Iterator for PackedIter<'a> {
-    type Item = (std::ops::Range<usize>, Element<'a>);
-
-    fn next(&mut self) -> Option<Self::Item> {
-        let from = self.total - self.reader.rest().len();
-        let element = Element::read(&mut self.reader)?;
-        Some((from..self.total - self.reader.rest().len(), element))
     }
 }
 

@@ -19,7 +19,8 @@
 //! | `draws` | where to look for an entry at random |
 //! | `index`, `prefetch` | where a slot's entries are, and having them fetched in time |
 //! | `value`, `counter`, `hash`, `elements` | the types |
-//! | `element`, `table` | one element of a collection in memory, and where those of a large one are |
+//! | `element` | one element of a collection |
+//! | `packed`, `table` | where those of a small collection are, and of a large one |
 //! | `whole` | a value apart from any key, for RENAME, COPY and what stores its result |
 //! | `census` | how many keys there are |
 //! | `expiry`, `due`, `eviction` | how keys leave on their own |
@@ -62,6 +63,7 @@ pub mod index;
 pub mod keyspace;
 pub mod merge;
 pub mod mutation;
+mod packed;
 mod parts;
 pub mod prefetch;
 pub mod scan;

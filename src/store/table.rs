@@ -34,8 +34,8 @@ const SHRINK_SHARE: usize = 8;
 /// Elements are moved as soon as less than one in this many could be added.
 const ROOM_SHARE: usize = 16;
 
-/// Most elements that one change moves. A request may make thousands of changes: while a set of a million moves, an SADD
-/// of 5,000 members takes 7 ms instead of 3.
+/// Most elements that one change moves. A request may make thousands of changes: while a set of a million moves, an
+/// SADD of 5,000 members takes 7 ms instead of 3.
 const MOVED_MAX: usize = 8;
 
 /// Most buckets that it looks for them in.
@@ -75,8 +75,8 @@ impl Old {
             return Err(block);
         }
         // The hash table looks for a free bucket from that one on, and goes on at the first behind the last. To have
-        // those before `moved` looked at once more would leave room for ever more like it: nearly no bucket stayed free,
-        // and a search for what is not there went through all of them (120 ms in a set of a million).
+        // those before `moved` looked at once more would leave room for ever more like it: nearly no bucket stayed
+        // free, and a search for what is not there went through all of them (120 ms in a set of a million).
         let entry = blocks.insert_unique(hash, block, hash_of);
         if entry.bucket_index() < self.moved { Err(entry.remove().0) } else { Ok(()) }
     }
