@@ -208,7 +208,7 @@ pub static BITOP: Command = Command {
     complexity: "O(N)",
     group: Group::Bitmap,
     arity: -4,
-    flags: flag::WRITE | flag::READS_TOO | flag::DENYOOM,
+    flags: flag::WRITE | flag::READS_TOO | flag::DENYOOM | flag::LONG,
     keys: Keys::Range { first: 2, last: -1, step: 1 },
     handler: Handler::Keys(bitop),
 };

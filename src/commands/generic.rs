@@ -187,7 +187,7 @@ pub static COPY: Command = Command {
     complexity: "O(N) worst case for collections, where N is the number of nested items. O(1) for string values.",
     group: Group::Generic,
     arity: -3,
-    flags: flag::WRITE | flag::READS_TOO | flag::DENYOOM | flag::KEYSPACE | flag::OTHER_DATABASE,
+    flags: flag::WRITE | flag::READS_TOO | flag::DENYOOM | flag::KEYSPACE | flag::OTHER_DATABASE | flag::LONG,
     keys: Keys::Range { first: 1, last: 2, step: 1 },
     handler: Handler::Keys(copy),
 };

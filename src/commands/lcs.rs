@@ -21,7 +21,7 @@ pub static LCS: Command = Command {
     complexity: "O(N*M) where N and M are the lengths of s1 and s2, respectively",
     group: Group::String,
     arity: -3,
-    flags: flag::READONLY,
+    flags: flag::READONLY | flag::LONG,
     keys: Keys::Range { first: 1, last: 2, step: 1 },
     handler: Handler::Keys(lcs),
 };

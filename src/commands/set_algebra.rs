@@ -32,7 +32,7 @@ pub static SINTER: Command = Command {
     complexity: "O(N*M) worst case where N is the cardinality of the smallest set and M is the number of sets.",
     group: Group::Set,
     arity: -2,
-    flags: flag::READONLY,
+    flags: flag::READONLY | flag::LONG,
     keys: SOURCES,
     handler: Handler::Keys(sinter),
 };
@@ -49,7 +49,7 @@ pub static SUNION: Command = Command {
     complexity: "O(N) where N is the total number of elements in all given sets.",
     group: Group::Set,
     arity: -2,
-    flags: flag::READONLY,
+    flags: flag::READONLY | flag::LONG,
     keys: SOURCES,
     handler: Handler::Keys(sunion),
 };
@@ -66,7 +66,7 @@ pub static SDIFF: Command = Command {
     complexity: "O(N) where N is the total number of elements in all given sets.",
     group: Group::Set,
     arity: -2,
-    flags: flag::READONLY,
+    flags: flag::READONLY | flag::LONG,
     keys: SOURCES,
     handler: Handler::Keys(sdiff),
 };
@@ -91,7 +91,7 @@ pub static SINTERSTORE: Command = Command {
     complexity: "O(N*M) worst case where N is the cardinality of the smallest set and M is the number of sets.",
     group: Group::Set,
     arity: -3,
-    flags: flag::WRITE | flag::READS_TOO | flag::REPEATABLE | flag::DENYOOM,
+    flags: flag::WRITE | flag::READS_TOO | flag::REPEATABLE | flag::DENYOOM | flag::LONG,
     keys: SOURCES,
     handler: Handler::Keys(sinterstore),
 };
@@ -108,7 +108,7 @@ pub static SUNIONSTORE: Command = Command {
     complexity: "O(N) where N is the total number of elements in all given sets.",
     group: Group::Set,
     arity: -3,
-    flags: flag::WRITE | flag::READS_TOO | flag::REPEATABLE | flag::DENYOOM,
+    flags: flag::WRITE | flag::READS_TOO | flag::REPEATABLE | flag::DENYOOM | flag::LONG,
     keys: SOURCES,
     handler: Handler::Keys(sunionstore),
 };
@@ -125,7 +125,7 @@ pub static SDIFFSTORE: Command = Command {
     complexity: "O(N) where N is the total number of elements in all given sets.",
     group: Group::Set,
     arity: -3,
-    flags: flag::WRITE | flag::READS_TOO | flag::DENYOOM,
+    flags: flag::WRITE | flag::READS_TOO | flag::DENYOOM | flag::LONG,
     keys: SOURCES,
     handler: Handler::Keys(sdiffstore),
 };
@@ -158,7 +158,7 @@ pub static SINTERCARD: Command = Command {
     complexity: "O(N*M) worst case where N is the cardinality of the smallest set and M is the number of sets.",
     group: Group::Set,
     arity: -3,
-    flags: flag::READONLY | flag::MOVABLEKEYS,
+    flags: flag::READONLY | flag::MOVABLEKEYS | flag::LONG,
     keys: Keys::Counted { at: 1 },
     handler: Handler::Keys(sintercard),
 };

@@ -3,6 +3,7 @@
 //! Flags and key positions are those that COMMAND reports in Redis 7.0.15, so that smart clients route alike.
 
 use crate::base::ids::Slot;
+use crate::base::metrics::Class;
 use crate::commands::CommandError;
 pub use crate::commands::node_command::NodeCommand;
 use crate::protocol::{Args, REPLY_BYTES_MAX, Reply, parse_i64};
@@ -84,6 +85,8 @@ pub mod flag {
     pub const READS_TOO: u32 = 1 << 22;
     /// May look at its keys in another database than the one that is selected, whose number is one of its words.
     pub const OTHER_DATABASE: u32 = 1 << 23;
+    /// What it costs is bounded neither by its words nor by its reply: a node that says nothing may be busy with it.
+    pub const LONG: u32 = 1 << 24;
 
     /// The flags that COMMAND names, in the order in which Redis lists them.
     pub const NAMES: [(u32, &str); 16] = [
@@ -193,6 +196,16 @@ impl Command {
     #[inline]
     pub fn has(&self, flags: u32) -> bool {
         self.flags & flags == flags
+    }
+
+    /// Whether it counts as a read or a write, where latencies are told apart.
+    #[inline]
+    pub fn class(&self) -> Class {
+        match () {
+            () if self.has(flag::WRITE) => Class::Write,
+            () if self.has(flag::READONLY) => Class::Read,
+            () => Class::Admin,
+        }
     }
 
     /// True when it may be a name for a family of subcommands; false for most, without looking.

@@ -286,8 +286,8 @@ impl Lane {
         }
     }
 
-    /// Notes that everything up to `number` is done, and wakes who waited for it. Breaks the lane off when some of that
-    /// was never written.
+    /// Notes that everything up to `number` is done, and wakes who waited for it. Believes nothing of it, and breaks
+    /// the lane off, when some of that was never written.
     pub fn ack(&self, number: u64) {
         let mut state = self.state.lock();
         let before = self.acked.load(Ordering::Relaxed);
@@ -295,7 +295,10 @@ impl Lane {
         if number <= before {
             return;
         }
-        let is_honest = state.forget_frames(number - before);
+        if !state.forget_frames(number - before) {
+            drop(state);
+            return self.fail();
+        }
         if state.longest.0 <= number {
             state.longest = (0, 0);
         }
@@ -304,9 +307,6 @@ impl Lane {
         let due: smallvec::SmallVec<[Waker; 16]> = state.waiters.drain(..due).map(|(_, waker)| waker).collect();
         drop(state);
         due.into_iter().for_each(Waker::wake);
-        if !is_honest {
-            self.fail();
-        }
     }
 
     /// Opens the lane for a fresh connection; numbers go on after this one.
@@ -460,16 +460,18 @@ impl State {
         self.buf.len() - self.done
     }
 
-    /// Drops the oldest `count` frames. False when some were not written yet: whoever acknowledges them is not to be
-    /// talked to.
+    /// Drops the oldest `count` frames. False, with nothing dropped, when some were not written yet: whoever
+    /// acknowledges them is not to be talked to.
     fn forget_frames(&mut self, count: u64) -> bool {
+        let mut done = self.done;
         for _ in 0..count {
-            let Some(head) = self.buf.get(self.done..).and_then(|rest| rest.first_chunk::<4>()) else { break };
-            self.done += 4 + u32::from_le_bytes(*head) as usize;
+            let Some(head) = self.buf.get(done..).and_then(|rest| rest.first_chunk::<4>()) else { break };
+            done += 4 + u32::from_le_bytes(*head) as usize;
         }
-        if self.done > self.written {
+        if done > self.written {
             return false;
         }
+        self.done = done;
         // Cutting costs a copy of what is left: do it when that is the smaller part.
         if self.done == self.buf.len() {
             self.buf.clear();
@@ -564,7 +566,7 @@ mod tests {
         assert!(!lane.is_open());
         let mut given_back = 0;
         lane.close(|_| given_back += 1);
-        assert_eq!((given_back, lane.open(), put(&lane, "b")), (1, 4, Some(5)));
+        assert_eq!((given_back, lane.open(), put(&lane, "b")), (4, 4, Some(5)), "none of them is believed to be held");
         lane.ack(5);
         assert!(lane.is_open());
     }

@@ -265,8 +265,8 @@ impl Peers {
         self.changed.notify_one();
     }
 
-    /// What that node says of this one: that it is fit to coordinate, that it is not, or nothing; `generation` is that of
-    /// its row.
+    /// What that node says of this one: that it is fit to coordinate, that it is not, or nothing; `generation` is that
+    /// of its row.
     pub fn word_of(&self, node: &NodeId, generation: u64) -> Option<bool> {
         self.trust.word_of(node, generation)
     }

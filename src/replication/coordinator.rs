@@ -135,6 +135,11 @@ impl View {
         self.roles.distinct.iter().filter_map(|roles| roles.coordinator).collect()
     }
 
+    /// False while no slot is known to have a coordinator: this node waits to belong to its cluster again, or to any.
+    pub fn serves_anything(&self) -> bool {
+        self.is_solo || self.roles.distinct.iter().any(|roles| roles.coordinator.is_some())
+    }
+
     /// The members that hold a slot's writes as things stand, other than this one, by their places.
     pub fn active(&self) -> std::collections::BTreeSet<u16> {
         self.roles.distinct.iter().flat_map(|roles| roles.targets.iter().chain(&roles.pending)).copied().collect()

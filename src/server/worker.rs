@@ -20,14 +20,15 @@ use crate::peer::handshake::Hello;
 use crate::peer::registry::Peer;
 use crate::replication::coordinator::{Coordinator, View};
 use crate::server::batch::Batch;
+use crate::server::batch::question::Target;
 use crate::server::batch::scanned::writes;
 use crate::server::batch::window::Window;
 use crate::server::error::RequestError;
 use crate::server::figures::pulse::Pulse;
 use crate::server::figures::tally::{SteadyTime, Tally};
 use crate::server::forward::ForwardLink;
-use crate::server::forward::call::{About, Call};
-use crate::server::forward::wire::{Manner, manner};
+use crate::server::forward::call::{About, AnswerPatience, Call};
+use crate::server::forward::wire::Manner;
 use crate::server::state::NodeState;
 use crate::server::state::client::Client;
 use crate::store::Effects;
@@ -131,7 +132,7 @@ impl Worker {
 
     /// Asks a peer, over this worker's link to it, which is opened at the first question.
     pub fn ask(&self, peer: &Arc<Peer>, manner: Manner, requests: &[u8]) -> Rc<Call> {
-        let about = About { manner, stamp: self.stamp(), is_repeatable: false };
+        let about = About { manner, is_fenced: false, stamp: self.stamp(), patience: AnswerPatience::of(manner.kind) };
         self.link_to(peer).ask(about, |out| out.extend_from_slice(requests))
     }
 
@@ -179,6 +180,18 @@ impl Worker {
     fn stamp(&self) -> Hlc {
         let clock = &self.shared.node.store.clock;
         clock.tick(clock.now_ms())
+    }
+
+    /// Counts a batch that is over: how long its commands took from their arrival to their replies, and what it did not
+    /// learn.
+    pub fn count_answered(&self, batch: &Batch, took: Duration) {
+        let us = took.as_micros() as u64;
+        for (class, count) in metrics::Class::ALL.into_iter().zip(batch.answered) {
+            if count != 0 {
+                self.metrics.answered(class, us, count);
+            }
+        }
+        self.count_failures(batch.forward_failures, batch.unknown_outcomes);
     }
 
     /// Counts what a batch did not learn: requests without an answer, and writes whose clients were told so.
@@ -239,12 +252,10 @@ impl Worker {
         if view.is_solo {
             return;
         }
-        batch.ask(|target, is_repeatable, write| {
-            let Some(peer) = view.peer(target.peer) else { return Call::not_run() };
-            let mut manner = target.manner;
-            manner.flags |= if target.fence.is_some() { manner::FENCED } else { 0 };
-            let stamp = target.fence.unwrap_or_else(|| self.stamp());
-            self.link_to(peer).ask(About { manner, stamp, is_repeatable }, write)
+        batch.ask(|Target { peer, manner, fence }, patience, write| {
+            let Some(peer) = view.peer(peer) else { return Call::not_run() };
+            let stamp = fence.unwrap_or_else(|| self.stamp());
+            self.link_to(peer).ask(About { manner, is_fenced: fence.is_some(), stamp, patience }, write)
         });
         view.flush();
     }

@@ -5,6 +5,7 @@
 //! - `expressions`: what is asked, taken out of dashboards, rules and the list of redis_exporter's expressions.
 //! - `prometheus`: Debian's Prometheus as a process.
 //! - `commands`: `rondo cluster`, which tells of the same at one moment.
+//! - `repeats`: what is tried again, or runs in parts, is counted and timed once.
 //!
 //! What needs `prometheus` and `promtool` is skipped where they are not installed, unless `RONDO_REQUIRED` is
 //! set, as `scripts/test` does.
@@ -14,6 +15,7 @@ mod counts;
 mod dashboards;
 mod expressions;
 mod prometheus;
+mod repeats;
 
 #[path = "../support/mod.rs"]
 mod support;

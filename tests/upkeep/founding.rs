@@ -4,7 +4,7 @@
 use std::thread::sleep;
 use std::time::Duration;
 
-use crate::support::client::http_get_from;
+use crate::support::client::{Client, http_get_from};
 use crate::support::cluster::{Cluster, Node};
 use crate::{alone, must, must_end_saying};
 
@@ -63,7 +63,13 @@ fn who_is_cut_off_from_its_cluster_waits_for_it_however_long() {
     let first = three.start_again(0);
     must_say_for_whom_it_waits(first, &["node1", "node2"]);
     sleep(LONG);
-    assert!(first.client().run("GET a").is_error() && first.client().run("SET a 2 NX").is_error());
+    for line in ["GET a", "SET a 2 NX", "DBSIZE", "KEYS a*", "SCAN 0", "RANDOMKEY", "FLUSHALL", "FLUSHDB ASYNC"] {
+        assert!(first.client().run(line).is_error(), "{line}");
+    }
+    let mut on_cluster_face = Client::to(first.cluster_port);
+    for line in ["GET a", "DBSIZE", "KEYS a*", "SCAN 0", "FLUSHALL"] {
+        assert!(on_cluster_face.run(line).is_error(), "{line}");
+    }
     three.cluster.nodes[1..].iter().for_each(|node| node.process().resume());
     three.cluster.nodes[0].must_be_ready();
     three.cluster.must_settle();

@@ -31,9 +31,9 @@ use crate::protocol::Proto;
 use crate::replication::wait::Waits;
 use crate::server::batch::ask::{Ask, ReplyPlace, Span, Unconfirmed, kept};
 use crate::server::batch::order::Order;
-use crate::server::batch::question::{Hole, Question, Target};
+use crate::server::batch::question::{Hole, Question, RequestKind, Target};
 use crate::server::error::RequestError;
-use crate::server::forward::call::Call;
+use crate::server::forward::call::{AnswerPatience, Call};
 
 /// How long a request that nobody can run may be asked for again before its client is told.
 pub const RETRY_FOR_MAX: Duration = Duration::from_secs(2);
@@ -188,12 +188,14 @@ impl Batch {
     /// Leaves a hole for a request that nobody has run, so that it will be asked for again.
     pub fn leave_for_retry(&mut self, request: &[u8], db: u8, proto: Proto) {
         let ask = self.keep(request, db, proto);
-        self.leave_hole(None, ask, RetryPolicy::Always, true);
+        let kind = RequestKind { retry_policy: RetryPolicy::Always, writes: true, is_long: false };
+        self.leave_hole(None, ask, kind);
     }
 
     /// Waits for a reply that something on this node will give.
     pub fn wait_for(&mut self, reply: ReplyPlace, ask: Ask, call: Rc<Call>) {
-        let hole = Hole { reply, ask, seen: None, retry_policy: RetryPolicy::Never, writes: true };
+        let kind = RequestKind { retry_policy: RetryPolicy::Never, writes: true, is_long: false };
+        let hole = Hole { reply, ask, seen: None, kind };
         self.questions.push(Question { target: None, call: Some(call), holes: smallvec![hole] });
     }
 
@@ -225,16 +227,17 @@ impl Batch {
 
     /// Leaves a place for a reply that `target` will give. Requests for one target go together; those for one node stay
     /// in their order. Without a target the request was put off, and will be asked for again.
-    pub fn leave_hole(&mut self, target: Option<Target>, ask: Ask, retry_policy: RetryPolicy, writes: bool) {
+    pub fn leave_hole(&mut self, target: Option<Target>, ask: Ask, kind: RequestKind) {
         let reply = self.place(self.out.len());
-        self.leave(target, Hole { reply, ask, seen: None, retry_policy, writes });
+        self.leave(target, Hole { reply, ask, seen: None, kind });
     }
 
     /// Leaves a reply that begins at `from`, to a read, to be confirmed or replaced by `target`; `seen` is what
     /// [`Batch::keep_seen`] gave.
     pub fn leave_reply(&mut self, target: Target, ask: Ask, from: usize, seen: Span) {
         let (reply, seen) = (self.place(from), Some(seen));
-        self.leave(Some(target), Hole { reply, ask, seen, retry_policy: RetryPolicy::Always, writes: false });
+        let kind = RequestKind { retry_policy: RetryPolicy::Always, writes: false, is_long: false };
+        self.leave(Some(target), Hole { reply, ask, seen, kind });
     }
 
     /// Whether a request for `target` would go beside what the same node is asked, and not with it: then that node may
@@ -260,13 +263,13 @@ impl Batch {
         }
     }
 
-    /// Has every question asked that was not asked yet. `ask` is given who to ask, whether all of it may be asked again
-    /// elsewhere, and what appends the requests.
-    pub fn ask(&mut self, ask: impl Fn(Target, bool, &mut dyn FnMut(&mut Vec<u8>)) -> Rc<Call>) {
+    /// Has every question asked that was not asked yet. `ask` is given who to ask, how long to wait for the answer, and
+    /// what appends the requests.
+    pub fn ask(&mut self, ask: impl Fn(Target, AnswerPatience, &mut dyn FnMut(&mut Vec<u8>)) -> Rc<Call>) {
         for question in self.questions.iter_mut().filter(|question| question.call.is_none()) {
             let Some(target) = question.asked_as() else { continue };
             let mut write = |out: &mut Vec<u8>| question.write(&self.requests, out);
-            let call = ask(target, question.is_repeatable(), &mut write);
+            let call = ask(target, question.patience(), &mut write);
             question.call = Some(call);
         }
     }
@@ -331,6 +334,8 @@ mod tests {
     use crate::server::forward::call::Outcome;
     use crate::server::forward::wire::{Manner, answer_of};
 
+    const NEVER_AGAIN: RequestKind = RequestKind { retry_policy: RetryPolicy::Never, writes: true, is_long: false };
+
     /// A batch that leaves these requests to another node, silent where they begin with a `-`, and what it answers.
     fn replies(requests: &[&str]) -> String {
         let (mut batch, call) = (Batch::new(Instant::now()), Call::of_our_own());
@@ -342,7 +347,7 @@ mod tests {
                 batch.out.extend_from_slice(request.as_bytes());
             } else {
                 let ask = batch.keep(request.as_bytes(), 0, Proto::Resp2);
-                batch.leave_hole(Some(target), ask, RetryPolicy::Never, true);
+                batch.leave_hole(Some(target), ask, NEVER_AGAIN);
                 answer.extend(answer_of(request.as_bytes()));
             }
             if request.starts_with('-') {
@@ -364,7 +369,7 @@ mod tests {
         let target = |peer, db| Target { peer, manner: Manner { db, ..Manner::default() }, fence: None };
         assert!(!batch.goes_apart(target(1, 0)));
         let ask = batch.keep(b"HSETNX", 0, Proto::Resp2);
-        batch.leave_hole(Some(target(1, 0)), ask, RetryPolicy::Never, true);
+        batch.leave_hole(Some(target(1, 0)), ask, NEVER_AGAIN);
         assert!(!batch.goes_apart(target(1, 0)) && !batch.goes_apart(target(2, 5)));
         assert!(batch.goes_apart(target(1, 5)));
     }
@@ -376,7 +381,11 @@ mod tests {
         for (request, writes) in [("SET", true), ("GET", false)] {
             let mark = batch.mark();
             let ask = batch.keep(request.as_bytes(), 0, Proto::Resp2);
-            batch.leave_hole(Some(target), ask, RetryPolicy::Always, writes);
+            batch.leave_hole(
+                Some(target),
+                ask,
+                RequestKind { retry_policy: RetryPolicy::Always, writes, is_long: false },
+            );
             batch.silence(mark);
         }
         batch.ask(|_, _, _| call.clone());

@@ -10,9 +10,9 @@ use smallvec::SmallVec;
 use crate::base::clock::Hlc;
 use crate::commands::repeat::RetryPolicy;
 use crate::server::batch::ask::{Ask, ReplyPlace, Retry, RetryCause, Span, kept};
-use crate::server::forward::call::Call;
+use crate::server::forward::call::{AnswerPatience, Call};
 use crate::server::forward::seen::put_all;
-use crate::server::forward::wire::{Manner, manner};
+use crate::server::forward::wire::{Manner, QuestionKind};
 
 /// Who is asked, and how.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -46,10 +46,19 @@ pub struct Hole {
     /// What was seen of its key, in the batch's requests, if the reply is there already, on condition that the other
     /// node has seen the same.
     pub seen: Option<Span>,
+    /// What kind of request it is.
+    pub kind: RequestKind,
+}
+
+/// What decides how a request's answer is waited for, and what becomes of it without one.
+#[derive(Clone, Copy, Debug)]
+pub struct RequestKind {
     /// When it may be asked for again although nobody knows whether it ran (`commands::repeat`).
     pub retry_policy: RetryPolicy,
     /// May change something.
     pub writes: bool,
+    /// May itself take long (`flag::LONG`).
+    pub is_long: bool,
 }
 
 impl Question {
@@ -57,14 +66,20 @@ impl Question {
     pub fn asked_as(&self) -> Option<Target> {
         let mut target = self.target?;
         if self.has_seen() {
-            target.manner.flags |= manner::SEEN;
+            target.manner.kind = QuestionKind::EachIfNotSeen;
         }
         Some(target)
     }
 
-    /// Whether all of it may be asked again elsewhere while who was asked is silent.
-    pub fn is_repeatable(&self) -> bool {
-        self.holes.iter().all(|hole| hole.retry_policy == RetryPolicy::Always)
+    /// How long its answer is waited for: not long if all of it may be asked again elsewhere while who was asked is
+    /// silent.
+    pub fn patience(&self) -> AnswerPatience {
+        let kinds = || self.holes.iter().map(|hole| hole.kind);
+        match () {
+            () if kinds().any(|kind| kind.is_long) => AnswerPatience::Long,
+            () if kinds().all(|kind| kind.retry_policy == RetryPolicy::Always) => AnswerPatience::Brief,
+            () => AnswerPatience::Ordinary,
+        }
     }
 
     /// Appends the requests, which lie in the batch's `requests`, and what was seen of their keys.

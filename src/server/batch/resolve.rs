@@ -70,7 +70,7 @@ impl Batch {
 
     /// Whether a request that nobody has run is to be: for its reply, or for what it changes.
     fn is_wanted(&self, hole: &Hole) -> bool {
-        hole.writes || !self.is_silent(hole.reply)
+        hole.kind.writes || !self.is_silent(hole.reply)
     }
 
     /// Puts the answer to a question that was asked at this time where it belongs.
@@ -78,10 +78,10 @@ impl Batch {
         let nobody_ran = outcome == Outcome::NotRun;
         let needed = if outcome == Outcome::Gone { RetryPolicy::OnceGone } else { RetryPolicy::Always };
         let filled = if let Outcome::Replied(answer) = outcome { self.fill_from(&holes, answer, retries) } else { 0 };
-        let last_write = holes.iter().rposition(|hole| hole.writes);
+        let last_write = holes.iter().rposition(|hole| hole.kind.writes);
         for (at, mut hole) in holes.into_iter().enumerate().skip(filled) {
             self.forward_failures += u64::from(!nobody_ran);
-            if nobody_ran || hole.retry_policy >= needed {
+            if nobody_ran || hole.kind.retry_policy >= needed {
                 // What reads may see any later state, unless a request behind it may have made that.
                 if !nobody_ran && last_write.is_some_and(|last| at <= last) {
                     hole.ask.fence = hole.ask.fence.or(asked_at);
@@ -189,10 +189,10 @@ mod tests {
     use crate::peer::lane::Pace;
     use crate::peer::registry::Peers;
     use crate::protocol::Proto;
-    use crate::server::batch::question::Target;
+    use crate::server::batch::question::{RequestKind, Target};
     use crate::server::error::RequestError;
-    use crate::server::forward::call::Call;
-    use crate::server::forward::wire::{AS_SEEN, Manner, NOT_RUN, answer_of, manner};
+    use crate::server::forward::call::{AnswerPatience, Call};
+    use crate::server::forward::wire::{AS_SEEN, Manner, NOT_RUN, QuestionKind, answer_of};
 
     /// A batch with a reply of its own between two that another node has to confirm, and the call that asks it.
     fn asked() -> (Batch, Rc<Call>) {
@@ -210,7 +210,7 @@ mod tests {
         batch.ask(|target, _, write| {
             let mut question = Vec::new();
             write(&mut question);
-            assert_eq!(target.manner.flags, manner::SEEN);
+            assert_eq!(target.manner.kind, QuestionKind::EachIfNotSeen);
             assert_eq!(question, b"\x04\0\0\0\x01v\x01vGET aGET b");
             call.clone()
         });
@@ -305,11 +305,11 @@ mod tests {
             let target = Target { peer: 0, manner: Manner::default(), fence: None };
             for (request, retry_policy) in [("INCR a", Never), ("SADD b m", OnceGone), ("SET c v", Always)] {
                 let ask = batch.keep(request.as_bytes(), 0, Proto::Resp2);
-                batch.leave_hole(Some(target), ask, retry_policy, true);
+                batch.leave_hole(Some(target), ask, RequestKind { retry_policy, writes: true, is_long: false });
             }
             let call = Call::of_our_own();
-            batch.ask(|_, is_repeatable, _| {
-                assert!(!is_repeatable, "its silence is waited for");
+            batch.ask(|_, patience, _| {
+                assert_eq!(patience, AnswerPatience::Ordinary, "its silence is waited for");
                 call.clone()
             });
             call.complete(outcome);
@@ -342,6 +342,7 @@ mod tests {
         peer.lanes[0].set_pace(Pace::Stalled);
         assert!(!look(&mut batch).await, "it may yet be held");
         peer.lanes[0].set_pace(Pace::Prompt);
+        peer.lanes[0].write_with(|bytes| Ok(bytes.len())).expect("written");
         peer.lanes[0].ack(1);
         assert_eq!(polled(&mut batch), (true, 0, format!("+OK\r\n-{}\r\n", RequestError::UnknownOutcome.text())));
         assert_eq!(batch.unknown_outcomes, 1);

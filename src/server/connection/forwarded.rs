@@ -32,10 +32,10 @@ use crate::server::batch::scanned::scanned;
 use crate::server::batch::window::{Ending, REQUESTS_MAX};
 use crate::server::connection::ages::Ages;
 use crate::server::connection::input::poll_read;
+use crate::server::connection::turn::Turn;
 use crate::server::forward::seen::SeenList;
-use crate::server::forward::wire::{AS_SEEN, Manner, NOT_RUN, Part, QUESTION_BYTES_MAX, manner, set_length};
+use crate::server::forward::wire::{AS_SEEN, Manner, NOT_RUN, Part, QUESTION_BYTES_MAX, QuestionKind, set_length};
 use crate::server::request::run::{Origin, Run, Step};
-use crate::server::session::settings::Consistency;
 use crate::server::session::transaction::Transaction;
 use crate::server::session::watched::read_watched;
 use crate::server::session::{Session, Talk};
@@ -66,6 +66,7 @@ pub struct Forwarded {
     output: SendBuffer,
     unanswered: VecDeque<Unanswered>,
     ages: Ages,
+    turn: Turn,
 }
 
 /// The replies to a question, and what they wait for.
@@ -81,6 +82,8 @@ struct Unanswered {
 
 struct PeerQuestion<'a> {
     manner: Manner,
+    /// It may have run before.
+    is_fenced: bool,
     sent_ms: u64,
     /// What was seen of the requests' keys; empty for nothing.
     seen: &'a [u8],
@@ -101,8 +104,8 @@ impl Forwarded {
     ) -> Result<Forwarded, ActorTableFull> {
         let (peer, actor) = (hello.node, worker.shared.node.store.actors.intern(hello.actor())?);
         let (input, output, unanswered) = (Vec::new(), SendBuffer::default(), VecDeque::new());
-        let ages = Ages::new(worker.shared.epoch);
-        Ok(Forwarded { worker, client, stream, peer, actor, input, output, unanswered, ages })
+        let (ages, turn) = (Ages::new(worker.shared.epoch), Turn::default());
+        Ok(Forwarded { worker, client, stream, peer, actor, input, output, unanswered, ages, turn })
     }
 
     /// Serves the peer until the link ends.
@@ -111,12 +114,17 @@ impl Forwarded {
     }
 
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<std::io::Error> {
+        self.turn.begin();
         loop {
             if let Err(error) = self.poll_unanswered(cx).and_then(|()| self.write(cx)) {
                 return Poll::Ready(error);
             }
             let may_read = self.unanswered.len() < PEER_UNANSWERED_MAX && self.output.len() < PEER_OUTPUT_PAUSE_BYTES;
             match may_read.then(|| self.read(cx)).transpose() {
+                Ok(Some(true)) if self.turn.is_over() => {
+                    cx.waker().wake_by_ref();
+                    return Poll::Pending;
+                }
                 Ok(Some(true)) => {}
                 Ok(_) => return Poll::Pending,
                 Err(error) => return Poll::Ready(error),
@@ -140,6 +148,7 @@ impl Forwarded {
         if count == 0 {
             return Err(std::io::ErrorKind::UnexpectedEof.into());
         }
+        self.turn.note(count);
         let mut input = std::mem::take(&mut self.input);
         input.extend_from_slice(shared.get(..count).unwrap_or_default());
         drop(shared);
@@ -160,35 +169,48 @@ impl Forwarded {
 
     fn take(&mut self, question: &PeerQuestion<'_>) {
         let now = Instant::now();
-        let Manner { flags, db, wish } = question.manner;
+        let Manner { kind, proto, db, wish } = question.manner;
         let ages = &mut self.ages;
         let mut batch = self.worker.batch(now);
         let mut replies = Vec::new();
         let worker = self.worker.clone();
         let view = worker.view(now);
-        let session = Session { db, proto: question.manner.proto(), ..Session::new(false, "") };
-        let origin = match (flags & manner::SHARE != 0, flags & manner::SHARE_REST != 0) {
-            (true, true) => Origin::ShareRest,
-            (true, false) => Origin::Share,
-            (false, _) => Origin::Peer,
+        let session = Session { db, proto, ..Session::new(false, "") };
+        let origin = match kind {
+            QuestionKind::ShareRest => Origin::ShareRest,
+            QuestionKind::Share | QuestionKind::OwnCopies => Origin::Share,
+            QuestionKind::Each | QuestionKind::EachIfNotSeen | QuestionKind::IfUnchanged | QuestionKind::Copies => {
+                Origin::Peer
+            }
         };
         // Refused only if the asker's clock is far ahead, and then so is all that it writes.
         let _ = worker.shared.node.store.clock.observe(question.stamp, worker.shared.node.store.clock.now_ms());
         let mut talk = Talk { session, transaction: Transaction::default(), consistency: wish };
         let mut run = Run::new(&worker, &view, &self.client, &mut talk, &mut batch, origin);
-        run.fence = (flags & manner::FENCED != 0).then_some(question.stamp);
-        if !may_be_old(flags, question.requests, run.quorum) {
+        run.fence = question.is_fenced.then_some(question.stamp);
+        if !may_be_old(kind, question.requests, run.quorum) {
             run.late_at = Some(ages.late_at(question.sent_ms, question.bytes, now));
         }
-        let mut ran = Ran::Apart;
-        if flags & (manner::WATCHED | manner::TOGETHER | manner::COPIES) != 0 {
-            let has_run = if run.is_late(now) { None } else { run_as_one(&mut run, question) };
-            replies.push(if has_run.is_some() { Part::Reply(0..run.batch.out.len()) } else { Part::NotRun });
-            ran = has_run.unwrap_or(Ran::Together);
-        } else {
-            let seen = SeenList::new(question.seen, view.place_of(self.peer), self.actor);
-            run_each(&mut run, question.requests, now, seen, &mut replies);
-        }
+        let as_one = match kind {
+            QuestionKind::Each | QuestionKind::EachIfNotSeen | QuestionKind::Share | QuestionKind::ShareRest => None,
+            _ if run.is_late(now) => Some(None),
+            QuestionKind::IfUnchanged => Some(run_if_unchanged(&mut run, question.requests)),
+            QuestionKind::Copies | QuestionKind::OwnCopies => {
+                let is_answered = answer_copies(&mut run, kind == QuestionKind::OwnCopies, question.requests);
+                Some(is_answered.then_some(Ran::Apart))
+            }
+        };
+        let ran = match as_one {
+            Some(has_run) => {
+                replies.push(if has_run.is_some() { Part::Reply(0..run.batch.out.len()) } else { Part::NotRun });
+                has_run.unwrap_or(Ran::Together)
+            }
+            None => {
+                let seen = SeenList::new(question.seen, view.place_of(self.peer), self.actor);
+                run_each(&mut run, question.requests, now, seen, &mut replies);
+                Ran::Apart
+            }
+        };
         let quorum = run.quorum;
         worker.send_off(&view, &mut batch);
         self.unanswered.push_back(Unanswered { batch, replies, quorum, ran, is_confirmed_anew: false });
@@ -307,25 +329,21 @@ fn run_each(run: &mut Run<'_>, requests: &[u8], mut now: Instant, mut seen: Seen
     }
 }
 
-/// Runs what belongs together as one; `None` when it is not for this node.
-fn run_as_one(run: &mut Run<'_>, question: &PeerQuestion<'_>) -> Option<Ran> {
-    let flags = question.manner.flags;
-    if flags & manner::WATCHED != 0 {
-        let mut reader = Reader::new(question.requests);
-        let watched = read_watched(&mut reader, &run.worker.shared.node.store.actors).ok()?;
-        let requests = requests_of(reader.rest());
-        let tried = run.together_if_unchanged(&requests, &watched);
-        return (tried != Tried::NotRun).then(|| Ran::as_one(&requests));
-    }
-    if flags & manner::TOGETHER != 0 {
-        let requests = requests_of(question.requests);
-        let tried = run.together_if_here(&requests, &[]);
-        return (tried != Tried::NotRun).then(|| Ran::as_one(&requests));
-    }
-    let scanner = scanned(question.requests).ok()?;
-    let (store, args) = (&run.worker.shared.node.store, scanner.args(question.requests));
-    let (db, is_local, now_ms) = (run.session.db, flags & manner::SHARE != 0, run.now_us / 1_000);
-    copies::answer(store, run.view, db, args, is_local, now_ms, &mut run.batch.out).then_some(Ran::Apart)
+/// Runs requests as one if the watched keys, which stand before them, are unchanged; `None` when they are not for this
+/// node.
+fn run_if_unchanged(run: &mut Run<'_>, question: &[u8]) -> Option<Ran> {
+    let mut reader = Reader::new(question);
+    let watched = read_watched(&mut reader, &run.worker.shared.node.store.actors).ok()?;
+    let requests = requests_of(reader.rest());
+    let tried = run.together_if_unchanged(&requests, &watched);
+    (tried != Tried::NotRun).then(|| Ran::as_one(&requests))
+}
+
+/// Answers what this node holds of a request's keys; false when they are not for this node.
+fn answer_copies(run: &mut Run<'_>, is_own: bool, request: &[u8]) -> bool {
+    let Ok(scanner) = scanned(request) else { return false };
+    let (store, db, now_ms) = (&run.worker.shared.node.store, run.session.db, run.now_us / 1_000);
+    copies::answer(store, run.view, db, scanner.args(request), is_own, now_ms, &mut run.batch.out)
 }
 
 fn next_question(input: &[u8]) -> std::io::Result<Option<(PeerQuestion<'_>, usize)>> {
@@ -342,10 +360,10 @@ fn next_question(input: &[u8]) -> std::io::Result<Option<(PeerQuestion<'_>, usiz
 }
 
 fn read_question<'a>(reader: &mut Reader<'a>) -> Result<PeerQuestion<'a>, WireError> {
-    let (flags, db, wish) = (reader.u8()?, reader.u8()?, Consistency::read(reader)?);
+    let (manner, is_fenced) = Manner::read(reader)?;
     let (sent_ms, stamp) = (reader.u64()?, Hlc(reader.u64()?));
-    let seen_bytes = if flags & manner::SEEN != 0 { reader.u32()? as usize } else { 0 };
+    let seen_bytes = if manner.kind == QuestionKind::EachIfNotSeen { reader.u32()? as usize } else { 0 };
     let seen = reader.take(seen_bytes)?;
-    let (manner, requests) = (Manner { flags, db, wish }, reader.rest());
-    Ok(PeerQuestion { manner, sent_ms, stamp, seen, requests, bytes: seen_bytes + requests.len() })
+    let requests = reader.rest();
+    Ok(PeerQuestion { manner, is_fenced, sent_ms, stamp, seen, requests, bytes: seen_bytes + requests.len() })
 }

@@ -19,7 +19,7 @@ use crate::replication::coordinator::View;
 use crate::server::batch::order::Order;
 use crate::server::batch::window::{self, Ending, Request};
 use crate::server::batch::{Batch, Mark};
-use crate::server::connection::{Connection, OUTPUT_PAUSE_BYTES, note_answered};
+use crate::server::connection::{Connection, OUTPUT_PAUSE_BYTES};
 use crate::server::request::run::{Origin, Run, Step};
 use crate::server::request::timing::end_turn;
 use crate::server::session::settings::scan_limits;
@@ -121,7 +121,7 @@ impl Connection {
         let took = batch.started.elapsed();
         end_turn(&worker, input, took, &self.client);
         if batch.is_resolved() && self.unanswered.is_empty() {
-            note_answered(&worker, &batch, took);
+            worker.count_answered(&batch, took);
             batch.finish(&mut self.output);
             worker.retire(batch);
         } else {
@@ -159,7 +159,7 @@ impl Connection {
                     Some(end)
                 }
                 Ran::Alone(end, request) => {
-                    self.alone = Some(request);
+                    self.alone = Some((request, batch.started));
                     Some(end)
                 }
             };

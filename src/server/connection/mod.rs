@@ -30,12 +30,12 @@ use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::task::{Context, Poll};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use crate::base::clock::wall_us;
-use crate::base::metrics::{Class, Count};
+use crate::base::metrics::Count;
 use crate::base::net::TcpStream;
 use crate::protocol::Scanner;
 use crate::server::batch::Batch;
@@ -83,8 +83,8 @@ pub struct Connection {
     pub(super) retries: Vec<Retry>,
     /// Until when they are not.
     pause: Option<Pin<Box<tokio::time::Sleep>>>,
-    /// A request that waits for its turn to be alone.
-    pub(super) alone: Option<Vec<u8>>,
+    /// A request that waits for its turn to be alone, and when it arrived.
+    pub(super) alone: Option<(Vec<u8>, Instant)>,
     pub(super) waiting: Option<Pin<Box<Waiting>>>,
     ears: Ears,
     pub(super) is_eof: bool,
@@ -347,7 +347,7 @@ impl Connection {
                 break;
             }
             if let Some(mut batch) = self.unanswered.pop_front() {
-                note_answered(&self.worker, &batch, batch.started.elapsed());
+                self.worker.count_answered(&batch, batch.started.elapsed());
                 if batch.forwarded > 0 {
                     let largest_bytes = batch.largest_answer;
                     self.note_answers(largest_bytes);
@@ -365,13 +365,13 @@ impl Connection {
         let was_waiting = self.waiting.is_some();
         if self.waiting.is_none()
             && self.unanswered.is_empty()
-            && let Some(request) = self.alone.take()
+            && let Some((request, arrived)) = self.alone.take()
         {
             // Nothing looks at the transaction until the job gives it back, and it may be large.
             let transaction = std::mem::take(&mut self.talk.transaction);
             let (session, consistency) = (self.talk.session.clone(), self.talk.consistency);
             let talk = Talk { session, transaction, consistency };
-            let job = job::start(self.worker.clone(), self.client.clone(), talk, request);
+            let job = job::start(self.worker.clone(), self.client.clone(), talk, request, arrived);
             self.waiting = Some(Box::pin(job));
         }
         let Some(waiting) = &mut self.waiting else { return false };
@@ -406,15 +406,4 @@ async fn finish(mut waiting: Pin<Box<Waiting>>, client: &Client) {
 /// How many requests may be with other nodes if each reply has `answer_bytes`.
 fn forwards_max(answer_bytes: usize) -> usize {
     (FORWARDED_BYTES_MAX / answer_bytes.max(1)).clamp(1, FORWARDED_MAX)
-}
-
-/// Notes how long a batch's commands took from their arrival to their replies.
-pub(super) fn note_answered(worker: &Worker, batch: &Batch, took: Duration) {
-    let us = took.as_micros() as u64;
-    for (class, count) in Class::ALL.into_iter().zip(batch.answered) {
-        if count != 0 {
-            worker.metrics.answered(class, us, count);
-        }
-    }
-    worker.count_failures(batch.forward_failures, batch.unknown_outcomes);
 }

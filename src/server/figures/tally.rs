@@ -53,7 +53,7 @@ pub struct Tally {
 
 #[derive(Debug, Default)]
 struct State {
-    /// ReplyPlace in the table, and runs.
+    /// Place in the table, and runs.
     steady: SmallVec<[(usize, u64); 4]>,
     apart: Duration,
 }

@@ -1,9 +1,10 @@
 //! A question to another node on its way, and what becomes of it.
 //!
 //! A question that was not run may be asked again. One whose link broke after it was sent has an unknown outcome, and
-//! so has one that was given up: a peer that is stalled is not waited for if asking elsewhere does no harm, and nothing
-//! is waited for beyond its deadline. Answers to questions that were given up are dropped. What may have run is asked
-//! again only with [`manner::FENCED`], which keeps it from being done twice (`commands::repeat`).
+//! so has one that was given up: a peer that is stalled is not waited for if asking elsewhere does no harm
+//! ([`AnswerPatience`]), and nothing is waited for beyond its deadline. Answers to questions that were given up are
+//! dropped. What may have run is asked again only with a fence ([`About::is_fenced`]), which keeps it from being done
+//! twice (`commands::repeat`).
 
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
@@ -12,7 +13,7 @@ use std::time::{Duration, Instant};
 
 use crate::base::clock::{Hlc, SKEW_MS_MAX, wall_us};
 use crate::peer::link::transfer_ms;
-use crate::server::forward::wire::{Manner, Part, STALE_MS_MAX, manner, parts};
+use crate::server::forward::wire::{Manner, Part, QuestionKind, STALE_MS_MAX, parts};
 
 /// How old a question to a stalled peer must be to be asked elsewhere: too old to be run there by now. Otherwise a SET
 /// might be run there last of all, after others that its client has sent since.
@@ -23,7 +24,10 @@ const ANSWER_MS_MAX: u64 = 700;
 /// How long to wait for a stalled peer where asking again could do harm, in milliseconds: it may only be starved for a
 /// moment.
 const STALLED_ANSWER_MS_MAX: u64 = 450;
-/// How long a question about a whole node may take, in milliseconds.
+/// How long to wait for a stalled peer that may be busy with the question, in milliseconds. Asked earlier, the next one
+/// would soon be as busy, and then a third; after two seconds nobody is asked any more.
+const LONG_ANSWER_MS_MAX: u64 = 1_000;
+/// How long a question may take that is about a whole node, or may take long, in milliseconds.
 pub(super) const PATIENCE_MS_MAX: u64 = 10_000;
 
 /// What became of a question.
@@ -51,15 +55,52 @@ pub fn followed(stamp: Hlc) -> Hlc {
     if stamp.ms() <= wall_us() / 1_000 + LEAD_MS_MAX { stamp } else { Hlc::default() }
 }
 
+/// How long an answer is waited for.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum AnswerPatience {
+    /// As long as the peer gives signs of life: all of it may be asked again while it may still run, or be told of.
+    Brief,
+    /// Longer where it is silent, because asking again could do harm.
+    #[default]
+    Ordinary,
+    /// What is asked for may itself take long (`flag::LONG`).
+    Long,
+    /// It is about a whole node, or a transaction.
+    Whole,
+}
+
+impl AnswerPatience {
+    /// For a question that is asked once.
+    pub fn of(kind: QuestionKind) -> AnswerPatience {
+        if kind.is_share() || kind == QuestionKind::IfUnchanged {
+            AnswerPatience::Whole
+        } else {
+            AnswerPatience::Ordinary
+        }
+    }
+
+    fn limit_ms(self, is_stalled: bool) -> u64 {
+        match (self, is_stalled) {
+            (AnswerPatience::Brief, true) => GIVEN_UP_MS,
+            (AnswerPatience::Ordinary | AnswerPatience::Whole, true) => STALLED_ANSWER_MS_MAX,
+            (AnswerPatience::Long, true) => LONG_ANSWER_MS_MAX,
+            (AnswerPatience::Brief | AnswerPatience::Ordinary, false) => ANSWER_MS_MAX,
+            (AnswerPatience::Long | AnswerPatience::Whole, false) => PATIENCE_MS_MAX,
+        }
+    }
+}
+
 /// How a question is asked.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct About {
     /// How it is to be run.
     pub manner: Manner,
-    /// The asker's clock; with [`manner::FENCED`] as it was when it was first asked.
+    /// It may have run before: it is to run only if its keys have not been written since its stamp.
+    pub is_fenced: bool,
+    /// The asker's clock; with a fence as it was when it was first asked.
     pub stamp: Hlc,
-    /// Whether all of it may be asked again while it may still run, or be told of.
-    pub is_repeatable: bool,
+    /// How long its answer is waited for.
+    pub patience: AnswerPatience,
 }
 
 /// A question on its way.
@@ -73,22 +114,20 @@ pub struct Call {
     sent_at: Instant,
     /// What it may take longer for its bytes to arrive.
     transfer_ms: u64,
-    is_repeatable: bool,
-    is_patient: bool,
+    patience: AnswerPatience,
     is_complete: Cell<bool>,
 }
 
 impl Call {
     pub(super) fn new(about: About, sent_at: Instant, bytes: usize) -> Call {
-        let About { manner, stamp, is_repeatable } = about;
+        let About { stamp, patience, .. } = about;
         Call {
             outcome: RefCell::new(Outcome::Waiting),
             waker: RefCell::default(),
             asked_at: followed(stamp),
             sent_at,
             transfer_ms: transfer_ms(bytes),
-            is_repeatable,
-            is_patient: manner.flags & (manner::SHARE | manner::TOGETHER) != 0,
+            patience,
             is_complete: Cell::new(false),
         }
     }
@@ -143,13 +182,7 @@ impl Call {
 
     /// Whether to wait no longer.
     pub(super) fn is_overdue(&self, is_stalled: bool) -> bool {
-        let limit_ms = match is_stalled {
-            true if self.is_repeatable => GIVEN_UP_MS,
-            true => STALLED_ANSWER_MS_MAX,
-            false if self.is_patient => PATIENCE_MS_MAX,
-            false => ANSWER_MS_MAX,
-        };
-        self.is_older(limit_ms)
+        self.is_older(self.patience.limit_ms(is_stalled))
     }
 
     /// Whether it was asked longer ago than this, and what its bytes take.

@@ -71,8 +71,7 @@ impl ForwardLink {
         let out = waiting.bytes();
         let at = out.len();
         put_u32(out, 0);
-        out.extend_from_slice(&[about.manner.flags, about.manner.db]);
-        about.manner.wish.put(out);
+        about.manner.put(about.is_fenced, out);
         let now = Instant::now();
         put_u64(out, now.duration_since(self.epoch).as_millis() as u64);
         put_u64(out, about.stamp.0);

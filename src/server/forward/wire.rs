@@ -1,8 +1,9 @@
 //! Questions and answers between nodes, as they travel.
 //!
 //! A question is a frame: `[length u32][flags u8][db u8][consistency 3 bytes][sent u64][stamp u64] [requests in RESP]`:
-//! all requests of a client's batch for that peer; with [`manner::SEEN`], what was seen of their keys stands before
-//! them (`own_copy`). An answer is a frame too, in the order of the questions: `[length u32]` and for each request
+//! all requests of a client's batch for that peer; with [`QuestionKind::EachIfNotSeen`], what was seen of their keys
+//! stands before them (`own_copy`). An answer is a frame too, in the order of the questions: `[length u32]` and for
+//! each request
 //! `[length u32][reply in RESP]`, the length [`NOT_RUN`] for one that was not run, and [`AS_SEEN`] for one whose asker
 //! has seen what there is to see. `sent` is the asker's monotonic clock: the other side refuses what lay about for
 //! longer than [`STALE_MS_MAX`], so that it cannot run what its asker has given up on meanwhile. `stamp` is the asker's
@@ -10,7 +11,7 @@
 
 use std::ops::Range;
 
-use crate::base::wire::put_u32;
+use crate::base::wire::{Reader, WireError, put_u32};
 use crate::protocol::Proto;
 use crate::server::session::settings::Consistency;
 
@@ -19,39 +20,57 @@ pub const STALE_MS_MAX: u64 = 110;
 /// Longest question, in bytes.
 pub const QUESTION_BYTES_MAX: usize = 1 << 30;
 
-/// The flags of a [`Manner`].
-pub mod manner {
-    use crate::protocol::Proto;
+/// What is to be done with a question's requests.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum QuestionKind {
+    /// Run each.
+    #[default]
+    Each,
+    /// The same; what the asker has seen of their keys stands before them.
+    EachIfNotSeen,
+    /// They are one transaction: run them together, one reply behind the other, if the watched keys, which stand before
+    /// them, are unchanged. The answer begins with 1, or is 0 when one has changed.
+    IfUnchanged,
+    /// Say what this node holds of the request's keys, if it coordinates them (see `copies`).
+    Copies,
+    /// The same, whoever coordinates them.
+    OwnCopies,
+    /// Run it for what this node holds or coordinates, whatever the ring says: a part of a larger question.
+    Share,
+    /// The same in the second round of flushing: for all that this node still holds.
+    ShareRest,
+}
 
-    /// The reply is RESP3.
-    pub const RESP3: u8 = 1;
-    /// Run it here for what this node holds or coordinates, whatever the ring says: a part of a larger question.
-    pub const SHARE: u8 = 2;
-    /// The requests are one transaction: run them together, one reply behind the other.
-    pub const TOGETHER: u8 = 4;
-    /// With SHARE: the second round of flushing, about all that this node still holds.
-    pub const SHARE_REST: u8 = 8;
-    /// What this node holds of the request's keys (see `copies`).
-    pub const COPIES: u8 = 16;
-    /// With TOGETHER: watched keys stand before the requests, and the answer begins with 1, or is 0 when one has
-    /// changed.
-    pub const WATCHED: u8 = 32;
-    /// It may have run before: it is to run only if its keys have not been written since its stamp.
-    pub const FENCED: u8 = 64;
-    /// What the asker has seen of the requests' keys stands before them.
-    pub const SEEN: u8 = 128;
+impl QuestionKind {
+    /// Every one with its bits in a question's first byte. Together with [`RESP3`] and [`FENCED`] they use all eight.
+    const BITS: [(QuestionKind, u8); 7] = [
+        (QuestionKind::Each, 0),
+        (QuestionKind::EachIfNotSeen, 128),
+        (QuestionKind::IfUnchanged, 32 | 4),
+        (QuestionKind::Copies, 16),
+        (QuestionKind::OwnCopies, 16 | 2),
+        (QuestionKind::Share, 2),
+        (QuestionKind::ShareRest, 8 | 2),
+    ];
 
-    /// The flag that asks for replies in this protocol.
-    pub fn replies_in(proto: Proto) -> u8 {
-        if proto == Proto::Resp3 { RESP3 } else { 0 }
+    /// Whether this node is asked for what it holds itself, whoever coordinates that.
+    pub fn is_share(self) -> bool {
+        matches!(self, QuestionKind::OwnCopies | QuestionKind::Share | QuestionKind::ShareRest)
     }
 }
+
+/// The reply is RESP3.
+const RESP3: u8 = 1;
+/// It may have run before: it is to run only if its keys have not been written since its stamp.
+const FENCED: u8 = 64;
 
 /// How a question is to be run.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct Manner {
-    /// [`manner`] bits.
-    pub flags: u8,
+    /// What is to be done.
+    pub kind: QuestionKind,
+    /// The protocol of the reply.
+    pub proto: Proto,
     /// The database.
     pub db: u8,
     /// What its connection asked for.
@@ -59,9 +78,22 @@ pub struct Manner {
 }
 
 impl Manner {
-    /// The protocol of the reply.
-    pub fn proto(&self) -> Proto {
-        if self.flags & manner::RESP3 != 0 { Proto::Resp3 } else { Proto::Resp2 }
+    /// Appends it. `is_fenced`: it may have run before, and is to run only if its keys have not been written since its
+    /// stamp.
+    pub fn put(&self, is_fenced: bool, out: &mut Vec<u8>) {
+        let kind = QuestionKind::BITS.iter().find(|(kind, _)| *kind == self.kind).map_or(0, |(_, bits)| *bits);
+        let proto = if self.proto == Proto::Resp3 { RESP3 } else { 0 };
+        out.extend_from_slice(&[kind | proto | if is_fenced { FENCED } else { 0 }, self.db]);
+        self.wish.put(out);
+    }
+
+    /// Reads what [`Manner::put`] has written, and whether it is fenced.
+    pub fn read(reader: &mut Reader<'_>) -> Result<(Manner, bool), WireError> {
+        let (flags, db, wish) = (reader.u8()?, reader.u8()?, Consistency::read(reader)?);
+        let bits = flags & !(RESP3 | FENCED);
+        let (kind, _) = QuestionKind::BITS.into_iter().find(|(_, known)| *known == bits).ok_or(WireError)?;
+        let proto = if flags & RESP3 != 0 { Proto::Resp3 } else { Proto::Resp2 };
+        Ok((Manner { kind, proto, db, wish }, flags & FENCED != 0))
     }
 }
 
@@ -129,6 +161,21 @@ fn length_of(len: usize) -> Option<u32> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_manner_reads_back_and_what_nobody_means_is_refused() {
+        let mut known = 0;
+        for flags in 0..=u8::MAX {
+            let mut bytes = vec![flags, 3];
+            Consistency::default().put(&mut bytes);
+            let Ok((manner, is_fenced)) = Manner::read(&mut Reader::new(&bytes)) else { continue };
+            let mut again = Vec::new();
+            manner.put(is_fenced, &mut again);
+            assert_eq!(again, bytes);
+            known += 1;
+        }
+        assert_eq!(known, 4 * QuestionKind::BITS.len(), "each in two protocols, fenced or not");
+    }
 
     #[test]
     fn a_length_is_what_it_says_or_refused() {

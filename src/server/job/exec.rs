@@ -17,7 +17,7 @@ use crate::replication::coordinator::View;
 use crate::server::batch::Batch;
 use crate::server::error::RequestError;
 use crate::server::forward::call::Outcome;
-use crate::server::forward::wire::manner;
+use crate::server::forward::wire::{Manner, QuestionKind};
 use crate::server::job::retry::RETRY_PAUSE;
 use crate::server::job::{Job, PATIENCE};
 use crate::server::request::run::{Origin, Run};
@@ -189,7 +189,7 @@ impl Job {
         let mut question = Vec::new();
         put_watched(&mut question, watched, &self.worker.shared.node.store.actors);
         requests.iter().for_each(|request| question.extend_from_slice(request.bytes));
-        match self.ask_together(view, at, manner::WATCHED, &question).await {
+        match self.ask_together(view, at, &question).await {
             Outcome::Replied(mut answer) => match answer.first() {
                 Some(1) => Attempt::Ran(answer.split_off(1)),
                 Some(0) => Attempt::Changed,
@@ -211,9 +211,9 @@ impl Job {
         tried
     }
 
-    async fn ask_together(&self, view: &View, at: u16, flags: u8, question: &[u8]) -> Outcome {
+    async fn ask_together(&self, view: &View, at: u16, question: &[u8]) -> Outcome {
         let Some(peer) = view.peer(at) else { return Outcome::NotRun };
-        let proto = manner::replies_in(self.talk.session.proto);
-        self.worker.ask(peer, self.manner(manner::TOGETHER | proto | flags), question).answer().await
+        let manner = Manner { proto: self.talk.session.proto, ..self.manner(QuestionKind::IfUnchanged) };
+        self.worker.ask(peer, manner, question).answer().await
     }
 }

@@ -19,7 +19,7 @@ use crate::peer::registry::Peer;
 use crate::protocol::{Args, Reply};
 use crate::server::error::RequestError;
 use crate::server::forward::call::Outcome;
-use crate::server::forward::wire::manner;
+use crate::server::forward::wire::QuestionKind;
 use crate::server::job::Job;
 use crate::server::share::copies::KeyCopy;
 
@@ -81,7 +81,7 @@ impl Job {
             .into_iter()
             .map(|id| {
                 let peer: Option<Arc<Peer>> = peer_of(&id);
-                let manner = self.manner(manner::COPIES | manner::SHARE);
+                let manner = self.manner(QuestionKind::OwnCopies);
                 let call = peer.as_ref().map(|peer| worker.ask(peer, manner, request));
                 (id, peer, call)
             })

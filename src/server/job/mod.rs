@@ -40,14 +40,14 @@ use crate::base::clock::Hlc;
 use crate::commands::spec::{Command, Handler, NodeCommand};
 use crate::commands::{CommandError, subcommands, table};
 use crate::peer::registry::Peer;
-use crate::protocol::{REPLY_BYTES_MAX, Reply};
+use crate::protocol::{Proto, REPLY_BYTES_MAX, Reply};
 use crate::replication::coordinator::View;
 use crate::server::batch::Batch;
 use crate::server::batch::ask::Retry;
 use crate::server::batch::scanned::{command_of, scanned};
 use crate::server::batch::window::Request;
 use crate::server::forward::call::{Call, Outcome};
-use crate::server::forward::wire::{Manner, answer_of};
+use crate::server::forward::wire::{Manner, QuestionKind, answer_of};
 use crate::server::job::retry::{Retrier, retry_pause};
 use crate::server::job::values::garbled;
 use crate::server::request::listening::is_subscription;
@@ -79,16 +79,27 @@ pub struct Job {
     pub(super) talk: Talk,
     /// The request, or its part for this node, was counted where it ran.
     is_counted: bool,
+    /// It was left to others, or put off, before, and counted then.
+    is_again: bool,
 }
 
-/// Runs `request`, as it came, to its end.
-pub async fn start(worker: Rc<Worker>, client: Arc<Client>, talk: Talk, request: Vec<u8>) -> Done {
-    let mut job = Job { worker, client, talk, is_counted: false };
+/// Runs `request`, as it came, to its end. How long that took since it `arrived` is noted, but for WAIT, which waits as
+/// long as it is told to.
+pub async fn start(
+    worker: Rc<Worker>,
+    client: Arc<Client>,
+    talk: Talk,
+    request: Vec<u8>,
+    mut arrived: Instant,
+) -> Done {
+    let mut job = Job { worker, client, talk, is_counted: false, is_again: false };
     let before = job.client.reply_mode();
-    let mut reply = match job.after_pause(&request).await {
+    let mut reply = match job.after_pause(&request, &mut arrived).await {
         Some(reply) => reply,
         None => {
             let reply = job.whole_reply(&request).await;
+            let timed = command_of(&request).filter(|it| !matches!(it.handler, Handler::Node(NodeCommand::Wait)));
+            timed.inspect(|it| job.worker.metrics.answered(it.class(), arrived.elapsed().as_micros() as u64, 1));
             job.show([request.as_slice()], job.talk.session.db);
             reply
         }
@@ -110,7 +121,8 @@ pub fn later(worker: Rc<Worker>, client: Arc<Client>, talk: Talk, request: Vec<u
     let call = Call::of_our_own();
     let answer_to = call.clone();
     tokio::task::spawn_local(async move {
-        let reply = Job { worker, client, talk, is_counted: false }.whole_reply(&request).await;
+        let mut job = Job { worker, client, talk, is_counted: false, is_again: true };
+        let reply = job.whole_reply(&request).await;
         answer_to.complete(Outcome::Replied(answer_of(&reply)));
     });
     call
@@ -118,9 +130,10 @@ pub fn later(worker: Rc<Worker>, client: Arc<Client>, talk: Talk, request: Vec<u
 
 impl Job {
     /// How other nodes are to run a part of what this connection asks.
-    pub(super) fn manner(&self, flags: u8) -> Manner {
+    pub(super) fn manner(&self, kind: QuestionKind) -> Manner {
         let no_touch = self.client.is_in(state::NO_TOUCH);
-        Manner { flags, db: self.talk.session.db, wish: Consistency { no_touch, ..self.talk.consistency } }
+        let wish = Consistency { no_touch, ..self.talk.consistency };
+        Manner { kind, proto: Proto::Resp2, db: self.talk.session.db, wish }
     }
 
     /// The reply to `request`, an error's too.
@@ -154,7 +167,7 @@ impl Job {
         let args = scanner.args(request);
         let Some((index, command)) = table::find(args.name()) else { return };
         let counted_at = subcommands::counted_at(index, command, args).unwrap_or(index);
-        if !self.is_counted {
+        if !self.is_counted && !self.is_again {
             self.worker.metrics.ran(counted_at, 1, 0);
         }
         if has_failed {
@@ -194,7 +207,7 @@ impl Job {
             Handler::Node(NodeCommand::Reset) => {
                 self.talk.consistency = Consistency::default();
                 let mut batch = Batch::new(Instant::now());
-                self.dispatch(request, Origin::Part, None, &mut batch);
+                self.dispatch(request, self.origin(), None, &mut batch);
                 batch.finish(out);
                 Ok(())
             }
@@ -206,7 +219,7 @@ impl Job {
     /// A command on keys: in parts, across coordinators, or, when the keys have one coordinator by now, as any other.
     async fn on_keys(&mut self, command: &Command, request: &[u8], out: &mut Vec<u8>) -> Result<(), CommandError> {
         let mut batch = Batch::new(Instant::now());
-        if self.dispatch(request, Origin::Part, None, &mut batch) == Step::Done {
+        if self.dispatch(request, self.origin(), None, &mut batch) == Step::Done {
             self.resolve(&mut batch).await;
             batch.finish(out);
             return Ok(());
@@ -225,10 +238,15 @@ impl Job {
         }
     }
 
+    /// Where what this node is asked in the request's name comes from.
+    fn origin(&self) -> Origin {
+        if self.is_again { Origin::Again } else { Origin::Part }
+    }
+
     /// Runs a part of a request, or leaves it to be run when [`Job::resolve`] asks again. The parts of a batch go by
     /// one view: what they wait for is told apart by what is numbered anew in each.
     pub(super) fn dispatch_part(&mut self, view: &View, request: &[u8], batch: &mut Batch) {
-        if self.dispatch_by(view, request, Origin::Part, None, batch) != Step::Done {
+        if self.dispatch_by(view, request, self.origin(), None, batch) != Step::Done {
             let session = &self.talk.session;
             batch.leave_for_retry(request, session.db, session.proto);
         }
@@ -307,11 +325,11 @@ impl Job {
         &self,
         view: &View,
         at: &BTreeSet<u16>,
-        flags: u8,
+        kind: QuestionKind,
         question: &[u8],
     ) -> Vec<(Arc<Peer>, Rc<Call>)> {
         let peers = view.peers_at(at).cloned();
-        peers.map(|peer| (peer.clone(), self.worker.ask(&peer, self.manner(flags), question))).collect()
+        peers.map(|peer| (peer.clone(), self.worker.ask(&peer, self.manner(kind), question))).collect()
     }
 }
 

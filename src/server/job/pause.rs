@@ -20,16 +20,19 @@ const LOOK_MS: u64 = 20;
 
 impl Job {
     /// The reply to a request that was held back, once the pause is over; `None`, with nothing done, when it has to
-    /// wait for something else.
-    pub(super) async fn after_pause(&mut self, request: &[u8]) -> Option<Vec<u8>> {
+    /// wait for something else. It counts as having `arrived` when the pause ends.
+    pub(super) async fn after_pause(&mut self, request: &[u8], arrived: &mut Instant) -> Option<Vec<u8>> {
         loop {
-            self.wait_for_pause(request).await;
+            if self.wait_for_pause(request).await {
+                *arrived = Instant::now();
+            }
             let mut batch = Batch::new(Instant::now());
             match self.dispatch(request, Origin::Client, None, &mut batch) {
                 Step::Paused => {}
                 Step::Wait | Step::Behind => return None,
                 Step::Done | Step::NotRun | Step::AsSeen => {
                     self.resolve(&mut batch).await;
+                    self.worker.count_answered(&batch, arrived.elapsed());
                     let mut reply = Vec::new();
                     batch.finish(&mut reply);
                     return Some(reply);
@@ -38,13 +41,16 @@ impl Job {
         }
     }
 
-    async fn wait_for_pause(&self, request: &[u8]) {
+    /// True when there was one.
+    async fn wait_for_pause(&self, request: &[u8]) -> bool {
         let may_write = command_of(request).is_some_and(|command| self.talk.transaction.may_write(command));
+        let mut has_waited = false;
         loop {
             let now_ms = wall_us() / 1_000;
             let paused = self.worker.shared.node.clients.paused_until_ms(may_write, now_ms);
             self.client.set_state(state::BLOCKED, paused.is_some());
-            let Some(until_ms) = paused else { return };
+            let Some(until_ms) = paused else { return has_waited };
+            has_waited = true;
             tokio::time::sleep(Duration::from_millis(until_ms.saturating_sub(now_ms).clamp(1, LOOK_MS))).await;
         }
     }

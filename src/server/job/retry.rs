@@ -123,7 +123,7 @@ impl Retrier<'_> {
         let request = Request::new(scanner.args(&bytes), &bytes);
         let mut one = Batch::new(Instant::now());
         one.order = Order::behind([&*order].into_iter());
-        let mut run = Run::new(self.worker, view, self.client, &mut talk, &mut one, Origin::Part);
+        let mut run = Run::new(self.worker, view, self.client, &mut talk, &mut one, Origin::Again);
         run.fence = retry.ask.fence;
         let step = run.request(&request);
         if step == Step::Done {

@@ -16,6 +16,7 @@ use crate::commands::CommandError;
 use crate::commands::scan::{ScanOptions, cursor};
 use crate::protocol::client::{Value, encode_command};
 use crate::protocol::{Args, Reply, parse_i64};
+use crate::server::error::RequestError;
 use crate::server::job::retry::RETRY_PAUSE;
 use crate::server::job::values::{as_bulks, decoded, garbled, refused};
 use crate::server::job::{Job, PATIENCE};
@@ -89,7 +90,15 @@ impl Job {
         let mut request = Vec::new();
         encode_command(&mut request, &words);
         let Some(replies) = self.shares_by(&view, &request, Origin::Share).await else { return Ok(None) };
-        let found: Result<Vec<ScanShare>, CommandError> = replies.iter().map(|reply| found(decoded(reply)?)).collect();
+        let values: Vec<Value> = replies.iter().map(|reply| decoded(reply)).collect::<Result<_, _>>()?;
+        let is_late = |value: &Value| match value {
+            Value::Error(text) => RequestError::of(text).is_some_and(RequestError::may_retry),
+            _ => false,
+        };
+        if values.iter().any(is_late) {
+            return Ok(None);
+        }
+        let found: Result<Vec<ScanShare>, CommandError> = values.into_iter().map(found).collect();
         Ok(put_together(from, found?))
     }
 }

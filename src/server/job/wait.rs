@@ -19,7 +19,7 @@ use crate::protocol::client::{Value, encode_command};
 use crate::protocol::{Args, Reply};
 use crate::replication::coordinator::View;
 use crate::server::forward::call::Outcome;
-use crate::server::forward::wire::manner;
+use crate::server::forward::wire::QuestionKind;
 use crate::server::job::Job;
 use crate::server::job::values::decoded;
 use crate::server::session::settings::quorum_of;
@@ -63,7 +63,7 @@ impl Job {
         let is_alone = view.is_solo || self.talk.session.cluster_face;
         let at = if is_alone { Default::default() } else { view.coordinators() };
         let mut marked = Vec::new();
-        for (peer, call) in self.ask_each(view, &at, manner::SHARE, &question(MARKS, b"0")) {
+        for (peer, call) in self.ask_each(view, &at, QuestionKind::Share, &question(MARKS, b"0")) {
             let marks = match value_of(call.answer().await) {
                 Some(Value::Bulk(marks)) => Some(marks.to_vec()),
                 _ => None,
@@ -81,7 +81,7 @@ impl Job {
             .iter()
             .map(|(peer, marks)| {
                 let question = question(HELD, marks.as_ref()?);
-                Some(self.worker.ask(peer, self.manner(manner::SHARE), &question))
+                Some(self.worker.ask(peer, self.manner(QuestionKind::Share), &question))
             })
             .collect();
         let mut fewest = held(&view, own).map_or(at_least, |held| held as i64);

@@ -6,7 +6,7 @@ use crate::base::wire::Reader;
 use crate::commands::CommandError;
 use crate::protocol::{Args, Reply};
 use crate::server::forward::call::Outcome;
-use crate::server::forward::wire::manner;
+use crate::server::forward::wire::QuestionKind;
 use crate::server::job::Job;
 use crate::server::job::values::garbled;
 use crate::server::session::watched::{SEVERAL_COORDINATORS, TOO_MANY_WATCHED, Watched};
@@ -42,7 +42,7 @@ impl Job {
             return Err(CommandError::text(TOO_MANY_WATCHED));
         }
         let db = self.talk.session.db;
-        let call = worker.ask(peer, self.manner(manner::COPIES), request);
+        let call = worker.ask(peer, self.manner(QuestionKind::Copies), request);
         let Outcome::Replied(answer) = call.answer().await else { return Err(down) };
         let mut reader = Reader::new(&answer);
         let since = Hlc(reader.u64().map_err(|_| garbled())?);

@@ -15,12 +15,11 @@ use crate::replication::coordinator::View;
 use crate::server::batch::Batch;
 use crate::server::error::RequestError;
 use crate::server::forward::call::Outcome;
-use crate::server::forward::wire::manner;
+use crate::server::forward::wire::QuestionKind;
 use crate::server::job::retry::RETRY_PAUSE;
 use crate::server::job::values::{as_bulks, as_int, decoded, garbled, refused};
 use crate::server::job::{Job, PATIENCE};
 use crate::server::request::run::Origin;
-use crate::server::session::settings::quorum_of;
 use crate::server::share::flush::FlushPart;
 use crate::server::share::keys::Stretch;
 
@@ -34,8 +33,7 @@ impl Job {
     ) -> Result<(), CommandError> {
         FlushPart::of(args, false)?;
         let view = self.worker.shared.view.load_full();
-        let quorum = quorum_of(&self.worker.shared.node.config.settings(), self.talk.consistency, &view);
-        let must_cover = quorum.strict && !view.is_solo && !self.talk.session.cluster_face;
+        let must_cover = !view.is_solo && !self.talk.session.cluster_face;
         for part in FlushPart::all() {
             let is_whole = |shares: &[Value]| !must_cover || part.is_covered(shares.iter().filter_map(as_bytes));
             self.given_shares(&part.question(args.name()), Origin::Share, is_whole).await?;
@@ -62,11 +60,18 @@ impl Job {
                 None if is_whole(&shares) => return Ok(shares),
                 refusal => refusal.unwrap_or(RequestError::NotCleared.text().as_bytes()),
             };
-            if !RequestError::of(text).is_some_and(RequestError::may_retry) || began.elapsed() > PATIENCE {
+            let may_retry = RequestError::of(text).is_some_and(RequestError::may_retry);
+            if !may_retry || began.elapsed() > PATIENCE || self.is_long_unserved() {
                 return Err(refused(text));
             }
             tokio::time::sleep(RETRY_PAUSE).await;
         }
+    }
+
+    /// Whether no slot has had a coordinator for as long as one would be waited for.
+    fn is_long_unserved(&self) -> bool {
+        let view = self.worker.shared.view.load();
+        !view.serves_anything() && view.published_at.is_some_and(|at| at.elapsed() > PATIENCE)
     }
 
     /// KEYS: stretch by stretch, each halved while some node has too much in it to look through at once.
@@ -140,9 +145,11 @@ impl Job {
 
     /// The shares of all nodes as one view says who they are; `None` when one of them did not answer.
     pub(super) async fn shares_by(&mut self, view: &View, request: &[u8], origin: Origin) -> Option<Vec<Vec<u8>>> {
-        let flags = if origin == Origin::ShareRest { manner::SHARE | manner::SHARE_REST } else { manner::SHARE };
-        let at = if origin == Origin::ShareRest { view.active() } else { view.coordinators() };
-        let asked = self.ask_each(view, &at, flags, request);
+        let (kind, at) = match origin {
+            Origin::ShareRest => (QuestionKind::ShareRest, view.active()),
+            _ => (QuestionKind::Share, view.coordinators()),
+        };
+        let asked = self.ask_each(view, &at, kind, request);
         let mut replies = vec![self.own_share(request, origin).await];
         for (_, call) in asked {
             let Outcome::Replied(reply) = call.answer().await else { return None };

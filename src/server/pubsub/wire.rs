@@ -4,10 +4,11 @@
 //! connection have been dealt with, as a `u64`.
 
 use crate::base::wire::{Reader, WireError, put_bytes, put_u32, put_varint};
+use crate::commands::spec::WHOLE_BYTES_MAX;
 use crate::server::pubsub::topic::Kind;
 
-/// The longest frame, in bytes: a message of 512 MiB with its channel and headroom.
-const FRAME_BYTES_MAX: usize = (512 << 20) + (1 << 20);
+/// The longest frame, in bytes: the message and the channel of the longest request, and headroom.
+const FRAME_BYTES_MAX: usize = WHOLE_BYTES_MAX + (1 << 10);
 
 const BEGIN: u8 = 1;
 const COMPLETE: u8 = 2;
@@ -131,7 +132,7 @@ mod tests {
         }
 
         #[test]
-        fn nonsense_is_refused(bytes: Vec<u8>) {
+        fn nonsense_panics_nobody(bytes: Vec<u8>) {
             let _ = Word::next(&bytes);
         }
     }

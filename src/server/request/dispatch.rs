@@ -7,7 +7,7 @@
 //! Nothing in this file waits.
 
 use crate::base::ids::{Slot, slot_of};
-use crate::base::metrics::{Class, Count};
+use crate::base::metrics::Count;
 use crate::commands::CommandError;
 use crate::commands::spec::{Command, Cx, Handler, NodeCommand, flag, slots_of};
 use crate::commands::subcommands;
@@ -77,7 +77,6 @@ impl<'r> Run<'r> {
     /// Runs a request that has been admitted.
     #[inline]
     pub fn execute(&mut self, index: CommandIndex, command: &'static Command, request: &Request<'_>) -> Step {
-        let class = class_of(command);
         let mut counted_at = index;
         if let (None, Some((_, family))) = (request.spot, request.row) {
             self.client.runs_subcommand(index, family, request.args);
@@ -90,10 +89,10 @@ impl<'r> Run<'r> {
                 self.route(counted_at, command, function, request)
             }
         };
-        let is_counted = || flush::is_first_part(command, self.origin == Origin::ShareRest, request.args);
-        if step.has_run() && is_counted() {
+        let is_first = || flush::is_first_part(command, self.origin == Origin::ShareRest, request.args);
+        if step.has_run() && self.origin != Origin::Again && is_first() {
             self.count_run(counted_at, command, request.args, began);
-            if let Some(count) = self.batch.answered.get_mut(class as usize) {
+            if let Some(count) = self.batch.answered.get_mut(command.class() as usize) {
                 *count += 1;
             }
         }
@@ -307,14 +306,4 @@ enum Hindrance {
     Unready,
     /// It may have run before, and its keys were written since: what to answer.
     Overtaken(RequestError),
-}
-
-fn class_of(command: &Command) -> Class {
-    if command.has(flag::WRITE) {
-        Class::Write
-    } else if command.has(flag::READONLY) {
-        Class::Read
-    } else {
-        Class::Admin
-    }
 }

@@ -14,10 +14,10 @@ use crate::replication::coordinator::Unserved;
 use crate::replication::routing::SlotRoles;
 use crate::server::batch::RETRY_FOR_MAX;
 use crate::server::batch::ask::Ask;
-use crate::server::batch::question::Target;
+use crate::server::batch::question::{RequestKind, Target};
 use crate::server::batch::window::Request;
 use crate::server::error::RequestError;
-use crate::server::forward::wire::{Manner, manner};
+use crate::server::forward::wire::{Manner, QuestionKind};
 use crate::server::request::run::{KeysFunction, Run, Step};
 use crate::server::session::settings::Consistency;
 use crate::server::state::client::state;
@@ -42,7 +42,7 @@ impl Run<'_> {
         }
         let ask = Ask { fence: self.fence, ..self.batch.keep(request.bytes, self.session.db, self.session.proto) };
         let (retry_policy, writes) = (self.retry_policy(command, request.args), command.has(flag::WRITE));
-        self.batch.leave_hole(target, ask, retry_policy, writes);
+        self.batch.leave_hole(target, ask, RequestKind { retry_policy, writes, is_long: command.has(flag::LONG) });
         self.batch.order.leave_open(slots, writes);
     }
 
@@ -54,8 +54,8 @@ impl Run<'_> {
             return None;
         }
         let writes = command.has(flag::WRITE);
-        let groups = slots.iter().filter_map(|slot| self.view.roles.of(*slot));
-        groups.map(|roles| self.view.check_served(roles, self.quorum, writes)).find_map(Result::err)
+        let all = slots.iter().filter_map(|slot| self.view.roles.of(*slot));
+        all.map(|roles| self.view.check_served(roles, self.quorum, writes)).find_map(Result::err)
     }
 
     /// When a request whose fate is unknown may be asked again. A strict write never.
@@ -90,9 +90,8 @@ impl Run<'_> {
             return Step::Done;
         }
         let wish = Consistency { no_touch: self.client.is_in(state::NO_TOUCH), ..self.wish };
-        let (manner, fence) =
-            (Manner { flags: manner::replies_in(self.session.proto), db: self.session.db, wish }, self.fence);
-        let target = at.filter(|_| peer.is_some()).map(|peer| Target { peer, manner, fence });
+        let manner = Manner { kind: QuestionKind::Each, proto: self.session.proto, db: self.session.db, wish };
+        let target = at.filter(|_| peer.is_some()).map(|peer| Target { peer, manner, fence: self.fence });
         if target.is_some_and(|target| self.batch.goes_apart(target)) {
             self.batch.order.part();
             if self.batch.order.blocks(slots, command.has(flag::WRITE)) {

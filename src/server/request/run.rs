@@ -1,6 +1,7 @@
 //! What a request is run with, where it comes from, and how it was dealt with.
 //!
-//! A [`Run`] is made once for a batch. What it does with a request is in the files beside this one, [`dispatch`] first.
+//! A [`Run`] is made once for a window of a batch. What it does with a request is in the files beside this one,
+//! [`dispatch`] first.
 //!
 //! [`dispatch`]: super::dispatch
 
@@ -52,8 +53,11 @@ impl Step {
 pub enum Origin {
     /// A client.
     Client,
-    /// This node, in the name of a client whose request has several parts or has to be run again.
+    /// This node, in the name of a client whose request has several parts.
     Part,
+    /// This node, in the name of a client whose request it has left to another, or put off, before: it is counted
+    /// already.
+    Again,
     /// Another node, which takes this one for the coordinator.
     Peer,
     /// Another node, or this one, that asks for this node's share of what all nodes hold.
@@ -65,7 +69,7 @@ pub enum Origin {
 impl Origin {
     /// True when this node answers the client itself, and so may ask others.
     pub fn is_here(self) -> bool {
-        matches!(self, Origin::Client | Origin::Part)
+        matches!(self, Origin::Client | Origin::Part | Origin::Again)
     }
 }
 
@@ -91,7 +95,7 @@ pub struct Run<'r> {
     pub limits: CommandLimits,
     /// Where the request comes from.
     pub origin: Origin,
-    /// The time of the batch, in microseconds since 1970.
+    /// The time of the window, in microseconds since 1970.
     pub now_us: u64,
     /// Whether somebody watches, by MONITOR, what clients ask, and this is a client's.
     pub is_monitored: bool,
@@ -106,7 +110,7 @@ pub struct Run<'r> {
 }
 
 impl<'r> Run<'r> {
-    /// What a batch's requests are run with: options and time are looked at once.
+    /// What a window's requests are run with: options and time are looked at once.
     pub fn new(
         worker: &'r Worker,
         view: &'r View,

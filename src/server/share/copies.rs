@@ -1,9 +1,9 @@
 //! What a node holds of some keys: the question behind WATCH and RONDO.META.
 //!
-//! A node is asked with `manner::COPIES` and the client's own request; its answer is one [`KeyCopy`] a key, in the
-//! order of the keys. For WATCH only the coordinator of all keys answers, a stamp in front that is earlier than
-//! whatever it writes afterwards; with `manner::SHARE`, for RONDO.META, every node does. Looking is no use of a key and
-//! changes nothing.
+//! A node is asked with `QuestionKind::Copies` and the client's own request; its answer is one [`KeyCopy`] a key, in
+//! the order of the keys. For WATCH only the coordinator of all keys answers, a stamp in front that is earlier than
+//! whatever it writes afterwards; with `QuestionKind::OwnCopies`, for RONDO.META, every node does. Looking is no use of
+//! a key and changes nothing.
 //!
 //! Actors travel by their full names, because the short ones mean something on one node only.
 //!

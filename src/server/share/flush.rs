@@ -23,7 +23,7 @@ use crate::replication::routing::Quorum;
 use crate::replication::wait::Waits;
 use crate::server::batch::scanned::command_of;
 use crate::server::error::RequestError;
-use crate::server::forward::wire::{STALE_MS_MAX, manner};
+use crate::server::forward::wire::{QuestionKind, STALE_MS_MAX};
 use crate::server::share::{Share, has_slot, note_slot};
 use crate::store::Effects;
 use crate::store::clear::Scope;
@@ -36,8 +36,8 @@ const STALE: Duration = Duration::from_millis(STALE_MS_MAX);
 /// Whether a question may be run however long it has lain about: a node's share of what only looks. Who asks to flush
 /// gives up in the end and asks again, and what is written after its reply must stay; in strict mode replicas see to
 /// that themselves, by declining what a node does whose slots have been promised to another.
-pub fn may_be_old(flags: u8, requests: &[u8], quorum: Quorum) -> bool {
-    flags & manner::SHARE != 0 && (quorum.strict || !command_of(requests).is_some_and(is_flush))
+pub fn may_be_old(kind: QuestionKind, requests: &[u8], quorum: Quorum) -> bool {
+    kind.is_share() && (quorum.strict || !command_of(requests).is_some_and(is_flush))
 }
 
 /// Whether a command flushes.
@@ -184,8 +184,8 @@ impl Share<'_> {
         }
         // What nodes that are there hold of it and this one does not, having given it up or never got it, is their
         // share of the second round, which there is none of in strict mode.
-        let group = self.view.roles.of(slot);
-        let is_alone_with_it = is_strict || group.is_some_and(|group| !group.missing.is_empty());
+        let roles = self.view.roles.of(slot);
+        let is_alone_with_it = is_strict || roles.is_some_and(|roles| !roles.missing.is_empty());
         let may_lack =
             shared.node.store.eviction.has_evicted() || shared.coordinator.ballots.unsettled_tenure(slot).is_some();
         is_alone_with_it && may_lack
@@ -193,8 +193,8 @@ impl Share<'_> {
 
     /// Whether a slot may be cleared now.
     fn may_clear(&self, slot: Slot, is_strict: bool) -> bool {
-        let group = self.view.roles.of(slot);
-        group.is_some_and(|group| self.view.check(group, self.quorum, true).is_ok())
+        let roles = self.view.roles.of(slot);
+        roles.is_some_and(|roles| self.view.check(roles, self.quorum, true).is_ok())
             && (!is_strict || self.worker.shared.coordinator.may_clear(self.view, slot, self.now_ms))
     }
 }

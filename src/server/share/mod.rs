@@ -26,7 +26,7 @@ use crate::commands::CommandError;
 use crate::commands::scan::{ScanOptions, cursor};
 use crate::commands::spec::NodeCommand;
 use crate::protocol::{Args, Reply};
-use crate::replication::coordinator::View;
+use crate::replication::coordinator::{Unserved, View};
 use crate::replication::routing::Quorum;
 use crate::replication::wait::Waits;
 use crate::server::error::RequestError;
@@ -117,6 +117,9 @@ impl Share<'_> {
         waits: &mut Waits,
     ) -> Result<bool, CommandError> {
         use NodeCommand::{DbSize, Keys, RandomKey};
+        if command != NodeCommand::Wait && !self.is_rest && !self.view.serves_anything() {
+            return Err(RequestError::Unserved(Unserved::NoCoordinator).refusal());
+        }
         if matches!(command, DbSize | Keys | RandomKey) && self.may_lack(self.slots()) {
             return Err(RequestError::NotConfirmed.refusal());
         }
@@ -151,7 +154,7 @@ impl Share<'_> {
     }
 
     fn includes(&self, slot: Slot) -> bool {
-        let coordinator = || self.view.roles.of(slot).and_then(|group| group.coordinator);
+        let coordinator = || self.view.roles.of(slot).and_then(|roles| roles.coordinator);
         self.view.is_solo || self.is_rest || coordinator() == Some(self.view.me)
     }
 

@@ -54,10 +54,8 @@ impl Run<'_> {
         loop {
             let mut keys = store.lock_many(&slots, self.session.db, now_ms, &mut effects);
             let is_first = rest.len() == requests.len();
-            if is_first && self.is_out_of_date(true, keys.effects().has_waited) {
-                return Tried::NotRun;
-            }
-            if !self.may_run_strictly(&mut keys, names()) {
+            let has_waited = keys.effects().has_waited;
+            if self.is_out_of_date(true, has_waited) || !self.may_run_strictly(&mut keys, names()) {
                 drop(keys);
                 if is_first {
                     return Tried::NotRun;
@@ -70,6 +68,8 @@ impl Run<'_> {
                 return Tried::Changed;
             }
             is_checked = true;
+            // It has begun in time, and its asker waits.
+            self.late_at = None;
             while let Some((request, behind)) = rest.split_first() {
                 if !self.run_locked(&mut keys, request, now_ms) {
                     break;
