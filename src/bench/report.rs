@@ -93,6 +93,9 @@ impl Report {
         for (label, error) in &tally.errors {
             line("errors", format!("{} x {label} (\"{}\")", with_commas(error.count), error.example));
         }
+        if tally.errors.contains_key("MOVED") {
+            line("hint", "keys live on other nodes: --cluster goes to them".to_owned());
+        }
         if tally.misses > tally.hits && !self.options.fill {
             let what = "most reads found no key, which costs a server less than a hit";
             line("hint", format!("{what}: --fill loads all keys first"));

@@ -13,7 +13,7 @@ use crate::base::ids::{ActorId, Slot, slot_of};
 use crate::base::version::Actor;
 use crate::commands::CommandError;
 use crate::commands::exchange::Fetched;
-use crate::commands::spec::{Command, CommandLimits, Cx};
+use crate::commands::spec::{Command, CommandLimits, Cx, KeysFunction};
 use crate::protocol::client::encode_command;
 use crate::protocol::{Args, Proto, Reply};
 use crate::store::deltas::{Chain, chains};
@@ -96,13 +96,7 @@ impl Default for Scratch {
 
 impl Scratch {
     /// Runs a command on what was brought.
-    pub fn run(
-        &self,
-        run: fn(&mut Cx<'_, '_>) -> Result<(), CommandError>,
-        args: Args<'_>,
-        brought: &Brought,
-        setting: Setting<'_>,
-    ) -> ScratchRun {
+    pub fn run(&self, run: KeysFunction, args: Args<'_>, brought: &Brought, setting: Setting<'_>) -> ScratchRun {
         self.store.tuning.copy_from(setting.tuning);
         let slots: Vec<Slot> = brought.keys().map(|(_, key)| slot_of(key)).collect();
         let mut effects = Effects { notify: false, ..Effects::default() };

@@ -152,13 +152,16 @@ pub enum Keys {
 /// The keys of most commands: the first argument.
 pub const KEY: Keys = Keys::Range { first: 1, last: 1, step: 1 };
 
+/// What runs a command on its locked keys.
+pub type KeysFunction = fn(&mut Cx<'_, '_>) -> Result<(), CommandError>;
+
 /// How a command is run.
 #[derive(Clone, Copy)]
 pub enum Handler {
     /// On the locked slots of its keys.
-    Keys(fn(&mut Cx<'_, '_>) -> Result<(), CommandError>),
+    Keys(KeysFunction),
     /// The same, and it may be cut into one part a key, run wherever each key lives.
-    FanOut(fn(&mut Cx<'_, '_>) -> Result<(), CommandError>, Gather),
+    FanOut(KeysFunction, Gather),
     /// By the server, which knows connections, options and the cluster.
     Node(NodeCommand),
 }
@@ -323,7 +326,7 @@ impl<'a> Cx<'a, '_> {
     /// Runs a command: the one way in, for whoever runs it. After an error, what it has written of its reply is to be
     /// thrown away; after [`CommandError::ReplyTooLarge`] it has run all the same.
     #[inline]
-    pub fn run(&mut self, command: fn(&mut Cx<'_, '_>) -> Result<(), CommandError>) -> Result<(), CommandError> {
+    pub fn run(&mut self, command: KeysFunction) -> Result<(), CommandError> {
         self.out.limit(self.limits.reply_bytes_max);
         command(self)?;
         if self.out.is_cut() { Err(CommandError::ReplyTooLarge) } else { Ok(()) }

@@ -46,22 +46,31 @@ pub(super) struct WaitKey {
     pub doubts: u64,
 }
 
+/// What frames are waited for.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Purpose {
+    /// Writes. What is lost may be handed over, and is held then.
+    Write,
+    /// One strict write: what is lost stays lost.
+    StrictWrite,
+    /// Reads that one node has to confirm. Where it is not the only one that could, it is not waited for when it is slow.
+    Confirm {
+        /// Somebody else could have been asked, and will be.
+        has_spare: bool,
+    },
+}
+
 /// Frames that a batch waits for, about slots of the same roles.
 #[derive(Debug)]
 pub struct Wait {
     key: WaitKey,
-    /// Whether it is about writes; else about one confirmer of reads.
-    writes: bool,
+    purpose: Purpose,
     /// How many of `frames` must be held.
     need: usize,
-    /// A strict write: what is lost stays lost.
-    strict: bool,
     /// What each peer was sent.
     pub(super) frames: SmallVec<[Sent; 2]>,
     /// It was found broken before it was healed.
     pub was_broken: bool,
-    /// For a read: somebody else could have been asked, and will be if this one is slow.
-    has_spare: bool,
     /// Frames that must be held in any case unless their lane breaks or stalls: nodes that are taking the slot over.
     pub(super) pending: SmallVec<[Sent; 1]>,
 }
@@ -100,13 +109,13 @@ impl Wait {
 
     /// Whether what is lost may still be held, once it has been handed over.
     pub fn may_heal(&self) -> bool {
-        self.writes && !self.strict
+        self.purpose == Purpose::Write
     }
 
     /// Whether another node may have coordinated what was written here before it had it.
     pub fn is_doubtful(&self) -> bool {
         let is_doubted = |sent: &Sent| self.key.doubts != sent.peer.doubts() || self.has_conflicted(sent);
-        !self.strict && (self.was_broken || self.frames.iter().any(is_doubted))
+        self.purpose != Purpose::StrictWrite && (self.was_broken || self.frames.iter().any(is_doubted))
     }
 
     /// The lane to a peer that its frames take.
@@ -120,14 +129,14 @@ impl Wait {
         lane.zip(sent.first).is_some_and(|(lane, first)| lane.has_conflicted_since(first))
     }
 
-    fn new(key: WaitKey, writes: bool, need: usize) -> Wait {
+    fn new(key: WaitKey, purpose: Purpose, need: usize) -> Wait {
         let (frames, pending) = (SmallVec::new(), SmallVec::new());
-        Wait { key, writes, need, strict: false, frames, was_broken: false, has_spare: false, pending }
+        Wait { key, purpose, need, frames, was_broken: false, pending }
     }
 
     /// What a strict write waits for; it shares that with no other, because each may be declined.
     pub(super) fn of_strict_write(key: WaitKey, need: usize) -> Wait {
-        Wait { strict: true, ..Wait::new(key, true, need) }
+        Wait::new(key, Purpose::StrictWrite, need)
     }
 
     /// A write to one peer, which is the only frame on its only lane; gives its place.
@@ -190,8 +199,10 @@ impl Wait {
 
     /// False while the peer says nothing, or for a read that another can confirm, while it takes long.
     fn is_worth_waiting(&self, peer: &Peer) -> bool {
-        let lane = self.lane_to(peer);
-        lane.is_some_and(|lane| if self.has_spare { !lane.is_slow() } else { !lane.is_stalled() })
+        self.lane_to(peer).is_some_and(|lane| match self.purpose {
+            Purpose::Confirm { has_spare: true } => !lane.is_slow(),
+            Purpose::Write | Purpose::StrictWrite | Purpose::Confirm { has_spare: false } => !lane.is_stalled(),
+        })
     }
 
     /// What became of all that a peer was sent. What was lost is handed over with all else that the peer missed, and
@@ -247,21 +258,22 @@ pub(super) fn note_frame(
 /// The place of the wait that writes share for which nodes of these roles are told on this lane, `need` of which have
 /// to hold them.
 pub(super) fn place_of_write(waits: &mut Waits, key: WaitKey, need: usize) -> usize {
-    let same = |wait: &Wait| wait.writes && wait.key == key && wait.need == need && !wait.strict;
+    let same = |wait: &Wait| wait.purpose == Purpose::Write && wait.key == key && wait.need == need;
     waits.iter().position(same).unwrap_or_else(|| {
-        waits.push(Wait::new(key, true, need));
+        waits.push(Wait::new(key, Purpose::Write, need));
         waits.len() - 1
     })
 }
 
 /// The place of the wait that reads share which `peer` is to confirm on this lane.
 pub(super) fn place_of_confirmer(waits: &mut Waits, key: WaitKey, peer: &Arc<Peer>, has_spare: bool) -> usize {
+    let purpose = Purpose::Confirm { has_spare };
     let same = |wait: &Wait| {
-        let is_alike = !wait.writes && wait.key.lane == key.lane && wait.has_spare == has_spare;
+        let is_alike = wait.purpose == purpose && wait.key.lane == key.lane;
         is_alike && wait.frames.first().is_some_and(|sent| Arc::ptr_eq(&sent.peer, peer))
     };
     waits.iter().position(same).unwrap_or_else(|| {
-        waits.push(Wait { has_spare, ..Wait::new(key, false, 1) });
+        waits.push(Wait::new(key, purpose, 1));
         waits.len() - 1
     })
 }

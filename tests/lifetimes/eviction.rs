@@ -40,6 +40,9 @@ fn noeviction_refuses_what_needs_memory_in_redis_words_and_nothing_else() {
     assert!(errors > COLD / 4 && errors < COLD, "{errors}");
     let text = client.run("SET more value").text();
     assert_eq!(text.as_deref(), Some("OOM command not allowed when used memory > 'maxmemory'."));
+    let in_transaction = ["MULTI", "GET cold:0", "EXEC"].map(|line| client.run(line).text().unwrap_or_default());
+    assert_eq!((&in_transaction[0][..], &in_transaction[1]), ("OK", &text.unwrap_or_default()), "it would be kept");
+    assert!(in_transaction[2].starts_with("EXECABORT"), "{in_transaction:?}");
     assert_eq!(survivors(&mut client, "cold", COLD), COLD - errors);
     assert_eq!(client.run("DEL cold:0 cold:1 cold:2 cold:3 cold:4 cold:5 cold:6 cold:7").int(), Some(8));
     assert_eq!(client.run("SET more value").text().as_deref(), Some("OK"));

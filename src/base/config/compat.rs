@@ -1,7 +1,7 @@
 //! What redis.conf knows and rondo has not.
 //!
 //! [`FIXED`] are options that clients and tools ask for and whose answer is always the same and true of us. They may be
-//! set to what they are; anything else is refused by CONFIG SET, and in a file is skipped with a warning.
+//! set to what they are; anything else is refused by CONFIG SET, and in a file brings a warning that says why.
 //! [`SKIPPED`] are the remaining directives of Redis 7: a file or command line made for redis-server may contain them,
 //! and they change nothing here; CONFIG SET says so. [`REFUSED`] are those that protect data: a node that went on
 //! without them would be open where its owner believes it shut, so it does not start.

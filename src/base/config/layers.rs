@@ -90,8 +90,14 @@ pub struct Loaded {
 
 /// Reads all sources; `read` fetches a file's text.
 pub fn load(sources: &Sources, read: &dyn Fn(&Path) -> io::Result<String>) -> Result<Loaded, Problems> {
-    let mut layers =
-        Layers { read, entries: defaults(), skipped: Vec::new(), strangers: Vec::new(), problems: Vec::new() };
+    let mut layers = Layers {
+        read,
+        entries: defaults(),
+        skipped: Vec::new(),
+        unmet: Vec::new(),
+        strangers: Vec::new(),
+        problems: Vec::new(),
+    };
     if let Some(path) = &sources.file {
         layers.file(path, 0);
     }
@@ -121,6 +127,8 @@ struct Layers<'a> {
     read: &'a dyn Fn(&Path) -> io::Result<String>,
     entries: Vec<Entry>,
     skipped: Vec<String>,
+    /// Asked for something that they cannot be.
+    unmet: Vec<&'static Fixed>,
     strangers: Vec<String>,
     problems: Vec<Problem>,
 }
@@ -180,8 +188,8 @@ impl Layers<'_> {
             let asks_for_nothing = words.join(" ").eq_ignore_ascii_case(fixed.value);
             if !asks_for_nothing && REFUSED.iter().any(|refused| refused.name == fixed.name) {
                 self.problems.push(Problem::Refused { origin, name: fixed.name, why: fixed.why });
-            } else if !asks_for_nothing {
-                self.skip(fixed.name);
+            } else if !asks_for_nothing && !self.unmet.iter().any(|known| known.name == fixed.name) {
+                self.unmet.push(fixed);
             }
             return;
         }
@@ -221,7 +229,8 @@ impl Layers<'_> {
     }
 
     fn warnings(&self) -> Vec<String> {
-        let mut warnings = Vec::new();
+        let unmet = |it: &&Fixed| format!("{} stays '{}': {}", it.name, it.value, it.why);
+        let mut warnings: Vec<String> = self.unmet.iter().map(unmet).collect();
         if !self.skipped.is_empty() {
             warnings.push(format!("options of Redis that change nothing here: {}", self.skipped.join(", ")));
         }

@@ -172,8 +172,9 @@ fn a_name_is_bound_by_its_first_ipv4_address_and_shown_as_it_was_given() {
 }
 
 #[test]
-fn what_redis_knows_and_we_do_not_is_one_warning() {
-    let text = "io-threads 4\nsave 900 1\nsave \"\"\nappendonly no\ntcp-backlog 128\nio-threads 2\n";
+fn what_redis_knows_and_we_do_not_is_one_warning_beside_one_for_each_wish_that_is_not_met() {
+    let text =
+        "io-threads 4\nsave 900 1\nsave \"\"\nappendonly no\nreplicaof 10.0.0.1 6379\ntcp-backlog 128\nio-threads 2\n";
     let sources = Sources {
         file: Some("redis.conf".into()),
         env: vec![("RONDO_SERVICE_HOST".into(), "10.0.0.1".into())],
@@ -181,7 +182,9 @@ fn what_redis_knows_and_we_do_not_is_one_warning() {
     };
     let loaded = load(&sources, &|_| Ok(text.to_owned())).unwrap();
     let expected = [
-        "options of Redis that change nothing here: io-threads, save",
+        "save stays '': rondo keeps data in memory and on other nodes, not in files",
+        "replicaof stays '': rondo has no primary and no replica: every node takes writes",
+        "options of Redis that change nothing here: io-threads",
         "environment variables that name no option: RONDO_SERVICE_HOST",
     ];
     assert_eq!(loaded.warnings, expected);

@@ -21,7 +21,7 @@ use crate::base::metrics::Count;
 use crate::commands::CommandError;
 use crate::commands::exchange::{APPLY, FETCH, Fetched, GROW};
 use crate::commands::scratch::{Brought, Change, KeyName, ScratchRun, Setting};
-use crate::commands::spec::{Command, Cx, Gather, flag};
+use crate::commands::spec::{Command, Gather, KeysFunction, flag};
 use crate::protocol::client::{Value, encode_command};
 use crate::protocol::{Args, Proto};
 use crate::replication::coordinator::View;
@@ -34,9 +34,6 @@ use crate::server::job::{Job, PATIENCE};
 use crate::server::session::settings::command_limits;
 use crate::server::session::watched::{EXACTLY, Watched};
 use crate::server::transaction::queued::requests_of;
-
-/// A command's function.
-type Function = fn(&mut Cx<'_, '_>) -> Result<(), CommandError>;
 
 /// Changes for one coordinator, each with what its key must still be.
 struct ChangesAt {
@@ -51,7 +48,7 @@ impl Job {
     pub(super) async fn across(
         &mut self,
         command: &Command,
-        run: Function,
+        run: KeysFunction,
         args: Args<'_>,
         out: &mut Vec<u8>,
     ) -> Result<(), CommandError> {
@@ -91,7 +88,7 @@ impl Job {
         }
     }
 
-    fn on_scratch(&self, command: &Command, run: Function, args: Args<'_>, brought: &Brought) -> ScratchRun {
+    fn on_scratch(&self, command: &Command, run: KeysFunction, args: Args<'_>, brought: &Brought) -> ScratchRun {
         let node = &self.worker.shared.node;
         let setting = Setting {
             db: self.talk.session.db,

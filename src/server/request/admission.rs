@@ -26,7 +26,9 @@ impl Run<'_> {
         if self.client.is_in(state::SUBSCRIBED | state::MONITOR) {
             self.admit_listening(named)?;
         }
-        if command.has(flag::DENYOOM) && self.worker.shared.node.store.is_over_limit() {
+        // What is queued takes memory, whatever it is.
+        let takes_memory = command.has(flag::DENYOOM) || self.transaction.queues(command);
+        if takes_memory && self.worker.shared.node.store.is_over_limit() {
             self.make_room()?;
         }
         Ok(())

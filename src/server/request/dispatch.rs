@@ -9,7 +9,7 @@
 use crate::base::ids::{Slot, slot_of};
 use crate::base::metrics::Count;
 use crate::commands::CommandError;
-use crate::commands::spec::{Command, Cx, Handler, NodeCommand, flag, slots_of};
+use crate::commands::spec::{Command, Cx, Handler, KeysFunction, NodeCommand, flag, slots_of};
 use crate::commands::subcommands;
 use crate::commands::table::CommandIndex;
 use crate::protocol::Reply;
@@ -20,7 +20,7 @@ use crate::server::commands;
 use crate::server::error::RequestError;
 use crate::server::forward::seen::PeerSeen;
 use crate::server::request::readiness::keys_of;
-use crate::server::request::run::{KeysFunction, Origin, Run, Step};
+use crate::server::request::run::{Origin, Run, Step};
 use crate::server::share::flush;
 use crate::server::state::client::state;
 use crate::store::{Effects, Keyspace};

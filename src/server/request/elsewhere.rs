@@ -8,7 +8,7 @@
 use crate::base::ids::Slot;
 use crate::base::metrics::Count;
 use crate::commands::repeat::{RetryPolicy, retry_policy};
-use crate::commands::spec::{Command, flag};
+use crate::commands::spec::{Command, KeysFunction, flag};
 use crate::protocol::Args;
 use crate::replication::coordinator::Unserved;
 use crate::replication::routing::SlotRoles;
@@ -18,7 +18,7 @@ use crate::server::batch::question::{RequestKind, Target};
 use crate::server::batch::window::Request;
 use crate::server::error::RequestError;
 use crate::server::forward::wire::{Manner, QuestionKind};
-use crate::server::request::run::{KeysFunction, Run, Step};
+use crate::server::request::run::{Run, Step};
 use crate::server::session::settings::Consistency;
 use crate::server::state::client::state;
 

@@ -12,7 +12,7 @@
 //! it is coordinated. Not in strict mode, where only promised replicas confirm; not when R is more than 2.
 
 use crate::base::ids::Slot;
-use crate::commands::spec::{Command, Cx, Group, flag};
+use crate::commands::spec::{Command, Cx, Group, KeysFunction, flag};
 use crate::peer::frame::Seen;
 use crate::protocol::Reply;
 use crate::replication::replica::confirms;
@@ -21,7 +21,7 @@ use crate::server::batch::question::Target;
 use crate::server::batch::window::Request;
 use crate::server::forward::seen::PeerSeen;
 use crate::server::request::confirm::seen_by_one;
-use crate::server::request::run::{KeysFunction, Origin, Run};
+use crate::server::request::run::{Origin, Run};
 use crate::store::{Effects, Keyspace};
 
 /// Whether the reply of a command follows from what its only key holds. It does not where order or chance differ

@@ -8,8 +8,7 @@
 use std::time::Instant;
 
 use crate::base::clock::{Hlc, wall_us};
-use crate::commands::CommandError;
-use crate::commands::spec::{CommandLimits, Cx};
+use crate::commands::spec::CommandLimits;
 use crate::protocol::{REPLY_BYTES_MAX, Reply};
 use crate::replication::coordinator::View;
 use crate::replication::routing::Quorum;
@@ -20,9 +19,6 @@ use crate::server::session::transaction::Transaction;
 use crate::server::session::{Session, Talk};
 use crate::server::state::client::Client;
 use crate::server::worker::Worker;
-
-/// What runs a command on its locked keys.
-pub type KeysFunction = fn(&mut Cx<'_, '_>) -> Result<(), CommandError>;
 
 /// How a request was dealt with.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

@@ -9,7 +9,7 @@
 use std::time::Instant;
 
 use crate::base::ids::{Slot, slot_of};
-use crate::commands::spec::{Command, Cx, Handler, NodeCommand, flag};
+use crate::commands::spec::{Command, Cx, Handler, KeysFunction, NodeCommand, flag};
 use crate::commands::subcommands;
 use crate::commands::table::CommandIndex;
 use crate::protocol::{Args, Reply};
@@ -18,7 +18,7 @@ use crate::server::batch::window::Request;
 use crate::server::commands::unknown_command;
 use crate::server::error::RequestError;
 use crate::server::request::readiness::keys_of;
-use crate::server::request::run::{KeysFunction, Origin, Run, Step};
+use crate::server::request::run::{Origin, Run, Step};
 use crate::server::session::watched::{EXACTLY, Watched};
 use crate::server::share::marks::wishes;
 use crate::server::transaction::Tried;
