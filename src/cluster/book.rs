@@ -24,7 +24,7 @@ use crate::ring::{Row, RowState, Rows};
 const QUIESCE_TIMEOUT: Duration = Duration::from_millis(100);
 /// How much longer whoever asks waits for this node to go by the present topology at all.
 const ACT_TIMEOUT: Duration = Duration::from_secs(2);
-const SETTLE_LOOK: Duration = Duration::from_millis(2);
+const QUIESCE_LOOK: Duration = Duration::from_millis(2);
 
 /// The rows as they are being changed.
 #[derive(Debug)]
@@ -236,7 +236,7 @@ impl Cluster {
                 && nobody_holds(&self.acted.lock().retired)
         };
         while !is_done() && (Instant::now() < until || !acts() && Instant::now() < until + ACT_TIMEOUT) {
-            tokio::time::sleep(SETTLE_LOOK).await;
+            tokio::time::sleep(QUIESCE_LOOK).await;
         }
         acts()
     }

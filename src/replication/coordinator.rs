@@ -29,7 +29,7 @@ use crate::peer::link::LaneEvents;
 use crate::peer::registry::Peer;
 use crate::replication::ballots::Ballots;
 use crate::replication::routing::{Quorum, Roles, SlotRoles};
-use crate::replication::wait::{Places, Sent, WaitKey, Waits, note_frame, place_of_confirmer, place_of_write};
+use crate::replication::wait::{Sent, WaitKey, WaitPlaces, Waits, note_frame, place_of_confirmer, place_of_write};
 use crate::store::Store;
 use crate::store::deltas::chains;
 use crate::store::mutation::Delta;
@@ -208,8 +208,8 @@ impl Coordinator {
         quorum: Quorum,
         now_ms: u64,
         waits: &mut Waits,
-    ) -> Places {
-        let Some(roles) = view.roles.of(slot) else { return Places::new() };
+    ) -> WaitPlaces {
+        let Some(roles) = view.roles.of(slot) else { return WaitPlaces::new() };
         for peer in view.peers_at(&roles.missing) {
             if peer.is_connected() {
                 // Whoever is only stalled finds its deltas on its lane when it goes on, but nobody waits for it.
@@ -231,7 +231,7 @@ impl Coordinator {
                 self.send(peer, slot, deltas, Kind::Delta, now_ms, &mut wait.pending);
             }
         }
-        Places::from_slice(&[place])
+        WaitPlaces::from_slice(&[place])
     }
 
     /// Asks some of the slot's active nodes whether they hold the version that a read has seen. Gives for each the

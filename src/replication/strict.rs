@@ -16,7 +16,7 @@ use crate::peer::registry::Peer;
 use crate::replication::ballot;
 use crate::replication::coordinator::{Coordinator, View};
 use crate::replication::routing::{Quorum, SlotRoles};
-use crate::replication::wait::{Places, Sent, Wait, Waits};
+use crate::replication::wait::{Sent, Wait, WaitPlaces, Waits};
 use crate::ring::steps::majority;
 
 impl Quorum {
@@ -96,7 +96,7 @@ impl Coordinator {
         quorum: Quorum,
         now_ms: u64,
         waits: &mut Waits,
-    ) -> Places {
+    ) -> WaitPlaces {
         let first = waits.len();
         let needed = roles.electorates.iter().map(|electorate| electorate.needed(quorum.write));
         waits.extend(needed.map(|need| Wait::of_strict_write(view.wait_key(slot), need)));

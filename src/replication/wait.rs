@@ -53,7 +53,8 @@ enum Purpose {
     Write,
     /// One strict write: what is lost stays lost.
     StrictWrite,
-    /// Reads that one node has to confirm. Where it is not the only one that could, it is not waited for when it is slow.
+    /// Reads that one node has to confirm. Where it is not the only one that could, it is not waited for when it is
+    /// slow.
     Confirm {
         /// Somebody else could have been asked, and will be.
         has_spare: bool,
@@ -232,7 +233,7 @@ impl Wait {
 pub type Waits = SmallVec<[Wait; 2]>;
 
 /// Places in [`Waits`].
-pub type Places = SmallVec<[usize; 2]>;
+pub type WaitPlaces = SmallVec<[usize; 2]>;
 
 /// Notes the next frame that a wait depends on, none if it did not get onto its lane. One that was lost is not outdone
 /// by one behind it.

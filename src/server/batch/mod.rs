@@ -41,7 +41,7 @@ pub const RETRY_FOR_MAX: Duration = Duration::from_secs(2);
 /// A point between two requests of a batch. A place that takes no bytes lies before one and behind one at the same
 /// byte, so that only its number says which.
 #[derive(Clone, Copy, Default, Debug)]
-pub struct Mark {
+pub struct ReplyMark {
     from: usize,
     places: u32,
 }
@@ -175,8 +175,8 @@ impl Batch {
 
     /// Where the next request's reply will begin.
     #[inline]
-    pub fn mark(&self) -> Mark {
-        Mark { from: self.out.len(), places: self.places }
+    pub fn mark(&self) -> ReplyMark {
+        ReplyMark { from: self.out.len(), places: self.places }
     }
 
     /// A place for the reply that begins at `from` and ends at the end of what is written.
@@ -281,7 +281,7 @@ impl Batch {
     }
 
     /// Takes back the replies behind `mark`: their client does not want them. What was done stays done.
-    pub fn silence(&mut self, mark: Mark) {
+    pub fn silence(&mut self, mark: ReplyMark) {
         self.out.truncate(mark.from);
         self.unconfirmed.retain(|unconfirmed| unconfirmed.reply.number <= mark.places);
         if self.places > mark.places {

@@ -22,7 +22,7 @@ pub const REQUESTS_MAX: usize = 32;
 const RANGES_KEPT_MAX: usize = 4_096;
 
 /// What requests go to: the data, and who does what for its slots.
-pub type Places<'p> = (&'p Store, &'p Roles);
+pub type Targets<'p> = (&'p Store, &'p Roles);
 
 /// A request that is about to run.
 #[derive(Clone, Copy, Debug)]
@@ -94,7 +94,7 @@ impl Window {
         input: &[u8],
         limits: &Limits,
         most: usize,
-        to: Places<'_>,
+        to: Targets<'_>,
     ) -> Ending {
         self.scanned.clear();
         self.ranges.clear();
@@ -109,7 +109,7 @@ impl Window {
         ending
     }
 
-    fn scan(&mut self, scanner: &mut Scanner, input: &[u8], limits: &Limits, most: usize, to: Places<'_>) -> Ending {
+    fn scan(&mut self, scanner: &mut Scanner, input: &[u8], limits: &Limits, most: usize, to: Targets<'_>) -> Ending {
         let (store, roles) = to;
         while self.scanned.len() < most {
             let Some(rest) = input.get(self.end..).filter(|rest| !rest.is_empty()) else { return Ending::Dry };

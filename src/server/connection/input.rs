@@ -18,7 +18,7 @@ use crate::protocol::{ProtocolError, Reply};
 use crate::replication::coordinator::View;
 use crate::server::batch::order::Order;
 use crate::server::batch::window::{self, Ending, Request};
-use crate::server::batch::{Batch, Mark};
+use crate::server::batch::{Batch, ReplyMark};
 use crate::server::connection::{Connection, OUTPUT_PAUSE_BYTES};
 use crate::server::request::run::{Origin, Run, Step};
 use crate::server::request::timing::end_turn;
@@ -151,14 +151,14 @@ impl Connection {
             let ending = window.fill(&mut self.scanner, rest, &limits, most, places);
             let mut run = Run::new(&worker, view, &self.client, &mut self.talk, batch, Origin::Client);
             let stopped_at = match run_window(&mut run, window.requests(&self.scanner, rest), is_known, is_full) {
-                Ran::All => None,
-                Ran::Closing => return input.len(),
-                Ran::UpTo(end) => Some(end),
-                Ran::Behind(end) => {
+                WindowEnd::All => None,
+                WindowEnd::Closing => return input.len(),
+                WindowEnd::UpTo(end) => Some(end),
+                WindowEnd::Behind(end) => {
                     self.is_behind = true;
                     Some(end)
                 }
-                Ran::Alone(end, request) => {
+                WindowEnd::Alone(end, request) => {
                     self.alone = Some((request, batch.started));
                     Some(end)
                 }
@@ -196,7 +196,7 @@ impl Connection {
 }
 
 /// How far the requests of a window were run, and why no further.
-enum Ran {
+enum WindowEnd {
     /// All were.
     All,
     /// To the end of the connection: it closes.
@@ -216,33 +216,33 @@ fn run_window<'w>(
     requests: impl Iterator<Item = (Request<'w>, usize)>,
     is_known: bool,
     is_full: impl Fn(&Batch) -> bool,
-) -> Ran {
+) -> WindowEnd {
     for (request, end) in requests {
         if request.row.is_none() && request.args.is_http() {
             run.session.closing = true;
-            run.batch.silence(Mark::default());
-            return Ran::Closing;
+            run.batch.silence(ReplyMark::default());
+            return WindowEnd::Closing;
         }
         let (mode, mark) = (run.client.reply_mode(), run.batch.mark());
         match run.request(&request) {
             Step::Done | Step::NotRun | Step::AsSeen => {}
-            Step::Behind => return Ran::Behind(end - request.bytes.len()),
-            Step::Wait | Step::Paused => return Ran::Alone(end, request.bytes.to_vec()),
+            Step::Behind => return WindowEnd::Behind(end - request.bytes.len()),
+            Step::Wait | Step::Paused => return WindowEnd::Alone(end, request.bytes.to_vec()),
         }
         mute(run.client, mode, mark, run.batch);
         if run.session.closing {
-            return Ran::Closing;
+            return WindowEnd::Closing;
         }
         if run.session.authenticated != is_known || is_full(run.batch) {
-            return Ran::UpTo(end);
+            return WindowEnd::UpTo(end);
         }
     }
-    Ran::All
+    WindowEnd::All
 }
 
 /// CLIENT REPLY OFF and SKIP: takes back what was answered behind `mark`.
 #[inline]
-fn mute(client: &Client, before: ReplyMode, mark: Mark, batch: &mut Batch) {
+fn mute(client: &Client, before: ReplyMode, mark: ReplyMark, batch: &mut Batch) {
     if client.keeps_back(before) {
         batch.silence(mark);
     }

@@ -175,7 +175,7 @@ impl Job {
             let mut batch = Batch::new(Instant::now());
             return match self.together(requests, watched, &mut batch) {
                 Tried::Ran => {
-                    if !self.settle_as(&mut batch, Ran::as_one(requests)).await {
+                    if !self.finish_as(&mut batch, Ran::as_one(requests)).await {
                         return Attempt::NotRun;
                     }
                     let mut replies = Vec::new();

@@ -280,11 +280,11 @@ impl Job {
 
     /// Waits for everything that a batch needs, running again what nobody took.
     pub(super) async fn resolve(&mut self, batch: &mut Batch) {
-        self.settle_as(batch, Ran::Apart).await;
+        self.finish_as(batch, Ran::Apart).await;
     }
 
     /// As [`Job::resolve`], for requests that ran so. False when all of them are to run once more.
-    pub(super) async fn settle_as(&mut self, batch: &mut Batch, ran: Ran) -> bool {
+    pub(super) async fn finish_as(&mut self, batch: &mut Batch, ran: Ran) -> bool {
         let mut retries = Vec::new();
         self.worker.send_off(&self.worker.shared.view.load(), batch);
         while !self.is_resolved(batch, &mut retries).await {
