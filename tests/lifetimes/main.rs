@@ -109,7 +109,8 @@ fn expire_together(nodes: usize) {
         assert_eq!(metric(node, "rondo_tombstones "), 0.0, "{}", node.name);
     }
     let expired: f64 = cluster.nodes.iter().map(|node| metric(node, "rondo_expired_keys_total ")).sum();
-    assert!(expired >= copies * keys as f64, "{expired}");
+    // Each once, where it is coordinated; that may change for some meanwhile.
+    assert!(expired > keys as f64 / 2.0 && expired < keys as f64 * 1.5, "{expired}");
 }
 
 #[test]

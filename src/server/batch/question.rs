@@ -101,3 +101,29 @@ impl Hole {
         Retry { reply: self.reply, ask: self.ask, cause: RetryCause::NotRun }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use smallvec::smallvec;
+
+    use super::*;
+    use crate::protocol::Proto;
+
+    #[test]
+    fn an_answer_is_waited_for_as_long_as_the_slowest_request_needs() {
+        use RetryPolicy::{Always, Never};
+        let patience = |kinds: &[(RetryPolicy, bool)]| {
+            let mut question = Question { target: None, call: None, holes: smallvec![] };
+            for (retry_policy, is_long) in kinds.iter().copied() {
+                let span = Span { from: 0, to: 0 };
+                let ask = Ask { request: span, db: 0, proto: Proto::Resp2, fence: None };
+                let kind = RequestKind { retry_policy, writes: false, is_long };
+                question.holes.push(Hole { reply: ReplyPlace { span, number: 1 }, ask, seen: None, kind });
+            }
+            question.patience()
+        };
+        assert_eq!(patience(&[(Always, false), (Always, false)]), AnswerPatience::Brief);
+        assert_eq!(patience(&[(Always, false), (Never, false)]), AnswerPatience::Ordinary);
+        assert_eq!(patience(&[(Always, false), (Always, true), (Never, false)]), AnswerPatience::Long);
+    }
+}

@@ -191,24 +191,16 @@ impl Forwarded {
         if !may_be_old(kind, question.requests, run.quorum) {
             run.late_at = Some(ages.late_at(question.sent_ms, question.bytes, now));
         }
-        let as_one = match kind {
-            QuestionKind::Each | QuestionKind::EachIfNotSeen | QuestionKind::Share | QuestionKind::ShareRest => None,
-            _ if run.is_late(now) => Some(None),
-            QuestionKind::IfUnchanged => Some(run_if_unchanged(&mut run, question.requests)),
-            QuestionKind::Copies | QuestionKind::OwnCopies => {
-                let is_answered = answer_copies(&mut run, kind == QuestionKind::OwnCopies, question.requests);
-                Some(is_answered.then_some(Ran::Apart))
-            }
-        };
-        let ran = match as_one {
-            Some(has_run) => {
-                replies.push(if has_run.is_some() { Part::Reply(0..run.batch.out.len()) } else { Part::NotRun });
-                has_run.unwrap_or(Ran::Together)
-            }
-            None => {
+        let ran = match kind {
+            QuestionKind::Each | QuestionKind::EachIfNotSeen | QuestionKind::Share | QuestionKind::ShareRest => {
                 let seen = SeenList::new(question.seen, view.place_of(self.peer), self.actor);
                 run_each(&mut run, question.requests, now, seen, &mut replies);
                 Ran::Apart
+            }
+            QuestionKind::IfUnchanged | QuestionKind::Copies | QuestionKind::OwnCopies => {
+                let has_run = if run.is_late(now) { None } else { run_as_one(&mut run, question) };
+                replies.push(if has_run.is_some() { Part::Reply(0..run.batch.out.len()) } else { Part::NotRun });
+                has_run.unwrap_or(Ran::Together)
             }
         };
         let quorum = run.quorum;
@@ -329,10 +321,12 @@ fn run_each(run: &mut Run<'_>, requests: &[u8], mut now: Instant, mut seen: Seen
     }
 }
 
-/// Runs requests as one if the watched keys, which stand before them, are unchanged; `None` when they are not for this
-/// node.
-fn run_if_unchanged(run: &mut Run<'_>, question: &[u8]) -> Option<Ran> {
-    let mut reader = Reader::new(question);
+/// Runs what has one reply; `None` when it is not for this node.
+fn run_as_one(run: &mut Run<'_>, question: &PeerQuestion<'_>) -> Option<Ran> {
+    if question.manner.kind != QuestionKind::IfUnchanged {
+        return answer_copies(run, question).then_some(Ran::Apart);
+    }
+    let mut reader = Reader::new(question.requests);
     let watched = read_watched(&mut reader, &run.worker.shared.node.store.actors).ok()?;
     let requests = requests_of(reader.rest());
     let tried = run.together_if_unchanged(&requests, &watched);
@@ -340,10 +334,11 @@ fn run_if_unchanged(run: &mut Run<'_>, question: &[u8]) -> Option<Ran> {
 }
 
 /// Answers what this node holds of a request's keys; false when they are not for this node.
-fn answer_copies(run: &mut Run<'_>, is_own: bool, request: &[u8]) -> bool {
-    let Ok(scanner) = scanned(request) else { return false };
-    let (store, db, now_ms) = (&run.worker.shared.node.store, run.session.db, run.now_us / 1_000);
-    copies::answer(store, run.view, db, scanner.args(request), is_own, now_ms, &mut run.batch.out)
+fn answer_copies(run: &mut Run<'_>, question: &PeerQuestion<'_>) -> bool {
+    let Ok(scanner) = scanned(question.requests) else { return false };
+    let (store, args) = (&run.worker.shared.node.store, scanner.args(question.requests));
+    let is_own = question.manner.kind == QuestionKind::OwnCopies;
+    copies::answer(store, run.view, run.session.db, args, is_own, run.now_us / 1_000, &mut run.batch.out)
 }
 
 fn next_question(input: &[u8]) -> std::io::Result<Option<(PeerQuestion<'_>, usize)>> {
