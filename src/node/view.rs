@@ -118,7 +118,6 @@ impl Nodes {
             roles: Roles::plan(rings, place_of, me, &self.standing, strict),
             peers: self.peers.clone(),
             me,
-            members: self.owners,
             replicas: settings.replicas.min(self.owners),
             is_solo: self.ids.len() == 1 && self.owners == 1 && me == 0,
             electorate_digest: topology.rows.configuration() ^ rings_digest,

@@ -44,8 +44,6 @@ pub struct View {
     pub peers: Vec<Option<Arc<Peer>>>,
     /// This node's place among the members.
     pub me: u16,
-    /// Members of the ring; `peers` behind them are nodes that are joining.
-    pub members: usize,
     /// N, capped by the number of members.
     pub replicas: usize,
     /// This node is the only member: nothing is replicated, forwarded or verified.

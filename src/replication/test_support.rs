@@ -39,7 +39,6 @@ pub fn view_of(coordinates: bool) -> View {
     View {
         roles: Roles::plan(rings, place_of, 0, &[standing(0), standing(1), standing(2)], false),
         peers: peers.collect(),
-        members: 3,
         replicas: 3,
         ids: ids.into_iter().map(|id| (id, 1)).collect(),
         ..View::default()

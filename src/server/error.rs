@@ -67,7 +67,7 @@ impl RequestError {
                 "CLUSTERDOWN some hash slots may lack what others hold: too few of their replicas have answered yet"
             }
             RequestError::UnknownOutcome => {
-                "TIMEOUT the write's outcome is unknown: connections to too many replicas broke before they confirmed it"
+                "TIMEOUT the write's outcome is unknown: too few replicas confirmed it, or another node ran its key's commands meanwhile"
             }
             RequestError::OutOfMemory => "OOM command not allowed when used memory > 'maxmemory'.",
         }

@@ -392,8 +392,9 @@ pub(super) fn healthy(world: &World) -> Result<(), String> {
 
 fn is_healthy(node: &Node, nodes: usize) -> Result<(), String> {
     let view = node.shared.view.load();
-    if view.members != nodes || view.is_moving {
-        return Err(format!("sees {} members, or some that move", view.members));
+    let members = node.cluster.topology().ring.members().len();
+    if members != nodes || view.is_moving {
+        return Err(format!("sees {members} members, or some that move"));
     }
     if !node.cluster.is_warm() {
         return Err("is not warm".to_owned());

@@ -14,7 +14,7 @@
 //!
 //! Counters only grow; what INFO calls *instantaneous* is how fast they grew lately. [`Sampler::sample`] is called ten
 //! times a second and remembers the last [`SAMPLES`] readings. Errors are counted by the first word of their text,
-//! which only an error reply pays for; the list of codes is bounded, because scripts and peers may make up their own.
+//! which only an error reply pays for; the list of codes is bounded, because peers may make up their own.
 
 pub mod memory;
 pub mod process;
