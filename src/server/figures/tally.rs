@@ -95,9 +95,9 @@ impl Tally {
         }
     }
 
-    /// Notes a run that was timed apart.
-    pub fn count_apart(&self, command: usize, took: Duration, metrics: &metrics::Worker) {
-        metrics.ran(command, 1, took.as_micros() as u64);
+    /// Notes a run that was timed apart; no run but its time where it was noted already.
+    pub fn count_apart(&self, command: usize, runs: u64, took: Duration, metrics: &metrics::Worker) {
+        metrics.ran(command, runs, took.as_micros() as u64);
         self.before.borrow_mut().apart += took;
     }
 
@@ -148,7 +148,7 @@ mod tests {
             tally.count(get);
             tally.count(set);
         }
-        tally.count_apart(keys, Duration::from_micros(600), &metrics);
+        tally.count_apart(keys, 1, Duration::from_micros(600), &metrics);
         let share = tally.share_out(Duration::from_micros(1_000), &metrics);
         assert_eq!(share, SteadyTime { commands: 6, us: 400 });
         let totals = registry.totals();

@@ -90,9 +90,11 @@ impl<'r> Run<'r> {
             }
         };
         let is_first = || flush::is_first_part(command, self.origin == Origin::ShareRest, request.args);
-        if step.has_run() && self.origin != Origin::Again && is_first() {
+        if step.has_run() && is_first() {
             self.count_run(counted_at, command, request.args, began);
-            if let Some(count) = self.batch.answered.get_mut(command.class() as usize) {
+            if self.origin != Origin::Again
+                && let Some(count) = self.batch.answered.get_mut(command.class() as usize)
+            {
                 *count += 1;
             }
         }

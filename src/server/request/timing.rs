@@ -8,7 +8,7 @@ use crate::protocol::Args;
 use crate::server::batch::scanned::scanned;
 use crate::server::figures::slow_log::{Sender, SlowLog};
 use crate::server::figures::tally::is_apart;
-use crate::server::request::run::Run;
+use crate::server::request::run::{Origin, Run};
 use crate::server::state::client::Client;
 use crate::server::worker::Worker;
 
@@ -22,17 +22,20 @@ impl Run<'_> {
         is_apart(command, request_bytes, self.worker.shared.node.slow_log.limit_us()).then(Instant::now)
     }
 
-    /// Counts a command that has run; `began` is what its timer said.
+    /// Counts a command that has run; `began` is what its timer said. One that runs again is counted already, but may
+    /// take long only now.
     #[inline]
     pub fn count_run(&self, index: usize, command: &Command, args: Args<'_>, began: Option<Instant>) {
         match began {
+            None if self.origin == Origin::Again => {}
             None => self.worker.tally.count(index),
             Some(began) => self.count_apart(index, command, args, began.elapsed()),
         }
     }
 
     fn count_apart(&self, index: usize, command: &Command, args: Args<'_>, took: Duration) {
-        self.worker.tally.count_apart(index, took, &self.worker.metrics);
+        let runs = u64::from(self.origin != Origin::Again);
+        self.worker.tally.count_apart(index, runs, took, &self.worker.metrics);
         if took >= HELD_UP_MIN {
             self.worker.held_up.set(true);
         }
