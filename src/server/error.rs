@@ -78,6 +78,11 @@ impl RequestError {
         RequestError::ALL.into_iter().find(|error| error.text().as_bytes() == text)
     }
 
+    /// Whether a text that a node answered is one of these after which the same request may succeed a moment later.
+    pub fn is_passing(text: &[u8]) -> bool {
+        RequestError::of(text).is_some_and(RequestError::may_retry)
+    }
+
     /// This error as the answer of a command.
     pub const fn refusal(self) -> CommandError {
         CommandError::text(self.text())

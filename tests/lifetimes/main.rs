@@ -109,8 +109,9 @@ fn expire_together(nodes: usize) {
         assert_eq!(metric(node, "rondo_tombstones "), 0.0, "{}", node.name);
     }
     let expired: f64 = cluster.nodes.iter().map(|node| metric(node, "rondo_expired_keys_total ")).sum();
-    // Each once, where it is coordinated; that may change for some meanwhile.
-    assert!(expired > keys as f64 / 2.0 && expired < keys as f64 * 1.5, "{expired}");
+    // Each once, where it is coordinated; on several nodes that may change for some meanwhile.
+    let least = if nodes == 1 { keys as f64 } else { keys as f64 / 2.0 };
+    assert!(expired >= least && expired < keys as f64 * 1.5, "{expired}");
 }
 
 #[test]

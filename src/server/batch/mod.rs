@@ -253,10 +253,10 @@ impl Batch {
 
     fn leave(&mut self, target: Option<Target>, hole: Hole) {
         self.forwarded += 1;
-        if target.is_none_or(|target| self.goes_apart(target)) {
+        let last = self.last_for(target).and_then(|at| self.questions.get_mut(at));
+        if target.is_none() || last.as_ref().is_some_and(|question| question.target != target) {
             self.order.part();
         }
-        let last = self.last_for(target).and_then(|at| self.questions.get_mut(at));
         match last.filter(|question| question.target == target && question.call.is_none()) {
             Some(question) => question.holes.push(hole),
             None => self.questions.push(Question { target, call: None, holes: smallvec![hole] }),

@@ -98,8 +98,11 @@ pub async fn start(
         Some(reply) => reply,
         None => {
             let reply = job.whole_reply(&request).await;
-            let timed = command_of(&request).filter(|it| !matches!(it.handler, Handler::Node(NodeCommand::Wait)));
-            timed.inspect(|it| job.worker.metrics.answered(it.class(), arrived.elapsed().as_micros() as u64, 1));
+            if let Some(command) = command_of(&request)
+                && !matches!(command.handler, Handler::Node(NodeCommand::Wait))
+            {
+                job.worker.metrics.answered(command.class(), arrived.elapsed().as_micros() as u64, 1);
+            }
             job.show([request.as_slice()], job.talk.session.db);
             reply
         }

@@ -91,11 +91,7 @@ impl Job {
         encode_command(&mut request, &words);
         let Some(replies) = self.shares_by(&view, &request, Origin::Share).await else { return Ok(None) };
         let values: Vec<Value> = replies.iter().map(|reply| decoded(reply)).collect::<Result<_, _>>()?;
-        let is_late = |value: &Value| match value {
-            Value::Error(text) => RequestError::of(text).is_some_and(RequestError::may_retry),
-            _ => false,
-        };
-        if values.iter().any(is_late) {
+        if values.iter().any(|value| matches!(value, Value::Error(text) if RequestError::is_passing(text))) {
             return Ok(None);
         }
         let found: Result<Vec<ScanShare>, CommandError> = values.into_iter().map(found).collect();

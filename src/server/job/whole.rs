@@ -60,8 +60,7 @@ impl Job {
                 None if is_whole(&shares) => return Ok(shares),
                 refusal => refusal.unwrap_or(RequestError::NotCleared.text().as_bytes()),
             };
-            let may_retry = RequestError::of(text).is_some_and(RequestError::may_retry);
-            if !may_retry || began.elapsed() > PATIENCE || self.is_long_unserved() {
+            if !RequestError::is_passing(text) || began.elapsed() > PATIENCE || self.is_long_unserved() {
                 return Err(refused(text));
             }
             tokio::time::sleep(RETRY_PAUSE).await;
