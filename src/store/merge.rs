@@ -41,7 +41,7 @@ use crate::store::value::{Set, Value};
 pub enum Merged {
     /// Ours is the same write, or has seen theirs: nothing to do.
     Ours,
-    /// Theirs has seen ours: it takes its place.
+    /// Theirs has seen ours, or is ours under the name that counts: it takes its place.
     Theirs,
     /// A conflict, settled: this takes the place of both.
     Both(Box<State>),
@@ -50,6 +50,8 @@ pub enum Merged {
 /// Decides between our state and theirs.
 pub fn merge(ours: &State, theirs: &State, actors: &ActorTable) -> Merged {
     match ours.version.relation(&theirs.version) {
+        // Clears of two nodes may bear one stamp, and each have seen the other's: one of the names has to be everybody's.
+        Relation::Equal if actors.compare(ours.version.dot, theirs.version.dot).is_lt() => Merged::Theirs,
         Relation::Equal | Relation::Newer => Merged::Ours,
         Relation::Older => Merged::Theirs,
         Relation::Concurrent => Merged::Both(Box::new(merge_concurrent(ours, theirs, actors))),
