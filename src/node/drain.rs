@@ -13,14 +13,15 @@
 use std::time::Duration;
 
 use crate::node::{Node, wait_while};
+use crate::server::batch::RETRY_FOR_MAX;
 use crate::server::state::client::{Client, state};
 
 /// How long clients of the cluster face are told where to go, at most.
 const MOVED_PATIENCE: Duration = Duration::from_millis(1_000);
 /// Who has sent nothing for so long has gone elsewhere, or waits for nothing.
 const QUIET_MS: u64 = 150;
-/// How long connections may take to close.
-const CLOSE_PATIENCE: Duration = Duration::from_millis(1_500);
+/// How long connections may take to close: longer than any batch may wait for what it lacks.
+const CLOSE_PATIENCE: Duration = RETRY_FOR_MAX.saturating_add(Duration::from_millis(500));
 /// Between two looks.
 const LOOK_PERIOD: Duration = Duration::from_millis(10);
 

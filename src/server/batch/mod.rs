@@ -35,7 +35,8 @@ use crate::server::batch::question::{Hole, Question, RequestKind, Target};
 use crate::server::error::RequestError;
 use crate::server::forward::call::{AnswerPatience, Call};
 
-/// How long a request that nobody can run may be asked for again before its client is told.
+/// How long a request that nobody can run may be asked for again before its client is told, and how long a write whose
+/// connections broke waits for a lost replica to be handed what it missed.
 pub const RETRY_FOR_MAX: Duration = Duration::from_secs(2);
 
 /// A point between two requests of a batch. A place that takes no bytes lies before one and behind one at the same

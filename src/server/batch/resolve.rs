@@ -11,14 +11,12 @@ use smallvec::SmallVec;
 use crate::base::clock::Hlc;
 use crate::commands::repeat::RetryPolicy;
 use crate::replication::wait::{Wait, WaitState};
-use crate::server::batch::Batch;
 use crate::server::batch::ask::{Ask, Reading, ReplyPlace, Retry, RetryCause, Span, Unconfirmed};
 use crate::server::batch::question::{Hole, Question};
+use crate::server::batch::{Batch, RETRY_FOR_MAX};
 use crate::server::forward::call::Outcome;
 use crate::server::forward::wire::{Part, parts};
 
-/// How long a write whose connections broke waits for a lost replica to be handed what it missed.
-const CATCH_UP_MAX: Duration = Duration::from_secs(2);
 const CATCH_UP_LOOK: Duration = Duration::from_millis(5);
 
 impl Batch {
@@ -40,7 +38,7 @@ impl Batch {
                     wait.register(cx.waker());
                     resolved = false;
                 }
-                WaitState::Broken if wait.may_heal() && self.started.elapsed() < CATCH_UP_MAX => {
+                WaitState::Broken if wait.may_heal() && self.started.elapsed() < RETRY_FOR_MAX => {
                     wait.was_broken = true;
                     wake_later(cx.waker().clone());
                     resolved = false;
