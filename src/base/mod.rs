@@ -15,7 +15,6 @@
 //! The lowest layer. It imports nothing of ours, opens no socket unasked and starts no task.
 
 pub mod clock;
-pub mod config;
 pub mod glob;
 pub mod ids;
 pub mod metrics;
@@ -25,3 +24,4 @@ pub mod throttle;
 pub mod version;
 pub mod wire;
 pub mod words;
+pub mod config;

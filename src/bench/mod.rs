@@ -21,22 +21,22 @@
 //! what was not answered is counted as an error.
 
 mod alarm;
-mod client;
-mod keys;
 mod ledger;
 mod link;
+mod replies;
+mod schedule;
+mod timeline;
+mod tally;
+mod topology;
+mod keys;
 mod options;
 mod phase;
 mod progress;
 mod read_back;
-mod replies;
 mod report;
 mod requests;
+mod client;
 mod run;
-mod schedule;
-mod tally;
-mod timeline;
-mod topology;
 
 use std::io::{self, Write};
 use std::sync::Arc;

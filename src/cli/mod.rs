@@ -18,13 +18,13 @@
 //! 3 from `rondo cluster status` when something is wrong with the cluster.
 
 mod ask;
-mod cluster;
-mod dev;
 mod flags;
 mod logs;
 mod server;
-mod top;
+mod dev;
 mod units;
+mod cluster;
+mod top;
 
 use crate::base::config::nearest;
 use crate::bench::BenchError;

@@ -19,7 +19,8 @@ use crate::cluster::transfer::{PIECE_BYTES, PIECE_TIMEOUT, TransferError};
 use crate::peer::compare::{Compare, CompareAnswer};
 use crate::peer::control::{ControlError, ControlLink, Request, Response};
 use crate::peer::entries::Entries;
-use crate::store::digest::{Measure, fingerprint};
+use crate::store::digest::Measure;
+use crate::store::fingerprint::fingerprint;
 
 /// Keys that expire within so long of a comparison are left out: they go at slightly different moments everywhere.
 const HORIZON_MS: u64 = 2 * SKEW_MS_MAX + 2_000;

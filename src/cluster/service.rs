@@ -22,7 +22,7 @@ use crate::peer::entries::Entries;
 use crate::peer::handshake::Hello;
 use crate::peer::refusal::Refusal;
 use crate::ring::Rows;
-use crate::store::digest::fingerprint;
+use crate::store::fingerprint::fingerprint;
 
 /// A connection on which nothing was asked for so long is closed; whoever needs it dials again.
 const IDLE_TIMEOUT: Duration = Duration::from_secs(60);

@@ -22,7 +22,8 @@ use crate::cluster::reconcile::Take;
 use crate::cluster::topology::Topology;
 use crate::peer::control::ControlError;
 use crate::ring::Row;
-use crate::store::slot::{Name, SlotTable};
+use crate::store::name::Name;
+use crate::store::slot::SlotTable;
 
 /// How much older than its arrival a stamp may be if all clocks agree: its batch has read the clock before, and it has
 /// travelled.

@@ -9,7 +9,7 @@ use crate::membership::MembershipConfig;
 use crate::peer::handshake;
 use crate::ring::RowState;
 use crate::store::mutation::Mutation;
-use crate::store::slot::Name;
+use crate::store::name::Name;
 use crate::store::{Effects, Store};
 use tokio::task::JoinHandle;
 

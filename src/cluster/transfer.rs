@@ -24,8 +24,8 @@ use crate::peer::control::{ControlError, ControlLink, Request, Response};
 use crate::peer::entries::Entries;
 use crate::peer::refusal::Refusal;
 use crate::ring::{Row, RowState};
-use crate::store::clear::is_clear;
 use crate::store::entry::Entry;
+use crate::store::scope::is_clear;
 use crate::store::slot::SlotTable;
 
 /// A piece is sent when it has grown to this.

@@ -1,4 +1,4 @@
-//! Keys of any type: deleting, finding, moving and copying them, and OBJECT.
+//! Keys of any type: deleting, finding, moving and copying them.
 //!
 //! Deadlines are in `expiry`; KEYS, SCAN and other commands about the whole keyspace are run by the server.
 //!
@@ -7,10 +7,8 @@
 
 use crate::commands::CommandError;
 use crate::commands::spec::{Command, Cx, Gather, Group, Handler, KEY, Keys, flag};
-use crate::commands::subcommands;
 use crate::protocol::parse_i64;
 use crate::store::keyspace::value_ref;
-use crate::store::whole::Encoding;
 
 /// DEL key ...: how many of them existed.
 pub static DEL: Command = Command {
@@ -277,85 +275,6 @@ fn database(cx: &Cx<'_, '_>, text: &[u8]) -> Result<u8, CommandError> {
     known.ok_or(CommandError::text("ERR DB index is out of range"))
 }
 
-/// OBJECT subcommand: how a value is kept and when it was used; null for no key.
-pub static OBJECT: Command = Command {
-    name: "object",
-    summary: "A container for object introspection commands",
-    syntax: "subcommand [argument ...]",
-    since: "2.2.3",
-    complexity: "Depends on subcommand.",
-    group: Group::Generic,
-    arity: -2,
-    flags: 0,
-    keys: Keys::Subcommand { at: 2 },
-    handler: Handler::Keys(object),
-};
-pub(super) fn object(cx: &mut Cx<'_, '_>) -> Result<(), CommandError> {
-    let known = subcommands::short_name(subcommands::checked(&OBJECT, cx.args)?);
-    if known == "help" {
-        cx.out.array(OBJECT_HELP.len());
-        OBJECT_HELP.iter().for_each(|line| cx.out.simple(line));
-        return Ok(());
-    }
-    let (access, shares) = (cx.keys.access(), cx.keys.shares_values());
-    let Some(entry) = cx.keys.look_untold(cx.arg(2)?) else {
-        cx.out.null();
-        return Ok(());
-    };
-    match known {
-        "encoding" => {
-            let encoding = Encoding::of(entry).map_or("", Encoding::name);
-            cx.out.bulk(encoding.as_bytes());
-        }
-        "freq" if access.is_lfu() => {
-            let frequency = access.frequency(entry);
-            cx.out.int(i64::from(frequency));
-        }
-        "freq" => return Err(CommandError::text(NO_FREQUENCY)),
-        "idletime" if access.is_lfu() => return Err(CommandError::text(NO_IDLE_TIME)),
-        "idletime" => {
-            let idle_s = access.idle_s(entry);
-            cx.out.int(i64::from(idle_s));
-        }
-        _ => {
-            let count = if shares { references(entry) } else { 1 };
-            cx.out.int(count);
-        }
-    }
-    Ok(())
-}
-
-/// What Redis says: the small numbers are shared by everybody, all else has one owner.
-fn references(entry: &crate::store::entry::Entry) -> i64 {
-    let small = Encoding::of(entry) == Some(Encoding::Int)
-        && value_ref(entry)
-            .and_then(|view| view.text())
-            .and_then(|text| parse_i64(&text))
-            .is_some_and(|n| (0..10_000).contains(&n));
-    if small { i64::from(i32::MAX) } else { 1 }
-}
-
-const NO_FREQUENCY: &str = "ERR An LFU maxmemory policy is not selected, access frequency not tracked. Please note that when switching between policies at runtime LRU and LFU data will take some time to adjust.";
-const NO_IDLE_TIME: &str = "ERR An LFU maxmemory policy is selected, idle time not tracked. Please note that when switching between policies at runtime LRU and LFU data will take some time to adjust.";
-
-const OBJECT_HELP: [&str; 15] = [
-    "OBJECT <subcommand> [<arg> [value] [opt] ...]. Subcommands are:",
-    "ENCODING <key>",
-    "    Return the kind of internal representation used in order to store the value",
-    "    associated with a <key>.",
-    "FREQ <key>",
-    "    Return the access frequency index of the <key>. The returned integer is",
-    "    proportional to the logarithm of the recent access frequency of the key.",
-    "IDLETIME <key>",
-    "    Return the idle time of the <key>, that is the approximated number of",
-    "    seconds elapsed since the last access to the key.",
-    "REFCOUNT <key>",
-    "    Return the number of references of the value associated with the specified",
-    "    <key>.",
-    "HELP",
-    "    Prints this help.",
-];
-
 #[cfg(test)]
 mod tests {
     use crate::commands::testing::Node;
@@ -363,36 +282,6 @@ mod tests {
     fn expect(node: &mut Node, steps: &[(&str, &str)]) {
         for (line, reply) in steps {
             assert_eq!(node.run(line), format!("{reply}\r\n"), "{line}");
-        }
-    }
-
-    #[test]
-    fn object_does_not_tell_of_a_key_that_is_not_there() {
-        let mut node = Node::new();
-        node.effects.notify = true;
-        assert_eq!(node.run("OBJECT ENCODING none"), "$-1\r\n");
-        assert!(node.effects.events.is_empty() && node.effects.misses == 1);
-        node.run("TYPE none");
-        assert_eq!(node.effects.events.len(), 1);
-    }
-
-    #[test]
-    fn a_small_number_has_owners_without_end_unless_keys_go_for_their_use() {
-        use crate::base::config::MaxmemoryPolicy::{AllkeysLru, AllkeysRandom, VolatileLfu, VolatileTtl};
-        let mut node = Node::new();
-        node.run("MSET small 5 large 10000");
-        assert_eq!(node.run("OBJECT REFCOUNT small"), ":2147483647\r\n");
-        for (bytes_max, policy, count) in [
-            (0, AllkeysLru, "2147483647"),
-            (1 << 40, AllkeysLru, "1"),
-            (1 << 40, VolatileLfu, "1"),
-            (1 << 40, VolatileTtl, "2147483647"),
-            (1 << 40, AllkeysRandom, "2147483647"),
-        ] {
-            node.store.eviction.bytes_max.store(bytes_max, std::sync::atomic::Ordering::Relaxed);
-            node.store.eviction.set_policy(policy);
-            assert_eq!(node.run("OBJECT REFCOUNT small"), format!(":{count}\r\n"), "{policy:?}");
-            assert_eq!(node.run("OBJECT REFCOUNT large"), ":1\r\n");
         }
     }
 
@@ -490,38 +379,5 @@ mod tests {
         assert_eq!((node.effects.writes, node.db), (changes, 0));
         expect(&mut node, &[("GET k", "$1\r\nv"), ("SCARD large", ":1"), ("EXISTS none", ":0")]);
         expect(&mut node, &[("COPY small k REPLACE", ":1"), ("SUNIONSTORE k small", ":1"), ("MOVE small 1", ":1")]);
-    }
-
-    #[test]
-    fn encodings_are_those_of_redis_and_move_with_the_value() {
-        let mut node = Node::new();
-        let long = "x".repeat(44);
-        for (line, encoding) in [
-            ("SET k 123".to_owned(), "int"),
-            ("SET k 0123".to_owned(), "embstr"),
-            (format!("SET k {long}"), "embstr"),
-            (format!("SET k {long}x"), "raw"),
-            ("SET k 12".to_owned(), "int"),
-            ("APPEND k 3".to_owned(), "raw"),
-            ("RENAME k k".to_owned(), "raw"),
-            ("COPY k j REPLACE".to_owned(), "raw"),
-            ("RENAME j k".to_owned(), "raw"),
-            ("INCR k".to_owned(), "int"),
-        ] {
-            node.run(&line);
-            assert_eq!(node.run("OBJECT ENCODING k"), format!("${}\r\n{encoding}\r\n", encoding.len()), "{line}");
-        }
-        expect(
-            &mut node,
-            &[
-                ("OBJECT REFCOUNT k", ":2147483647"),
-                ("OBJECT IDLETIME k", ":0"),
-                ("OBJECT ENCODING none", "$-1"),
-                ("OBJECT nope", "-ERR unknown subcommand 'nope'. Try OBJECT HELP."),
-                ("OBJECT FREQ", "-ERR wrong number of arguments for 'object|freq' command"),
-            ],
-        );
-        assert!(node.run("OBJECT FREQ k").starts_with("-ERR An LFU maxmemory policy is not selected"));
-        assert!(node.run("OBJECT HELP").starts_with("*15\r\n+OBJECT <subcommand>"));
     }
 }

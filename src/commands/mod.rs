@@ -36,33 +36,33 @@
 //! complete, with a [`NodeCommand`] in place of a function; the server runs them.
 
 pub mod absent;
-pub mod bitfield;
-pub mod bitmap;
 mod bits;
-pub mod counter;
 pub mod error;
+pub mod long_double;
+pub mod node_command;
+pub mod spec;
+pub mod counter;
 pub mod exchange;
 pub mod expiry;
 pub mod generic;
 pub mod hash;
 pub mod hash_number;
-pub mod introspection;
 pub mod lcs;
-pub mod long_double;
 mod memory;
-pub mod node_command;
 mod node_rows;
-pub mod random;
 pub mod repeat;
-pub mod scan;
 pub mod scratch;
 pub mod set;
+pub mod random;
+pub mod scan;
 pub mod set_algebra;
-pub mod spec;
 pub mod string;
 pub mod subcommands;
 pub mod substring;
+pub mod bitmap;
+pub mod bitfield;
 pub mod table;
+pub mod introspection;
 #[cfg(test)]
 mod differential_string_tests;
 #[cfg(test)]

@@ -18,7 +18,7 @@ use crate::protocol::client::encode_command;
 use crate::protocol::{Args, Proto, Reply};
 use crate::store::deltas::{Chain, chains};
 use crate::store::mutation::Mutation;
-use crate::store::slot::Name;
+use crate::store::name::Name;
 use crate::store::{Effects, Event, Store, Tuning};
 
 /// A key by its database and name.

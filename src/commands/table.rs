@@ -6,10 +6,12 @@ use std::sync::LazyLock;
 
 use crate::commands::node_rows::{cluster, connection, keyspace, pubsub, server, transactions};
 use crate::commands::spec::{Command, flag};
+use crate::commands::subcommands::{self, objects};
 use crate::commands::{
     bitfield, bitmap, counter, exchange, expiry, generic, hash, hash_number, lcs, random, scan, set, set_algebra,
     string, substring,
 };
+use crate::protocol::Args;
 
 /// The longest command name, in bytes.
 const NAME_BYTES_MAX: usize = 32;
@@ -26,7 +28,7 @@ pub static COMMANDS: &[&Command] = &[
     &generic::RENAMENX,
     &generic::COPY,
     &generic::MOVE,
-    &generic::OBJECT,
+    &objects::FAMILY,
     &expiry::EXPIRE,
     &expiry::PEXPIRE,
     &expiry::EXPIREAT,
@@ -193,6 +195,23 @@ pub fn find(name: &[u8]) -> Option<(CommandIndex, &'static Command)> {
         }
     }
     None
+}
+
+/// Where a request of `parent`, whose own figures are at `at`, is counted: behind all commands if it asks for a
+/// subcommand, nowhere if there is no such.
+#[inline]
+pub fn counted_at(at: CommandIndex, parent: &Command, args: Args<'_>) -> Option<CommandIndex> {
+    match args.get(1) {
+        Some(name) if parent.may_be_family() && !subcommands::of(parent.name).is_empty() => {
+            subcommands::place(parent.name, name).map(|place| COMMANDS.len() + place)
+        }
+        _ => Some(at),
+    }
+}
+
+/// The names under which requests are counted.
+pub fn counted_names() -> Vec<&'static str> {
+    COMMANDS.iter().map(|row| row.name).chain(subcommands::all().map(|row| row.name)).collect()
 }
 
 /// Whether that is the command's name, in any case: names in the table are in lower case.

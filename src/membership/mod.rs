@@ -16,11 +16,11 @@
 //! Never changes the ring, and carries no data: a node that is down here is only stood in for. Members are trusted:
 //! whoever holds the cluster secret can lie about the others.
 
-mod detector;
-mod driver;
 mod identity;
 mod seal;
 mod timers;
+mod detector;
+mod driver;
 
 #[cfg(test)]
 mod tests;

@@ -18,7 +18,7 @@ use crate::base::net::{TcpListener, TcpStream, keep_alive};
 use crate::base::throttle::Throttle;
 use crate::cluster::Cluster;
 use crate::node::Node;
-use crate::node::workers::Work;
+use crate::node::work::Work;
 use crate::peer::handshake::{LinkKind, accept};
 use crate::peer::registry::Peers;
 use crate::peer::trust::{Speaker, Word};

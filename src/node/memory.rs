@@ -13,7 +13,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::node::Node;
-use crate::node::workers::Work;
+use crate::node::work::Work;
 
 /// How often is looked.
 const LOOK_PERIOD: Duration = Duration::from_millis(500);

@@ -2,7 +2,7 @@
 //!
 //! | file | what it is |
 //! |---|---|
-//! | `workers` | the workers' threads, and how work reaches them |
+//! | `workers`, `work` | the workers' threads, and how work reaches them; what it is |
 //! | `listen` | accepts connections of clients and peers |
 //! | `view` | the view that workers go by |
 //! | `chores` | background work: eviction, rates, idle clients |
@@ -23,18 +23,19 @@
 //! elsewhere (`drain`), and the process ends. A node that must not go on under its id (`cluster::Ending`) ends at once.
 //! At SIGHUP the log is opened anew, no more.
 
-mod chores;
 mod drain;
-mod files;
 mod gauges;
-mod handoff;
-mod listen;
-mod memory;
-mod view;
 mod refused;
 mod settle;
-mod sweeper;
+mod work;
+mod listen;
+mod files;
+mod memory;
+mod view;
+mod handoff;
 mod workers;
+mod sweeper;
+mod chores;
 
 #[cfg(test)]
 mod simulation;
@@ -58,7 +59,8 @@ use crate::node::listen::Port;
 use crate::peer::handshake::{Hello, LinkKind};
 use crate::peer::registry::Peers;
 use crate::replication::ballots::Ballots;
-use crate::replication::coordinator::{Coordinator, View};
+use crate::replication::coordinator::Coordinator;
+use crate::replication::view::View;
 use crate::ring::{Ring, Rows};
 use crate::server::admin::{self, Admin, Health};
 use crate::server::figures::pulse::Pulse;

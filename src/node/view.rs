@@ -16,12 +16,12 @@ use crate::base::config::QuorumMode;
 use crate::base::ids::{NodeId, Slot};
 use crate::cluster::Topology;
 use crate::node::Node;
-use crate::node::workers::Work;
+use crate::node::work::{Handout, Work};
+use crate::peer::passing::Passing;
 use crate::peer::registry::Peer;
-use crate::peer::told::Passing;
 use crate::peer::trust::Opinion;
-use crate::replication::coordinator::View;
 use crate::replication::routing::{Rings, Roles, Standing};
+use crate::replication::view::View;
 use crate::ring::Row;
 use crate::server::pubsub;
 use crate::server::session::settings::{Consistency, quorum_of};
@@ -67,14 +67,6 @@ pub fn refresh(node: &Node) {
     let peers = nodes.peers.into_iter().flatten().collect();
     let handout = Arc::new(Handout { passing: Passing::new(number, node.workers.len(), peers), left });
     (0..node.workers.len()).for_each(|worker| node.workers.give(worker, Work::View(handout.clone())));
-}
-
-/// A view on its way to all workers, and what follows when all have it.
-pub struct Handout {
-    /// Who has it.
-    pub passing: Passing,
-    /// Slots that are settled by then, since other nodes coordinate them.
-    pub left: Vec<(Slot, u32)>,
 }
 
 /// The nodes of a view, each at the same place in all lists: today's owners first, then those to come.

@@ -13,10 +13,9 @@ use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 
 use crate::base::net::{DetachedTcpStream, TcpStream};
 use crate::node::memory::trim;
-use crate::node::view::Handout;
+use crate::node::work::{Load, Work};
 use crate::peer::handshake::Hello;
 use crate::peer::link;
-use crate::peer::registry::Peer;
 use crate::replication::replica::{Host, Replica};
 use crate::server::connection::Connection;
 use crate::server::connection::forwarded::Forwarded;
@@ -24,25 +23,7 @@ use crate::server::session::Session;
 use crate::server::state::client::state;
 use crate::server::state::clients::Registration;
 use crate::server::worker::{Shared, Worker};
-use crate::store::entry::{Entry, set_maker};
-
-/// What a worker may be given.
-pub enum Work {
-    /// A client on one of the faces.
-    Client { stream: DetachedTcpStream, registration: Registration, cluster_face: bool, load: Load },
-    /// A peer's replica lane.
-    Replica { stream: DetachedTcpStream, hello: Hello, host: Arc<dyn Host> },
-    /// A peer's forward link.
-    Forward { stream: DetachedTcpStream, hello: Hello, registration: Registration, load: Load },
-    /// A lane of ours to keep open.
-    Lane { peer: Arc<Peer>, index: usize },
-    /// The view has changed: go by it, and open links that are missing.
-    View(Arc<Handout>),
-    /// Entries that have left the store: their memory is to be given back.
-    Free(Vec<Entry>),
-    /// What was freed is to be given back to the system (`memory`).
-    Trim,
-}
+use crate::store::entry::set_maker;
 
 /// The way to all workers.
 #[derive(Default)]
@@ -71,9 +52,8 @@ impl Workers {
     /// comes meanwhile is to go elsewhere.
     pub fn deal(&self) -> (usize, Load) {
         let fewest = self.senders.iter().enumerate().min_by_key(|(_, (_, load))| load.load(Ordering::Relaxed));
-        let (worker, load) = fewest.map(|(at, (_, load))| (at, load.clone())).unwrap_or_default();
-        load.fetch_add(1, Ordering::Relaxed);
-        (worker, Load(load))
+        let (worker, count) = fewest.map(|(at, (_, load))| (at, load.clone())).unwrap_or_default();
+        (worker, Load::on(&count))
     }
 
     /// How many there are.
@@ -180,15 +160,6 @@ fn serve_forward(worker: &Rc<Worker>, stream: DetachedTcpStream, hello: Hello, c
         let reason = forwarded.serve().await;
         tracing::debug!(%reason, "a peer's forward link ended");
     });
-}
-
-/// A connection that counts for its worker until this is dropped.
-pub struct Load(Arc<AtomicUsize>);
-
-impl Drop for Load {
-    fn drop(&mut self) {
-        self.0.fetch_sub(1, Ordering::Relaxed);
-    }
 }
 
 #[cfg(test)]

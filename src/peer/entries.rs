@@ -8,10 +8,11 @@ use crate::base::version::ActorTable;
 use crate::base::wire::{Reader, WireError, put_bytes, put_u16, put_varint};
 use crate::peer::frame::KeyRef;
 use crate::store::Store;
-use crate::store::clear::is_name;
 use crate::store::entry::Entry;
 use crate::store::incoming::Applied;
-use crate::store::slot::{Name, SlotTable};
+use crate::store::name::Name;
+use crate::store::scope::is_name;
+use crate::store::slot::SlotTable;
 use crate::store::state::State;
 
 /// Whole keys on their way.

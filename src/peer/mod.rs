@@ -14,7 +14,8 @@
 //! | `registry` | the other nodes: lanes, whether they answer, what they have missed |
 //! | `hints`, `lacks` | what a peer has missed; whether it may lack writes untold |
 //! | `granted` | what a peer has promised to this node |
-//! | `trust`, `told` | who takes this node for fit to coordinate; what peers are told |
+//! | `trust` | who takes this node for fit to coordinate |
+//! | `told`, `passing` | what peers are told of their being fit; when all workers go by a view |
 //!
 //! Each node dials every other node; a connection carries one dialler's requests one way and their answers back, so
 //! an answer never queues behind the other side's requests. There are four kinds of connection, told apart by the
@@ -34,21 +35,22 @@
 //! bounded buffer, and a link whose buffer reaches its bound is broken off, which is always safe, because what was not
 //! acknowledged is known.
 
-pub mod ballot;
 pub mod buffer;
-pub mod compare;
-pub mod control;
-pub mod entries;
 pub mod fate;
-pub mod frame;
-pub mod granted;
 pub mod handshake;
 pub mod hints;
 pub mod lacks;
 pub mod lag;
-pub mod lane;
-pub mod link;
 pub mod refusal;
-pub mod registry;
+pub mod frame;
+pub mod ballot;
+pub mod entries;
+pub mod compare;
+pub mod control;
+pub mod lane;
+pub mod granted;
 pub mod told;
 pub mod trust;
+pub mod registry;
+pub mod link;
+pub mod passing;

@@ -16,13 +16,13 @@
 //! Invariants: malformed input is a [`ProtocolError`] and never a panic; no memory is sized by a number that a client
 //! merely announced; the result of scanning depends on the bytes alone, never on how they were split into reads.
 
-pub mod client;
-mod double;
-mod limits;
 mod number;
+mod double;
+pub mod client;
+mod reply;
 #[cfg(test)]
 mod properties;
-mod reply;
+mod limits;
 mod scanner;
 
 pub use limits::{Limits, ProtocolError};

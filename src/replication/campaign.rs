@@ -17,7 +17,8 @@ use crate::peer::granted::SoughtPromises;
 use crate::peer::lane::lane_index;
 use crate::peer::registry::Peer;
 use crate::replication::ballot::Holder;
-use crate::replication::coordinator::{Coordinator, View};
+use crate::replication::coordinator::Coordinator;
+use crate::replication::view::View;
 
 /// How far beyond its clock a coordinator asks to be allowed to stamp, in milliseconds.
 pub const LEASE_MS: u64 = 250;

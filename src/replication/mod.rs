@@ -3,8 +3,10 @@
 //! | file | what it is |
 //! |---|---|
 //! | `routing` | pure: who coordinates a slot now, who gets its deltas, who may confirm a read |
-//! | `coordinator` | the coordinator's side: deltas and verifies onto lanes, answers merged |
+//! | `view` | what a batch goes by: who does what, and the peers |
 //! | `wait` | what a batch waits for |
+//! | `quorum` | what a command asks of replicas: that W hold its deltas, that R agree with what it has read |
+//! | `coordinator` | frames onto lanes, and what becomes of replicas' answers |
 //! | `repair` | what the coordinator does when a replica contradicts it |
 //! | `replica` | the other side: applies deltas, confirms or contradicts verifies, promises slots |
 //! | `ballot` | pure: the rules of promises, by which strict writes have one author at a time; their proof |
@@ -20,15 +22,17 @@
 
 pub mod ballot;
 pub mod ballots;
-mod campaign;
-pub mod coordinator;
-mod repair;
-pub mod replica;
 pub mod routing;
-pub mod settle;
-mod strict;
-mod view_change;
 pub mod wait;
+pub mod view;
+pub mod coordinator;
+mod campaign;
+mod repair;
+mod strict;
+pub mod settle;
+pub mod replica;
+mod quorum;
+mod view_change;
 
 #[cfg(test)]
 mod ballot_tests;

@@ -8,7 +8,7 @@ use crate::peer::frame::{KeyRef, Kind};
 use crate::peer::registry::Peer;
 use crate::replication::coordinator::Coordinator;
 use crate::store::incoming::Applied;
-use crate::store::slot::Name;
+use crate::store::name::Name;
 
 impl Coordinator {
     /// Sends a key's whole state, as it is here now, to one peer, in answer to frame `resolves` of its lane.

@@ -40,7 +40,8 @@ use crate::replication::settle::slot_digest;
 use crate::store::deltas::Chain;
 use crate::store::entry::Entry;
 use crate::store::incoming::Applied;
-use crate::store::slot::{Name, Rules};
+use crate::store::name::Name;
+use crate::store::rules::Rules;
 use crate::store::state::State;
 use crate::store::{Spot, Store, hash_name, in_database};
 

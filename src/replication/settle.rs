@@ -23,12 +23,14 @@ use crate::peer::frame::{KeyRef, Kind, Verify};
 use crate::peer::lane::{Fate, Lane};
 use crate::peer::registry::Peer;
 use crate::replication::ballots::{CONFIRMS_MAX, Confirm};
-use crate::replication::coordinator::{Coordinator, View, seen_of};
+use crate::replication::coordinator::{Coordinator, seen_of};
 use crate::replication::routing::Quorum;
+use crate::replication::view::View;
 use crate::ring::steps::majority;
 use crate::store::Store;
 use crate::store::digest::{Mark, Measure};
-use crate::store::slot::{Name, SlotTable};
+use crate::store::name::Name;
+use crate::store::slot::SlotTable;
 
 /// The seed of slot digests, which travel between nodes.
 const DIGEST_SEED: u64 = 0x726f_6e64_6f00_5107;

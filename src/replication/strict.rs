@@ -14,8 +14,9 @@ use crate::base::ids::Slot;
 use crate::peer::frame::Kind;
 use crate::peer::registry::Peer;
 use crate::replication::ballot;
-use crate::replication::coordinator::{Coordinator, View};
+use crate::replication::coordinator::Coordinator;
 use crate::replication::routing::{Quorum, SlotRoles};
+use crate::replication::view::View;
 use crate::replication::wait::{Sent, Wait, WaitPlaces, Waits};
 use crate::ring::steps::majority;
 

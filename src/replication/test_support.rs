@@ -7,8 +7,9 @@ use crate::base::ids::{ActorId, NodeId};
 use crate::base::metrics::Registry;
 use crate::peer::registry::Peers;
 use crate::replication::ballots::Ballots;
-use crate::replication::coordinator::{Coordinator, View};
+use crate::replication::coordinator::Coordinator;
 use crate::replication::routing::{Rings, Roles, Standing};
+use crate::replication::view::View;
 use crate::ring::{Member, Ring};
 use crate::store::Store;
 

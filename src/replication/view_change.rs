@@ -11,8 +11,9 @@
 use std::collections::HashMap;
 
 use crate::base::ids::{NodeId, Slot};
-use crate::replication::coordinator::{Coordinator, View};
+use crate::replication::coordinator::Coordinator;
 use crate::replication::routing::SlotRoles;
+use crate::replication::view::View;
 
 impl Coordinator {
     /// Prepares for a new view: withdraws promises given under other rings; what this node begins to coordinate is

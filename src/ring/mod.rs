@@ -21,12 +21,12 @@
 //! it has gone.
 
 mod member;
-mod placement;
 mod rates;
-mod rows;
-mod share;
-pub mod steps;
 mod walk;
+mod share;
+mod placement;
+mod rows;
+pub mod steps;
 
 #[cfg(test)]
 mod tests;

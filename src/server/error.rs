@@ -8,7 +8,7 @@
 //! [`RequestError::may_retry`] says.
 
 use crate::commands::CommandError;
-use crate::replication::coordinator::{QuorumError, Unserved};
+use crate::replication::view::{QuorumError, Unserved};
 
 /// See the head of the file.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

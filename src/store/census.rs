@@ -11,7 +11,6 @@ use std::ops::{AddAssign, SubAssign};
 use crate::base::ids::Slot;
 use crate::store::Store;
 use crate::store::entry::Entry;
-use crate::store::slot::SlotTable;
 
 /// What a table holds. Its keys are told from what its index holds and what stands here.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
@@ -110,7 +109,8 @@ impl Census {
         }
     }
 
-    fn others(&self) -> impl Iterator<Item = (u8, DbCounts)> + '_ {
+    /// Its keys of other databases than 0, for each that has some.
+    pub fn others(&self) -> impl Iterator<Item = (u8, DbCounts)> + '_ {
         self.rare.iter().flat_map(|rare| &rare.others).map(|(db, of_db)| (*db, *of_db))
     }
 
@@ -153,35 +153,6 @@ impl SubAssign for DbCounts {
     fn sub_assign(&mut self, other: DbCounts) {
         self.keys -= other.keys;
         self.expires -= other.expires;
-    }
-}
-
-impl SlotTable {
-    /// Counts an entry that has come.
-    #[inline]
-    pub(super) fn count_in(&mut self, one: One) {
-        self.bytes += one.bytes;
-        self.census += one;
-    }
-
-    /// Counts an entry no more, as it was when it was counted.
-    #[inline]
-    pub(super) fn count_out(&mut self, one: One) {
-        self.bytes -= one.bytes;
-        self.census -= one;
-    }
-
-    /// The slot's keys of each database that has some.
-    pub fn counts(&self) -> impl Iterator<Item = (u8, DbCounts)> + '_ {
-        let mut of_first = DbCounts { keys: self.len() as u64, expires: u64::from(self.census.expiring) };
-        self.census.others().for_each(|(_, of_db)| of_first -= of_db);
-        let first = (of_first.keys != 0).then_some((0, of_first));
-        first.into_iter().chain(self.census.others())
-    }
-
-    /// How many keys of this database the slot holds.
-    pub fn len_of(&self, db: u8) -> u64 {
-        self.counts().find(|(other, _)| *other == db).map_or(0, |(_, of_db)| of_db.keys)
     }
 }
 

@@ -17,69 +17,18 @@
 //! that deletion ([`SlotTable::base_of`]), so that no tombstone from before the clear can win over it.
 
 use crate::base::clock::Hlc;
-use crate::base::ids::DATABASES_MAX;
 use crate::base::version::{Actor, ActorTable, Context, Dot, Version};
 use crate::store::census::{Census, One};
 use crate::store::elements::Elements;
 use crate::store::entry::{Data, Entry, Meta, Payload};
 use crate::store::merge::merge_concurrent;
 use crate::store::mutation::Mutation;
+use crate::store::name::{Name, hash_of};
+use crate::store::scope::{Scope, is_clear};
 use crate::store::siblings;
-use crate::store::slot::{Name, SlotTable, hash_of};
+use crate::store::slot::SlotTable;
 use crate::store::state::{Content, State};
 use crate::store::value::Value;
-
-/// Databases that hold keys are numbered below this; higher numbers name clears.
-const DATABASES: u8 = DATABASES_MAX;
-
-/// Which databases are cleared.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Scope {
-    /// All of them.
-    All,
-    /// This one.
-    Database(u8),
-}
-
-impl Scope {
-    /// The name under which a clear of this scope is kept.
-    pub fn name(self) -> Name<'static> {
-        let db = match self {
-            Scope::All => DATABASES,
-            Scope::Database(db) => DATABASES + 1 + db % DATABASES,
-        };
-        Name::of(db, b"")
-    }
-
-    /// The scope of the clear that is called so; `None` for the name of a key.
-    pub fn of(name: Name<'_>) -> Option<Scope> {
-        match name.db.checked_sub(DATABASES)? {
-            _ if !name.key.is_empty() => None,
-            0 => Some(Scope::All),
-            number if number <= DATABASES => Some(Scope::Database(number - 1)),
-            _ => None,
-        }
-    }
-
-    /// Whether entries of this database are taken away. A clear of all databases makes those of single ones needless.
-    pub fn includes(self, db: u8) -> bool {
-        match self {
-            Scope::All => db != DATABASES,
-            Scope::Database(number) => db == number,
-        }
-    }
-}
-
-/// Whether this is the database number of a clear's name and not of a key's.
-#[inline]
-pub fn is_clear(db: u8) -> bool {
-    db >= DATABASES
-}
-
-/// Whether a name that another node gave can be one, of a key or of a clear.
-pub fn is_name(db: u8, key: &[u8]) -> bool {
-    !is_clear(db) || Scope::of(Name { db, key, hash: 0 }).is_some()
-}
 
 impl SlotTable {
     /// The latest clear that this database has been through, as far as it is remembered.
@@ -94,7 +43,7 @@ impl SlotTable {
     /// The clears that concern this database: for whoever may not have heard of them.
     pub fn clears_of(&self, db: u8) -> impl Iterator<Item = &Entry> {
         let scopes = [Scope::All, Scope::Database(db)];
-        let is_any = self.cleared_at != Hlc(0) && db < DATABASES;
+        let is_any = self.cleared_at != Hlc(0) && !is_clear(db);
         scopes.into_iter().filter(move |_| is_any).filter_map(|scope| self.find(scope.name()))
     }
 
@@ -169,15 +118,6 @@ impl SlotTable {
         self.layout = self.layout.wrapping_add(1);
         self.note_change();
         len - self.len()
-    }
-
-    /// To be called when a clear may have been forgotten.
-    pub(super) fn note_clears(&mut self) {
-        if self.cleared_at != Hlc(0) {
-            let scopes = (0..DATABASES).map(Scope::Database).chain([Scope::All]);
-            let stamps = scopes.filter_map(|scope| self.find(scope.name())).map(|entry| entry.dot().hlc);
-            self.cleared_at = stamps.max().unwrap_or_default();
-        }
     }
 }
 

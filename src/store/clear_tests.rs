@@ -8,12 +8,12 @@ use std::collections::BTreeMap;
 
 use proptest::prelude::*;
 
-use super::clear::{Scope, is_clear, is_name};
 use super::deltas::{Chain, chains};
 use super::incoming::Applied;
 use super::merge_tests::{Shown, show};
 use super::mutation::Mutation;
-use super::slot::Name;
+use super::name::Name;
+use super::scope::{Scope, is_clear};
 use super::state::{Content, State};
 use super::value::Value;
 use super::{Effects, Store, ValueRef, siblings};
@@ -393,17 +393,4 @@ fn a_clear_of_everything_leaves_one_trace_and_one_of_a_database_spares_the_other
         (0, 2, true),
         "alone nobody has to be told"
     );
-}
-
-#[test]
-fn names_of_clears_are_those_and_no_others() {
-    for scope in (0..16).map(Scope::Database).chain([Scope::All]) {
-        let name = scope.name();
-        assert_eq!(Scope::of(name), Some(scope));
-        assert!(is_name(name.db, name.key) && !is_name(name.db, b"key"));
-        assert!((0..16).all(|db| scope.includes(db) == (scope == Scope::All || scope == Scope::Database(db))));
-        assert!(!scope.includes(name.db));
-    }
-    assert!(is_name(15, b"") && is_name(0, b"key") && !is_name(33, b"") && !is_name(255, b""));
-    assert!(Scope::All.includes(Scope::Database(4).name().db));
 }

@@ -15,15 +15,15 @@
 use std::collections::HashMap;
 
 use parking_lot::Mutex;
-use smallvec::SmallVec;
 use xxhash_rust::xxh3::xxh3_64_with_seed;
 
 use crate::base::ids::{ActorId, Slot};
-use crate::base::version::{Dot, Version, long_form};
 use crate::store::Store;
-use crate::store::clear::is_clear;
 use crate::store::entry::Entry;
-use crate::store::slot::{SlotTable, earlier};
+use crate::store::fingerprint::{fingerprint, version_fingerprint};
+use crate::store::parts::earlier;
+use crate::store::scope::is_clear;
+use crate::store::slot::SlotTable;
 
 /// Parts of a slot that have a digest of their own, by the high bits of the key's fingerprint.
 pub const BUCKETS: usize = 64;
@@ -84,29 +84,6 @@ impl Mark {
     }
 }
 
-/// The fingerprint of a key's name.
-pub fn fingerprint(db: u8, key: &[u8], seed: u64) -> u64 {
-    xxh3_64_with_seed(key, seed ^ u64::from(db).wrapping_mul(0x9e37_79b9_7f4a_7c15))
-}
-
-/// The fingerprint of a version; `ids` are the actors' long forms.
-pub(super) fn version_fingerprint(version: &Version, seed: u64, ids: &[ActorId]) -> u64 {
-    let long = |dot: &Dot| {
-        let id = long_form(dot.actor, ids);
-        (id.node, id.generation, dot.hlc.0)
-    };
-    // Contexts are sorted by the short form, which each node gives out on its own.
-    let mut context: SmallVec<[_; 4]> = version.context.iter().map(long).collect();
-    context.sort_unstable();
-    let mut bytes: SmallVec<[u8; 96]> = SmallVec::new();
-    for (node, generation, hlc) in std::iter::once(long(&version.dot)).chain(context) {
-        bytes.extend_from_slice(&node.to_le_bytes());
-        bytes.extend_from_slice(&generation.to_le_bytes());
-        bytes.extend_from_slice(&hlc.to_le_bytes());
-    }
-    xxh3_64_with_seed(&bytes, seed)
-}
-
 /// Digests that were computed and still hold.
 #[derive(Debug, Default)]
 pub(super) struct Digests(Mutex<HashMap<Slot, Kept>>);
@@ -130,12 +107,6 @@ impl Kept {
 }
 
 impl SlotTable {
-    /// To be called by whatever changes an entry's version or presence: a digest that was kept holds no longer.
-    #[inline]
-    pub(super) fn note_change(&mut self) {
-        self.changes = self.changes.wrapping_add(1);
-    }
-
     /// Gives up everything, and the memory for it. Whoever has been here before notices: what was computed is stale,
     /// walks start over, and all that there was has left without a trace.
     pub fn reset(&mut self) {
@@ -224,7 +195,7 @@ mod tests {
     use crate::store::Effects;
     use crate::store::expiry::{Sweep, SweepRules};
     use crate::store::mutation::Mutation;
-    use crate::store::slot::Name;
+    use crate::store::name::Name;
     use crate::store::state::State;
 
     const MEASURE: Measure = Measure { seed: 7, horizon_ms: 5_000 };

@@ -27,6 +27,7 @@ use crate::base::clock::Hlc;
 use crate::base::version::{Actor, CONTEXT_DOTS_MAX, Context, Dot, Version};
 pub use crate::store::parts::{Data, FLAG_EXPIRED, FLAG_RAW, FLAG_TEXT, Meta, Payload, rest_unnamed};
 use crate::store::prefetch::prefetch;
+use crate::store::size::size_class;
 use crate::store::value::Value;
 
 const HEADER_BYTES: usize = size_of::<Header>();
@@ -435,15 +436,6 @@ impl std::fmt::Debug for Entry {
         let key = String::from_utf8_lossy(self.key());
         f.debug_struct("Entry").field("key", &key).field("data", &self.data()).field("dot", &self.dot()).finish()
     }
-}
-
-/// What the allocator really sets aside for `bytes`: mimalloc's size classes are 8, multiples of 16 up to 128, and from
-/// there on four to each doubling.
-pub fn size_class(bytes: usize) -> usize {
-    if bytes <= 8 {
-        return bytes.next_multiple_of(8);
-    }
-    bytes.next_multiple_of((bytes.next_power_of_two() / 8).max(16))
 }
 
 /// Reads a dot as [`bytes_of`] writes it.

@@ -4,7 +4,8 @@
 use crate::base::clock::Hlc;
 use crate::base::version::{Actor, Dot, Version};
 use crate::store::counter::Counter;
-use crate::store::entry::{Data, Entry, Meta, Payload, size_class};
+use crate::store::entry::{Data, Entry, Meta, Payload};
+use crate::store::size::size_class;
 use crate::store::value::Value;
 
 fn dot(actor: u16, at: u64) -> Dot {

@@ -1,8 +1,5 @@
 //! Which key goes when memory is full: Redis's policies, decided on samples as Redis does (`evict.c`, 7.0).
 //!
-//! Every entry has an access word: 24 bits of seconds (last use) and 8 bits of frequency (a logarithmic counter that
-//! decays, Morris 1978). A use writes it only when it changes, so that hot keys do not dirty their cache line.
-//!
 //! To evict, slots are asked for random entries, one slot after the other from a random one on until there are enough;
 //! the best victim of these, and of those that were nearly as good at earlier evictions, goes. Eviction is this node's
 //! own affair: it leaves no tombstone, and replicas do not repair it back.
@@ -15,16 +12,15 @@ use smallvec::SmallVec;
 use crate::base::config::MaxmemoryPolicy;
 use crate::base::ids::{SLOT_COUNT, Slot};
 use crate::store::Store;
+use crate::store::access::Access;
 use crate::store::entry::Entry;
-use crate::store::slot::Name;
+use crate::store::name::Name;
 
-const FREQUENCY_NEW: u8 = 5;
 /// Keys that are looked at for each of `maxmemory-samples`: with one, keys that deserve to go are found more slowly
 /// than they go once they have become few.
 const SAMPLES_FACTOR: u32 = 3;
 /// Candidates that are remembered from one eviction to the next.
 const CANDIDATES_MAX: usize = 16;
-const SECONDS_MASK: u32 = 0x00ff_ffff;
 
 /// The settings, changeable while the node runs.
 #[derive(Debug)]
@@ -87,81 +83,18 @@ impl Eviction {
         self.has_evicted.load(Ordering::Relaxed)
     }
 
+    /// A use of a key at `now_ms`, by the policy in force.
+    #[inline]
+    pub fn use_at(&self, now_ms: u64) -> Access {
+        let load = |value: &AtomicU32| value.load(Ordering::Relaxed);
+        Access::at(now_ms, self.policy().is_lfu().then(|| (load(&self.log_factor), load(&self.decay_minutes))))
+    }
+
     /// Changes the policy.
     pub fn set_policy(&self, policy: MaxmemoryPolicy) {
         self.policy.store(policy as u8, Ordering::Relaxed);
         self.candidates.lock().clear();
     }
-}
-
-/// A use of a key at a certain time, ready to be noted on entries.
-#[derive(Clone, Copy, Debug)]
-pub struct Access {
-    seconds: u32,
-    lfu: Option<(u32, u32)>,
-}
-
-impl Access {
-    /// A use at `now_ms`.
-    #[inline]
-    pub fn at(eviction: &Eviction, now_ms: u64) -> Access {
-        let lfu = eviction
-            .policy()
-            .is_lfu()
-            .then(|| (eviction.log_factor.load(Ordering::Relaxed), eviction.decay_minutes.load(Ordering::Relaxed)));
-        Access { seconds: (now_ms / 1_000) as u32 & SECONDS_MASK, lfu }
-    }
-
-    /// Notes the use.
-    #[inline]
-    pub fn touch(self, entry: &mut Entry) {
-        let old = entry.access();
-        let new = self.after(old);
-        if new != old {
-            entry.set_access(new);
-        }
-    }
-
-    /// What an entry's use is noted as, given what was noted of it before; 0 for an entry that is being made.
-    #[inline]
-    pub fn after(self, old: u32) -> u32 {
-        let mut frequency = old as u8;
-        if old == 0 {
-            frequency = FREQUENCY_NEW;
-        } else if let Some((log_factor, decay_minutes)) = self.lfu {
-            frequency = self.decayed(old, decay_minutes);
-            frequency = after_use(frequency, log_factor, rand::random());
-        }
-        self.seconds << 8 | u32::from(frequency)
-    }
-
-    /// True when the policy chooses by frequency of use.
-    pub fn is_lfu(self) -> bool {
-        self.lfu.is_some()
-    }
-
-    /// Seconds since the entry's last use.
-    pub fn idle_s(self, entry: &Entry) -> u32 {
-        self.seconds.wrapping_sub(entry.access() >> 8) & SECONDS_MASK
-    }
-
-    /// The entry's frequency now, 0 to 255, logarithmic.
-    pub fn frequency(self, entry: &Entry) -> u8 {
-        self.decayed(entry.access(), self.lfu.map_or(1, |(_, decay_minutes)| decay_minutes))
-    }
-
-    fn decayed(self, access: u32, decay_minutes: u32) -> u8 {
-        let idle_minutes = (self.seconds.wrapping_sub(access >> 8) & SECONDS_MASK) / 60;
-        let periods = idle_minutes.checked_div(decay_minutes).unwrap_or(0);
-        (access as u8).saturating_sub(u8::try_from(periods).unwrap_or(u8::MAX))
-    }
-}
-
-/// A counter one use later: grows with probability 1 / (above-new * factor + 1).
-fn after_use(frequency: u8, log_factor: u32, draw: u32) -> u8 {
-    let above = f64::from(frequency.saturating_sub(FREQUENCY_NEW));
-    let chance = 1.0 / (above * f64::from(log_factor) + 1.0);
-    frequency.saturating_add(u8::from(f64::from(draw) < chance * f64::from(u32::MAX)))
 }
 
 /// What eviction achieved.
@@ -245,7 +178,7 @@ impl Store {
 
     /// Looks at some keys, from a random slot on, and keeps the best among the candidates. False when no key may go.
     fn sample(&self, policy: MaxmemoryPolicy, now_ms: u64, candidates: &mut Vec<Candidate>) -> bool {
-        let access = Access::at(&self.eviction, now_ms);
+        let access = self.eviction.use_at(now_ms);
         let wanted = self.eviction.samples.load(Ordering::Relaxed).max(1).saturating_mul(SAMPLES_FACTOR);
         let (start, mut found) = (rand::random_range(0..SLOT_COUNT), 0);
         for slot in (0..SLOT_COUNT).filter_map(|step| Slot::new(((start + step) % SLOT_COUNT) as u16)) {
@@ -439,13 +372,5 @@ mod tests {
         let mut gone = 0;
         store.evict(1_000_000, 100, |_, _| gone += 1);
         assert_eq!(gone, 70);
-    }
-
-    #[test]
-    fn frequency_grows_slowly_and_decays() {
-        let counted = (0..100_000u32).fold(FREQUENCY_NEW, |f, n| after_use(f, 10, n.wrapping_mul(2_654_435_761)));
-        assert!((80..=200).contains(&counted), "{counted}");
-        let access = Access { seconds: 600, lfu: Some((10, 1)) };
-        assert_eq!(access.decayed(u32::from(counted), 1), counted - 10);
     }
 }

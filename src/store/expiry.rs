@@ -13,7 +13,9 @@
 
 use crate::store::census::One;
 use crate::store::entry::{Entry, FLAG_EXPIRED, Meta, Payload};
-use crate::store::slot::{SlotTable, earlier, hash_of};
+use crate::store::name::hash_of;
+use crate::store::parts::earlier;
+use crate::store::slot::SlotTable;
 
 /// Most places looked at under one lock.
 pub const SWEEP_PLACES_MAX: usize = 512;
@@ -120,13 +122,6 @@ impl SlotTable {
         };
         self.shrink_if_sparse();
     }
-
-    /// Gives memory back after many keys have gone.
-    pub(super) fn shrink_if_sparse(&mut self) {
-        if self.index.shrink_if_sparse(hash_of) {
-            self.layout = self.layout.wrapping_add(1);
-        }
-    }
 }
 
 #[cfg(test)]
@@ -137,7 +132,7 @@ mod tests {
     use crate::base::version::Dot;
     use crate::store::Store;
     use crate::store::mutation::Mutation;
-    use crate::store::slot::Name;
+    use crate::store::name::Name;
 
     fn fill(table: &mut SlotTable, store: &Store, keys: u64, deadline_ms: impl Fn(u64) -> u64) {
         for n in 0..keys {

@@ -7,11 +7,13 @@
 //! Invariant: after each of these the table holds the version that it says it holds, and all that this version says.
 
 use crate::base::version::{ActorTable, Relation, Version};
-use crate::store::clear::{Scope, is_clear};
 use crate::store::entry::Entry;
 use crate::store::merge::{Merged, merge};
 use crate::store::mutation::Delta;
-use crate::store::slot::{Name, Rules, SlotTable};
+use crate::store::name::Name;
+use crate::store::rules::Rules;
+use crate::store::scope::{Scope, is_clear};
+use crate::store::slot::SlotTable;
 use crate::store::state::{Content, State};
 
 /// What came of a peer's delta.

@@ -17,14 +17,14 @@ use smallvec::SmallVec;
 use crate::base::clock::Hlc;
 use crate::base::ids::{Slot, slot_of};
 use crate::base::version::{Actor, ActorTable, Dot, Version};
-use crate::store::clear::Scope;
+use crate::store::access::Access;
 use crate::store::effects::{Effects, Event};
 use crate::store::elements::Elements;
 use crate::store::entry::{Data, Entry, FLAG_RAW};
-use crate::store::eviction::Access;
 use crate::store::index::Place;
 use crate::store::mutation::{Delta, Mutation};
-use crate::store::slot::Name;
+use crate::store::name::Name;
+use crate::store::scope::Scope;
 use crate::store::value::{Set, Value};
 use crate::store::whole;
 use crate::store::{Store, TableGuard, hash_name, in_database};
@@ -165,7 +165,7 @@ impl<'s> Keyspace<'s> {
     pub fn read(&mut self, key: &[u8]) -> Option<ValueRef<'_>> {
         let name = self.name(key);
         let place = self.place_of(name);
-        let (now_ms, access) = (self.now_ms, Access::at(&self.store.eviction, self.now_ms));
+        let (now_ms, access) = (self.now_ms, self.store.eviction.use_at(self.now_ms));
         let Keyspace { tables, effects, .. } = self;
         let found = place.and_then(|(at, place)| tables.get_mut(at)?.1.entry_mut(place));
         effects.note_lookup(found.as_deref());
@@ -216,7 +216,7 @@ impl<'s> Keyspace<'s> {
 
     /// What a use of a key would be now, to compare entries with.
     pub fn access(&self) -> Access {
-        Access::at(&self.store.eviction, self.now_ms)
+        self.store.eviction.use_at(self.now_ms)
     }
 
     /// Whether Redis would let keys share what they hold.

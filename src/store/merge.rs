@@ -28,11 +28,11 @@ use std::cmp::Ordering;
 
 use crate::base::version::{ActorTable, Relation};
 use crate::store::date::Date;
-use crate::store::digest::version_fingerprint;
 use crate::store::elements::PackLimits;
+use crate::store::fingerprint::version_fingerprint;
 use crate::store::hash;
+use crate::store::parts::earlier;
 use crate::store::siblings::{self, Side};
-use crate::store::slot::earlier;
 use crate::store::state::{Content, State};
 use crate::store::value::{Set, Value};
 
@@ -50,7 +50,8 @@ pub enum Merged {
 /// Decides between our state and theirs.
 pub fn merge(ours: &State, theirs: &State, actors: &ActorTable) -> Merged {
     match ours.version.relation(&theirs.version) {
-        // Clears of two nodes may bear one stamp, and each have seen the other's: one of the names has to be everybody's.
+        // Clears of two nodes may bear one stamp, and each have seen the other's: one of the names has to be
+        // everybody's.
         Relation::Equal if actors.compare(ours.version.dot, theirs.version.dot).is_lt() => Merged::Theirs,
         Relation::Equal | Relation::Newer => Merged::Ours,
         Relation::Older => Merged::Theirs,

@@ -112,10 +112,10 @@ mod tests {
     use crate::base::clock::Hlc;
     use crate::base::ids::{ActorId, Slot, slot_of};
     use crate::store::Effects;
-    use crate::store::clear::Scope;
     use crate::store::expiry::{Sweep, SweepRules};
     use crate::store::mutation::Mutation;
-    use crate::store::slot::Name;
+    use crate::store::name::Name;
+    use crate::store::scope::Scope;
 
     /// Each way in which a key goes without a trace.
     #[test]

@@ -8,28 +8,28 @@
 //! |---|---|
 //! | `keyspace` | locked slots as a command sees them: read, write |
 //! | `effects` | the record of what was written, found and to be told |
-//! | `slot` | one slot's table and the one function that changes it |
+//! | `apply` | the one function that gives a change its meaning |
 //! | `strings` | strings, which it changes where they lie |
-//! | `scan` | walking a table in steps while it changes |
 //! | `incoming` | what other replicas send: deltas and whole states |
+//! | `clear`, `scope` | whole slots emptied at once: FLUSHALL, FLUSHDB; which databases of them |
+//! | `slot`, `rules` | one slot's table, and the steps that changes of it are made of; what they go by |
 //! | `mutation` | the primitives that change a key, and their form on the wire |
 //! | `deltas` | how changes are recorded and read: those of one key in a row are one chain |
 //! | `merge`, `siblings`, `date`, `state` | two replicas' states of a key become one |
-//! | `entry`, `parts` | one key in memory; what it is made from and shows |
-//! | `draws` | where to look for an entry at random |
-//! | `index`, `prefetch` | where a slot's entries are, and having them fetched in time |
-//! | `value`, `counter`, `hash`, `elements` | the types |
-//! | `element` | one element of a collection |
-//! | `packed`, `table` | where those of a small collection are, and of a large one |
-//! | `whole` | a value apart from any key, for RENAME, COPY and what stores its result |
-//! | `census` | how many keys there are |
-//! | `expiry`, `due`, `eviction` | how keys leave on their own |
-//! | `digest` | what a slot holds, as numbers that replicas compare |
-//! | `clear` | whole slots emptied at once: FLUSHALL, FLUSHDB |
+//! | `digest`, `fingerprint` | what a slot holds, as numbers that replicas compare; names and versions as numbers |
+//! | `expiry`, `due`, `eviction`, `access` | how keys leave on their own; when each was used |
 //! | `tombstones` | how deletions are forgotten |
-//! | `unnoticed`, `missing_keys` | changes that WATCH does not tell of, and those that leave nothing to tell of them |
+//! | `missing_keys`, `unnoticed` | changes that leave nothing to tell WATCH of, and those that it is not told of |
+//! | `scan` | walking a table in steps while it changes |
+//! | `census` | how many keys there are |
+//! | `index`, `name`, `prefetch` | where a slot's entries are, by what hash, and having them fetched in time |
+//! | `draws` | where to look for an entry at random |
+//! | `entry`, `parts` | one key in memory; what it is made from and shows |
+//! | `value`, `counter`, `hash`, `elements` | the types |
+//! | `element`, `packed`, `table` | one element of a collection; where those of a small one are, and of a large one |
+//! | `whole` | a value apart from any key, for RENAME, COPY and what stores its result |
+//! | `size` | what an allocation takes |
 
-use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, AtomicUsize, Ordering};
 
 use parking_lot::{Mutex, MutexGuard};
@@ -40,42 +40,50 @@ use crate::base::version::ActorTable;
 use crate::store::elements::PackLimits;
 use crate::store::index::Whereabouts;
 use crate::store::prefetch::prefetch;
-use crate::store::slot::{Rules, SlotTable};
+use crate::store::rules::Rules;
+use crate::store::slot::SlotTable;
 
-pub mod missing_keys;
-pub mod census;
-pub mod clear;
-pub mod counter;
-pub mod digest;
-pub mod deltas;
-mod date;
 mod draws;
 pub mod due;
-pub mod effects;
-pub mod element;
-pub mod elements;
-pub mod entry;
-pub mod eviction;
-pub mod expiry;
-pub mod hash;
-pub mod incoming;
-pub mod index;
-pub mod keyspace;
-pub mod merge;
-pub mod mutation;
-mod packed;
-mod parts;
-pub mod prefetch;
-pub mod scan;
-pub mod siblings;
-pub mod slot;
-pub mod state;
-mod strings;
-mod table;
-pub mod tombstones;
 pub mod unnoticed;
+pub mod prefetch;
+pub mod size;
+pub mod counter;
+pub mod element;
+mod table;
+mod packed;
+pub mod elements;
+pub mod siblings;
+pub mod hash;
 pub mod value;
+mod parts;
+pub mod entry;
+pub mod index;
+pub mod census;
+pub mod access;
+pub mod rules;
+pub mod name;
+pub mod scope;
 pub mod whole;
+pub mod mutation;
+pub mod deltas;
+pub mod effects;
+pub mod state;
+mod date;
+pub mod fingerprint;
+pub mod merge;
+pub mod slot;
+mod strings;
+pub mod clear;
+mod apply;
+pub mod incoming;
+pub mod scan;
+pub mod expiry;
+pub mod tombstones;
+pub mod digest;
+pub mod eviction;
+pub mod missing_keys;
+pub mod keyspace;
 
 #[cfg(test)]
 mod clear_tests;
@@ -86,6 +94,7 @@ mod merge_tests;
 
 pub use effects::{Effects, Event};
 pub use keyspace::{Keyspace, ValueRef};
+pub use name::{hash_name, in_database};
 
 /// The options that shape values, changeable while the node runs.
 #[derive(Debug)]
@@ -333,7 +342,7 @@ impl Store {
             set: PackLimits::SET,
             intset_entries_max: load(&self.tuning.intset_entries_max),
             now_s: (now_ms / 1_000) as u32,
-            access: eviction::Access::at(&self.eviction, now_ms),
+            access: self.eviction.use_at(now_ms),
         }
     }
 }
@@ -387,19 +396,6 @@ impl Drop for TableGuard<'_> {
             self.store.expiring.fetch_add(more, Ordering::Relaxed);
         }
     }
-}
-
-/// The hash under which a key stands in its slot's table. Of this process only: never on the wire.
-#[inline]
-pub fn hash_name(db: u8, key: &[u8]) -> u64 {
-    static HASHER: OnceLock<ahash::RandomState> = OnceLock::new();
-    in_database(db, HASHER.get_or_init(ahash::RandomState::new).hash_one(key))
-}
-
-/// The hash of a key in database `db`, given the one in database 0. Other databases are rare: no second hashing.
-#[inline]
-pub fn in_database(db: u8, hash: u64) -> u64 {
-    hash ^ u64::from(db).wrapping_mul(0x9e37_79b9_7f4a_7c15)
 }
 
 /// The integer that these bytes are the one decimal spelling of: what Redis keeps as a number.

@@ -2,7 +2,7 @@
 //!
 //! A command is made of these and of nothing else. The coordinator applies a mutation to its own slot under a new
 //! stamp and records it as a [`Delta`]; a replica decodes the delta and applies the same mutation under the same
-//! stamp, by the same function (`slot::SlotTable::apply`). So there is one meaning of each change, not two.
+//! stamp, by the same function (`apply`). So there is one meaning of each change, not two.
 //!
 //! Invariant: what a mutation makes of a value depends on the entry it is applied to and its stamp alone, never on a
 //! clock, a random number or an option: two replicas that held the same version before hold the same fields, members
@@ -15,7 +15,7 @@ use crate::base::clock::Hlc;
 use crate::base::ids::{ActorId, Slot};
 use crate::base::version::{Actor, ActorTable, Context, Dot, Version, context_of};
 use crate::base::wire::{Reader, WireError, put_bytes, put_u16, put_u64, put_varint};
-use crate::store::{clear, whole};
+use crate::store::{scope, whole};
 
 /// One change of one key.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -217,7 +217,7 @@ impl Delta<'_> {
             seen => read_seen(reader, seen, dot, sender, actors)?,
         };
         let (db, mutation) = (flags & DB_MASK, Mutation::decode(reader)?);
-        if !clear::is_name(db, key) || clear::is_clear(db) != (mutation == Mutation::Clear) {
+        if !scope::is_name(db, key) || scope::is_clear(db) != (mutation == Mutation::Clear) {
             return Err(WireError);
         }
         Ok(Delta { slot, db, key, base, version, mutation })

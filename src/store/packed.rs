@@ -11,7 +11,7 @@ use crate::base::clock::Hlc;
 use crate::base::version::{Actor, Dot};
 use crate::base::wire::{Reader, WireError, put_bytes, put_varint, varint_len};
 use crate::store::element::Element;
-use crate::store::entry::size_class;
+use crate::store::size::size_class;
 
 /// See the head of the file.
 #[derive(Clone, Debug, Default)]

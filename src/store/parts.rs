@@ -59,3 +59,8 @@ pub struct Meta {
 pub fn rest_unnamed(is_register: bool, deadline_ms: u64, last: Dot) -> Dot {
     if is_register || deadline_ms != 0 { last } else { Dot::default() }
 }
+
+/// The earlier of two times, of which 0 is none.
+pub(super) fn earlier(a: u64, b: u64) -> u64 {
+    if a == 0 || b == 0 { a.max(b) } else { a.min(b) }
+}

@@ -1,14 +1,13 @@
-//! One hash slot: a table of entries, and the one function that gives a change its meaning.
+//! One hash slot: a table of entries, with what is counted of them.
 //!
-//! That is [`SlotTable::apply`], with a shortcut for a string put in place of a string ([`SlotTable::overwrite`], which
-//! means the same). It runs for a client's command at the coordinator and for the same command's delta at a replica;
-//! what comes from there, whole states too, is let in by `incoming`. Nothing else gives a key a value.
+//! What a change means is said above this file: `apply` gives a key a value, `strings` has a shortcut for it, `clear`
+//! empties a slot, `incoming` lets in what other replicas send. Nothing else gives a key a value. Here are the steps
+//! that they are made of, each of which keeps the table whole.
 //!
 //! Invariants:
-//! - a version never sees less than before: `apply` is given a later stamp, and `merge` keeps what either has seen (its
-//!   dot may be the earlier of two, where the later write lost);
-//! - an expired entry is as good as deleted: a mutation never builds on it (callers delete it first, see `keyspace`);
-//! - `bytes` is what the table's entries take, kept with every change;
+//! - a version never sees less than before: whatever is put over an entry is given a later stamp, and `merge` keeps
+//!   what either has seen (its dot may be the earlier of two, where the later write lost);
+//! - `bytes` is what the table's entries take, and `census` the sum over them, kept with every change;
 //! - `deadline_min_ms` is when the sweeper has to look next: no later than the earliest deadline, or a second after a
 //!   walk that found little.
 //!
@@ -16,36 +15,14 @@
 
 use crate::base::clock::Hlc;
 use crate::base::version::{Actor, Dot, Version};
-use crate::store::census::{Census, One};
-use crate::store::clear::is_clear;
-use crate::store::counter::Counter;
+use crate::store::census::{Census, DbCounts, One};
 use crate::store::draws::draws;
-use crate::store::elements::{Elements, PackLimits};
-use crate::store::entry::{Data, Entry, Meta, Payload, rest_unnamed};
-use crate::store::eviction::Access;
-use crate::store::hash_name;
+use crate::store::entry::{Entry, Meta, Payload};
 use crate::store::index::{Index, Place, Whereabouts};
-use crate::store::mutation::Mutation;
-use crate::store::strings::string_of;
-use crate::store::value::{Set, Value};
-use crate::store::whole::{self, Built};
-
-/// What `apply` needs to know beside the entry and the mutation.
-#[derive(Clone, Copy, Debug)]
-pub struct Rules {
-    /// Deletions leave tombstones: true as soon as the key has other replicas.
-    pub tombstones: bool,
-    /// When a hash stops being packed.
-    pub hash: PackLimits,
-    /// When a set stops being packed.
-    pub set: PackLimits,
-    /// Most members of what OBJECT ENCODING calls an intset.
-    pub intset_entries_max: usize,
-    /// The second in which new keys are created.
-    pub now_s: u32,
-    /// The use of a key that a change of it is.
-    pub access: Access,
-}
+use crate::store::name::{Name, hash_of};
+use crate::store::parts::earlier;
+use crate::store::rules::Rules;
+use crate::store::scope::{Scope, is_clear};
 
 impl Rules {
     /// What an entry begins with that takes the place of `old`: a key that is overwritten stays as old as it was.
@@ -53,24 +30,6 @@ impl Rules {
         let old = old.filter(|entry| !entry.is_tombstone());
         let created_s = old.map_or(self.now_s, |entry| entry.meta().created_s);
         Meta { deadline_ms, created_s, access: self.access.after(old.map_or(0, Entry::access)), ..Meta::default() }
-    }
-}
-
-/// A key's name with its hash, computed once.
-#[derive(Clone, Copy, Debug)]
-pub struct Name<'k> {
-    /// The database.
-    pub db: u8,
-    /// The key.
-    pub key: &'k [u8],
-    /// The table's hash of both.
-    pub hash: u64,
-}
-
-impl<'k> Name<'k> {
-    /// The name of a key whose hash is not known yet.
-    pub fn of(db: u8, key: &'k [u8]) -> Name<'k> {
-        Name { db, key, hash: hash_name(db, key) }
     }
 }
 
@@ -188,62 +147,6 @@ impl SlotTable {
         self.index.iter()
     }
 
-    /// Makes the change that `mutation` stands for, under the stamp `dot`.
-    pub fn apply(&mut self, name: Name<'_>, dot: Dot, mutation: &Mutation<'_>, rules: &Rules) {
-        self.note_change();
-        if mutation.may_create_in_part() {
-            self.bury_absent(name);
-        }
-        match *mutation {
-            Mutation::Assign { value, deadline_ms } => self.assign(name, dot, value, deadline_ms, rules),
-            Mutation::Replace { whole, deadline_ms } => self.replace(name, dot, whole, deadline_ms, rules),
-            Mutation::Patch { offset, bytes } => self.patch(name, dot, offset as usize, bytes, rules),
-            // Who applies a clear also sweeps the table.
-            Mutation::Delete | Mutation::Clear => self.bury(name, dot, rules),
-            Mutation::Expire { deadline_ms } => self.change(name, dot, true, |entry| {
-                rules.access.touch(entry);
-                entry.set_deadline_ms(deadline_ms);
-            }),
-            Mutation::Add { by } => {
-                self.ensure(name, dot, rules, |old| Value::Counter(counter_from(old)));
-                self.change_value(name, dot, rules, |value| {
-                    if let Value::Counter(counter) = value {
-                        counter.add(dot, by);
-                    }
-                });
-            }
-            Mutation::PutField { field, value } => {
-                self.ensure(name, dot, rules, |_| Value::Hash(Elements::default()));
-                self.change_value(name, dot, rules, |hash| hash.put_field(field, dot, value, rules.hash));
-            }
-            Mutation::AddField { field, by } => {
-                self.ensure(name, dot, rules, |_| Value::Hash(Elements::default()));
-                self.change_value(name, dot, rules, |hash| hash.add_field(field, dot, by, rules.hash));
-            }
-            Mutation::RemoveField { field } => self.change_value(name, dot, rules, |value| {
-                if let Value::Hash(fields) = value {
-                    fields.remove(field);
-                }
-            }),
-            Mutation::AddMember { member } => {
-                let new = Set { members: Elements::default(), intset: true };
-                self.ensure(name, dot, rules, |_| Value::Set(new));
-                self.change_value(name, dot, rules, |set| set.add_member(member, dot, rules));
-            }
-            Mutation::RemoveMember { member } => self.change_value(name, dot, rules, |value| {
-                if let Value::Set(set) = value {
-                    set.members.remove(member);
-                }
-            }),
-        }
-        match *mutation {
-            Mutation::Assign { deadline_ms, .. }
-            | Mutation::Replace { deadline_ms, .. }
-            | Mutation::Expire { deadline_ms } => self.note_deadline(deadline_ms),
-            _ => {}
-        }
-    }
-
     /// Gives what a conflict was settled to a dot of its own, and says its stamp. The merged version may share its dot
     /// with one side, and who is asked for a dot would not tell them apart. It is the first stamp behind both sides: a
     /// later one would have it win over what another coordinator has written since, which is not here yet. For the
@@ -288,73 +191,9 @@ impl SlotTable {
         self.put_entry(name, Entry::new(name.db, name.key, payload, &version, meta));
     }
 
-    /// Puts a whole value in place of whatever there was. One that is none changes nothing: it was checked on the way
-    /// in, and this node makes no such.
-    fn replace(&mut self, name: Name<'_>, dot: Dot, whole: &[u8], deadline_ms: u64, rules: &Rules) {
-        let value = match whole::build(whole, dot, rules) {
-            Ok(Built::String(bytes, flags)) => {
-                self.assign(name, dot, bytes, deadline_ms, rules);
-                if let Some(entry) = self.find_mut(name) {
-                    entry.set_flags(flags);
-                }
-                return;
-            }
-            Ok(Built::Value(value)) => value,
-            Err(_) => return,
-        };
-        self.put_over(name, dot, Payload::Value(Box::new(value)), deadline_ms, rules);
-    }
-
-    /// Deletes: a tombstone when other replicas must learn of it, nothing at all when there are none.
-    fn bury(&mut self, name: Name<'_>, dot: Dot, rules: &Rules) {
-        if !rules.tombstones {
-            self.forget(name);
-            return;
-        }
-        let version = self.find(name).map_or_else(|| Version::first(dot), |entry| entry.version().advanced(dot));
-        // No key, so none that was ever made: a merge takes the earlier of two creations.
-        self.put_entry(name, Entry::new(name.db, name.key, Payload::Tombstone, &version, Meta::default()));
-    }
-
-    /// Makes sure that the key holds a boxed value, made from the old entry when it is a string or absent.
-    fn ensure(&mut self, name: Name<'_>, dot: Dot, rules: &Rules, make: impl FnOnce(Option<&Entry>) -> Value) {
-        let old = self.find(name);
-        if old.is_some_and(|entry| matches!(entry.data(), Data::Value(_))) {
-            return;
-        }
-        let version = old.map_or_else(|| Version::first(dot), |entry| entry.version().advanced(dot));
-        // Its first use is noted with the change that it is made for.
-        let mut meta = Meta { created_s: rules.now_s, ..Meta::default() };
-        if let Some(entry) = old.filter(|entry| !entry.is_tombstone()) {
-            let rest = rest_unnamed(false, entry.deadline_ms(), entry.dot());
-            meta = Meta { rest: Some(rest), ..entry.meta() };
-        }
-        let value = Box::new(make(old));
-        self.put_entry(name, Entry::new(name.db, name.key, Payload::Value(value), &version, meta));
-    }
-
-    /// Changes the boxed value under a new dot; a collection left empty is a deleted key.
-    fn change_value(&mut self, name: Name<'_>, dot: Dot, rules: &Rules, change: impl FnOnce(&mut Value)) {
-        let mut emptied = false;
-        self.change(name, dot, false, |entry| {
-            rules.access.touch(entry);
-            if let Some(value) = entry.value_mut() {
-                change(value);
-                emptied = match value {
-                    Value::Hash(fields) => fields.is_empty(),
-                    Value::Set(set) => set.members.is_empty(),
-                    Value::Counter(_) => false,
-                };
-            }
-        });
-        if emptied {
-            self.bury(name, dot, rules);
-        }
-    }
-
     /// Changes an entry under a new dot, but not what a string says, keeping count of its bytes. `redates` says whether
     /// it is a write of the deadline.
-    fn change(&mut self, name: Name<'_>, dot: Dot, redates: bool, change: impl FnOnce(&mut Entry)) {
+    pub(super) fn change(&mut self, name: Name<'_>, dot: Dot, redates: bool, change: impl FnOnce(&mut Entry)) {
         let Some(entry) = self.find_mut(name) else { return };
         let (before, rest) = (One::of(entry), entry.rest_after(dot, redates));
         change(entry);
@@ -383,6 +222,42 @@ impl SlotTable {
         self.count_out(before);
     }
 
+    /// Counts an entry that has come.
+    #[inline]
+    pub(super) fn count_in(&mut self, one: One) {
+        self.bytes += one.bytes();
+        self.census += one;
+    }
+
+    /// Counts an entry no more, as it was when it was counted.
+    #[inline]
+    pub(super) fn count_out(&mut self, one: One) {
+        self.bytes -= one.bytes();
+        self.census -= one;
+    }
+
+    /// The slot's keys of each database that has some.
+    pub fn counts(&self) -> impl Iterator<Item = (u8, DbCounts)> + '_ {
+        let mut of_first = DbCounts { keys: self.len() as u64, expires: u64::from(self.census.expiring) };
+        self.census.others().for_each(|(_, of_db)| of_first -= of_db);
+        let first = (of_first.keys != 0).then_some((0, of_first));
+        first.into_iter().chain(self.census.others())
+    }
+
+    /// How many keys of this database the slot holds.
+    pub fn len_of(&self, db: u8) -> u64 {
+        self.counts().find(|(other, _)| *other == db).map_or(0, |(_, of_db)| of_db.keys)
+    }
+
+    /// To be called when a clear may have been forgotten.
+    pub(super) fn note_clears(&mut self) {
+        if self.cleared_at != Hlc(0) {
+            let clears = Scope::each().filter_map(|scope| self.find(scope.name()));
+            let stamps = clears.map(|entry| entry.dot().hlc);
+            self.cleared_at = stamps.max().unwrap_or_default();
+        }
+    }
+
     pub(super) fn put_entry(&mut self, name: Name<'_>, entry: Entry) {
         if is_clear(name.db) {
             self.cleared_at = self.cleared_at.max(entry.dot().hlc);
@@ -399,61 +274,21 @@ impl SlotTable {
         self.index.insert(name.hash, entry, hash_of);
     }
 
+    /// To be called by whatever changes an entry's version or presence: a digest that was kept holds no longer.
+    #[inline]
+    pub(super) fn note_change(&mut self) {
+        self.changes = self.changes.wrapping_add(1);
+    }
+
+    /// Gives memory back after many keys have gone.
+    pub(super) fn shrink_if_sparse(&mut self) {
+        if self.index.shrink_if_sparse(hash_of) {
+            self.layout = self.layout.wrapping_add(1);
+        }
+    }
+
     pub(super) fn note_deadline(&mut self, deadline_ms: u64) {
         self.deadline_min_ms = earlier(self.deadline_min_ms, deadline_ms);
         self.deadline_noted_ms = earlier(self.deadline_noted_ms, deadline_ms);
-    }
-}
-
-/// The hash under which an entry stands.
-pub(super) fn hash_of(entry: &Entry) -> u64 {
-    hash_name(entry.db(), entry.key())
-}
-
-/// The earlier of two times, of which 0 is none.
-pub(super) fn earlier(a: u64, b: u64) -> u64 {
-    if a == 0 || b == 0 { a.max(b) } else { a.min(b) }
-}
-
-/// The counter that INCR makes of what was there; only numbers get this far.
-fn counter_from(old: Option<&Entry>) -> Counter {
-    let Some(entry) = old else { return Counter::on_base(0, Dot::default()) };
-    Counter::on_text(&string_of(entry), entry.written())
-}
-
-#[cfg(test)]
-mod tests {
-    use crate::base::ids::{ActorId, slot_of};
-    use crate::store::mutation::Mutation;
-    use crate::store::{Effects, Store, whole};
-
-    #[test]
-    fn a_key_that_is_overwritten_stays_as_old_as_it_was_and_a_deleted_one_has_no_age() {
-        let (store, mut effects) = (Store::new(ActorId { node: 1, generation: 1 }), Effects::default());
-        store.set_replicated(true);
-        let set = whole::set([&b"m"[..]].into_iter(), None);
-        let string = whole::string(b"s", None);
-        let mut created = |now_s: u64, mutation: Mutation<'_>| {
-            let mut keys = store.lock(slot_of(b"k"), 0, now_s * 1_000, &mut effects);
-            keys.write(b"k", mutation);
-            keys.entry(b"k").map(|entry| entry.meta().created_s)
-        };
-        let deadline_ms = 0;
-        let overwriting = [
-            Mutation::Assign { value: b"v", deadline_ms },
-            Mutation::Replace { whole: &set, deadline_ms },
-            Mutation::Replace { whole: &string, deadline_ms },
-            Mutation::Replace { whole: &set, deadline_ms },
-            Mutation::Assign { value: b"a longer value than before", deadline_ms },
-            Mutation::Patch { offset: 1_000, bytes: b"z" },
-        ];
-        for (at, first) in overwriting.into_iter().enumerate() {
-            let made_s = 10 * (at as u64 + 1);
-            assert_eq!(created(made_s, first), Some(made_s as u32));
-            for (later_s, mutation) in (made_s + 1..).zip(overwriting) {
-                assert_eq!(created(later_s, mutation), Some(made_s as u32), "{mutation:?} on {first:?}");
-            }
-            assert_eq!(created(made_s + 8, Mutation::Delete), Some(0));
-        }
     }
 }

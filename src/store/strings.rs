@@ -7,10 +7,12 @@
 //! Knows no other type, and no replica.
 
 use crate::base::version::{Dot, Version};
+use crate::store::access::Access;
 use crate::store::entry::{Data, Entry, FLAG_RAW, Payload};
-use crate::store::eviction::Access;
 use crate::store::mutation::Mutation;
-use crate::store::slot::{Name, Rules, SlotTable};
+use crate::store::name::Name;
+use crate::store::rules::Rules;
+use crate::store::slot::SlotTable;
 use crate::store::value::Value;
 
 impl SlotTable {

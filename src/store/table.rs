@@ -22,8 +22,8 @@ use smallvec::SmallVec;
 
 use crate::store::draws::draws;
 use crate::store::element::Element;
-use crate::store::entry::size_class;
 use crate::store::prefetch::prefetch;
+use crate::store::size::size_class;
 
 /// Tables of no more buckets than this never shrink.
 const SHRINK_BUCKETS_MIN: usize = 256;

@@ -10,7 +10,8 @@ use crate::base::ids::Slot;
 use crate::store::Store;
 use crate::store::census::One;
 use crate::store::entry::Entry;
-use crate::store::slot::{SlotTable, hash_of};
+use crate::store::name::hash_of;
+use crate::store::slot::SlotTable;
 
 /// Most places looked at under one lock.
 const PLACES_MAX: usize = 512;

@@ -3,8 +3,7 @@
 use crate::base::version::Dot;
 use crate::store::counter::{Addend, Counter};
 use crate::store::elements::{Elements, PackLimits};
-use crate::store::entry::size_class;
-use crate::store::slot::Rules;
+use crate::store::size::size_class;
 use crate::store::{canonical_int, hash};
 
 /// A value with a structure of its own.
@@ -47,10 +46,10 @@ impl Value {
     }
 
     /// Adds a member to a set.
-    pub(super) fn add_member(&mut self, member: &[u8], dot: Dot, rules: &Rules) {
+    pub(super) fn add_member(&mut self, member: &[u8], dot: Dot, limits: PackLimits, intset_entries_max: usize) {
         if let Value::Set(set) = self {
-            set.members.put(member, dot, &[], rules.set);
-            set.intset &= canonical_int(member).is_some() && set.members.len() <= rules.intset_entries_max;
+            set.members.put(member, dot, &[], limits);
+            set.intset &= canonical_int(member).is_some() && set.members.len() <= intset_entries_max;
         }
     }
 

@@ -12,7 +12,7 @@ use crate::base::wire::{Reader, WireError, put_bytes, put_varint};
 use crate::store::elements::{Elements, PackLimits};
 use crate::store::entry::{Data, Entry, FLAG_RAW, FLAG_TEXT};
 use crate::store::hash;
-use crate::store::slot::Rules;
+use crate::store::rules::Rules;
 use crate::store::value::{Set, Value};
 
 /// The longest string that Redis keeps beside its header, in bytes.

@@ -1,9 +1,9 @@
 //! The rules of this source, as a test.
 //!
 //! What is checked, over `src/` (and where it makes sense over `tests/`):
-//! - parts import strictly downward, by the allow-list [`LAYERS`]; folders beside each other have no import circle;
-//!   within the parts of [`ORDERED`], files and folders alike import only those whose `mod` stands before theirs; nor
-//!   does a method call one of its own type that stands where it must not import (`methods`);
+//! - parts import strictly downward, by the allow-list [`LAYERS`]; in each folder, files and folders alike import only
+//!   those beside them whose `mod` stands before theirs (`orders`), so that there is no circle; nor does a method call
+//!   one of its own type that stands where it must not import (`methods`);
 //! - every file is reached from `lib.rs` or `main.rs`, opens with a `//!` header and stays within [`FILE_LINES_MAX`];
 //! - the table in the head of a folder's `mod.rs` names every file and folder beside it;
 //! - no function is longer than [`FUNCTION_LINES_MAX`], and no comment wider than [`COMMENT_COLUMNS_MAX`];
@@ -14,11 +14,13 @@
 //! It deliberately does not judge style: rustfmt and clippy do.
 
 mod methods;
+mod orders;
 mod rules;
 mod source;
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use orders::Orders;
 use source::{Source, end_of_block, is_word, read_all, words};
 
 /// Which parts each part may import. What is not listed is refused, so a new part needs its line here.
@@ -41,9 +43,6 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("cli", &["base", "protocol", "bench", "node", "server"]),
     ("main", &["base", "cli", "bench", "node"]),
 ];
-
-/// Parts that are layered in themselves: the order of the `mod` lines is the order of the layers, the lowest first.
-const ORDERED: &[&str] = &["cluster", "server"];
 
 /// The files that may say `unsafe`, each with a `SAFETY:` comment for every use.
 const UNSAFE_FILES: &[&str] = &[
@@ -173,91 +172,31 @@ fn layer_complaints(sources: &[Source]) -> Vec<String> {
     complaints
 }
 
-/// The modules of a part, in the order of its `mod` lines.
-fn order_of(sources: &[Source], part: &str) -> Vec<String> {
-    let root = sources.iter().find(|s| s.module() == [part]);
-    root.iter().flat_map(|s| declared_modules(s)).filter(|(_, test)| !test).map(|(name, _)| name).collect()
-}
-
-/// Imports, within the parts of `ordered`, of what is declared behind the importer.
-fn order_complaints(sources: &[Source], ordered: &[&str]) -> Vec<String> {
-    let test_only = reachable(sources);
+/// Imports of what is declared behind the importer, in any folder.
+fn order_complaints(sources: &[Source]) -> Vec<String> {
+    let (test_only, orders) = (reachable(sources), Orders::of(sources));
     let mut complaints = Vec::new();
-    for part in ordered {
-        let order = order_of(sources, part);
-        let place = |path: &[String]| match path {
-            [first, name, ..] if first == part => order.iter().position(|it| it == name),
-            _ => None,
-        };
-        for source in sources.iter().filter(|s| !test_only.get(&s.module()).copied().unwrap_or(false)) {
-            let Some(here) = place(&source.module()) else { continue };
-            for (at, path) in imports(source).into_iter().filter(|(_, path)| place(path).is_some_and(|it| it > here)) {
-                complaints.push(
-                    source.complain(at, &format!("must not import `{}`, which is declared behind it", path.join("::"))),
-                );
-            }
+    for source in sources.iter().filter(|s| !test_only.get(&s.module()).copied().unwrap_or(false)) {
+        let here = source.module();
+        for (at, path) in imports(source).into_iter().filter(|(_, path)| orders.is_behind(&here, path)) {
+            let what = format!("must not import `{}`, which is declared behind it", path.join("::"));
+            complaints.push(source.complain(at, &what));
         }
     }
     complaints
 }
 
 /// Calls of methods that stand where the caller must not import from.
-fn call_complaints(sources: &[Source], ordered: &[&str]) -> Vec<String> {
+fn call_complaints(sources: &[Source]) -> Vec<String> {
     let allowed: BTreeMap<&str, &[&str]> = LAYERS.iter().copied().collect();
-    let orders: BTreeMap<&str, Vec<String>> = ordered.iter().map(|part| (*part, order_of(sources, part))).collect();
-    let place = |path: &[String]| orders.get(path.first()?.as_str())?.iter().position(|it| path.get(1) == Some(it));
+    let (test_only, orders) = (reachable(sources), Orders::of(sources));
     let above = |here: &[String], there: &[String]| match (here.first(), there.first()) {
-        (Some(from), Some(to)) if from == to => place(here).zip(place(there)).is_some_and(|(from, to)| to > from),
+        (Some(from), Some(to)) if from == to => orders.is_behind(here, there),
         (Some(from), Some(to)) => !allowed.get(from.as_str()).is_some_and(|may| may.contains(&to.as_str())),
         _ => false,
     };
-    let test_only = reachable(sources);
     let judged = sources.iter().filter(|s| !test_only.get(&s.module()).copied().unwrap_or(false));
     methods::upward_calls(&judged.collect::<Vec<_>>(), above)
-}
-
-/// Import circles between folders that lie beside each other, at any depth.
-fn circle_complaints(sources: &[Source]) -> Vec<String> {
-    let folders: BTreeSet<Vec<String>> =
-        sources.iter().filter(|s| s.path.ends_with("/mod.rs")).map(|s| s.module()).collect();
-    let test_only = reachable(sources);
-    let mut edges: BTreeMap<Vec<String>, BTreeMap<Vec<String>, String>> = BTreeMap::new();
-    for source in sources.iter().filter(|s| !test_only.get(&s.module()).copied().unwrap_or(false)) {
-        let module = source.module();
-        for (at, path) in imports(source) {
-            let shared = module.iter().zip(&path).take_while(|(a, b)| a == b).count();
-            if shared < module.len() && shared < path.len() {
-                let (from, to) = (module[..=shared].to_vec(), path[..=shared].to_vec());
-                if folders.contains(&from) && folders.contains(&to) {
-                    edges.entry(from).or_default().entry(to).or_insert_with(|| source.complain(at, ""));
-                }
-            }
-        }
-    }
-    let mut complaints = Vec::new();
-    for (from, targets) in &edges {
-        for (to, place) in targets {
-            if reaches(&edges, to, from) {
-                complaints.push(format!("{place}`{}` and `{}` import each other", from.join("::"), to.join("::")));
-            }
-        }
-    }
-    complaints
-}
-
-type Edges = BTreeMap<Vec<String>, BTreeMap<Vec<String>, String>>;
-
-fn reaches(edges: &Edges, from: &[String], goal: &[String]) -> bool {
-    let (mut seen, mut open) = (BTreeSet::new(), vec![from.to_vec()]);
-    while let Some(at) = open.pop() {
-        if at == goal {
-            return true;
-        }
-        if seen.insert(at.clone()) {
-            open.extend(edges.get(&at).into_iter().flat_map(|targets| targets.keys().cloned()));
-        }
-    }
-    false
 }
 
 fn length_complaints(source: &Source) -> Vec<String> {
@@ -343,18 +282,13 @@ fn parts_import_strictly_downward() {
 }
 
 #[test]
-fn within_ordered_parts_nobody_imports_what_is_declared_behind_it() {
-    insist(order_complaints(&read_all("src"), ORDERED));
+fn within_each_folder_nobody_imports_what_is_declared_behind_it() {
+    insist(order_complaints(&read_all("src")));
 }
 
 #[test]
 fn nobody_calls_a_method_of_its_type_that_stands_in_a_higher_layer() {
-    insist(call_complaints(&read_all("src"), ORDERED));
-}
-
-#[test]
-fn folders_have_no_import_circles() {
-    insist(circle_complaints(&read_all("src")));
+    insist(call_complaints(&read_all("src")));
 }
 
 #[test]

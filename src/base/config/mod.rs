@@ -35,18 +35,18 @@
 #![doc = include_str!("OPTIONS.md")]
 
 mod compat;
-mod entry;
 mod error;
 mod file;
+mod suggest;
+mod units;
+mod types;
 mod kind;
-mod layers;
-mod live;
+mod entry;
+mod table;
 mod page;
 mod settings;
-mod suggest;
-mod table;
-mod types;
-mod units;
+mod layers;
+mod live;
 
 pub use compat::{FIXED, Fixed, REFUSED, SKIPPED};
 pub use entry::{Entry, Origin};

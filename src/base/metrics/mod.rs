@@ -41,10 +41,10 @@
 mod latency;
 #[cfg(test)]
 mod page;
+mod table;
+mod shard;
 mod registry;
 mod render;
-mod shard;
-mod table;
 
 pub use latency::{Latency, LatencyTotals};
 pub use registry::{CommandTotals, Gauges, Registry, Totals};

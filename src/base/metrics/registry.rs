@@ -71,11 +71,6 @@ impl Registry {
         self.sources.lock().iter().for_each(|source| source(&mut gauges));
         gauges
     }
-
-    /// Everything in Prometheus's text format; with `redis_names`, also under the names of redis_exporter.
-    pub fn render(&self, redis_names: bool) -> String {
-        super::render::render(&self.totals(), &self.gauges(), redis_names)
-    }
 }
 
 /// The sums over all shards.

@@ -6,7 +6,7 @@
 //! Commands that never ran have no series.
 
 use super::latency::LatencyTotals;
-use super::registry::{CommandTotals, Gauges, Series, Totals};
+use super::registry::{CommandTotals, Gauges, Registry, Series, Totals};
 use super::table::{COMMAND_LATENCY, COMMANDS, COUNTS, Class, Compat, Count, Gauge, Kept, Kind, Metric, REDIS_NAMES};
 use metrics::{Key, KeyName, Label, Level, Metadata, Recorder, SharedString};
 use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusRecorder};
@@ -15,8 +15,15 @@ use std::fmt::Write;
 const PREFIX: &str = "rondo_";
 static METADATA: Metadata<'static> = Metadata::new(module_path!(), Level::INFO, None);
 
+impl Registry {
+    /// Everything in Prometheus's text format; with `redis_names`, also under the names of redis_exporter.
+    pub fn render(&self, redis_names: bool) -> String {
+        render(&self.totals(), &self.gauges(), redis_names)
+    }
+}
+
 /// The page.
-pub fn render(totals: &Totals, gauges: &Gauges, redis_names: bool) -> String {
+fn render(totals: &Totals, gauges: &Gauges, redis_names: bool) -> String {
     let mut page = Page { recorder: PrometheusBuilder::new().build_recorder(), behind: String::new() };
     for (metric, value) in COUNTS.iter().zip(totals.counts()) {
         page.counter(&own(metric.name), metric.help, labels(metric.fixed_labels), value);

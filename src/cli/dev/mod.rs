@@ -21,8 +21,8 @@
 //! dev` has left there the next one removes, see [`dir`].
 
 mod dir;
-mod node;
 mod plan;
+mod node;
 mod show;
 
 use super::{Failure, flags, server};

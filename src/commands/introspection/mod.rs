@@ -15,10 +15,10 @@ use crate::commands::subcommands;
 use crate::commands::table;
 use crate::protocol::{Args, Reply, parse_i64};
 
-mod details;
-mod docs;
 mod syntax;
 mod traits;
+mod details;
+mod docs;
 
 /// Runs COMMAND, with or without a subcommand.
 pub fn run(row: &'static Command, args: Args<'_>, out: &mut Reply<'_>) -> Result<(), CommandError> {

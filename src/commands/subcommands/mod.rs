@@ -14,13 +14,12 @@
 use crate::commands::CommandError;
 use crate::commands::error::printed_name;
 use crate::commands::spec::{Command, Handler, Keys};
-use crate::commands::table::{COMMANDS, CommandIndex};
 use crate::protocol::{Args, Reply};
 
 mod clusters;
 mod connections;
 mod diagnosis;
-mod objects;
+pub mod objects;
 
 /// The families. What CLUSTER only refuses is known by name and arity, and listed nowhere.
 static FAMILIES: &[&[Command]] = &[
@@ -65,25 +64,8 @@ pub fn known(parent: &str, name: &[u8]) -> Option<&'static Command> {
 }
 
 /// The place among [`all`] of the subcommand of `parent` called `name`.
-fn place(parent: &str, name: &[u8]) -> Option<usize> {
+pub fn place(parent: &str, name: &[u8]) -> Option<usize> {
     all().position(|row| split(row.name).0 == parent && split(row.name).1.as_bytes().eq_ignore_ascii_case(name))
-}
-
-/// Where a request of `parent`, whose own figures are at `at`, is counted: behind all commands if it asks for a
-/// subcommand, nowhere if there is no such.
-#[inline]
-pub fn counted_at(at: CommandIndex, parent: &Command, args: Args<'_>) -> Option<CommandIndex> {
-    match args.get(1) {
-        Some(name) if parent.may_be_family() && !of(parent.name).is_empty() => {
-            place(parent.name, name).map(|place| COMMANDS.len() + place)
-        }
-        _ => Some(at),
-    }
-}
-
-/// The names under which requests are counted.
-pub fn counted_names() -> Vec<&'static str> {
-    COMMANDS.iter().map(|row| row.name).chain(all().map(|row| row.name)).collect()
 }
 
 /// The row of the subcommand that a request of `parent` asks for, its arguments counted.
@@ -158,7 +140,7 @@ fn split(name: &'static str) -> (&'static str, &'static str) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::commands::table;
+    use crate::commands::table::{self, COMMANDS};
 
     #[test]
     fn every_family_has_a_parent_and_rows_in_order() {

@@ -30,18 +30,18 @@
 //!
 //! Not simulated: several workers a node, the admin port, signals, the time that work takes.
 
-mod choice;
-mod client;
-mod deadlines;
-mod expired;
 mod history;
+mod choice;
+mod deadlines;
 mod judge;
-mod left_out;
 mod os;
-mod single;
-mod story;
 mod trace;
 mod world;
+mod client;
+mod story;
+mod single;
+mod expired;
+mod left_out;
 
 use std::collections::VecDeque;
 use std::process::{Child, Command, Stdio};

@@ -18,7 +18,7 @@ use crate::base::ids::Slot;
 use crate::base::net::simulated::{self, Weather};
 use crate::base::wire::Reader;
 use crate::node::Node;
-use crate::store::slot::Name;
+use crate::store::name::Name;
 use crate::store::state::{Content, State};
 use crate::store::value::Value;
 

@@ -18,8 +18,8 @@
 //! RESP2's null for the start of a stream, and refuses errors that are not UTF-8 (Redis quotes what clients sent). The
 //! tests compare the two wherever both apply.
 
-mod scan;
 mod token;
+mod scan;
 mod value;
 
 pub use scan::{ReplyKind, ReplyScanner, ScannedReply};

@@ -15,7 +15,7 @@ use crate::base::clock::wall_us;
 use crate::base::metrics::Count;
 use crate::base::net::TcpStream;
 use crate::protocol::{ProtocolError, Reply};
-use crate::replication::coordinator::View;
+use crate::replication::view::View;
 use crate::server::batch::order::Order;
 use crate::server::batch::window::{self, Ending, Request};
 use crate::server::batch::{Batch, ReplyMark};

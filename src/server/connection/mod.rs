@@ -20,9 +20,9 @@
 //! can take it beyond that.
 
 mod ages;
-pub mod forwarded;
 mod input;
 mod turn;
+pub mod forwarded;
 
 use std::collections::VecDeque;
 use std::future::Future;

@@ -9,9 +9,9 @@
 //! One link a worker and peer, kept open by a task of the worker. Questions are answered in their order (`wire`); what
 //! becomes of each is in its `call`.
 
+pub mod wire;
 pub mod call;
 pub mod seen;
-pub mod wire;
 
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;

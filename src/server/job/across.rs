@@ -24,7 +24,7 @@ use crate::commands::scratch::{Brought, Change, KeyName, ScratchRun, Setting};
 use crate::commands::spec::{Command, Gather, KeysFunction, flag};
 use crate::protocol::client::{Value, encode_command};
 use crate::protocol::{Args, Proto};
-use crate::replication::coordinator::View;
+use crate::replication::view::View;
 use crate::server::batch::scanned::scanned;
 use crate::server::error::RequestError;
 use crate::server::job::exec::Attempt;

@@ -13,7 +13,7 @@ use std::time::Instant;
 
 use crate::commands::CommandError;
 use crate::protocol::{REPLY_BYTES_MAX, Reply};
-use crate::replication::coordinator::View;
+use crate::replication::view::View;
 use crate::server::batch::Batch;
 use crate::server::error::RequestError;
 use crate::server::forward::call::Outcome;

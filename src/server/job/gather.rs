@@ -9,7 +9,7 @@ use crate::commands::CommandError;
 use crate::commands::spec::{Command, Gather, Keys};
 use crate::protocol::client::{Value, encode_command};
 use crate::protocol::{Args, Proto, Reply};
-use crate::replication::coordinator::View;
+use crate::replication::view::View;
 use crate::server::batch::Batch;
 use crate::server::job::Job;
 use crate::server::job::values::{as_int, garbled, values_of};

@@ -14,20 +14,20 @@
 //! | `pause`, `consistency` | the connection: CLIENT PAUSE; RONDO.CONSISTENCY |
 //! | `values` | replies of other nodes as values |
 
-mod across;
 pub mod retry;
 mod consistency;
 mod events;
-mod exec;
-mod gather;
 mod listen;
+mod exec;
 mod meta;
 mod pause;
-mod scan;
 mod values;
+mod gather;
+mod across;
 mod wait;
 mod watch;
 mod whole;
+mod scan;
 
 use std::collections::BTreeSet;
 use std::pin::Pin;
@@ -41,7 +41,7 @@ use crate::commands::spec::{Command, Handler, NodeCommand};
 use crate::commands::{CommandError, subcommands, table};
 use crate::peer::registry::Peer;
 use crate::protocol::{Proto, REPLY_BYTES_MAX, Reply};
-use crate::replication::coordinator::View;
+use crate::replication::view::View;
 use crate::server::batch::Batch;
 use crate::server::batch::ask::Retry;
 use crate::server::batch::scanned::{command_of, scanned};
@@ -169,7 +169,7 @@ impl Job {
         let Ok(scanner) = scanned(request) else { return };
         let args = scanner.args(request);
         let Some((index, command)) = table::find(args.name()) else { return };
-        let counted_at = subcommands::counted_at(index, command, args).unwrap_or(index);
+        let counted_at = table::counted_at(index, command, args).unwrap_or(index);
         if !self.is_counted && !self.is_again {
             self.worker.metrics.ran(counted_at, 1, 0);
         }

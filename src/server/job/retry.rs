@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 
 use crate::base::ids::slot_of;
 use crate::commands::spec::{flag, slots_of};
-use crate::replication::coordinator::View;
+use crate::replication::view::View;
 use crate::server::batch::ask::{Ask, Reading, Retry, of_requests};
 use crate::server::batch::order::Order;
 use crate::server::batch::scanned::{has_key, scanned, writes};

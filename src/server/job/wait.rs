@@ -17,7 +17,7 @@ use crate::commands::CommandError;
 use crate::peer::registry::Peer;
 use crate::protocol::client::{Value, encode_command};
 use crate::protocol::{Args, Reply};
-use crate::replication::coordinator::View;
+use crate::replication::view::View;
 use crate::server::forward::call::Outcome;
 use crate::server::forward::wire::QuestionKind;
 use crate::server::job::Job;

@@ -11,7 +11,7 @@ use crate::commands::CommandError;
 use crate::commands::spec::NodeCommand;
 use crate::protocol::client::Value;
 use crate::protocol::{Args, Proto, Reply};
-use crate::replication::coordinator::View;
+use crate::replication::view::View;
 use crate::server::batch::Batch;
 use crate::server::error::RequestError;
 use crate::server::forward::call::Outcome;

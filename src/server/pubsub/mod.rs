@@ -17,15 +17,15 @@
 //!
 //! Knows no client connection: the connection empties its mailbox itself when replies may go out.
 
-pub mod events;
 pub mod excess;
-pub mod hub;
-pub mod interest;
-pub mod link;
-pub mod mailbox;
-pub mod remote;
 pub mod topic;
+pub mod events;
+pub mod interest;
 pub mod wire;
+pub mod remote;
+pub mod mailbox;
+pub mod hub;
+pub mod link;
 
 pub use hub::Hub;
 pub use mailbox::Mailbox;

@@ -8,8 +8,9 @@ use crate::base::version::{Actor, Version};
 use crate::commands::spec::Command;
 use crate::peer::frame::{KeyRef, Seen, Verify};
 use crate::protocol::Args;
-use crate::replication::coordinator::{QuorumError, View, seen_of};
+use crate::replication::coordinator::seen_of;
 use crate::replication::routing::Quorum;
+use crate::replication::view::{QuorumError, View};
 use crate::server::batch::Batch;
 use crate::server::batch::ask::{Ask, Reading, ReplyPlace, Span, Unconfirmed, kept};
 use crate::server::batch::scanned::has_key;
@@ -18,7 +19,7 @@ use crate::server::request::run::Run;
 use crate::server::worker::Worker;
 use crate::store::Keyspace;
 use crate::store::deltas::by_slot;
-use crate::store::slot::Name;
+use crate::store::name::Name;
 
 impl Run<'_> {
     /// Puts the deltas of a command on their lanes, slot by slot.

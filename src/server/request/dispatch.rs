@@ -11,10 +11,10 @@ use crate::base::metrics::Count;
 use crate::commands::CommandError;
 use crate::commands::spec::{Command, Cx, Handler, KeysFunction, NodeCommand, flag, slots_of};
 use crate::commands::subcommands;
-use crate::commands::table::CommandIndex;
+use crate::commands::table::{self, CommandIndex};
 use crate::protocol::Reply;
-use crate::replication::coordinator::QuorumError;
 use crate::replication::routing::SlotRoles;
+use crate::replication::view::QuorumError;
 use crate::server::batch::window::Request;
 use crate::server::commands;
 use crate::server::error::RequestError;
@@ -22,7 +22,6 @@ use crate::server::forward::seen::PeerSeen;
 use crate::server::request::readiness::keys_of;
 use crate::server::request::run::{Origin, Run, Step};
 use crate::server::share::flush;
-use crate::server::state::client::state;
 use crate::store::{Effects, Keyspace};
 
 impl<'r> Run<'r> {
@@ -36,7 +35,7 @@ impl<'r> Run<'r> {
             return Step::Done;
         };
         if let Err(error) = self.admit(command, request.args) {
-            if let Some(at) = subcommands::counted_at(index, command, request.args) {
+            if let Some(at) = table::counted_at(index, command, request.args) {
                 self.worker.metrics.rejected(at);
             }
             match command.handler {
@@ -80,7 +79,7 @@ impl<'r> Run<'r> {
         let mut counted_at = index;
         if let (None, Some((_, family))) = (request.spot, request.row) {
             self.client.runs_subcommand(index, family, request.args);
-            counted_at = subcommands::counted_at(index, family, request.args).unwrap_or(index);
+            counted_at = table::counted_at(index, family, request.args).unwrap_or(index);
         }
         let began = self.timer(counted_at, request.bytes.len());
         let step = match command.handler {
@@ -270,11 +269,6 @@ impl<'r> Run<'r> {
             self.verify(command, request, keys, before, from)?;
         }
         Ok(step)
-    }
-
-    /// Whether a command's use of its keys is not to be seen: TOUCH is there for nothing else.
-    pub fn leaves_untouched(&self, command: &Command) -> bool {
-        (self.wish.no_touch || self.client.is_in(state::NO_TOUCH)) && command.name != "touch"
     }
 
     /// Counts what a command did beside answering, and publishes its events; no slot is locked.

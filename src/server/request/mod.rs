@@ -3,6 +3,7 @@
 //! | file | what it does |
 //! |---|---|
 //! | `run` | what a request is run with |
+//! | `failure` | errors as replies |
 //! | `dispatch` | the whole way on one page: here, there, or later |
 //! | `admission`, `room` | whether it may run at all; room when memory is full |
 //! | `readiness` | whether its keys may be built on yet |
@@ -12,16 +13,17 @@
 //! | `on_node`, `multi`, `listening` | what is about no key: the node, MULTI and WATCH, subscriptions |
 //! | `events`, `timing` | what is told of it: keyspace events, and how long it took |
 
-pub mod admission;
+pub mod run;
+pub mod failure;
 pub mod confirm;
-pub mod dispatch;
-pub mod elsewhere;
 pub mod events;
 pub mod listening;
-pub mod multi;
-pub mod on_node;
 pub mod own_copy;
+pub mod elsewhere;
 pub mod readiness;
 pub mod room;
-pub mod run;
+pub mod admission;
+pub mod multi;
+pub mod on_node;
 pub mod timing;
+pub mod dispatch;

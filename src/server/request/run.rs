@@ -8,16 +8,16 @@
 use std::time::Instant;
 
 use crate::base::clock::{Hlc, wall_us};
-use crate::commands::spec::CommandLimits;
+use crate::commands::spec::{Command, CommandLimits};
 use crate::protocol::{REPLY_BYTES_MAX, Reply};
-use crate::replication::coordinator::View;
 use crate::replication::routing::Quorum;
+use crate::replication::view::View;
 use crate::server::batch::Batch;
 use crate::server::forward::seen::PeerSeen;
 use crate::server::session::settings::{Consistency, command_limits, output_bytes_max, quorum_of};
 use crate::server::session::transaction::Transaction;
 use crate::server::session::{Session, Talk};
-use crate::server::state::client::Client;
+use crate::server::state::client::{Client, state};
 use crate::server::worker::Worker;
 
 /// How a request was dealt with.
@@ -148,5 +148,10 @@ impl<'r> Run<'r> {
     /// Where the next reply goes.
     pub fn reply(&mut self) -> Reply<'_> {
         Reply::new(&mut self.batch.out, self.session.proto)
+    }
+
+    /// Whether a command's use of its keys is not to be seen: TOUCH is there for nothing else.
+    pub fn leaves_untouched(&self, command: &Command) -> bool {
+        (self.wish.no_touch || self.client.is_in(state::NO_TOUCH)) && command.name != "touch"
     }
 }

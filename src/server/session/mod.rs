@@ -10,8 +10,8 @@
 //! Plain values. A connection keeps them; a request that runs alone takes them along and gives them back.
 
 pub mod settings;
-pub mod transaction;
 pub mod watched;
+pub mod transaction;
 
 use crate::commands::CommandError;
 use crate::commands::spec::{Command, flag};

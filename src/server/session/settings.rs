@@ -4,8 +4,8 @@ use crate::base::config::{QuorumMode, Settings};
 use crate::base::wire::{Reader, WireError};
 use crate::commands::spec::{CommandLimits, WHOLE_BYTES_MAX};
 use crate::protocol::{Limits, REPLY_BYTES_MAX};
-use crate::replication::coordinator::View;
 use crate::replication::routing::Quorum;
+use crate::replication::view::View;
 
 /// What a connection has told us about how its requests are to be run: RONDO.CONSISTENCY, and beside that CLIENT
 /// NO-TOUCH.

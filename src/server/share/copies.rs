@@ -13,11 +13,11 @@ use crate::base::ids::slot_of;
 use crate::base::version::{Actor, ActorTable, Dot, Relation, Version};
 use crate::base::wire::{Reader, WireError, put_bytes, put_u64};
 use crate::protocol::Args;
-use crate::replication::coordinator::View;
+use crate::replication::view::View;
 use crate::store::Store;
 use crate::store::keyspace::value_ref;
 use crate::store::mutation::{put_full_dot, read_context, read_dot};
-use crate::store::slot::Name;
+use crate::store::name::Name;
 
 /// A node's copy of a key.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]

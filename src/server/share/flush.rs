@@ -26,7 +26,7 @@ use crate::server::error::RequestError;
 use crate::server::forward::wire::{QuestionKind, STALE_MS_MAX};
 use crate::server::share::{Share, has_slot, note_slot};
 use crate::store::Effects;
-use crate::store::clear::Scope;
+use crate::store::scope::Scope;
 
 /// In how many questions a node is asked for its share of flushing: each takes a millisecond or two of a million keys.
 const FLUSH_PARTS: usize = 64;

@@ -9,7 +9,7 @@ use crate::commands::CommandError;
 use crate::peer::lane::Fate;
 use crate::peer::registry::Peer;
 use crate::protocol::{Args, Reply, parse_i64};
-use crate::replication::coordinator::View;
+use crate::replication::view::View;
 
 /// The questions that nodes ask each other in WAIT's name: for marks, and how many replicas hold all up to them.
 pub const MARKS: &[u8] = b"MARKS";

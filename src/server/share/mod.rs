@@ -26,17 +26,17 @@ use crate::commands::CommandError;
 use crate::commands::scan::{ScanOptions, cursor};
 use crate::commands::spec::NodeCommand;
 use crate::protocol::{Args, Reply};
-use crate::replication::coordinator::{Unserved, View};
 use crate::replication::routing::Quorum;
+use crate::replication::view::{Unserved, View};
 use crate::replication::wait::Waits;
 use crate::server::error::RequestError;
 use crate::server::share::keys::LOOKS_MAX;
 use crate::server::share::lookups::SlotLookups;
 use crate::server::worker::Worker;
-use crate::store::clear::Scope;
 use crate::store::entry::Entry;
 use crate::store::keyspace::value_ref;
 use crate::store::scan::CURSOR_BITS;
+use crate::store::scope::Scope;
 
 /// Bits of a cursor that tell processes apart.
 const TAG_BITS: u32 = 8;

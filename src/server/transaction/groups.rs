@@ -16,7 +16,7 @@ use crate::commands::CommandError;
 use crate::commands::spec::{Command, Handler, NodeCommand, flag};
 use crate::protocol::client::{ReplyLimits, ReplyScanner};
 use crate::protocol::{Args, parse_i64};
-use crate::replication::coordinator::View;
+use crate::replication::view::View;
 use crate::server::session::watched::Watched;
 use crate::server::transaction::queued::Queued;
 

@@ -6,8 +6,8 @@
 //! | `groups` | who runs what: requests that one node runs as a whole |
 //! | `together` | runs requests under the locks of all their slots |
 
-pub mod groups;
 pub mod queued;
+pub mod groups;
 pub mod together;
 
 use crate::server::transaction::queued::{Queued, only_read};

@@ -11,7 +11,7 @@ use std::time::Instant;
 use crate::base::ids::{Slot, slot_of};
 use crate::commands::spec::{Command, Cx, Handler, KeysFunction, NodeCommand, flag};
 use crate::commands::subcommands;
-use crate::commands::table::CommandIndex;
+use crate::commands::table::{self, CommandIndex};
 use crate::protocol::{Args, Reply};
 use crate::server::batch::scanned::scanned;
 use crate::server::batch::window::Request;
@@ -179,7 +179,7 @@ impl Run<'_> {
         let out = Reply::new(&mut self.batch.out, self.session.proto);
         let result = Cx { args: request.args, keys, out, limits: self.limits }.run(function);
         let family = request.row.map_or(command, |(_, row)| row);
-        let counted_at = subcommands::counted_at(index, family, request.args).unwrap_or(index);
+        let counted_at = table::counted_at(index, family, request.args).unwrap_or(index);
         self.count_run(counted_at, command, request.args, Some(began));
         // Before replication, which notes where the reply lies.
         if let Err(error) = result {

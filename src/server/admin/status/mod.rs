@@ -30,9 +30,9 @@
 //!
 //! The types serialize and deserialize, so who reads the answer in Rust uses the types that wrote it.
 
+mod local;
 mod advice;
 mod gather;
-mod local;
 
 pub use gather::Gatherer;
 pub use local::{Events, SlotStatus, figures, slots};
