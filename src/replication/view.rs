@@ -53,6 +53,8 @@ pub enum QuorumError {
 #[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
 #[error("{}", self.text())]
 pub enum Unserved {
+    /// No slot has a coordinator: this node is not with its cluster yet, or not any more.
+    Waiting,
     /// Nobody runs its commands.
     NoCoordinator,
     /// Whoever does would refuse them.
@@ -63,6 +65,7 @@ impl Unserved {
     /// What a client reads, without the leading `-`.
     pub const fn text(self) -> &'static str {
         match self {
+            Unserved::Waiting => "CLUSTERDOWN this node waits until it is with its cluster again",
             Unserved::NoCoordinator => "CLUSTERDOWN no node that is up may run the commands of this hash slot",
             Unserved::Quorum(QuorumError::Write) => {
                 "CLUSTERDOWN too few replicas of this hash slot are reachable for a write"
@@ -78,7 +81,9 @@ impl View {
     /// Whether the slots of these roles are served: somebody coordinates them, and can reach W and R, or R alone for
     /// what does not write, as far as this node sees.
     pub fn check_served(&self, roles: &SlotRoles, quorum: Quorum, writes: bool) -> Result<(), Unserved> {
-        roles.coordinator.ok_or(Unserved::NoCoordinator)?;
+        if roles.coordinator.is_none() {
+            return Err(if self.serves_anything() { Unserved::NoCoordinator } else { Unserved::Waiting });
+        }
         self.check(roles, quorum, writes).map_err(Unserved::Quorum)
     }
 
@@ -169,5 +174,16 @@ mod tests {
         assert_eq!(checked(&stand_ins, 2, false), Err(QuorumError::Read));
         assert_eq!(checked(&stand_ins, 1, false), Ok(()), "whoever asks for one copy gets one");
         assert_eq!([&with_home, &at_home].map(|roles| checked(roles, 2, false)), [Ok(()), Ok(())]);
+    }
+    #[test]
+    fn a_node_that_no_slot_is_served_by_as_far_as_it_knows_says_that_it_waits() {
+        let (nobody, somebody) = (SlotRoles::default(), SlotRoles { coordinator: Some(1), ..SlotRoles::default() });
+        let why = |distinct: &[SlotRoles]| {
+            let mut view = View::default();
+            view.roles.distinct = distinct.to_vec();
+            view.check_served(&nobody, Quorum { write: 2, read: 2, strict: false }, false)
+        };
+        assert_eq!(why(&[nobody.clone(), nobody.clone()]), Err(Unserved::Waiting));
+        assert_eq!(why(&[nobody.clone(), somebody]), Err(Unserved::NoCoordinator));
     }
 }

@@ -36,9 +36,10 @@ pub enum RequestError {
 }
 
 impl RequestError {
-    const ALL: [RequestError; 12] = [
+    const ALL: [RequestError; 13] = [
         RequestError::NotJoined,
         RequestError::NotServed,
+        RequestError::Unserved(Unserved::Waiting),
         RequestError::Unserved(Unserved::NoCoordinator),
         RequestError::Unserved(Unserved::Quorum(QuorumError::Write)),
         RequestError::Unserved(Unserved::Quorum(QuorumError::Read)),

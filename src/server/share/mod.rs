@@ -118,7 +118,7 @@ impl Share<'_> {
     ) -> Result<bool, CommandError> {
         use NodeCommand::{DbSize, Keys, RandomKey};
         if command != NodeCommand::Wait && !self.is_rest && !self.view.serves_anything() {
-            return Err(RequestError::Unserved(Unserved::NoCoordinator).refusal());
+            return Err(RequestError::Unserved(Unserved::Waiting).refusal());
         }
         if matches!(command, DbSize | Keys | RandomKey) && self.may_lack(self.slots()) {
             return Err(RequestError::NotConfirmed.refusal());
