@@ -2,7 +2,8 @@
 //!
 //! The value is a base, set by some write, plus one sum per actor that has added since (a PN-counter on a register;
 //! Shapiro et al., "A comprehensive study of CRDTs", 2011). An actor only ever changes its own sum, so merging two
-//! states takes each actor's later sum; a base set later replaces an earlier one together with its sums.
+//! states takes each actor's later sum. A base set later replaces an earlier one together with its sums, but for those
+//! that were begun later still, by who did not know of it: no addition is lost to what is older than it.
 //!
 //! Arithmetic wraps at 64 bits. A coordinator refuses an addition that would overflow what it sees, so a total leaves
 //! the range only when both sides of a partition nearly fill it.
@@ -11,6 +12,7 @@ use std::cmp::Ordering;
 
 use smallvec::SmallVec;
 
+use crate::base::clock::Hlc;
 use crate::base::version::{ActorTable, Dot};
 
 /// One actor's additions since the base.
@@ -20,6 +22,15 @@ pub struct Addend {
     pub dot: Dot,
     /// The sum of its additions.
     pub sum: i64,
+    /// The stamp of the first of them. Not known of a hash's field, where it is zero.
+    pub since: Hlc,
+}
+
+impl Addend {
+    /// Whether it was begun after a base was set.
+    fn outlives(&self, base_dot: Dot, actors: &ActorTable) -> bool {
+        actors.compare(Dot { hlc: self.since, ..self.dot }, base_dot).is_gt()
+    }
 }
 
 /// A base and the addends added to it.
@@ -53,24 +64,36 @@ impl Counter {
     /// Adds `by` to the addend of the dot's actor.
     pub fn add(&mut self, dot: Dot, by: i64) {
         match self.addends.iter_mut().find(|addend| addend.dot.actor == dot.actor) {
-            Some(addend) => *addend = Addend { dot, sum: addend.sum.wrapping_add(by) },
-            None => self.addends.push(Addend { dot, sum: by }),
+            Some(addend) => *addend = Addend { dot, sum: addend.sum.wrapping_add(by), ..*addend },
+            None => self.addends.push(Addend { dot, sum: by, since: dot.hlc }),
         }
     }
 
-    /// Takes in another replica's state: the later base with its addends, and each actor's later addend.
+    /// Takes in another replica's state: the later base with its addends, each actor's later addend, and of those on an
+    /// earlier base what outlives it.
     pub fn merge(&mut self, other: &Counter, actors: &ActorTable) {
         match actors.compare(self.base_dot, other.base_dot) {
-            Ordering::Less => *self = other.clone(),
-            Ordering::Greater => {}
-            Ordering::Equal => {
-                for theirs in &other.addends {
-                    match self.addends.iter_mut().find(|addend| addend.dot.actor == theirs.dot.actor) {
-                        Some(ours) if ours.dot.hlc < theirs.dot.hlc => *ours = *theirs,
-                        Some(_) => {}
-                        None => self.addends.push(*theirs),
-                    }
-                }
+            Ordering::Less => {
+                let ours = std::mem::replace(self, other.clone());
+                self.take_in(ours.outliving(self.base_dot, actors));
+            }
+            Ordering::Greater => self.take_in(other.outliving(self.base_dot, actors)),
+            Ordering::Equal => self.take_in(other.addends.iter().copied()),
+        }
+    }
+
+    /// Its addends that were begun after another base was set.
+    pub fn outliving(&self, base_dot: Dot, actors: &ActorTable) -> impl Iterator<Item = Addend> {
+        self.addends.iter().filter(move |addend| addend.outlives(base_dot, actors)).copied()
+    }
+
+    /// Takes in each actor's later addend.
+    pub fn take_in(&mut self, addends: impl Iterator<Item = Addend>) {
+        for theirs in addends {
+            match self.addends.iter_mut().find(|addend| addend.dot.actor == theirs.dot.actor) {
+                Some(ours) if ours.dot.hlc < theirs.dot.hlc => *ours = theirs,
+                Some(_) => {}
+                None => self.addends.push(theirs),
             }
         }
     }

@@ -32,7 +32,8 @@ impl Date {
         let (holder, is_same) = match meets {
             Meets::Alike => (holder(a, b, actors), a.dated() == b.dated()),
             Meets::Deletion => ([a, b].into_iter().find(|state| state.is_collection()), is_one_write),
-            Meets::Other => (Some(winner), is_one_write),
+            // Registers on two bases may both name what was added to either.
+            Meets::Other => (Some(winner), is_one_write && !is_on_two_bases(a, b)),
         };
         let deadline_ms = match holder {
             _ if *content == Content::Tombstone => 0,
@@ -73,6 +74,10 @@ impl Meets {
             _ => Meets::Other,
         }
     }
+}
+
+fn is_on_two_bases(a: &State, b: &State) -> bool {
+    a.base().zip(b.base()).is_some_and(|(one, other)| one != other)
 }
 
 /// The one whose deadline holds, if either's does.

@@ -8,6 +8,7 @@
 use std::borrow::Cow;
 use std::cmp::Ordering;
 
+use crate::base::clock::Hlc;
 use crate::base::version::{ActorTable, Dot};
 use crate::base::wire::{Reader, WireError, put_u64};
 use crate::store::counter::{Addend, Counter};
@@ -107,7 +108,7 @@ fn read_counter(bytes: &[u8]) -> Result<Counter, WireError> {
     let mut counter = Counter::on_base(base, read_short_dot(&mut reader)?);
     while !reader.is_empty() {
         let dot = read_short_dot(&mut reader)?;
-        counter.addends.push(Addend { dot, sum: reader.u64()? as i64 });
+        counter.addends.push(Addend { dot, sum: reader.u64()? as i64, since: Hlc(0) });
     }
     Ok(counter)
 }

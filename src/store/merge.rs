@@ -1,8 +1,9 @@
 //! Merging two replicas' states of one key: the one operation behind replication, repair, handoff and healing.
 //!
 //! A state that has seen the other simply replaces it. Of two that have not seen each other:
-//! - registers (strings, counters, tombstones): the later base wins; counters on the same base add up. A string's base
-//!   is the write that it is of ([`State::written`]): no EXPIRE since brings an older or a deleted one back;
+//! - registers (strings, counters, tombstones): the later base wins; counters on the same base add up, and what was
+//!   begun to be added on an earlier base after the later one was set is added to that. A string's base is the write
+//!   that it is of ([`State::written`]): no EXPIRE since brings an older or a deleted one back;
 //! - hashes and sets: a write of an element survives unless the other side saw it and no longer has it (add wins;
 //!   Bieniusa et al., "An optimized conflict-free replicated set", 2012); `siblings` says how several are kept;
 //! - different types: a set beats a hash beats a register, so that every node picks alike, as long as the
@@ -26,7 +27,8 @@
 use std::borrow::Cow;
 use std::cmp::Ordering;
 
-use crate::base::version::{ActorTable, Relation};
+use crate::base::version::{ActorTable, Dot, Relation};
+use crate::store::counter::Counter;
 use crate::store::date::Date;
 use crate::store::elements::PackLimits;
 use crate::store::fingerprint::version_fingerprint;
@@ -62,12 +64,12 @@ pub fn merge(ours: &State, theirs: &State, actors: &ActorTable) -> Merged {
 /// What two states are together, as if neither had seen the other.
 pub(super) fn merge_concurrent(a: &State, b: &State, actors: &ActorTable) -> State {
     let content = settle_sets(a, b, actors).or_else(|| settle_hashes(a, b, actors));
-    let (winner, content) = match content {
-        Some(content) => (later(a, b, actors), content),
+    let Settled { winner, last, content } = match content {
+        Some(content) => Settled::to(later(a, b, actors), content),
         None => settle_registers(a, b, actors),
     };
     let date = Date::settle(a, b, winner, &content, actors);
-    let mut version = a.version.joined(&b.version, winner.version.dot);
+    let mut version = a.version.joined(&b.version, last);
     if !date.is_told || !is_told_by_versions(a, b) {
         version = version.marked(sum_of(a, b, actors));
     }
@@ -120,26 +122,59 @@ fn is_nothing(state: &State) -> bool {
     state.content == Content::Tombstone || state.is_collection()
 }
 
-/// The state whose last write the merged version names, and the merged content.
-fn settle_registers<'s>(a: &'s State, b: &'s State, actors: &ActorTable) -> (&'s State, Content) {
+/// What two registers, or what is left of collections, are together.
+struct Settled<'s> {
+    /// Whose value it is, or whose deadline.
+    winner: &'s State,
+    /// The last write of what is kept, which the merged version names.
+    last: Dot,
+    content: Content,
+}
+
+impl<'s> Settled<'s> {
+    fn to(winner: &'s State, content: Content) -> Settled<'s> {
+        Settled { winner, last: winner.version.dot, content }
+    }
+}
+
+fn settle_registers<'s>(a: &'s State, b: &'s State, actors: &ActorTable) -> Settled<'s> {
     if is_nothing(a) && is_nothing(b) {
-        return (later(a, b, actors), Content::Tombstone);
+        return Settled::to(later(a, b, actors), Content::Tombstone);
     }
     // A collection counts as nothing: it lost its elements to the other side's deletions.
     let [base_a, base_b] = [a, b].map(|state| state.base().unwrap_or_default());
     let winner = match (actors.compare(base_a, base_b), a.counter(), b.counter()) {
-        (Ordering::Less, ..) => b,
-        (Ordering::Greater, ..) => a,
+        (Ordering::Less, ..) => return settle_bases(b, base_b, a, actors),
+        (Ordering::Greater, ..) => return settle_bases(a, base_a, b, actors),
         (Ordering::Equal, Some(one), Some(other)) => {
             let mut sum = one.clone();
             sum.merge(other, actors);
-            sum.addends.sort_unstable_by_key(|addend| addend.dot.actor);
-            return (later(a, b, actors), Content::Value(Box::new(Value::Counter(sum))));
+            return Settled::to(later(a, b, actors), counted(sum));
         }
         // A string, and the same string added to since.
         (Ordering::Equal, Some(_), None) => a,
         (Ordering::Equal, None, Some(_)) => b,
         (Ordering::Equal, None, None) => later(a, b, actors),
     };
-    (winner, winner.content.clone())
+    Settled::to(winner, winner.content.clone())
+}
+
+/// The later of two bases, with what was begun to be added to the earlier one after it.
+fn settle_bases<'s>(winner: &'s State, base: Dot, loser: &State, actors: &ActorTable) -> Settled<'s> {
+    let outliving = || loser.counter().into_iter().flat_map(|counter| counter.outliving(base, actors));
+    let last = outliving().map(|addend| addend.dot).max_by(|one, other| actors.compare(*one, *other));
+    let Some(last) = last else { return Settled::to(winner, winner.content.clone()) };
+    let mut sum = match (winner.counter(), &winner.content) {
+        (Some(counter), _) => counter.clone(),
+        (None, Content::String(text)) => Counter::on_text(text, base),
+        (None, _) => Counter::on_base(0, base),
+    };
+    sum.take_in(outliving());
+    let last = if actors.compare(last, winner.version.dot).is_gt() { last } else { winner.version.dot };
+    Settled { winner, last, content: counted(sum) }
+}
+
+fn counted(mut counter: Counter) -> Content {
+    counter.addends.sort_unstable_by_key(|addend| addend.dot.actor);
+    Content::Value(Box::new(Value::Counter(counter)))
 }

@@ -76,6 +76,23 @@ impl State {
         State { rest: rest.filter(|dot| *dot != unnamed), ..self }
     }
 
+    /// What is left of it where its deadline has passed by a clock that says `now_ms`, as the sweeper would leave it.
+    /// What comes of a merge with that is marked (see `merge`).
+    pub fn swept(self, now_ms: u64) -> State {
+        if self.deadline_ms == 0 || self.deadline_ms > now_ms {
+            return self;
+        }
+        let written = self.written();
+        let State { version, .. } = self;
+        let content = Content::Tombstone;
+        State { version, deadline_ms: 0, created_s: 0, content, rest: None, has_expired: true }.with_rest(Some(written))
+    }
+
+    /// Whether it is a deletion of something that a key which was created then does not go back to.
+    pub fn is_over_before(&self, created_s: u32) -> bool {
+        self.content == Content::Tombstone && self.version.latest().ms() < u64::from(created_s) * 1_000
+    }
+
     /// Whether it is a string or a tombstone.
     pub fn is_register(&self) -> bool {
         self.value().is_none()
@@ -287,6 +304,7 @@ impl Writer {
         for addend in &counter.addends {
             self.dot(addend.dot);
             put_u64(&mut self.body, addend.sum as u64);
+            put_u64(&mut self.body, addend.since.0);
         }
     }
 }
@@ -323,7 +341,8 @@ impl<'a> Parser<'_, 'a> {
             if is_told {
                 return Err(WireError);
             }
-            counter.addends.push(Addend { dot, sum: self.reader.u64()? as i64 });
+            let (sum, since) = (self.reader.u64()? as i64, Hlc(self.reader.u64()?));
+            counter.addends.push(Addend { dot, sum, since });
         }
         Ok(counter)
     }
@@ -404,7 +423,7 @@ mod tests {
         let mut counter = Counter::on_base(3, dot(1));
         counter.add(dot(2), 4);
         assert!(is_taken(Value::Counter(counter.clone())));
-        counter.addends.push(Addend { dot: dot(4), sum: 1 });
+        counter.addends.push(Addend { dot: dot(4), sum: 1, since: Hlc(3) });
         assert!(!is_taken(Value::Counter(counter)));
     }
 }
