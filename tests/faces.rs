@@ -86,6 +86,65 @@ fn several_keys_span_slots_on_the_standalone_face_only() {
 }
 
 #[test]
+fn a_transaction_on_the_cluster_face_has_one_slot_and_is_for_its_node() {
+    let cluster = Cluster::start(3, &[]);
+    let map = slot_map(&cluster.nodes[0]);
+    let error = |text: &str| Value::Error(text.as_bytes().to_vec());
+    let cross = error("CROSSSLOT Keys in request don't hash to the same slot");
+    let aborted = error("EXECABORT Transaction discarded because of previous errors.");
+    // A key of each of two nodes, and two of the first in different slots.
+    let mut any = smart(&cluster.nodes[0]);
+    let mut slot_of = |key: &str| any.call(&["CLUSTER", "KEYSLOT", key]).int().expect("a slot");
+    let keys: Vec<(String, i64)> =
+        (0..200).map(|i| format!("tx:{i}")).map(|key| (key.clone(), slot_of(&key))).collect();
+    let (a, slot) = &keys[0];
+    let (beside, _) = keys.iter().find(|(_, it)| it != slot && map[it] == map[slot]).expect("a key");
+    let (far, far_slot) = keys.iter().find(|(_, it)| map[it] != map[slot]).expect("a key");
+    let mut home = Client::to(map[slot]);
+    let mut run = |words: &[&str]| home.call(words);
+    assert_eq!(run(&["MULTI"]), ok());
+    assert_eq!(run(&["SET", a, "1"]).text().as_deref(), Some("QUEUED"));
+    assert_eq!(run(&["MSET", a, "2", beside, "2"]), cross);
+    let elsewhere = run(&["SET", far, "2"]);
+    assert_eq!(moved(&elsewhere), Some((*far_slot, map[far_slot])));
+    assert_eq!(run(&["EXEC"]), aborted);
+    assert!(run(&["GET", a]).is_null(), "nothing of it has run");
+    run(&["MULTI"]);
+    for key in [a, beside] {
+        assert_eq!(run(&["SET", key, "3"]).text().as_deref(), Some("QUEUED"));
+    }
+    assert_eq!(run(&["EXEC"]), cross);
+    assert_eq!(run(&["EXEC"]), error("ERR EXEC without MULTI"), "that was its end");
+    assert!(run(&["GET", a]).is_null());
+    assert_eq!((run(&["WATCH", a, beside]), run(&["SSUBSCRIBE", a, beside])), (cross.clone(), cross));
+    assert_eq!(moved(&run(&["WATCH", far])), Some((*far_slot, map[far_slot])));
+    run(&["MULTI"]);
+    run(&["SET", a, "4"]);
+    run(&["PING"]);
+    run(&["INCR", a]);
+    let replies = run(&["EXEC"]);
+    assert_eq!(replies.items(), Some(&[ok(), Value::Simple(b"PONG".to_vec()), Value::Int(5)][..]));
+}
+
+#[test]
+fn a_transaction_goes_on_behind_a_command_of_the_node() {
+    for nodes in [1, 3] {
+        let cluster = Cluster::start(nodes, &[]);
+        let mut client = cluster.nodes[0].client();
+        for round in 0..40 {
+            let quorum = ["1", "2"][round % 2];
+            client.run("MULTI");
+            for line in ["SET {t}a 1", &format!("CONFIG SET read-quorum {quorum}"), "SET {t}b 2", "PING", "DBSIZE"] {
+                assert_eq!(client.run(line).text().as_deref(), Some("QUEUED"));
+            }
+            let replies = client.run("EXEC");
+            let expected = [ok(), ok(), ok(), Value::Simple(b"PONG".to_vec()), Value::Int(2)];
+            assert_eq!(replies.items(), Some(&expected[..]), "{nodes} nodes, round {round}");
+        }
+    }
+}
+
+#[test]
 fn databases_are_for_the_standalone_face() {
     let cluster = Cluster::start(3, &[]);
     let mut plain = cluster.nodes[0].client();

@@ -4,8 +4,8 @@
 //! different ones out of a large table are drawn until enough are different; many, or any out of a packed collection,
 //! are taken from a shuffled list. Either way the cost is that of the answer, or of the collection when that is small.
 //!
-//! Draws with repetition can be asked for without end: an answer longer than [`REPEATS_BYTES_MAX`] is refused, where
-//! Redis would fill its memory.
+//! Draws with repetition can be asked for without end: an answer longer than [`REPEATS_BYTES_MAX`] is refused, before
+//! anything is drawn where that can be told, while Redis would fill its memory.
 
 use ahash::AHashSet;
 use rand::seq::SliceRandom as _;
@@ -20,7 +20,10 @@ use crate::store::elements::Elements;
 use crate::store::mutation::Mutation;
 
 /// The longest answer to a negative count, in bytes.
-const REPEATS_BYTES_MAX: usize = 256 << 20;
+const REPEATS_BYTES_MAX: usize = 64 << 20;
+const TOO_MANY_REPEATS: CommandError = CommandError::text("ERR the answer to this count would exceed 64 MB");
+/// What the shortest reply to one draw takes, in bytes: an empty element.
+const DRAW_BYTES_MIN: usize = b"$0\r\n\r\n".len();
 
 /// Tables of which more than one part in this many is wanted are shuffled rather than drawn from.
 const SHUFFLE_SHARE: usize = 3;
@@ -130,9 +133,19 @@ fn reply_chosen(
         return Ok(());
     }
     let start = out.buf.len();
-    out.array(wanted * each);
     // A packed collection is searched from the front: list it once.
     let listed: Vec<Element<'_>> = if elements.is_packed() { elements.iter().collect() } else { Vec::new() };
+    let mut bytes_of = |element: &Element<'_>| {
+        write(out, *element);
+        let bytes = out.buf.len() - start;
+        out.buf.truncate(start);
+        bytes
+    };
+    let least = listed.iter().map(&mut bytes_of).min().unwrap_or(DRAW_BYTES_MIN);
+    if wanted.saturating_mul(least) > REPEATS_BYTES_MAX {
+        return Err(TOO_MANY_REPEATS);
+    }
+    out.array(wanted * each);
     for _ in 0..wanted {
         let draw: u64 = rand::random();
         let listed = listed.get(draw.checked_rem(listed.len() as u64).unwrap_or(0) as usize).copied();
@@ -144,7 +157,7 @@ fn reply_chosen(
         }
         if out.buf.len() - start > REPEATS_BYTES_MAX {
             out.buf.truncate(start);
-            return Err(CommandError::text("ERR the answer to this count would exceed 256 MB"));
+            return Err(TOO_MANY_REPEATS);
         }
     }
     Ok(())
@@ -315,7 +328,7 @@ mod tests {
     fn an_endless_answer_is_refused_and_leaves_nothing_behind() {
         let mut node = Node::new();
         node.run(&format!("SADD s {}", "x".repeat(60_000)));
-        let refused = "-ERR the answer to this count would exceed 256 MB\r\n";
+        let refused = "-ERR the answer to this count would exceed 64 MB\r\n";
         assert_eq!(node.run("SRANDMEMBER s -9223372036854775807"), refused);
     }
 }

@@ -9,10 +9,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
+use parking_lot::Mutex;
 use tokio::sync::Notify;
 use tokio::time::{Instant, sleep_until};
 
-use crate::base::config::QuorumMode;
+use crate::base::config::{QuorumMode, Settings};
 use crate::base::ids::{NodeId, Slot};
 use crate::cluster::Topology;
 use crate::node::Node;
@@ -32,18 +33,28 @@ pub async fn keep(node: Arc<Node>) {
     let mut changes = node.cluster.changes();
     let options = Arc::new(Notify::new());
     let told = options.clone();
-    node.config.on_change(move |_| told.notify_one());
+    let before = Mutex::new(decisive(&node.config.settings()));
+    node.config.on_change(move |settings| {
+        let now = decisive(settings);
+        if std::mem::replace(&mut *before.lock(), now) != now {
+            told.notify_one();
+        }
+    });
     loop {
         refresh(&node);
         let waits_until = node.peers.waits_until();
         tokio::select! {
             changed = changes.changed() => if changed.is_err() { return },
             () = node.peers.changed() => {}
-            // W, R and the mode decide which slots are served.
             () = options.notified() => {}
             () = sleep_until(waits_until.unwrap_or_else(Instant::now)), if waits_until.is_some() => {}
         }
     }
+}
+
+/// The options that decide which slots are served, and how.
+fn decisive(settings: &Settings) -> (usize, usize, usize, QuorumMode) {
+    (settings.replicas, settings.write_quorum, settings.read_quorum, settings.quorum_mode)
 }
 
 /// Makes the view.

@@ -22,7 +22,7 @@ use crate::server::job::retry::RETRY_PAUSE;
 use crate::server::job::{Job, PATIENCE};
 use crate::server::request::run::{Origin, Run};
 use crate::server::session::watched::{Watched, put_watched};
-use crate::server::transaction::groups::{Next, Runner, coordinator_of, next_group, replies_of, runner};
+use crate::server::transaction::groups::{Next, Runner, coordinator_of, next_group, replies_of, runner, runs_unlocked};
 use crate::server::transaction::queued::{Queued, requests_of};
 use crate::server::transaction::{Ran, Tried};
 
@@ -75,7 +75,7 @@ impl Job {
                 // Another node coordinates them by now, which may have changed them: as if it had.
                 return Ok(None);
             }
-            let next = next_group(rest, watched_at, view.me, |request| runner(&view, request))?;
+            let next = next_group(rest, watched_at, view.me, |request| runner(&view, request), runs_unlocked)?;
             let len = if let Next::Together { len, .. } = next { len } else { 1 };
             let (group, behind) = rest.split_at_checked(len).unwrap_or((rest, &[]));
             let attempt = match next {

@@ -30,11 +30,6 @@ impl Job {
             return Err(CommandError::text(SEVERAL_COORDINATORS));
         }
         let peer = peer.ok_or(down.clone())?;
-        if self.talk.session.cluster_face {
-            let slot = args.get(1).map_or(0, |key| slot_of(key).number());
-            let addr = worker.cluster_addr(&peer.id).unwrap_or_default();
-            return Err(CommandError::said(format!("MOVED {slot} {addr}")));
-        }
         if !self.talk.transaction.watched.is_at(Some(peer.id)) {
             return Err(CommandError::text(SEVERAL_COORDINATORS));
         }

@@ -19,6 +19,7 @@ use crate::server::batch::window::Request;
 use crate::server::commands;
 use crate::server::error::RequestError;
 use crate::server::forward::seen::PeerSeen;
+use crate::server::request::cluster_face::CROSS_SLOT;
 use crate::server::request::readiness::keys_of;
 use crate::server::request::run::{Origin, Run, Step};
 use crate::server::share::flush;
@@ -58,12 +59,9 @@ impl<'r> Run<'r> {
             }
         }
         if self.transaction.queues(command) {
-            if let Err(error) = self.transaction.queue(command, request.bytes) {
+            if let Err(error) = self.queue(command, request) {
                 self.fail_with(&error);
-                return Step::Done;
             }
-            self.client.queued.store(self.transaction.len() as i64, std::sync::atomic::Ordering::Relaxed);
-            self.reply().simple("QUEUED");
             return Step::Done;
         }
         let step = self.execute(index, subcommands::running(command, request.args), request);
@@ -142,7 +140,7 @@ impl<'r> Run<'r> {
         let slot = slots.first().copied().unwrap_or_else(|| slot_of(b""));
         let is_spread = slots.iter().any(|other| *other != slot);
         if is_spread && self.session.cluster_face {
-            return Where::Nowhere(CommandError::text("CROSSSLOT Keys in request don't hash to the same slot"));
+            return Where::Nowhere(CROSS_SLOT);
         }
         if self.view.is_solo || self.origin == Origin::Share {
             return Where::Here(None);

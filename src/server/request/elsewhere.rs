@@ -79,16 +79,13 @@ impl Run<'_> {
             // One hop at most: whoever asked looks again.
             return Step::NotRun;
         }
-        let at = roles.coordinator;
-        let peer = at.and_then(|at| self.view.peer(at));
         if self.session.cluster_face {
-            let addr = peer.and_then(|peer| self.worker.cluster_addr(&peer.id));
-            match (addr, slots) {
-                (Some(addr), [slot, ..]) => self.fail(format!("MOVED {slot} {addr}")),
-                _ => self.fail(RequestError::NotServed.text()),
-            }
+            let error = slots.first().map_or(RequestError::NotServed.refusal(), |slot| self.moved(*slot));
+            self.fail_with(&error);
             return Step::Done;
         }
+        let at = roles.coordinator;
+        let peer = at.and_then(|at| self.view.peer(at));
         let wish = Consistency { no_touch: self.client.is_in(state::NO_TOUCH), ..self.wish };
         let manner = Manner { kind: QuestionKind::Each, proto: self.session.proto, db: self.session.db, wish };
         let target = at.filter(|_| peer.is_some()).map(|peer| Target { peer, manner, fence: self.fence });

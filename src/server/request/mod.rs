@@ -3,7 +3,7 @@
 //! | file | what it does |
 //! |---|---|
 //! | `run` | what a request is run with |
-//! | `failure` | errors as replies |
+//! | `failure`, `cluster_face` | errors as replies; what a smart client is told instead of one |
 //! | `dispatch` | the whole way on one page: here, there, or later |
 //! | `admission`, `room` | whether it may run at all; room when memory is full |
 //! | `readiness` | whether its keys may be built on yet |
@@ -15,6 +15,7 @@
 
 pub mod run;
 pub mod failure;
+pub mod cluster_face;
 pub mod confirm;
 pub mod events;
 pub mod listening;

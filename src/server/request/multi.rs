@@ -1,9 +1,12 @@
 //! MULTI, DISCARD, WATCH and what of EXEC is answered at once. What was queued is run by `exec`.
 
+use std::sync::atomic::Ordering;
+
 use crate::base::ids::slot_of;
-use crate::commands::CommandError;
-use crate::commands::spec::NodeCommand;
+use crate::commands::spec::{Command, NodeCommand, slots_of};
+use crate::commands::{CommandError, subcommands};
 use crate::protocol::Args;
+use crate::server::batch::window::Request;
 use crate::server::error::RequestError;
 use crate::server::request::run::{Run, Step};
 use crate::server::session::watched::{SEVERAL_COORDINATORS, TOO_MANY_WATCHED, Watched};
@@ -34,17 +37,44 @@ impl Run<'_> {
             }
             NodeCommand::Watch => return self.watch(args).map(Some),
             NodeCommand::Exec if !is_open => return Err(CommandError::text("ERR EXEC without MULTI")),
-            NodeCommand::Exec if self.transaction.needs_room() && self.has_no_room() => {
-                self.end_transaction();
-                return Err(aborted(RequestError::OutOfMemory.text().as_bytes()));
-            }
-            NodeCommand::Exec if self.transaction.is_spoiled() => {
-                self.end_transaction();
-                return Err(CommandError::text("EXECABORT Transaction discarded because of previous errors."));
+            NodeCommand::Exec => {
+                if let Some(error) = self.why_not_exec() {
+                    self.end_transaction();
+                    return Err(error);
+                }
+                return Ok(None);
             }
             _ => return Ok(None),
         }
         Ok(Some(Step::Done))
+    }
+
+    /// Keeps a request for EXEC. One that is refused spoils the transaction.
+    pub(super) fn queue(&mut self, command: &'static Command, request: &Request<'_>) -> Result<(), CommandError> {
+        if self.session.cluster_face {
+            let slots = slots_of(subcommands::running(command, request.args), request.args);
+            if let Some(error) = self.redirection(&slots) {
+                self.transaction.spoil();
+                return Err(error);
+            }
+            self.transaction.note_slot(slots.first().copied());
+        }
+        self.transaction.queue(command, request.bytes)?;
+        self.client.queued.store(self.transaction.len() as i64, Ordering::Relaxed);
+        self.reply().simple("QUEUED");
+        Ok(())
+    }
+
+    /// Why what was queued is not to be run.
+    fn why_not_exec(&mut self) -> Option<CommandError> {
+        if let Some(error) = self.redirection(self.transaction.slots()) {
+            return Some(error);
+        }
+        if self.transaction.needs_room() && self.has_no_room() {
+            return Some(aborted(RequestError::OutOfMemory.text().as_bytes()));
+        }
+        let spoiled = CommandError::text("EXECABORT Transaction discarded because of previous errors.");
+        self.transaction.is_spoiled().then_some(spoiled)
     }
 
     /// Ends the transaction because its EXEC was refused.
@@ -61,6 +91,11 @@ impl Run<'_> {
     }
 
     fn watch(&mut self, args: Args<'_>) -> Result<Step, CommandError> {
+        if self.session.cluster_face
+            && let Some(error) = self.redirection(&args.iter().skip(1).map(slot_of).collect::<Vec<_>>())
+        {
+            return Err(error);
+        }
         if !args.iter().skip(1).all(|key| self.view.is_coordinator(slot_of(key))) {
             return Ok(Step::Wait);
         }

@@ -9,6 +9,7 @@ use crate::commands::table::CommandIndex;
 use crate::protocol::{Args, Reply};
 use crate::server::batch::ask::Unconfirmed;
 use crate::server::commands;
+use crate::server::request::cluster_face::CROSS_SLOT;
 use crate::server::request::events::sets_events;
 use crate::server::request::run::{Origin, Run, Step};
 use crate::server::session::settings::Consistency;
@@ -24,6 +25,10 @@ impl Run<'_> {
         node: NodeCommand,
         args: Args<'_>,
     ) -> Step {
+        if self.crosses_slots(command, args) {
+            self.fail_run(index, self.batch.out.len(), &CROSS_SLOT);
+            return Step::Done;
+        }
         match self.transaction_command(node, args) {
             Ok(None) => {}
             Ok(Some(step)) => return step,

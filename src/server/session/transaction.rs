@@ -5,6 +5,9 @@
 //! several coordinators cannot be watched together, and that is refused; when the coordinator changes between WATCH and
 //! EXEC, the transaction is as if a key had changed.
 
+use smallvec::SmallVec;
+
+use crate::base::ids::Slot;
 use crate::commands::CommandError;
 use crate::commands::spec::{Command, Handler, NodeCommand, flag};
 use crate::server::session::watched::WatchList;
@@ -23,6 +26,8 @@ pub struct Transaction {
     flags: u32,
     queued: Vec<u8>,
     count: usize,
+    /// On the cluster face: the slot of the first of them that has one, and another that a later one has.
+    slots: SmallVec<[Slot; 2]>,
     /// Watched keys.
     pub watched: WatchList,
 }
@@ -44,6 +49,18 @@ impl Transaction {
         self.queued.extend_from_slice(request);
         self.count += 1;
         Ok(())
+    }
+
+    /// Notes the slot of a request that is queued; of several different ones two are remembered.
+    pub fn note_slot(&mut self, slot: Option<Slot>) {
+        if self.slots.len() < 2 {
+            self.slots.extend(slot.filter(|slot| !self.slots.contains(slot)));
+        }
+    }
+
+    /// The slots that were noted, each once, two at most.
+    pub fn slots(&self) -> &[Slot] {
+        &self.slots
     }
 
     /// Whether `command` may write if it runs now: EXEC when something queued may.

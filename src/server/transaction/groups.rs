@@ -2,7 +2,9 @@
 //!
 //! A group is a stretch of requests whose keys have one coordinator. A request without keys (PING, SELECT, CONFIG ...)
 //! is for the node that the client talks to, whoever that is: it stands in whatever group it comes in, and divides
-//! none. A request about the whole keyspace, or with keys of several coordinators, stands alone between groups.
+//! none. But one that may look at the store itself (CONFIG, CLIENT ...) is the last of its group, since no slot may be
+//! locked while it runs. A request about the whole keyspace, or with keys of several coordinators, stands alone between
+//! groups.
 //!
 //! Watched keys bind all groups: theirs is the coordinator of every key, else nobody could say that a key is as it was
 //! seen while another node changes what depends on it.
@@ -55,12 +57,13 @@ pub enum Next {
 }
 
 /// The next group. `watched_at` is who coordinates the watched keys, if there are any; who has no keys to run goes to
-/// `me`.
+/// `me`. `is_last` says which requests are the last of their group.
 pub fn next_group<R>(
     requests: &[R],
     watched_at: Option<u16>,
     me: u16,
     runner_of: impl Fn(&R) -> Runner,
+    is_last: impl Fn(&R) -> bool,
 ) -> Result<Next, CommandError> {
     if let Some(at) = watched_at {
         if requests.iter().any(|request| runner_of(request) == Runner::Nobody) {
@@ -81,6 +84,9 @@ pub fn next_group<R>(
             _ => break,
         }
         len += 1;
+        if is_last(request) {
+            break;
+        }
     }
     Ok(Next::Together { at: at.unwrap_or(me), len })
 }
@@ -100,6 +106,12 @@ pub fn runner(view: &View, request: &Queued<'_>) -> Runner {
         (None, Handler::Node(node)) if node.is_of_all_keys() => Runner::All,
         (None, _) => Runner::Anyone,
     }
+}
+
+/// Whether no slot may be locked while a request runs.
+pub fn runs_unlocked(request: &Queued<'_>) -> bool {
+    let is_unlocked = |command: &Command| matches!(command.handler, Handler::Node(node) if !node.leaves_store_alone());
+    request.command.is_some_and(is_unlocked)
 }
 
 /// Who coordinates all watched keys; `None` when that is not who was asked to watch them, and may have missed a change.
@@ -136,10 +148,10 @@ mod tests {
     use super::*;
     use crate::server::transaction::queued::requests_of;
 
-    /// `0` to `9` have a coordinator, `-` has no keys, `*` has those of several, `#` is about all.
+    /// `0` to `9` have a coordinator, `-` and `!` have no keys, `*` has those of several, `#` is about all.
     fn told_by(request: &&[u8]) -> Runner {
         match *request {
-            b"-" => Runner::Anyone,
+            b"-" | b"!" => Runner::Anyone,
             b"*" => Runner::Several,
             b"#" => Runner::All,
             b"?" => Runner::Nobody,
@@ -161,7 +173,7 @@ mod tests {
         let (requests, mut text) = (cut(line), String::new());
         let mut rest = requests.as_slice();
         while !rest.is_empty() || watched_at.is_some() {
-            let (at, len) = match next_group(rest, watched_at.take(), 5, told_by)? {
+            let (at, len) = match next_group(rest, watched_at.take(), 5, told_by, |request| *request == b"!")? {
                 Next::Together { at, len } => (at.to_string(), len),
                 Next::Alone => ("alone".to_owned(), 1),
                 Next::Later => ("later".to_owned(), rest.len()),
@@ -185,6 +197,8 @@ mod tests {
             ("-??", "later:-??"),
             ("11?1", "1:11 later:?1"),
             ("#?1", "alone:# later:?1"),
+            ("11!11", "1:11! 1:11"),
+            ("-!!2", "5:-! 5:! 2:2"),
             ("", ""),
         ] {
             assert_eq!(groups(line, None), Ok(expected.to_owned()), "{line}");
@@ -214,10 +228,11 @@ mod tests {
         let requests = cut(&line);
         let mut rest = requests.as_slice();
         while !rest.is_empty() {
-            let next = next_group(rest, None, 5, |request| {
+            let look = |request: &&[u8]| {
                 looks.set(looks.get() + 1);
                 told_by(request)
-            });
+            };
+            let next = next_group(rest, None, 5, look, |_| false);
             let len = if let Ok(Next::Together { len, .. }) = next { len } else { 1 };
             rest = rest.split_at(len).1;
         }

@@ -2,9 +2,9 @@
 //! `across` changes.
 //!
 //! Nothing is checked here that was checked when a request was queued, as in Redis: a transaction that subscribes goes
-//! on as it began. Commands that need no more than the connection and its messages run under the locks too. Others of
-//! the node may look at the store themselves, so that the locks are given up for them: others may see what was done
-//! before.
+//! on as it began. Commands that need no more than the connection and its messages run under the locks too. One of the
+//! node that may look at the store itself is the last of its group (`groups`), and runs when the locks are given up:
+//! others may see what was done before.
 
 use std::time::Instant;
 
@@ -49,40 +49,25 @@ impl Run<'_> {
         }
         let notify = self.worker.shared.node.pubsub.wants_events();
         let mut effects = crate::store::Effects { notify, ..Default::default() };
-        let mut is_checked = watched.is_empty();
-        let mut rest = requests;
-        loop {
-            let mut keys = store.lock_many(&slots, self.session.db, now_ms, &mut effects);
-            let is_first = rest.len() == requests.len();
-            let has_waited = keys.effects().has_waited;
-            if self.is_out_of_date(true, has_waited) || !self.may_run_strictly(&mut keys, names()) {
-                drop(keys);
-                if is_first {
-                    return Tried::NotRun;
-                }
-                // Those before them have run.
-                self.refuse(rest);
-                return Tried::Ran;
-            }
-            if !is_checked && !watched.iter().all(|it| is_unchanged(&mut keys, it)) {
-                return Tried::Changed;
-            }
-            is_checked = true;
-            // It has begun in time, and its asker waits.
-            self.late_at = None;
-            while let Some((request, behind)) = rest.split_first() {
-                if !self.run_locked(&mut keys, request, now_ms) {
-                    break;
-                }
-                rest = behind;
-            }
-            drop(keys);
-            self.worker.count_lookups_of(&mut effects);
-            self.count_effects(&mut effects);
-            let Some((request, behind)) = rest.split_first() else { return Tried::Ran };
-            self.run_unlocked(request);
-            rest = behind;
+        let mut keys = store.lock_many(&slots, self.session.db, now_ms, &mut effects);
+        let has_waited = keys.effects().has_waited;
+        // Who has no keys builds on nothing that could be out of date.
+        let builds = names().next().is_some();
+        if builds && (self.is_out_of_date(true, has_waited) || !self.may_run_strictly(&mut keys, names())) {
+            return Tried::NotRun;
         }
+        if !watched.iter().all(|it| is_unchanged(&mut keys, it)) {
+            return Tried::Changed;
+        }
+        // It has begun in time, and its asker waits.
+        self.late_at = None;
+        let locked = requests.iter().take_while(|request| self.run_locked(&mut keys, request, now_ms)).count();
+        drop(keys);
+        self.worker.count_lookups_of(&mut effects);
+        self.count_effects(&mut effects);
+        // The last of its group, if any.
+        requests.iter().skip(locked).for_each(|request| self.run_unlocked(request));
+        Tried::Ran
     }
 
     /// All keys that requests may build on or that are watched, with their databases; some more than once. SELECT says
@@ -98,12 +83,6 @@ impl Run<'_> {
             names.extend(keys_of(command, args, db).map(|(db, key)| (db, key.to_vec())));
         }
         names
-    }
-
-    fn refuse(&mut self, requests: &[Queued<'_>]) {
-        for request in requests {
-            self.batch.out.extend_from_slice(self.worker.refusal(request.bytes).as_bytes());
-        }
     }
 
     /// Whether enough replicas are reachable for all that may be written or read.
