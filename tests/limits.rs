@@ -6,6 +6,7 @@
 #[path = "support/mod.rs"]
 mod support;
 
+use std::collections::VecDeque;
 use std::io::Write;
 use std::net::{SocketAddr, TcpStream};
 use std::time::Duration;
@@ -119,16 +120,23 @@ fn clients_never_take_the_files_that_the_node_needs() {
     assert_eq!(short.process().count_in_log("cannot accept"), 0);
     // Nor do strangers on the peer port, who say nothing: clients and another node are served beside them.
     let mut client = held.into_iter().next().expect("a client");
-    let strangers: Vec<_> = (0..250).filter_map(|_| TcpStream::connect(short.addr(short.peer_port)).ok()).collect();
+    let knock = || TcpStream::connect(short.addr(short.peer_port)).ok();
+    let strangers: Vec<_> = (0..250).filter_map(|_| knock()).collect();
     std::thread::sleep(Duration::from_secs(1));
     assert_eq!(client.run("PING").text().as_deref(), Some("PONG"));
     let serves =
         || (Client::connect_to(addr, Duration::from_secs(20)).ok()?.run("PING").text()? == "PONG").then_some(());
     assert!(wait_for(Duration::from_secs(60), serves).is_some(), "nobody is accepted any more");
+    // However many come, a node that says who it is gets through.
     let fourth = cluster.start_beside("fourth", &[], &cluster.join_addresses(0));
-    assert!(wait_for(Duration::from_secs(60), || fourth.is_ready().then_some(())).is_some(), "it cannot join");
+    let mut crowd = VecDeque::from(strangers);
+    let joins = || {
+        (0..10).for_each(|_| crowd.extend(knock()));
+        crowd.drain(..crowd.len() - 250);
+        fourth.is_ready().then_some(())
+    };
+    assert!(wait_for(Duration::from_secs(60), joins).is_some(), "it cannot join");
     assert_eq!(short.process().count_in_log("cannot accept"), 0);
-    drop(strangers);
 }
 
 /// Raises the limit of open files, which the node inherits; false when that is not allowed.

@@ -145,6 +145,7 @@ impl Version {
     }
 
     /// The latest write that this version has seen, whoever made it. After a merge that need not be its dot.
+    #[inline]
     pub fn latest(&self) -> Hlc {
         self.context.iter().fold(self.dot.hlc, |latest, dot| latest.max(dot.hlc))
     }

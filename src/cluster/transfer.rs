@@ -291,7 +291,7 @@ impl Cluster {
                 return Err(Refusal::Malformed);
             }
             let now_ms = self.store.clock.now_ms();
-            if self.store.clock.observe(key.state.version.dot.hlc, now_ms).is_err() {
+            if self.store.clock.observe(key.state.version.latest(), now_ms).is_err() {
                 self.metrics.count(Count::ClockRefusals, 1);
                 return Err(Refusal::Skew);
             }

@@ -5,12 +5,13 @@
 //! Clients beyond `maxclients` and, without a password, clients from elsewhere on a node that listens beyond loopback
 //! are told so in Redis's words and closed.
 
+use std::collections::VecDeque;
 use std::io::Write;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use socket2::TcpKeepalive;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::task::AbortHandle;
 
 use crate::base::ids::{NodeId, Slot};
 use crate::base::metrics::Count;
@@ -19,7 +20,7 @@ use crate::base::throttle::Throttle;
 use crate::cluster::Cluster;
 use crate::node::Node;
 use crate::node::work::Work;
-use crate::peer::handshake::{LinkKind, accept};
+use crate::peer::handshake::{Hello, LinkKind, accept};
 use crate::peer::registry::Peers;
 use crate::peer::trust::{Speaker, Word};
 use crate::replication::replica::Host;
@@ -32,7 +33,8 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 /// Between two lines of the log about such connections.
 const TELL_INTERVAL: Duration = Duration::from_secs(10);
 const HANDSHAKE_DEADLINE: Duration = Duration::from_secs(2);
-/// Connections to the peer port that have not said yet who they are; others wait to be accepted. Anybody may open them.
+/// Connections to the peer port that have not said yet who they are. Anybody may open them; beyond it the oldest goes,
+/// so that a node, which says so at once, gets through a crowd that does not.
 pub const HANDSHAKES_MAX: usize = 128;
 /// Of silence, before the system asks whether a peer is still there; four times this, and its connection ends.
 const PEER_KEEPALIVE: Duration = Duration::from_secs(15);
@@ -62,7 +64,7 @@ pub fn start(node: &Arc<Node>, listeners: Vec<(TcpListener, Port)>) {
 
 async fn accept_on(node: Arc<Node>, listener: TcpListener, port: Port) {
     let mut accepts = node.accepts.subscribe();
-    let handshakes = Arc::new(Semaphore::new(HANDSHAKES_MAX));
+    let mut handshakes = Handshakes::default();
     let mut told = Throttle::new(TELL_INTERVAL);
     loop {
         let accepted = tokio::select! {
@@ -73,9 +75,7 @@ async fn accept_on(node: Arc<Node>, listener: TcpListener, port: Port) {
         };
         match accepted {
             Ok((stream, _)) if port == Port::Peer => {
-                // Never closed.
-                let Ok(permit) = handshakes.clone().acquire_owned().await else { return };
-                tokio::task::spawn_local(meet(node.clone(), stream, permit));
+                handshakes.begin(tokio::task::spawn_local(meet(node.clone(), stream)).abort_handle());
             }
             Ok((stream, _)) => {
                 if let Err(error) = admit(&node, stream, port == Port::Cluster) {
@@ -89,6 +89,25 @@ async fn accept_on(node: Arc<Node>, listener: TcpListener, port: Port) {
                 tokio::time::sleep(ACCEPT_PAUSE).await;
             }
         }
+    }
+}
+
+/// Handshakes that are under way, in the order in which they began.
+#[derive(Default)]
+struct Handshakes(VecDeque<AbortHandle>);
+
+impl Handshakes {
+    /// One more; where there are too many the oldest ends.
+    fn begin(&mut self, handshake: AbortHandle) {
+        if self.0.len() >= HANDSHAKES_MAX {
+            self.0.retain(|it| !it.is_finished());
+        }
+        if self.0.len() >= HANDSHAKES_MAX
+            && let Some(oldest) = self.0.pop_front()
+        {
+            oldest.abort();
+        }
+        self.0.push_back(handshake);
     }
 }
 
@@ -157,8 +176,8 @@ impl Host for ReplicaHost {
     }
 }
 
-/// Shakes hands with a peer and gives its connection to whoever serves its kind.
-async fn meet(node: Arc<Node>, mut stream: TcpStream, permit: OwnedSemaphorePermit) {
+/// Shakes hands with a peer.
+async fn meet(node: Arc<Node>, mut stream: TcpStream) {
     // A peer whose machine is gone says nothing any more, and its connections must not stay for ever.
     let keepalive = TcpKeepalive::new().with_time(PEER_KEEPALIVE).with_interval(PEER_KEEPALIVE).with_retries(3);
     if stream.set_nodelay(true).is_err() || keep_alive(&stream, &keepalive).is_err() {
@@ -173,7 +192,11 @@ async fn meet(node: Arc<Node>, mut stream: TcpStream, permit: OwnedSemaphorePerm
         }
         Err(_) => return,
     };
-    drop(permit);
+    tokio::task::spawn_local(serve(node, stream, hello));
+}
+
+/// Gives a peer's connection to whoever serves its kind.
+async fn serve(node: Arc<Node>, stream: TcpStream, hello: Hello) {
     let cluster = node.cluster.clone();
     // Who was away for long has no connection left: it learns it before it answers on a new one.
     cluster.look_at_absence();

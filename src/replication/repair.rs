@@ -41,7 +41,7 @@ impl Coordinator {
         if !theirs.is_named() {
             return Err(WireError);
         }
-        if self.store.clock.observe(theirs.state.version.dot.hlc, now_ms).is_err() {
+        if self.store.clock.observe(theirs.state.version.latest(), now_ms).is_err() {
             self.metrics.count(Count::ClockRefusals, 1);
             return Ok(false);
         }

@@ -322,7 +322,7 @@ impl Replica {
         }
         for delta in Chain::new(frame.body, self.sender, &store.actors) {
             let delta = delta?;
-            if store.clock.observe(delta.version.dot.hlc, moment.now_ms).is_err() {
+            if store.clock.observe(delta.version.latest(), moment.now_ms).is_err() {
                 self.refuse(Refusal::Skew);
                 return Ok(());
             }
@@ -388,7 +388,7 @@ impl Replica {
         if !states.iter().all(KeyState::is_named) {
             return Err(WireError);
         }
-        if states.iter().any(|it| store.clock.observe(it.state.version.dot.hlc, now_ms).is_err()) {
+        if states.iter().any(|it| store.clock.observe(it.state.version.latest(), now_ms).is_err()) {
             self.refuse(Refusal::Skew);
             return Ok(());
         }

@@ -46,7 +46,7 @@ pub struct SlotRoles {
     pub targets: Vec<u16>,
     /// Nodes that may soon take the slot over: they get every delta, and a write waits for them beside its quorum.
     pub pending: Vec<u16>,
-    /// Home replicas that are down: what they miss is noted.
+    /// Home replicas, and nodes that may soon be, that are down: what they miss is noted.
     pub missing: Vec<u16>,
     /// Active nodes that are fit, other than this one: they may confirm a read.
     pub confirmers: Vec<u16>,
@@ -138,10 +138,14 @@ impl Roles {
                 let homes = ring.homes(slot);
                 let mut planned = slot_roles(lists.0, homes.len(), me, standing, strict);
                 let is_other = |at: &u16| *at != me && is_usable(standing, *at);
-                planned.pending = coming.iter().skip(1).flat_map(|ring| places(ring, ring.homes(slot))).collect();
-                planned.pending.retain(|at| is_other(at) && !homes.contains(at));
-                planned.pending.sort_unstable();
-                planned.pending.dedup();
+                let mut gaining: Vec<u16> =
+                    coming.iter().skip(1).flat_map(|ring| places(ring, ring.homes(slot))).collect();
+                gaining.retain(|at| *at != me && usize::from(*at) < standing.len() && !homes.contains(at));
+                gaining.sort_unstable();
+                gaining.dedup();
+                let missing;
+                (planned.pending, missing) = gaining.into_iter().partition(is_other);
+                planned.missing.extend(missing);
                 let of_rings = possible.iter().map(|ring| places(ring, ring.homes(slot)));
                 planned.electorates = electorates(of_rings, me);
                 planned.voters =
@@ -295,6 +299,13 @@ mod tests {
             assert_eq!(pending(slot), expected.collect::<Vec<_>>(), "{slot}");
         }
         assert!(Slot::all().any(|slot| gains(&coming[1], 3, slot) && !gains(&coming[3], 3, slot)));
+        let standing = [UP, UP, UP, DOWN, UP];
+        let cut_off = Roles::plan(rings, |id| Some(u16::from(id.as_bytes()[0])), 0, &standing, false);
+        for slot in Slot::all() {
+            let roles = cut_off.of(slot).expect("roles");
+            let (missing, reached) = pending(slot).into_iter().partition(|at| *at == 3);
+            assert_eq!((&roles.missing, &roles.pending), (&missing, &reached), "{slot}: what it misses is noted");
+        }
     }
 
     #[test]
