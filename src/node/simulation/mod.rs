@@ -8,7 +8,8 @@
 //! | `choice`, `client` | what clients ask for; clients that note what they were answered |
 //! | `history` | what clients asked and were answered |
 //! | `judge`, `deadlines` | what a history must be like; when values must be gone |
-//! | `single`, `expired`, `left_out` | single stories: what they share; expired keys; a node cut off |
+//! | `single` | single stories: what they share |
+//! | `expired`, `left_out`, `forgotten` | of expired keys, of a node cut off, of deletions that are being forgotten |
 //! | `trace` | what the nodes log, with the simulated time |
 //!
 //! Each node is all that `node::run` starts (gossip, links, lanes, workers, settling, handing over, anti-entropy ...),
@@ -42,6 +43,7 @@ mod story;
 mod single;
 mod expired;
 mod left_out;
+mod forgotten;
 
 use std::collections::VecDeque;
 use std::process::{Child, Command, Stdio};
