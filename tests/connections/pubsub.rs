@@ -111,6 +111,15 @@ fn to_begin_and_to_end_a_subscription_is_told_whatever_client_reply_says() {
             "CLIENT REPLY ON",
         ],
         &["CLIENT REPLY SKIP", "SUBSCRIBE b", "PING x", "CLIENT REPLY SKIP", "GET", "UNSUBSCRIBE", "PING y"],
+        &[
+            "CLIENT REPLY SKIP",
+            "CLIENT REPLY SKIP",
+            "PING x",
+            "PING y",
+            "CLIENT REPLY SKIP",
+            "CLIENT REPLY ON",
+            "PING z",
+        ],
     ]);
 }
 

@@ -249,7 +249,7 @@ fn reply(cx: Cx<'_>, out: &mut Reply<'_>) -> Result<(), CommandError> {
         }
         b"OFF" => cx.this.set_reply_mode(ReplyMode::Off),
         b"SKIP" if cx.this.reply_mode() == ReplyMode::Off => {}
-        b"SKIP" => cx.this.set_reply_mode(ReplyMode::SkipNext),
+        b"SKIP" => cx.this.set_reply_mode(ReplyMode::Skip),
         _ => return Err(CommandError::Syntax),
     }
     Ok(())
@@ -475,7 +475,7 @@ mod tests {
     #[test]
     fn replies_are_switched_off_and_commands_held_back() {
         let two = Two::new();
-        assert_eq!((two.ask("CLIENT REPLY SKIP"), two.one.client.reply_mode()), (String::new(), ReplyMode::SkipNext));
+        assert_eq!((two.ask("CLIENT REPLY SKIP"), two.one.client.reply_mode()), (String::new(), ReplyMode::Skip));
         assert_eq!((two.ask("CLIENT REPLY OFF"), two.one.client.reply_mode()), (String::new(), ReplyMode::Off));
         assert_eq!((two.ask("CLIENT REPLY SKIP"), two.one.client.reply_mode()), (String::new(), ReplyMode::Off));
         assert_eq!((two.ask("CLIENT REPLY ON"), two.one.client.reply_mode()), ("+OK\r\n".into(), ReplyMode::On));

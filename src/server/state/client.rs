@@ -73,6 +73,8 @@ pub enum ReplyMode {
     On,
     /// None, until ON.
     Off,
+    /// Not that of the command behind the one that runs, which has asked for it.
+    Skip,
     /// Not that of the next command.
     SkipNext,
 }
@@ -192,11 +194,13 @@ impl Client {
         match self.reply_mode.load(RELAXED) {
             0 => ReplyMode::On,
             1 => ReplyMode::Off,
+            2 => ReplyMode::Skip,
             _ => ReplyMode::SkipNext,
         }
     }
 
-    /// Sets what CLIENT REPLY sets. The connection itself puts `SkipNext` back to `On` when it has skipped one.
+    /// Sets what CLIENT REPLY sets. The connection itself makes `Skip` to `SkipNext` when that command is over, and puts
+    /// it back to `On` when it has skipped one.
     pub fn set_reply_mode(&self, mode: ReplyMode) {
         self.reply_mode.store(mode as u8, RELAXED);
     }
@@ -204,8 +208,10 @@ impl Client {
     /// Whether the reply to a request is kept back, `before` being what CLIENT REPLY had set before it ran. Ends SKIP.
     pub fn keeps_back(&self, before: ReplyMode) -> bool {
         let after = self.reply_mode();
-        if before == ReplyMode::SkipNext && after == ReplyMode::SkipNext {
-            self.set_reply_mode(ReplyMode::On);
+        match (before, after) {
+            (_, ReplyMode::Skip) => self.set_reply_mode(ReplyMode::SkipNext),
+            (ReplyMode::SkipNext, ReplyMode::SkipNext) => self.set_reply_mode(ReplyMode::On),
+            _ => {}
         }
         before != ReplyMode::On && after != ReplyMode::On || after == ReplyMode::Off
     }
