@@ -12,6 +12,7 @@ use rand::RngExt as _;
 use rand::rngs::SmallRng;
 
 use super::history::{Asked, GUARDED, HASHES, LOCKS, Manner, PAIRS, SOURCES, TARGETS, What};
+use super::noise::noise;
 use crate::protocol::client::Value;
 
 /// The first registers are written for good, the others for a while.
@@ -125,6 +126,8 @@ fn source(value: u64) -> Asked {
 pub struct Choice {
     /// Somebody empties all databases now and then.
     pub flushes: Cell<bool>,
+    /// Half of what is asked is about keys that nobody judges.
+    pub is_noisy: Cell<bool>,
     /// Members added and not removed, by set: a client takes one that it removes.
     members: RefCell<BTreeMap<u64, Vec<u64>>>,
     next_value: Cell<u64>,
@@ -132,7 +135,12 @@ pub struct Choice {
 
 impl Default for Choice {
     fn default() -> Choice {
-        Choice { flushes: Cell::new(false), members: RefCell::default(), next_value: Cell::new(1) }
+        Choice {
+            flushes: Cell::new(false),
+            is_noisy: Cell::new(false),
+            members: RefCell::default(),
+            next_value: Cell::new(1),
+        }
     }
 }
 
@@ -156,6 +164,9 @@ impl Choice {
     fn step(&self, near: Option<u64>, draws: &mut SmallRng) -> Vec<Request> {
         if self.flushes.get() && draws.random_range(0..FLUSH_ONE_IN) == 0 {
             return vec![Request::one(Asked { what: What::Flush, of: 0 })];
+        }
+        if self.is_noisy.get() && draws.random_range(0..2) == 0 {
+            return vec![Request { commands: vec![noise(draws)], asked: Vec::new() }];
         }
         let near = near.filter(|_| draws.random_range(0..4) > 0);
         match draws.random_range(0..121) {

@@ -5,7 +5,8 @@
 //! | `os` | time, randomness and sleep of a thread that simulates |
 //! | `world` | hosts, and the time that they live in |
 //! | `story` | what happens to a cluster, and what holds in the end |
-//! | `choice`, `client` | what clients ask for; clients that note what they were answered |
+//! | `choice`, `noise` | what clients ask for, and what nobody judges of it |
+//! | `client` | clients that note what they were answered |
 //! | `history` | what clients asked and were answered |
 //! | `judge`, `deadlines` | what a history must be like; when values must be gone |
 //! | `single` | single stories: what they share |
@@ -32,6 +33,7 @@
 //! Not simulated: several workers a node, the admin port, signals, the time that work takes.
 
 mod history;
+mod noise;
 mod choice;
 mod deadlines;
 mod judge;

@@ -137,6 +137,7 @@ impl Story {
         load.choice
             .flushes
             .set(world.draws.random_range(0..3) == 0 && std::env::var_os("RONDO_SIMULATION_FLUSHALL").is_some());
+        load.choice.is_noisy.set(world.draws.random_range(0..3) == 0);
         Story { world, load, is_strict, is_wild, moves, forgets, leaves_out, wrongs: Vec::new(), faults: Vec::new() }
     }
 
@@ -344,8 +345,9 @@ impl Story {
         let mode = if self.is_strict { "strict" } else { "sloppy" };
         let manner = if self.is_wild { ", wild" } else { "" };
         let flushes = if self.load.choice.flushes.get() { ", flushes" } else { "" };
+        let noisy = if self.load.choice.is_noisy.get() { ", noisy" } else { "" };
         let summary = format!(
-            "seed {seed}: {} nodes, {mode}{manner}{flushes}, {:.1} s, {} turns, {asked} requests, {done} done, {:016x}; {}",
+            "seed {seed}: {} nodes, {mode}{manner}{flushes}{noisy}, {:.1} s, {} turns, {asked} requests, {done} done, {:016x}; {}",
             self.world.nodes(),
             self.world.now_us() as f64 / 1e6,
             self.world.turns(),

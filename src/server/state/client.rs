@@ -199,8 +199,8 @@ impl Client {
         }
     }
 
-    /// Sets what CLIENT REPLY sets. The connection itself makes `Skip` to `SkipNext` when that command is over, and puts
-    /// it back to `On` when it has skipped one.
+    /// Sets what CLIENT REPLY sets. The connection itself makes `Skip` to `SkipNext` when that command is over, and
+    /// puts it back to `On` when it has skipped one.
     pub fn set_reply_mode(&self, mode: ReplyMode) {
         self.reply_mode.store(mode as u8, RELAXED);
     }
