@@ -99,8 +99,10 @@ mod tests {
         for (began_ms, conflicts) in [(70_000, false), (700, true)] {
             let here = coordinator();
             write(&here.store, began_ms, Mutation::Add { by: 1 });
+            write(&here.store, began_ms, Mutation::Expire { deadline_ms: 90_000 });
             assert_eq!(contradict(&here, &made, began_ms), conflicts, "within a second nobody can tell");
             assert!(read(&here, began_ms, |value| matches!(value, Some(ValueRef::Number(1)))), "no addition is lost");
+            assert!(read(&here, 90_001, |value| value.is_none()), "nor its deadline");
         }
         let here = coordinator();
         write(&here.store, 400, Mutation::Add { by: 1 });

@@ -23,6 +23,13 @@ pub(super) struct Date {
 }
 
 impl Date {
+    /// The date of additions that outlive a deletion: theirs, if they have one. It may be that of what they were added
+    /// to, which the deletion had seen.
+    pub(super) fn on_deletion(added: &State) -> Date {
+        let is_told = added.deadline_ms == 0;
+        Date { deadline_ms: added.deadline_ms, dot: if is_told { Dot::default() } else { added.dated() }, is_told }
+    }
+
     /// The date of what two states were settled to: `content`, whose last write is `winner`'s.
     pub(super) fn settle(a: &State, b: &State, winner: &State, content: &Content, actors: &ActorTable) -> Date {
         let meets = Meets::of(a, b);

@@ -19,10 +19,11 @@
 //! of the same two versions has; and so it is with a deadline where a deletion is among the writes, which depends on
 //! what was merged first. What comes of such a merge bears a mark (`Version::marked`): by that it has seen whatever
 //! else was made of the same writes, and takes its place. So does what comes of two that are marked differently. A key
-//! that has expired and is still there is merged as it is, with its deadline.
+//! that has expired and is still there is merged as it is, with its deadline, but where a coordinator is contradicted
+//! by one (`replication::repair`).
 //!
-//! The version of a merged register names as its dot the last write of the side that won, or what else is known of
-//! that one's author, if that is later.
+//! The version of a merged register names as its dot the last write of the side that won, or of what was added to that,
+//! or what else is known of that one's author, if that is later.
 
 use std::borrow::Cow;
 use std::cmp::Ordering;
@@ -64,11 +65,14 @@ pub fn merge(ours: &State, theirs: &State, actors: &ActorTable) -> Merged {
 /// What two states are together, as if neither had seen the other.
 pub(super) fn merge_concurrent(a: &State, b: &State, actors: &ActorTable) -> State {
     let content = settle_sets(a, b, actors).or_else(|| settle_hashes(a, b, actors));
-    let Settled { winner, last, content } = match content {
+    let Settled { winner, added, last, content } = match content {
         Some(content) => Settled::to(later(a, b, actors), content),
         None => settle_registers(a, b, actors),
     };
-    let date = Date::settle(a, b, winner, &content, actors);
+    let date = match added.filter(|_| winner.content == Content::Tombstone) {
+        Some(added) => Date::on_deletion(added),
+        None => Date::settle(a, b, winner, &content, actors),
+    };
     let mut version = a.version.joined(&b.version, last);
     if !date.is_told || !is_told_by_versions(a, b) {
         version = version.marked(sum_of(a, b, actors));
@@ -124,8 +128,10 @@ fn is_nothing(state: &State) -> bool {
 
 /// What two registers, or what is left of collections, are together.
 struct Settled<'s> {
-    /// Whose value it is, or whose deadline.
+    /// Whose value it is, or on whose base; it says the deadline.
     winner: &'s State,
+    /// Whose additions are kept on that base.
+    added: Option<&'s State>,
     /// The last write of what is kept, which the merged version names.
     last: Dot,
     content: Content,
@@ -133,7 +139,7 @@ struct Settled<'s> {
 
 impl<'s> Settled<'s> {
     fn to(winner: &'s State, content: Content) -> Settled<'s> {
-        Settled { winner, last: winner.version.dot, content }
+        Settled { winner, added: None, last: winner.version.dot, content }
     }
 }
 
@@ -160,9 +166,12 @@ fn settle_registers<'s>(a: &'s State, b: &'s State, actors: &ActorTable) -> Sett
 }
 
 /// The later of two bases, with what was begun to be added to the earlier one after it.
-fn settle_bases<'s>(winner: &'s State, base: Dot, loser: &State, actors: &ActorTable) -> Settled<'s> {
+fn settle_bases<'s>(winner: &'s State, base: Dot, loser: &'s State, actors: &ActorTable) -> Settled<'s> {
     let outliving = || loser.counter().into_iter().flat_map(|counter| counter.outliving(base, actors));
-    let last = outliving().map(|addend| addend.dot).max_by(|one, other| actors.compare(*one, *other));
+    // As `Version::joined` will name it: by what else is known of its author.
+    let latest_of = |actor| loser.version.latest_of(actor).max(winner.version.latest_of(actor));
+    let latest = outliving().map(|addend| Dot { hlc: latest_of(addend.dot.actor), ..addend.dot });
+    let last = latest.max_by(|one, other| actors.compare(*one, *other));
     let Some(last) = last else { return Settled::to(winner, winner.content.clone()) };
     let mut sum = match (winner.counter(), &winner.content) {
         (Some(counter), _) => counter.clone(),
@@ -171,7 +180,7 @@ fn settle_bases<'s>(winner: &'s State, base: Dot, loser: &State, actors: &ActorT
     };
     sum.take_in(outliving());
     let last = if actors.compare(last, winner.version.dot).is_gt() { last } else { winner.version.dot };
-    Settled { winner, last, content: counted(sum) }
+    Settled { winner, added: Some(loser), last, content: counted(sum) }
 }
 
 fn counted(mut counter: Counter) -> Content {
