@@ -179,7 +179,9 @@ fn settle_bases<'s>(winner: &'s State, base: Dot, loser: &'s State, actors: &Act
         (None, _) => Counter::on_base(0, base),
     };
     sum.take_in(outliving());
-    let last = if actors.compare(last, winner.version.dot).is_gt() { last } else { winner.version.dot };
+    // Of a string and what was added to it the latter is named, whatever was done to the deadline.
+    let of_winner = winner.counter().map(|_| winner.version.dot);
+    let last = of_winner.filter(|dot| actors.compare(*dot, last).is_gt()).unwrap_or(last);
     Settled { winner, added: Some(loser), last, content: counted(sum) }
 }
 
