@@ -143,7 +143,9 @@ fn reply_chosen(
     };
     let least = listed.iter().map(&mut bytes_of).min().unwrap_or(DRAW_BYTES_MIN);
     if wanted.saturating_mul(least) > REPEATS_BYTES_MAX {
-        return Err(TOO_MANY_REPEATS);
+        // The client's own limit comes first.
+        let is_limited = out.room_bytes() < REPEATS_BYTES_MAX;
+        return Err(if is_limited { CommandError::ReplyTooLarge } else { TOO_MANY_REPEATS });
     }
     out.array(wanted * each);
     for _ in 0..wanted {
