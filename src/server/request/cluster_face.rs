@@ -37,6 +37,8 @@ impl Run<'_> {
     }
 }
 
-fn is_spread(slots: &[Slot]) -> bool {
+/// Whether these are not all the same.
+#[inline]
+pub(super) fn is_spread(slots: &[Slot]) -> bool {
     slots.windows(2).any(|pair| matches!(pair, [one, other] if one != other))
 }

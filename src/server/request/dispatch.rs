@@ -19,7 +19,7 @@ use crate::server::batch::window::Request;
 use crate::server::commands;
 use crate::server::error::RequestError;
 use crate::server::forward::seen::PeerSeen;
-use crate::server::request::cluster_face::CROSS_SLOT;
+use crate::server::request::cluster_face::{CROSS_SLOT, is_spread};
 use crate::server::request::readiness::keys_of;
 use crate::server::request::run::{Origin, Run, Step};
 use crate::server::share::flush;
@@ -138,7 +138,7 @@ impl<'r> Run<'r> {
     fn where_to_run(&self, command: &Command, slots: &[Slot]) -> Where<'r> {
         // A command without a key can say no more than that.
         let slot = slots.first().copied().unwrap_or_else(|| slot_of(b""));
-        let is_spread = slots.iter().any(|other| *other != slot);
+        let is_spread = is_spread(slots);
         if is_spread && self.session.cluster_face {
             return Where::Nowhere(CROSS_SLOT);
         }

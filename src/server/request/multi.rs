@@ -91,9 +91,8 @@ impl Run<'_> {
     }
 
     fn watch(&mut self, args: Args<'_>) -> Result<Step, CommandError> {
-        if self.session.cluster_face
-            && let Some(error) = self.redirection(&args.iter().skip(1).map(slot_of).collect::<Vec<_>>())
-        {
+        // All its keys have one slot on the cluster face, or it had not come so far.
+        if let Some(error) = self.redirection(args.get(1).map(slot_of).as_slice()) {
             return Err(error);
         }
         if !args.iter().skip(1).all(|key| self.view.is_coordinator(slot_of(key))) {
