@@ -5,7 +5,8 @@
 //! two writes that gave a deadline the later holds. One that the other side has seen and no longer has went with a
 //! deletion there, and does not come back.
 //!
-//! Beside a deletion that has not seen all, only what is left has a deadline to speak of.
+//! Beside a deletion that has not seen all, only what is left has a deadline to speak of. A number's that was given
+//! after a later base was set, by who did not know of that, outlives it as additions do.
 
 use crate::base::version::{ActorTable, Dot};
 use crate::store::state::{Content, State};
@@ -23,11 +24,12 @@ pub(super) struct Date {
 }
 
 impl Date {
-    /// The date of additions that outlive a deletion: theirs, if they have one. It may be that of what they were added
-    /// to, which the deletion had seen.
-    pub(super) fn on_deletion(added: &State) -> Date {
-        let is_told = added.deadline_ms == 0;
-        Date { deadline_ms: added.deadline_ms, dot: if is_told { Dot::default() } else { added.dated() }, is_told }
+    /// The date of what is kept on a later base than it was given on, or beside a deletion. It depends on what was
+    /// merged first: the base may have been merged before with what has no date, and the deletion may have seen what
+    /// gave it.
+    pub(super) fn outliving(of: &State, winner: &State) -> Date {
+        let is_told = of.deadline_ms == 0 && winner.content == Content::Tombstone;
+        Date { deadline_ms: of.deadline_ms, dot: if is_told { Dot::default() } else { of.dated() }, is_told }
     }
 
     /// The date of what two states were settled to: `content`, whose last write is `winner`'s.

@@ -18,9 +18,9 @@
 //! at the version of the value that had expired, which others may still hold. A merge with it lacks what another merge
 //! of the same two versions has; and so it is with a deadline where a deletion is among the writes, which depends on
 //! what was merged first. What comes of such a merge bears a mark (`Version::marked`): by that it has seen whatever
-//! else was made of the same writes, and takes its place. So does what comes of two that are marked differently. A key
-//! that has expired and is still there is merged as it is, with its deadline, but where a coordinator is contradicted
-//! by one (`replication::repair`).
+//! else was made of the same writes, and takes its place (`mark` says which of two). So does what comes of two that
+//! are marked differently. A key that has expired and is still there is merged as it is, with its deadline, but where a
+//! coordinator is contradicted by one (`replication::repair`).
 //!
 //! The version of a merged register names as its dot the last write of the side that won, or of what was added to that,
 //! or what else is known of that one's author, if that is later.
@@ -32,8 +32,8 @@ use crate::base::version::{ActorTable, Dot, Relation};
 use crate::store::counter::Counter;
 use crate::store::date::Date;
 use crate::store::elements::PackLimits;
-use crate::store::fingerprint::version_fingerprint;
 use crate::store::hash;
+use crate::store::mark::sum_of;
 use crate::store::parts::earlier;
 use crate::store::siblings::{self, Side};
 use crate::store::state::{Content, State};
@@ -65,34 +65,29 @@ pub fn merge(ours: &State, theirs: &State, actors: &ActorTable) -> Merged {
 /// What two states are together, as if neither had seen the other.
 pub(super) fn merge_concurrent(a: &State, b: &State, actors: &ActorTable) -> State {
     let content = settle_sets(a, b, actors).or_else(|| settle_hashes(a, b, actors));
-    let Settled { winner, added, last, content } = match content {
+    let Settled { winner, dated, last, content } = match content {
         Some(content) => Settled::to(later(a, b, actors), content),
         None => settle_registers(a, b, actors),
     };
-    let date = match added.filter(|_| winner.content == Content::Tombstone) {
-        Some(added) => Date::on_deletion(added),
+    let date = match dated {
+        Some(dated) => Date::outliving(dated, winner),
         None => Date::settle(a, b, winner, &content, actors),
     };
-    let mut version = a.version.joined(&b.version, last);
-    if !date.is_told || !is_told_by_versions(a, b) {
-        version = version.marked(sum_of(a, b, actors));
-    }
+    let version = a.version.joined(&b.version, last);
     let created_s = earlier(a.created_s.into(), b.created_s.into()) as u32;
     let rest = if matches!(content, Content::Value(_)) { date.dot } else { winner.written() };
     let (deadline_ms, has_expired) = (date.deadline_ms, false);
-    State { version, deadline_ms, created_s, content, rest: None, has_expired }.with_rest(Some(rest))
+    let merged = State { version, deadline_ms, created_s, content, rest: None, has_expired }.with_rest(Some(rest));
+    if date.is_told && is_told_by_versions(a, b) {
+        return merged;
+    }
+    let sum = sum_of(&merged, actors);
+    State { version: merged.version.marked(sum), ..merged }
 }
 
 /// False if others may hold something else at the versions of these two, or at what they are merged from.
 fn is_told_by_versions(a: &State, b: &State) -> bool {
     !a.has_expired && !b.has_expired && a.version.mark() == b.version.mark()
-}
-
-/// What tells apart the ways in which the same writes may have been merged.
-fn sum_of(a: &State, b: &State, actors: &ActorTable) -> u32 {
-    let ids = actors.ids();
-    let [a, b] = [a, b].map(|state| version_fingerprint(&state.version, u64::from(state.has_expired), &ids));
-    a.wrapping_add(b) as u32
 }
 
 /// The state of the later write; of one and the same, the one whose value is still there.
@@ -128,10 +123,10 @@ fn is_nothing(state: &State) -> bool {
 
 /// What two registers, or what is left of collections, are together.
 struct Settled<'s> {
-    /// Whose value it is, or on whose base; it says the deadline.
+    /// Whose value it is, or on whose base; it says the deadline, unless another does.
     winner: &'s State,
-    /// Whose additions are kept on that base.
-    added: Option<&'s State>,
+    /// Whose deadline outlives that base.
+    dated: Option<&'s State>,
     /// The last write of what is kept, which the merged version names.
     last: Dot,
     content: Content,
@@ -139,7 +134,7 @@ struct Settled<'s> {
 
 impl<'s> Settled<'s> {
     fn to(winner: &'s State, content: Content) -> Settled<'s> {
-        Settled { winner, added: None, last: winner.version.dot, content }
+        Settled { winner, dated: None, last: winner.version.dot, content }
     }
 }
 
@@ -172,7 +167,14 @@ fn settle_bases<'s>(winner: &'s State, base: Dot, loser: &'s State, actors: &Act
     let latest_of = |actor| loser.version.latest_of(actor).max(winner.version.latest_of(actor));
     let latest = outliving().map(|addend| Dot { hlc: latest_of(addend.dot.actor), ..addend.dot });
     let last = latest.max_by(|one, other| actors.compare(*one, *other));
-    let Some(last) = last else { return Settled::to(winner, winner.content.clone()) };
+    // One that was given since, as additions are; of a deletion's, any of what is left.
+    let is_given_since = |of: &State| [base, winner.dated()].iter().all(|dot| actors.compare(of.dated(), *dot).is_gt());
+    let is_deletion = winner.content == Content::Tombstone;
+    let dated = [loser].into_iter().find(|loser| loser.counter().is_some() && (is_deletion || is_given_since(loser)));
+    let Some(last) = last else {
+        let dated = dated.filter(|_| winner.counter().is_some());
+        return Settled { dated, ..Settled::to(winner, winner.content.clone()) };
+    };
     let mut sum = match (winner.counter(), &winner.content) {
         (Some(counter), _) => counter.clone(),
         (None, Content::String(text)) => Counter::on_text(text, base),
@@ -182,7 +184,7 @@ fn settle_bases<'s>(winner: &'s State, base: Dot, loser: &'s State, actors: &Act
     // Of a string and what was added to it the latter is named, whatever was done to the deadline.
     let of_winner = winner.counter().map(|_| winner.version.dot);
     let last = of_winner.filter(|dot| actors.compare(*dot, last).is_gt()).unwrap_or(last);
-    Settled { winner, added: Some(loser), last, content: counted(sum) }
+    Settled { winner, dated, last, content: counted(sum) }
 }
 
 fn counted(mut counter: Counter) -> Content {

@@ -15,7 +15,7 @@
 //! | `slot`, `rules` | one slot's table, and the steps that changes of it are made of; what they go by |
 //! | `mutation` | the primitives that change a key, and their form on the wire |
 //! | `deltas` | how changes are recorded and read: those of one key in a row are one chain |
-//! | `merge`, `siblings`, `date`, `state` | two replicas' states of a key become one |
+//! | `merge`, `siblings`, `date`, `mark`, `state` | two replicas' states of a key become one |
 //! | `digest`, `fingerprint` | what a slot holds, as numbers that replicas compare; names and versions as numbers |
 //! | `expiry`, `due`, `eviction`, `access` | how keys leave on their own; when each was used |
 //! | `tombstones` | how deletions are forgotten |
@@ -71,6 +71,7 @@ pub mod effects;
 pub mod state;
 mod date;
 pub mod fingerprint;
+mod mark;
 pub mod merge;
 pub mod slot;
 mod strings;

@@ -65,3 +65,27 @@ fn a_deadline_is_lost_to_no_other_change_of_a_collection_or_a_number() {
     assert_eq!(deadline_after(&[AddMember(0), Expire(1)], &[AddMember(2)], &anew), 0);
     assert_eq!(deadline_after(&[Add(1), Expire(1)], &[Add(2)], &[Assign(7), Add(1)]), 0);
 }
+
+/// Additions of two coordinators outlive a deletion of the third; one of them has given a deadline since. What a merge
+/// with the deletion makes of that depends on who meets whom first.
+#[test]
+fn a_deadline_of_what_outlives_a_deletion_holds_whoever_meet_first() {
+    let meetings = [(0, 1), (0, 2), (1, 0), (1, 2), (2, 0), (2, 1)];
+    for first in meetings {
+        for second in meetings {
+            let mut replicas = Replica::three([0, 0, 0]);
+            let before = [(0, Step::Assign(1)), (1, Step::Sync(0)), (2, Step::Sync(0)), (1, Step::Delete)];
+            let apart = [(0, Step::Add(1)), (2, Step::Add(2)), (2, Step::Expire(5)), (0, Step::Add(4))];
+            let met = [first, second].into_iter().chain(meetings).chain(meetings);
+            let met = met.map(|(who, from)| (who, Step::Sync(from)));
+            for (at, (who, step)) in before.into_iter().chain(apart).chain(met).enumerate() {
+                play(&mut replicas, at, who, &step);
+            }
+            let shown = replicas[0].shown().expect("a state");
+            assert!((1..3).all(|who| replicas[who].shown().as_ref() == Some(&shown)), "{first:?} {second:?}");
+            let Shape::Sum(base, _, addends) = &shown.content else { panic!("{shown:?}") };
+            assert_eq!(base + addends.iter().map(|(_, sum)| sum).sum::<i64>(), 7, "{first:?} {second:?}");
+            assert_eq!(shown.deadline_ms, DEADLINE_MS + 5, "{first:?} {second:?}");
+        }
+    }
+}
