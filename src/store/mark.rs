@@ -25,7 +25,7 @@ pub(super) fn sum_of(state: &State, actors: &ActorTable) -> u32 {
     let mut sum = Sum { hasher: Xxh3::new(), ids: &ids };
     sum.number(state.deadline_ms);
     sum.number(u64::from(state.created_s));
-    sum.dot(state.rest.unwrap_or_default());
+    sum.dot(state.rest());
     match &state.content {
         Content::Tombstone => sum.number(0),
         Content::String(bytes) => sum.bytes(bytes),

@@ -167,10 +167,7 @@ fn settle_bases<'s>(winner: &'s State, base: Dot, loser: &'s State, actors: &Act
     let latest_of = |actor| loser.version.latest_of(actor).max(winner.version.latest_of(actor));
     let latest = outliving().map(|addend| Dot { hlc: latest_of(addend.dot.actor), ..addend.dot });
     let last = latest.max_by(|one, other| actors.compare(*one, *other));
-    // One that was given since, as additions are; of a deletion's, any of what is left.
-    let is_given_since = |of: &State| [base, winner.dated()].iter().all(|dot| actors.compare(of.dated(), *dot).is_gt());
-    let is_deletion = winner.content == Content::Tombstone;
-    let dated = [loser].into_iter().find(|loser| loser.counter().is_some() && (is_deletion || is_given_since(loser)));
+    let dated = outlives(loser, winner, base, actors).then_some(loser);
     let Some(last) = last else {
         let dated = dated.filter(|_| winner.counter().is_some());
         return Settled { dated, ..Settled::to(winner, winner.content.clone()) };
@@ -185,6 +182,14 @@ fn settle_bases<'s>(winner: &'s State, base: Dot, loser: &'s State, actors: &Act
     let of_winner = winner.counter().map(|_| winner.version.dot);
     let last = of_winner.filter(|dot| actors.compare(*dot, last).is_gt()).unwrap_or(last);
     Settled { winner, dated, last, content: counted(sum) }
+}
+
+/// Whether a number's deadline outlives a later base, if anything is left to have one: what was given since does, as
+/// additions do, and beside a deletion whatever the number has.
+fn outlives(loser: &State, winner: &State, base: Dot, actors: &ActorTable) -> bool {
+    let date = loser.dated();
+    let is_given_since = || [base, winner.dated()].iter().all(|dot| actors.compare(date, *dot).is_gt());
+    loser.counter().is_some() && (winner.content == Content::Tombstone || is_given_since())
 }
 
 fn counted(mut counter: Counter) -> Content {

@@ -144,7 +144,8 @@ impl State {
         }
     }
 
-    fn rest(&self) -> Dot {
+    /// The write that the rest is of (see [`rest_unnamed`]), whether it is named or not.
+    pub(super) fn rest(&self) -> Dot {
         let unnamed = || rest_unnamed(self.is_register(), self.deadline_ms, self.version.dot);
         self.rest.unwrap_or_else(unnamed)
     }
