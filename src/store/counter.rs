@@ -27,9 +27,10 @@ pub struct Addend {
 }
 
 impl Addend {
-    /// Whether it was begun after a base was set.
-    fn outlives(&self, base_dot: Dot, actors: &ActorTable) -> bool {
-        actors.compare(Dot { hlc: self.since, ..self.dot }, base_dot).is_gt()
+    /// Whether it was begun after a base was set. At the same stamp it was not, whoever gave that: the base may be a
+    /// clear, which takes away all up to its stamp.
+    fn outlives(&self, base_dot: Dot) -> bool {
+        self.since > base_dot.hlc
     }
 }
 
@@ -75,16 +76,16 @@ impl Counter {
         match actors.compare(self.base_dot, other.base_dot) {
             Ordering::Less => {
                 let ours = std::mem::replace(self, other.clone());
-                self.take_in(ours.outliving(self.base_dot, actors));
+                self.take_in(ours.outliving(self.base_dot));
             }
-            Ordering::Greater => self.take_in(other.outliving(self.base_dot, actors)),
+            Ordering::Greater => self.take_in(other.outliving(self.base_dot)),
             Ordering::Equal => self.take_in(other.addends.iter().copied()),
         }
     }
 
     /// Its addends that were begun after another base was set.
-    pub fn outliving(&self, base_dot: Dot, actors: &ActorTable) -> impl Iterator<Item = Addend> {
-        self.addends.iter().filter(move |addend| addend.outlives(base_dot, actors)).copied()
+    pub fn outliving(&self, base_dot: Dot) -> impl Iterator<Item = Addend> {
+        self.addends.iter().filter(move |addend| addend.outlives(base_dot)).copied()
     }
 
     /// Takes in each actor's later addend.

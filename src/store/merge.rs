@@ -162,7 +162,7 @@ fn settle_registers<'s>(a: &'s State, b: &'s State, actors: &ActorTable) -> Sett
 
 /// The later of two bases, with what was begun to be added to the earlier one after it.
 fn settle_bases<'s>(winner: &'s State, base: Dot, loser: &'s State, actors: &ActorTable) -> Settled<'s> {
-    let outliving = || loser.counter().into_iter().flat_map(|counter| counter.outliving(base, actors));
+    let outliving = || loser.counter().into_iter().flat_map(|counter| counter.outliving(base));
     // As `Version::joined` will name it: by what else is known of its author.
     let latest_of = |actor| loser.version.latest_of(actor).max(winner.version.latest_of(actor));
     let latest = outliving().map(|addend| Dot { hlc: latest_of(addend.dot.actor), ..addend.dot });
@@ -188,7 +188,7 @@ fn settle_bases<'s>(winner: &'s State, base: Dot, loser: &'s State, actors: &Act
 /// additions do, and beside a deletion whatever the number has.
 fn outlives(loser: &State, winner: &State, base: Dot, actors: &ActorTable) -> bool {
     let date = loser.dated();
-    let is_given_since = || [base, winner.dated()].iter().all(|dot| actors.compare(date, *dot).is_gt());
+    let is_given_since = || date.hlc > base.hlc && actors.compare(date, winner.dated()).is_gt();
     loser.counter().is_some() && (winner.content == Content::Tombstone || is_given_since())
 }
 
