@@ -6,17 +6,17 @@
 //! our own, and RONDO.APPLY changes what it is told to. RONDO.GROW does the same for commands that are refused where
 //! memory is full. `scratch` is where the command itself runs in between.
 
-use crate::base::version::{Actor, ActorTable, Dot};
+use crate::base::version::{ActorTable, Version};
 use crate::base::wire::{Reader, WireError, put_bytes, put_varint};
 use crate::commands::CommandError;
 use crate::commands::spec::{Command, Cx, Gather, Group, Handler, KEY, Keys, flag};
-use crate::store::mutation::{Mutation, put_full_dot, read_dot};
+use crate::store::mutation::{Mutation, put_full_version, read_full_version};
 
 /// What a key holds, and which write made it so.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct Fetched {
-    /// The last write, a deletion too; the zero dot when the key is not known.
-    pub seen: Dot,
+    /// Its version, of a deletion too; the default one when the key is not known.
+    pub seen: Version,
     /// The value (see `store::whole`); `None` when the key does not exist.
     pub whole: Option<Vec<u8>>,
     /// When it expires, in milliseconds since 1970; 0 for never.
@@ -36,7 +36,7 @@ impl Fetched {
 
     /// Appends it as it travels.
     pub fn put(&self, out: &mut Vec<u8>, actors: &ActorTable) {
-        put_full_dot(out, self.seen, actors);
+        put_full_version(out, &self.seen, actors);
         put_varint(out, self.deadline_ms);
         out.push(u8::from(self.whole.is_some()));
         put_bytes(out, self.whole.as_deref().unwrap_or_default());
@@ -45,7 +45,7 @@ impl Fetched {
     /// Reads what another node has put.
     pub fn read(bytes: &[u8], actors: &ActorTable) -> Result<Fetched, WireError> {
         let mut reader = Reader::new(bytes);
-        let seen = read_dot(&mut reader, Actor::SELF, actors)?;
+        let seen = read_full_version(&mut reader, actors)?;
         let deadline_ms = reader.varint()?;
         let is_there = reader.u8()? != 0;
         let bytes = reader.bytes()?;
@@ -79,7 +79,7 @@ fn fetch(cx: &mut Cx<'_, '_>) -> Result<(), CommandError> {
     for key in cx.args.iter().skip(1) {
         // Looked up once and no more: what was seen then is what other replicas have to confirm.
         let is_there = cx.keys.read(key).is_some();
-        let seen = cx.keys.effects().seen;
+        let (seen, _) = cx.keys.version_of(key);
         let (whole, deadline_ms) = cx.keys.copy_of(key).filter(|_| is_there).unzip();
         let fetched = Fetched { seen, whole, deadline_ms: deadline_ms.unwrap_or_default() };
         let mut bytes = Vec::new();
@@ -122,7 +122,7 @@ fn apply(cx: &mut Cx<'_, '_>) -> Result<(), CommandError> {
     }
     // What the command changes is counted once, where it runs, and what is put back is no change.
     cx.keys.count_changes_as(before, 0);
-    let (seen, is_live) = cx.keys.seen(key);
+    let (seen, is_live) = cx.keys.version_of(key);
     let after = Fetched { seen, whole: is_live.then(|| crate::store::whole::string(b"", None)), deadline_ms: 0 };
     let mut bytes = Vec::new();
     after.put(&mut bytes, cx.keys.actors());
@@ -169,7 +169,7 @@ mod tests {
         }
         assert_eq!(there.run("PTTL s"), ":70000\r\n");
         let none = fetched(&mut here, "none");
-        assert_eq!((none.whole, none.seen), (None, Dot::default()));
+        assert_eq!((none.whole, none.seen), (None, Version::default()));
     }
 
     #[test]

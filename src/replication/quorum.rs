@@ -6,15 +6,18 @@
 //!
 //! Replies are never sent on hope: a wait that can no longer be met says so, and the caller answers with an error.
 
+use std::sync::Arc;
+
 use smallvec::SmallVec;
 
 use crate::base::ids::Slot;
 use crate::peer::frame::{Kind, Verify};
 use crate::peer::lane::Lane;
+use crate::peer::registry::Peer;
 use crate::replication::coordinator::Coordinator;
-use crate::replication::routing::Quorum;
+use crate::replication::routing::{Quorum, SlotRoles};
 use crate::replication::view::{QuorumError, View};
-use crate::replication::wait::{WaitPlaces, Waits, note_frame, place_of_confirmer, place_of_write};
+use crate::replication::wait::{WaitPlaces, Waits, find_write, note_frame, place_of_confirmer, place_of_write};
 
 impl Coordinator {
     /// Sends a command's deltas, chain by chain (`store::deltas`), to the slot's other active nodes. Call it under the
@@ -40,8 +43,7 @@ impl Coordinator {
         if quorum.strict {
             return self.replicate_strict(view, (roles, slot), deltas, quorum, now_ms, waits);
         }
-        let need = quorum.write.saturating_sub(usize::from(roles.is_active));
-        let place = place_of_write(waits, view.wait_key(slot), need);
+        let place = place_of_write(waits, view.wait_key(slot), needed_of_others(roles, quorum));
         if let Some(wait) = waits.get_mut(place) {
             for peer in view.peers_at(&roles.targets) {
                 self.send(peer, slot, deltas, Kind::Delta, now_ms, &mut wait.frames);
@@ -71,18 +73,21 @@ impl Coordinator {
         if need == 0 {
             return Ok(asked);
         }
-        let (kind, (chosen, has_spare)) = match quorum.strict {
-            true => (Kind::StrictVerify, view.pick_promised(roles, slot, need, draw).ok_or(QuorumError::Read)?),
-            false => (Kind::Verify, pick_confirmers(view, self.confirmers(roles, slot, need), slot, need, draw)),
+        let (kind, need, (candidates, has_spare)) = match quorum.strict {
+            true => {
+                let promised = view.pick_promised(roles, slot, need, draw).ok_or(QuorumError::Read)?;
+                (Kind::StrictVerify, promised.0.len(), promised)
+            }
+            false => (Kind::Verify, need, order_confirmers(view, self.confirmers(roles, slot, need), slot, need, draw)),
         };
-        if chosen.len() < need {
-            return Err(QuorumError::Read);
-        }
-        for at in chosen {
-            let peer = view.peer(at).ok_or(QuorumError::Read)?;
-            let lane = peer.lane_of(slot).ok_or(QuorumError::Read)?;
+        for at in candidates {
+            if asked.len() == need {
+                break;
+            }
+            let Some((peer, lane)) = view.peer(at).and_then(|peer| Some((peer, peer.lane_of(slot)?))) else { continue };
             let actors = &self.store.actors;
-            let number = lane.append(kind, |out| verify.put(out, actors)).ok_or(QuorumError::Read)?;
+            // One whose lane has just closed is passed over.
+            let Some(number) = lane.append(kind, |out| verify.put(out, actors)) else { continue };
             // Each confirmer is a wait of its own, so that its contradictions can be told apart.
             let place = place_of_confirmer(waits, view.wait_key(slot), peer, has_spare);
             if let Some(wait) = waits.get_mut(place) {
@@ -90,22 +95,42 @@ impl Coordinator {
             }
             asked.push((place, number));
         }
-        Ok(asked)
+        if asked.len() < need { Err(QuorumError::Read) } else { Ok(asked) }
+    }
+
+    /// Whether enough of those that may confirm what is read of a slot are connected. A cheap look, for who cannot take
+    /// back what was done before a read.
+    pub fn has_confirmers(&self, view: &View, slot: Slot, quorum: Quorum) -> bool {
+        let Some(roles) = view.roles.of(slot) else { return false };
+        let need = quorum.read.saturating_sub(usize::from(roles.is_active));
+        let is_reached = |peer: &&Arc<Peer>| peer.lane_of(slot).is_some_and(Lane::is_open);
+        view.peers_at(self.confirmers(roles, slot, need)).filter(is_reached).count() >= need
+    }
+
+    /// The place in `waits` of what was written to a slot before, and is not strict; `None` when nothing was.
+    pub fn place_of_written(&self, view: &View, slot: Slot, quorum: Quorum, waits: &Waits) -> Option<usize> {
+        let roles = view.roles.of(slot).filter(|_| !quorum.strict)?;
+        find_write(waits, view.wait_key(slot), needed_of_others(roles, quorum))
     }
 }
 
-/// Who is to confirm a read, chosen at random among those that are not slow while there are enough of them, and whether
-/// one such is left over. A fixed turn would alias with the traffic: some keys would always be confirmed by the same
-/// node.
-fn pick_confirmers(view: &View, among: &[u16], slot: Slot, need: usize, draw: usize) -> (SmallVec<[u16; 4]>, bool) {
+/// How many others have to hold a write.
+fn needed_of_others(roles: &SlotRoles, quorum: Quorum) -> usize {
+    quorum.write.saturating_sub(usize::from(roles.is_active))
+}
+
+/// Who may confirm a read, `need` of which will be asked: in random order, the slow ones last; and whether more than
+/// those are not slow. A fixed turn would alias with the traffic: some keys would always be confirmed by the same node.
+fn order_confirmers(view: &View, among: &[u16], slot: Slot, need: usize, draw: usize) -> (SmallVec<[u16; 4]>, bool) {
     let count = among.len();
     let first = draw.checked_rem(count).unwrap_or_default();
     let is_slow = |at: &u16| view.peer(*at).and_then(|peer| peer.lane_of(slot)).is_none_or(Lane::is_slow);
     if let (1, [one, other]) = (need, among) {
         // By far the most frequent case, and on the path of every read.
         let (one, other) = if first == 0 { (one, other) } else { (other, one) };
-        let chosen = if is_slow(one) && !is_slow(other) { other } else { one };
-        return (SmallVec::from_slice(&[*chosen]), !is_slow(one) && !is_slow(other));
+        let is_turned = is_slow(one) && !is_slow(other);
+        let (one, other) = if is_turned { (other, one) } else { (one, other) };
+        return (SmallVec::from_slice(&[*one, *other]), !is_slow(one) && !is_slow(other));
     }
     let mut prompt: SmallVec<[u16; 4]> = SmallVec::new();
     let mut slow: SmallVec<[u16; 4]> = SmallVec::new();
@@ -114,6 +139,5 @@ fn pick_confirmers(view: &View, among: &[u16], slot: Slot, need: usize, draw: us
     }
     let has_spare = prompt.len() > need;
     prompt.extend(slow);
-    prompt.truncate(need);
     (prompt, has_spare)
 }

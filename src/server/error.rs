@@ -4,8 +4,8 @@
 //! succeeded. All their texts stand here, with what follows from them. To another node an error is its text, so
 //! [`RequestError::of`] tells which one a text is, and nothing else looks into texts.
 //!
-//! Whose fault: nobody's, or the operator's. State: unchanged, but for [`RequestError::UnknownOutcome`]. Retry: as
-//! [`RequestError::may_retry`] says.
+//! Whose fault: nobody's, or the operator's. State: unchanged, but for [`RequestError::UnknownOutcome`] and
+//! [`RequestError::PartlyDone`]; of a FLUSHALL, some slots may be cleared. Retry: as [`RequestError::may_retry`] says.
 
 use crate::commands::CommandError;
 use crate::replication::view::{QuorumError, Unserved};
@@ -31,12 +31,14 @@ pub enum RequestError {
     NotConfirmed,
     /// A write reached its coordinator and may or may not have reached enough replicas.
     UnknownOutcome,
+    /// Some keys of a command that each coordinator runs for its own keys were changed, and some were not.
+    PartlyDone,
     /// `maxmemory` is reached, and nothing may be evicted.
     OutOfMemory,
 }
 
 impl RequestError {
-    const ALL: [RequestError; 13] = [
+    const ALL: [RequestError; 14] = [
         RequestError::NotJoined,
         RequestError::NotServed,
         RequestError::Unserved(Unserved::Waiting),
@@ -49,6 +51,7 @@ impl RequestError {
         RequestError::NotCleared,
         RequestError::NotConfirmed,
         RequestError::UnknownOutcome,
+        RequestError::PartlyDone,
         RequestError::OutOfMemory,
     ];
 
@@ -70,6 +73,9 @@ impl RequestError {
             RequestError::UnknownOutcome => {
                 "TIMEOUT the write's outcome is unknown: too few replicas confirmed it, or another node ran its key's commands meanwhile"
             }
+            RequestError::PartlyDone => {
+                "TIMEOUT some of the keys were changed and others were not: too few replicas answered for those, or memory is full"
+            }
             RequestError::OutOfMemory => "OOM command not allowed when used memory > 'maxmemory'.",
         }
     }
@@ -89,9 +95,10 @@ impl RequestError {
         CommandError::text(self.text())
     }
 
-    /// Whether nothing has happened, and the same request may succeed a moment later.
+    /// Whether nothing has happened that a second time would not do as well, and the same request may succeed a moment
+    /// later.
     pub fn may_retry(self) -> bool {
-        !matches!(self, RequestError::UnknownOutcome | RequestError::OutOfMemory)
+        !matches!(self, RequestError::UnknownOutcome | RequestError::PartlyDone | RequestError::OutOfMemory)
     }
 }
 

@@ -194,6 +194,23 @@ mod tests {
         version
     }
 
+    /// RENAME of a number takes away what it has read: an increment that came meanwhile would go with it.
+    #[test]
+    fn what_is_merged_below_the_last_write_is_a_change() {
+        let [here, there] = [1, 2].map(|node| Store::new(ActorId { node, generation: 1 }));
+        [&here, &there].into_iter().for_each(|store| store.set_replicated(true));
+        sent(&here, &there, 500, Mutation::Add { by: 1 });
+        let alone = Store::new(ActorId { node: 3, generation: 1 });
+        alone.set_replicated(true);
+        sent(&alone, &here, 900, Mutation::Add { by: 2 });
+        let mut effects = Effects::default();
+        let seen = alone.lock(slot_of(KEY), 0, 1_000, &mut effects).version_of(KEY).0;
+        assert_eq!(give(&there, &alone, 1_000), Applied::Conflict);
+        let keys = alone.lock(slot_of(KEY), 0, 1_000, &mut effects);
+        assert_eq!(keys.seen(KEY).0, seen.dot);
+        assert!(!keys.is_as_seen(KEY, &seen));
+    }
+
     #[test]
     fn nothing_is_built_on_what_expiry_alone_has_left() {
         let parts = [

@@ -257,9 +257,9 @@ impl<'s> Keyspace<'s> {
     /// As [`write`](Keyspace::write), but it is not counted as a change, and WATCH does not notice.
     pub fn write_unnoticed(&mut self, key: &[u8], mutation: Mutation<'_>) {
         self.clear_ground(self.name(key), &mutation);
-        let (before, _) = self.seen(key);
+        let (before, _) = self.version_of(key);
         self.put(key, mutation);
-        self.store.unnoticed.note(self.name(key).hash, before, self.effects.seen);
+        self.store.unnoticed.note(self.name(key).hash, before, self.version_of(key).0);
     }
 
     #[inline]
@@ -272,10 +272,11 @@ impl<'s> Keyspace<'s> {
         }
     }
 
-    /// Whether nothing has happened to `key` since its write `seen`, the zero dot for none, that WATCH should notice.
-    pub fn is_as_seen(&self, key: &[u8], seen: Dot) -> bool {
-        let (now, _) = self.seen(key);
-        now == seen || self.store.unnoticed.leads(self.name(key).hash, seen, now)
+    /// Whether nothing has happened to `key` since it had the version `seen`, the default one for none, that WATCH
+    /// should notice.
+    pub fn is_as_seen(&self, key: &[u8], seen: &Version) -> bool {
+        let (now, _) = self.version_of(key);
+        now == *seen || self.store.unnoticed.leads(self.name(key).hash, seen, &now)
     }
 
     /// Whether `key`, which is not there now and was not at `since`, may have been in between: something of its slot

@@ -264,6 +264,19 @@ pub fn put_full_dot(out: &mut Vec<u8>, dot: Dot, actors: &ActorTable) {
     put_u64(out, id.generation);
 }
 
+/// Appends a version by its actors' full names, so that it means the same on every node.
+pub fn put_full_version(out: &mut Vec<u8>, version: &Version, actors: &ActorTable) {
+    put_full_dot(out, version.dot, actors);
+    out.push(version.context.len() as u8);
+    version.context.iter().for_each(|dot| put_full_dot(out, *dot, actors));
+}
+
+/// Reads what [`put_full_version`] wrote.
+pub fn read_full_version(reader: &mut Reader<'_>, actors: &ActorTable) -> Result<Version, WireError> {
+    let dot = read_dot(reader, Actor::SELF, actors)?;
+    Ok(Version { dot, context: read_context(reader, Actor::SELF, actors)? })
+}
+
 /// Reads a dot that `sender` wrote.
 #[inline]
 pub fn read_dot(reader: &mut Reader<'_>, sender: Actor, actors: &ActorTable) -> Result<Dot, WireError> {

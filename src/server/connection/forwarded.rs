@@ -235,7 +235,8 @@ impl Forwarded {
 impl Unanswered {
     /// Has what a request has read confirmed by somebody else, once. A request that is contradicted, or that nobody
     /// confirms, the asker asks for again. It is refused where running it again would show a later write of its own
-    /// client, and where it belongs to a transaction that has written, which could only be asked for again as a whole.
+    /// client; where it belongs to a transaction that has written, which could only be asked for again as a whole, its
+    /// outcome is unknown.
     fn confirm_or_give_up(&mut self, retries: &[Retry], worker: &Worker, view: &View) {
         let Some(Retry { reply, ask, .. }) = retries.first() else { return };
         let is_unconfirmed = retries.iter().all(Retry::is_unconfirmed);
@@ -246,7 +247,10 @@ impl Unanswered {
         }
         let is_overtaken = |read| worker.is_read_overtaken(read, &self.batch, std::iter::empty());
         let would_show = || retries.iter().find_map(Retry::reading).is_some_and(is_overtaken);
-        if self.ran == Ran::Together || self.ran == Ran::Apart && would_show() {
+        if self.ran == Ran::Together {
+            return self.batch.leave_unknown(*reply);
+        }
+        if self.ran == Ran::Apart && would_show() {
             let refusal = worker.refusal(self.batch.kept(ask.request));
             return self.batch.patch(*reply, refusal.as_bytes());
         }

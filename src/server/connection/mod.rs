@@ -48,6 +48,7 @@ use crate::server::session::settings::{Consistency, output_bytes_max};
 use crate::server::session::transaction::Transaction;
 use crate::server::session::{Session, Talk};
 use crate::server::state::client::{Client, state};
+use crate::server::transaction::Ran;
 use crate::server::worker::Worker;
 
 /// Most batches that may wait for replicas before the connection stops reading.
@@ -334,7 +335,7 @@ impl Connection {
                 let Some(mut batch) = self.unanswered.pop_front() else { break };
                 let (worker, client, talk) = (&self.worker, &self.client, &self.talk);
                 let (due, later) = (std::mem::take(&mut self.retries), self.unanswered.iter().map(|batch| &**batch));
-                self.retries = Retrier { worker, client, talk }.round(&mut batch, due, later);
+                self.retries = Retrier { worker, client, talk, ran: Ran::Apart }.round(&mut batch, due, later);
                 self.unanswered.push_front(batch);
                 continue;
             }

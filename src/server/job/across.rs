@@ -4,7 +4,8 @@
 //! scratch keyspace (`commands::scratch`); what it changes goes to each key's coordinator, which takes it only if the
 //! key is still what was fetched. What a command adds is written before what it takes away, so a node that dies in
 //! between leaves a value twice and never nowhere. When a key has changed meanwhile, what was written is put back and
-//! all begins anew; after [`PATIENCE`] the client is told to try again.
+//! all begins anew; after [`PATIENCE`] the client is told to try again. Where somebody else has changed what was to be
+//! put back, that stays; then no reply says that nothing was done.
 //!
 //! So each key's change is atomic and builds on what the command has read of that key, and the outcome is all of the
 //! changes or none, also when one of the coordinators has no memory left for what the command adds, unless a node dies
@@ -56,36 +57,65 @@ impl Job {
         let keys: BTreeSet<&[u8]> = command.key_positions(args).filter_map(|at| args.get(at)).collect();
         let names: Vec<KeyName> = keys.into_iter().map(|key| (db, key.to_vec())).collect();
         let by = if command.has(flag::DENYOOM) { &GROW } else { &APPLY };
+        let mut has_traces = false;
         loop {
-            let mut brought = self.bring(&names).await?;
-            let mut ran = loop {
-                let ran = self.on_scratch(command, run, args, &brought);
-                let changed = ran.changes.iter().map(|it| &it.name);
-                let missing: Vec<KeyName> = changed.filter(|name| !brought.contains_key(*name)).cloned().collect();
-                if missing.is_empty() {
-                    break ran;
-                }
-                brought.extend(self.bring(&missing).await?);
-            };
-            let is_refused = ran.reply.is_err();
-            if is_refused || self.commit(by, &ran.changes, &brought).await? {
-                // That a key is new has been told where it was put.
-                ran.events.retain(|event| event.class != b'n');
-                self.worker.shared.node.pubsub.publish_events(&ran.events);
-                let (hits, misses) = ran.lookups;
-                self.worker.metrics.count(Count::KeyspaceHits, hits);
-                self.worker.metrics.count(Count::KeyspaceMisses, misses);
-                self.worker.metrics.count(Count::KeyChanges, if is_refused { 0 } else { ran.changed });
-                out.extend_from_slice(&ran.reply?);
-                return Ok(());
+            let (ran, brought) = self.compute(command, run, args, &names).await?;
+            let changes = if ran.reply.is_ok() { &ran.changes[..] } else { &[] };
+            if has_traces && changes.is_empty() {
+                // It would say that it has changed nothing.
+                return Err(RequestError::UnknownOutcome.refusal());
             }
+            let has_run = match self.commit(by, changes, &brought).await? {
+                Committed::Yes => return self.conclude(ran, out),
+                Committed::No { has_run, leaves_traces } => {
+                    has_traces |= leaves_traces;
+                    has_run
+                }
+            };
             if began.elapsed() > PATIENCE {
-                return Err(CommandError::text("TRYAGAIN the keys of the command kept changing while it ran"));
+                return Err(match has_run {
+                    _ if has_traces => RequestError::UnknownOutcome.refusal(),
+                    true => CommandError::text("TRYAGAIN the keys of the command kept changing while it ran"),
+                    false => RequestError::NobodyInTime.refusal(),
+                });
             }
             // Two commands that stand in each other's way do not come back at the same moment.
             let pause_ms = 1 + self.worker.draw() as u64 % 8;
             tokio::time::sleep(Duration::from_millis(pause_ms)).await;
         }
+    }
+
+    /// Runs the command on what its keys hold, with all that it was run on.
+    async fn compute(
+        &mut self,
+        command: &Command,
+        run: KeysFunction,
+        args: Args<'_>,
+        names: &[KeyName],
+    ) -> Result<(ScratchRun, Brought), CommandError> {
+        let mut brought = self.bring(names).await?;
+        loop {
+            let ran = self.on_scratch(command, run, args, &brought);
+            let changed = ran.changes.iter().map(|it| &it.name);
+            let missing: Vec<KeyName> = changed.filter(|name| !brought.contains_key(*name)).cloned().collect();
+            if missing.is_empty() {
+                return Ok((ran, brought));
+            }
+            brought.extend(self.bring(&missing).await?);
+        }
+    }
+
+    /// Tells and counts what a command has done, and answers.
+    fn conclude(&self, mut ran: ScratchRun, out: &mut Vec<u8>) -> Result<(), CommandError> {
+        // That a key is new has been told where it was put.
+        ran.events.retain(|event| event.class != b'n');
+        self.worker.shared.node.pubsub.publish_events(&ran.events);
+        let (hits, misses) = ran.lookups;
+        self.worker.metrics.count(Count::KeyspaceHits, hits);
+        self.worker.metrics.count(Count::KeyspaceMisses, misses);
+        self.worker.metrics.count(Count::KeyChanges, if ran.reply.is_err() { 0 } else { ran.changed });
+        out.extend_from_slice(&ran.reply?);
+        Ok(())
     }
 
     fn on_scratch(&self, command: &Command, run: KeysFunction, args: Args<'_>, brought: &Brought) -> ScratchRun {
@@ -128,11 +158,12 @@ impl Job {
         Ok(brought)
     }
 
-    /// Makes the changes; false, with nothing changed, when a key is no longer what was brought. Refused, also with
-    /// nothing changed, when a coordinator has no room.
-    async fn commit(&mut self, by: &Command, changes: &[Change], brought: &Brought) -> Result<bool, CommandError> {
+    /// Makes the changes. Refused, with nothing changed, when a coordinator has no room.
+    async fn commit(&mut self, by: &Command, changes: &[Change], brought: &Brought) -> Result<Committed, CommandError> {
         let view = self.worker.shared.view.load_full();
-        let Some(parts) = parts_of(&view, changes, brought) else { return Ok(false) };
+        let Some(parts) = parts_of(&view, changes, brought) else {
+            return Ok(Committed::No { has_run: false, leaves_traces: false });
+        };
         let mut done: Vec<(KeyName, Fetched)> = Vec::new();
         for part in &parts {
             let failed = match self.apply(&view, by, part).await {
@@ -143,44 +174,51 @@ impl Job {
                 }
                 failed => failed,
             };
-            let is_as_before = !matches!(failed, PartResult::Unknown) && self.put_back(done, brought).await;
+            let unknown = Err(RequestError::UnknownOutcome.refusal());
+            if matches!(failed, PartResult::Unknown) {
+                return unknown;
+            }
+            let leaves_traces = match self.put_back(done, brought).await {
+                PutBack::Unknown => return unknown,
+                put_back => put_back == PutBack::Theirs,
+            };
             return match failed {
-                _ if !is_as_before => Err(RequestError::UnknownOutcome.refusal()),
+                PartResult::NoRoom if leaves_traces => unknown,
                 PartResult::NoRoom => Err(RequestError::OutOfMemory.refusal()),
-                _ => Ok(false),
+                failed => Ok(Committed::No { has_run: matches!(failed, PartResult::Changed), leaves_traces }),
             };
         }
-        Ok(true)
+        Ok(Committed::Yes)
     }
 
-    /// Puts back what keys held before, the last one first. A key that somebody has changed again stays theirs. False
-    /// when some key could not be put back, or may not have been.
-    async fn put_back(&mut self, done: Vec<(KeyName, Fetched)>, brought: &Brought) -> bool {
-        let (until, mut is_as_before) = (Instant::now() + PATIENCE, true);
+    /// Puts back what keys held before, the last one first.
+    async fn put_back(&mut self, done: Vec<(KeyName, Fetched)>, brought: &Brought) -> PutBack {
+        let (until, mut worst) = (Instant::now() + PATIENCE, PutBack::Done);
         for (name, after) in done.into_iter().rev() {
             let Some(before) = brought.get(&name) else { continue };
             let change = Change { name, mutations: vec![before.restoring()], takes_away: false };
-            is_as_before &= self.put_one_back(&change, after, until).await;
+            worst = worst.max(self.put_one_back(&change, after, until).await);
         }
-        is_as_before
+        worst
     }
 
     /// Asks whoever coordinates the key by now, again while nobody does.
-    async fn put_one_back(&mut self, change: &Change, after: Fetched, until: Instant) -> bool {
+    async fn put_one_back(&mut self, change: &Change, after: Fetched, until: Instant) -> PutBack {
         let after = Brought::from([(change.name.clone(), after)]);
         while Instant::now() < until {
             let view = self.worker.shared.view.load_full();
             let parts = parts_of(&view, std::slice::from_ref(change), &after).unwrap_or_default();
             if let Some(part) = parts.first() {
                 match self.apply(&view, &APPLY, part).await {
-                    PartResult::Yes(_) | PartResult::Changed => return true,
-                    PartResult::Unknown => return false,
+                    PartResult::Yes(_) => return PutBack::Done,
+                    PartResult::Changed => return PutBack::Theirs,
+                    PartResult::Unknown => return PutBack::Unknown,
                     PartResult::NotRun | PartResult::NoRoom => {}
                 }
             }
             tokio::time::sleep(RETRY_PAUSE).await;
         }
-        false
+        PutBack::Unknown
     }
 
     /// Makes a part of the changes by RONDO.APPLY or RONDO.GROW.
@@ -188,7 +226,7 @@ impl Job {
         let watched = |(change, fetched): &(Change, Fetched)| Watched {
             db: change.name.0,
             key: change.name.1.clone(),
-            seen: fetched.seen,
+            seen: fetched.seen.clone(),
             was_live: fetched.whole.is_some(),
             since: EXACTLY,
             missing: None,
@@ -231,6 +269,31 @@ impl Job {
     fn leave(&mut self, before: (u8, Proto)) {
         (self.talk.session.db, self.talk.session.proto) = before;
     }
+}
+
+/// What came of all changes.
+enum Committed {
+    /// They are made.
+    Yes,
+    /// None is.
+    No {
+        /// A coordinator has found that a key is no longer what was brought. Else nobody was found who is one, and
+        /// ready to be.
+        has_run: bool,
+        /// A key was changed, and by somebody else after that, who may have built on it.
+        leaves_traces: bool,
+    },
+}
+
+/// What came of putting something back, the worst last.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum PutBack {
+    /// It is as it was.
+    Done,
+    /// Somebody else has changed it again, and it stays theirs.
+    Theirs,
+    /// Nobody knows.
+    Unknown,
 }
 
 /// What came of a part.

@@ -2,15 +2,17 @@
 //! with all of its keys, and the replies put together in the order of the keys.
 //!
 //! Each coordinator runs its part atomically; the parts are not atomic together. A part whose keys have got several
-//! coordinators on the way is cut again.
+//! coordinators on the way is cut again. When a part of a write fails and another does not, the reply says so: by the
+//! failure's own error a client would take it that nothing was done.
 
 use crate::base::ids::slot_of;
 use crate::commands::CommandError;
-use crate::commands::spec::{Command, Gather, Keys};
+use crate::commands::spec::{Command, Gather, Keys, flag};
 use crate::protocol::client::{Value, encode_command};
 use crate::protocol::{Args, Proto, Reply};
 use crate::replication::view::View;
 use crate::server::batch::Batch;
+use crate::server::error::RequestError;
 use crate::server::job::Job;
 use crate::server::job::values::{as_int, garbled, values_of};
 
@@ -56,6 +58,10 @@ impl Job {
         if values.len() != parts.len() {
             return Err(garbled());
         }
+        if let Some(error) = error_of(command.has(flag::WRITE), &values) {
+            Reply::new(out, self.talk.session.proto).error(error);
+            return Ok(());
+        }
         self.put_together(command.key_positions(args), &parts, values, gather, out)
     }
 
@@ -68,10 +74,6 @@ impl Job {
         out: &mut Vec<u8>,
     ) -> Result<(), CommandError> {
         let mut reply = Reply::new(out, self.talk.session.proto);
-        if let Some(Value::Error(text)) = values.iter().find(|value| matches!(value, Value::Error(_))) {
-            reply.error(text);
-            return Ok(());
-        }
         match gather {
             Gather::Sum => reply.int(values.iter().map(as_int).sum()),
             Gather::Ok => reply.ok(),
@@ -95,6 +97,19 @@ impl Job {
     }
 }
 
+/// What to answer if some parts have failed, given the replies to all: the first error, unless keys may have been
+/// changed all the same.
+fn error_of(writes: bool, values: &[Value]) -> Option<&[u8]> {
+    let errors = values.iter().filter_map(|value| if let Value::Error(text) = value { Some(&text[..]) } else { None });
+    let errors: Vec<&[u8]> = errors.collect();
+    let first = errors.first()?;
+    let of = |error: RequestError| errors.iter().find(|text| RequestError::of(text) == Some(error));
+    let unknown = of(RequestError::UnknownOutcome).or_else(|| of(RequestError::PartlyDone));
+    let is_partly_done = writes && errors.len() < values.len();
+    let partly_done = is_partly_done.then_some(RequestError::PartlyDone.text().as_bytes());
+    Some(unknown.copied().or(partly_done).unwrap_or(first))
+}
+
 /// The keys of a request by their coordinators, in the order in which these first appear.
 fn parts_of(view: &View, command: &Command, args: Args<'_>) -> Vec<KeysAt> {
     let mut parts: Vec<KeysAt> = Vec::new();
@@ -107,4 +122,28 @@ fn parts_of(view: &View, command: &Command, args: Args<'_>) -> Vec<KeysAt> {
         }
     }
     parts
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_error_does_not_hide_that_other_parts_were_done() {
+        let error = |error: RequestError| Value::Error(error.text().into());
+        let (full, down) = (error(RequestError::OutOfMemory), error(RequestError::NobodyInTime));
+        let unknown = error(RequestError::UnknownOutcome);
+        let ok = Value::Simple("OK".into());
+        for (writes, values, expected) in [
+            (true, vec![ok.clone(), ok.clone()], None),
+            (true, vec![full.clone(), down.clone()], Some(RequestError::OutOfMemory)),
+            (true, vec![ok.clone(), full.clone()], Some(RequestError::PartlyDone)),
+            (true, vec![down.clone(), ok.clone()], Some(RequestError::PartlyDone)),
+            (true, vec![ok.clone(), down.clone(), unknown.clone()], Some(RequestError::UnknownOutcome)),
+            (true, vec![down.clone(), unknown.clone()], Some(RequestError::UnknownOutcome)),
+            (false, vec![ok.clone(), down.clone()], Some(RequestError::NobodyInTime)),
+        ] {
+            assert_eq!(error_of(writes, &values).and_then(RequestError::of), expected, "{values:?}");
+        }
+    }
 }

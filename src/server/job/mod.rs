@@ -297,17 +297,17 @@ impl Job {
                 if ran == Ran::TogetherReading && !others.is_empty() {
                     return false;
                 }
-                others.iter().for_each(|retry| self.retrier().give_up(batch, retry));
+                others.iter().for_each(|retry| self.retrier(ran).give_up(batch, retry));
                 retries = unconfirmed;
             }
             tokio::time::sleep(retry_pause(batch)).await;
-            retries = self.retrier().round(batch, retries, std::iter::empty());
+            retries = self.retrier(ran).round(batch, retries, std::iter::empty());
         }
         true
     }
 
-    fn retrier(&self) -> Retrier<'_> {
-        Retrier { worker: &self.worker, client: &self.client, talk: &self.talk }
+    fn retrier(&self, ran: Ran) -> Retrier<'_> {
+        Retrier { worker: &self.worker, client: &self.client, talk: &self.talk, ran }
     }
 
     /// Waits until all is known that a batch waits for; false when some of it has to run `retry`.

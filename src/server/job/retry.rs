@@ -27,6 +27,7 @@ use crate::server::session::settings::quorum_of;
 use crate::server::session::transaction::Transaction;
 use crate::server::session::{Session, Talk};
 use crate::server::state::client::Client;
+use crate::server::transaction::Ran;
 use crate::server::worker::Worker;
 
 /// How long to wait before asking again: other nodes go by another view by then, or may.
@@ -58,6 +59,8 @@ pub struct Retrier<'c> {
     pub client: &'c Arc<Client>,
     /// The connection's state.
     pub talk: &'c Talk,
+    /// How the requests were run at first.
+    pub ran: Ran,
 }
 
 impl Retrier<'_> {
@@ -103,11 +106,11 @@ impl Retrier<'_> {
         left
     }
 
-    /// Answers a request that will not be run any more: of a write that may have been run once that is all that can be
-    /// said.
+    /// Answers a request that will not be run any more: of a write that may have been run once, and of what belongs to
+    /// a transaction that has written, that is all that can be said.
     pub fn give_up(&self, batch: &mut Batch, retry: &Retry) {
         let request = batch.kept(retry.ask.request);
-        if retry.ask.fence.is_some() && writes(request) {
+        if self.ran == Ran::Together || retry.ask.fence.is_some() && writes(request) {
             return batch.leave_unknown(retry.reply);
         }
         let refusal = self.worker.refusal(request);

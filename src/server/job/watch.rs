@@ -43,7 +43,7 @@ impl Job {
         let since = Hlc(reader.u64().map_err(|_| garbled())?);
         for key in args.iter().skip(1) {
             let copy = KeyCopy::read(&mut reader, &worker.shared.node.store.actors).map_err(|_| garbled())?;
-            let (seen, was_live) = (copy.dot(), copy.is_live);
+            let (seen, was_live) = (copy.version.unwrap_or_default(), copy.is_live);
             self.talk.transaction.watched.add(Watched {
                 db,
                 key: key.to_vec(),

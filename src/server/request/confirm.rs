@@ -3,6 +3,7 @@
 //! Both happen while the slots are still locked, so that a key's frames leave in the order in which things were done to
 //! it. Nothing waits: the batch notes what its replies depend on.
 
+use crate::base::clock::Hlc;
 use crate::base::ids::{Slot, slot_of};
 use crate::base::version::{Actor, Version};
 use crate::commands::spec::Command;
@@ -60,6 +61,31 @@ impl Run<'_> {
         let mut kept = None;
         for key in command.key_positions(request.args).filter_map(|at| request.args.get(at)) {
             self.verify_key(request, key, seen_now(keys, key), reply, &mut kept)?;
+        }
+        Ok(())
+    }
+
+    /// As [`Run::verify`], behind what its own group has written since `since`, with all slots locked: a key of which
+    /// that was the last write needs no other confirmation than that write, which as many nodes have to hold, none of
+    /// which may hold what this node had not seen.
+    pub fn verify_behind(
+        &mut self,
+        since: Hlc,
+        command: &'static Command,
+        request: &Request<'_>,
+        keys: &Keyspace<'_>,
+        from: usize,
+    ) -> Result<(), QuorumError> {
+        let (reply, mut kept) = (self.batch.place(from), None);
+        for key in command.key_positions(request.args).filter_map(|at| request.args.get(at)) {
+            let (last, _) = keys.seen(key);
+            let is_own = last.actor == Actor::SELF && last.hlc > since && self.quorum.write >= self.quorum.read;
+            let coordinator = &self.worker.shared.coordinator;
+            let place = |waits| coordinator.place_of_written(self.view, slot_of(key), self.quorum, waits);
+            match is_own.then_some(&self.batch.waits).and_then(place) {
+                Some(wait) => self.batch.unconfirmed.push(Unconfirmed { reply, wait, read: None, tells: true }),
+                None => self.verify_key(request, key, seen_now(keys, key), reply, &mut kept)?,
+            }
         }
         Ok(())
     }

@@ -108,7 +108,7 @@ impl Run<'_> {
         let (since, mut effects) = (node.store.clock.tick(now_ms), Effects::default());
         for key in args.iter().skip(1) {
             let keys = node.store.lock(slot_of(key), self.session.db, now_ms, &mut effects);
-            let (seen, was_live) = keys.seen(key);
+            let (seen, was_live) = keys.version_of(key);
             let missing = if was_live { None } else { node.store.watch_missing(self.session.db, key) };
             drop(keys);
             let (db, key) = (self.session.db, key.to_vec());

@@ -9,11 +9,11 @@ use hashbrown::HashTable;
 
 use crate::base::clock::Hlc;
 use crate::base::ids::NodeId;
-use crate::base::version::{Actor, ActorTable, Dot};
+use crate::base::version::{ActorTable, Version};
 use crate::base::wire::{Reader, WireError, put_bytes, put_u64};
 use crate::store::hash_name;
 use crate::store::missing_keys::MissingKey;
-use crate::store::mutation::{put_full_dot, read_dot};
+use crate::store::mutation::{put_full_version, read_full_version};
 
 /// Most bytes that the watched keys of a connection may take. Redis has no such limit.
 const WATCHED_BYTES_MAX: usize = 256 << 20;
@@ -36,8 +36,8 @@ pub struct Watched {
     pub db: u8,
     /// The key.
     pub key: Vec<u8>,
-    /// The version it had; the zero dot for none.
-    pub seen: Dot,
+    /// The version it had; the default one for none. All of it: what a merge brings may leave the last write as it is.
+    pub seen: Version,
     /// Whether it was there.
     pub was_live: bool,
     /// A stamp of its coordinator, from before the look: what is written later is stamped later. Or [`EXACTLY`].
@@ -104,7 +104,7 @@ pub fn put_watched(out: &mut Vec<u8>, watched: &[Watched], actors: &ActorTable) 
     for it in watched {
         out.push(it.db);
         put_bytes(out, &it.key);
-        put_full_dot(out, it.seen, actors);
+        put_full_version(out, &it.seen, actors);
         out.push(u8::from(it.was_live));
         put_u64(out, it.since.0);
     }
@@ -115,7 +115,7 @@ pub fn read_watched(reader: &mut Reader<'_>, actors: &ActorTable) -> Result<Vec<
     let mut watched = Vec::new();
     for _ in 0..reader.u64()? {
         let (db, key) = (reader.u8()?, reader.bytes()?.to_vec());
-        let seen = read_dot(reader, Actor::SELF, actors)?;
+        let seen = read_full_version(reader, actors)?;
         let (was_live, since) = (reader.u8()? != 0, Hlc(reader.u64()?));
         watched.push(Watched { db, key, seen, was_live, since, missing: None, at: None });
     }
@@ -125,10 +125,12 @@ pub fn read_watched(reader: &mut Reader<'_>, actors: &ActorTable) -> Result<Vec<
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::base::version::Dot;
 
     fn watched(db: u8, key: &[u8], stamp: u64) -> Watched {
-        let seen = Dot { hlc: Hlc(stamp), ..Dot::default() };
-        Watched { db, key: key.to_vec(), seen, was_live: true, since: seen.hlc, missing: None, at: None }
+        let since = Hlc(stamp);
+        let seen = Version::first(Dot { hlc: since, ..Dot::default() });
+        Watched { db, key: key.to_vec(), seen, was_live: true, since, missing: None, at: None }
     }
 
     /// Comparing each key with all others would take hours.
@@ -142,8 +144,8 @@ mod tests {
         list.add(watched(1, &7u64.to_le_bytes(), 4));
         assert_eq!(list.keys().len() as u64, KEYS + 1, "a key of another database is another one");
         let (last, others) = list.keys().split_last().expect("keys");
-        assert!(others.iter().zip(0u64..).all(|(it, n)| it.key == n.to_le_bytes() && it.seen.hlc == Hlc(1)));
-        assert_eq!(last.seen.hlc, Hlc(4));
+        assert!(others.iter().zip(0u64..).all(|(it, n)| it.key == n.to_le_bytes() && it.seen.dot.hlc == Hlc(1)));
+        assert_eq!(last.seen.dot.hlc, Hlc(4));
     }
 
     #[test]

@@ -10,13 +10,13 @@
 //! Does not confirm what it finds with other replicas: RONDO.META is there to show when they differ.
 
 use crate::base::ids::slot_of;
-use crate::base::version::{Actor, ActorTable, Dot, Relation, Version};
+use crate::base::version::{ActorTable, Relation, Version};
 use crate::base::wire::{Reader, WireError, put_bytes, put_u64};
 use crate::protocol::Args;
 use crate::replication::view::View;
 use crate::store::Store;
 use crate::store::keyspace::value_ref;
-use crate::store::mutation::{put_full_dot, read_context, read_dot};
+use crate::store::mutation::{put_full_version, read_full_version};
 use crate::store::name::Name;
 
 /// A node's copy of a key.
@@ -52,11 +52,6 @@ impl KeyCopy {
         }
     }
 
-    /// The last write that is known, the zero dot for none.
-    pub fn dot(&self) -> Dot {
-        self.version.as_ref().map_or(Dot::default(), |version| version.dot)
-    }
-
     /// How this node's copy stands to `reference`, in a word.
     pub fn agreement(&self, reference: &KeyCopy) -> &'static str {
         match (&self.version, &reference.version) {
@@ -77,9 +72,7 @@ impl KeyCopy {
     pub fn put(&self, out: &mut Vec<u8>, actors: &ActorTable) {
         out.push(u8::from(self.version.is_some()));
         if let Some(version) = &self.version {
-            put_full_dot(out, version.dot, actors);
-            out.push(version.context.len() as u8);
-            version.context.iter().for_each(|dot| put_full_dot(out, *dot, actors));
+            put_full_version(out, version, actors);
         }
         out.push(u8::from(self.is_live));
         put_bytes(out, self.type_name.as_bytes());
@@ -90,10 +83,7 @@ impl KeyCopy {
     pub fn read(reader: &mut Reader<'_>, actors: &ActorTable) -> Result<KeyCopy, WireError> {
         let version = match reader.u8()? {
             0 => None,
-            _ => {
-                let dot = read_dot(reader, Actor::SELF, actors)?;
-                Some(Version { dot, context: read_context(reader, Actor::SELF, actors)? })
-            }
+            _ => Some(read_full_version(reader, actors)?),
         };
         let is_live = reader.u8()? != 0;
         let type_name = String::from_utf8(reader.bytes()?.to_vec()).map_err(|_| WireError)?;
@@ -130,6 +120,7 @@ mod tests {
     use super::*;
     use crate::base::clock::Hlc;
     use crate::base::ids::ActorId;
+    use crate::base::version::{Actor, Dot};
     use crate::server::session::watched::{Watched, put_watched, read_watched};
     use crate::store::Effects;
     use crate::store::mutation::Mutation;
@@ -146,12 +137,13 @@ mod tests {
         let (mut out, mut back) = (Vec::new(), Vec::new());
         copy.put(&mut out, &here.actors);
         let read = KeyCopy::read(&mut Reader::new(&out), &there).expect("own bytes");
-        assert_ne!(read.dot().actor, Actor::SELF, "written by the other node");
-        let (key, seen, since) = (b"k".to_vec(), read.dot(), Hlc(7));
+        let seen = read.version.clone().expect("a version");
+        assert_ne!(seen.dot.actor, Actor::SELF, "written by the other node");
+        let (key, since) = (b"k".to_vec(), Hlc(7));
         let watched = Watched { db: 0, key, seen, was_live: true, since, missing: None, at: None };
         put_watched(&mut back, &[watched], &there);
         let returned = read_watched(&mut Reader::new(&back), &here.actors).expect("own bytes");
-        assert_eq!(returned.first().map(|it| (it.seen, it.since)), Some((copy.dot(), Hlc(7))));
+        assert_eq!(returned.into_iter().next().map(|it| (Some(it.seen), it.since)), Some((copy.version, Hlc(7))));
         assert!(read_watched(&mut Reader::new(&back[..back.len() - 1]), &here.actors).is_err());
     }
 

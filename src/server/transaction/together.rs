@@ -8,6 +8,7 @@
 
 use std::time::Instant;
 
+use crate::base::clock::Hlc;
 use crate::base::ids::{Slot, slot_of};
 use crate::commands::spec::{Command, Cx, Handler, KeysFunction, NodeCommand, flag};
 use crate::commands::subcommands;
@@ -21,13 +22,22 @@ use crate::server::request::readiness::keys_of;
 use crate::server::request::run::{Origin, Run, Step};
 use crate::server::session::watched::{EXACTLY, Watched};
 use crate::server::share::marks::wishes;
-use crate::server::transaction::Tried;
 use crate::server::transaction::groups::{Runner, runner, selected};
 use crate::server::transaction::queued::Queued;
+use crate::server::transaction::{Ran, Tried};
 use crate::store::Keyspace;
 
 /// What MONITOR inside a transaction reads.
 const NOT_IN_TRANSACTION: &str = "ERR MONITOR isn't allowed for DENY BLOCKING client";
+
+/// How and when the requests of a group run.
+struct Moment {
+    ran: Ran,
+    /// The time that they see, in milliseconds since 1970.
+    now_ms: u64,
+    /// A stamp from before whatever they write, and behind all that was written to their slots before.
+    since: Hlc,
+}
 
 impl Run<'_> {
     /// Runs requests under the locks of all their slots.
@@ -61,7 +71,8 @@ impl Run<'_> {
         }
         // It has begun in time, and its asker waits.
         self.late_at = None;
-        let locked = requests.iter().take_while(|request| self.run_locked(&mut keys, request, now_ms)).count();
+        let moment = Moment { ran: Ran::as_one(requests), now_ms, since: store.clock.so_far() };
+        let locked = requests.iter().take_while(|request| self.run_locked(&mut keys, request, &moment)).count();
         drop(keys);
         self.worker.count_lookups_of(&mut effects);
         self.count_effects(&mut effects);
@@ -87,12 +98,16 @@ impl Run<'_> {
 
     /// Whether enough replicas are reachable for all that may be written or read.
     fn has_quorums(&self, slots: &[Slot], requests: &[Queued<'_>]) -> bool {
-        let view = self.view;
+        let (view, quorum, coordinator) = (self.view, self.quorum, &self.worker.shared.coordinator);
         if view.is_solo {
             return true;
         }
         let writes = requests.iter().any(|request| request.has(flag::WRITE));
-        slots.iter().all(|slot| view.roles.of(*slot).is_some_and(|it| view.check(it, self.quorum, writes).is_ok()))
+        let may_read = requests.iter().any(|request| !request.has(flag::WRITE));
+        slots.iter().all(|slot| {
+            view.roles.of(*slot).is_some_and(|it| view.check(it, quorum, writes).is_ok())
+                && (!may_read || coordinator.has_confirmers(view, *slot, quorum))
+        })
     }
 
     /// Runs requests as one if this node coordinates all their keys and the watched ones, and those are unchanged.
@@ -123,7 +138,7 @@ impl Run<'_> {
     }
 
     /// Runs one request on locked slots; false, with nothing done, when the slots may not be locked for it.
-    fn run_locked(&mut self, keys: &mut Keyspace<'_>, request: &Queued<'_>, now_ms: u64) -> bool {
+    fn run_locked(&mut self, keys: &mut Keyspace<'_>, request: &Queued<'_>, moment: &Moment) -> bool {
         let Ok(scanner) = scanned(request.bytes) else { return true };
         let whole = Request::new(scanner.args(request.bytes), request.bytes);
         let Some((index, command)) = whole.row else {
@@ -133,7 +148,7 @@ impl Run<'_> {
         let command = subcommands::running(command, whole.args);
         match command.handler {
             Handler::Keys(function) | Handler::FanOut(function, _) => {
-                self.run_on_locked(keys, index, command, function, &whole, now_ms)
+                self.run_on_locked(keys, index, command, function, &whole, moment)
             }
             Handler::Node(node) if node.leaves_store_alone() => self.run_without_keys(index, command, &whole),
             Handler::Node(_) => return false,
@@ -148,13 +163,12 @@ impl Run<'_> {
         command: &'static Command,
         function: KeysFunction,
         request: &Request<'_>,
-        now_ms: u64,
+        moment: &Moment,
     ) {
         keys.select(self.session.db);
         keys.only_write(command.only_writes());
         keys.leave_untouched(self.leaves_untouched(command));
         let (from, began) = (self.batch.out.len(), Instant::now());
-        let before = keys.effects().lookups();
         let out = Reply::new(&mut self.batch.out, self.session.proto);
         let result = Cx { args: request.args, keys, out, limits: self.limits }.run(function);
         let family = request.row.map_or(command, |(_, row)| row);
@@ -166,11 +180,14 @@ impl Run<'_> {
         }
         let must_verify = self.must_verify(keys);
         if !self.view.is_solo {
-            self.replicate(command, request.args, keys, from, now_ms);
+            self.replicate(command, request.args, keys, from, moment.now_ms);
         }
-        if must_verify && let Err(error) = self.verify(command, request, keys, before, from) {
+        if must_verify && self.verify_behind(moment.since, command, request, keys, from).is_err() {
+            // Who could have confirmed it was there a moment ago (`has_quorums`). What was written cannot be taken back.
+            let has_written = moment.ran == Ran::Together;
+            let error = if has_written { RequestError::UnknownOutcome } else { RequestError::NobodyInTime };
             self.batch.forget_from(from);
-            self.fail(error.to_string());
+            self.fail(error.text());
         }
     }
 
@@ -221,7 +238,7 @@ impl Run<'_> {
 
 fn is_unchanged(keys: &mut Keyspace<'_>, watched: &Watched) -> bool {
     keys.select(watched.db);
-    let (key, seen) = (&watched.key, watched.seen);
+    let (key, seen) = (&watched.key, &watched.seen);
     match (watched.was_live, keys.exists(key)) {
         // One that has expired since has changed, as in Redis; one that had expired already has not.
         (true, false) => false,
@@ -230,7 +247,7 @@ fn is_unchanged(keys: &mut Keyspace<'_>, watched: &Watched) -> bool {
             Some(missing) => !missing.is_over(),
             None => !keys.may_have_been_there(key, watched.since),
         },
-        _ if watched.since == EXACTLY => keys.seen(key).0 == seen,
+        _ if watched.since == EXACTLY => keys.version_of(key).0 == *seen,
         _ => keys.is_as_seen(key, seen),
     }
 }
