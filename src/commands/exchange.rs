@@ -10,13 +10,46 @@ use crate::base::version::{ActorTable, Version};
 use crate::base::wire::{Reader, WireError, put_bytes, put_varint};
 use crate::commands::CommandError;
 use crate::commands::spec::{Command, Cx, Gather, Group, Handler, KEY, Keys, flag};
+use crate::store::Keyspace;
 use crate::store::mutation::{Mutation, put_full_version, read_full_version};
 
-/// What a key holds, and which write made it so.
+/// What has to be the same of a key for what was computed of it to hold.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct Standing {
+    /// Its version, of a deletion too; the default one when the key is not known.
+    pub version: Version,
+    /// Whether it is there.
+    pub is_live: bool,
+}
+
+impl Standing {
+    fn of(keys: &Keyspace<'_>, key: &[u8]) -> Standing {
+        let (version, is_live) = keys.version_of(key);
+        Standing { version, is_live }
+    }
+
+    fn put(&self, out: &mut Vec<u8>, actors: &ActorTable) {
+        put_full_version(out, &self.version, actors);
+        out.push(u8::from(self.is_live));
+    }
+
+    /// Reads what a change has left, as another node has put it.
+    pub fn read(bytes: &[u8], actors: &ActorTable) -> Result<Standing, WireError> {
+        let mut reader = Reader::new(bytes);
+        let standing = Standing::take(&mut reader, actors)?;
+        if reader.is_empty() { Ok(standing) } else { Err(WireError) }
+    }
+
+    fn take(reader: &mut Reader<'_>, actors: &ActorTable) -> Result<Standing, WireError> {
+        Ok(Standing { version: read_full_version(reader, actors)?, is_live: reader.u8()? != 0 })
+    }
+}
+
+/// What a key holds.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct Fetched {
-    /// Its version, of a deletion too; the default one when the key is not known.
-    pub seen: Version,
+    /// Which write made it so.
+    pub standing: Standing,
     /// The value (see `store::whole`); `None` when the key does not exist.
     pub whole: Option<Vec<u8>>,
     /// When it expires, in milliseconds since 1970; 0 for never.
@@ -36,26 +69,25 @@ impl Fetched {
 
     /// Appends it as it travels.
     pub fn put(&self, out: &mut Vec<u8>, actors: &ActorTable) {
-        put_full_version(out, &self.seen, actors);
+        self.standing.put(out, actors);
         put_varint(out, self.deadline_ms);
-        out.push(u8::from(self.whole.is_some()));
         put_bytes(out, self.whole.as_deref().unwrap_or_default());
     }
 
     /// Reads what another node has put.
     pub fn read(bytes: &[u8], actors: &ActorTable) -> Result<Fetched, WireError> {
         let mut reader = Reader::new(bytes);
-        let seen = read_full_version(&mut reader, actors)?;
+        let standing = Standing::take(&mut reader, actors)?;
         let deadline_ms = reader.varint()?;
-        let is_there = reader.u8()? != 0;
         let bytes = reader.bytes()?;
         if !reader.is_empty() {
             return Err(WireError);
         }
-        if is_there {
-            crate::store::whole::check(bytes)?;
+        let whole = standing.is_live.then(|| bytes.to_vec());
+        if let Some(whole) = &whole {
+            crate::store::whole::check(whole)?;
         }
-        Ok(Fetched { seen, whole: is_there.then(|| bytes.to_vec()), deadline_ms })
+        Ok(Fetched { standing, whole, deadline_ms })
     }
 }
 
@@ -79,9 +111,9 @@ fn fetch(cx: &mut Cx<'_, '_>) -> Result<(), CommandError> {
     for key in cx.args.iter().skip(1) {
         // Looked up once and no more: what was seen then is what other replicas have to confirm.
         let is_there = cx.keys.read(key).is_some();
-        let (seen, _) = cx.keys.version_of(key);
         let (whole, deadline_ms) = cx.keys.copy_of(key).filter(|_| is_there).unzip();
-        let fetched = Fetched { seen, whole, deadline_ms: deadline_ms.unwrap_or_default() };
+        let standing = Standing { is_live: whole.is_some(), ..Standing::of(cx.keys, key) };
+        let fetched = Fetched { standing, whole, deadline_ms: deadline_ms.unwrap_or_default() };
         let mut bytes = Vec::new();
         fetched.put(&mut bytes, cx.keys.actors());
         cx.out.bulk(&bytes);
@@ -89,7 +121,7 @@ fn fetch(cx: &mut Cx<'_, '_>) -> Result<(), CommandError> {
     Ok(())
 }
 
-/// RONDO.APPLY key mutation ...: what the key holds afterwards, without its value.
+/// RONDO.APPLY key mutation ...: the key's standing afterwards.
 pub static APPLY: Command = Command {
     name: "rondo.apply",
     summary: "Make changes that another node has computed",
@@ -122,10 +154,8 @@ fn apply(cx: &mut Cx<'_, '_>) -> Result<(), CommandError> {
     }
     // What the command changes is counted once, where it runs, and what is put back is no change.
     cx.keys.count_changes_as(before, 0);
-    let (seen, is_live) = cx.keys.version_of(key);
-    let after = Fetched { seen, whole: is_live.then(|| crate::store::whole::string(b"", None)), deadline_ms: 0 };
     let mut bytes = Vec::new();
-    after.put(&mut bytes, cx.keys.actors());
+    Standing::of(cx.keys, key).put(&mut bytes, cx.keys.actors());
     cx.out.bulk(&bytes);
     Ok(())
 }
@@ -163,13 +193,13 @@ mod tests {
             let Value::Bulk(after) = there.run_args(&[b"RONDO.APPLY", key.as_bytes(), &mutation[..]]) else {
                 panic!("a bulk")
             };
-            let after = Fetched::read(&after, &there.store.actors).expect("own bytes");
-            assert_eq!(after.seen, fetched(&mut there, key).seen, "the version after the change");
+            let after = Standing::read(&after, &there.store.actors).expect("own bytes");
+            assert_eq!(after, fetched(&mut there, key).standing, "the version after the change");
             assert_eq!(there.run(look), reply);
         }
         assert_eq!(there.run("PTTL s"), ":70000\r\n");
         let none = fetched(&mut here, "none");
-        assert_eq!((none.whole, none.seen), (None, Version::default()));
+        assert_eq!((none.whole, none.standing), (None, Standing::default()));
     }
 
     #[test]

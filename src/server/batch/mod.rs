@@ -256,7 +256,7 @@ impl Batch {
         self.forwarded += 1;
         let last = self.last_for(target).and_then(|at| self.questions.get_mut(at));
         if target.is_none() || last.as_ref().is_some_and(|question| question.target != target) {
-            self.order.part();
+            self.order.divide();
         }
         match last.filter(|question| question.target == target && question.call.is_none()) {
             Some(question) => question.holes.push(hole),

@@ -43,7 +43,7 @@ pub struct Order {
     before: Open,
     own: Open,
     /// Not all of `own` goes the same way, so that a request may not simply join it.
-    parts: bool,
+    is_divided: bool,
 }
 
 impl Order {
@@ -63,7 +63,7 @@ impl Order {
     #[inline]
     pub fn blocks(&self, slots: &[Slot], writes: bool) -> bool {
         let meets = |open: &Open| !open.is_empty() && slots.iter().any(|slot| open.meets(*slot, writes));
-        meets(&self.before) || self.parts && meets(&self.own)
+        meets(&self.before) || self.is_divided && meets(&self.own)
     }
 
     /// Notes that the outcome of a request on these slots is open.
@@ -73,8 +73,8 @@ impl Order {
     }
 
     /// From now on no request may join those that are open.
-    pub fn part(&mut self) {
-        self.parts = true;
+    pub fn divide(&mut self) {
+        self.is_divided = true;
     }
 
     /// Takes over what another batch has left open.
@@ -86,7 +86,7 @@ impl Order {
     pub fn clear(&mut self) {
         self.before.clear();
         self.own.clear();
-        self.parts = false;
+        self.is_divided = false;
     }
 }
 
@@ -182,7 +182,7 @@ mod tests {
         let (a, b) = ([slot_of(b"a")], [slot_of(b"b")]);
         let mut order = Order::default();
         order.leave_open(&a, true);
-        order.part();
+        order.divide();
         assert!(order.blocks(&a, true) && order.blocks(&a, false) && !order.blocks(&b, true));
     }
 
@@ -191,7 +191,7 @@ mod tests {
         let a = [slot_of(b"a")];
         let mut order = Order::default();
         order.leave_open(&a, false);
-        order.part();
+        order.divide();
         assert!(order.blocks(&a, true) && !order.blocks(&a, false));
     }
 

@@ -15,7 +15,7 @@ use crate::server::batch::ask::{Ask, Reading, ReplyPlace, Retry, RetryCause, Spa
 use crate::server::batch::question::{Hole, Question};
 use crate::server::batch::{Batch, RETRY_FOR_MAX};
 use crate::server::forward::call::Outcome;
-use crate::server::forward::wire::{Part, parts};
+use crate::server::forward::wire::{Answered, read_answer};
 
 const CATCH_UP_LOOK: Duration = Duration::from_millis(5);
 
@@ -95,16 +95,16 @@ impl Batch {
     fn fill_from(&mut self, holes: &[Hole], answer: Vec<u8>, retries: &mut Vec<Retry>) -> usize {
         let base = self.patched.len();
         let mut filled = 0;
-        for (hole, part) in holes.iter().zip(parts(&answer)) {
+        for (hole, answered) in holes.iter().zip(read_answer(&answer)) {
             filled += 1;
-            match part {
-                Part::Reply(span) => {
+            match answered {
+                Answered::Reply(span) => {
                     self.largest_answer = self.largest_answer.max(span.len());
                     let span = Span { from: base + span.start, to: base + span.end };
                     self.put(hole.reply, span);
                 }
-                Part::AsSeen if hole.seen.is_some() => {}
-                Part::AsSeen | Part::NotRun => retries.extend(self.is_wanted(hole).then(|| hole.retry())),
+                Answered::AsSeen if hole.seen.is_some() => {}
+                Answered::AsSeen | Answered::NotRun => retries.extend(self.is_wanted(hole).then(|| hole.retry())),
             }
         }
         match base {

@@ -34,7 +34,7 @@ use crate::server::connection::ages::Ages;
 use crate::server::connection::input::poll_read;
 use crate::server::connection::turn::Turn;
 use crate::server::forward::seen::SeenList;
-use crate::server::forward::wire::{AS_SEEN, Manner, NOT_RUN, Part, QUESTION_BYTES_MAX, QuestionKind, set_length};
+use crate::server::forward::wire::{AS_SEEN, Answered, Manner, NOT_RUN, QUESTION_BYTES_MAX, QuestionKind, set_length};
 use crate::server::request::run::{Origin, Run, Step};
 use crate::server::session::transaction::Transaction;
 use crate::server::session::watched::read_watched;
@@ -73,7 +73,7 @@ pub struct Forwarded {
 struct Unanswered {
     batch: Box<Batch>,
     /// What came of each request; replies are stretches of the batch.
-    replies: Vec<Part>,
+    replies: Vec<Answered>,
     quorum: Quorum,
     ran: Ran,
     /// Reads whose replicas took too long have been confirmed by others, or are about to be.
@@ -199,7 +199,11 @@ impl Forwarded {
             }
             QuestionKind::IfUnchanged | QuestionKind::Copies | QuestionKind::OwnCopies => {
                 let has_run = if run.is_late(now) { None } else { run_as_one(&mut run, question) };
-                replies.push(if has_run.is_some() { Part::Reply(0..run.batch.out.len()) } else { Part::NotRun });
+                replies.push(if has_run.is_some() {
+                    Answered::Reply(0..run.batch.out.len())
+                } else {
+                    Answered::NotRun
+                });
                 has_run.unwrap_or(Ran::Together)
             }
         };
@@ -254,9 +258,9 @@ impl Unanswered {
             let refusal = worker.refusal(self.batch.kept(ask.request));
             return self.batch.patch(*reply, refusal.as_bytes());
         }
-        let is_it = |part: &&mut Part| matches!(part, Part::Reply(at) if at.contains(&reply.span.from));
-        if let Some(part) = self.replies.iter_mut().find(is_it) {
-            *part = Part::NotRun;
+        let is_it = |it: &&mut Answered| matches!(it, Answered::Reply(at) if at.contains(&reply.span.from));
+        if let Some(answered) = self.replies.iter_mut().find(is_it) {
+            *answered = Answered::NotRun;
         }
     }
 
@@ -266,11 +270,11 @@ impl Unanswered {
         self.batch.sort_patches();
         let (at, mut fits) = (to.len(), true);
         put_u32(to, 0);
-        for part in &self.replies {
-            match part {
-                Part::NotRun => put_u32(to, NOT_RUN),
-                Part::AsSeen => put_u32(to, AS_SEEN),
-                Part::Reply(place) => {
+        for answered in &self.replies {
+            match answered {
+                Answered::NotRun => put_u32(to, NOT_RUN),
+                Answered::AsSeen => put_u32(to, AS_SEEN),
+                Answered::Reply(place) => {
                     let at = to.len();
                     put_u32(to, 0);
                     self.batch.write(place.clone(), to);
@@ -287,7 +291,7 @@ impl Unanswered {
 
 /// Runs requests one after the other, and notes where their replies are. One that is not run keeps those behind it from
 /// overtaking it.
-fn run_each(run: &mut Run<'_>, requests: &[u8], mut now: Instant, mut seen: SeenList<'_>, replies: &mut Vec<Part>) {
+fn run_each(run: &mut Run<'_>, requests: &[u8], mut now: Instant, mut seen: SeenList<'_>, replies: &mut Vec<Answered>) {
     let worker = run.worker;
     let mut window = worker.window.borrow_mut();
     let (mut scanner, mut rest) = (Scanner::new(), requests);
@@ -307,13 +311,13 @@ fn run_each(run: &mut Run<'_>, requests: &[u8], mut now: Instant, mut seen: Seen
             if !step.has_run()
                 && let Some((_, command)) = request.row
             {
-                run.batch.order.part();
+                run.batch.order.divide();
                 run.batch.order.leave_open(&slots_of(command, request.args), command.has(flag::WRITE));
             }
             replies.push(match step {
-                Step::Done => Part::Reply(from..run.batch.out.len()),
-                Step::AsSeen => Part::AsSeen,
-                Step::NotRun | Step::Wait | Step::Behind | Step::Paused => Part::NotRun,
+                Step::Done => Answered::Reply(from..run.batch.out.len()),
+                Step::AsSeen => Answered::AsSeen,
+                Step::NotRun | Step::Wait | Step::Behind | Step::Paused => Answered::NotRun,
             });
         }
         rest = rest.get(window.end()..).unwrap_or_default();

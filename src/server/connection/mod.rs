@@ -64,7 +64,7 @@ const FORWARDED_MAX: usize = 256;
 /// many in each next batch.
 const FIRST_ANSWER_BYTES: usize = 256 << 10;
 /// How long a dismissed client may take to close its side.
-const PART_PATIENCE: Duration = Duration::from_millis(100);
+const CLOSE_PATIENCE: Duration = Duration::from_millis(100);
 
 /// See the head of the file.
 pub struct Connection {
@@ -138,7 +138,7 @@ impl Connection {
     pub async fn serve(mut self) {
         match self.serve_all().await {
             Some(End::Io) => tracing::debug!(client = self.client.id, "connection broke"),
-            Some(End::Dismissed) => self.part().await,
+            Some(End::Dismissed) => self.close_gently().await,
             Some(End::Closed) | None => {}
         }
         let Connection { stream, waiting, ears, .. } = self;
@@ -167,14 +167,14 @@ impl Connection {
 
     /// Closes this side first, and the whole a moment later: if the client has sent something meanwhile, the system
     /// would answer that with a reset, which may overtake the last replies.
-    async fn part(&mut self) {
+    async fn close_gently(&mut self) {
         let rest = async {
             self.stream.shutdown().await?;
             while self.stream.read(&mut [0; 4_096]).await? > 0 {}
             Ok::<(), std::io::Error>(())
         };
         // Either way the connection is over.
-        _ = tokio::time::timeout(PART_PATIENCE, rest).await;
+        _ = tokio::time::timeout(CLOSE_PATIENCE, rest).await;
     }
 
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<End> {

@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 
 use crate::base::clock::{Hlc, SKEW_MS_MAX, wall_us};
 use crate::peer::link::transfer_ms;
-use crate::server::forward::wire::{Manner, Part, QuestionKind, STALE_MS_MAX, parts};
+use crate::server::forward::wire::{Answered, Manner, QuestionKind, STALE_MS_MAX, read_answer};
 
 /// How old a question to a stalled peer must be to be asked elsewhere: too old to be run there by now. Otherwise a SET
 /// might be run there last of all, after others that its client has sent since.
@@ -161,8 +161,8 @@ impl Call {
             outcome => std::task::Poll::Ready(outcome),
         });
         match outcome.await {
-            Outcome::Replied(answer) => match parts(&answer).next() {
-                Some(Part::Reply(part)) => Outcome::Replied(answer.get(part).unwrap_or_default().to_vec()),
+            Outcome::Replied(answer) => match read_answer(&answer).next() {
+                Some(Answered::Reply(reply)) => Outcome::Replied(answer.get(reply).unwrap_or_default().to_vec()),
                 _ => Outcome::NotRun,
             },
             outcome => outcome,

@@ -106,7 +106,7 @@ pub const AS_SEEN: u32 = u32::MAX - 1;
 
 /// What came of one request of a question.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub enum Part {
+pub enum Answered {
     /// It ran; where its reply is.
     Reply(Range<usize>),
     /// [`AS_SEEN`].
@@ -115,21 +115,21 @@ pub enum Part {
     NotRun,
 }
 
-/// The parts of an answer; replies are stretches of it. Ends early when the answer is malformed.
-pub fn parts(answer: &[u8]) -> impl Iterator<Item = Part> {
+/// What an answer says of each request; replies are stretches of it. Ends early when the answer is malformed.
+pub fn read_answer(answer: &[u8]) -> impl Iterator<Item = Answered> {
     let mut at = 0;
     std::iter::from_fn(move || {
         let (head, rest) = answer.get(at..)?.split_first_chunk::<4>()?;
         at += 4;
         let len = u32::from_le_bytes(*head);
         match len {
-            NOT_RUN => return Some(Part::NotRun),
-            AS_SEEN => return Some(Part::AsSeen),
+            NOT_RUN => return Some(Answered::NotRun),
+            AS_SEEN => return Some(Answered::AsSeen),
             _ => {}
         }
-        let part = at..at + rest.get(..len as usize)?.len();
-        at = part.end;
-        Some(Part::Reply(part))
+        let reply = at..at + rest.get(..len as usize)?.len();
+        at = reply.end;
+        Some(Answered::Reply(reply))
     })
 }
 

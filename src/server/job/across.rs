@@ -20,7 +20,7 @@ use crate::base::clock::wall_us;
 use crate::base::ids::slot_of;
 use crate::base::metrics::Count;
 use crate::commands::CommandError;
-use crate::commands::exchange::{APPLY, FETCH, Fetched, GROW};
+use crate::commands::exchange::{APPLY, FETCH, Fetched, GROW, Standing};
 use crate::commands::scratch::{Brought, Change, KeyName, ScratchRun, Setting};
 use crate::commands::spec::{Command, Gather, KeysFunction, flag};
 use crate::protocol::client::{Value, encode_command};
@@ -41,7 +41,7 @@ struct ChangesAt {
     at: u16,
     db: u8,
     takes_away: bool,
-    changes: Vec<(Change, Fetched)>,
+    changes: Vec<(Change, Standing)>,
 }
 
 impl Job {
@@ -161,13 +161,14 @@ impl Job {
     /// Makes the changes. Refused, with nothing changed, when a coordinator has no room.
     async fn commit(&mut self, by: &Command, changes: &[Change], brought: &Brought) -> Result<Committed, CommandError> {
         let view = self.worker.shared.view.load_full();
-        let Some(parts) = parts_of(&view, changes, brought) else {
+        let standing_of = |name: &KeyName| Some(&brought.get(name)?.standing);
+        let Some(parts) = changes_by_coordinator(&view, changes, standing_of) else {
             return Ok(Committed::No { has_run: false, leaves_traces: false });
         };
-        let mut done: Vec<(KeyName, Fetched)> = Vec::new();
+        let mut done: Vec<(KeyName, Standing)> = Vec::new();
         for part in &parts {
             let failed = match self.apply(&view, by, part).await {
-                PartResult::Yes(after) => {
+                Applied::Yes(after) => {
                     let names = part.changes.iter().map(|(change, _)| change.name.clone());
                     done.extend(names.zip(after));
                     continue;
@@ -175,7 +176,7 @@ impl Job {
                 failed => failed,
             };
             let unknown = Err(RequestError::UnknownOutcome.refusal());
-            if matches!(failed, PartResult::Unknown) {
+            if matches!(failed, Applied::Unknown) {
                 return unknown;
             }
             let leaves_traces = match self.put_back(done, brought).await {
@@ -183,16 +184,16 @@ impl Job {
                 put_back => put_back == PutBack::Theirs,
             };
             return match failed {
-                PartResult::NoRoom if leaves_traces => unknown,
-                PartResult::NoRoom => Err(RequestError::OutOfMemory.refusal()),
-                failed => Ok(Committed::No { has_run: matches!(failed, PartResult::Changed), leaves_traces }),
+                Applied::NoRoom if leaves_traces => unknown,
+                Applied::NoRoom => Err(RequestError::OutOfMemory.refusal()),
+                failed => Ok(Committed::No { has_run: matches!(failed, Applied::Changed), leaves_traces }),
             };
         }
         Ok(Committed::Yes)
     }
 
     /// Puts back what keys held before, the last one first.
-    async fn put_back(&mut self, done: Vec<(KeyName, Fetched)>, brought: &Brought) -> PutBack {
+    async fn put_back(&mut self, done: Vec<(KeyName, Standing)>, brought: &Brought) -> PutBack {
         let (until, mut worst) = (Instant::now() + PATIENCE, PutBack::Done);
         for (name, after) in done.into_iter().rev() {
             let Some(before) = brought.get(&name) else { continue };
@@ -203,17 +204,17 @@ impl Job {
     }
 
     /// Asks whoever coordinates the key by now, again while nobody does.
-    async fn put_one_back(&mut self, change: &Change, after: Fetched, until: Instant) -> PutBack {
-        let after = Brought::from([(change.name.clone(), after)]);
+    async fn put_one_back(&mut self, change: &Change, after: Standing, until: Instant) -> PutBack {
         while Instant::now() < until {
             let view = self.worker.shared.view.load_full();
-            let parts = parts_of(&view, std::slice::from_ref(change), &after).unwrap_or_default();
+            let parts =
+                changes_by_coordinator(&view, std::slice::from_ref(change), |_| Some(&after)).unwrap_or_default();
             if let Some(part) = parts.first() {
                 match self.apply(&view, &APPLY, part).await {
-                    PartResult::Yes(_) => return PutBack::Done,
-                    PartResult::Changed => return PutBack::Theirs,
-                    PartResult::Unknown => return PutBack::Unknown,
-                    PartResult::NotRun | PartResult::NoRoom => {}
+                    Applied::Yes(_) => return PutBack::Done,
+                    Applied::Changed => return PutBack::Theirs,
+                    Applied::Unknown => return PutBack::Unknown,
+                    Applied::NotRun | Applied::NoRoom => {}
                 }
             }
             tokio::time::sleep(RETRY_PAUSE).await;
@@ -222,12 +223,12 @@ impl Job {
     }
 
     /// Makes a part of the changes by RONDO.APPLY or RONDO.GROW.
-    async fn apply(&mut self, view: &Arc<View>, by: &Command, part: &ChangesAt) -> PartResult {
-        let watched = |(change, fetched): &(Change, Fetched)| Watched {
+    async fn apply(&mut self, view: &Arc<View>, by: &Command, part: &ChangesAt) -> Applied {
+        let watched = |(change, standing): &(Change, Standing)| Watched {
             db: change.name.0,
             key: change.name.1.clone(),
-            seen: fetched.seen.clone(),
-            was_live: fetched.whole.is_some(),
+            seen: standing.version.clone(),
+            was_live: standing.is_live,
             since: EXACTLY,
             missing: None,
             at: None,
@@ -244,20 +245,25 @@ impl Job {
                 let has_no_room = |value: &Value| matches!(value, Value::Error(text) if is_full(text));
                 // Looked at before any of them is run: all are refused, or none.
                 if !values.is_empty() && values.iter().all(has_no_room) {
-                    return PartResult::NoRoom;
+                    return Applied::NoRoom;
                 }
-                let after: Option<Vec<Fetched>> = values.iter().map(|value| self.fetched(value)).collect();
-                after.filter(|after| after.len() == part.changes.len()).map_or(PartResult::Unknown, PartResult::Yes)
+                let after: Option<Vec<Standing>> = values.iter().map(|value| self.standing(value)).collect();
+                after.filter(|after| after.len() == part.changes.len()).map_or(Applied::Unknown, Applied::Yes)
             }
-            Attempt::Changed => PartResult::Changed,
-            Attempt::NotRun => PartResult::NotRun,
-            Attempt::Unknown => PartResult::Unknown,
+            Attempt::Changed => Applied::Changed,
+            Attempt::NotRun => Applied::NotRun,
+            Attempt::Unknown => Applied::Unknown,
         }
     }
 
     fn fetched(&self, item: &Value) -> Option<Fetched> {
         let Value::Bulk(bytes) = item else { return None };
         Fetched::read(bytes, &self.worker.shared.node.store.actors).ok()
+    }
+
+    fn standing(&self, item: &Value) -> Option<Standing> {
+        let Value::Bulk(bytes) = item else { return None };
+        Standing::read(bytes, &self.worker.shared.node.store.actors).ok()
     }
 
     /// Speaks for the client in database `db` and in RESP2 until [`Job::leave`].
@@ -296,10 +302,10 @@ enum PutBack {
     Unknown,
 }
 
-/// What came of a part.
-enum PartResult {
+/// What came of the changes for one coordinator.
+enum Applied {
     /// It is done; what its keys are now.
-    Yes(Vec<Fetched>),
+    Yes(Vec<Standing>),
     /// Nothing was changed, because a key is no longer what was brought.
     Changed,
     /// Nothing was changed, because whoever was asked does not coordinate the keys, or is not ready to.
@@ -311,15 +317,18 @@ enum PartResult {
 }
 
 /// The changes by coordinator, those that only take away behind all others; `None` when a key has no coordinator.
-fn parts_of(view: &View, changes: &[Change], brought: &Brought) -> Option<Vec<ChangesAt>> {
+fn changes_by_coordinator<'s>(
+    view: &View,
+    changes: &[Change],
+    standing_of: impl Fn(&KeyName) -> Option<&'s Standing>,
+) -> Option<Vec<ChangesAt>> {
     let mut parts: Vec<ChangesAt> = Vec::new();
     let (taking, adding): (Vec<&Change>, Vec<&Change>) = changes.iter().partition(|change| change.takes_away);
     for change in adding.into_iter().chain(taking) {
         let (db, key) = &change.name;
         let (db, takes_away) = (*db, change.takes_away);
         let at = view.roles.of(slot_of(key))?.coordinator?;
-        let fetched = brought.get(&change.name)?;
-        let one = (change.clone(), fetched.clone());
+        let one = (change.clone(), standing_of(&change.name)?.clone());
         match parts.iter_mut().find(|part| part.at == at && part.db == db && part.takes_away == takes_away) {
             Some(part) => part.changes.push(one),
             None => parts.push(ChangesAt { at, db, takes_away, changes: vec![one] }),

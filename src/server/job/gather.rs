@@ -39,7 +39,7 @@ impl Job {
             return Err(CommandError::Arity(command.name.into()));
         }
         let view = self.worker.shared.view.load_full();
-        let parts = parts_of(&view, command, args);
+        let parts = keys_by_coordinator(&view, command, args);
         let proto = std::mem::replace(&mut self.talk.session.proto, Proto::Resp2);
         let mut batch = Batch::new(std::time::Instant::now());
         for part in &parts {
@@ -62,10 +62,10 @@ impl Job {
             Reply::new(out, self.talk.session.proto).error(error);
             return Ok(());
         }
-        self.put_together(command.key_positions(args), &parts, values, gather, out)
+        self.combine(command.key_positions(args), &parts, values, gather, out)
     }
 
-    fn put_together(
+    fn combine(
         &self,
         positions: impl ExactSizeIterator<Item = usize>,
         parts: &[KeysAt],
@@ -111,7 +111,7 @@ fn error_of(writes: bool, values: &[Value]) -> Option<&[u8]> {
 }
 
 /// The keys of a request by their coordinators, in the order in which these first appear.
-fn parts_of(view: &View, command: &Command, args: Args<'_>) -> Vec<KeysAt> {
+fn keys_by_coordinator(view: &View, command: &Command, args: Args<'_>) -> Vec<KeysAt> {
     let mut parts: Vec<KeysAt> = Vec::new();
     for position in command.key_positions(args) {
         let slot = slot_of(args.get(position).unwrap_or_default());

@@ -11,7 +11,7 @@ use std::sync::atomic::Ordering;
 
 use crate::base::clock::wall_us;
 use crate::base::ids::{NodeId, Slot, slot_of};
-use crate::base::version::{ActorTable, Dot};
+use crate::base::version::{ActorTable, Dot, Relation};
 use crate::base::wire::Reader;
 use crate::commands::spec::Command;
 use crate::commands::{CommandError, subcommands};
@@ -57,8 +57,9 @@ impl Job {
         reply.bulk(b"slot");
         reply.int(i64::from(slot.number()));
         put_key(&mut reply, &reference, actors);
-        let agreed =
-            owners.iter().all(|owner| owner.copy.as_ref().is_some_and(|it| it.agreement(&reference) == "same"));
+        let agreed = owners
+            .iter()
+            .all(|owner| owner.copy.as_ref().is_some_and(|it| it.agreement(&reference) == Some(Relation::Equal)));
         reply.bulk(b"agreed");
         reply.bulk(if agreed { b"yes" } else { b"no" });
         reply.bulk(b"owners");
@@ -141,7 +142,7 @@ fn put_owner(reply: &mut Reply<'_>, owner: &Owner, is_first: bool, reference: &K
     reply.bulk(b"role");
     reply.bulk(if is_first { b"coordinator" } else { b"replica" });
     reply.bulk(b"agreement");
-    reply.bulk(owner.copy.as_ref().map_or("unreachable", |copy| copy.agreement(reference)).as_bytes());
+    reply.bulk(owner.copy.as_ref().map_or("unreachable", |copy| agreement_text(copy, reference)).as_bytes());
     reply.bulk(b"version");
     put_version(reply, owner.copy.as_ref().unwrap_or(&KeyCopy::default()), actors);
     reply.bulk(b"hinted-writes");
@@ -152,6 +153,16 @@ fn put_version(reply: &mut Reply<'_>, copy: &KeyCopy, actors: &ActorTable) {
     match &copy.version {
         Some(version) => reply.bulk(dot_text(version.dot, actors).as_bytes()),
         None => reply.null(),
+    }
+}
+
+fn agreement_text(copy: &KeyCopy, reference: &KeyCopy) -> &'static str {
+    match copy.agreement(reference) {
+        None => "missing",
+        Some(Relation::Equal) => "same",
+        Some(Relation::Older) => "older",
+        Some(Relation::Newer) => "newer",
+        Some(Relation::Concurrent) => "concurrent",
     }
 }
 

@@ -90,7 +90,7 @@ impl Run<'_> {
         let manner = Manner { kind: QuestionKind::Each, proto: self.session.proto, db: self.session.db, wish };
         let target = at.filter(|_| peer.is_some()).map(|peer| Target { peer, manner, fence: self.fence });
         if target.is_some_and(|target| self.batch.goes_apart(target)) {
-            self.batch.order.part();
+            self.batch.order.divide();
             if self.batch.order.blocks(slots, command.has(flag::WRITE)) {
                 return Step::Behind;
             }

@@ -52,19 +52,14 @@ impl KeyCopy {
         }
     }
 
-    /// How this node's copy stands to `reference`, in a word.
-    pub fn agreement(&self, reference: &KeyCopy) -> &'static str {
+    /// How this node's copy stands to `reference`; `None` when it is missing here.
+    pub fn agreement(&self, reference: &KeyCopy) -> Option<Relation> {
         match (&self.version, &reference.version) {
             // A deletion may be forgotten once everybody knows of it.
-            _ if !self.is_live && !reference.is_live => "same",
-            (None, _) => "missing",
-            (Some(_), None) => "newer",
-            (Some(ours), Some(theirs)) => match ours.relation(theirs) {
-                Relation::Equal => "same",
-                Relation::Older => "older",
-                Relation::Newer => "newer",
-                Relation::Concurrent => "concurrent",
-            },
+            _ if !self.is_live && !reference.is_live => Some(Relation::Equal),
+            (None, _) => None,
+            (Some(_), None) => Some(Relation::Newer),
+            (Some(ours), Some(theirs)) => Some(ours.relation(theirs)),
         }
     }
 
@@ -153,9 +148,10 @@ mod tests {
         let other = |ms: u64| Dot { hlc: Hlc(ms), actor: Actor(1) };
         let copy = |version| KeyCopy { version: Some(version), is_live: true, ..KeyCopy::default() };
         let (old, new) = (copy(Version::first(dot(1))), copy(Version::first(dot(2))));
-        assert_eq!((new.agreement(&new), old.agreement(&new), new.agreement(&old)), ("same", "older", "newer"));
-        assert_eq!(copy(Version::first(other(3))).agreement(&new), "concurrent");
-        assert_eq!(KeyCopy::default().agreement(&new), "missing");
-        assert_eq!(KeyCopy::default().agreement(&KeyCopy { is_live: false, ..new }), "same");
+        assert_eq!(new.agreement(&new), Some(Relation::Equal));
+        assert_eq!((old.agreement(&new), new.agreement(&old)), (Some(Relation::Older), Some(Relation::Newer)));
+        assert_eq!(copy(Version::first(other(3))).agreement(&new), Some(Relation::Concurrent));
+        assert_eq!(KeyCopy::default().agreement(&new), None);
+        assert_eq!(KeyCopy::default().agreement(&KeyCopy { is_live: false, ..new }), Some(Relation::Equal));
     }
 }

@@ -183,7 +183,8 @@ impl Run<'_> {
             self.replicate(command, request.args, keys, from, moment.now_ms);
         }
         if must_verify && self.verify_behind(moment.since, command, request, keys, from).is_err() {
-            // Who could have confirmed it was there a moment ago (`has_quorums`). What was written cannot be taken back.
+            // Who could have confirmed it was there a moment ago (`has_quorums`). What was written cannot be taken
+            // back.
             let has_written = moment.ran == Ran::Together;
             let error = if has_written { RequestError::UnknownOutcome } else { RequestError::NobodyInTime };
             self.batch.forget_from(from);
