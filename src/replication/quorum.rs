@@ -141,3 +141,33 @@ fn order_confirmers(view: &View, among: &[u16], slot: Slot, need: usize, draw: u
     prompt.extend(slow);
     (prompt, has_spare)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::base::ids::slot_of;
+    use crate::base::version::Version;
+    use crate::peer::frame::KeyRef;
+    use crate::replication::coordinator::seen_of;
+    use crate::replication::test_support::{coordinator, view_of};
+
+    /// In a transaction nobody could run the read again.
+    #[test]
+    fn a_read_is_confirmed_by_whoever_has_a_lane_that_is_open() {
+        let (coordinator, view) = (coordinator(), view_of(true));
+        let quorum = Quorum { write: 2, read: 2, strict: false };
+        let slot = slot_of(b"k");
+        let name = KeyRef { slot, db: 0, key: b"k" };
+        let verify = Verify { name, seen: seen_of(Version::default(), false), is_repeated: false, is_exact: false };
+        let asked = |draw| coordinator.verify(&view, &verify, quorum, draw, &mut Waits::new()).map(|asked| asked.len());
+        let close = |at| view.peer(at).and_then(|peer| peer.lane_of(slot)).expect("a lane").close(|_| {});
+        assert!(coordinator.has_confirmers(&view, slot, quorum));
+        assert_eq!([0, 1].map(asked), [Ok(1), Ok(1)]);
+        close(1);
+        assert!(coordinator.has_confirmers(&view, slot, quorum));
+        assert_eq!([0, 1].map(asked), [Ok(1), Ok(1)], "whoever is drawn");
+        close(2);
+        assert!(!coordinator.has_confirmers(&view, slot, quorum));
+        assert_eq!([0, 1].map(asked), [Err(QuorumError::Read); 2]);
+    }
+}
