@@ -9,6 +9,7 @@
 //! | `net` | tokio's sockets; in unit tests also those of a network in memory |
 //! | `glob`, `words` | Redis's glob over bytes; a line cut into words, quotes understood |
 //! | `throttle` | what would fill a log is let through seldom |
+//! | `crowd` | connections that anybody may open: at most so many, and the oldest goes |
 //! | `config` | every option of a node, from one table |
 //! | `metrics` | what a node counts, from one table |
 //!
@@ -24,4 +25,5 @@ pub mod throttle;
 pub mod version;
 pub mod wire;
 pub mod words;
+pub mod crowd;
 pub mod config;

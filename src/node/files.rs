@@ -11,9 +11,10 @@ use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 use crate::base::config::{Config, Settings, Value};
 use crate::node::listen::HANDSHAKES_MAX;
+use crate::server::admin::CONNECTIONS_MAX;
 
-/// Listeners, event loops, the log, admin requests, clients that are just being refused, and strangers.
-const OWN_FILES: u64 = 64 + HANDSHAKES_MAX as u64;
+/// Listeners, event loops, the log, clients that are just being refused, admin requests, and strangers.
+const OWN_FILES: u64 = 64 + CONNECTIONS_MAX as u64 + HANDSHAKES_MAX as u64;
 /// Of a worker's event loop.
 const FILES_PER_WORKER: u64 = 4;
 /// As many other nodes are reckoned with.

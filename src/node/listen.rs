@@ -5,14 +5,13 @@
 //! Clients beyond `maxclients` and, without a password, clients from elsewhere on a node that listens beyond loopback
 //! are told so in Redis's words and closed.
 
-use std::collections::VecDeque;
 use std::io::Write;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use socket2::TcpKeepalive;
-use tokio::task::AbortHandle;
 
+use crate::base::crowd::Crowd;
 use crate::base::ids::{NodeId, Slot};
 use crate::base::metrics::Count;
 use crate::base::net::{TcpListener, TcpStream, keep_alive};
@@ -64,7 +63,7 @@ pub fn start(node: &Arc<Node>, listeners: Vec<(TcpListener, Port)>) {
 
 async fn accept_on(node: Arc<Node>, listener: TcpListener, port: Port) {
     let mut accepts = node.accepts.subscribe();
-    let mut handshakes = Handshakes::default();
+    let mut handshakes = Crowd::new(HANDSHAKES_MAX);
     let mut told = Throttle::new(TELL_INTERVAL);
     loop {
         let accepted = tokio::select! {
@@ -75,7 +74,7 @@ async fn accept_on(node: Arc<Node>, listener: TcpListener, port: Port) {
         };
         match accepted {
             Ok((stream, _)) if port == Port::Peer => {
-                handshakes.begin(tokio::task::spawn_local(meet(node.clone(), stream)).abort_handle());
+                handshakes.add(tokio::task::spawn_local(meet(node.clone(), stream)).abort_handle());
             }
             Ok((stream, _)) => {
                 if let Err(error) = admit(&node, stream, port == Port::Cluster) {
@@ -89,25 +88,6 @@ async fn accept_on(node: Arc<Node>, listener: TcpListener, port: Port) {
                 tokio::time::sleep(ACCEPT_PAUSE).await;
             }
         }
-    }
-}
-
-/// Handshakes that are under way, in the order in which they began.
-#[derive(Default)]
-struct Handshakes(VecDeque<AbortHandle>);
-
-impl Handshakes {
-    /// One more; where there are too many the oldest ends.
-    fn begin(&mut self, handshake: AbortHandle) {
-        if self.0.len() >= HANDSHAKES_MAX {
-            self.0.retain(|it| !it.is_finished());
-        }
-        if self.0.len() >= HANDSHAKES_MAX
-            && let Some(oldest) = self.0.pop_front()
-        {
-            oldest.abort();
-        }
-        self.0.push_back(handshake);
     }
 }
 

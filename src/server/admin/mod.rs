@@ -14,14 +14,17 @@
 //!   process.
 //! - `/readyz` is 200 when this node's slots can reach their quorums, else 503 with the reason: send clients elsewhere.
 //!
-//! Limits: so many connections at once (more wait in the kernel's queue), so many bytes of request head, so long for it
-//! to arrive, so long for a connection's life. Request bodies are never read. Nothing here changes the node, so there
-//! is no password; the listeners are bound where `bind` says.
+//! Limits: so many connections at once (beyond it the oldest ends: `/livez` is to answer whoever else holds
+//! connections), so many bytes of request head, so long for it to arrive, so long for a connection's life. A connection
+//! is for one request: kept alive it would count among those that say nothing, and would have to be ended at a time at
+//! which the next request may be on its way. Request bodies are never read. Nothing here changes the node, so there is
+//! no password; the listeners are bound where `bind` says.
 
 pub mod fetch;
 mod page;
 pub mod status;
 
+use crate::base::crowd::Crowd;
 use crate::base::throttle::Throttle;
 use crate::server::figures::pulse::SILENCE_MAX;
 use crate::server::worker::Shared;
@@ -34,21 +37,23 @@ use axum::{Json, Router};
 use hyper::server::conn::http1;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
+use parking_lot::Mutex;
 use std::io;
 use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
+use tokio::sync::oneshot;
 
 /// Connections served at once, over all addresses.
-const CONNECTIONS_MAX: usize = 64;
+pub const CONNECTIONS_MAX: usize = 64;
 /// Bytes of a request's line and headers.
 const HEAD_BYTES_MAX: usize = 16 * 1024;
-/// Time for a request's head to arrive, from the end of the request before it.
-const HEAD_TIMEOUT: Duration = Duration::from_secs(30);
-/// Life of a connection: one that does not read its reply ends too.
-const CONNECTION_TIMEOUT: Duration = Duration::from_secs(120);
+/// Time for a request's head to arrive.
+const HEAD_TIMEOUT: Duration = Duration::from_secs(5);
+/// Life of a connection: one that does not read its reply ends too. Longer than a scrape, which Prometheus gives up
+/// after ten seconds.
+const CONNECTION_TIMEOUT: Duration = Duration::from_secs(30);
 /// Pause after a failed accept, so that running out of descriptors is not an endless loop.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 /// Between two lines of the log about such connections.
@@ -95,9 +100,9 @@ pub fn spawn(listeners: Vec<std::net::TcpListener>, admin: Admin) -> io::Result<
         listeners.into_iter().map(to_tokio).collect::<io::Result<Vec<_>>>()?
     };
     let serve = async move {
-        let slots = Arc::new(Semaphore::new(CONNECTIONS_MAX));
+        let crowd = Arc::new(Mutex::new(Crowd::new(CONNECTIONS_MAX)));
         for listener in listeners {
-            tokio::spawn(accept(listener, router.clone(), slots.clone()));
+            tokio::spawn(accept(listener, router.clone(), crowd.clone()));
         }
         // Told to stop, or the handle is gone: dropping the runtime ends every task.
         _ = stopped.await;
@@ -115,11 +120,14 @@ impl Drop for AdminThread {
     }
 }
 
-async fn accept(listener: TcpListener, router: Router, slots: Arc<Semaphore>) {
+async fn accept(listener: TcpListener, router: Router, crowd: Arc<Mutex<Crowd>>) {
     let mut told = Throttle::new(TELL_INTERVAL);
-    while let Ok(slot) = slots.clone().acquire_owned().await {
+    loop {
         match listener.accept().await {
-            Ok((stream, _)) => _ = tokio::spawn(serve(stream, router.clone(), slot)),
+            Ok((stream, _)) => {
+                let connection = tokio::spawn(serve(stream, router.clone()));
+                crowd.lock().add(connection.abort_handle());
+            }
             Err(error) => {
                 if let Some(untold) = told.pass(Instant::now()) {
                     tracing::warn!(%error, untold, "the admin-port cannot accept a connection");
@@ -130,8 +138,9 @@ async fn accept(listener: TcpListener, router: Router, slots: Arc<Semaphore>) {
     }
 }
 
-async fn serve(stream: TcpStream, router: Router, slot: OwnedSemaphorePermit) {
+async fn serve(stream: TcpStream, router: Router) {
     let connection = http1::Builder::new()
+        .keep_alive(false)
         .timer(TokioTimer::new())
         .header_read_timeout(HEAD_TIMEOUT)
         .max_buf_size(HEAD_BYTES_MAX)
@@ -139,7 +148,6 @@ async fn serve(stream: TcpStream, router: Router, slot: OwnedSemaphorePermit) {
     if let Ok(Err(error)) = tokio::time::timeout(CONNECTION_TIMEOUT, connection).await {
         tracing::debug!(%error, "admin connection ended");
     }
-    drop(slot);
 }
 
 fn router(pages: Arc<Pages>) -> Router {

@@ -98,14 +98,23 @@ fn a_head_above_the_limit_is_refused_and_one_below_is_not() {
 }
 
 #[test]
-fn connections_above_the_limit_wait_their_turn() {
+fn whoever_asks_gets_through_a_crowd_that_says_nothing() {
     let (_thread, address, _) = start(0);
-    let held: Vec<_> = (0..CONNECTIONS_MAX).map(|_| TcpStream::connect(address).unwrap()).collect();
-    let late = std::thread::spawn(move || get(address, "/livez"));
-    std::thread::sleep(Duration::from_millis(200));
-    assert!(!late.is_finished());
-    drop(held);
-    assert!(late.join().unwrap().starts_with("HTTP/1.1 200"));
+    let mut crowd = Vec::new();
+    for count in [CONNECTIONS_MAX, 200] {
+        crowd.resize_with(count, || TcpStream::connect(address).unwrap());
+        assert!(get(address, "/livez").starts_with("HTTP/1.1 200"), "beside {count} silent connections");
+    }
+    let mut oldest = crowd.swap_remove(0);
+    oldest.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
+    assert_eq!(oldest.read(&mut [0]).unwrap(), 0, "the oldest has made room");
+}
+
+#[test]
+fn a_connection_is_for_one_request() {
+    let (_thread, address, _) = start(0);
+    let reply = ask(address, "GET /livez HTTP/1.1\r\nHost: x\r\nConnection: keep-alive\r\n\r\n");
+    assert!(reply.starts_with("HTTP/1.1 200") && reply.to_ascii_lowercase().contains("connection: close"), "{reply}");
 }
 
 #[test]
