@@ -64,7 +64,11 @@ async fn write(outbox: &Outbox, mut writer: impl AsyncWriteExt + Unpin) -> std::
 async fn read_heard(hub: &Hub, outbox: &Outbox, mut reader: impl AsyncReadExt + Unpin) -> std::io::Error {
     loop {
         match reader.read_u64_le().await {
-            Ok(count) => outbox.note_heard(count),
+            Ok(count) if outbox.note_heard(count) => {}
+            Ok(_) => {
+                let reason = "the node counts other words than it was sent";
+                return std::io::Error::new(std::io::ErrorKind::InvalidData, reason);
+            }
             Err(error) => return error,
         }
         hub.progress.notify_waiters();

@@ -89,7 +89,7 @@ struct State {
     is_open: bool,
     /// Counts connections.
     connection: u64,
-    /// Words put since the connection opened, and how many the other node has dealt with.
+    /// Words put since the connection opened, and how many of them the other node has dealt with.
     put: u64,
     heard: u64,
 }
@@ -165,9 +165,15 @@ impl Outbox {
         self.state.lock().is_open
     }
 
-    /// Notes how many words the other node has dealt with.
-    pub(super) fn note_heard(&self, count: u64) {
-        self.state.lock().heard = count;
+    /// Notes how many words the other node has dealt with; false, with nothing noted, if it says that these are more
+    /// than it was told, or fewer than it has said before.
+    pub(super) fn note_heard(&self, count: u64) -> bool {
+        let mut state = self.state.lock();
+        let makes_sense = (state.heard..=state.put).contains(&count);
+        if makes_sense {
+            state.heard = count;
+        }
+        makes_sense
     }
 
     /// How many words the other node has dealt with, and whether that is all.
@@ -188,13 +194,21 @@ mod tests {
         outbox.open(|tell| tell(&Word::Begin));
         assert!(outbox.put(&Word::Complete) && !outbox.has_reached(&mut goal));
         outbox.put(&Word::Alive);
-        outbox.note_heard(2);
-        assert!(outbox.has_reached(&mut goal) && !outbox.has_reached(&mut None));
+        assert!(outbox.note_heard(2) && outbox.has_reached(&mut goal) && !outbox.has_reached(&mut None));
         assert_eq!(outbox.close(), 1);
         outbox.open(|tell| tell(&Word::Begin));
         assert!(!outbox.has_reached(&mut goal), "the new connection has an account of its own");
-        outbox.note_heard(1);
-        assert!(outbox.has_reached(&mut goal));
+        assert!(outbox.note_heard(1) && outbox.has_reached(&mut goal));
+    }
+
+    #[test]
+    fn a_node_that_has_heard_more_than_it_was_told_or_less_than_before_is_not_believed() {
+        let outbox = Outbox::default();
+        assert!(!outbox.note_heard(1));
+        outbox.open(|tell| (0..3).for_each(|_| tell(&Word::Alive)));
+        assert!(!outbox.note_heard(4) && !outbox.note_heard(u64::MAX));
+        assert!(outbox.note_heard(2) && outbox.note_heard(2) && !outbox.note_heard(1));
+        assert_eq!((outbox.progress(), outbox.close()), ((2, false), 1));
     }
 
     #[test]
