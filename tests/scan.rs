@@ -103,19 +103,21 @@ fn every_key_that_stays_is_returned_while_tables_grow_and_a_node_joins() {
 
 #[test]
 fn every_key_is_returned_when_a_node_dies_in_the_middle() {
-    let mut cluster = Cluster::start(3, &[]);
-    fill(&mut cluster.nodes[0].client());
-    let mut client = cluster.nodes[1].client();
-    let mut steps = 0;
-    let found = walk(&mut client, &["COUNT", "37"], || {
-        steps += 1;
-        if steps == 20 {
-            cluster.nodes[2].kill();
-        }
-    });
-    assert!(steps > 20, "the walk was too short");
-    check(&found, "after a death");
-    assert_eq!(client.run("DBSIZE").int(), Some(staying().len() as i64));
+    for mode in ["sloppy", "strict"] {
+        let mut cluster = Cluster::start(3, &["--quorum-mode", mode]);
+        fill(&mut cluster.nodes[0].client());
+        let mut client = cluster.nodes[1].client();
+        let mut steps = 0;
+        let found = walk(&mut client, &["COUNT", "37"], || {
+            steps += 1;
+            if steps == 20 {
+                cluster.nodes[2].kill();
+            }
+        });
+        assert!(steps > 20, "the walk was too short");
+        check(&found, &format!("after a death, {mode}"));
+        assert_eq!(client.run("DBSIZE").int(), Some(staying().len() as i64), "{mode}");
+    }
 }
 
 /// As from Redis, so that who asks once and looks no further sees them all.

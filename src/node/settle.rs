@@ -3,7 +3,7 @@
 //! Slots are compared in rounds, one after the other while some are not settled, because each key of such a slot costs
 //! its first writer a round trip more. What a round asks of a replica is bounded by entries: a worker over there looks
 //! at all of them before it turns to its clients again. The next round goes on behind the last slot of the one before,
-//! so that slots that cannot be settled now hold up no others.
+//! so that slots that cannot be settled now hold up no others; or at the slot that somebody waits for (SCAN).
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -68,12 +68,14 @@ async fn settle(node: Arc<Node>) {
     }
 }
 
-/// Puts the questions for some slots on their lanes, first those behind `last`.
+/// Puts the questions for some slots on their lanes, first those from the one that is sought, or those behind `last`.
 async fn begin(node: &Node, last: Option<Slot>) -> Vec<Comparison> {
     let (coordinator, view) = (&node.shared.coordinator, node.shared.view.load_full());
     let read_quorum = node.config.settings().read_quorum;
     let mut slots: Vec<(Slot, u32)> = coordinator.ballots.unsettled_slots().collect();
-    let done = slots.partition_point(|(slot, _)| last.is_some_and(|last| *slot <= last));
+    let sought = coordinator.ballots.take_sought();
+    let is_behind = |slot: Slot| sought.map_or(last.is_some_and(|last| slot <= last), |sought| slot < sought);
+    let done = slots.partition_point(|(slot, _)| is_behind(*slot));
     slots.rotate_left(done);
     let (mut begun, mut entries, mut turn) = (Vec::new(), 0, 0);
     for (at, (slot, tenure)) in slots.into_iter().enumerate() {

@@ -66,6 +66,8 @@ pub struct Ballots {
     /// Tenure in the upper bits; the lowest is set while it is not settled.
     tenures: Box<[AtomicU32]>,
     unsettled: AtomicUsize,
+    /// A slot's number plus one; 0 for none.
+    sought: AtomicU32,
     /// How often a slot has been unsettled.
     unsettlings: AtomicU64,
     confirms: Mutex<HashMap<ConfirmKey, Confirm>>,
@@ -85,6 +87,7 @@ impl Ballots {
             candidates: Mutex::default(),
             tenures: (0..SLOT_COUNT).map(|_| AtomicU32::new(0)).collect(),
             unsettled: AtomicUsize::new(0),
+            sought: AtomicU32::new(0),
             unsettlings: AtomicU64::new(0),
             confirms: Mutex::default(),
             wanted_ms: AtomicU64::new(0),
@@ -240,6 +243,17 @@ impl Ballots {
     /// Every slot that is not settled, with its tenure.
     pub fn unsettled_slots(&self) -> impl Iterator<Item = (Slot, u32)> + '_ {
         Slot::all().filter_map(|slot| self.unsettled_tenure(slot).map(|tenure| (slot, tenure)))
+    }
+
+    /// Has settling go on at this slot: somebody waits for it, and then for those behind it.
+    pub fn seek(&self, slot: Slot) {
+        self.sought.store(u32::from(slot.number()) + 1, Ordering::Relaxed);
+    }
+
+    /// The slot that was sought last, once.
+    pub fn take_sought(&self) -> Option<Slot> {
+        let number = self.sought.swap(0, Ordering::Relaxed).checked_sub(1)?;
+        Slot::new(u16::try_from(number).ok()?)
     }
 
     /// Slots that this node has promised to itself.

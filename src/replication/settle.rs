@@ -52,6 +52,13 @@ pub struct Comparison {
     asked: Asked,
 }
 
+/// With whom a slot would be compared.
+struct Comparers<'v> {
+    peers: SmallVec<[&'v Arc<Peer>; 4]>,
+    need: usize,
+    strict: bool,
+}
+
 /// What came of a comparison.
 #[derive(Debug, Default)]
 pub struct Compared {
@@ -191,21 +198,28 @@ impl Coordinator {
             .for_each(|slot| self.ballots.unsettle(slot));
     }
 
-    /// Begins to compare a slot that is not settled with its other home replicas; `None` when too few are there.
-    pub fn compare(&self, view: &View, slot: Slot, tenure: u32, read_quorum: usize, now_ms: u64) -> Option<Comparison> {
+    /// Whether a slot that is not settled can be compared with as many other home replicas as it takes to settle it.
+    pub fn can_compare(&self, view: &View, slot: Slot, read_quorum: usize) -> bool {
+        self.comparers(view, slot, read_quorum).is_some()
+    }
+
+    fn comparers<'v>(&self, view: &'v View, slot: Slot, read_quorum: usize) -> Option<Comparers<'v>> {
         let roles = view.roles.of(slot)?;
         let majority = majority(view.replicas);
         let strict = self.ballots.is_own(slot) && view.promised(slot, roles.confirming_homes()).count() + 1 >= majority;
         // Connections may ask for more than the node does, and go by what is settled too.
         let need = read_quorum.max(majority).min(view.replicas).saturating_sub(1);
-        let peers: SmallVec<[&Arc<Peer>; 4]> = view
+        let peers: SmallVec<_> = view
             .peers_at(roles.confirming_homes())
             .filter(|peer| (!strict || peer.granted.has(slot)) && peer.lane_of(slot).is_some_and(Lane::is_open))
             .collect();
-        if peers.len() < need {
-            // Before all that the slot holds is looked at, here and there, for nothing.
-            return None;
-        }
+        (peers.len() >= need).then_some(Comparers { peers, need, strict })
+    }
+
+    /// Begins to compare a slot that is not settled with its other home replicas; `None` when too few are there.
+    pub fn compare(&self, view: &View, slot: Slot, tenure: u32, read_quorum: usize, now_ms: u64) -> Option<Comparison> {
+        // Before all that the slot holds is looked at, here and there, for nothing.
+        let Comparers { peers, need, strict } = self.comparers(view, slot, read_quorum)?;
         let table = self.store.table(slot);
         // Nothing that is still alive may be left out, were it about to expire: it may be a lock.
         let digest = slot_digest(&self.store, &table, now_ms);
@@ -325,6 +339,7 @@ mod tests {
         coordinator.ballots.unsettle(slot);
         let tenure = coordinator.ballots.unsettled_tenure(slot).expect("unsettled");
         cut_off(&view, 2);
+        assert!(!coordinator.can_compare(&view, slot, 3) && coordinator.can_compare(&view, slot, 2));
         assert!(coordinator.compare(&view, slot, tenure, 3, 1).is_none());
         assert_eq!(
             view.peer(1).and_then(|peer| peer.lane_of(slot)).map(Lane::last),

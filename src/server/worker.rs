@@ -270,8 +270,35 @@ fn xorshift(mut x: u64) -> u64 {
 }
 
 #[cfg(test)]
-mod tests {
+pub mod tests {
     use super::*;
+    use crate::base::config::{Config, Sources, load};
+    use crate::base::ids::ActorId;
+    use crate::peer::handshake::LinkKind;
+    use crate::replication::ballots::Ballots;
+    use crate::server::state::snapshot::tests::snapshot_of;
+    use crate::store::Store;
+
+    /// What so many workers share of a node of a cluster of three, of which it sees only itself.
+    pub fn shared(workers: usize, view: View) -> Arc<Shared> {
+        let loaded = load(&Sources::default(), &|_| unreachable!("no file is given")).unwrap();
+        let config = Arc::new(Config::new(loaded).unwrap());
+        let store = Arc::new(Store::new(ActorId { node: 1, generation: 1 }));
+        let node = Arc::new(NodeState::new(config, store.clone(), snapshot_of(3, 2), "ab".repeat(20), 1_000));
+        let hello =
+            Hello { cluster: "c".into(), node: node.snapshot.load().this, generation: 1, kind: LinkKind::Control };
+        let (metrics, ballots) = (node.metrics.clone(), Arc::new(Ballots::new(Hlc(0))));
+        let coordinator = Arc::new(Coordinator { store, metrics, ballots, current_view: Default::default() });
+        Arc::new(Shared {
+            node,
+            coordinator,
+            view: ArcSwap::from_pointee(view),
+            hello,
+            secret: Arc::new([]),
+            epoch: Instant::now(),
+            pulse: Pulse::new(workers),
+        })
+    }
 
     /// Who confirms a read is picked by a draw. If draws alternated, keys that are read in turn would always have the
     /// same confirmer each, and a load that repeats would overload some.

@@ -49,7 +49,7 @@ pub struct Sweep {
     /// Keys removed so far in this walk.
     pub removed_in_walk: usize,
     /// The table's layout when the walk began.
-    pub layout: u8,
+    pub layout: u32,
 }
 
 /// Whether some key may have passed its deadline, in a slot whose earliest one is this; 0 for none.

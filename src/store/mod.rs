@@ -128,6 +128,12 @@ struct SlotCell {
     table: Mutex<SlotTable>,
 }
 
+impl SlotCell {
+    fn beginning_with(layout: u32) -> SlotCell {
+        SlotCell { table: Mutex::new(SlotTable { layout, ..SlotTable::default() }), ..SlotCell::default() }
+    }
+}
+
 // One more line would be a miss a write: `Store::prefetch_slot` has these fetched.
 const _: () = assert!(size_of::<SlotCell>() == 2 * 64);
 
@@ -177,7 +183,7 @@ impl Store {
     /// An empty store whose writes are stamped by `this`.
     pub fn new(this: ActorId) -> Store {
         Store {
-            slots: (0..SLOT_COUNT).map(|_| SlotCell::default()).collect(),
+            slots: (0..SLOT_COUNT).map(|_| SlotCell::beginning_with(scan::first_layout(this))).collect(),
             clock: Clock::new(),
             actors: ActorTable::new(this),
             tuning: Tuning {

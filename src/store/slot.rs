@@ -41,8 +41,9 @@ pub struct SlotTable {
     pub(super) deadline_min_ms: u64,
     /// The earliest deadline given since the sweep that is under way began; 0 for none.
     pub(super) deadline_noted_ms: u64,
-    /// Moves when entries may have changed places: where a walk was going on means nothing then.
-    pub(super) layout: u8,
+    /// Moves when entries may have changed places: where a walk was going on means nothing then. Each life of a node
+    /// begins with its own ([`first_layout`](super::scan::first_layout)).
+    pub(super) layout: u32,
     pub(super) census: Census,
     /// Moves with every change of an entry's version or presence: what was computed of the table is stale then.
     pub(super) changes: u32,

@@ -2,21 +2,13 @@
 
 use super::status::{ClusterStatus, Condition, NodeFigures, Severity, SlotStatus};
 use super::*;
-use crate::base::config::{Config, Sources, load};
-use crate::base::ids::{ActorId, SLOT_COUNT};
+use crate::base::ids::SLOT_COUNT;
 use crate::base::metrics::Count;
-use crate::peer::handshake::{Hello, LinkKind};
-use crate::replication::coordinator::Coordinator;
 use crate::replication::view::View;
-use crate::server::figures::pulse::Pulse;
-use crate::server::state::NodeState;
-use crate::server::state::snapshot::tests::snapshot_of;
-use crate::store::Store;
-use arc_swap::ArcSwap;
+use crate::server::worker::tests::shared;
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Instant;
 
 struct Switch(AtomicBool);
 
@@ -26,32 +18,10 @@ impl Health for Arc<Switch> {
     }
 }
 
-/// The node of a cluster of three, of which it sees only itself.
-fn shared(workers: usize) -> Arc<Shared> {
-    let loaded = load(&Sources::default(), &|_| unreachable!("no file is given")).unwrap();
-    let config = Arc::new(Config::new(loaded).unwrap());
-    let store = Arc::new(Store::new(ActorId { node: 1, generation: 1 }));
-    let node = Arc::new(NodeState::new(config, store.clone(), snapshot_of(3, 2), "ab".repeat(20), 1_000));
-    node.metrics.count(Count::Conflicts, 7);
-    let hello = Hello { cluster: "c".into(), node: node.snapshot.load().this, generation: 1, kind: LinkKind::Control };
-    let ballots = Arc::new(crate::replication::ballots::Ballots::new(crate::base::clock::Hlc(0)));
-    let coordinator =
-        Arc::new(Coordinator { store, metrics: node.metrics.clone(), ballots, current_view: Default::default() });
-    let view = ArcSwap::from_pointee(View::default());
-    Arc::new(Shared {
-        node,
-        coordinator,
-        view,
-        hello,
-        secret: Arc::new([]),
-        epoch: Instant::now(),
-        pulse: Pulse::new(workers),
-    })
-}
-
 fn start(workers: usize) -> (AdminThread, SocketAddr, Arc<Switch>) {
     let switch = Arc::new(Switch(AtomicBool::new(true)));
-    let admin = Admin { shared: shared(workers), health: Arc::new(switch.clone()) };
+    let admin = Admin { shared: shared(workers, View::default()), health: Arc::new(switch.clone()) };
+    admin.shared.node.metrics.count(Count::Conflicts, 7);
     let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap();
     (spawn(vec![listener], admin).unwrap(), address, switch)

@@ -3,9 +3,10 @@
 //! Slots are walked in their order. Each step asks every coordinator to walk its own slots from the cursor on; the step
 //! ends where the first of them has stopped, and what the others have found behind that is dropped, to be found again
 //! by the next step. Each share says which slots it has walked: should nodes differ on who coordinates a slot, so that
-//! nobody walks it, the step is made again. Keys that were looked up for their type are counted by who puts the shares
-//! together, for what is dropped is looked up again. So a key that stays is returned at least once, also while slots
-//! change hands and tables grow; some keys may be returned twice.
+//! nobody walks it, the step is made again. So it is while its first slot may lack keys where it is coordinated. Keys
+//! that were looked up for their type are counted by who puts the shares together, for what is dropped is looked up
+//! again. So a key that stays is returned at least once, also while slots change hands and tables grow; some keys may
+//! be returned twice.
 //!
 //! On the cluster face a node walks its own slots alone, and clients walk all nodes.
 
@@ -50,21 +51,24 @@ struct WholeStep {
 
 impl Job {
     pub(super) async fn scan(&mut self, args: Args<'_>, request: &[u8], out: &mut Vec<u8>) -> Result<(), CommandError> {
+        let began = Instant::now();
         if self.talk.session.cluster_face {
-            out.extend_from_slice(&self.own_share(request, Origin::Share).await);
+            let mut reply = self.own_share(request, Origin::Share).await;
+            while is_not_confirmed(&reply) && began.elapsed() <= PATIENCE {
+                tokio::time::sleep(RETRY_PAUSE).await;
+                reply = self.own_share(request, Origin::Share).await;
+            }
+            out.extend_from_slice(&reply);
             return Ok(());
         }
         let from = cursor(args.get(1).unwrap_or_default())?;
         let options = ScanOptions::parse(args, 2, true)?;
-        let began = Instant::now();
         let step = loop {
-            if let Some(step) = self.scan_step(from, &options).await? {
-                break step;
+            match self.scan_step(from, &options).await? {
+                Ok(step) => break step,
+                Err(error) if began.elapsed() > PATIENCE => return Err(error.refusal()),
+                Err(_) => tokio::time::sleep(RETRY_PAUSE).await,
             }
-            if began.elapsed() > PATIENCE {
-                return Err(CommandError::text("TRYAGAIN a node that coordinates some of the keys did not answer"));
-            }
-            tokio::time::sleep(RETRY_PAUSE).await;
         };
         step.lookups.iter().for_each(|it| it.count(&self.worker.metrics));
         let mut reply = Reply::new(out, self.talk.session.proto);
@@ -75,8 +79,12 @@ impl Job {
         Ok(())
     }
 
-    /// `None` when not every slot has been walked.
-    async fn scan_step(&mut self, from: u64, options: &ScanOptions<'_>) -> Result<Option<WholeStep>, CommandError> {
+    /// What is to be tried again is no [`CommandError`].
+    async fn scan_step(
+        &mut self,
+        from: u64,
+        options: &ScanOptions<'_>,
+    ) -> Result<Result<WholeStep, RequestError>, CommandError> {
         let view = self.worker.shared.view.load_full();
         let count = (options.count.div_ceil(view.coordinators().len().max(1)) + COUNT_SLACK).to_string();
         let from_text = from.to_string();
@@ -89,14 +97,26 @@ impl Job {
         }
         let mut request = Vec::new();
         encode_command(&mut request, &words);
-        let Some(replies) = self.shares_by(&view, &request, Origin::Share).await else { return Ok(None) };
+        let Some(replies) = self.shares_by(&view, &request, Origin::Share).await else {
+            return Ok(Err(RequestError::NodeSilent));
+        };
         let values: Vec<Value> = replies.iter().map(|reply| decoded(reply)).collect::<Result<_, _>>()?;
-        if values.iter().any(|value| matches!(value, Value::Error(text) if RequestError::is_passing(text))) {
-            return Ok(None);
+        let passing = |value: &Value| match value {
+            Value::Error(text) => RequestError::of(text).filter(|error| error.may_retry()),
+            _ => None,
+        };
+        if let Some(error) = values.iter().find_map(passing) {
+            return Ok(Err(error));
         }
         let found: Result<Vec<ScanShare>, CommandError> = values.into_iter().map(found).collect();
-        Ok(put_together(from, found?))
+        Ok(put_together(from, found?).ok_or(RequestError::NodeSilent))
     }
+}
+
+/// Whether a share's reply says that it may lack keys.
+fn is_not_confirmed(reply: &[u8]) -> bool {
+    let text = reply.strip_prefix(b"-").and_then(|line| line.strip_suffix(b"\r\n"));
+    text.and_then(RequestError::of) == Some(RequestError::NotConfirmed)
 }
 
 fn found(reply: Value) -> Result<ScanShare, CommandError> {
@@ -177,7 +197,7 @@ mod tests {
 
     #[test]
     fn what_was_found_in_a_slot_that_is_not_done_counts() {
-        let inside = 5 << (CURSOR_BITS + 14) | at(3_300) | 7;
+        let inside = at(3_300) | 7;
         let all: Vec<usize> = (0..SLOT_COUNT).filter(|slot| *slot != 3_300).collect();
         let step = put_together(0, vec![share(&["b"], inside, &[]), share(&["c"], 0, &all)]);
         assert_eq!(step, step_of(&["b"], inside));

@@ -11,9 +11,14 @@
 //! The share is the slots that this node coordinates at the moment, so the shares of all nodes are the whole, each key
 //! once.
 //!
-//! A cursor of SCAN is `[tag 8 bits][slot 14][where in the slot 31]`, 53 bits, because some clients take it for a
+//! A cursor of SCAN is `[slot 14 bits][where in the slot 39]`, 53 bits, because some clients take it for a
 //! floating-point number: slots are walked in their order, whoever coordinates them. Where in the slot, `store::scan`
-//! says of one process's table, which the tag names; any other process walks that slot from its start.
+//! says of one process's table; any other process walks that slot from its start.
+//!
+//! SCAN walks a slot that is not settled (`replication::settle`) when it is: until then a node that has just begun to
+//! coordinate it may lack keys that others hold, or hold what they have deleted. In sloppy mode one that can be settled
+//! with nobody is walked as it is. So SCAN misses no key that stays, in either mode. DBSIZE, KEYS and RANDOMKEY go by
+//! what is held here in sloppy mode, as they tell of one moment only.
 
 pub mod copies;
 pub mod flush;
@@ -21,7 +26,7 @@ pub mod keys;
 pub mod lookups;
 pub mod marks;
 
-use crate::base::ids::Slot;
+use crate::base::ids::{SLOT_COUNT, Slot};
 use crate::commands::CommandError;
 use crate::commands::scan::{ScanOptions, cursor};
 use crate::commands::spec::NodeCommand;
@@ -38,13 +43,9 @@ use crate::store::keyspace::value_ref;
 use crate::store::scan::CURSOR_BITS;
 use crate::store::scope::Scope;
 
-/// Bits of a cursor that tell processes apart.
-const TAG_BITS: u32 = 8;
 const INSIDE_MASK: u64 = (1 << CURSOR_BITS) - 1;
-/// Bits of a cursor below the tag.
-const TAG_SHIFT: u32 = CURSOR_BITS + 14;
-
-const _: () = assert!(TAG_SHIFT + TAG_BITS <= 53);
+const SLOT_BITS: u32 = 14;
+const _: () = assert!(SLOT_COUNT == 1 << SLOT_BITS && CURSOR_BITS + SLOT_BITS <= 53);
 /// How often RANDOMKEY draws before it looks through all entries.
 const RANDOM_DRAWS: usize = 16;
 
@@ -83,7 +84,7 @@ struct ShareStep {
 
 /// The slot that a cursor stands in.
 pub fn slot_number_of(cursor: u64) -> u16 {
-    (cursor >> CURSOR_BITS) as u16 & 0x3fff
+    (cursor >> CURSOR_BITS) as u16 & (SLOT_COUNT - 1) as u16
 }
 
 /// Whether a cursor stands in the middle of its slot.
@@ -94,6 +95,10 @@ pub fn is_inside_slot(cursor: u64) -> bool {
 /// Whether a share tells of the slot at this place of those that it was asked for.
 pub fn has_slot(slots: &[u8], at: usize) -> bool {
     slots.get(at / 8).is_some_and(|byte| byte & 1 << (at % 8) != 0)
+}
+
+fn cursor_at(slot: Slot, inside: u64) -> u64 {
+    u64::from(slot.number()) << CURSOR_BITS | inside
 }
 
 fn note_slot(slots: &mut Vec<u8>, at: u16) {
@@ -196,7 +201,7 @@ impl Share<'_> {
     fn scan(&self, args: Args<'_>, out: &mut Reply<'_>) -> Result<(), CommandError> {
         let from = cursor(args.get(1).unwrap_or_default())?;
         let options = ScanOptions::parse(args, 2, true)?;
-        let step = self.scan_step(from, &options);
+        let step = self.scan_step(from, &options)?;
         out.array(if self.is_put_together { 4 } else { 2 });
         out.bulk(step.next.to_string().as_bytes());
         out.array(step.keys.len());
@@ -212,11 +217,19 @@ impl Share<'_> {
         Ok(())
     }
 
-    fn scan_step(&self, from: u64, options: &ScanOptions<'_>) -> ShareStep {
+    /// Whether this slot is not walked yet: a key that others hold may be missing here.
+    fn must_wait_for(&self, slot: Slot) -> bool {
+        let (coordinator, node) = (&self.worker.shared.coordinator, &self.worker.shared.node);
+        if self.view.is_solo || coordinator.ballots.unsettled_tenure(slot).is_none() {
+            return false;
+        }
+        self.quorum.strict || coordinator.can_compare(self.view, slot, node.config.settings().read_quorum)
+    }
+
+    fn scan_step(&self, from: u64, options: &ScanOptions<'_>) -> Result<ShareStep, CommandError> {
         let store = &self.worker.shared.node.store;
         let first = slot_number_of(from);
-        // A place in another process's table, or in our own before a restart, means nothing here.
-        let mut inside = if from >> TAG_SHIFT == self.tag() { from & INSIDE_MASK } else { 0 };
+        let mut inside = from & INSIDE_MASK;
         let mut step = ShareStep::default();
         // COUNT is a wish; who asks for very many gets them in more steps, and others have their turn in between.
         let most = options.count.min(LOOKS_MAX);
@@ -227,9 +240,16 @@ impl Share<'_> {
             if slot.number() != first {
                 inside = 0;
             }
-            if seen >= most {
-                step.next = self.cursor_at(slot, 0);
-                return step;
+            let must_wait = self.must_wait_for(slot);
+            if must_wait {
+                self.worker.shared.coordinator.ballots.seek(slot);
+            }
+            if must_wait && slot.number() == first {
+                return Err(RequestError::NotConfirmed.refusal());
+            }
+            if must_wait || seen >= most {
+                step.next = cursor_at(slot, 0);
+                return Ok(step);
             }
             let mut looked_up = SlotLookups { slot: slot.number(), ..SlotLookups::default() };
             inside = store.table(slot).scan(inside, most - seen, |entry| {
@@ -249,24 +269,86 @@ impl Share<'_> {
             });
             step.lookups.extend((looked_up.hits + looked_up.misses > 0).then_some(looked_up));
             if inside != 0 {
-                step.next = self.cursor_at(slot, inside);
-                return step;
+                step.next = cursor_at(slot, inside);
+                return Ok(step);
             }
             note_slot(&mut step.slots, slot.number() - first);
         }
-        step
+        Ok(step)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::base::ids::slot_of;
+    use crate::replication::test_support::view_of;
+    use crate::server::worker::tests::shared;
+    use crate::store::Effects;
+    use crate::store::mutation::Mutation;
+
+    const ALL: ScanOptions<'_> = ScanOptions { pattern: None, count: 1_000, type_name: None };
+    const NOW_MS: u64 = 1;
+
+    /// A node that has begun to coordinate the slots of a third of these keys, and holds all of them.
+    fn worker_with(keys: impl Iterator<Item = String>) -> Worker {
+        let shared = shared(1, View::default());
+        let mut effects = Effects::default();
+        for key in keys {
+            let mut locked = shared.node.store.lock(slot_of(key.as_bytes()), 0, NOW_MS, &mut effects);
+            locked.write(key.as_bytes(), Mutation::Assign { value: b"v", deadline_ms: 0 });
+        }
+        Worker::new(0, shared)
     }
 
-    fn cursor_at(&self, slot: Slot, inside: u64) -> u64 {
-        // Where a slot's walk begins is the same everywhere; and it is not the end, which is 0.
-        let tag = if inside == 0 { 0 } else { self.tag() };
-        tag << TAG_SHIFT | u64::from(slot.number()) << CURSOR_BITS | inside
+    fn share<'s>(worker: &'s Worker, view: &'s View, strict: bool) -> Share<'s> {
+        let quorum = Quorum { write: 2, read: 2, strict };
+        Share { worker, view, db: 0, quorum, is_rest: false, may_be_part: true, is_put_together: true, now_ms: NOW_MS }
     }
 
-    /// Tells this process's tables from those of others.
-    fn tag(&self) -> u64 {
-        let actor = self.worker.shared.hello.actor();
-        let mixed = (actor.node ^ actor.generation.rotate_left(32)).wrapping_mul(0x9e37_79b9_7f4a_7c15);
-        mixed >> (u64::BITS - TAG_BITS)
+    #[test]
+    fn a_share_ends_before_a_slot_that_may_lack_keys_and_does_not_begin_in_one() {
+        let (worker, view) = (worker_with((0..300).map(|n| format!("k{n}"))), view_of(true));
+        let ballots = &worker.shared.coordinator.ballots;
+        for strict in [false, true] {
+            let share = share(&worker, &view, strict);
+            let slots: Vec<Slot> = share.slots().collect();
+            let unsettled = slots[slots.len() / 2];
+            ballots.unsettle(unsettled);
+            let step = share.scan_step(0, &ALL).expect("it has walked those before");
+            assert_eq!((step.next, ballots.take_sought()), (cursor_at(unsettled, 0), Some(unsettled)));
+            assert!(!step.keys.is_empty() && step.keys.iter().all(|key| slot_of(key) < unsettled));
+            assert!(!has_slot(&step.slots, unsettled.index()) && has_slot(&step.slots, slots[0].index()));
+            assert!(share.scan_step(step.next, &ALL).is_err() && ballots.take_sought() == Some(unsettled));
+            let tenure = ballots.unsettled_tenure(unsettled).expect("unsettled");
+            ballots.settle(unsettled, tenure);
+            let rest = share.scan_step(step.next, &ALL).expect("all are settled");
+            let count = slots.iter().map(|slot| worker.shared.node.store.table(*slot).len()).sum::<usize>();
+            assert_eq!((rest.next, step.keys.len() + rest.keys.len()), (0, count));
+        }
+    }
+
+    #[test]
+    fn a_slot_that_can_be_settled_with_nobody_is_walked_as_it_is_in_sloppy_mode_alone() {
+        let (worker, view) = (worker_with(std::iter::empty()), view_of(true));
+        view.peers.iter().flatten().flat_map(|peer| &peer.lanes).for_each(|lane| lane.close(|_| {}));
+        share(&worker, &view, false).slots().for_each(|slot| worker.shared.coordinator.ballots.unsettle(slot));
+        let next = |strict| share(&worker, &view, strict).scan_step(0, &ALL).map(|step| step.next).ok();
+        assert_eq!(next(false), Some(0));
+        assert_ne!(next(true), Some(0));
+    }
+
+    /// Such as that of the node which has coordinated the slot before.
+    #[test]
+    fn a_place_in_another_process_table_misses_nothing() {
+        let keys = || (0..100).map(|n| format!("{{a}}{n}"));
+        let (worker, view) = (worker_with(keys()), View { is_solo: true, ..View::default() });
+        let (share, few) = (share(&worker, &view, false), ScanOptions { count: 60, ..ALL });
+        let inside = share.scan_step(0, &few).expect("nothing has to settle").next;
+        assert!(is_inside_slot(inside) && inside < 1 << 53);
+        let found = |from| share.scan_step(from, &ALL).expect("nothing has to settle").keys.len();
+        // Where the layout differs in its lowest or its highest bit.
+        let others = [1 << 15, 1 << (CURSOR_BITS - 1)].map(|bit| inside ^ bit);
+        assert_eq!((found(inside), others.map(found)), (40, [100, 100]));
     }
 }
