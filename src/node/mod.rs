@@ -13,6 +13,7 @@
 //! | `memory` | gives freed memory back to the system |
 //! | `gauges` | what `/metrics`, INFO and `/status` read when asked |
 //! | `refused` | peers that were refused, told in the log seldom |
+//! | `routes` | what the log says of whom this node routes past |
 //! | `drain` | the end of a node's service, in order |
 //! | `simulation` | for tests: whole clusters in one thread |
 //!
@@ -26,6 +27,7 @@
 mod drain;
 mod gauges;
 mod refused;
+mod routes;
 mod settle;
 mod work;
 mod listen;
@@ -124,6 +126,8 @@ struct Node {
     peer_clients: Arc<Clients>,
     /// Peers that were refused.
     refused: refused::Refused,
+    /// Whom this node routes past.
+    routes: routes::Routes,
     /// New clients are let in.
     accepts: watch::Sender<bool>,
 }
@@ -225,9 +229,9 @@ fn start(
     let (store, metrics) = (shared.node.store.clone(), shared.node.metrics.clone());
     let cluster = Cluster::new(config.clone(), identity, memory, store, membership, metrics, peers.clone());
     _ = shared.node.cluster.set(cluster.clone());
-    let (peer_clients, refused) = (Arc::default(), refused::Refused::default());
+    let (peer_clients, refused, routes) = (Arc::default(), refused::Refused::default(), routes::Routes::default());
     let accepts = watch::Sender::new(true);
-    let node = Arc::new(Node { config, shared, peers, cluster, workers, peer_clients, refused, accepts });
+    let node = Arc::new(Node { config, shared, peers, cluster, workers, peer_clients, refused, routes, accepts });
     gauges::add(&node);
     tell_of_open_pages(&node.config.settings());
     tokio::task::spawn_local(node.cluster.clone().run());

@@ -73,6 +73,11 @@ pub fn refresh(node: &Node) {
     for (peer, standing) in nodes.peers.iter().zip(&nodes.standing) {
         peer.iter().for_each(|peer| peer.judge_fit(standing.usable && standing.fit, number));
     }
+    let peers = nodes.peers.iter().zip(&nodes.standing).filter_map(|(peer, it)| Some((peer.as_deref()?, *it)));
+    node.routes.tell(peers.map(|(peer, it)| {
+        let is_warm = topology.rows.get(&peer.id).is_some_and(|row| holds_its_slots(row, peer));
+        (peer, is_warm, is_warm && it.usable && it.fit)
+    }));
     node.cluster.note_stir(nodes.is_stirred(&topology));
     nodes.show(node, &topology);
     let peers = nodes.peers.into_iter().flatten().collect();
@@ -160,6 +165,11 @@ impl Nodes {
 
 fn is_warm(topology: &Topology, id: &NodeId) -> bool {
     topology.rows.get(id).is_some_and(|row| row.warm)
+}
+
+/// A row of an earlier life says nothing of who has come back, which is empty.
+fn holds_its_slots(row: &Row, peer: &Peer) -> bool {
+    row.warm && row.generation >= peer.generation.load(Ordering::Relaxed)
 }
 
 /// Whether this node may coordinate, as far as the others say so. Who was away for too long coordinates nothing

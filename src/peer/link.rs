@@ -7,7 +7,9 @@
 //! until it counts as gone.
 
 use std::convert::Infallible;
+use std::fmt;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use crate::base::clock::Hlc;
@@ -64,6 +66,7 @@ pub async fn keep(peer: Arc<Peer>, index: usize, ours: Hello, secret: Arc<[u8]>,
                 retry = RETRY_MIN;
                 told.clear();
                 events.opened(&peer, &theirs);
+                peer.generation.fetch_max(theirs.generation, Ordering::Relaxed);
                 peer.granted.reset(index);
                 peer.forget_told();
                 lane.open();
@@ -76,7 +79,7 @@ pub async fn keep(peer: Arc<Peer>, index: usize, ours: Hello, secret: Arc<[u8]>,
                 peer.losses.note();
                 lane.close(|frame| events.lost(&peer, frame));
                 peer.note_change();
-                tracing::info!(name = peer.name(), peer = %peer.addr, lane = index, reason = %end, "replica link closed");
+                note_end(&peer, format_args!("replica {index}"), 0, &end);
             }
             Ok(Err(HandshakeError::Io(_) | HandshakeError::HungUp)) | Err(_) => {}
             Ok(Err(error)) if told == error.to_string() => {}
@@ -87,6 +90,19 @@ pub async fn keep(peer: Arc<Peer>, index: usize, ours: Hello, secret: Arc<[u8]>,
         }
         tokio::time::sleep(retry).await;
         retry = (retry * 2).min(RETRY_MAX);
+    }
+}
+
+/// Notes the end of a connection on which so many words or questions were lost. That a node hung up or fell silent is
+/// told by whom it concerns (`node::routes`); why else one should end is told nowhere but here.
+pub fn note_end(peer: &Peer, link: fmt::Arguments<'_>, lost: u64, end: &std::io::Error) {
+    use std::io::ErrorKind::{BrokenPipe, ConnectionAborted, ConnectionReset, TimedOut, UnexpectedEof};
+    let is_of_node = matches!(end.kind(), BrokenPipe | ConnectionAborted | ConnectionReset | TimedOut | UnexpectedEof);
+    let (name, addr) = (peer.name(), peer.addr);
+    if is_of_node || peer.is_retired() {
+        tracing::debug!(name, peer = %addr, %link, lost, reason = %end, "link closed");
+    } else {
+        tracing::info!(name, peer = %addr, %link, lost, reason = %end, "link closed");
     }
 }
 
@@ -263,7 +279,8 @@ fn look(peer: &Peer, lane: &Lane, judge: &mut Judge) -> std::io::Result<()> {
     let was_stalled = lane.is_stalled();
     if lane.set_pace(pace) && was_stalled != lane.is_stalled() {
         peer.note_change();
-        tracing::info!(name = peer.name(), peer = %peer.addr, ?pace, "a replica fell silent or is back");
+        let what = if was_stalled { "a lane is acknowledged again" } else { "a lane is silent" };
+        tracing::debug!(name = peer.name(), peer = %peer.addr, "{what}");
     }
     if judge.wants_heartbeat(now) {
         lane.append(Kind::Heartbeat, |_| {});

@@ -31,6 +31,8 @@ pub struct Peer {
     pub id: NodeId,
     /// Where its peer port is.
     pub addr: SocketAddr,
+    /// The latest generation in which it has answered on a lane.
+    pub generation: AtomicU64,
     /// What logs call it.
     name: Mutex<String>,
     /// Its replica lanes, one a worker of ours.
@@ -205,8 +207,21 @@ impl Peers {
         let lacks = Lacks::new(losses.clone());
         let told = Told::default();
         let (doubts, name) = (self.doubts.clone(), Mutex::default());
-        let peer =
-            Arc::new(Peer { id, addr, name, lanes, hints, lacks, losses, granted, told, doubts, changed, is_retired });
+        let peer = Arc::new(Peer {
+            id,
+            addr,
+            generation: AtomicU64::new(0),
+            name,
+            lanes,
+            hints,
+            lacks,
+            losses,
+            granted,
+            told,
+            doubts,
+            changed,
+            is_retired,
+        });
         if let Some(moved) = known.insert(id, peer.clone()) {
             moved.retire();
         }

@@ -26,7 +26,7 @@ use crate::base::net::{TcpStream, WriteHalf};
 use crate::base::wire::{put_u32, put_u64};
 use crate::peer::buffer::{SendBuffer, read_more, take_off};
 use crate::peer::handshake::{Hello, LinkKind};
-use crate::peer::link::connect;
+use crate::peer::link::{connect, note_end};
 use crate::peer::registry::Peer;
 use crate::server::forward::call::{About, Call, GIVEN_UP_MS, Outcome, PATIENCE_MS_MAX};
 use crate::server::forward::wire::{QUESTION_BYTES_MAX, set_length};
@@ -99,7 +99,7 @@ impl ForwardLink {
                 self.is_open.set(false);
                 self.out.borrow_mut().clear();
                 let lost = std::mem::take(&mut *self.waiting.borrow_mut());
-                tracing::info!(name = self.peer.name(), peer = %self.peer.addr, lost = lost.len(), reason = %end, "forward link closed");
+                note_end(&self.peer, format_args!("forward"), lost.len() as u64, &end);
                 lost.into_iter().for_each(|call| call.complete(Outcome::Gone));
             }
             tokio::time::sleep(RETRY).await;

@@ -12,7 +12,7 @@ use crate::base::ids::NodeId;
 use crate::base::net::TcpStream;
 use crate::peer::buffer::take_off;
 use crate::peer::handshake::{Hello, LinkKind};
-use crate::peer::link::connect;
+use crate::peer::link::{connect, note_end};
 use crate::peer::registry::Peer;
 use crate::server::pubsub::hub::Hub;
 use crate::server::pubsub::remote::{Outbox, Remote};
@@ -35,7 +35,7 @@ pub async fn keep(hub: Arc<Hub>, remote: Arc<Remote>, ours: Hello, secret: Arc<[
             let reason = converse(&hub, &remote.outbox, &peer, stream).await;
             let lost = remote.outbox.close();
             hub.progress.notify_waiters();
-            tracing::info!(name = peer.name(), peer = %peer.addr, lost, %reason, "publish link closed");
+            note_end(&peer, format_args!("publish"), lost, &reason);
         }
         tokio::time::sleep(RETRY).await;
     }
