@@ -74,10 +74,7 @@ pub fn refresh(node: &Node) {
         peer.iter().for_each(|peer| peer.judge_fit(standing.usable && standing.fit, number));
     }
     let peers = nodes.peers.iter().zip(&nodes.standing).filter_map(|(peer, it)| Some((peer.as_deref()?, *it)));
-    node.routes.tell(peers.map(|(peer, it)| {
-        let is_warm = topology.rows.get(&peer.id).is_some_and(|row| holds_its_slots(row, peer));
-        (peer, is_warm, is_warm && it.usable && it.fit)
-    }));
+    node.routes.tell(peers.map(|(peer, it)| (peer, is_warm(&topology, peer), it.usable && it.fit)));
     node.cluster.note_stir(nodes.is_stirred(&topology));
     nodes.show(node, &topology);
     let peers = nodes.peers.into_iter().flatten().collect();
@@ -106,7 +103,7 @@ impl Nodes {
         let peers: Vec<Option<Arc<Peer>>> = ids.iter().map(|id| if *id == me { None } else { peer_of(id) }).collect();
         let may_coordinate = may_coordinate(node, topology, &peers);
         let standing_of = |(id, peer): (&NodeId, &Option<Arc<Peer>>)| match peer {
-            Some(peer) => Standing { usable: peer.is_usable(), fit: is_warm(topology, id) && peer.hints.is_empty() },
+            Some(peer) => Standing { usable: peer.is_usable(), fit: is_warm(topology, peer) && peer.hints.is_empty() },
             None => Standing { usable: *id == me, fit: may_coordinate },
         };
         let standing = ids.iter().zip(&peers).map(standing_of).collect();
@@ -163,19 +160,16 @@ impl Nodes {
     }
 }
 
-fn is_warm(topology: &Topology, id: &NodeId) -> bool {
-    topology.rows.get(id).is_some_and(|row| row.warm)
-}
-
-/// A row of an earlier life says nothing of who has come back, which is empty.
-fn holds_its_slots(row: &Row, peer: &Peer) -> bool {
-    row.warm && row.generation >= peer.generation.load(Ordering::Relaxed)
+/// Whether a peer holds its slots. A row of an earlier life says nothing of who has come back, which is empty.
+fn is_warm(topology: &Topology, peer: &Peer) -> bool {
+    let is_of_this_life = |row: &&Row| row.generation >= peer.generation.load(Ordering::Relaxed);
+    topology.rows.get(&peer.id).filter(is_of_this_life).is_some_and(|row| row.warm)
 }
 
 /// Whether this node may coordinate, as far as the others say so. Who was away for too long coordinates nothing
 /// before it knows whether what it holds is deleted over there.
 fn may_coordinate(node: &Node, topology: &Topology, peers: &[Option<Arc<Peer>>]) -> bool {
-    let others = || peers.iter().flatten().filter(|peer| is_warm(topology, &peer.id));
+    let others = || peers.iter().flatten().filter(|peer| is_warm(topology, peer));
     let mut reached = others().filter(|peer| peer.is_usable());
     let is_in_step = reached.all(|peer| node.cluster.is_in_step_with(&peer.id));
     let generation = |id: &NodeId| topology.rows.get(id).map_or(0, |row| row.generation);
@@ -186,7 +180,8 @@ fn may_coordinate(node: &Node, topology: &Topology, peers: &[Option<Arc<Peer>>])
         is_owed: !peer.hints.is_empty(),
     };
     let opinions = || others().map(opinion).collect();
-    node.peers.may_coordinate(topology.me, is_warm(topology, &topology.me) && is_in_step, opinions)
+    let is_warm = topology.own_row().is_some_and(|row| row.warm);
+    node.peers.may_coordinate(topology.me, is_warm && is_in_step, opinions)
 }
 
 /// Who is down, and since when: those who were so before are so since then.
