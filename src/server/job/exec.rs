@@ -2,17 +2,20 @@
 //!
 //! Each group runs under the locks of all its slots (`together`): nobody sees half of it. So a transaction is atomic
 //! when its keys have one coordinator, as those with one hash tag always do, and a series of atomic groups otherwise.
+//! They run one after the other, so that as little as possible has run when one cannot; when somebody else has become
+//! a coordinator, the groups of what is left are found anew.
 //!
-//! A group that its node did not run is looked at anew for a moment, [`PATIENCE`]; so that it runs, another node may
-//! have to become the coordinator first. When that is over, or nobody knows whether a group has run, EXEC ends. If
-//! nothing has run before, its reply is the error alone. Else it is the array, with an error for each request from
-//! there on: a client that is told to try again must not find half of its transaction done twice.
+//! What its node did not run is looked at anew for a moment, [`PATIENCE`]; so that it runs, another node may have to
+//! become the coordinator first. When that is over, or nobody knows whether a group has run, EXEC ends. If nothing has
+//! run before, its reply is the error alone. Else it is the array, with an error for each request that has not run: a
+//! client that is told to try again must not find half of its transaction done twice.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 use std::time::Instant;
 
 use crate::commands::CommandError;
-use crate::protocol::{REPLY_BYTES_MAX, Reply};
+use crate::protocol::Reply;
 use crate::replication::view::View;
 use crate::server::batch::Batch;
 use crate::server::error::RequestError;
@@ -22,8 +25,11 @@ use crate::server::job::retry::RETRY_PAUSE;
 use crate::server::job::{Job, PATIENCE};
 use crate::server::request::run::{Origin, Run};
 use crate::server::session::watched::{Watched, put_watched};
-use crate::server::transaction::groups::{Next, Runner, coordinator_of, next_group, replies_of, runner, runs_unlocked};
+use crate::server::transaction::groups::{
+    Group, Kind, Next, coordinator_of, next_groups, runner, runs_unlocked, selects,
+};
 use crate::server::transaction::queued::{Queued, requests_of};
+use crate::server::transaction::replies::Replies;
 use crate::server::transaction::{Ran, Tried};
 
 const NOBODY_RUNS: &str = "TRYAGAIN the coordinator of some keys of the transaction does not answer";
@@ -40,6 +46,35 @@ pub(super) enum Attempt {
     Unknown,
 }
 
+/// How far a transaction has come.
+struct Progress<'q> {
+    requests: &'q [Queued<'q>],
+    /// Keys that must be found unchanged by the next group.
+    watched: &'q [Watched],
+    replies: Replies,
+    /// When it began, or some of it has run last.
+    since: Instant,
+}
+
+impl<'q> Progress<'q> {
+    fn requests_of(&self, group: &Group) -> Cow<'q, [Queued<'q>]> {
+        match group.stretch().and_then(|(from, to)| self.requests.get(from..to)) {
+            Some(stretch) => Cow::Borrowed(stretch),
+            None => group.places.iter().filter_map(|place| self.requests.get(*place).cloned()).collect(),
+        }
+    }
+}
+
+/// Why a group has no replies.
+enum Failed {
+    /// A watched key has changed; nothing was done.
+    Changed,
+    /// Nothing was done: another node has to be asked.
+    NotRun,
+    /// The requests at these places may have run.
+    Unknown(Vec<usize>),
+}
+
 impl Job {
     /// Runs the queued requests and answers with the array of their replies, or with null when a watched key has
     /// changed.
@@ -53,7 +88,7 @@ impl Job {
             Some(replies) => {
                 self.show(requests.iter().map(|request| request.bytes), db);
                 reply.array(requests.len());
-                out.extend_from_slice(&replies);
+                replies.write(out)?;
             }
             None => reply.null_array(),
         }
@@ -65,100 +100,105 @@ impl Job {
         &mut self,
         requests: &[Queued<'_>],
         watched: &[Watched],
-    ) -> Result<Option<Vec<u8>>, CommandError> {
-        let (mut rest, mut watched, mut replies) = (requests, watched, Vec::new());
-        let mut began = Instant::now();
-        while !rest.is_empty() || !watched.is_empty() {
+    ) -> Result<Option<Replies>, CommandError> {
+        let replies = Replies::to(requests.len());
+        let mut progress = Progress { requests, watched, replies, since: Instant::now() };
+        while !progress.replies.are_whole() || !progress.watched.is_empty() {
             let view = self.worker.shared.view.load_full();
-            let watched_at = coordinator_of(&view, watched);
-            if watched_at.is_none() && !watched.is_empty() {
+            let watched_at = coordinator_of(&view, progress.watched);
+            if watched_at.is_none() && !progress.watched.is_empty() {
                 // Another node coordinates them by now, which may have changed them: as if it had.
                 return Ok(None);
             }
-            let next = next_group(rest, watched_at, view.me, |request| runner(&view, request), runs_unlocked)?;
-            let len = if let Next::Together { len, .. } = next { len } else { 1 };
-            let (group, behind) = rest.split_at_checked(len).unwrap_or((rest, &[]));
-            let attempt = match next {
-                Next::Together { at, .. } => self.run_group(&view, at, watched, group).await,
-                Next::Alone => self.run_alone(group).await,
-                Next::Later => Attempt::NotRun,
+            let ran = match next_groups(self.left_of(&progress, &view), watched_at, view.me)? {
+                Next::Groups(groups) => self.run_groups(&view, &groups, &mut progress).await,
+                Next::Alone(place) => {
+                    self.run_alone(place, &mut progress).await;
+                    Ok(())
+                }
+                Next::Later => Err(Failed::NotRun),
             };
-            let has_run = rest.len() < requests.len();
-            match attempt {
-                Attempt::Ran(answer) => {
-                    // More than that nobody will see, but all of it has to run.
-                    if replies.len() <= REPLY_BYTES_MAX {
-                        replies.extend_from_slice(&answer);
-                    }
-                    (rest, watched, began) = (behind, &[], Instant::now());
+            match ran {
+                Ok(()) => {}
+                Err(Failed::NotRun) if progress.since.elapsed() <= PATIENCE => tokio::time::sleep(RETRY_PAUSE).await,
+                Err(failed) if progress.replies.answered() > 0 => {
+                    self.give_up(failed, &mut progress);
+                    return Ok(Some(progress.replies));
                 }
-                Attempt::NotRun if began.elapsed() <= PATIENCE => tokio::time::sleep(RETRY_PAUSE).await,
-                failed if has_run => {
-                    self.give_up(rest, if let Attempt::Unknown = failed { len } else { 0 }, &mut replies);
-                    return Ok(Some(replies));
-                }
-                Attempt::Changed => return Ok(None),
-                Attempt::Unknown => return Err(RequestError::UnknownOutcome.refusal()),
-                Attempt::NotRun => return Err(CommandError::text(NOBODY_RUNS)),
+                Err(Failed::Changed) => return Ok(None),
+                Err(Failed::Unknown(_)) => return Err(RequestError::UnknownOutcome.refusal()),
+                Err(Failed::NotRun) => return Err(CommandError::text(NOBODY_RUNS)),
             }
         }
-        Ok(Some(replies))
+        Ok(Some(progress.replies))
     }
 
-    /// Answers for requests behind some that have run. The first `unknown` may have run too; the rest will not.
-    fn give_up(&self, requests: &[Queued<'_>], unknown: usize, replies: &mut Vec<u8>) {
-        self.worker.count_failures(0, unknown as u64);
-        for (at, request) in requests.iter().enumerate() {
-            match at < unknown {
-                true => Reply::new(replies, self.talk.session.proto).error(RequestError::UnknownOutcome.text()),
-                false => replies.extend_from_slice(self.worker.refusal(request.bytes).as_bytes()),
-            }
-        }
-    }
-
-    /// Runs requests that concern several nodes, each as if it had come alone.
-    async fn run_alone(&mut self, requests: &[Queued<'_>]) -> Attempt {
-        let mut replies = Vec::new();
-        for request in requests {
-            Box::pin(self.answer(request.bytes, &mut replies)).await;
-        }
-        Attempt::Ran(replies)
-    }
-
-    /// Runs a group at the node that coordinates its keys. Requests without keys run here, when those have run; SELECT
-    /// does so there too, since it says what the keys behind it mean.
-    async fn run_group(&mut self, view: &Arc<View>, at: u16, watched: &[Watched], group: &[Queued<'_>]) -> Attempt {
-        if at == view.me {
-            return self.if_unchanged(view, at, watched, group).await;
-        }
-        let may_select = !self.talk.session.cluster_face;
-        let is_here: Vec<bool> = group.iter().map(|request| runner(view, request) == Runner::Anyone).collect();
-        let goes = |request: &Queued<'_>, is_here: bool| !is_here || may_select && request.is_select();
-        let sent = group.iter().zip(&is_here).filter(|(request, is_here)| goes(request, **is_here));
-        let sent: Vec<Queued<'_>> = sent.map(|(request, _)| request.clone()).collect();
-        let answer = match self.if_unchanged(view, at, watched, &sent).await {
-            Attempt::Ran(answer) => answer,
-            failed => return failed,
+    /// What decides about the groups of the requests that are left.
+    fn left_of(&self, progress: &Progress<'_>, view: &View) -> impl Iterator<Item = (usize, Kind)> + Clone {
+        // The cluster face knows no other database than its own.
+        let databases = match self.talk.session.cluster_face {
+            true => 0,
+            false => self.worker.settings.read(|settings| settings.databases),
         };
-        let Some(answers) = replies_of(&answer).filter(|answers| answers.len() == sent.len()) else {
-            return Attempt::Unknown;
+        let kind_of = move |request: &Queued<'_>| Kind {
+            runner: runner(view, request),
+            is_last: runs_unlocked(request),
+            selects: selects(request, databases),
+            bytes: request.bytes.len(),
         };
-        let (mut answers, mut replies) = (answers.into_iter(), Vec::with_capacity(answer.len()));
-        for (request, is_here) in group.iter().zip(is_here) {
-            let there = if goes(request, is_here) { answers.next() } else { None };
-            match there.filter(|_| !is_here) {
-                Some(reply) => replies.extend_from_slice(reply),
-                None => self.run_here(view, request, &mut replies).await,
-            }
-        }
-        Attempt::Ran(replies)
+        let left = progress.replies.left();
+        left.filter_map(move |place| progress.requests.get(place).map(|request| (place, kind_of(request))))
     }
 
-    /// Runs a request without keys here.
-    async fn run_here(&mut self, view: &Arc<View>, request: &Queued<'_>, replies: &mut Vec<u8>) {
-        match self.if_unchanged(view, view.me, &[], std::slice::from_ref(request)).await {
-            Attempt::Ran(reply) => replies.extend_from_slice(&reply),
-            _ => replies.extend_from_slice(self.worker.refusal(request.bytes).as_bytes()),
+    /// Runs groups one after the other, for as long as this is the view.
+    async fn run_groups(
+        &mut self,
+        view: &Arc<View>,
+        groups: &[Group],
+        progress: &mut Progress<'_>,
+    ) -> Result<(), Failed> {
+        for group in groups {
+            if !Arc::ptr_eq(view, &self.worker.shared.view.load()) {
+                break;
+            }
+            let requests = progress.requests_of(group);
+            let answer = match self.if_unchanged(view, group.at, progress.watched, &requests).await {
+                Attempt::Ran(answer) => answer,
+                Attempt::Changed => return Err(Failed::Changed),
+                Attempt::NotRun => return Err(Failed::NotRun),
+                Attempt::Unknown => return Err(Failed::Unknown(group.answered().collect())),
+            };
+            if group.at == view.me {
+                progress.replies.take_own(group, &answer);
+            } else if !progress.replies.take_of_other(group, &answer) {
+                return Err(Failed::Unknown(group.answered().collect()));
+            }
+            (progress.watched, progress.since) = (&[], Instant::now());
+        }
+        Ok(())
+    }
+
+    /// Runs a request that concerns several nodes as if it had come alone.
+    async fn run_alone(&mut self, place: usize, progress: &mut Progress<'_>) {
+        let mut reply = Vec::new();
+        if let Some(request) = progress.requests.get(place) {
+            Box::pin(self.answer(request.bytes, &mut reply)).await;
+        }
+        progress.replies.take(place, &reply);
+        progress.since = Instant::now();
+    }
+
+    /// Answers for requests that are left when others have run: some may have run too, the rest will not.
+    fn give_up(&self, failed: Failed, progress: &mut Progress<'_>) {
+        let unknown = if let Failed::Unknown(places) = failed { places } else { Vec::new() };
+        self.worker.count_failures(0, unknown.len() as u64);
+        let mut error = Vec::new();
+        Reply::new(&mut error, self.talk.session.proto).error(RequestError::UnknownOutcome.text());
+        unknown.iter().for_each(|place| progress.replies.take(*place, &error));
+        let left: Vec<usize> = progress.replies.left().collect();
+        for place in left {
+            let bytes = progress.requests.get(place).map_or(&b""[..], |request| request.bytes);
+            progress.replies.take(place, self.worker.refusal(bytes).as_bytes());
         }
     }
 

@@ -4,10 +4,12 @@
 //! |---|---|
 //! | `queued` | the requests, cut apart and looked up once |
 //! | `groups` | who runs what: requests that one node runs as a whole |
+//! | `replies` | what has come of each request, group by group |
 //! | `together` | runs requests under the locks of all their slots |
 
 pub mod queued;
 pub mod groups;
+pub mod replies;
 pub mod together;
 
 use crate::server::transaction::queued::{Queued, only_read};

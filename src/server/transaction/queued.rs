@@ -80,4 +80,28 @@ mod tests {
         let reads: Vec<_> = queued.iter().map(|it| only_read(std::slice::from_ref(it))).collect();
         assert_eq!(reads, [true, false, true, false, false]);
     }
+
+    fn cut_apart(queued: &[u8]) -> Vec<&[u8]> {
+        requests_of(queued).iter().map(|request| request.bytes).collect()
+    }
+
+    #[test]
+    fn requests_are_cut_apart() {
+        let queued = b"*1\r\n$4\r\nPING\r\nGET a\r\n*1\r\n$4\r\nTIME\r\n";
+        assert_eq!(cut_apart(queued), [&b"*1\r\n$4\r\nPING\r\n"[..], b"GET a\r\n", b"*1\r\n$4\r\nTIME\r\n"]);
+    }
+
+    /// `proto-max-bulk-len` may let a client send values above its default, 512 MB.
+    #[test]
+    fn values_of_any_length_are_cut_apart() {
+        let (value_bytes, behind) = ((512 << 20) + 1, b"*1\r\n$4\r\nPING\r\n");
+        let head = format!("*3\r\n$3\r\nSET\r\n$1\r\nk\r\n${value_bytes}\r\n");
+        // Its zeros are neither written nor read, so that they take no memory.
+        let mut queued = vec![0; head.len() + value_bytes + 2 + behind.len()];
+        queued[..head.len()].copy_from_slice(head.as_bytes());
+        queued[head.len() + value_bytes..][..2].copy_from_slice(b"\r\n");
+        queued[head.len() + value_bytes + 2..].copy_from_slice(behind);
+        let lengths: Vec<usize> = cut_apart(&queued).iter().map(|request| request.len()).collect();
+        assert_eq!(lengths, [head.len() + value_bytes + 2, behind.len()]);
+    }
 }
