@@ -25,11 +25,10 @@ use crate::server::job::retry::RETRY_PAUSE;
 use crate::server::job::{Job, PATIENCE};
 use crate::server::request::run::{Origin, Run};
 use crate::server::session::watched::{Watched, put_watched};
-use crate::server::transaction::groups::{
-    Group, Kind, Next, coordinator_of, next_groups, runner, runs_unlocked, selects,
-};
+use crate::server::transaction::groups::{Group, Kind, Next, next_groups};
 use crate::server::transaction::queued::{Queued, requests_of};
 use crate::server::transaction::replies::Replies;
+use crate::server::transaction::runner::{Runner, runner_of, runner_of_watched, runs_unlocked, selects};
 use crate::server::transaction::{Ran, Tried};
 
 const NOBODY_RUNS: &str = "TRYAGAIN the coordinator of some keys of the transaction does not answer";
@@ -105,12 +104,14 @@ impl Job {
         let mut progress = Progress { requests, watched, replies, since: Instant::now() };
         while !progress.replies.are_whole() || !progress.watched.is_empty() {
             let view = self.worker.shared.view.load_full();
-            let watched_at = coordinator_of(&view, progress.watched);
-            if watched_at.is_none() && !progress.watched.is_empty() {
-                // Another node coordinates them by now, which may have changed them: as if it had.
-                return Ok(None);
-            }
-            let ran = match next_groups(self.left_of(&progress, &view), watched_at, view.me)? {
+            let next = match runner_of_watched(&view, progress.watched) {
+                // Nobody can tell whether they have changed: as if they had.
+                Runner::Several | Runner::All => return Ok(None),
+                Runner::Nobody => Next::Later,
+                Runner::One(at) => next_groups(self.left_of(&progress, &view), Some(at), view.me)?,
+                Runner::Anyone => next_groups(self.left_of(&progress, &view), None, view.me)?,
+            };
+            let ran = match next {
                 Next::Groups(groups) => self.run_groups(&view, &groups, &mut progress).await,
                 Next::Alone(place) => {
                     self.run_alone(place, &mut progress).await;
@@ -141,7 +142,7 @@ impl Job {
             false => self.worker.settings.read(|settings| settings.databases),
         };
         let kind_of = move |request: &Queued<'_>| Kind {
-            runner: runner(view, request),
+            runner: runner_of(view, request),
             is_last: runs_unlocked(request),
             selects: selects(request, databases),
             bytes: request.bytes.len(),

@@ -9,7 +9,7 @@ use crate::server::job::Job;
 use crate::server::pubsub::Mailbox;
 use crate::server::request::listening::change;
 use crate::server::state::client::state;
-use crate::server::transaction::groups::selected;
+use crate::server::transaction::runner::selected;
 
 impl Job {
     /// Begins or ends subscriptions, and answers when the other nodes know.

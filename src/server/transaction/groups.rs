@@ -21,14 +21,8 @@
 
 use std::collections::BTreeMap;
 
-use crate::base::ids::slot_of;
 use crate::commands::CommandError;
-use crate::commands::spec::{Command, Handler, NodeCommand, flag};
-use crate::protocol::{Args, parse_i64};
-use crate::replication::view::View;
-use crate::server::batch::scanned::scanned;
-use crate::server::session::watched::Watched;
-use crate::server::transaction::queued::Queued;
+use crate::server::transaction::runner::Runner;
 
 const OTHER_COORDINATOR: &str =
     "ERR WATCH needs all keys of the transaction to have the same coordinator as the watched keys";
@@ -37,21 +31,6 @@ const OTHER_COORDINATOR: &str =
 const WEIGHT_MAX: usize = 16 << 20;
 /// What a request weighs beside its bytes.
 const REQUEST_WEIGHT: usize = 1 << 10;
-
-/// Who runs a queued request. Members are places in a view.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Runner {
-    /// Any node: it has no keys.
-    Anyone,
-    /// The coordinator of all its keys.
-    One(u16),
-    /// More than one: its keys have several coordinators, or some have none.
-    Several,
-    /// Nobody yet: none of its keys has a coordinator.
-    Nobody,
-    /// Every node: it is about the whole keyspace.
-    All,
-}
 
 /// What decides about a request's group.
 #[derive(Clone, Copy, Debug)]
@@ -217,53 +196,6 @@ impl Sorted {
     }
 }
 
-/// Who runs a request.
-pub fn runner(view: &View, request: &Queued<'_>) -> Runner {
-    if view.is_solo {
-        return Runner::One(view.me);
-    }
-    // Shard channels have slots, and are served by every node.
-    let Some(command) = request.command.filter(|command| !command.has(flag::PUBSUB)) else { return Runner::Anyone };
-    let mut at = request.slots.iter().map(|slot| view.coordinator_of(*slot));
-    match (at.next(), command.handler) {
-        (Some(first), _) if at.any(|other| other != first) => Runner::Several,
-        (Some(Some(first)), _) => Runner::One(first),
-        (Some(None), _) => Runner::Nobody,
-        (None, Handler::Node(node)) if node.is_of_all_keys() => Runner::All,
-        (None, _) => Runner::Anyone,
-    }
-}
-
-/// Whether no slot may be locked while a request runs.
-pub fn runs_unlocked(request: &Queued<'_>) -> bool {
-    let is_unlocked = |command: &Command| matches!(command.handler, Handler::Node(node) if !node.leaves_store_alone());
-    request.command.is_some_and(is_unlocked)
-}
-
-/// Who coordinates all watched keys; `None` when that is not who was asked to watch them, and may have missed a change.
-pub fn coordinator_of(view: &View, watched: &[Watched]) -> Option<u16> {
-    let at = match watched.first()?.at {
-        None => view.me,
-        Some(id) => view.place_of(id)?,
-    };
-    watched.iter().all(|it| view.coordinator_of(slot_of(&it.key)) == Some(at)).then_some(at)
-}
-
-/// The database that a request selects for those behind it, if it is one that does.
-pub fn selected(command: &Command, args: Args<'_>) -> Option<u8> {
-    let selects = matches!(command.handler, Handler::Node(NodeCommand::Select));
-    args.get(1).filter(|_| selects).and_then(parse_i64).and_then(|number| u8::try_from(number).ok())
-}
-
-/// Whether a request selects a database, one of so many, for those behind it.
-pub fn selects(request: &Queued<'_>, databases: usize) -> bool {
-    let selected = |request: &Queued<'_>| {
-        let scanner = scanned(request.bytes).ok()?;
-        selected(request.command?, scanner.args(request.bytes))
-    };
-    request.is_select() && selected(request).is_some_and(|db| usize::from(db) < databases)
-}
-
 #[cfg(test)]
 mod tests {
     use std::cell::Cell;
@@ -271,7 +203,6 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::server::transaction::queued::requests_of;
 
     const ME: u16 = 5;
 
@@ -462,13 +393,5 @@ mod tests {
             }
             prop_assert_eq!(database, selected);
         }
-    }
-
-    #[test]
-    fn only_a_database_that_there_is_can_be_selected() {
-        let queued = requests_of(b"SELECT 3\r\nSELECT 16\r\nSELECT -1\r\nSELECT x\r\nGET 3\r\nselect 0\r\n");
-        let found = |databases| queued.iter().map(|request| selects(request, databases)).collect::<Vec<_>>();
-        assert_eq!(found(16), [true, false, false, false, false, true]);
-        assert_eq!(found(0), [false; 6]);
     }
 }

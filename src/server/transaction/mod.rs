@@ -3,11 +3,13 @@
 //! | file | what it is |
 //! |---|---|
 //! | `queued` | the requests, cut apart and looked up once |
+//! | `runner` | who runs one request, or what depends on watched keys |
 //! | `groups` | who runs what: requests that one node runs as a whole |
 //! | `replies` | what has come of each request, group by group |
 //! | `together` | runs requests under the locks of all their slots |
 
 pub mod queued;
+pub mod runner;
 pub mod groups;
 pub mod replies;
 pub mod together;

@@ -22,8 +22,8 @@ use crate::server::request::readiness::keys_of;
 use crate::server::request::run::{Origin, Run, Step};
 use crate::server::session::watched::{EXACTLY, Watched};
 use crate::server::share::marks::wishes;
-use crate::server::transaction::groups::{Runner, runner, selected};
 use crate::server::transaction::queued::Queued;
+use crate::server::transaction::runner::{Runner, runner_of, selected};
 use crate::server::transaction::{Ran, Tried};
 use crate::store::Keyspace;
 
@@ -112,7 +112,7 @@ impl Run<'_> {
 
     /// Runs requests as one if this node coordinates all their keys and the watched ones, and those are unchanged.
     pub fn together_if_here(&mut self, requests: &[Queued<'_>], watched: &[Watched]) -> Tried {
-        let is_here = |request: &Queued<'_>| match runner(self.view, request) {
+        let is_here = |request: &Queued<'_>| match runner_of(self.view, request) {
             Runner::One(at) => at == self.view.me,
             runner => runner == Runner::Anyone,
         };
