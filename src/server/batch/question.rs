@@ -57,7 +57,7 @@ pub struct RequestKind {
     pub retry_policy: RetryPolicy,
     /// May change something.
     pub writes: bool,
-    /// May itself take long (`flag::LONG`).
+    /// May itself take long: by its command (`flag::LONG`), or having very many arguments.
     pub is_long: bool,
 }
 

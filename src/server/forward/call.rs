@@ -63,7 +63,7 @@ pub enum AnswerPatience {
     /// Longer where it is silent, because asking again could do harm.
     #[default]
     Ordinary,
-    /// What is asked for may itself take long (`flag::LONG`).
+    /// What is asked for may itself take long.
     Long,
     /// It is about a whole node, or a transaction.
     Whole,

@@ -22,6 +22,10 @@ use crate::server::request::run::{Run, Step};
 use crate::server::session::settings::Consistency;
 use crate::server::state::client::state;
 
+/// A request of so many arguments may take long, whatever its command: who runs an MSET of 67,000 keys is silent for
+/// longer than asking somebody else would wait.
+const LONG_ARGS_MIN: usize = 10_000;
+
 impl Run<'_> {
     /// Leaves a request that was not run, or only read, for a moment later, when the replicas may be there again.
     pub(super) fn put_off(&mut self, command: &Command, request: &Request<'_>, slots: &[Slot]) -> Step {
@@ -42,7 +46,8 @@ impl Run<'_> {
         }
         let ask = Ask { fence: self.fence, ..self.batch.keep(request.bytes, self.session.db, self.session.proto) };
         let (retry_policy, writes) = (self.retry_policy(command, request.args), command.has(flag::WRITE));
-        self.batch.leave_hole(target, ask, RequestKind { retry_policy, writes, is_long: command.has(flag::LONG) });
+        let is_long = command.has(flag::LONG) || request.args.len() >= LONG_ARGS_MIN;
+        self.batch.leave_hole(target, ask, RequestKind { retry_policy, writes, is_long });
         self.batch.order.leave_open(slots, writes);
     }
 
