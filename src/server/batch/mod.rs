@@ -70,6 +70,8 @@ pub struct Batch {
     pub order: Order,
     /// The slots that were written here, one bit for every 64th.
     written: u64,
+    /// The same of slots that were read here and are to be confirmed.
+    read: u64,
     /// Requests left to other nodes.
     pub forwarded: usize,
     /// The bytes of the largest reply that another node has given.
@@ -99,6 +101,7 @@ impl Batch {
             silent: Vec::new(),
             order: Order::default(),
             written: 0,
+            read: 0,
             forwarded: 0,
             largest_answer: 0,
             started,
@@ -120,7 +123,8 @@ impl Batch {
         patched.clear();
         silent.clear();
         order.clear();
-        (self.places, self.written, self.forwarded, self.largest_answer) = (0, 0, 0, 0);
+        (self.places, self.forwarded, self.largest_answer) = (0, 0, 0);
+        (self.written, self.read) = (0, 0);
         (self.answered, self.forward_failures, self.unknown_outcomes) = ([0; 3], 0, 0);
     }
 
@@ -148,6 +152,16 @@ impl Batch {
     /// Whether a request of the batch may have written to a slot here.
     pub fn may_have_written(&self, slot: Slot) -> bool {
         self.written & 1 << (slot.index() % 64) != 0
+    }
+
+    /// Notes that a request of the batch has read a slot here.
+    pub fn note_read(&mut self, slot: Slot) {
+        self.read |= 1 << (slot.index() % 64);
+    }
+
+    /// Whether a request of the batch may have read a slot here.
+    pub fn may_have_read(&self, slot: Slot) -> bool {
+        self.read & 1 << (slot.index() % 64) != 0
     }
 
     /// The bytes of a request that was kept.

@@ -2,6 +2,9 @@
 //!
 //! A reply whose read was contradicted is run again; one whose write can no longer be confirmed becomes an error, and
 //! so does one that tells what a write has found, when others may have coordinated its key before they had the write.
+//!
+//! What may write and is run again (a SET NX that had found the key there) takes effect then. What has read its slot
+//! behind it is run again too, behind it.
 
 use std::task::{Context, Waker};
 use std::time::Duration;
@@ -9,10 +12,13 @@ use std::time::Duration;
 use smallvec::SmallVec;
 
 use crate::base::clock::Hlc;
+use crate::base::ids::slot_of;
 use crate::commands::repeat::RetryPolicy;
 use crate::replication::wait::{Wait, WaitState};
 use crate::server::batch::ask::{Ask, Reading, ReplyPlace, Retry, RetryCause, Span, Unconfirmed};
+use crate::server::batch::order::Order;
 use crate::server::batch::question::{Hole, Question};
+use crate::server::batch::scanned::{has_key, writes};
 use crate::server::batch::{Batch, RETRY_FOR_MAX};
 use crate::server::forward::call::Outcome;
 use crate::server::forward::wire::{Answered, read_answer};
@@ -94,9 +100,15 @@ impl Batch {
     /// Puts replies where they belong; gives how many requests have had theirs, or will be asked for again.
     fn fill_from(&mut self, holes: &[Hole], answer: Vec<u8>, retries: &mut Vec<Retry>) -> usize {
         let base = self.patched.len();
-        let mut filled = 0;
+        let (mut filled, mut again) = (0, Again::default());
         for (hole, answered) in holes.iter().zip(read_answer(&answer)) {
             filled += 1;
+            let request = self.kept(hole.ask.request);
+            let has_overtaken = !hole.kind.writes && again.is_before(request);
+            let answered = if has_overtaken { Answered::NotRun } else { answered };
+            if answered == Answered::NotRun && hole.kind.writes {
+                again.note(request);
+            }
             match answered {
                 Answered::Reply(span) => {
                     self.largest_answer = self.largest_answer.max(span.len());
@@ -118,13 +130,18 @@ impl Batch {
     fn resolve_waits(&mut self, states: &[WaitState], retries: &mut Vec<Retry>) {
         let unknown = |place: usize| states.get(place) != Some(&WaitState::Met);
         let any_unknown = states.iter().any(|state| *state != WaitState::Met);
+        let mut again = Again::default();
         let mut all = std::mem::take(&mut self.unconfirmed);
         for unconfirmed in &all {
             let (reply, wait) = (unconfirmed.reply, self.waits.get(unconfirmed.wait));
             let is_unknown = any_unknown && unknown(unconfirmed.wait);
             match &unconfirmed.read {
                 Some(read) => {
-                    if wait.is_some_and(|wait| wait.was_contradicted(read.number)) {
+                    let request = self.kept(read.ask.request);
+                    if wait.is_some_and(|wait| wait.was_contradicted(read.number)) || again.is_before(request) {
+                        if writes(request) {
+                            again.note(request);
+                        }
                         Retry { reply, ask: read.ask, cause: RetryCause::Contradicted(read.clone()) }.note(retries);
                     } else if is_unknown || wait.is_none_or(|wait| wait.was_lost(read.number)) {
                         Retry { reply, ask: read.ask, cause: RetryCause::Unconfirmed(read.clone()) }.note(retries);
@@ -148,6 +165,7 @@ impl Batch {
         let moved = |ask: Ask| Ask { request: moved_span(ask.request), ..ask };
         self.requests.append(&mut rerun.requests);
         self.written |= rerun.written;
+        self.read |= rerun.read;
         self.waits.append(&mut rerun.waits);
         // What nobody is told needs no confirmation.
         let is_told = !self.is_silent(reply);
@@ -162,6 +180,27 @@ impl Batch {
             question.holes.iter_mut().for_each(|hole| (hole.reply, hole.ask) = (reply, moved(hole.ask)));
             question
         }));
+    }
+}
+
+/// Requests that may write and are run again.
+#[derive(Default)]
+struct Again(Option<Order>);
+
+impl Again {
+    /// One more.
+    fn note(&mut self, request: &[u8]) {
+        let order = self.0.get_or_insert_default();
+        order.divide();
+        has_key(request, |key| {
+            order.leave_open(&[slot_of(key)], true);
+            false
+        });
+    }
+
+    /// Whether one of them is on a slot of this request, which came behind them.
+    fn is_before(&self, request: &[u8]) -> bool {
+        self.0.as_ref().is_some_and(|order| has_key(request, |key| order.blocks(&[slot_of(key)], false)))
     }
 }
 
@@ -293,6 +332,29 @@ mod tests {
         let mut retries = Vec::new();
         assert!(!batch.poll(&Context::from_waker(Waker::noop()), &mut retries));
         assert_eq!(retries.len(), 1);
+    }
+
+    /// Simulated: SET NX found a key, GET behind it read it, and the SET was asked for again, since nobody confirmed
+    /// what it had found. By then the key was gone: OK, and behind it what the key had held before.
+    #[test]
+    fn what_has_read_behind_a_write_that_is_run_again_is_run_again_behind_it() {
+        for (read, run_again) in [("k", 2), ("other", 1)] {
+            let (mut batch, call) = (Batch::new(Instant::now()), Call::of_our_own());
+            let target = Target { peer: 0, manner: Manner::default(), fence: None };
+            let read = format!("GET {read}\r\n");
+            for (request, writes) in [("SET k v NX\r\n", true), (&read, false)] {
+                let ask = batch.keep(request.as_bytes(), 0, Proto::Resp2);
+                let kind = RequestKind { retry_policy: RetryPolicy::Always, writes, is_long: false };
+                batch.leave_hole(Some(target), ask, kind);
+            }
+            batch.ask(|_, _, _| call.clone());
+            let mut answer = NOT_RUN.to_le_bytes().to_vec();
+            answer.extend(answer_of(b"$1\r\nw\r\n"));
+            call.complete(Outcome::Replied(answer));
+            let mut retries = Vec::new();
+            assert!(!batch.poll(&Context::from_waker(Waker::noop()), &mut retries));
+            assert_eq!(retries.len(), run_again, "{read}");
+        }
     }
 
     #[test]

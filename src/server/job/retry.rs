@@ -5,8 +5,9 @@
 //!
 //! A read that nobody contradicts, but whose confirmer takes too long, is not run again: its reply stands, and somebody
 //! else is asked to confirm it. One that is contradicted is run again, unless its own connection may have written its
-//! key since: it would see that, and is refused. If only another node may have done so, for a request behind it that
-//! was left to that one, it is refused where the key has been written since it was first read.
+//! key since: it would see that, and is refused. So is one that may write, if its connection has read its slot since.
+//! If only another node may have done so, for a request behind it that was left to that one, it is refused where the
+//! key has been written since it was first read.
 
 use std::rc::Rc;
 use std::sync::Arc;
@@ -51,6 +52,12 @@ fn has_left_write_of<'b>(read: &Reading, batch: &Batch, later: impl Iterator<Ite
     })
 }
 
+/// Whether a request that may write would take effect behind what these later batches have read of its slots.
+fn is_read_behind<'b>(request: &[u8], later: impl Iterator<Item = &'b Batch> + Clone) -> bool {
+    let mut is_read = |key: &[u8]| later.clone().any(|batch| batch.may_have_read(slot_of(key)));
+    writes(request) && has_key(request, &mut is_read)
+}
+
 /// In whose name requests are run again.
 pub struct Retrier<'c> {
     /// The worker.
@@ -79,7 +86,10 @@ impl Retrier<'_> {
             let to_run = of_request.iter().find(|it| !it.is_unconfirmed());
             let Some(retry) = to_run.or(of_request.first()) else { continue };
             let read = retry.reading();
-            let overtaken = |read| self.worker.is_read_overtaken(read, batch, later.clone());
+            let overtaken = |read| {
+                self.worker.is_read_overtaken(read, batch, later.clone())
+                    || is_read_behind(batch.kept(retry.ask.request), later.clone())
+            };
             if to_run.is_some() && read.is_some_and(overtaken) || batch.started.elapsed() > RETRY_FOR_MAX {
                 self.give_up(batch, retry);
             } else if to_run.is_some() {

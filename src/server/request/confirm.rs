@@ -106,6 +106,7 @@ impl Run<'_> {
         let verify = Verify { name, seen, is_repeated: false, is_exact: self.fence.is_some() };
         let (coordinator, draw) = (&self.worker.shared.coordinator, self.worker.draw());
         let asked = coordinator.verify(self.view, &verify, self.quorum, draw, &mut self.batch.waits)?;
+        self.batch.note_read(slot);
         for (wait, number) in asked {
             let (db, proto, fence) = (self.session.db, self.session.proto, self.fence);
             let ask = *kept.get_or_insert_with(|| Ask { fence, ..self.batch.keep(request.bytes, db, proto) });
