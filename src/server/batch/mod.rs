@@ -14,9 +14,9 @@
 
 pub mod ask;
 pub mod order;
+pub mod scanned;
 pub mod question;
 pub mod resolve;
-pub mod scanned;
 pub mod window;
 
 use std::ops::Range;
