@@ -68,7 +68,7 @@ fn lines_about_nodes_name_them_and_levels_are_those_of_redis_in_json_too() {
     must("bert meets anna", || says(&cluster.nodes[1], &[" notice cluster::news: member up name=\"anna\" node="]));
     cluster.nodes[1].kill();
     let anna = &cluster.nodes[0];
-    must("its link is closed", || says(anna, &[r#""message":"replica link closed","name":"bert""#]));
+    must("others stand in for it", || says(anna, &[r#""message":"others stand in for a node","name":"bert""#]));
     must("bert is down", || says(anna, &[r#""message":"member down","name":"bert""#]));
 }
 

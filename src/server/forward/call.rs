@@ -28,7 +28,7 @@ const STALLED_ANSWER_MS_MAX: u64 = 450;
 /// would soon be as busy, and then a third; after two seconds nobody is asked any more.
 const LONG_ANSWER_MS_MAX: u64 = 1_000;
 /// How long a question may take that is about a whole node, or may take long, in milliseconds.
-pub(super) const PATIENCE_MS_MAX: u64 = 10_000;
+pub(super) const WHOLE_ANSWER_MS_MAX: u64 = 10_000;
 
 /// What became of a question.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -85,7 +85,7 @@ impl AnswerPatience {
             (AnswerPatience::Ordinary | AnswerPatience::Whole, true) => STALLED_ANSWER_MS_MAX,
             (AnswerPatience::Long, true) => LONG_ANSWER_MS_MAX,
             (AnswerPatience::Brief | AnswerPatience::Ordinary, false) => ANSWER_MS_MAX,
-            (AnswerPatience::Long | AnswerPatience::Whole, false) => PATIENCE_MS_MAX,
+            (AnswerPatience::Long | AnswerPatience::Whole, false) => WHOLE_ANSWER_MS_MAX,
         }
     }
 }

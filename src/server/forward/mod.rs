@@ -28,7 +28,7 @@ use crate::peer::buffer::{SendBuffer, read_more, take_off};
 use crate::peer::handshake::{Hello, LinkKind};
 use crate::peer::link::{connect, note_end};
 use crate::peer::registry::Peer;
-use crate::server::forward::call::{About, Call, GIVEN_UP_MS, Outcome, PATIENCE_MS_MAX};
+use crate::server::forward::call::{About, Call, GIVEN_UP_MS, Outcome, WHOLE_ANSWER_MS_MAX};
 use crate::server::forward::wire::{QUESTION_BYTES_MAX, set_length};
 
 /// Bytes of questions that wait to be sent above which there are to be no more.
@@ -140,7 +140,7 @@ impl ForwardLink {
         let waiting = self.waiting.borrow();
         let Some(first) = waiting.front() else { return Ok(()) };
         let is_gone = !self.peer.is_connected() && !self.peer.is_retired();
-        if is_gone || first.is_older(PATIENCE_MS_MAX) {
+        if is_gone || first.is_older(WHOLE_ANSWER_MS_MAX) {
             return Err(std::io::Error::new(std::io::ErrorKind::TimedOut, "a question was not answered in time"));
         }
         let is_stalled = !self.peer.is_usable() && !self.peer.is_retired();

@@ -4,8 +4,8 @@
 //! scratch keyspace (`commands::scratch`); what it changes goes to each key's coordinator, which takes it only if the
 //! key is still what was fetched. What a command adds is written before what it takes away, so a node that dies in
 //! between leaves a value twice and never nowhere. When a key has changed meanwhile, what was written is put back and
-//! all begins anew; after [`PATIENCE`] the client is told to try again. Where somebody else has changed what was to be
-//! put back, that stays; then no reply says that nothing was done.
+//! all begins anew; after [`RETRY_FOR_MAX`] the client is told to try again. Where somebody else has changed what was
+//! to be put back, that stays; then no reply says that nothing was done.
 //!
 //! So each key's change is atomic and builds on what the command has read of that key, and the outcome is all of the
 //! changes or none, also when one of the coordinators has no memory left for what the command adds, unless a node dies
@@ -26,12 +26,13 @@ use crate::commands::spec::{Command, Gather, KeysFunction, flag};
 use crate::protocol::client::{Value, encode_command};
 use crate::protocol::{Args, Proto};
 use crate::replication::view::View;
+use crate::server::batch::RETRY_FOR_MAX;
 use crate::server::batch::scanned::scanned;
 use crate::server::error::RequestError;
+use crate::server::job::Job;
 use crate::server::job::exec::Attempt;
 use crate::server::job::retry::RETRY_PAUSE;
 use crate::server::job::values::{decoded, garbled, refused, values_of};
-use crate::server::job::{Job, PATIENCE};
 use crate::server::session::settings::command_limits;
 use crate::server::session::watched::{EXACTLY, Watched};
 use crate::server::transaction::queued::requests_of;
@@ -72,7 +73,7 @@ impl Job {
                     has_run
                 }
             };
-            if began.elapsed() > PATIENCE {
+            if began.elapsed() > RETRY_FOR_MAX {
                 return Err(match has_run {
                     _ if has_traces => RequestError::UnknownOutcome.refusal(),
                     true => CommandError::text("TRYAGAIN the keys of the command kept changing while it ran"),
@@ -194,7 +195,7 @@ impl Job {
 
     /// Puts back what keys held before, the last one first.
     async fn put_back(&mut self, done: Vec<(KeyName, Standing)>, brought: &Brought) -> PutBack {
-        let (until, mut worst) = (Instant::now() + PATIENCE, PutBack::Done);
+        let (until, mut worst) = (Instant::now() + RETRY_FOR_MAX, PutBack::Done);
         for (name, after) in done.into_iter().rev() {
             let Some(before) = brought.get(&name) else { continue };
             let change = Change { name, mutations: vec![before.restoring()], takes_away: false };

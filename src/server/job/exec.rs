@@ -5,10 +5,10 @@
 //! They run one after the other, so that as little as possible has run when one cannot; when somebody else has become
 //! a coordinator, the groups of what is left are found anew.
 //!
-//! What its node did not run is looked at anew for a moment, [`PATIENCE`]; so that it runs, another node may have to
-//! become the coordinator first. When that is over, or nobody knows whether a group has run, EXEC ends. If nothing has
-//! run before, its reply is the error alone. Else it is the array, with an error for each request that has not run: a
-//! client that is told to try again must not find half of its transaction done twice.
+//! What its node did not run is looked at anew for a moment, [`RETRY_FOR_MAX`]; so that it runs, another node may have
+//! to become the coordinator first. When that is over, or nobody knows whether a group has run, EXEC ends. If nothing
+//! has run before, its reply is the error alone. Else it is the array, with an error for each request that has not run:
+//! a client that is told to try again must not find half of its transaction done twice.
 
 use std::borrow::Cow;
 use std::sync::Arc;
@@ -17,12 +17,12 @@ use std::time::Instant;
 use crate::commands::CommandError;
 use crate::protocol::Reply;
 use crate::replication::view::View;
-use crate::server::batch::Batch;
+use crate::server::batch::{Batch, RETRY_FOR_MAX};
 use crate::server::error::RequestError;
 use crate::server::forward::call::Outcome;
 use crate::server::forward::wire::{Manner, QuestionKind};
+use crate::server::job::Job;
 use crate::server::job::retry::RETRY_PAUSE;
-use crate::server::job::{Job, PATIENCE};
 use crate::server::request::run::{Origin, Run};
 use crate::server::session::watched::{Watched, put_watched};
 use crate::server::transaction::groups::{Group, Kind, Next, next_groups};
@@ -121,7 +121,9 @@ impl Job {
             };
             match ran {
                 Ok(()) => {}
-                Err(Failed::NotRun) if progress.since.elapsed() <= PATIENCE => tokio::time::sleep(RETRY_PAUSE).await,
+                Err(Failed::NotRun) if progress.since.elapsed() <= RETRY_FOR_MAX => {
+                    tokio::time::sleep(RETRY_PAUSE).await
+                }
                 Err(failed) if progress.replies.answered() > 0 => {
                     self.give_up(failed, &mut progress);
                     return Ok(Some(progress.replies));

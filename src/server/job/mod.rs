@@ -34,7 +34,7 @@ use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::task::Poll;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use crate::base::clock::Hlc;
 use crate::commands::spec::{Command, Handler, NodeCommand};
@@ -57,9 +57,6 @@ use crate::server::session::settings::Consistency;
 use crate::server::state::client::{Client, state};
 use crate::server::transaction::Ran;
 use crate::server::worker::Worker;
-
-/// How long a request may look for coordinators that answer.
-pub(super) const PATIENCE: Duration = Duration::from_secs(2);
 
 /// What came of a request.
 pub struct Done {

@@ -10,17 +10,18 @@
 //!
 //! On the cluster face a node walks its own slots alone, and clients walk all nodes.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use crate::base::ids::{SLOT_COUNT, slot_of};
 use crate::commands::CommandError;
 use crate::commands::scan::{ScanOptions, cursor};
 use crate::protocol::client::{Value, encode_command};
 use crate::protocol::{Args, Reply, parse_i64};
+use crate::server::batch::RETRY_FOR_MAX;
 use crate::server::error::RequestError;
+use crate::server::job::Job;
 use crate::server::job::retry::RETRY_PAUSE;
 use crate::server::job::values::{as_bulks, decoded, garbled, refused};
-use crate::server::job::{Job, PATIENCE};
 use crate::server::request::run::Origin;
 use crate::server::share::lookups::SlotLookups;
 use crate::server::share::{has_slot, is_inside_slot, slot_number_of};
@@ -28,6 +29,10 @@ use crate::server::share::{has_slot, is_inside_slot, slot_number_of};
 /// What each node may find beyond its share of COUNT: few keys are not spread evenly, and they are to come in one step,
 /// as they do from Redis.
 const COUNT_SLACK: usize = 4;
+
+/// How long a step waits for a slot that is not settled, to go on with those behind it: who has few keys gets them in
+/// one step also when a node has just come or gone.
+const SETTLE_PATIENCE: Duration = Duration::from_millis(500);
 
 /// What one node has found: its share of a step.
 #[derive(Debug)]
@@ -39,6 +44,8 @@ struct ScanShare {
     slots: Vec<u8>,
     /// Keys that it has looked up for their type.
     lookups: Vec<SlotLookups>,
+    /// It stopped before a slot that is not settled, and would have gone on.
+    ends_unsettled: bool,
 }
 
 /// One step of all nodes.
@@ -47,6 +54,8 @@ struct WholeStep {
     keys: Vec<Vec<u8>>,
     next: u64,
     lookups: Vec<SlotLookups>,
+    /// As in [`ScanShare`], of those that stopped first.
+    ends_unsettled: bool,
 }
 
 impl Job {
@@ -54,7 +63,7 @@ impl Job {
         let began = Instant::now();
         if self.talk.session.cluster_face {
             let mut reply = self.own_share(request, Origin::Share).await;
-            while is_not_confirmed(&reply) && began.elapsed() <= PATIENCE {
+            while is_not_confirmed(&reply) && began.elapsed() <= RETRY_FOR_MAX {
                 tokio::time::sleep(RETRY_PAUSE).await;
                 reply = self.own_share(request, Origin::Share).await;
             }
@@ -65,8 +74,9 @@ impl Job {
         let options = ScanOptions::parse(args, 2, true)?;
         let step = loop {
             match self.scan_step(from, &options).await? {
-                Ok(step) => break step,
-                Err(error) if began.elapsed() > PATIENCE => return Err(error.refusal()),
+                Ok(step) if !step.ends_unsettled || began.elapsed() > SETTLE_PATIENCE => break step,
+                Ok(_) => tokio::time::sleep(RETRY_PAUSE).await,
+                Err(error) if began.elapsed() > RETRY_FOR_MAX => return Err(error.refusal()),
                 Err(_) => tokio::time::sleep(RETRY_PAUSE).await,
             }
         };
@@ -126,13 +136,13 @@ fn found(reply: Value) -> Result<ScanShare, CommandError> {
         _ => return Err(garbled()),
     };
     // A node that is alone in its view of the cluster does not say what it has walked: it is not one of ours.
-    let [Value::Bulk(next), keys, Value::Bulk(slots), Value::Bulk(lookups)] = parts.as_slice() else {
+    let [Value::Bulk(next), keys, Value::Bulk(slots), Value::Bulk(lookups), Value::Int(ends)] = parts.as_slice() else {
         return Err(garbled());
     };
     let next = parse_i64(next).and_then(|next| u64::try_from(next).ok()).ok_or_else(garbled)?;
     let lookups = SlotLookups::read_all(lookups).map_err(|_| garbled())?;
     let keys = as_bulks(keys).into_iter().map(<[u8]>::to_vec).collect();
-    Ok(ScanShare { keys, next, slots: slots.to_vec(), lookups })
+    Ok(ScanShare { keys, next, slots: slots.to_vec(), lookups, ends_unsettled: *ends != 0 })
 }
 
 /// Puts the shares of a step together; `None` when a slot in between was walked by nobody.
@@ -149,7 +159,8 @@ fn put_together(from: u64, shares: Vec<ScanShare>) -> Option<WholeStep> {
     if !(first..to).all(is_walked) {
         return None;
     }
-    let mut step = WholeStep { keys: Vec::new(), next, lookups: Vec::new() };
+    let ends_unsettled = shares.iter().any(|it| end(it) == to && it.ends_unsettled);
+    let mut step = WholeStep { keys: Vec::new(), next, lookups: Vec::new(), ends_unsettled };
     for share in shares {
         let stopped_here = share.next == next && is_inside_slot(next);
         let is_kept = |slot: usize| slot < to || stopped_here && slot == to;
@@ -169,13 +180,14 @@ mod tests {
         slots.iter().for_each(|slot| bits[slot / 8] |= 1 << (slot % 8));
         let lookup = |key: &&str| SlotLookups { slot: slot_of(key.as_bytes()).number(), hits: 1, misses: 0 };
         let lookups = keys.iter().map(lookup).collect();
-        ScanShare { keys: keys.iter().map(|key| key.as_bytes().to_vec()).collect(), next, slots: bits, lookups }
+        let keys = keys.iter().map(|key| key.as_bytes().to_vec()).collect();
+        ScanShare { keys, next, slots: bits, lookups, ends_unsettled: false }
     }
 
     /// A step with these keys, each of which was looked up once for its type.
     fn step_of(keys: &[&str], next: u64) -> Option<WholeStep> {
         let ScanShare { keys, next, lookups, .. } = share(keys, next, &[]);
-        Some(WholeStep { keys, next, lookups })
+        Some(WholeStep { keys, next, lookups, ends_unsettled: false })
     }
 
     fn at(slot: u64) -> u64 {
@@ -204,6 +216,17 @@ mod tests {
         let step =
             put_together(inside, vec![share(&["b"], 0, &[0]), share(&["c"], 0, &(1..SLOT_COUNT).collect::<Vec<_>>())]);
         assert_eq!(step.map(|step| (step.keys.len(), step.next)), Some((2, 0)));
+    }
+
+    #[test]
+    fn a_step_waits_for_a_slot_only_where_it_ends_there() {
+        let all: Vec<usize> = (0..SLOT_COUNT).collect();
+        let (low, high) = all.split_at(8_000);
+        for (stopped, waits) in [(8_000, true), (9_000, false)] {
+            let waiting = ScanShare { ends_unsettled: true, ..share(&[], at(stopped), low) };
+            let step = put_together(0, vec![waiting, share(&[], at(8_000), high)]).expect("all are walked");
+            assert_eq!((step.next, step.ends_unsettled), (at(8_000), waits));
+        }
     }
 
     #[test]

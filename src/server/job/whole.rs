@@ -12,13 +12,13 @@ use crate::commands::spec::NodeCommand;
 use crate::protocol::client::Value;
 use crate::protocol::{Args, Proto, Reply};
 use crate::replication::view::View;
-use crate::server::batch::Batch;
+use crate::server::batch::{Batch, RETRY_FOR_MAX};
 use crate::server::error::RequestError;
 use crate::server::forward::call::Outcome;
 use crate::server::forward::wire::QuestionKind;
+use crate::server::job::Job;
 use crate::server::job::retry::RETRY_PAUSE;
 use crate::server::job::values::{as_bulks, as_int, decoded, garbled, refused};
-use crate::server::job::{Job, PATIENCE};
 use crate::server::request::run::Origin;
 use crate::server::share::flush::FlushPart;
 use crate::server::share::keys::Stretch;
@@ -60,7 +60,7 @@ impl Job {
                 None if is_whole(&shares) => return Ok(shares),
                 refusal => refusal.unwrap_or(RequestError::NotCleared.text().as_bytes()),
             };
-            if !RequestError::is_passing(text) || began.elapsed() > PATIENCE || self.is_long_unserved() {
+            if !RequestError::is_passing(text) || began.elapsed() > RETRY_FOR_MAX || self.is_long_unserved() {
                 return Err(refused(text));
             }
             tokio::time::sleep(RETRY_PAUSE).await;
@@ -70,7 +70,7 @@ impl Job {
     /// Whether no slot has had a coordinator for as long as one would be waited for.
     fn is_long_unserved(&self) -> bool {
         let view = self.worker.shared.view.load();
-        !view.serves_anything() && view.published_at.is_some_and(|at| at.elapsed() > PATIENCE)
+        !view.serves_anything() && view.published_at.is_some_and(|at| at.elapsed() > RETRY_FOR_MAX)
     }
 
     /// KEYS: stretch by stretch, each halved while some node has too much in it to look through at once.
@@ -135,7 +135,7 @@ impl Job {
             if let Some(replies) = self.shares_by(&view, request, origin).await {
                 return replies.iter().map(|reply| decoded(reply)).collect();
             }
-            if began.elapsed() > PATIENCE {
+            if began.elapsed() > RETRY_FOR_MAX {
                 return Err(RequestError::NodeSilent.refusal());
             }
             tokio::time::sleep(RETRY_PAUSE).await;

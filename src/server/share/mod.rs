@@ -63,8 +63,8 @@ pub struct Share<'s> {
     pub is_rest: bool,
     /// A node asks, maybe for a part of its share of flushing.
     pub may_be_part: bool,
-    /// A node asks that puts shares together: SCAN tells which slots it has walked, and in which it has looked keys up
-    /// for their type, and RANDOMKEY out of how many keys it has drawn.
+    /// A node asks that puts shares together: SCAN tells which slots it has walked, in which it has looked keys up for
+    /// their type, and whether it ends before one that is not settled, and RANDOMKEY out of how many keys it has drawn.
     pub is_put_together: bool,
     /// The time, in milliseconds since 1970.
     pub now_ms: u64,
@@ -80,6 +80,8 @@ struct ShareStep {
     slots: Vec<u8>,
     /// Keys that were looked up for their type.
     lookups: Vec<SlotLookups>,
+    /// It would have gone on, but for a slot that is not settled.
+    ends_unsettled: bool,
 }
 
 /// The slot that a cursor stands in.
@@ -202,7 +204,7 @@ impl Share<'_> {
         let from = cursor(args.get(1).unwrap_or_default())?;
         let options = ScanOptions::parse(args, 2, true)?;
         let step = self.scan_step(from, &options)?;
-        out.array(if self.is_put_together { 4 } else { 2 });
+        out.array(if self.is_put_together { 5 } else { 2 });
         out.bulk(step.next.to_string().as_bytes());
         out.array(step.keys.len());
         step.keys.iter().for_each(|key| out.bulk(key));
@@ -211,6 +213,7 @@ impl Share<'_> {
             step.lookups.iter().for_each(|it| it.put(&mut told));
             out.bulk(&step.slots);
             out.bulk(&told);
+            out.int(i64::from(step.ends_unsettled));
         } else {
             step.lookups.iter().for_each(|it| it.count(&self.worker.metrics));
         }
@@ -248,6 +251,7 @@ impl Share<'_> {
                 return Err(RequestError::NotConfirmed.refusal());
             }
             if must_wait || seen >= most {
+                step.ends_unsettled = seen < most;
                 step.next = cursor_at(slot, 0);
                 return Ok(step);
             }
@@ -316,6 +320,7 @@ mod tests {
             let unsettled = slots[slots.len() / 2];
             ballots.unsettle(unsettled);
             let step = share.scan_step(0, &ALL).expect("it has walked those before");
+            assert!(step.ends_unsettled);
             assert_eq!((step.next, ballots.take_sought()), (cursor_at(unsettled, 0), Some(unsettled)));
             assert!(!step.keys.is_empty() && step.keys.iter().all(|key| slot_of(key) < unsettled));
             assert!(!has_slot(&step.slots, unsettled.index()) && has_slot(&step.slots, slots[0].index()));
