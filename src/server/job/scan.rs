@@ -32,7 +32,7 @@ const COUNT_SLACK: usize = 4;
 
 /// How long a step waits for a slot that is not settled, to go on with those behind it: who has few keys gets them in
 /// one step also when a node has just come or gone.
-const SETTLE_PATIENCE: Duration = Duration::from_millis(500);
+const SETTLE_PATIENCE: Duration = Duration::from_secs(1);
 
 /// What one node has found: its share of a step.
 #[derive(Debug)]
