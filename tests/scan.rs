@@ -129,7 +129,8 @@ fn every_key_is_returned_when_a_node_dies_in_the_middle() {
     }
 }
 
-/// As from Redis, so that who asks once and looks no further sees them all; on several nodes once all slots are settled.
+/// As from Redis, so that who asks once and looks no further sees them all; on several nodes once all slots are
+/// settled.
 #[test]
 fn few_keys_come_in_one_step() {
     for nodes in [1, 3] {
