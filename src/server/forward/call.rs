@@ -35,7 +35,7 @@ pub(super) const WHOLE_ANSWER_MS_MAX: u64 = 10_000;
 pub enum Outcome {
     /// No answer yet.
     Waiting,
-    /// The reply; of [`Call::poll`] the whole answer, see [`parts`].
+    /// The reply; of [`Call::poll`] the whole answer, see [`read_answer`].
     Replied(Vec<u8>),
     /// It was not run: it may be asked again, here or elsewhere.
     NotRun,
@@ -144,7 +144,7 @@ impl Call {
         Rc::new(Call::new(About::default(), Instant::now(), 0))
     }
 
-    /// Takes the answer, to be cut into [`parts`]; `cx` is woken when there is one.
+    /// Takes the answer, for [`read_answer`]; `cx` is woken when there is one.
     pub fn poll(&self, cx: &Context<'_>) -> Outcome {
         let mut outcome = self.outcome.borrow_mut();
         if *outcome == Outcome::Waiting {
