@@ -256,7 +256,7 @@ pub fn put_dot(out: &mut Vec<u8>, dot: Dot, actors: &ActorTable) {
 
 /// Appends a dot with its actor's full name, whoever that is: the short one means something on one node only.
 /// [`read_dot`] reads it.
-pub fn put_full_dot(out: &mut Vec<u8>, dot: Dot, actors: &ActorTable) {
+fn put_full_dot(out: &mut Vec<u8>, dot: Dot, actors: &ActorTable) {
     let id = actors.id(dot.actor);
     put_u64(out, dot.hlc.0);
     out.push(1);

@@ -86,6 +86,11 @@ pub struct Batch {
     pub unknown_outcomes: u64,
 }
 
+/// The bit that a slot shares with every 64th.
+fn bit_of(slot: Slot) -> u64 {
+    1 << (slot.index() % 64)
+}
+
 impl Batch {
     /// An empty batch that starts now.
     pub fn new(started: Instant) -> Batch {
@@ -146,22 +151,22 @@ impl Batch {
 
     /// Notes that a request of the batch has written to a slot here.
     pub fn note_written(&mut self, slot: Slot) {
-        self.written |= 1 << (slot.index() % 64);
+        self.written |= bit_of(slot);
     }
 
     /// Whether a request of the batch may have written to a slot here.
     pub fn may_have_written(&self, slot: Slot) -> bool {
-        self.written & 1 << (slot.index() % 64) != 0
+        self.written & bit_of(slot) != 0
     }
 
     /// Notes that a request of the batch has read a slot here.
     pub fn note_read(&mut self, slot: Slot) {
-        self.read |= 1 << (slot.index() % 64);
+        self.read |= bit_of(slot);
     }
 
     /// Whether a request of the batch may have read a slot here.
     pub fn may_have_read(&self, slot: Slot) -> bool {
-        self.read & 1 << (slot.index() % 64) != 0
+        self.read & bit_of(slot) != 0
     }
 
     /// The bytes of a request that was kept.

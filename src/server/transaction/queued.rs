@@ -63,7 +63,7 @@ pub fn only_read(requests: &[Queued<'_>]) -> bool {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::*;
     use crate::base::ids::slot_of;
 
@@ -91,17 +91,26 @@ mod tests {
         assert_eq!(cut_apart(queued), [&b"*1\r\n$4\r\nPING\r\n"[..], b"GET a\r\n", b"*1\r\n$4\r\nTIME\r\n"]);
     }
 
-    /// `proto-max-bulk-len` may let a client send values above its default, 512 MB.
+    /// A value longer than `proto-max-bulk-len` is by default, 512 MB, between these bytes, and the length of all but
+    /// what is behind it.
+    pub fn with_long_value(before: &str, behind: &[u8]) -> (Vec<u8>, usize) {
+        let value_bytes = (512 << 20) + 1;
+        let head = format!("{before}${value_bytes}\r\n");
+        let len = head.len() + value_bytes + 2;
+        // Its zeros are neither written nor read, so that they take no memory.
+        let mut bytes = vec![0; len + behind.len()];
+        bytes[..head.len()].copy_from_slice(head.as_bytes());
+        bytes[len - 2..len].copy_from_slice(b"\r\n");
+        bytes[len..].copy_from_slice(behind);
+        (bytes, len)
+    }
+
+    /// `proto-max-bulk-len` may let a client send values above its default.
     #[test]
     fn values_of_any_length_are_cut_apart() {
-        let (value_bytes, behind) = ((512 << 20) + 1, b"*1\r\n$4\r\nPING\r\n");
-        let head = format!("*3\r\n$3\r\nSET\r\n$1\r\nk\r\n${value_bytes}\r\n");
-        // Its zeros are neither written nor read, so that they take no memory.
-        let mut queued = vec![0; head.len() + value_bytes + 2 + behind.len()];
-        queued[..head.len()].copy_from_slice(head.as_bytes());
-        queued[head.len() + value_bytes..][..2].copy_from_slice(b"\r\n");
-        queued[head.len() + value_bytes + 2..].copy_from_slice(behind);
+        let behind = b"*1\r\n$4\r\nPING\r\n";
+        let (queued, len) = with_long_value("*3\r\n$3\r\nSET\r\n$1\r\nk\r\n", behind);
         let lengths: Vec<usize> = cut_apart(&queued).iter().map(|request| request.len()).collect();
-        assert_eq!(lengths, [head.len() + value_bytes + 2, behind.len()]);
+        assert_eq!(lengths, [len, behind.len()]);
     }
 }
