@@ -115,7 +115,8 @@ impl Nodes {
         let settings = node.config.settings();
         let place_of = |id: &NodeId| self.ids.iter().position(|known| known == id).map(|at| at as u16);
         let me = place_of(&topology.me).unwrap_or(u16::MAX);
-        let rings = Rings { ring: &topology.ring, coming: &topology.coming_rings, possible: &topology.possible_rings };
+        let are_all = !topology.possible_rings.is_empty();
+        let rings = Rings { ring: &topology.ring, coming: &topology.coming_rings, are_all };
         let strict = settings.quorum_mode == QuorumMode::Strict;
         let rings_digest = topology.ring.digest() ^ topology.next_ring.digest().rotate_left(1);
         let generation = |id: &NodeId| topology.rows.get(id).map_or(0, |row| row.generation);

@@ -11,9 +11,11 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
+use ahash::RandomState;
+
 use crate::base::ids::{NodeId, SLOT_COUNT, Slot};
 use crate::replication::ballot::Electorate;
-use crate::ring::Ring;
+use crate::ring::{Member, Ring};
 use crate::store::prefetch::prefetch;
 
 /// What is known of a member of the ring.
@@ -71,8 +73,8 @@ pub struct Rings<'a> {
     pub ring: &'a Ring,
     /// Every one that may be today's next, this one first (`ring::steps`).
     pub coming: &'a [Arc<Ring>],
-    /// Every one that somebody may go by.
-    pub possible: &'a [Arc<Ring>],
+    /// Those are all that somebody may go by. If not, nobody votes.
+    pub are_all: bool,
 }
 
 impl SlotRoles {
@@ -121,42 +123,21 @@ impl Roles {
         standing: &[Standing],
         strict: bool,
     ) -> Roles {
-        let Rings { ring, coming, possible } = rings;
         let mut roles = Roles { distinct: Vec::new(), of_slot: Vec::with_capacity(SLOT_COUNT) };
-        let mut known: HashMap<SlotRoles, u16> = HashMap::new();
-        // Most slots share their lists with others: what was made of a list is remembered.
-        let mut of_lists: HashMap<(&[u16], Lists<'_>), u16, ahash::RandomState> = HashMap::default();
-        let places = |ring: &Ring, homes: &[u16]| -> Vec<u16> {
-            let members = homes.iter().filter_map(|at| ring.members().get(usize::from(*at)));
-            // Nobody has the last place; it counts, and never votes.
-            members.map(|member| place_of(&member.id).unwrap_or(u16::MAX)).collect()
-        };
+        let mut known: HashMap<SlotRoles, u16, RandomState> = HashMap::default();
+        // Most slots share their lists with others: what was made of them is remembered.
+        let mut of_lists: HashMap<Vec<u16>, u16, RandomState> = HashMap::default();
+        let mut lists = Lists::new(rings, place_of);
         for slot in Slot::all() {
-            let others = coming.iter().skip(1).filter(|ring| !ring.members().is_empty()).map(|ring| ring.homes(slot));
-            let lists = (ring.preference(slot), others.collect());
-            let number = *of_lists.entry(lists).or_insert_with_key(|lists| {
-                let homes = ring.homes(slot);
-                let mut planned = slot_roles(lists.0, homes.len(), me, standing, strict);
-                let is_other = |at: &u16| *at != me && is_usable(standing, *at);
-                let mut gaining: Vec<u16> =
-                    coming.iter().skip(1).flat_map(|ring| places(ring, ring.homes(slot))).collect();
-                gaining.retain(|at| *at != me && usize::from(*at) < standing.len() && !homes.contains(at));
-                gaining.sort_unstable();
-                gaining.dedup();
-                let missing;
-                (planned.pending, missing) = gaining.into_iter().partition(is_other);
-                planned.missing.extend(missing);
-                let of_rings = possible.iter().map(|ring| places(ring, ring.homes(slot)));
-                planned.electorates = electorates(of_rings, me);
-                planned.voters =
-                    planned.electorates.iter().flat_map(|it| &it.others).copied().filter(is_other).collect();
-                planned.voters.sort_unstable();
-                planned.voters.dedup();
+            lists.read(slot, standing, strict);
+            let number = of_lists.get(lists.places.as_slice()).copied().unwrap_or_else(|| {
                 let count = known.len() as u16;
-                *known.entry(planned).or_insert_with_key(|planned| {
+                let number = *known.entry(lists.roles(me, standing)).or_insert_with_key(|planned| {
                     roles.distinct.push(planned.clone());
                     count
-                })
+                });
+                of_lists.insert(lists.places.clone(), number);
+                number
             });
             roles.of_slot.push(number);
         }
@@ -182,17 +163,86 @@ impl Roles {
     }
 }
 
-/// The home replicas of a slot under several rings.
-type Lists<'a> = smallvec::SmallVec<[&'a [u16]; 4]>;
+/// Who decides the roles of a slot: its home replicas under every ring, and who stands in for those that are down. Slots
+/// are read one after the other into the same memory.
+struct Lists<'a> {
+    rings: Rings<'a>,
+    /// The place of each member of each ring behind today's, whose own members are at their places. Nobody has the last
+    /// place; it counts, and never votes.
+    places_of: Vec<Vec<u16>>,
+    /// Of the slot that was read: its home replicas under each of those rings, sorted, then those of today's ring and,
+    /// last, the stand-ins, in the order in which they serve it. Slots with the same have the same roles.
+    places: Vec<u16>,
+    /// Where each ring's begin in it, where today's do, and where the stand-ins do.
+    starts: Vec<usize>,
+}
+
+impl<'a> Lists<'a> {
+    fn new(rings: Rings<'a>, place_of: impl Fn(&NodeId) -> Option<u16>) -> Lists<'a> {
+        let place = |member: &Member| place_of(&member.id).unwrap_or(u16::MAX);
+        let places_of = rings.coming.iter().skip(1).map(|ring| ring.members().iter().map(place).collect()).collect();
+        Lists { rings, places_of, places: Vec::new(), starts: Vec::new() }
+    }
+
+    fn read(&mut self, slot: Slot, standing: &[Standing], strict: bool) {
+        self.places.clear();
+        self.starts.clear();
+        for (ring, place_of) in self.rings.coming.iter().skip(1).zip(&self.places_of) {
+            let start = self.places.len();
+            self.starts.push(start);
+            self.places.extend(ring.homes(slot).iter().filter_map(|at| place_of.get(usize::from(*at))));
+            self.places.get_mut(start..).unwrap_or_default().sort_unstable();
+        }
+        let homes = self.rings.ring.homes(slot);
+        self.starts.push(self.places.len());
+        self.places.extend_from_slice(homes);
+        self.starts.push(self.places.len());
+        let rest = self.rings.ring.preference(slot).get(homes.len()..).unwrap_or_default();
+        self.places.extend(stand_ins(homes, rest, standing, strict));
+    }
+
+    /// The home replicas under each ring, today's last, and the stand-ins.
+    fn split(&self) -> impl DoubleEndedIterator<Item = &[u16]> {
+        let ends = self.starts.iter().skip(1).copied().chain([self.places.len()]);
+        self.starts.iter().zip(ends.collect::<Vec<_>>()).filter_map(|(start, end)| self.places.get(*start..end))
+    }
+
+    /// The roles of the slot that was read.
+    fn roles(&self, me: u16, standing: &[Standing]) -> SlotRoles {
+        let mut lists = self.split();
+        let (stand_ins, homes) = (lists.next_back().unwrap_or_default(), lists.next_back().unwrap_or_default());
+        let others: Vec<&[u16]> = lists.collect();
+        let mut planned = slot_roles(homes, stand_ins, me, standing);
+        let is_other = |at: &u16| *at != me && is_usable(standing, *at);
+        let may_gain = |at: &u16| *at != me && usize::from(*at) < standing.len() && !homes.contains(at);
+        let gaining = distinct(others.iter().copied().flatten().copied().filter(may_gain));
+        let missing;
+        (planned.pending, missing) = gaining.into_iter().partition(is_other);
+        planned.missing.extend(missing);
+        if self.rings.are_all {
+            planned.electorates = electorates([homes].into_iter().chain(others), me);
+        }
+        let voting = planned.electorates.iter().flat_map(|it| &it.others).copied();
+        planned.voters = distinct(voting.filter(is_other));
+        planned
+    }
+}
+
+/// Each of these once, in ascending order.
+fn distinct(places: impl Iterator<Item = u16>) -> Vec<u16> {
+    let mut places: Vec<u16> = places.collect();
+    places.sort_unstable();
+    places.dedup();
+    places
+}
 
 /// Distinct electorates made of lists of places, in their order.
-fn electorates(lists: impl Iterator<Item = Vec<u16>>, me: u16) -> Vec<Electorate> {
+fn electorates<'l>(lists: impl Iterator<Item = &'l [u16]>, me: u16) -> Vec<Electorate> {
     let mut electorates = Vec::new();
-    for mut others in lists {
-        let has_me = others.contains(&me);
-        others.retain(|at| *at != me);
+    for list in lists {
+        let mut others: Vec<u16> = list.iter().copied().filter(|at| *at != me).collect();
         others.sort_unstable();
-        let electorate = Electorate { others, has_me };
+        let electorate = Electorate { others, has_me: list.contains(&me) };
         if !electorates.contains(&electorate) {
             electorates.push(electorate);
         }
@@ -204,13 +254,17 @@ fn is_usable(standing: &[Standing], at: u16) -> bool {
     standing.get(usize::from(at)).is_some_and(|it| it.usable)
 }
 
-fn slot_roles(preference: &[u16], replicas: usize, me: u16, standing: &[Standing], strict: bool) -> SlotRoles {
-    let (homes, stand_ins) = preference.split_at(replicas.min(preference.len()));
+/// Who stands in for the home replicas that are down: as many of `rest` that answer. In strict mode nobody does.
+fn stand_ins(homes: &[u16], rest: &[u16], standing: &[Standing], strict: bool) -> impl Iterator<Item = u16> {
+    let down = homes.iter().filter(|at| !is_usable(standing, **at)).count();
+    let wanted = if strict { 0 } else { down };
+    rest.iter().copied().filter(|at| is_usable(standing, *at)).take(wanted)
+}
+
+fn slot_roles(homes: &[u16], stand_ins: &[u16], me: u16, standing: &[Standing]) -> SlotRoles {
     let up = |at: &&u16| is_usable(standing, **at);
     let is_fit = |at: &&u16| standing.get(usize::from(**at)).is_some_and(|it| it.usable && it.fit);
-    let usable_homes = homes.iter().filter(up).count();
-    let wanted = if strict { 0 } else { replicas - usable_homes };
-    let active: Vec<u16> = homes.iter().filter(up).chain(stand_ins.iter().filter(up).take(wanted)).copied().collect();
+    let active: Vec<u16> = homes.iter().filter(up).chain(stand_ins).copied().collect();
     // A stand-in coordinates only when no home replica can: it may lack what they hold.
     let coordinator = homes.iter().find(is_fit).or_else(|| active.iter().find(is_fit)).copied();
     let others = || active.iter().filter(|at| **at != me);
@@ -233,15 +287,21 @@ fn slot_roles(preference: &[u16], replicas: usize, me: u16, standing: &[Standing
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::ring::Member;
 
     const UP: Standing = Standing { usable: true, fit: true };
     const DOWN: Standing = Standing { usable: false, fit: true };
     const UNFIT: Standing = Standing { usable: true, fit: false };
 
+    /// The roles of a slot with this preference list and so many home replicas.
+    fn roles_of(preference: &[u16], replicas: usize, me: u16, standing: &[Standing], strict: bool) -> SlotRoles {
+        let (homes, rest) = preference.split_at(replicas);
+        let stand_ins: Vec<u16> = stand_ins(homes, rest, standing, strict).collect();
+        slot_roles(homes, &stand_ins, me, standing)
+    }
+
     #[test]
     fn with_everybody_up_the_first_home_coordinates() {
-        let roles = slot_roles(&[2, 0, 1, 3], 3, 0, &[UP; 4], false);
+        let roles = roles_of(&[2, 0, 1, 3], 3, 0, &[UP; 4], false);
         assert_eq!(roles.coordinator, Some(2));
         assert_eq!((roles.targets, roles.missing), (vec![2, 1], vec![]));
         assert!(roles.is_active);
@@ -250,33 +310,33 @@ mod tests {
     #[test]
     fn a_dead_home_is_stood_in_for_unless_strict() {
         let standing = [UP, UP, DOWN, UP];
-        let roles = slot_roles(&[2, 0, 1, 3], 3, 0, &standing, false);
+        let roles = roles_of(&[2, 0, 1, 3], 3, 0, &standing, false);
         assert_eq!((roles.homes(), roles.confirming_homes(), roles.is_home), (&[1][..], &[1][..], true));
         assert_eq!((roles.coordinator, roles.targets, roles.missing), (Some(0), vec![1, 3], vec![2]));
-        let roles = slot_roles(&[2, 0, 1, 3], 3, 0, &standing, true);
+        let roles = roles_of(&[2, 0, 1, 3], 3, 0, &standing, true);
         assert_eq!((roles.targets, roles.missing), (vec![1], vec![2]));
     }
 
     #[test]
     fn a_stand_in_confirms_no_read_of_a_slot_that_is_not_settled_while_home_replicas_can() {
-        let roles = slot_roles(&[2, 0, 1, 3], 3, 0, &[UP, UP, DOWN, UP], false);
+        let roles = roles_of(&[2, 0, 1, 3], 3, 0, &[UP, UP, DOWN, UP], false);
         assert_eq!((roles.confirmers_of(true, 1), roles.confirmers_of(false, 1)), (&[1, 3][..], &[1][..]));
         assert_eq!(roles.confirmers_of(false, 2), [1, 3], "R=3");
         assert_eq!(roles.confirmers_of(false, 3), [1, 3], "too few are there");
-        let alone = slot_roles(&[2, 0, 1, 3], 3, 0, &[UP, DOWN, DOWN, UP], false);
+        let alone = roles_of(&[2, 0, 1, 3], 3, 0, &[UP, DOWN, DOWN, UP], false);
         assert_eq!(alone.confirmers_of(false, 1), [3], "no other home replica is there");
     }
 
     #[test]
     fn a_refilling_node_gets_writes_but_neither_coordinates_nor_confirms() {
-        let roles = slot_roles(&[2, 0, 1], 3, 0, &[UP, UP, UNFIT], false);
+        let roles = roles_of(&[2, 0, 1], 3, 0, &[UP, UP, UNFIT], false);
         assert_eq!((roles.homes(), roles.confirming_homes()), (&[2, 1][..], &[1][..]));
         assert_eq!((roles.coordinator, roles.targets, roles.confirmers), (Some(0), vec![2, 1], vec![1]));
     }
 
     #[test]
     fn equal_home_replicas_are_one_electorate() {
-        let lists = [vec![2, 0, 1], vec![1, 2, 0], vec![1, 3, 2], vec![u16::MAX, 1, 2]];
+        let lists: [&[u16]; 4] = [&[2, 0, 1], &[1, 2, 0], &[1, 3, 2], &[u16::MAX, 1, 2]];
         let found = electorates(lists.into_iter(), 0);
         let of = |others: &[u16], has_me| Electorate { others: others.to_vec(), has_me };
         assert_eq!(found, [of(&[1, 2], true), of(&[1, 2, 3], false), of(&[1, 2, u16::MAX], false)]);
@@ -287,7 +347,7 @@ mod tests {
         let member = |number: u8| Member { id: NodeId::from_bytes([number; 20]), zone: String::new(), weight: 1.0 };
         let ring = |numbers: &[u8]| Arc::new(Ring::build(&numbers.iter().map(|it| member(*it)).collect::<Vec<_>>(), 3));
         let coming = [ring(&[0, 1, 2]), ring(&[0, 1, 2, 3]), ring(&[0, 1, 2, 4]), ring(&[0, 1, 2, 3, 4])];
-        let rings = Rings { ring: &coming[0], coming: &coming, possible: &coming };
+        let rings = Rings { ring: &coming[0], coming: &coming, are_all: true };
         let roles = Roles::plan(rings, |id| Some(u16::from(id.as_bytes()[0])), 0, &[UP; 5], false);
         let gains = |ring: &Ring, number: u16, slot| {
             let owns = |at: &u16| ring.members()[usize::from(*at)].id == member(number as u8).id;
@@ -310,6 +370,6 @@ mod tests {
 
     #[test]
     fn with_nobody_fit_nobody_coordinates() {
-        assert_eq!(slot_roles(&[0], 1, 0, &[UNFIT], false).coordinator, None);
+        assert_eq!(roles_of(&[0], 1, 0, &[UNFIT], false).coordinator, None);
     }
 }

@@ -28,7 +28,7 @@ pub fn view_of(coordinates: bool) -> View {
     let rings = [ring.clone()];
     let standing = |at: u16| Standing { usable: true, fit: at != 0 || coordinates };
     let place_of = |id: &NodeId| Some(u16::from(id.as_bytes()[0]));
-    let rings = Rings { ring: &ring, coming: &rings, possible: &rings };
+    let rings = Rings { ring: &ring, coming: &rings, are_all: true };
     let peers = Peers::new(1, 1 << 20);
     let peers = ids.iter().enumerate().map(|(at, id)| {
         let (peer, _) = peers.get_or_add(*id, ([127, 0, 0, 1], 1).into());

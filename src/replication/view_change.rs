@@ -9,8 +9,10 @@
 //! ([`Coordinator::leave`]).
 
 use std::collections::HashMap;
+use std::sync::Arc;
 
 use crate::base::ids::{NodeId, Slot};
+use crate::peer::registry::Peer;
 use crate::replication::coordinator::Coordinator;
 use crate::replication::routing::SlotRoles;
 use crate::replication::view::View;
@@ -54,7 +56,9 @@ impl Coordinator {
     fn withdraw(&self, before: &View, view: &View) {
         // First: whoever promises a slot, or notes a promise, looks at this with the slot locked.
         self.ballots.go_by(view.electorate_digest);
-        let peers = || view.peers.iter().chain(&before.peers).flatten();
+        let is_in_view = |peer: &Arc<Peer>| view.peers.iter().flatten().any(|it| Arc::ptr_eq(it, peer));
+        let gone: Vec<&Arc<Peer>> = before.peers.iter().flatten().filter(|peer| !is_in_view(peer)).collect();
+        let peers = || view.peers.iter().flatten().chain(gone.iter().copied());
         peers().for_each(|peer| (0..peer.lanes.len()).for_each(|lane| peer.granted.reset(lane)));
         let now = self.store.clock.latest(self.store.clock.now_ms());
         let all_live_on = !before.is_moving && !view.is_moving || live_on(before, view);
