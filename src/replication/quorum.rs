@@ -17,7 +17,7 @@ use crate::peer::registry::Peer;
 use crate::replication::coordinator::Coordinator;
 use crate::replication::routing::{Quorum, SlotRoles};
 use crate::replication::view::{QuorumError, View};
-use crate::replication::wait::{WaitPlaces, Waits, find_write, note_frame, place_of_confirmer, place_of_write};
+use crate::replication::wait::{WaitPlaces, Waits, note_frame, place_of_confirmer, place_of_write};
 
 impl Coordinator {
     /// Sends a command's deltas, chain by chain (`store::deltas`), to the slot's other active nodes. Call it under the
@@ -103,14 +103,11 @@ impl Coordinator {
     pub fn has_confirmers(&self, view: &View, slot: Slot, quorum: Quorum) -> bool {
         let Some(roles) = view.roles.of(slot) else { return false };
         let need = quorum.read.saturating_sub(usize::from(roles.is_active));
+        if quorum.strict {
+            return need == 0 || view.pick_promised(roles, slot, need, 0).is_some();
+        }
         let is_reached = |peer: &&Arc<Peer>| peer.lane_of(slot).is_some_and(Lane::is_open);
         view.peers_at(self.confirmers(roles, slot, need)).filter(is_reached).count() >= need
-    }
-
-    /// The place in `waits` of what was written to a slot before, and is not strict; `None` when nothing was.
-    pub fn place_of_written(&self, view: &View, slot: Slot, quorum: Quorum, waits: &Waits) -> Option<usize> {
-        let roles = view.roles.of(slot).filter(|_| !quorum.strict)?;
-        find_write(waits, view.wait_key(slot), needed_of_others(roles, quorum))
     }
 }
 
@@ -154,20 +151,28 @@ mod tests {
     /// In a transaction nobody could run the read again.
     #[test]
     fn a_read_is_confirmed_by_whoever_has_a_lane_that_is_open() {
-        let (coordinator, view) = (coordinator(), view_of(true));
-        let quorum = Quorum { write: 2, read: 2, strict: false };
-        let slot = slot_of(b"k");
-        let name = KeyRef { slot, db: 0, key: b"k" };
-        let verify = Verify { name, seen: seen_of(Version::default(), false), is_repeated: false, is_exact: false };
-        let asked = |draw| coordinator.verify(&view, &verify, quorum, draw, &mut Waits::new()).map(|asked| asked.len());
-        let close = |at| view.peer(at).and_then(|peer| peer.lane_of(slot)).expect("a lane").close(|_| {});
-        assert!(coordinator.has_confirmers(&view, slot, quorum));
-        assert_eq!([0, 1].map(asked), [Ok(1), Ok(1)]);
-        close(1);
-        assert!(coordinator.has_confirmers(&view, slot, quorum));
-        assert_eq!([0, 1].map(asked), [Ok(1), Ok(1)], "whoever is drawn");
-        close(2);
-        assert!(!coordinator.has_confirmers(&view, slot, quorum));
-        assert_eq!([0, 1].map(asked), [Err(QuorumError::Read); 2]);
+        let coordinator = coordinator();
+        for strict in [false, true] {
+            let view = view_of(true);
+            let quorum = Quorum { write: 2, read: 2, strict };
+            let slot = slot_of(b"k");
+            if strict {
+                assert!(!coordinator.has_confirmers(&view, slot, quorum), "none has promised");
+                view.peers.iter().flatten().for_each(|peer| peer.granted.note(slot));
+            }
+            let name = KeyRef { slot, db: 0, key: b"k" };
+            let verify = Verify { name, seen: seen_of(Version::default(), false), is_repeated: false, is_exact: false };
+            let asked =
+                |draw| coordinator.verify(&view, &verify, quorum, draw, &mut Waits::new()).map(|asked| asked.len());
+            let close = |at| view.peer(at).and_then(|peer| peer.lane_of(slot)).expect("a lane").close(|_| {});
+            assert!(coordinator.has_confirmers(&view, slot, quorum));
+            assert_eq!([0, 1].map(asked), [Ok(1), Ok(1)]);
+            close(1);
+            assert!(coordinator.has_confirmers(&view, slot, quorum));
+            assert_eq!([0, 1].map(asked), [Ok(1), Ok(1)], "whoever is drawn");
+            close(2);
+            assert!(!coordinator.has_confirmers(&view, slot, quorum));
+            assert_eq!([0, 1].map(asked), [Err(QuorumError::Read); 2]);
+        }
     }
 }

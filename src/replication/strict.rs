@@ -12,6 +12,7 @@ use smallvec::SmallVec;
 use crate::base::clock::Hlc;
 use crate::base::ids::Slot;
 use crate::peer::frame::Kind;
+use crate::peer::lane::Lane;
 use crate::peer::registry::Peer;
 use crate::replication::ballot;
 use crate::replication::coordinator::Coordinator;
@@ -34,8 +35,8 @@ impl View {
         self.peers_at(of).filter(move |peer| peer.granted.has(slot))
     }
 
-    /// As `pick_confirmers`, of those that have promised; and as many more as say, with the others, for a majority of
-    /// every electorate that the promise still holds. `None` when too few have promised.
+    /// As `order_confirmers`, of those that have promised and have a lane that is open; and as many more as say, with
+    /// the others, for a majority of every electorate that the promise still holds. `None` when too few have promised.
     pub(super) fn pick_promised(
         &self,
         roles: &SlotRoles,
@@ -43,7 +44,8 @@ impl View {
         need: usize,
         draw: usize,
     ) -> Option<(SmallVec<[u16; 4]>, bool)> {
-        let has_promised = |at: &&u16| self.peer(**at).is_some_and(|peer| peer.granted.has(slot));
+        let is_reached = |peer: &Peer| peer.lane_of(slot).is_some_and(Lane::is_open);
+        let has_promised = |at: &&u16| self.peer(**at).is_some_and(|peer| peer.granted.has(slot) && is_reached(peer));
         let mut chosen: SmallVec<[u16; 4]> = roles.confirming_homes().iter().filter(has_promised).copied().collect();
         let has_spare = chosen.len() > need;
         if let Some(first) = draw.checked_rem(chosen.len()) {

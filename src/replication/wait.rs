@@ -259,15 +259,11 @@ pub(super) fn note_frame(
 /// The place of the wait that writes share for which nodes of these roles are told on this lane, `need` of which have
 /// to hold them.
 pub(super) fn place_of_write(waits: &mut Waits, key: WaitKey, need: usize) -> usize {
-    find_write(waits, key, need).unwrap_or_else(|| {
+    let same = |wait: &Wait| wait.purpose == Purpose::Write && wait.key == key && wait.need == need;
+    waits.iter().position(same).unwrap_or_else(|| {
         waits.push(Wait::new(key, Purpose::Write, need));
         waits.len() - 1
     })
-}
-
-/// As [`place_of_write`], if there is one.
-pub(super) fn find_write(waits: &Waits, key: WaitKey, need: usize) -> Option<usize> {
-    waits.iter().position(|wait| wait.purpose == Purpose::Write && wait.key == key && wait.need == need)
 }
 
 /// The place of the wait that reads share which `peer` is to confirm on this lane.

@@ -3,7 +3,6 @@
 //! Both happen while the slots are still locked, so that a key's frames leave in the order in which things were done to
 //! it. Nothing waits: the batch notes what its replies depend on.
 
-use crate::base::clock::Hlc;
 use crate::base::ids::{Slot, slot_of};
 use crate::base::version::{Actor, Version};
 use crate::commands::spec::Command;
@@ -12,10 +11,12 @@ use crate::protocol::Args;
 use crate::replication::coordinator::seen_of;
 use crate::replication::routing::Quorum;
 use crate::replication::view::{QuorumError, View};
+use crate::replication::wait::WaitPlaces;
 use crate::server::batch::Batch;
 use crate::server::batch::ask::{Ask, Reading, ReplyPlace, Span, Unconfirmed, kept};
 use crate::server::batch::scanned::has_key;
 use crate::server::batch::window::Request;
+use crate::server::request::group_writes::GroupWrites;
 use crate::server::request::run::Run;
 use crate::server::worker::Worker;
 use crate::store::Keyspace;
@@ -25,6 +26,19 @@ use crate::store::name::Name;
 impl Run<'_> {
     /// Puts the deltas of a command on their lanes, slot by slot.
     pub fn replicate(&mut self, command: &Command, args: Args<'_>, keys: &mut Keyspace<'_>, from: usize, now_ms: u64) {
+        self.replicate_noting(command, args, keys, from, now_ms, |_, _| {});
+    }
+
+    /// As [`Run::replicate`]; `note` is given each slot with what its part waits for.
+    pub fn replicate_noting(
+        &mut self,
+        command: &Command,
+        args: Args<'_>,
+        keys: &mut Keyspace<'_>,
+        from: usize,
+        now_ms: u64,
+        mut note: impl FnMut(Slot, &WaitPlaces),
+    ) {
         let deltas = keys.take_deltas();
         if deltas.is_empty() {
             return;
@@ -34,7 +48,9 @@ impl Run<'_> {
         for (slot, part) in by_slot(&deltas) {
             self.batch.note_written(slot);
             let coordinator = &self.worker.shared.coordinator;
-            for wait in coordinator.replicate(self.view, slot, part, self.quorum, now_ms, &mut self.batch.waits) {
+            let waits = coordinator.replicate(self.view, slot, part, self.quorum, now_ms, &mut self.batch.waits);
+            note(slot, &waits);
+            for wait in waits {
                 let is_noted = self.batch.unconfirmed.iter().skip(first).any(|unconfirmed| unconfirmed.wait == wait);
                 if !is_noted {
                     self.batch.unconfirmed.push(Unconfirmed { reply, wait, read: None, tells });
@@ -65,12 +81,13 @@ impl Run<'_> {
         Ok(())
     }
 
-    /// As [`Run::verify`], behind what its own group has written since `since`, with all slots locked: a key of which
-    /// that was the last write needs no other confirmation than that write, which as many nodes have to hold, none of
-    /// which may hold what this node had not seen.
+    /// As [`Run::verify`], behind what its own group has written, with all slots locked: a key of which that was the
+    /// last write needs no other confirmation than that write. As many nodes have to hold it as would have to confirm
+    /// the key. None of those may hold what this node had not seen, or in strict mode have promised the slot to
+    /// another.
     pub fn verify_behind(
         &mut self,
-        since: Hlc,
+        written: &GroupWrites,
         command: &'static Command,
         request: &Request<'_>,
         keys: &Keyspace<'_>,
@@ -79,11 +96,12 @@ impl Run<'_> {
         let (reply, mut kept) = (self.batch.place(from), None);
         for key in command.key_positions(request.args).filter_map(|at| request.args.get(at)) {
             let (last, _) = keys.seen(key);
-            let is_own = last.actor == Actor::SELF && last.hlc > since && self.quorum.write >= self.quorum.read;
-            let coordinator = &self.worker.shared.coordinator;
-            let place = |waits| coordinator.place_of_written(self.view, slot_of(key), self.quorum, waits);
-            match is_own.then_some(&self.batch.waits).and_then(place) {
-                Some(wait) => self.batch.unconfirmed.push(Unconfirmed { reply, wait, read: None, tells: true }),
+            let is_enough = last.actor == Actor::SELF && self.quorum.write >= self.quorum.read;
+            match written.waits_of(slot_of(key), last.hlc).filter(|_| is_enough) {
+                Some(waits) => {
+                    let unconfirmed = |wait: &usize| Unconfirmed { reply, wait: *wait, read: None, tells: true };
+                    self.batch.unconfirmed.extend(waits.iter().map(unconfirmed));
+                }
                 None => self.verify_key(request, key, seen_now(keys, key), reply, &mut kept)?,
             }
         }

@@ -9,6 +9,7 @@
 //! | `readiness` | whether its keys may be built on yet |
 //! | `elsewhere` | what another node coordinates: asked there |
 //! | `own_copy` | what another node coordinates: read from a copy on condition that it agrees |
+//! | `group_writes` | pure: which writes of a transaction tell of what it reads behind them |
 //! | `confirm` | deltas and verifies: what it needs of replicas |
 //! | `on_node`, `multi`, `listening` | what is about no key: the node, MULTI and WATCH, subscriptions |
 //! | `events`, `timing` | what is told of it: keyspace events, and how long it took |
@@ -16,6 +17,7 @@
 pub mod run;
 pub mod failure;
 pub mod cluster_face;
+pub mod group_writes;
 pub mod confirm;
 pub mod events;
 pub mod listening;

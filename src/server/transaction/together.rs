@@ -8,16 +8,17 @@
 
 use std::time::Instant;
 
-use crate::base::clock::Hlc;
 use crate::base::ids::{Slot, slot_of};
 use crate::commands::spec::{Command, Cx, Handler, KeysFunction, NodeCommand, flag};
 use crate::commands::subcommands;
 use crate::commands::table::{self, CommandIndex};
 use crate::protocol::{Args, Reply};
+use crate::replication::wait::WaitPlaces;
 use crate::server::batch::scanned::scanned;
 use crate::server::batch::window::Request;
 use crate::server::commands::unknown_command;
 use crate::server::error::RequestError;
+use crate::server::request::group_writes::GroupWrites;
 use crate::server::request::readiness::keys_of;
 use crate::server::request::run::{Origin, Run, Step};
 use crate::server::session::watched::{EXACTLY, Watched};
@@ -30,13 +31,12 @@ use crate::store::Keyspace;
 /// What MONITOR inside a transaction reads.
 const NOT_IN_TRANSACTION: &str = "ERR MONITOR isn't allowed for DENY BLOCKING client";
 
-/// How and when the requests of a group run.
+/// How and when the requests of a group run, and what they have written so far.
 struct Moment {
     ran: Ran,
     /// The time that they see, in milliseconds since 1970.
     now_ms: u64,
-    /// A stamp from before whatever they write, and behind all that was written to their slots before.
-    since: Hlc,
+    written: GroupWrites,
 }
 
 impl Run<'_> {
@@ -71,8 +71,9 @@ impl Run<'_> {
         }
         // It has begun in time, and its asker waits.
         self.late_at = None;
-        let moment = Moment { ran: Ran::as_one(requests), now_ms, since: store.clock.so_far() };
-        let locked = requests.iter().take_while(|request| self.run_locked(&mut keys, request, &moment)).count();
+        let written = GroupWrites::since(store.clock.so_far());
+        let mut moment = Moment { ran: Ran::as_one(requests), now_ms, written };
+        let locked = requests.iter().take_while(|request| self.run_locked(&mut keys, request, &mut moment)).count();
         drop(keys);
         self.worker.count_lookups_of(&mut effects);
         self.count_effects(&mut effects);
@@ -96,17 +97,17 @@ impl Run<'_> {
         names
     }
 
-    /// Whether enough replicas are reachable for all that may be written or read.
+    /// Whether enough replicas are reachable for all that may be written or read. A write that finds that there is
+    /// nothing to do has only read (`Run::must_verify`).
     fn has_quorums(&self, slots: &[Slot], requests: &[Queued<'_>]) -> bool {
         let (view, quorum, coordinator) = (self.view, self.quorum, &self.worker.shared.coordinator);
         if view.is_solo {
             return true;
         }
         let writes = requests.iter().any(|request| request.has(flag::WRITE));
-        let may_read = requests.iter().any(|request| !request.has(flag::WRITE));
         slots.iter().all(|slot| {
             view.roles.of(*slot).is_some_and(|it| view.check(it, quorum, writes).is_ok())
-                && (!may_read || coordinator.has_confirmers(view, *slot, quorum))
+                && coordinator.has_confirmers(view, *slot, quorum)
         })
     }
 
@@ -138,7 +139,7 @@ impl Run<'_> {
     }
 
     /// Runs one request on locked slots; false, with nothing done, when the slots may not be locked for it.
-    fn run_locked(&mut self, keys: &mut Keyspace<'_>, request: &Queued<'_>, moment: &Moment) -> bool {
+    fn run_locked(&mut self, keys: &mut Keyspace<'_>, request: &Queued<'_>, moment: &mut Moment) -> bool {
         let Ok(scanner) = scanned(request.bytes) else { return true };
         let whole = Request::new(scanner.args(request.bytes), request.bytes);
         let Some((index, command)) = whole.row else {
@@ -163,7 +164,7 @@ impl Run<'_> {
         command: &'static Command,
         function: KeysFunction,
         request: &Request<'_>,
-        moment: &Moment,
+        moment: &mut Moment,
     ) {
         keys.select(self.session.db);
         keys.only_write(command.only_writes());
@@ -180,9 +181,11 @@ impl Run<'_> {
         }
         let must_verify = self.must_verify(keys);
         if !self.view.is_solo {
-            self.replicate(command, request.args, keys, from, moment.now_ms);
+            let clock = &self.worker.shared.node.store.clock;
+            let note = |slot, waits: &WaitPlaces| moment.written.note(slot, clock.so_far(), waits);
+            self.replicate_noting(command, request.args, keys, from, moment.now_ms, note);
         }
-        if must_verify && self.verify_behind(moment.since, command, request, keys, from).is_err() {
+        if must_verify && self.verify_behind(&moment.written, command, request, keys, from).is_err() {
             // Who could have confirmed it was there a moment ago (`has_quorums`). What was written cannot be taken
             // back.
             let has_written = moment.ran == Ran::Together;
@@ -250,5 +253,61 @@ fn is_unchanged(keys: &mut Keyspace<'_>, watched: &Watched) -> bool {
         },
         _ if watched.since == EXACTLY => keys.version_of(key).0 == *seen,
         _ => keys.is_as_seen(key, seen),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::SocketAddr;
+
+    use super::*;
+    use crate::replication::routing::Quorum;
+    use crate::replication::test_support::view_of;
+    use crate::replication::view::View;
+    use crate::server::batch::Batch;
+    use crate::server::session::settings::Consistency;
+    use crate::server::session::transaction::Transaction;
+    use crate::server::session::{Session, Talk};
+    use crate::server::state::client::Client;
+    use crate::server::transaction::queued::requests_of;
+    use crate::server::worker::Worker;
+    use crate::server::worker::tests::shared;
+
+    /// Which requests of a group have a read that other nodes have to confirm.
+    fn verified(strict: bool, requests: &[u8]) -> Vec<bool> {
+        let (worker, view, requests) =
+            (Worker::new(0, shared(1, View::default())), view_of(true), requests_of(requests));
+        let slots: Vec<Slot> = requests.iter().flat_map(|it| it.slots.clone()).collect();
+        let peers = view.peers.iter().flatten();
+        peers.for_each(|peer| slots.iter().for_each(|slot| peer.granted.note(*slot)));
+        let addr = SocketAddr::from(([127, 0, 0, 1], 1));
+        let (client, mut batch) = (Client::new(1, addr, addr, 1), Batch::new(Instant::now()));
+        let (session, transaction) = (Session::new(false, ""), Transaction::default());
+        let mut talk = Talk { session, transaction, consistency: Consistency::default() };
+        let mut run = Run::new(&worker, &view, &client, &mut talk, &mut batch, Origin::Part);
+        run.quorum = Quorum { write: 2, read: 2, strict };
+        let (store, mut effects) = (worker.shared.node.store.clone(), crate::store::Effects::default());
+        store.set_replicated(true);
+        let mut keys = store.lock_many(&slots, 0, 1, &mut effects);
+        let written = GroupWrites::since(store.clock.so_far());
+        let mut moment = Moment { ran: Ran::as_one(&requests), now_ms: 1, written };
+        let of_request = |request| {
+            let first = run.batch.unconfirmed.len();
+            assert!(run.run_locked(&mut keys, request, &mut moment));
+            let all = run.batch.unconfirmed.get(first..).unwrap_or_default();
+            assert!(!all.is_empty(), "no reply is sent on hope");
+            all.iter().any(|it| it.read.is_some())
+        };
+        requests.iter().map(of_request).collect()
+    }
+
+    #[test]
+    fn what_is_read_behind_a_write_of_the_same_group_is_told_by_that_write() {
+        for strict in [false, true] {
+            let requests = b"GET a\r\nINCR a\r\nEXPIRE a 9\r\nPTTL a\r\nSET a v NX\r\nSET b v NX\r\nGET c\r\nMGET a b\r\nMGET a c\r\n";
+            let expected = [true, false, false, false, false, false, true, false, true];
+            assert_eq!(verified(strict, requests), expected, "strict: {strict}");
+            assert_eq!(verified(strict, b"DEL a\r\nSET a v XX\r\n"), [true, true], "they have written nothing");
+        }
     }
 }
