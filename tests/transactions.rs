@@ -92,3 +92,19 @@ fn a_message_of_a_transaction_comes_when_its_keys_are_written() {
         (0..KEYS + 3).for_each(|_| drop(client.receive().expect("a reply")));
     }
 }
+
+/// What may be asked was looked at when it was queued, before the transaction subscribed.
+#[test]
+fn a_transaction_that_subscribes_goes_on_as_it_began_on_all_nodes() {
+    let (redis, cluster) = (Redis::start(&[]), Cluster::start(3, &[]));
+    let keys: Vec<String> = (0..KEYS).map(|i| format!("key:{i}")).collect();
+    let pairs: Vec<String> = keys.iter().map(|key| format!("{key} {key}")).collect();
+    let (mset, mget) = (format!("MSET {}", pairs.join(" ")), format!("MGET {}", keys.join(" ")));
+    let lines = ["MULTI", "SUBSCRIBE a", &mset, &mget, "COPY key:1 key:2", "DBSIZE", "UNSUBSCRIBE a", &mget, "EXEC"];
+    let conversation = |port: u16| {
+        let mut client = Client::to(port);
+        lines.iter().map(|line| format!("{:?}", client.run(line))).collect::<Vec<_>>()
+    };
+    let theirs = conversation(redis.port);
+    cluster.nodes.iter().for_each(|node| assert_eq!(conversation(node.port), theirs));
+}

@@ -5,7 +5,7 @@
 use crate::commands::spec::{Command, flag};
 use crate::commands::{CommandError, subcommands};
 use crate::protocol::Args;
-use crate::server::request::run::Run;
+use crate::server::request::run::{Origin, Run};
 use crate::server::state::client::state;
 
 impl Run<'_> {
@@ -21,7 +21,8 @@ impl Run<'_> {
         let is_family = command.may_be_family() && args.len() > 1 && !subcommands::of(command.name).is_empty();
         let named = if is_family { subcommands::checked(command, args)? } else { command };
         self.session.admits(command)?;
-        if self.client.is_in(state::SUBSCRIBED | state::MONITOR) {
+        // A part of a request was admitted with it; its transaction may have subscribed since.
+        if self.origin == Origin::Client && self.client.is_in(state::SUBSCRIBED | state::MONITOR) {
             self.admit_listening(named)?;
         }
         // What is queued takes memory, whatever it is.
