@@ -5,7 +5,7 @@ use crate::base::clock::Hlc;
 use crate::base::ids::{SLOT_COUNT, Slot, slot_of};
 use crate::base::net::TcpListener;
 use crate::cluster::testing::config;
-use crate::membership::MembershipConfig;
+use crate::membership::{MembershipConfig, NeverAtWork};
 use crate::peer::handshake;
 use crate::ring::RowState;
 use crate::store::mutation::Mutation;
@@ -65,7 +65,7 @@ async fn start_as(port: u16, join: &[u16], options: &[(&str, &str)], generation:
     let (listener, membership) = loop {
         tokio::time::sleep(Duration::from_millis(10)).await;
         let Ok(listener) = TcpListener::bind(identity.peer_addr).await else { continue };
-        if let Ok(membership) = Membership::spawn(settings.clone()) {
+        if let Ok(membership) = Membership::spawn(settings.clone(), NeverAtWork) {
             break (listener, membership);
         }
     };

@@ -6,15 +6,16 @@
 
 use super::detector::Detector;
 use super::seal::{DATAGRAM_BYTES_MAX, Keyring, Opener, Refusal, Sealer};
-use super::{Command, Counters, Heard, MemberList, MembershipConfig, MembershipError};
+use super::{AT_WORK_LOOK, AtWork, Command, Counters, Heard, Liveness, MemberList, MembershipConfig, MembershipError};
 use crate::base::clock::wall_us;
+use crate::base::ids::NodeId;
 use crate::base::net::{UdpSocket, bind_udp};
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 use tokio::sync::{mpsc, watch};
-use tokio::time::Instant;
+use tokio::time::{Instant, MissedTickBehavior};
 use tracing::{debug, warn};
 
 /// Datagrams read in a turn before the deadlines are looked at.
@@ -34,7 +35,7 @@ pub(super) struct Driver {
     counters: Arc<Counters>,
     heard: Arc<Heard>,
     keyring: Keyring,
-    sender: u64,
+    id: NodeId,
     /// The generation that we go by, and the one that we are told to go by.
     generation: u64,
     wanted_generation: Arc<AtomicU64>,
@@ -67,7 +68,7 @@ impl Driver {
             view,
             counters,
             heard,
-            sender: config.id.short(),
+            id: config.id,
             generation: config.generation,
             wanted_generation,
             keyring,
@@ -87,14 +88,22 @@ impl Driver {
     }
 
     /// Runs until told to leave, or until nobody holds the other end of `inbox`.
-    pub(super) async fn run(mut self, mut inbox: mpsc::Receiver<Command>) {
+    pub(super) async fn run(mut self, mut inbox: mpsc::Receiver<Command>, at_work: impl AtWork) {
+        let mut look = tokio::time::interval(AT_WORK_LOOK);
+        look.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             let deadline = self.detector.next_deadline().unwrap_or_else(|| Instant::now() + Duration::from_secs(1));
             tokio::select! {
                 biased;
                 () = tokio::time::sleep_until(deadline) => {
-                    self.read();
+                    self.read(&at_work);
                     self.on_due();
+                }
+                _ = look.tick() => {
+                    if at_work.is_to_be_said() {
+                        self.say_at_work();
+                    }
+                    continue;
                 }
                 command = inbox.recv() => match command {
                     Some(Command::Announce(addr)) => self.detector.announce(Instant::now(), addr),
@@ -111,7 +120,7 @@ impl Driver {
                         warn!(%error, "the gossip socket is gone");
                         return;
                     }
-                    self.read();
+                    self.read(&at_work);
                 }
             }
             self.outlive();
@@ -125,23 +134,23 @@ impl Driver {
         let wanted = self.wanted_generation.load(Ordering::Acquire);
         if wanted > self.generation {
             self.generation = wanted;
-            self.sealer = Sealer::new(&self.keyring, self.sender, wanted, first_sequence());
+            self.sealer = Sealer::new(&self.keyring, self.id.short(), wanted, first_sequence());
             self.detector.outlive(Instant::now(), wanted);
         }
     }
 
     /// Reads what has arrived, as far as it goes.
-    fn read(&mut self) {
+    fn read(&mut self, at_work: &impl AtWork) {
         for _ in 0..READS_MAX {
             match self.socket.try_recv(&mut self.buffer) {
-                Ok(len) => self.hear(len),
+                Ok(len) => self.hear(len, at_work),
                 Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => return,
                 Err(error) => debug!(%error, "gossip receive"),
             }
         }
     }
 
-    fn hear(&mut self, len: usize) {
+    fn hear(&mut self, len: usize, at_work: &impl AtWork) {
         let body = match self.opener.open(self.buffer.get(..len).unwrap_or_default()) {
             Ok(body) => body,
             Err(Refusal::Replayed) => return count(&self.counters.packets_replayed),
@@ -149,6 +158,10 @@ impl Driver {
                 return count(&self.counters.packets_refused);
             }
         };
+        if let Ok(id) = body.as_slice().try_into() {
+            count(&self.counters.packets_received);
+            return at_work.hear(NodeId::from_bytes(id));
+        }
         match self.detector.on_packet(Instant::now(), &body) {
             Ok(()) => {
                 count(&self.counters.packets_received);
@@ -168,14 +181,25 @@ impl Driver {
         }
     }
 
+    /// A body that is nothing but the sender's id; one of foca's is longer.
+    fn say_at_work(&mut self) {
+        let (view, id) = (self.view.borrow().clone(), self.id);
+        let others = view.peers().iter().filter(|peer| peer.id != id && peer.liveness != Liveness::Down);
+        others.for_each(|peer| self.send_to(peer.addr, id.as_bytes()));
+    }
+
     fn send(&mut self) {
         while let Some((to, body)) = self.detector.next_send() {
-            match self.socket.try_send_to(&self.sealer.seal(&body), to) {
-                Ok(_) => count(&self.counters.packets_sent),
-                Err(error) => {
-                    debug!(%error, %to, "gossip send");
-                    count(&self.counters.packets_unsent);
-                }
+            self.send_to(to, &body);
+        }
+    }
+
+    fn send_to(&mut self, to: SocketAddr, body: &[u8]) {
+        match self.socket.try_send_to(&self.sealer.seal(body), to) {
+            Ok(_) => count(&self.counters.packets_sent),
+            Err(error) => {
+                debug!(%error, %to, "gossip send");
+                count(&self.counters.packets_unsent);
             }
         }
     }

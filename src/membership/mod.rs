@@ -10,6 +10,9 @@
 //! A node pings one other at a time; who does not answer, not even through others, becomes *suspect*, and *down* when
 //! it has not objected in time. The news travels on the pings themselves.
 //!
+//! Beside that a node whose threads are at work for long, so that its connections are silent, says so to everybody with
+//! datagrams of their own ([`AtWork`]): it is not stopped.
+//!
 //! Invariants: a datagram that does not open changes nothing; a node that was itself stopped for a while blames nobody
 //! for what it missed; every table is bounded.
 //!
@@ -36,6 +39,8 @@ use tokio::time::Instant;
 
 /// Most addresses that are remembered at a time; news of further ones is refused.
 pub const MEMBERS_MAX: usize = 2_048;
+/// How often it is looked whether this node is at work.
+const AT_WORK_LOOK: Duration = Duration::from_millis(10);
 /// How long [`Membership::leave`] takes at most.
 const LEAVE_TIMEOUT: Duration = Duration::from_secs(2);
 /// Announcements and the like that wait for the driver.
@@ -232,6 +237,27 @@ enum Command {
     Leave(oneshot::Sender<()>),
 }
 
+/// That a node's threads are at work, in which its connections are silent for long, though it is not stopped.
+pub trait AtWork: Send + 'static {
+    /// Whether that is to be said to everybody now. Asked every [`AT_WORK_LOOK`]; nothing may hold it up.
+    fn is_to_be_said(&self) -> bool;
+    /// Another says so.
+    fn hear(&self, id: NodeId);
+}
+
+/// For tests: never is, and hears nobody.
+#[cfg(test)]
+pub struct NeverAtWork;
+
+#[cfg(test)]
+impl AtWork for NeverAtWork {
+    fn is_to_be_said(&self) -> bool {
+        false
+    }
+
+    fn hear(&self, _: NodeId) {}
+}
+
 /// A running member. Dropping it falls silent without a word, as a crash would; [`leave`](Membership::leave) says
 /// goodbye.
 #[derive(Debug)]
@@ -246,18 +272,18 @@ pub struct Membership {
 }
 
 impl Membership {
-    /// Binds the port and starts the driver on the current tokio runtime.
+    /// Binds the port and starts the driver on the current tokio runtime. What that waits for, members wait for.
     ///
     /// # Panics
     /// Outside a tokio runtime.
-    pub fn spawn(config: MembershipConfig) -> Result<Membership, MembershipError> {
+    pub fn spawn(config: MembershipConfig, at_work: impl AtWork) -> Result<Membership, MembershipError> {
         check_bind(config.bind.ip(), config.secret.as_deref())?;
         let (commands, inbox) = mpsc::channel(COMMANDS_MAX);
         let (counters, heard) = (Arc::new(Counters::default()), Arc::new(Heard::new()));
         let generation = Arc::new(AtomicU64::new(config.generation));
         let driver = driver::Driver::bind(config, counters.clone(), heard.clone(), generation.clone())?;
         let (addr, view) = (driver.addr(), driver.view());
-        tokio::spawn(driver.run(inbox));
+        tokio::spawn(driver.run(inbox, at_work));
         Ok(Membership { commands, view, counters, heard, addr, generation })
     }
 

@@ -173,7 +173,11 @@ fn gossip_without_a_secret_stays_at_home() {
 /// A real member on a port of the system's choice, four times as fast as usual.
 fn spawn(node: u8, generation: u64, port: u16, secret: Option<&str>) -> Membership {
     let usual = config(node, generation, loopback(port));
-    Membership::spawn(MembershipConfig { secret: secret.map(str::to_string), probe_period_ms: 125, ..usual }).unwrap()
+    Membership::spawn(
+        MembershipConfig { secret: secret.map(str::to_string), probe_period_ms: 125, ..usual },
+        NeverAtWork,
+    )
+    .unwrap()
 }
 
 async fn until(membership: &Membership, what: &str, reached: impl Fn(&MemberList) -> bool) {
@@ -229,7 +233,7 @@ async fn strangers_are_not_heard() {
     let other_secret = spawn(2, 100, 0, Some("another secret"));
     let other_cluster = {
         let usual = config(3, 100, loopback(0));
-        Membership::spawn(MembershipConfig { cluster: "others".to_string(), ..usual }).unwrap()
+        Membership::spawn(MembershipConfig { cluster: "others".to_string(), ..usual }, NeverAtWork).unwrap()
     };
     other_secret.announce(ours.addr());
     other_cluster.announce(ours.addr());
@@ -305,4 +309,31 @@ fn damaged_bodies_from_a_member_panic_nothing() {
         }
     }
     assert!(world.nodes[&1].view().peers().len() <= MEMBERS_MAX);
+}
+
+/// At work at every look, and tells who else is.
+struct Busy(mpsc::UnboundedSender<NodeId>);
+
+impl AtWork for Busy {
+    fn is_to_be_said(&self) -> bool {
+        true
+    }
+
+    fn hear(&self, id: NodeId) {
+        let _ = self.0.send(id);
+    }
+}
+
+#[tokio::test]
+async fn who_is_at_work_is_heard_by_everybody_it_knows() {
+    let heard = [1, 2].map(|node| {
+        let (heard, hears) = mpsc::unbounded_channel();
+        (Membership::spawn(config(node, 1, loopback(0)), Busy(heard)).unwrap(), hears)
+    });
+    let [(one, mut one_hears), (two, mut two_hears)] = heard;
+    two.announce(one.addr());
+    let both = async { (one_hears.recv().await, two_hears.recv().await) };
+    let heard = tokio::time::timeout(PATIENCE, both).await.expect("they know each other");
+    assert_eq!(heard, (Some(NodeId::from_bytes([2; 20])), Some(NodeId::from_bytes([1; 20]))));
+    assert_eq!((one.stats().packets_senseless, two.stats().packets_senseless), (0, 0));
 }

@@ -5,6 +5,7 @@
 //! | `workers`, `work` | the workers' threads, and how work reaches them; what it is |
 //! | `listen` | accepts connections of clients and peers |
 //! | `view` | the view that workers go by |
+//! | `at_work` | the thread of gossip, which says of workers that are at work for long that they are |
 //! | `chores` | background work: eviction, rates, idle clients |
 //! | `sweeper` | expired keys leave |
 //! | `handoff` | delivers hints: what a peer has missed |
@@ -18,8 +19,9 @@
 //! | `simulation` | for tests: whole clusters in one thread |
 //!
 //! Start: make room for open files (`files`); bind every port, so that a taken one is an error before anything runs;
-//! make the store; start the workers; then, on the main thread, membership, the cluster, the view for the workers
-//! (`view`), background work (`chores`, `sweeper`, `handoff`) and the accepting of connections (`listen`). Stop:
+//! make the store; start the workers; then gossip, on a thread of its own (`at_work`), and on the main thread the
+//! cluster, the view for the workers (`view`), background work (`chores`, `sweeper`, `handoff`) and the accepting of
+//! connections (`listen`). Stop:
 //! SIGTERM or SIGINT; the node leaves the cluster if others can take over, within `shutdown-timeout`, sends its clients
 //! elsewhere (`drain`), and the process ends. A node that must not go on under its id (`cluster::Ending`) ends at once.
 //! At SIGHUP the log is opened anew, no more.
@@ -37,6 +39,7 @@ mod view;
 mod handoff;
 mod workers;
 mod sweeper;
+mod at_work;
 mod chores;
 
 #[cfg(test)]
@@ -50,6 +53,7 @@ use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
 use socket2::{Domain, Protocol, Socket, Type};
+use tokio::runtime::Handle;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::watch;
 
@@ -57,6 +61,7 @@ use crate::base::clock::Hlc;
 use crate::base::config::{Bind, Config, Settings};
 use crate::cluster::{Cluster, Ending, Identity, MembersError, Memory, identity};
 use crate::membership::{Membership, MembershipConfig};
+use crate::node::at_work::Signs;
 use crate::node::listen::Port;
 use crate::peer::handshake::{Hello, LinkKind};
 use crate::peer::registry::Peers;
@@ -142,6 +147,7 @@ pub fn run(config: Arc<Config>, on_hangup: impl Fn() + 'static) -> Result<(), No
     let workers = workers::start(settings.workers, &shared)?;
     let health: Arc<dyn Health> = Arc::new(Ready(shared.clone()));
     let _admin = admin::spawn(listeners.admin, Admin { shared: shared.clone(), health })?;
+    let gossip_thread = at_work::start_thread()?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let local = tokio::task::LocalSet::new();
     let shutdown = Duration::from_secs(settings.shutdown_timeout_s.max(1));
@@ -156,7 +162,7 @@ pub fn run(config: Arc<Config>, on_hangup: impl Fn() + 'static) -> Result<(), No
         for (listener, port) in ports.into_iter().flat_map(|(of, port)| of.into_iter().map(move |it| (it, port))) {
             listeners.push((crate::base::net::TcpListener::from_std(listener)?, port));
         }
-        let node = start(config, identity, shared, workers, listeners)?;
+        let node = start(config, identity, shared, workers, listeners, &gossip_thread)?;
         tokio::select! {
             told = wait_for_end(&node.shared.node.stop) => told?,
             why = node.cluster.ended() => return Err(NodeError::Ended(why)),
@@ -205,17 +211,19 @@ fn assemble(config: &Arc<Config>, identity: &Identity) -> Arc<Shared> {
     })
 }
 
-/// Starts everything that runs on the main thread, where local tasks can be spawned.
+/// Starts gossip on its thread, and everything that runs on the main thread, where local tasks can be spawned.
 fn start(
     config: Arc<Config>,
     identity: Identity,
     shared: Arc<Shared>,
     workers: workers::Workers,
     listeners: Vec<(crate::base::net::TcpListener, Port)>,
+    gossip_thread: &Handle,
 ) -> Result<Arc<Node>, NodeError> {
     let settings = config.settings();
     let memory = Memory::load(&settings)?;
-    let membership = Membership::spawn(MembershipConfig {
+    let peers = Arc::new(Peers::new(settings.workers, settings.link_bytes_max as usize));
+    let gossip = MembershipConfig {
         id: identity.id,
         generation: identity.generation,
         bind: SocketAddr::new(gossip_ip(&settings, identity.peer_addr.ip()), settings.ports.peer),
@@ -223,8 +231,11 @@ fn start(
         cluster: settings.cluster_name.clone(),
         secret: (!settings.cluster_secret.is_empty()).then(|| settings.cluster_secret.clone()),
         probe_period_ms: MembershipConfig::PROBE_PERIOD_MS,
-    })?;
-    let peers = Arc::new(Peers::new(settings.workers, settings.link_bytes_max as usize));
+    };
+    let membership = {
+        let _on = gossip_thread.enter();
+        Membership::spawn(gossip, Signs { shared: shared.clone(), peers: peers.clone() })?
+    };
     drop(settings);
     let (store, metrics) = (shared.node.store.clone(), shared.node.metrics.clone());
     let cluster = Cluster::new(config.clone(), identity, memory, store, membership, metrics, peers.clone());

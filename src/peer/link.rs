@@ -5,6 +5,9 @@
 //! ([`Judge`]): slow, stalled, gone. A stopped process keeps its connections open, so nobody may wait for it; but a
 //! process that only got no turn for a moment must not be made to fetch what it has never lost, so its frames are kept
 //! until it counts as gone.
+//!
+//! A process whose threads are at work for long is not stopped: while it says so by another way
+//! ([`Peer::hear_at_work`]), it is slow at most.
 
 use std::convert::Infallible;
 use std::fmt;
@@ -230,8 +233,8 @@ impl Judge {
         Judge { acked, since: now, looked: now, catch_up: None, last: acked, appended: now }
     }
 
-    /// What to make of the replica now; `None` when it is gone.
-    fn judge(&mut self, lane: &Lane, now: Instant) -> Option<Pace> {
+    /// What to make of the replica now, which has said last at `at_work` that it is; `None` when it is gone.
+    fn judge(&mut self, lane: &Lane, at_work: Option<Instant>, now: Instant) -> Option<Pace> {
         let acked = lane.acked();
         let has_overslept = now - self.looked > OVERSLEPT;
         let last = lane.last();
@@ -253,13 +256,15 @@ impl Judge {
             self.catch_up = None;
             return Some(Pace::Prompt);
         }
-        let silent_ms = if lane.is_waiting() { (now - self.since).as_millis() as u64 } else { 0 };
         // A large value takes its time to get there, and nothing is acknowledged meanwhile.
-        let silent_ms = silent_ms.saturating_sub(transfer_ms(lane.longest_frame_bytes()));
-        match silent_ms {
+        let transfer_ms = transfer_ms(lane.longest_frame_bytes());
+        let ms_since = |since: Instant| now.saturating_duration_since(since).as_millis() as u64;
+        let silent_ms = |since| if lane.is_waiting() { ms_since(since).saturating_sub(transfer_ms) } else { 0 };
+        match silent_ms(at_work.map_or(self.since, |at_work| at_work.max(self.since))) {
             GONE_MS.. => None,
-            _ if silent_ms >= STALL_MS_MAX || lane.is_stalled() => Some(Pace::Stalled),
-            SLOW_MS.. => Some(Pace::Slow),
+            STALL_MS_MAX.. => Some(Pace::Stalled),
+            _ if lane.is_stalled() => Some(Pace::Stalled),
+            _ if silent_ms(self.since) >= SLOW_MS => Some(Pace::Slow),
             _ => Some(Pace::Prompt),
         }
     }
@@ -273,7 +278,7 @@ impl Judge {
 /// One look at the clock: fails when the replica has been silent for too long.
 fn look(peer: &Peer, lane: &Lane, judge: &mut Judge) -> std::io::Result<()> {
     let now = Instant::now();
-    let Some(pace) = judge.judge(lane, now) else {
+    let Some(pace) = judge.judge(lane, peer.at_work(), now) else {
         return Err(std::io::Error::new(std::io::ErrorKind::TimedOut, "nothing was acknowledged in time"));
     };
     let was_stalled = lane.is_stalled();
@@ -334,7 +339,7 @@ mod tests {
     fn look_on(lane: &Lane, judge: &mut Judge, start: Instant, ms: std::ops::Range<u64>) -> Option<Pace> {
         let mut last = Some(Pace::Prompt);
         for at in ms.step_by(20) {
-            last = judge.judge(lane, start + Duration::from_millis(at));
+            last = judge.judge(lane, None, start + Duration::from_millis(at));
             if let Some(pace) = last {
                 lane.set_pace(pace);
             }
@@ -379,10 +384,25 @@ mod tests {
     }
 
     #[test]
+    fn whoever_says_that_it_is_at_work_is_slow_until_it_falls_silent() {
+        let (lane, mut judge, start) = waiting();
+        let mut judged = |ms: u64, said: u64| {
+            let at = |ms| start + Duration::from_millis(ms);
+            let pace = judge.judge(&lane, Some(at(said)), at(ms));
+            pace.inspect(|pace| _ = lane.set_pace(*pace))
+        };
+        (0..5_000).step_by(20).for_each(|ms| _ = judged(ms, ms));
+        assert_eq!((judged(5_000, 4_980), judged(5_040, 4_980)), (Some(Pace::Slow), Some(Pace::Slow)));
+        (5_060..5_140).step_by(20).for_each(|ms| assert_eq!(judged(ms, 4_980), Some(Pace::Slow)));
+        assert_eq!(judged(5_140, 4_980), Some(Pace::Stalled), "as soon as if it had acknowledged something then");
+        assert_eq!(judged(5_160, 5_150), Some(Pace::Stalled), "it has to catch up");
+    }
+
+    #[test]
     fn a_judge_that_slept_blames_nobody() {
         let (lane, mut judge, start) = waiting();
-        assert_eq!(judge.judge(&lane, start + Duration::from_millis(20)), Some(Pace::Prompt));
-        assert_eq!(judge.judge(&lane, start + Duration::from_millis(5_000)), Some(Pace::Prompt));
+        assert_eq!(judge.judge(&lane, None, start + Duration::from_millis(20)), Some(Pace::Prompt));
+        assert_eq!(judge.judge(&lane, None, start + Duration::from_millis(5_000)), Some(Pace::Prompt));
         assert_eq!(look_on(&lane, &mut judge, start, 5_020..5_200), Some(Pace::Stalled));
     }
 
@@ -406,7 +426,7 @@ mod tests {
                 send(&lane);
             }
             let now = start + Duration::from_millis(ms);
-            judge.judge(&lane, now);
+            judge.judge(&lane, None, now);
             if judge.wants_heartbeat(now) {
                 send(&lane);
                 count += 1;

@@ -49,6 +49,8 @@ pub struct Peer {
     told: Told,
     /// As in [`Peers`].
     doubts: Arc<AtomicU64>,
+    /// When it has said last that it is at work.
+    at_work: Mutex<Option<std::time::Instant>>,
     /// Told when the peer becomes usable or stops being so.
     changed: Arc<Notify>,
     is_retired: AtomicBool,
@@ -90,6 +92,16 @@ impl Peer {
     /// True when the peer answers and has been given everything that it had missed.
     pub fn has_caught_up(&self) -> bool {
         self.is_usable() && self.hints.is_empty()
+    }
+
+    /// The peer says that it is at work, though its lanes may be silent.
+    pub fn hear_at_work(&self, now: std::time::Instant) {
+        *self.at_work.lock() = Some(now);
+    }
+
+    /// When it has said so last.
+    pub fn at_work(&self) -> Option<std::time::Instant> {
+        *self.at_work.lock()
     }
 
     /// How far the peer is behind: no frame on any of its lanes waits for longer.
@@ -219,6 +231,7 @@ impl Peers {
             granted,
             told,
             doubts,
+            at_work: Mutex::default(),
             changed,
             is_retired,
         });

@@ -16,7 +16,7 @@ use std::time::Duration;
 
 use rand::rngs::SmallRng;
 use rand::{RngExt as _, SeedableRng as _};
-use tokio::runtime::{Builder, Runtime};
+use tokio::runtime::{Builder, Handle, Runtime};
 use tokio::task::LocalSet;
 
 use super::os;
@@ -148,7 +148,7 @@ impl World {
                 let listener = Listener::bind(SocketAddr::new(ip, number)).expect("a free port");
                 (TcpListener::Simulated(listener), port)
             };
-            start(config, identity, shared, all, ports.map(listen).into()).expect("a node")
+            start(config, identity, shared, all, ports.map(listen).into(), &Handle::current()).expect("a node")
         });
         if let Some(life) = &mut self.hosts[node].life {
             life.node = Some(node_of_life);

@@ -5,6 +5,11 @@
 //! stopped as a whole would say about itself is not asked: it cannot answer either. But when it goes on,
 //! [`Pulse::tell_lateness`] has somebody act on it that its peers may have taken over what it coordinates, before any
 //! loop goes on to what comes behind that.
+//!
+//! A loop may be at work for long: a transaction of a million requests, a value of many megabytes. Then another thread
+//! tells the peers so for it (`node::at_work`), which is as good as a beat. It does so up to [`WORK_MAX`]; a loop that
+//! is stuck for longer is taken for stopped. Peers that such words do not reach take the node's slots over, and it
+//! hears that from them (`peer::trust`).
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
@@ -20,6 +25,12 @@ const BEAT: Duration = Duration::from_millis(20);
 /// after an acknowledgement, which may be as much older than the last beat as two beats and a heartbeat take.
 pub const LATE_MS: u64 = STALL_MS_MAX - 2 * BEAT.as_millis() as u64 - HEARTBEAT.as_millis() as u64;
 
+/// After which silence of a loop the peers are to be told that it is at work, in milliseconds: it has missed a beat,
+/// and is not late yet.
+const WORK_MS_MIN: u64 = 30;
+/// How long a loop may be at work before nobody speaks for it any more.
+pub const WORK_MAX: Duration = Duration::from_secs(10);
+
 /// How often lateness is told while it lasts, in milliseconds.
 const TELL_AGAIN_MS: u64 = 20;
 
@@ -32,6 +43,8 @@ pub struct Pulse {
     started: Instant,
     /// Per worker, milliseconds from `started` to its last beat.
     beats: Box<[AtomicU64]>,
+    /// The same for when it was said last that loops are at work.
+    said_ms: AtomicU64,
     /// How often a loop has found itself late, and how many of these times have been told and acted on.
     lapses: AtomicU64,
     lapses_told: AtomicU64,
@@ -44,7 +57,7 @@ impl Pulse {
     pub fn new(workers: usize) -> Pulse {
         let beats = (0..workers).map(|_| AtomicU64::new(0)).collect();
         let (lapses, lapses_told, told_ms) = (AtomicU64::new(0), AtomicU64::new(0), Mutex::new(0));
-        Pulse { started: Instant::now(), beats, lapses, lapses_told, told_ms }
+        Pulse { started: Instant::now(), beats, said_ms: AtomicU64::new(0), lapses, lapses_told, told_ms }
     }
 
     /// Notes for ever that the loop this runs on turns; to be spawned on it.
@@ -53,11 +66,34 @@ impl Pulse {
         while let Some(beat) = self.beats.get(worker) {
             interval.tick().await;
             let now_ms = self.now_ms();
-            if now_ms - beat.load(Ordering::Relaxed) > LATE_MS {
-                self.lapses.fetch_add(1, Ordering::Release);
-            }
-            beat.store(now_ms, Ordering::Relaxed);
+            self.note_lapse(beat, now_ms);
+            beat.store(now_ms, Ordering::Release);
         }
+    }
+
+    /// Whether a loop is at work and the peers are to be told so now. Not if one has been for too long.
+    pub fn is_to_be_said(&self) -> bool {
+        let now_ms = self.now_ms();
+        self.stalled(WORK_MAX).is_empty() && self.beats.iter().any(|beat| self.silence_ms(beat, now_ms) >= WORK_MS_MIN)
+    }
+
+    /// The peers have just been told that loops are at work.
+    pub fn note_said(&self) {
+        let now_ms = self.now_ms();
+        self.beats.iter().for_each(|beat| self.note_lapse(beat, now_ms));
+        self.said_ms.store(now_ms, Ordering::Release);
+    }
+
+    /// Notes it when a loop is late that gives a sign now, or for which one is given.
+    fn note_lapse(&self, beat: &AtomicU64, now_ms: u64) {
+        if self.silence_ms(beat, now_ms) > LATE_MS {
+            self.lapses.fetch_add(1, Ordering::Release);
+        }
+    }
+
+    /// How long peers have heard nothing of a loop, at least.
+    fn silence_ms(&self, beat: &AtomicU64, now_ms: u64) -> u64 {
+        now_ms.saturating_sub(beat.load(Ordering::Acquire).max(self.said_ms.load(Ordering::Acquire)))
     }
 
     /// Calls `tell` when a loop has been late since that was last told, or is at `now`; while it is, every
@@ -65,7 +101,8 @@ impl Pulse {
     #[inline]
     pub fn tell_lateness(&self, now: Instant, tell: impl FnOnce()) {
         let now_ms = self.ms(now);
-        if self.has_untold() || self.is_late(now_ms) {
+        // In this order: who gives the sign that ends a loop's lateness notes the lapse first.
+        if self.is_late(now_ms) || self.has_untold() {
             self.tell(now_ms, tell);
         }
     }
@@ -86,7 +123,7 @@ impl Pulse {
     }
 
     fn is_late(&self, now_ms: u64) -> bool {
-        self.beats.iter().any(|beat| now_ms.saturating_sub(beat.load(Ordering::Relaxed)) > LATE_MS)
+        self.beats.iter().any(|beat| self.silence_ms(beat, now_ms) > LATE_MS)
     }
 
     /// The loops that have been silent for longer than `silence_max`, and for how long.
@@ -146,6 +183,38 @@ mod tests {
         std::thread::sleep(Duration::from_millis(LATE_MS + 20));
         let now = Instant::now();
         assert_eq!((told(now), told(now)), (1, 0), "while it lasts, it is told now and then");
+    }
+
+    #[tokio::test]
+    async fn a_loop_that_is_at_work_is_not_late_while_the_peers_are_told_so() {
+        let pulse = Pulse::new(1);
+        let told = || {
+            let mut times = 0;
+            pulse.tell_lateness(Instant::now(), || times += 1);
+            times
+        };
+        let work = |is_told: bool| {
+            let until = Instant::now() + Duration::from_millis(3 * LATE_MS);
+            while Instant::now() < until {
+                std::thread::sleep(Duration::from_millis(1));
+                if is_told && pulse.is_to_be_said() {
+                    pulse.note_said();
+                }
+            }
+        };
+        for is_told in [true, false] {
+            tokio::select! {
+                () = pulse.beat(0) => unreachable!("beats for ever"),
+                () = tokio::time::sleep(Duration::from_millis(5)) => {}
+            }
+            told();
+            assert!(!pulse.is_to_be_said(), "it turns");
+            let lapses = pulse.lapses.load(Ordering::Relaxed);
+            work(is_told);
+            assert_eq!(told(), u64::from(!is_told));
+            pulse.note_said();
+            assert_eq!(pulse.lapses.load(Ordering::Relaxed) > lapses, !is_told, "too late");
+        }
     }
 
     #[test]

@@ -180,20 +180,35 @@ impl Call {
         }
     }
 
-    /// Whether to wait no longer.
-    pub(super) fn is_overdue(&self, is_stalled: bool) -> bool {
-        self.is_older(self.patience.limit_ms(is_stalled))
+    /// Whether to wait no longer. While the other node says that it is at work, `at_work` last, nothing is overdue.
+    pub(super) fn is_overdue(&self, is_stalled: bool, at_work: Option<Instant>) -> bool {
+        let since = at_work.map_or(self.sent_at, |at_work| at_work.max(self.sent_at));
+        self.is_older_since(since, self.patience.limit_ms(is_stalled))
     }
 
     /// Whether it was asked longer ago than this, and what its bytes take.
     pub(super) fn is_older(&self, limit_ms: u64) -> bool {
-        self.sent_at.elapsed() > Duration::from_millis(limit_ms + self.transfer_ms)
+        self.is_older_since(self.sent_at, limit_ms)
+    }
+
+    fn is_older_since(&self, since: Instant, limit_ms: u64) -> bool {
+        since.elapsed() > Duration::from_millis(limit_ms + self.transfer_ms)
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn nothing_is_overdue_while_the_other_node_says_that_it_is_at_work() {
+        let ago = |s| Instant::now().checked_sub(Duration::from_secs(s)).expect("this machine runs for longer");
+        let call = Call::new(About::default(), ago(5), 0);
+        for is_stalled in [false, true] {
+            let is_overdue = |at_work| call.is_overdue(is_stalled, at_work);
+            assert_eq!([None, Some(ago(9)), Some(ago(3)), Some(ago(0))].map(is_overdue), [true, true, true, false]);
+        }
+    }
 
     /// Simulated: stamps of strict writes were ahead, the other node's clock behind and its DEL stamped earlier than it
     /// was asked for, so that a GET before that DEL, run again, gave nothing.

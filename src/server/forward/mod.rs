@@ -144,7 +144,11 @@ impl ForwardLink {
             return Err(std::io::Error::new(std::io::ErrorKind::TimedOut, "a question was not answered in time"));
         }
         let is_stalled = !self.peer.is_usable() && !self.peer.is_retired();
-        waiting.iter().filter(|call| call.is_overdue(is_stalled)).for_each(|call| call.complete(Outcome::Unknown));
+        let at_work = self.peer.at_work();
+        waiting
+            .iter()
+            .filter(|call| call.is_overdue(is_stalled, at_work))
+            .for_each(|call| call.complete(Outcome::Unknown));
         Ok(())
     }
 

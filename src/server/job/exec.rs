@@ -5,14 +5,17 @@
 //! They run one after the other, so that as little as possible has run when one cannot; when somebody else has become
 //! a coordinator, the groups of what is left are found anew.
 //!
-//! What its node did not run is looked at anew for a moment, [`RETRY_FOR_MAX`]; so that it runs, another node may have
-//! to become the coordinator first. When that is over, or nobody knows whether a group has run, EXEC ends. If nothing
-//! has run before, its reply is the error alone. Else it is the array, with an error for each request that has not run:
-//! a client that is told to try again must not find half of its transaction done twice.
+//! What its node did not run is asked for again for a moment, [`RETRY_FOR_MAX`]; so that it runs, another node may have
+//! to become the coordinator first. Groups are found anew only by another view, and before it asks again it pauses for
+//! as long as it has tried, up to a bound: a transaction of a million requests would keep its threads from all else.
+//!
+//! When that is over, or nobody knows whether a group has run, EXEC ends. If nothing has run before, its reply is the
+//! error alone. Else it is the array, with an error for each request that has not run: a client that is told to try
+//! again must not find half of its transaction done twice.
 
 use std::borrow::Cow;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use crate::commands::CommandError;
 use crate::protocol::Reply;
@@ -32,6 +35,9 @@ use crate::server::transaction::runner::{Runner, runner_of, runner_of_watched, r
 use crate::server::transaction::{Ran, Tried};
 
 const NOBODY_RUNS: &str = "TRYAGAIN the coordinator of some keys of the transaction does not answer";
+
+/// How long it pauses at most before a group is tried again.
+const RETRY_PAUSE_MAX: Duration = Duration::from_millis(100);
 
 /// What came of requests that were to run if watched keys are as they were.
 pub(super) enum Attempt {
@@ -161,11 +167,9 @@ impl Job {
         progress: &mut Progress<'_>,
     ) -> Result<(), Failed> {
         for group in groups {
-            if !Arc::ptr_eq(view, &self.worker.shared.view.load()) {
-                break;
-            }
             let requests = progress.requests_of(group);
-            let answer = match self.if_unchanged(view, group.at, progress.watched, &requests).await {
+            let Some(attempt) = self.run_when_possible(view, group.at, &requests, progress).await else { break };
+            let answer = match attempt {
                 Attempt::Ran(answer) => answer,
                 Attempt::Changed => return Err(Failed::Changed),
                 Attempt::NotRun => return Err(Failed::NotRun),
@@ -179,6 +183,26 @@ impl Job {
             (progress.watched, progress.since) = (&[], Instant::now());
         }
         Ok(())
+    }
+
+    /// Runs a group as soon as its node can; `None` once this is not the view any more.
+    async fn run_when_possible(
+        &mut self,
+        view: &Arc<View>,
+        at: u16,
+        requests: &[Queued<'_>],
+        progress: &Progress<'_>,
+    ) -> Option<Attempt> {
+        while Arc::ptr_eq(view, &self.worker.shared.view.load()) {
+            let began = Instant::now();
+            match self.if_unchanged(view, at, progress.watched, requests).await {
+                Attempt::NotRun if progress.since.elapsed() <= RETRY_FOR_MAX => {
+                    tokio::time::sleep(began.elapsed().clamp(RETRY_PAUSE, RETRY_PAUSE_MAX)).await;
+                }
+                attempt => return Some(attempt),
+            }
+        }
+        None
     }
 
     /// Runs a request that concerns several nodes as if it had come alone.
