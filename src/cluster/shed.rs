@@ -100,10 +100,12 @@ fn may_shed(topology: &Topology) -> bool {
     !topology.is_moving() && topology.is_warm() && topology.all_are_warm()
 }
 
-/// Forgets entries last written before this; gives how many there were.
-pub(super) fn drop_before(table: &mut SlotTable, before: Hlc) -> usize {
+/// Forgets entries that have seen no write since; gives how many there were. Where a conflict was settled the dot may
+/// be of an earlier write than another that the entry has seen, and this copy may be the only one that has: so every
+/// write counts, as it does for what others are given (`transfer`, `reconcile`).
+pub(super) fn drop_before(table: &mut SlotTable, since: Hlc) -> usize {
     let old: Vec<(u8, Vec<u8>)> =
-        table.iter().filter(|entry| entry.dot().hlc < before).map(|entry| (entry.db(), entry.key().to_vec())).collect();
+        table.iter().filter(|entry| entry.latest() < since).map(|entry| (entry.db(), entry.key().to_vec())).collect();
     for (db, key) in &old {
         table.forget(Name::of(*db, key));
     }
@@ -118,8 +120,10 @@ pub(super) fn drop_before(table: &mut SlotTable, before: Hlc) -> usize {
 mod tests {
     use super::*;
     use crate::base::ids::{ActorId, slot_of};
+    use crate::base::metrics::Registry;
     use crate::cluster::testing::row;
     use crate::membership::Liveness;
+    use crate::peer::entries::Entries;
     use crate::ring::{Row, RowState, Rows};
     use crate::store::mutation::Mutation;
     use crate::store::{Effects, Store};
@@ -136,6 +140,27 @@ mod tests {
         assert_eq!(store.table(slot).iter().map(|entry| entry.key().to_vec()).collect::<Vec<_>>(), [b"{a}new"]);
         assert_eq!(drop_before(&mut store.table(slot), Hlc::at_ms(9_000)), 1);
         assert_eq!((store.table(slot).footprint_bytes(), store.used_bytes()), (0, 0));
+    }
+
+    /// The later SET stays, and with it that somebody has moved the deadline of the earlier one since.
+    #[test]
+    fn what_has_seen_a_write_after_the_change_stays() {
+        let [store, other] = [1, 2].map(|node| Store::new(ActorId { node, generation: 1 }));
+        let slot = slot_of(b"k");
+        let mut effects = Effects::default();
+        let mut write = |store: &Store, now_ms: u64, mutation: Mutation<'_>| {
+            store.lock(slot, 0, now_ms, &mut effects).write(b"k", mutation);
+        };
+        write(&store, 1_000, Mutation::Assign { value: b"v", deadline_ms: 0 });
+        write(&store, 5_000, Mutation::Expire { deadline_ms: 9_000 });
+        write(&other, 2_000, Mutation::Assign { value: b"w", deadline_ms: 0 });
+        let mut entries = Entries::default();
+        other.table(slot).iter().for_each(|entry| entries.push(slot, entry, &other.actors));
+        let theirs = entries.iter(&store.actors).next().expect("one").expect("whole");
+        theirs.merge_into(&mut store.table(slot), &store, 5_000, &Registry::new(Vec::new()));
+        assert_eq!(store.table(slot).iter().map(|entry| entry.dot().hlc.ms()).collect::<Vec<_>>(), [2_000]);
+        assert_eq!(drop_before(&mut store.table(slot), Hlc::at_ms(3_000)), 0);
+        assert_eq!(drop_before(&mut store.table(slot), Hlc::at_ms(6_000)), 1);
     }
 
     #[test]
