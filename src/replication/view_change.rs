@@ -59,6 +59,8 @@ impl Coordinator {
         let is_in_view = |peer: &Arc<Peer>| view.peers.iter().flatten().any(|it| Arc::ptr_eq(it, peer));
         let gone: Vec<&Arc<Peer>> = before.peers.iter().flatten().filter(|peer| !is_in_view(peer)).collect();
         let peers = || view.peers.iter().flatten().chain(gone.iter().copied());
+        // What was asked by the rings before is not noted any more, and all is asked for afresh: so no slot may count
+        // as granted (`Lease::is_fenced`).
         peers().for_each(|peer| (0..peer.lanes.len()).for_each(|lane| peer.granted.reset(lane)));
         let now = self.store.clock.latest(self.store.clock.now_ms());
         let all_live_on = !before.is_moving && !view.is_moving || live_on(before, view);
@@ -66,10 +68,11 @@ impl Coordinator {
         for slot in Slot::all() {
             let numbers = (before.roles.number_of(slot), view.roles.number_of(slot));
             let is_same = *known.entry(numbers).or_insert_with(|| electorates(before, slot) == electorates(view, slot));
+            // Under its lock, behind whoever has looked just before us and noted a promise behind the reset.
+            let _locked = self.store.table(slot);
+            peers().for_each(|peer| peer.granted.forget(slot));
             if !is_same || !all_live_on {
-                let _locked = self.store.table(slot);
                 self.ballots.withdraw(slot, now);
-                peers().for_each(|peer| peer.granted.forget(slot));
             }
         }
     }
@@ -114,6 +117,27 @@ mod tests {
         assert!(left.contains(&(slot, tenure)) && coordinator.ballots.unsettled_tenure(slot) == Some(tenure));
         coordinator.leave(&left);
         assert_eq!(coordinator.ballots.unsettled_count(), 0);
+    }
+
+    /// Who has found just before that the rings are those of its question.
+    #[test]
+    fn a_promise_that_is_noted_while_the_rings_change_counts_no_more() {
+        let (coordinator, before) = (coordinator(), view_of(true));
+        let view = View { electorate_digest: 7, ..view_of(true) };
+        let peer = before.peer(1).expect("a peer");
+        let (slot, last) = (Slot::all().next().expect("a slot"), Slot::all().last().expect("a slot"));
+        peer.granted.note(last);
+        let locked = coordinator.store.table(slot);
+        assert!(coordinator.ballots.goes_by(before.electorate_digest));
+        std::thread::scope(|threads| {
+            threads.spawn(|| coordinator.change_view(&before, &view));
+            while peer.granted.has(last) {
+                std::thread::yield_now();
+            }
+            peer.granted.note(slot);
+            drop(locked);
+        });
+        assert!(coordinator.ballots.goes_by(7) && !peer.granted.has(slot));
     }
 
     #[test]
