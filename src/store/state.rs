@@ -6,6 +6,8 @@
 //!
 //! Actors are named in full on the wire, once each: a dictionary stands in front and dots refer to it by number.
 
+use smallvec::SmallVec;
+
 use crate::base::clock::Hlc;
 use crate::base::ids::ActorId;
 use crate::base::version::{Actor, ActorTable, CONTEXT_DOTS_MAX, Context, Dot, Version, context_of};
@@ -338,14 +340,14 @@ impl<'a> Parser<'_, 'a> {
         let mut counter = Counter::on_base(base, self.dot()?);
         for _ in 0..self.reader.varint()? {
             let dot = self.dot()?;
-            let is_told = counter.addends.iter().any(|addend| addend.dot.actor == dot.actor);
-            if is_told {
-                return Err(WireError);
-            }
             let (sum, since) = (self.reader.u64()? as i64, Hlc(self.reader.u64()?));
             counter.addends.push(Addend { dot, sum, since });
         }
-        Ok(counter)
+        // Sorted, because a peer says how many there are: to look for each among the others would take their square.
+        let mut actors: SmallVec<[Actor; 1]> = counter.addends.iter().map(|addend| addend.dot.actor).collect();
+        actors.sort_unstable();
+        let is_told_twice = actors.iter().zip(actors.iter().skip(1)).any(|(one, next)| one == next);
+        if is_told_twice { Err(WireError) } else { Ok(counter) }
     }
 
     fn field(&mut self) -> Result<Vec<u8>, WireError> {
@@ -394,6 +396,7 @@ mod tests {
 
     fn is_taken(value: Value) -> bool {
         let actors = ActorTable::new(ActorId { node: 1, generation: 1 });
+        assert_eq!(actors.intern(ActorId { node: 2, generation: 1 }), Ok(Actor(1)));
         let (content, version) = (Content::Value(Box::new(value)), Version::first(dot(5)));
         let state = State { version, deadline_ms: 0, created_s: 0, content, rest: None, has_expired: false };
         let mut bytes = Vec::new();
@@ -424,7 +427,10 @@ mod tests {
         let mut counter = Counter::on_base(3, dot(1));
         counter.add(dot(2), 4);
         assert!(is_taken(Value::Counter(counter.clone())));
-        counter.addends.push(Addend { dot: dot(4), sum: 1, since: Hlc(3) });
+        let of = |actor| Addend { dot: Dot { hlc: Hlc(4), actor }, sum: 1, since: Hlc(3) };
+        counter.addends.push(of(Actor(1)));
+        assert!(is_taken(Value::Counter(counter.clone())));
+        counter.addends.push(of(Actor::SELF));
         assert!(!is_taken(Value::Counter(counter)));
     }
 }
