@@ -3,7 +3,8 @@
 //! A question is run as if its client were connected here, with the database and protocol that it names: its requests
 //! as one batch, or, if they belong together, as one transaction with one reply. A request is refused unrun when this
 //! node does not coordinate its key, or when it has lain about too long (`ages`): so a node that was stopped does not
-//! run what its asker has given up on, whatever the clocks say.
+//! run what its asker has given up on, whatever the clocks say. Bytes that are no question of ours end the link, and
+//! with it what else is asked on it: their sender cannot be relied on.
 //!
 //! What this end does not do: it forwards nothing further, and it answers no question out of turn.
 
@@ -155,7 +156,7 @@ impl Forwarded {
         let mut at = 0;
         let began = Instant::now();
         while let Some((question, len)) = next_question(input.get(at..).unwrap_or_default())? {
-            self.take(&question);
+            self.take(&question).map_err(invalid)?;
             at += len;
         }
         self.input = input;
@@ -167,7 +168,8 @@ impl Forwarded {
         Ok(true)
     }
 
-    fn take(&mut self, question: &PeerQuestion<'_>) {
+    /// Runs a question. Where it turns out to be malformed, what has run of it before has run.
+    fn take(&mut self, question: &PeerQuestion<'_>) -> Result<(), WireError> {
         let now = Instant::now();
         let Manner { kind, proto, db, wish } = question.manner;
         let ages = &mut self.ages;
@@ -191,14 +193,15 @@ impl Forwarded {
         if !may_be_old(kind, question.requests, run.quorum) {
             run.late_at = Some(ages.late_at(question.sent_ms, question.bytes, now));
         }
+        let mut understood = Ok(());
         let ran = match kind {
             QuestionKind::Each | QuestionKind::EachIfNotSeen | QuestionKind::Share | QuestionKind::ShareRest => {
                 let seen = SeenList::new(question.seen, view.place_of(self.peer), self.actor);
-                run_each(&mut run, question.requests, now, seen, &mut replies);
+                understood = run_each(&mut run, question.requests, now, seen, &mut replies);
                 Ran::Apart
             }
             QuestionKind::IfUnchanged | QuestionKind::Copies | QuestionKind::OwnCopies => {
-                let has_run = if run.is_late(now) { None } else { run_as_one(&mut run, question) };
+                let has_run = if run.is_late(now) { None } else { run_as_one(&mut run, question)? };
                 replies.push(if has_run.is_some() {
                     Answered::Reply(0..run.batch.out.len())
                 } else {
@@ -210,6 +213,7 @@ impl Forwarded {
         let quorum = run.quorum;
         worker.send_off(&view, &mut batch);
         self.unanswered.push_back(Unanswered { batch, replies, quorum, ran, is_confirmed_anew: false });
+        understood
     }
 
     fn poll_unanswered(&mut self, cx: &mut Context<'_>) -> std::io::Result<()> {
@@ -290,8 +294,14 @@ impl Unanswered {
 }
 
 /// Runs requests one after the other, and notes where their replies are. One that is not run keeps those behind it from
-/// overtaking it.
-fn run_each(run: &mut Run<'_>, requests: &[u8], mut now: Instant, mut seen: SeenList<'_>, replies: &mut Vec<Answered>) {
+/// overtaking it. An error, with those before it run, where something is no whole request.
+fn run_each(
+    run: &mut Run<'_>,
+    requests: &[u8],
+    mut now: Instant,
+    mut seen: SeenList<'_>,
+    replies: &mut Vec<Answered>,
+) -> Result<(), WireError> {
     let worker = run.worker;
     let mut window = worker.window.borrow_mut();
     let (mut scanner, mut rest) = (Scanner::new(), requests);
@@ -322,31 +332,35 @@ fn run_each(run: &mut Run<'_>, requests: &[u8], mut now: Instant, mut seen: Seen
         }
         rest = rest.get(window.end()..).unwrap_or_default();
         now = Instant::now();
-        if ending != Ending::Full {
-            // The rest is no whole request, which no node of ours sends.
-            return;
+        if ending != Ending::Full && !rest.is_empty() {
+            return Err(WireError);
         }
     }
+    Ok(())
 }
 
-/// Runs what has one reply; `None` when it is not for this node.
-fn run_as_one(run: &mut Run<'_>, question: &PeerQuestion<'_>) -> Option<Ran> {
+/// Runs what has one reply; `None` when it is not for this node. Nothing has run where it is malformed.
+fn run_as_one(run: &mut Run<'_>, question: &PeerQuestion<'_>) -> Result<Option<Ran>, WireError> {
     if question.manner.kind != QuestionKind::IfUnchanged {
-        return answer_copies(run, question).then_some(Ran::Apart);
+        return Ok(answer_copies(run, question)?.then_some(Ran::Apart));
     }
     let mut reader = Reader::new(question.requests);
-    let watched = read_watched(&mut reader, &run.worker.shared.node.store.actors).ok()?;
+    let watched = read_watched(&mut reader, &run.worker.shared.node.store.actors)?;
     let requests = requests_of(reader.rest());
+    let bytes: usize = requests.iter().map(|request| request.bytes.len()).sum();
+    if bytes != reader.rest().len() {
+        return Err(WireError);
+    }
     let tried = run.together_if_unchanged(&requests, &watched);
-    (tried != Tried::NotRun).then(|| Ran::as_one(&requests))
+    Ok((tried != Tried::NotRun).then(|| Ran::as_one(&requests)))
 }
 
 /// Answers what this node holds of a request's keys; false when they are not for this node.
-fn answer_copies(run: &mut Run<'_>, question: &PeerQuestion<'_>) -> bool {
-    let Ok(scanner) = scanned(question.requests) else { return false };
+fn answer_copies(run: &mut Run<'_>, question: &PeerQuestion<'_>) -> Result<bool, WireError> {
+    let scanner = scanned(question.requests).map_err(|_| WireError)?;
     let (store, args) = (&run.worker.shared.node.store, scanner.args(question.requests));
     let is_own = question.manner.kind == QuestionKind::OwnCopies;
-    copies::answer(store, run.view, run.session.db, args, is_own, run.now_us / 1_000, &mut run.batch.out)
+    Ok(copies::answer(store, run.view, run.session.db, args, is_own, run.now_us / 1_000, &mut run.batch.out))
 }
 
 fn next_question(input: &[u8]) -> std::io::Result<Option<(PeerQuestion<'_>, usize)>> {
@@ -369,4 +383,53 @@ fn read_question<'a>(reader: &mut Reader<'a>) -> Result<PeerQuestion<'a>, WireEr
     let seen = reader.take(seen_bytes)?;
     let requests = reader.rest();
     Ok(PeerQuestion { manner, is_fenced, sent_ms, stamp, seen, requests, bytes: seen_bytes + requests.len() })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::base::ids::NodeId;
+    use crate::peer::handshake::LinkKind;
+    use crate::replication::view::View;
+    use crate::server::session::watched::put_watched;
+    use crate::server::worker::tests::shared;
+
+    /// A link from another node to one that is alone in its view, and so coordinates everything.
+    async fn link() -> Forwarded {
+        let worker = Rc::new(Worker::new(0, shared(1, View { is_solo: true, ..View::default() })));
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
+        let addr = listener.local_addr().expect("its address");
+        let stream = TcpStream::connect(addr).await.expect("a connection");
+        let node = NodeId::from_bytes([9; 20]);
+        let hello = Hello { cluster: "c".into(), node, generation: 1, kind: LinkKind::Forward };
+        let client = Arc::new(Client::new(1, addr, addr, 0));
+        Forwarded::new(worker, client, stream, &hello).expect("room for another node")
+    }
+
+    fn question(kind: QuestionKind, requests: &[u8]) -> PeerQuestion<'_> {
+        let manner = Manner { kind, ..Manner::default() };
+        let (sent_ms, stamp, bytes) = (0, Hlc(0), requests.len());
+        PeerQuestion { manner, is_fenced: false, sent_ms, seen: &[], stamp, requests, bytes }
+    }
+
+    #[tokio::test]
+    async fn what_is_no_whole_question_is_refused() {
+        const SET: &[u8] = b"*3\r\n$3\r\nSET\r\n$1\r\nk\r\n$1\r\nv\r\n";
+        const GET: &[u8] = b"*2\r\n$3\r\nGET\r\n$1\r\nk\r\n";
+        let mut link = link().await;
+        let mut nothing_watched = Vec::new();
+        put_watched(&mut nothing_watched, &[], &link.worker.shared.node.store.actors);
+        let transaction = [&nothing_watched[..], SET, GET].concat();
+        for (kind, whole) in [
+            (QuestionKind::Each, [SET, GET].concat()),
+            (QuestionKind::IfUnchanged, transaction),
+            (QuestionKind::OwnCopies, GET.to_vec()),
+        ] {
+            assert_eq!(link.take(&question(kind, &whole)), Ok(()), "{kind:?}");
+            for cut in [whole.len() - 1, whole.len() - GET.len() + 1, 7] {
+                assert_eq!(link.take(&question(kind, &whole[..cut])), Err(WireError), "{kind:?} cut at {cut}");
+            }
+        }
+        assert_eq!(link.unanswered.front().map(|first| &first.batch.out[..]), Some(&b"+OK\r\n$1\r\nv\r\n"[..]));
+    }
 }
