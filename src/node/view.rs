@@ -70,11 +70,8 @@ pub fn refresh(node: &Node) {
     node.shared.coordinator.current_view.store(number, Ordering::Release);
     let before = Arc::downgrade(&node.shared.view.swap(Arc::new(view)));
     node.cluster.acts_on(change, before);
-    for (peer, standing) in nodes.peers.iter().zip(&nodes.standing) {
-        peer.iter().for_each(|peer| peer.judge_fit(standing.usable && standing.fit, number));
-    }
-    let peers = nodes.peers.iter().zip(&nodes.standing).filter_map(|(peer, it)| Some((peer.as_deref()?, *it)));
-    node.routes.tell(peers.map(|(peer, it)| (peer, is_warm(&topology, peer), it.usable && it.fit)));
+    nodes.others().for_each(|(peer, serves)| peer.judge_fit(serves, number));
+    node.routes.tell(nodes.others().map(|(peer, serves)| (peer, is_warm(&topology, peer), serves)));
     node.cluster.note_stir(nodes.is_stirred(&topology));
     nodes.show(node, &topology);
     let peers = nodes.peers.into_iter().flatten().collect();
@@ -110,6 +107,12 @@ impl Nodes {
         Nodes { ids, peers, standing, owners }
     }
 
+    /// The other nodes, and whether each serves.
+    fn others(&self) -> impl Iterator<Item = (&Peer, bool)> + Clone {
+        let nodes = self.peers.iter().zip(&self.standing);
+        nodes.filter_map(|(peer, standing)| Some((peer.as_deref()?, standing.serves())))
+    }
+
     /// What batches work with.
     fn view(&self, node: &Node, topology: &Topology, number: u64, doubts: u64) -> View {
         let settings = node.config.settings();
@@ -137,7 +140,7 @@ impl Nodes {
 
     /// True while copies of keys may come to be outside their home replicas.
     fn is_stirred(&self, topology: &Topology) -> bool {
-        let is_behind = |it: (&Option<Arc<Peer>>, &Standing)| it.0.is_some() && !(it.1.usable && it.1.fit);
+        let is_behind = |it: (&Option<Arc<Peer>>, &Standing)| it.0.is_some() && !it.1.serves();
         let mut owners = self.peers.iter().zip(&self.standing).take(self.owners);
         topology.has_others_than_homes() && (topology.is_moving() || owners.any(is_behind))
     }
@@ -145,7 +148,7 @@ impl Nodes {
     /// Has commands tell of the cluster as it is now.
     fn show(&self, node: &Node, topology: &Topology) {
         let ids = || self.ids.iter().zip(&self.standing);
-        let serving: BTreeSet<NodeId> = ids().filter(|(_, it)| it.usable && it.fit).map(|(id, _)| *id).collect();
+        let serving: BTreeSet<NodeId> = ids().filter(|(_, it)| it.serves()).map(|(id, _)| *id).collect();
         let shown_before = node.shared.node.snapshot.load();
         let name = topology.own_row().map_or(shown_before.figures.node_name.clone(), Row::shown_name);
         let (view, settings) = (node.shared.view.load(), node.config.settings());

@@ -28,6 +28,13 @@ pub struct Standing {
     pub fit: bool,
 }
 
+impl Standing {
+    /// It is both.
+    pub fn serves(&self) -> bool {
+        self.usable && self.fit
+    }
+}
+
 /// How many nodes must hold a write and confirm a read.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Quorum {
@@ -263,7 +270,7 @@ fn stand_ins(homes: &[u16], rest: &[u16], standing: &[Standing], strict: bool) -
 
 fn slot_roles(homes: &[u16], stand_ins: &[u16], me: u16, standing: &[Standing]) -> SlotRoles {
     let up = |at: &&u16| is_usable(standing, **at);
-    let is_fit = |at: &&u16| standing.get(usize::from(**at)).is_some_and(|it| it.usable && it.fit);
+    let is_fit = |at: &&u16| standing.get(usize::from(**at)).is_some_and(Standing::serves);
     let active: Vec<u16> = homes.iter().filter(up).chain(stand_ins).copied().collect();
     // A stand-in coordinates only when no home replica can: it may lack what they hold.
     let coordinator = homes.iter().find(is_fit).or_else(|| active.iter().find(is_fit)).copied();

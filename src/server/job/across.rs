@@ -19,6 +19,8 @@ use std::time::{Duration, Instant};
 use crate::base::clock::wall_us;
 use crate::base::ids::slot_of;
 use crate::base::metrics::Count;
+use crate::base::version::ActorTable;
+use crate::base::wire::WireError;
 use crate::commands::CommandError;
 use crate::commands::exchange::{APPLY, FETCH, Fetched, GROW, Standing};
 use crate::commands::scratch::{Brought, Change, KeyName, ScratchRun, Setting};
@@ -153,7 +155,7 @@ impl Job {
                 _ => return Err(garbled()),
             };
             for (name, item) in of_db.iter().zip(&items) {
-                brought.insert(name.clone(), self.fetched(item).ok_or_else(garbled)?);
+                brought.insert(name.clone(), self.said(item, Fetched::read).ok_or_else(garbled)?);
             }
         }
         Ok(brought)
@@ -248,7 +250,8 @@ impl Job {
                 if !values.is_empty() && values.iter().all(has_no_room) {
                     return Applied::NoRoom;
                 }
-                let after: Option<Vec<Standing>> = values.iter().map(|value| self.standing(value)).collect();
+                let after: Option<Vec<Standing>> =
+                    values.iter().map(|value| self.said(value, Standing::read)).collect();
                 after.filter(|after| after.len() == part.changes.len()).map_or(Applied::Unknown, Applied::Yes)
             }
             Attempt::Changed => Applied::Changed,
@@ -257,14 +260,10 @@ impl Job {
         }
     }
 
-    fn fetched(&self, item: &Value) -> Option<Fetched> {
-        let Value::Bulk(bytes) = item else { return None };
-        Fetched::read(bytes, &self.worker.shared.node.store.actors).ok()
-    }
-
-    fn standing(&self, item: &Value) -> Option<Standing> {
-        let Value::Bulk(bytes) = item else { return None };
-        Standing::read(bytes, &self.worker.shared.node.store.actors).ok()
+    /// What another node says in a bulk reply, as `read` understands it.
+    fn said<T>(&self, reply: &Value, read: impl Fn(&[u8], &ActorTable) -> Result<T, WireError>) -> Option<T> {
+        let Value::Bulk(bytes) = reply else { return None };
+        read(bytes, &self.worker.shared.node.store.actors).ok()
     }
 
     /// Speaks for the client in database `db` and in RESP2 until [`Job::leave`].
