@@ -3,6 +3,18 @@
 //! A row of such a command has a [`NodeCommand`] where others have a function; the server runs it. What its way through
 //! the server depends on is said here, next to the list, so that who adds one decides it in one place.
 
+/// What a name stands for that one can listen to.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[repr(u8)]
+pub enum TopicKind {
+    /// A channel (SUBSCRIBE).
+    Channel = 0,
+    /// All channels that match a glob pattern (PSUBSCRIBE).
+    Pattern = 1,
+    /// A shard channel (SSUBSCRIBE): a namespace of its own.
+    Shard = 2,
+}
+
 /// Commands that the server runs.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum NodeCommand {
@@ -53,9 +65,9 @@ pub enum NodeCommand {
     /// PING.
     Ping,
     /// PSUBSCRIBE, SUBSCRIBE, SSUBSCRIBE.
-    Subscribe,
+    Subscribe(TopicKind),
     /// PUNSUBSCRIBE, UNSUBSCRIBE, SUNSUBSCRIBE.
-    Unsubscribe,
+    Unsubscribe(TopicKind),
     /// PUBLISH, SPUBLISH.
     Publish,
     /// PUBSUB.
@@ -112,7 +124,7 @@ impl NodeCommand {
 
     /// It begins or ends subscriptions.
     pub fn is_subscription(self) -> bool {
-        matches!(self, NodeCommand::Subscribe | NodeCommand::Unsubscribe)
+        matches!(self, NodeCommand::Subscribe(_) | NodeCommand::Unsubscribe(_))
     }
 
     /// It looks at no key, so that locked slots need not be given up for it within a transaction.

@@ -3,6 +3,7 @@
 //! Rows only: the server runs these commands, because they need connections, options or other nodes. Arity, flags
 //! and key positions are Redis 7.0.15's: `oracle_tests` compares them with a real redis-server.
 
+use crate::commands::node_command::TopicKind;
 use crate::commands::spec::{Command, Group, Handler, KEY, Keys, NodeCommand, flag};
 
 /// SUBSCRIBE: one confirmation a channel, then its messages.
@@ -16,7 +17,7 @@ pub static SUBSCRIBE: Command = Command {
     arity: -2,
     flags: flag::PUBSUB | flag::NOSCRIPT | flag::LOADING | flag::STALE,
     keys: Keys::None,
-    handler: Handler::Node(NodeCommand::Subscribe),
+    handler: Handler::Node(NodeCommand::Subscribe(TopicKind::Channel)),
 };
 
 /// PSUBSCRIBE: one confirmation a pattern, then the messages of all channels that match.
@@ -30,7 +31,7 @@ pub static PSUBSCRIBE: Command = Command {
     arity: -2,
     flags: flag::PUBSUB | flag::NOSCRIPT | flag::LOADING | flag::STALE,
     keys: Keys::None,
-    handler: Handler::Node(NodeCommand::Subscribe),
+    handler: Handler::Node(NodeCommand::Subscribe(TopicKind::Pattern)),
 };
 
 /// SSUBSCRIBE: as SUBSCRIBE, for channels that live in a hash slot.
@@ -44,7 +45,7 @@ pub static SSUBSCRIBE: Command = Command {
     arity: -2,
     flags: flag::PUBSUB | flag::NOSCRIPT | flag::LOADING | flag::STALE,
     keys: Keys::Range { first: 1, last: -1, step: 1 },
-    handler: Handler::Node(NodeCommand::Subscribe),
+    handler: Handler::Node(NodeCommand::Subscribe(TopicKind::Shard)),
 };
 
 /// UNSUBSCRIBE: one confirmation a channel; without arguments all go.
@@ -58,7 +59,7 @@ pub static UNSUBSCRIBE: Command = Command {
     arity: -1,
     flags: flag::PUBSUB | flag::NOSCRIPT | flag::LOADING | flag::STALE,
     keys: Keys::None,
-    handler: Handler::Node(NodeCommand::Unsubscribe),
+    handler: Handler::Node(NodeCommand::Unsubscribe(TopicKind::Channel)),
 };
 
 /// PUNSUBSCRIBE: one confirmation a pattern; without arguments all go.
@@ -72,7 +73,7 @@ pub static PUNSUBSCRIBE: Command = Command {
     arity: -1,
     flags: flag::PUBSUB | flag::NOSCRIPT | flag::LOADING | flag::STALE,
     keys: Keys::None,
-    handler: Handler::Node(NodeCommand::Unsubscribe),
+    handler: Handler::Node(NodeCommand::Unsubscribe(TopicKind::Pattern)),
 };
 
 /// SUNSUBSCRIBE: as UNSUBSCRIBE, for channels that live in a hash slot.
@@ -86,7 +87,7 @@ pub static SUNSUBSCRIBE: Command = Command {
     arity: -1,
     flags: flag::PUBSUB | flag::NOSCRIPT | flag::LOADING | flag::STALE,
     keys: Keys::Range { first: 1, last: -1, step: 1 },
-    handler: Handler::Node(NodeCommand::Unsubscribe),
+    handler: Handler::Node(NodeCommand::Unsubscribe(TopicKind::Shard)),
 };
 
 /// PUBLISH: how many clients got the message.

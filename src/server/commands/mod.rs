@@ -21,10 +21,10 @@ use std::sync::atomic::Ordering;
 use crate::base::ids::Slot;
 use crate::base::metrics::Count;
 use crate::commands::error::{NAME_BYTES_SHOWN, printed_name};
+use crate::commands::node_command::TopicKind;
 use crate::commands::spec::{Command, NodeCommand};
 use crate::commands::{CommandError, absent, introspection};
 use crate::protocol::{Args, Reply};
-use crate::server::pubsub::Kind;
 use crate::server::session::Session;
 use crate::server::state::NodeState;
 use crate::server::state::client::Client;
@@ -183,7 +183,7 @@ fn run_info(cx: &Cx<'_>, out: &mut Reply<'_>) {
             blocked: node.clients.count_blocked(),
             input_bytes_max: most(|client| client.input_bytes.load(Ordering::Relaxed)),
             output_bytes_max: most(|client| client.mailbox.len_bytes()),
-            subscribed: Kind::ALL.map(|kind| node.pubsub.names(kind, false).len()),
+            subscribed: TopicKind::ALL.map(|kind| node.pubsub.names(kind, false).len()),
         },
         face: info::Face { port, cluster },
         ring: &snapshot.figures,

@@ -4,14 +4,15 @@
 //! Cluster does. PUBLISH counts the subscribers of all nodes on either face: those of other nodes as this node last
 //! heard of them, and not those of a node whose link is down at the moment.
 
+use crate::commands::node_command::TopicKind;
 use crate::commands::spec::Command;
 use crate::commands::{CommandError, subcommands};
 use crate::protocol::{Args, Reply};
-use crate::server::pubsub::{Hub, Kind};
+use crate::server::pubsub::Hub;
 
 /// Runs PUBLISH or SPUBLISH.
 pub fn publish(row: &Command, args: Args<'_>, hub: &Hub, out: &mut Reply<'_>) {
-    let kind = if row.name == "spublish" { Kind::Shard } else { Kind::Channel };
+    let kind = if row.name == "spublish" { TopicKind::Shard } else { TopicKind::Channel };
     let (channel, payload) = (args.get(1).unwrap_or_default(), args.get(2).unwrap_or_default());
     out.int(hub.publish(kind, channel, payload) as i64);
 }
@@ -25,11 +26,11 @@ pub fn run(
     out: &mut Reply<'_>,
 ) -> Result<(), CommandError> {
     match subcommands::short_name(subcommands::checked(row, args)?) {
-        "channels" => list(row, args, hub.names(Kind::Channel, is_whole), out)?,
-        "shardchannels" => list(row, args, hub.names(Kind::Shard, is_whole), out)?,
-        "numpat" => out.int(hub.names(Kind::Pattern, is_whole).len() as i64),
-        "numsub" => count(args, |name| hub.count(Kind::Channel, name, is_whole), out),
-        "shardnumsub" => count(args, |name| hub.count(Kind::Shard, name, is_whole), out),
+        "channels" => list(row, args, hub.names(TopicKind::Channel, is_whole), out)?,
+        "shardchannels" => list(row, args, hub.names(TopicKind::Shard, is_whole), out)?,
+        "numpat" => out.int(hub.names(TopicKind::Pattern, is_whole).len() as i64),
+        "numsub" => count(args, |name| hub.count(TopicKind::Channel, name, is_whole), out),
+        "shardnumsub" => count(args, |name| hub.count(TopicKind::Shard, name, is_whole), out),
         _ => subcommands::help(out, row.name),
     }
     Ok(())

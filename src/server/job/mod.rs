@@ -190,7 +190,7 @@ impl Job {
             Handler::Node(NodeCommand::FlushAll | NodeCommand::FlushDb) => self.flush(args, request, out).await,
             Handler::Node(NodeCommand::Watch) => self.watch(args, request, out).await,
             Handler::Node(NodeCommand::Meta) => self.meta(command, args, request, out).await,
-            Handler::Node(NodeCommand::Subscribe | NodeCommand::Unsubscribe) => {
+            Handler::Node(NodeCommand::Subscribe(_) | NodeCommand::Unsubscribe(_)) => {
                 self.subscribe(command, args, out).await
             }
             Handler::Node(NodeCommand::Monitor) => {

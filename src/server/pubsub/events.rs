@@ -5,22 +5,22 @@
 //! to a name that could match: else nothing is even collected, and a command pays for looking at one flag.
 
 use crate::base::config::EventClasses;
-use crate::server::pubsub::topic::Kind;
+use crate::commands::node_command::TopicKind;
 use crate::store::Event;
 
 /// How all channels of keyspace events begin.
 const PREFIX: &[u8] = b"__key";
 
 /// Whether whoever listens to this could get a keyspace event.
-pub fn could_hear(kind: Kind, name: &[u8]) -> bool {
+pub fn could_hear(kind: TopicKind, name: &[u8]) -> bool {
     match kind {
-        Kind::Channel => name.starts_with(PREFIX),
-        Kind::Pattern => {
+        TopicKind::Channel => name.starts_with(PREFIX),
+        TopicKind::Pattern => {
             let literal = name.iter().position(|byte| b"*?[\\".contains(byte)).unwrap_or(name.len());
             let literal = name.get(..literal).unwrap_or_default();
             literal.starts_with(PREFIX) || PREFIX.starts_with(literal)
         }
-        Kind::Shard => false,
+        TopicKind::Shard => false,
     }
 }
 
@@ -50,13 +50,13 @@ mod tests {
     #[test]
     fn who_could_hear_events_is_told_from_the_name() {
         for pattern in ["*", "__key*", "__keyevent@0__:expired", "_?key*", "__[k]ey*", "__keyspace@0__:a\\*"] {
-            assert!(could_hear(Kind::Pattern, pattern.as_bytes()), "{pattern}");
+            assert!(could_hear(TopicKind::Pattern, pattern.as_bytes()), "{pattern}");
         }
         for pattern in ["news.*", "__ke_*", "_x*", "k*"] {
-            assert!(!could_hear(Kind::Pattern, pattern.as_bytes()), "{pattern}");
+            assert!(!could_hear(TopicKind::Pattern, pattern.as_bytes()), "{pattern}");
         }
-        assert!(could_hear(Kind::Channel, b"__keyevent@0__:del") && !could_hear(Kind::Channel, b"news"));
-        assert!(!could_hear(Kind::Shard, b"__keyevent@0__:del"));
+        assert!(could_hear(TopicKind::Channel, b"__keyevent@0__:del") && !could_hear(TopicKind::Channel, b"news"));
+        assert!(!could_hear(TopicKind::Shard, b"__keyevent@0__:del"));
     }
 
     #[test]

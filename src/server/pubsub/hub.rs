@@ -18,11 +18,12 @@ use crate::base::clock::wall_us;
 use crate::base::config::{BufferLimit, Config, EventClasses};
 use crate::base::glob;
 use crate::base::ids::NodeId;
+use crate::commands::node_command::TopicKind;
 use crate::peer::registry::Peer;
 use crate::server::pubsub::events::{announce, ask_for_any, could_hear};
 use crate::server::pubsub::mailbox::Mailbox;
 use crate::server::pubsub::remote::Remote;
-use crate::server::pubsub::topic::{ByKind, Kind, Letter};
+use crate::server::pubsub::topic::{ByKind, Letter};
 use crate::server::pubsub::wire::Word;
 use crate::store::Event;
 
@@ -54,7 +55,7 @@ struct Topics {
 
 impl Topics {
     /// Notes that a name has been added or removed.
-    fn count_hearers(&mut self, kind: Kind, name: &[u8], is_new: bool, is_gone: bool) {
+    fn count_hearers(&mut self, kind: TopicKind, name: &[u8], is_new: bool, is_gone: bool) {
         if could_hear(kind, name) {
             self.hearers = self.hearers + usize::from(is_new) - usize::from(is_gone);
         }
@@ -83,7 +84,7 @@ impl Hub {
     }
 
     /// Makes a connection listen to a name. False when it did already.
-    pub fn subscribe(&self, mailbox: &Arc<Mailbox>, kind: Kind, name: &[u8]) -> bool {
+    pub fn subscribe(&self, mailbox: &Arc<Mailbox>, kind: TopicKind, name: &[u8]) -> bool {
         if !mailbox.add(kind, name) {
             return false;
         }
@@ -102,7 +103,7 @@ impl Hub {
     }
 
     /// Makes a connection listen to a name no longer. False when it did not.
-    pub fn unsubscribe(&self, mailbox: &Mailbox, kind: Kind, name: &[u8]) -> bool {
+    pub fn unsubscribe(&self, mailbox: &Mailbox, kind: TopicKind, name: &[u8]) -> bool {
         if !mailbox.remove(kind, name) {
             return false;
         }
@@ -124,7 +125,7 @@ impl Hub {
 
     /// Ends all that a connection listens to.
     pub fn leave(&self, mailbox: &Mailbox) {
-        for kind in Kind::ALL {
+        for kind in TopicKind::ALL {
             mailbox.names(kind).iter().for_each(|name| _ = self.unsubscribe(mailbox, kind, name));
         }
     }
@@ -148,7 +149,7 @@ impl Hub {
     }
 
     /// Publishes a message in the whole cluster; gives how many listeners it was sent to, as far as is known here.
-    pub fn publish(&self, kind: Kind, channel: &[u8], payload: &[u8]) -> u64 {
+    pub fn publish(&self, kind: TopicKind, channel: &[u8], payload: &[u8]) -> u64 {
         let mut count = self.deliver(kind, channel, payload);
         for remote in self.remotes.read().iter() {
             let listeners = remote.interest.lock().known().map(|names| names.listeners(kind, channel));
@@ -160,14 +161,14 @@ impl Hub {
     }
 
     /// Gives a message to the listeners of this node; says how many there are.
-    pub fn deliver(&self, kind: Kind, channel: &[u8], payload: &[u8]) -> u64 {
+    pub fn deliver(&self, kind: TopicKind, channel: &[u8], payload: &[u8]) -> u64 {
         let topics = self.topics.read();
         let mut count = 0;
         if let Some(subscribers) = topics.of.of(kind).get(channel) {
             count += self.send(subscribers, &mut Letter::to_channel(kind, channel, payload));
         }
-        if kind == Kind::Channel {
-            let matching = topics.of.of(Kind::Pattern).iter().filter(|(it, _)| glob::matches(it, channel, false));
+        if kind == TopicKind::Channel {
+            let matching = topics.of.of(TopicKind::Pattern).iter().filter(|(it, _)| glob::matches(it, channel, false));
             for (pattern, subscribers) in matching {
                 count += self.send(subscribers, &mut Letter::to_pattern(pattern, channel, payload));
             }
@@ -188,7 +189,7 @@ impl Hub {
     }
 
     /// How many listen to a name on this node, or in the whole cluster.
-    pub fn count(&self, kind: Kind, name: &[u8], is_whole: bool) -> u64 {
+    pub fn count(&self, kind: TopicKind, name: &[u8], is_whole: bool) -> u64 {
         let own = self.topics.read().of.of(kind).get(name).map_or(0, |subscribers| subscribers.len() as u64);
         let others = self.remotes.read();
         let others = others.iter().filter(|remote| is_whole && remote.is_reachable());
@@ -196,7 +197,7 @@ impl Hub {
     }
 
     /// The names of a kind that anybody listens to, on this node or in the whole cluster, in order.
-    pub fn names(&self, kind: Kind, is_whole: bool) -> Vec<Box<[u8]>> {
+    pub fn names(&self, kind: TopicKind, is_whole: bool) -> Vec<Box<[u8]>> {
         let mut names: Vec<Box<[u8]>> = self.topics.read().of.of(kind).keys().cloned().collect();
         for remote in self.remotes.read().iter().filter(|remote| is_whole && remote.is_reachable()) {
             if let Some(known) = remote.interest.lock().known() {
@@ -218,7 +219,7 @@ impl Hub {
     pub fn publish_events(&self, events: &[Event]) {
         let classes = self.classes(self.config.settings().notify_keyspace_events);
         for event in events {
-            announce(event, classes, |channel, message| _ = self.publish(Kind::Channel, channel, message));
+            announce(event, classes, |channel, message| _ = self.publish(TopicKind::Channel, channel, message));
         }
     }
 
@@ -278,7 +279,7 @@ impl Hub {
         remote.outbox.open(|tell| {
             tell(&Word::Classes(&self.config.settings().notify_keyspace_events.to_string()));
             tell(&Word::Begin);
-            for kind in Kind::ALL {
+            for kind in TopicKind::ALL {
                 for (name, subscribers) in topics.of.of(kind) {
                     tell(&Word::Listen { kind, name, count: subscribers.len() as u64 });
                 }
@@ -332,16 +333,16 @@ mod tests {
     fn a_message_goes_to_the_channel_and_to_every_pattern_that_matches() {
         let hub = hub();
         let [one, two] = [1, 2].map(|id| Arc::new(Mailbox::new(id)));
-        assert!(hub.subscribe(&one, Kind::Channel, b"a") && !hub.subscribe(&one, Kind::Channel, b"a"));
-        assert!(hub.subscribe(&one, Kind::Pattern, b"?") && hub.subscribe(&two, Kind::Shard, b"a"));
-        assert_eq!((hub.publish(Kind::Channel, b"a", b"x"), hub.publish(Kind::Channel, b"bb", b"x")), (2, 0));
+        assert!(hub.subscribe(&one, TopicKind::Channel, b"a") && !hub.subscribe(&one, TopicKind::Channel, b"a"));
+        assert!(hub.subscribe(&one, TopicKind::Pattern, b"?") && hub.subscribe(&two, TopicKind::Shard, b"a"));
+        assert_eq!((hub.publish(TopicKind::Channel, b"a", b"x"), hub.publish(TopicKind::Channel, b"bb", b"x")), (2, 0));
         assert_eq!(mail(&one), "*3 $7 message $1 a $1 x *4 $8 pmessage $1 ? $1 a $1 x ");
-        assert_eq!(hub.publish(Kind::Shard, b"a", b"y"), 1);
+        assert_eq!(hub.publish(TopicKind::Shard, b"a", b"y"), 1);
         assert_eq!((mail(&one), mail(&two)), (String::new(), "*3 $8 smessage $1 a $1 y ".into()));
-        assert_eq!(hub.names(Kind::Channel, true), [b"a"[..].into()]);
+        assert_eq!(hub.names(TopicKind::Channel, true), [b"a"[..].into()]);
         hub.leave(&one);
-        assert_eq!((hub.publish(Kind::Channel, b"a", b"x"), hub.count(Kind::Channel, b"a", true)), (0, 0));
-        assert!(hub.names(Kind::Pattern, false).is_empty());
+        assert_eq!((hub.publish(TopicKind::Channel, b"a", b"x"), hub.count(TopicKind::Channel, b"a", true)), (0, 0));
+        assert!(hub.names(TopicKind::Pattern, false).is_empty());
     }
 
     #[test]
@@ -366,17 +367,17 @@ mod tests {
         let remote = hub.remote(NodeId::from_bytes([7; 20]));
         hub.open(&remote);
         remote.outbox.take();
-        assert_eq!(hub.publish(Kind::Channel, b"a", b"unknown"), 0);
+        assert_eq!(hub.publish(TopicKind::Channel, b"a", b"unknown"), 0);
         assert!(!remote.outbox.take().is_empty(), "nothing is known yet: everything is sent");
-        let account = [Word::Begin, Word::Listen { kind: Kind::Pattern, name: b"a*", count: 3 }, Word::Complete];
+        let account = [Word::Begin, Word::Listen { kind: TopicKind::Pattern, name: b"a*", count: 3 }, Word::Complete];
         account.into_iter().for_each(|word| hub.hear(&remote, word));
-        assert_eq!((hub.publish(Kind::Channel, b"b", b"x"), remote.outbox.take().len()), (0, 0));
-        assert_eq!(hub.publish(Kind::Channel, b"ab", b"x"), 3);
+        assert_eq!((hub.publish(TopicKind::Channel, b"b", b"x"), remote.outbox.take().len()), (0, 0));
+        assert_eq!(hub.publish(TopicKind::Channel, b"ab", b"x"), 3);
         let sent = remote.outbox.take();
-        let expected = Word::Message { kind: Kind::Channel, channel: b"ab", payload: b"x" };
+        let expected = Word::Message { kind: TopicKind::Channel, channel: b"ab", payload: b"x" };
         assert_eq!(Word::next(&sent).expect("own words").map(|(word, _)| word), Some(expected));
         let listener = Arc::new(Mailbox::new(1));
-        hub.subscribe(&listener, Kind::Channel, b"ab");
+        hub.subscribe(&listener, TopicKind::Channel, b"ab");
         hub.hear(&remote, expected);
         assert!(mail(&listener).contains("message"));
     }
@@ -386,10 +387,10 @@ mod tests {
         let hub = hub();
         let remote = hub.remote(NodeId::from_bytes([7; 20]));
         let listener = Arc::new(Mailbox::new(1));
-        hub.subscribe(&listener, Kind::Channel, b"news");
+        hub.subscribe(&listener, TopicKind::Channel, b"news");
         hub.hear(&remote, Word::Classes("Kx"));
         assert!(!hub.wants_events());
-        hub.subscribe(&listener, Kind::Pattern, b"__key*");
+        hub.subscribe(&listener, TopicKind::Pattern, b"__key*");
         assert!(hub.wants_events());
         let expired = Event { class: b'x', name: "expired", db: 0, key: b"k"[..].into() };
         let deleted = Event { class: b'g', name: "del", ..expired.clone() };

@@ -6,8 +6,9 @@
 use std::collections::BTreeMap;
 
 use crate::base::glob;
+use crate::commands::node_command::TopicKind;
 use crate::server::pubsub::events::could_hear;
-use crate::server::pubsub::topic::{ByKind, Kind};
+use crate::server::pubsub::topic::ByKind;
 
 /// How many listen to each name.
 #[derive(Debug, Default)]
@@ -19,7 +20,7 @@ pub struct Names {
 
 impl Names {
     /// Notes how many listen to a name now.
-    pub fn set(&mut self, kind: Kind, name: &[u8], count: u64) {
+    pub fn set(&mut self, kind: TopicKind, name: &[u8], count: u64) {
         let names = self.of.of_mut(kind);
         let (had, has) = match count {
             0 => (names.remove(name).is_some(), false),
@@ -31,22 +32,23 @@ impl Names {
     }
 
     /// How many get a message that is published on `channel`, a channel or shard channel.
-    pub fn listeners(&self, kind: Kind, channel: &[u8]) -> u64 {
+    pub fn listeners(&self, kind: TopicKind, channel: &[u8]) -> u64 {
         let exact = self.of.of(kind).get(channel).copied().unwrap_or(0);
-        if kind == Kind::Shard {
+        if kind == TopicKind::Shard {
             return exact;
         }
-        let matching = self.of.of(Kind::Pattern).iter().filter(|(pattern, _)| glob::matches(pattern, channel, false));
+        let matching =
+            self.of.of(TopicKind::Pattern).iter().filter(|(pattern, _)| glob::matches(pattern, channel, false));
         exact + matching.map(|(_, count)| count).sum::<u64>()
     }
 
     /// The names of a kind, and how many listen to each.
-    pub fn each(&self, kind: Kind) -> impl Iterator<Item = (&[u8], u64)> {
+    pub fn each(&self, kind: TopicKind) -> impl Iterator<Item = (&[u8], u64)> {
         self.of.of(kind).iter().map(|(name, count)| (&**name, *count))
     }
 
     /// How many listen to this very name.
-    pub fn count(&self, kind: Kind, name: &[u8]) -> u64 {
+    pub fn count(&self, kind: TopicKind, name: &[u8]) -> u64 {
         self.of.of(kind).get(name).copied().unwrap_or(0)
     }
 }
@@ -70,7 +72,7 @@ impl Interest {
     }
 
     /// A line of the account, or a change.
-    pub fn set(&mut self, kind: Kind, name: &[u8], count: u64) {
+    pub fn set(&mut self, kind: TopicKind, name: &[u8], count: u64) {
         if let Some(names) = self.coming.as_mut().or(self.known.as_mut()) {
             names.set(kind, name, count);
         }
@@ -96,14 +98,14 @@ mod tests {
         let mut interest = Interest::default();
         assert!(interest.known().is_none() && interest.could_hear());
         interest.begin();
-        interest.set(Kind::Channel, b"a", 2);
-        interest.set(Kind::Pattern, b"a*", 1);
+        interest.set(TopicKind::Channel, b"a", 2);
+        interest.set(TopicKind::Pattern, b"a*", 1);
         assert!(interest.known().is_none());
         interest.complete();
-        let count = |interest: &Interest| interest.known().expect("an account").listeners(Kind::Channel, b"a");
+        let count = |interest: &Interest| interest.known().expect("an account").listeners(TopicKind::Channel, b"a");
         assert_eq!(count(&interest), 3);
         assert!(!interest.could_hear());
-        interest.set(Kind::Channel, b"a", 0);
+        interest.set(TopicKind::Channel, b"a", 0);
         assert_eq!(count(&interest), 1);
         interest.begin();
         assert_eq!(count(&interest), 1);
@@ -115,12 +117,12 @@ mod tests {
     fn listeners_of_events_are_counted_once() {
         let mut names = Names::default();
         for count in [1, 2, 5] {
-            names.set(Kind::Pattern, b"__key*", count);
+            names.set(TopicKind::Pattern, b"__key*", count);
         }
         assert_eq!(names.hearers, 1);
-        names.set(Kind::Pattern, b"__key*", 0);
-        names.set(Kind::Pattern, b"__key*", 0);
+        names.set(TopicKind::Pattern, b"__key*", 0);
+        names.set(TopicKind::Pattern, b"__key*", 0);
         assert_eq!(names.hearers, 0);
-        assert_eq!(names.listeners(Kind::Shard, b"x"), 0);
+        assert_eq!(names.listeners(TopicKind::Shard, b"x"), 0);
     }
 }

@@ -18,10 +18,11 @@ use std::task::Waker;
 use parking_lot::Mutex;
 
 use crate::base::config::BufferLimit;
+use crate::commands::node_command::TopicKind;
 use crate::protocol::Proto;
 use crate::server::pubsub::excess::Excess;
 use crate::server::pubsub::remote::OUTBOX_BYTES_MAX;
-use crate::server::pubsub::topic::{ByKind, Kind};
+use crate::server::pubsub::topic::ByKind;
 
 /// Most bytes that what a connection listens to may take, in the whole cluster. Redis has no such limit.
 const SUBSCRIBED_BYTES_MAX: usize = 256 << 20;
@@ -219,7 +220,7 @@ impl Mailbox {
     }
 
     /// Notes a name that the connection listens to; false when it did already.
-    pub(super) fn add(&self, kind: Kind, name: &[u8]) -> bool {
+    pub(super) fn add(&self, kind: TopicKind, name: &[u8]) -> bool {
         self.activate();
         let mut state = self.state.lock();
         let state = state.get_or_insert_default();
@@ -229,7 +230,7 @@ impl Mailbox {
     }
 
     /// Forgets a name; false when the connection did not listen to it.
-    pub(super) fn remove(&self, kind: Kind, name: &[u8]) -> bool {
+    pub(super) fn remove(&self, kind: TopicKind, name: &[u8]) -> bool {
         let mut state = self.state.lock();
         let Some(state) = state.as_mut() else { return false };
         let was_there = state.names.of_mut(kind).remove(name);
@@ -251,12 +252,12 @@ impl Mailbox {
     }
 
     /// What the connection listens to, in order.
-    pub fn names(&self, kind: Kind) -> Vec<Box<[u8]>> {
+    pub fn names(&self, kind: TopicKind) -> Vec<Box<[u8]>> {
         self.state.lock().as_ref().map_or_else(Vec::new, |state| state.names.of(kind).iter().cloned().collect())
     }
 
     /// How many names of a kind it listens to.
-    pub fn count(&self, kind: Kind) -> usize {
+    pub fn count(&self, kind: TopicKind) -> usize {
         self.state.lock().as_ref().map_or(0, |state| state.names.of(kind).len())
     }
 }
@@ -278,11 +279,11 @@ mod tests {
         let has_room_for = |count| mailbox.has_room_for(std::iter::repeat_n(&name[..], count));
         assert!(has_room_for(31) && !has_room_for(32));
         assert!(!mailbox.has_room_for(std::iter::repeat_n(&b"n"[..], 600_000)), "many short ones");
-        for kind in [Kind::Channel, Kind::Pattern] {
+        for kind in [TopicKind::Channel, TopicKind::Pattern] {
             assert!(mailbox.add(kind, &name) && !mailbox.add(kind, &name));
         }
         assert!(has_room_for(29) && !has_room_for(30));
-        for kind in [Kind::Channel, Kind::Pattern] {
+        for kind in [TopicKind::Channel, TopicKind::Pattern] {
             assert!(mailbox.remove(kind, &name) && !mailbox.remove(kind, &name));
         }
         assert!(has_room_for(31));

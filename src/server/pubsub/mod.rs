@@ -8,7 +8,7 @@
 //!
 //! | file | what it is |
 //! |---|---|
-//! | `topic` | kinds of names that one can listen to, and messages as clients read them |
+//! | `topic` | what belongs to each kind of name that one can listen to, and messages as clients read them |
 //! | `mailbox`, `excess` | what waits for one connection, and the limit on it |
 //! | `hub` | who listens to what, and the delivering |
 //! | `interest` | what the listeners of another node listen to |
@@ -29,4 +29,3 @@ pub mod link;
 
 pub use hub::Hub;
 pub use mailbox::Mailbox;
-pub use topic::Kind;

@@ -214,7 +214,7 @@ mod tests {
     #[test]
     fn an_account_of_any_length_is_sent_and_leaves_room_for_what_comes_behind_it() {
         let (outbox, name) = (Outbox::default(), vec![0; OUTBOX_BYTES_MAX / 8]);
-        let word = Word::Listen { kind: crate::server::pubsub::topic::Kind::Channel, name: &name, count: 1 };
+        let word = Word::Listen { kind: crate::commands::node_command::TopicKind::Channel, name: &name, count: 1 };
         outbox.open(|tell| (0..9).for_each(|_| tell(&word)));
         assert!((0..8).all(|_| outbox.put(&word)) && outbox.is_open());
         assert!(outbox.take().len() > 2 * OUTBOX_BYTES_MAX);
@@ -227,7 +227,7 @@ mod tests {
         outbox.open(|_| {});
         let payload = vec![0; OUTBOX_BYTES_MAX];
         let word =
-            Word::Message { kind: crate::server::pubsub::topic::Kind::Channel, channel: b"a", payload: &payload };
+            Word::Message { kind: crate::commands::node_command::TopicKind::Channel, channel: b"a", payload: &payload };
         assert!(outbox.put(&word) && !outbox.put(&Word::Alive) && !outbox.is_open());
     }
 }

@@ -1,48 +1,37 @@
-//! Kinds of names that one can listen to, and messages as clients read them.
+//! What belongs to each kind of name that one can listen to, and messages as clients read them.
 
+use crate::commands::node_command::TopicKind;
 use crate::protocol::{Proto, Reply};
 
-/// What a name stands for.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-#[repr(u8)]
-pub enum Kind {
-    /// A channel (SUBSCRIBE).
-    Channel = 0,
-    /// All channels that match a glob pattern (PSUBSCRIBE).
-    Pattern = 1,
-    /// A shard channel (SSUBSCRIBE): a namespace of its own.
-    Shard = 2,
-}
-
-impl Kind {
+impl TopicKind {
     /// All of them.
-    pub const ALL: [Kind; 3] = [Kind::Channel, Kind::Pattern, Kind::Shard];
+    pub const ALL: [TopicKind; 3] = [TopicKind::Channel, TopicKind::Pattern, TopicKind::Shard];
 
     /// The kind with this number.
-    pub fn parse(byte: u8) -> Option<Kind> {
-        Kind::ALL.into_iter().find(|kind| *kind as u8 == byte)
+    pub fn parse(byte: u8) -> Option<TopicKind> {
+        TopicKind::ALL.into_iter().find(|kind| *kind as u8 == byte)
     }
 
     /// The first word of the confirmation of a subscription.
     pub fn subscribe_word(self) -> &'static str {
         match self {
-            Kind::Channel => "subscribe",
-            Kind::Pattern => "psubscribe",
-            Kind::Shard => "ssubscribe",
+            TopicKind::Channel => "subscribe",
+            TopicKind::Pattern => "psubscribe",
+            TopicKind::Shard => "ssubscribe",
         }
     }
 
     /// The first word of the confirmation that a subscription has ended.
     pub fn unsubscribe_word(self) -> &'static str {
         match self {
-            Kind::Channel => "unsubscribe",
-            Kind::Pattern => "punsubscribe",
-            Kind::Shard => "sunsubscribe",
+            TopicKind::Channel => "unsubscribe",
+            TopicKind::Pattern => "punsubscribe",
+            TopicKind::Shard => "sunsubscribe",
         }
     }
 }
 
-/// One of something for each [`Kind`].
+/// One of something for each [`TopicKind`].
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct ByKind<T> {
     channels: T,
@@ -52,20 +41,20 @@ pub struct ByKind<T> {
 
 impl<T> ByKind<T> {
     /// That of this kind.
-    pub fn of(&self, kind: Kind) -> &T {
+    pub fn of(&self, kind: TopicKind) -> &T {
         match kind {
-            Kind::Channel => &self.channels,
-            Kind::Pattern => &self.patterns,
-            Kind::Shard => &self.shards,
+            TopicKind::Channel => &self.channels,
+            TopicKind::Pattern => &self.patterns,
+            TopicKind::Shard => &self.shards,
         }
     }
 
     /// The same, to be changed.
-    pub fn of_mut(&mut self, kind: Kind) -> &mut T {
+    pub fn of_mut(&mut self, kind: TopicKind) -> &mut T {
         match kind {
-            Kind::Channel => &mut self.channels,
-            Kind::Pattern => &mut self.patterns,
-            Kind::Shard => &mut self.shards,
+            TopicKind::Channel => &mut self.channels,
+            TopicKind::Pattern => &mut self.patterns,
+            TopicKind::Shard => &mut self.shards,
         }
     }
 }
@@ -73,7 +62,7 @@ impl<T> ByKind<T> {
 /// A message as the subscribers of one name read it; written at most once for each protocol.
 #[derive(Debug)]
 pub struct Letter<'a> {
-    kind: Kind,
+    kind: TopicKind,
     pattern: &'a [u8],
     channel: &'a [u8],
     payload: &'a [u8],
@@ -83,13 +72,13 @@ pub struct Letter<'a> {
 
 impl<'a> Letter<'a> {
     /// To the subscribers of the channel itself.
-    pub fn to_channel(kind: Kind, channel: &'a [u8], payload: &'a [u8]) -> Letter<'a> {
+    pub fn to_channel(kind: TopicKind, channel: &'a [u8], payload: &'a [u8]) -> Letter<'a> {
         Letter { kind, pattern: &[], channel, payload, resp2: None, resp3: None }
     }
 
     /// To the subscribers of a pattern that the channel matches.
     pub fn to_pattern(pattern: &'a [u8], channel: &'a [u8], payload: &'a [u8]) -> Letter<'a> {
-        Letter { kind: Kind::Pattern, pattern, channel, payload, resp2: None, resp3: None }
+        Letter { kind: TopicKind::Pattern, pattern, channel, payload, resp2: None, resp3: None }
     }
 
     /// Its bytes.
@@ -100,14 +89,14 @@ impl<'a> Letter<'a> {
             let mut bytes = Vec::with_capacity(channel.len() + payload.len() + pattern.len() + 64);
             let mut out = Reply::new(&mut bytes, proto);
             match kind {
-                Kind::Pattern => {
+                TopicKind::Pattern => {
                     out.push(4);
                     out.bulk(b"pmessage");
                     out.bulk(pattern);
                 }
-                Kind::Channel | Kind::Shard => {
+                TopicKind::Channel | TopicKind::Shard => {
                     out.push(3);
-                    out.bulk(if kind == Kind::Shard { b"smessage" } else { b"message" });
+                    out.bulk(if kind == TopicKind::Shard { b"smessage" } else { b"message" });
                 }
             }
             out.bulk(channel);
@@ -123,12 +112,17 @@ mod tests {
 
     #[test]
     fn messages_are_worded_as_redis_words_them() {
-        let mut plain = Letter::to_channel(Kind::Channel, b"a", b"1");
+        let mut plain = Letter::to_channel(TopicKind::Channel, b"a", b"1");
         assert_eq!(plain.bytes(Proto::Resp2), b"*3\r\n$7\r\nmessage\r\n$1\r\na\r\n$1\r\n1\r\n");
         assert_eq!(plain.bytes(Proto::Resp3), b">3\r\n$7\r\nmessage\r\n$1\r\na\r\n$1\r\n1\r\n");
         let mut matched = Letter::to_pattern(b"a*", b"a", b"1");
         assert_eq!(matched.bytes(Proto::Resp3), b">4\r\n$8\r\npmessage\r\n$2\r\na*\r\n$1\r\na\r\n$1\r\n1\r\n");
-        assert!(Letter::to_channel(Kind::Shard, b"a", b"1").bytes(Proto::Resp2).starts_with(b"*3\r\n$8\r\nsmessage"));
-        assert!(Kind::ALL.iter().all(|kind| Kind::parse(*kind as u8) == Some(*kind)) && Kind::parse(3).is_none());
+        assert!(
+            Letter::to_channel(TopicKind::Shard, b"a", b"1").bytes(Proto::Resp2).starts_with(b"*3\r\n$8\r\nsmessage")
+        );
+        assert!(
+            TopicKind::ALL.iter().all(|kind| TopicKind::parse(*kind as u8) == Some(*kind))
+                && TopicKind::parse(3).is_none()
+        );
     }
 }

@@ -4,8 +4,8 @@
 //! connection have been dealt with, as a `u64`.
 
 use crate::base::wire::{Reader, WireError, put_bytes, put_u32, put_varint};
+use crate::commands::node_command::TopicKind;
 use crate::commands::spec::WHOLE_BYTES_MAX;
-use crate::server::pubsub::topic::Kind;
 
 /// The longest frame, in bytes: the message and the channel of the longest request, and headroom.
 const FRAME_BYTES_MAX: usize = WHOLE_BYTES_MAX + (1 << 10);
@@ -27,7 +27,7 @@ pub enum Word<'a> {
     /// "So many of my clients listen to this now."
     Listen {
         /// What the name stands for.
-        kind: Kind,
+        kind: TopicKind,
         /// The name.
         name: &'a [u8],
         /// How many.
@@ -38,7 +38,7 @@ pub enum Word<'a> {
     /// "This was published here."
     Message {
         /// A channel or a shard channel.
-        kind: Kind,
+        kind: TopicKind,
         /// Its name.
         channel: &'a [u8],
         /// The message.
@@ -87,7 +87,7 @@ impl<'a> Word<'a> {
         }
         let Some(body) = rest.get(..len) else { return Ok(None) };
         let mut reader = Reader::new(body);
-        let kind = |reader: &mut Reader<'_>| reader.u8().and_then(|byte| Kind::parse(byte).ok_or(WireError));
+        let kind = |reader: &mut Reader<'_>| reader.u8().and_then(|byte| TopicKind::parse(byte).ok_or(WireError));
         let word = match reader.u8()? {
             BEGIN => Word::Begin,
             COMPLETE => Word::Complete,
@@ -114,10 +114,10 @@ mod tests {
         fn what_was_put_is_read(name: Vec<u8>, payload: Vec<u8>, count: u64, cut: usize) {
             let words = [
                 Word::Begin,
-                Word::Listen { kind: Kind::Pattern, name: &name, count },
+                Word::Listen { kind: TopicKind::Pattern, name: &name, count },
                 Word::Complete,
                 Word::Classes("KEA"),
-                Word::Message { kind: Kind::Shard, channel: &name, payload: &payload },
+                Word::Message { kind: TopicKind::Shard, channel: &name, payload: &payload },
                 Word::Alive,
             ];
             let mut out = Vec::new();

@@ -8,9 +8,10 @@
 use std::sync::Arc;
 
 use crate::commands::CommandError;
+use crate::commands::node_command::TopicKind;
 use crate::commands::spec::{Command, Handler, NodeCommand, flag};
 use crate::protocol::{Args, Proto, Reply};
-use crate::server::pubsub::{Hub, Kind, Mailbox};
+use crate::server::pubsub::{Hub, Mailbox};
 use crate::server::request::run::Run;
 use crate::server::state::client::{Client, state};
 
@@ -24,7 +25,7 @@ impl Run<'_> {
     /// A subscription inside a transaction; false when the request is something else.
     pub fn subscribe_together(&mut self, command: &Command, args: Args<'_>) -> bool {
         let is_one = is_subscription(command);
-        if is_one && kind_of(command) == Kind::Shard && is_beginning(command) {
+        if matches!(command.handler, Handler::Node(NodeCommand::Subscribe(TopicKind::Shard))) {
             self.fail(NO_SHARD_CHANNELS);
         } else if is_one {
             // It is to come before EXEC's array, and not in the middle of it.
@@ -65,19 +66,8 @@ pub fn is_subscription(command: &Command) -> bool {
     command.has(flag::PUBSUB) && matches!(command.handler, Handler::Node(node) if node.is_subscription())
 }
 
-fn is_beginning(command: &Command) -> bool {
-    matches!(command.handler, Handler::Node(NodeCommand::Subscribe))
-}
-
-fn kind_of(command: &Command) -> Kind {
-    match command.name.as_bytes().first() {
-        Some(b'p') => Kind::Pattern,
-        Some(b's') if command.name.starts_with("ss") || command.name.starts_with("sun") => Kind::Shard,
-        _ => Kind::Channel,
-    }
-}
-
-/// Begins or ends subscriptions, and confirms each. `hand_over` is given what came before an end, in the mailbox.
+/// Begins or ends subscriptions, and confirms each. `hand_over` is given what came before an end, in the mailbox. Does
+/// nothing for any other command.
 pub fn change(
     hub: &Hub,
     client: &Client,
@@ -87,24 +77,26 @@ pub fn change(
     out: &mut Vec<u8>,
     hand_over: fn(&Mailbox, &mut Vec<u8>),
 ) {
-    let (kind, mailbox) = (kind_of(command), &client.mailbox);
+    let mailbox = &client.mailbox;
     mailbox.speak(proto);
     let mut reply = Reply::new(out, proto);
-    if is_beginning(command) {
-        for name in args.iter().skip(1) {
-            hub.subscribe(mailbox, kind, name);
-            confirm(&mut reply, kind.subscribe_word(), Some(name), kind, mailbox);
+    match command.handler {
+        Handler::Node(NodeCommand::Subscribe(kind)) => {
+            for name in args.iter().skip(1) {
+                hub.subscribe(mailbox, kind, name);
+                confirm(&mut reply, kind.subscribe_word(), Some(name), kind, mailbox);
+            }
         }
-    } else {
-        end(hub, mailbox, kind, args, &mut reply, hand_over);
+        Handler::Node(NodeCommand::Unsubscribe(kind)) => end(hub, mailbox, kind, args, &mut reply, hand_over),
+        _ => {}
     }
-    client.set_state(state::SUBSCRIBED, Kind::ALL.iter().any(|kind| mailbox.count(*kind) != 0));
+    client.set_state(state::SUBSCRIBED, TopicKind::ALL.iter().any(|kind| mailbox.count(*kind) != 0));
 }
 
 fn end(
     hub: &Hub,
     mailbox: &Arc<Mailbox>,
-    kind: Kind,
+    kind: TopicKind,
     args: Args<'_>,
     reply: &mut Reply<'_>,
     hand_over: fn(&Mailbox, &mut Vec<u8>),
@@ -124,10 +116,12 @@ fn end(
 }
 
 /// How many subscriptions a confirmation counts: shard channels apart from all others.
-fn confirm(reply: &mut Reply<'_>, word: &str, name: Option<&[u8]>, kind: Kind, mailbox: &Mailbox) {
+fn confirm(reply: &mut Reply<'_>, word: &str, name: Option<&[u8]>, kind: TopicKind, mailbox: &Mailbox) {
     let count = match kind {
-        Kind::Shard => mailbox.count(Kind::Shard),
-        Kind::Channel | Kind::Pattern => mailbox.count(Kind::Channel) + mailbox.count(Kind::Pattern),
+        TopicKind::Shard => mailbox.count(TopicKind::Shard),
+        TopicKind::Channel | TopicKind::Pattern => {
+            mailbox.count(TopicKind::Channel) + mailbox.count(TopicKind::Pattern)
+        }
     };
     reply.push(3);
     reply.bulk(word.as_bytes());

@@ -229,7 +229,7 @@ impl Client {
     /// Whether it may listen to all that a request names, if that begins subscriptions; else it is to listen to none of
     /// it.
     pub fn admits_names(&self, command: &Command, args: Args<'_>) -> Result<(), CommandError> {
-        let is_beginning = matches!(command.handler, Handler::Node(NodeCommand::Subscribe));
+        let is_beginning = matches!(command.handler, Handler::Node(NodeCommand::Subscribe(_)));
         match !is_beginning || self.mailbox.has_room_for(args.iter().skip(1)) {
             true => Ok(()),
             false => Err(CommandError::text(TOO_MANY_SUBSCRIBED)),

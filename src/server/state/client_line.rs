@@ -2,7 +2,7 @@
 
 use std::sync::atomic::Ordering::Relaxed;
 
-use crate::server::pubsub::Kind;
+use crate::commands::node_command::TopicKind;
 use crate::server::state::client::{Client, state};
 
 impl Client {
@@ -24,9 +24,9 @@ impl Client {
             seconds_since(self.active_ms.load(Relaxed)),
             self.flag_letters(),
             self.db.load(Relaxed),
-            self.mailbox.count(Kind::Channel),
-            self.mailbox.count(Kind::Pattern),
-            self.mailbox.count(Kind::Shard),
+            self.mailbox.count(TopicKind::Channel),
+            self.mailbox.count(TopicKind::Pattern),
+            self.mailbox.count(TopicKind::Shard),
             self.queued.load(Relaxed),
             u8::from(output > 0),
             input + output + size_of::<Client>(),
