@@ -5,7 +5,7 @@
 //! | `ids`, `slots` | the names of hash slots, nodes and actors; a set of slots |
 //! | `clock` | the wall clock, and the hybrid logical clock that stamps writes |
 //! | `version` | dotted version vectors: which write of a key is newer |
-//! | `wire` | reading and writing the fields of messages between nodes |
+//! | `wire`, `framing` | the fields of messages between nodes; messages one behind the other |
 //! | `net` | tokio's sockets; in unit tests also those of a network in memory |
 //! | `glob`, `words` | Redis's glob over bytes; a line cut into words, quotes understood |
 //! | `throttle` | what would fill a log is let through seldom |
@@ -24,6 +24,7 @@ pub mod slots;
 pub mod throttle;
 pub mod version;
 pub mod wire;
+pub mod framing;
 pub mod words;
 pub mod crowd;
 pub mod config;

@@ -16,9 +16,10 @@ use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::time::timeout;
 
+use crate::base::framing;
 use crate::base::ids::{NodeId, Slot};
 use crate::base::net::TcpStream;
-use crate::base::wire::{Reader, WireError, put_u16, put_u32, put_u64, put_varint};
+use crate::base::wire::{Reader, WireError, put_u16, put_u64, put_varint};
 use crate::peer::compare::{Compare, CompareAnswer};
 use crate::peer::entries::Entries;
 use crate::peer::frame::FRAME_BYTES_MAX;
@@ -338,10 +339,7 @@ impl ControlLink {
 
 async fn exchange(stream: &mut TcpStream, request: &Request, deadline: Duration) -> Result<Response, ControlError> {
     let talking = async {
-        let mut out = Vec::new();
-        put_u32(&mut out, 0);
-        request.encode(&mut out);
-        send(stream, &mut out).await?;
+        send(stream, |out| request.encode(out)).await?;
         let body = receive(stream).await?;
         Ok(Response::decode(&body)?)
     };
@@ -356,22 +354,18 @@ pub async fn read_request(stream: &mut TcpStream) -> Result<Request, ControlErro
 
 /// Answers the request that was read last.
 pub async fn write_response(stream: &mut TcpStream, response: &Response) -> Result<(), ControlError> {
-    let mut out = Vec::new();
-    put_u32(&mut out, 0);
-    response.encode(&mut out);
-    send(stream, &mut out).await
+    send(stream, |out| response.encode(out)).await
 }
 
-/// Sends a message that begins with room for its length.
-async fn send(stream: &mut TcpStream, message: &mut [u8]) -> Result<(), ControlError> {
-    let len = message.len() - 4;
-    if len > BODY_BYTES_MAX {
-        return Err(WireError.into());
+/// Sends the message that `write` appends.
+async fn send(stream: &mut TcpStream, write: impl FnOnce(&mut Vec<u8>)) -> Result<(), ControlError> {
+    let mut out = Vec::new();
+    let at = framing::begin(&mut out);
+    write(&mut out);
+    match framing::end(&mut out, at, BODY_BYTES_MAX) {
+        true => Ok(stream.write_all(&out).await?),
+        false => Err(WireError.into()),
     }
-    if let Some(head) = message.first_chunk_mut::<4>() {
-        *head = (len as u32).to_le_bytes();
-    }
-    Ok(stream.write_all(message).await?)
 }
 
 async fn receive(stream: &mut TcpStream) -> Result<Vec<u8>, ControlError> {

@@ -1,13 +1,13 @@
 //! Frames: a length, a kind, a body. The words that nodes speak on replica links.
 //!
 //! `[length u32, of what follows][kind u8][body]`. A replica link's requests are numbered by their place in the stream,
-//! from 1; the answers name that number. [`next_frame`] cuts a buffer into whole frames and never allocates by an
-//! announced length.
+//! from 1; the answers name that number. [`next_frame`] cuts a buffer into whole frames (`base::framing`).
 
 use crate::base::clock::Hlc;
+use crate::base::framing;
 use crate::base::ids::Slot;
 use crate::base::version::{Actor, ActorTable, Version};
-use crate::base::wire::{Reader, WireError, put_bytes, put_u16, put_u32, put_u64};
+use crate::base::wire::{Reader, WireError, put_bytes, put_u16, put_u64};
 use crate::peer::refusal::Refusal;
 use crate::store::mutation::{put_context, put_dot, read_context, read_dot};
 
@@ -71,35 +71,25 @@ pub struct Frame<'a> {
 /// The first frame in `buf` and the bytes it takes; `None` when it has not arrived whole.
 #[inline]
 pub fn next_frame(buf: &[u8]) -> Result<Option<(Frame<'_>, usize)>, WireError> {
-    let Some((head, rest)) = buf.split_first_chunk::<4>() else { return Ok(None) };
-    let len = u32::from_le_bytes(*head) as usize;
-    if len == 0 {
-        return Err(WireError);
-    }
-    let Some(frame) = rest.get(..len) else { return Ok(None) };
+    let Some((frame, len)) = framing::next(buf, FRAME_BYTES_MAX)? else { return Ok(None) };
     let (kind, body) = frame.split_first().ok_or(WireError)?;
     let kind = Kind::parse(*kind).ok_or(WireError)?;
-    Ok(Some((Frame { kind, body }, 4 + len)))
+    Ok(Some((Frame { kind, body }, len)))
 }
 
 /// Appends a frame whose body `write` appends. False, and nothing is appended, when it would be longer than a frame may
 /// be.
 #[inline]
 pub fn put_frame(out: &mut Vec<u8>, kind: Kind, write: impl FnOnce(&mut Vec<u8>)) -> bool {
-    let at = out.len();
-    put_u32(out, 0);
+    let at = framing::begin(out);
     out.push(kind as u8);
     write(out);
-    let len = out.len() - at - 4;
-    if len > FRAME_BYTES_MAX {
+    let fits = framing::end(out, at, FRAME_BYTES_MAX);
+    if !fits {
         out.truncate(at);
         out.shrink_to_fit();
-        return false;
     }
-    if let Some(head) = out.get_mut(at..at + 4) {
-        head.copy_from_slice(&(len as u32).to_le_bytes());
-    }
-    true
+    fits
 }
 
 /// A key's name and what the sender knows of it.

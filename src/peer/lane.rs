@@ -26,6 +26,7 @@ use std::time::{Duration, Instant};
 use parking_lot::Mutex;
 use tokio::sync::Notify;
 
+use crate::base::framing;
 use crate::base::ids::Slot;
 pub use crate::peer::fate::{Fate, Pace};
 use crate::peer::frame::{Frame, Kind, next_frame, put_frame};
@@ -465,8 +466,8 @@ impl State {
     fn forget_frames(&mut self, count: u64) -> bool {
         let mut done = self.done;
         for _ in 0..count {
-            let Some(head) = self.buf.get(done..).and_then(|rest| rest.first_chunk::<4>()) else { break };
-            done += 4 + u32::from_le_bytes(*head) as usize;
+            let Some((frame, _)) = self.buf.get(done..).and_then(framing::split) else { break };
+            done += framing::LENGTH_BYTES + frame.len();
         }
         if done > self.written {
             return false;

@@ -13,9 +13,10 @@
 //! Knows nothing of lanes, and applies nothing.
 
 use crate::base::clock::Hlc;
+use crate::base::framing;
 use crate::base::ids::Slot;
 use crate::base::version::{Actor, ActorTable, Dot};
-use crate::base::wire::{Reader, WireError, put_u32, put_varint};
+use crate::base::wire::{Reader, WireError, put_varint};
 use crate::store::mutation::{Delta, Mutation};
 
 /// A chain of so many bytes is not continued, if that is some times its key's name.
@@ -82,8 +83,7 @@ impl Deltas {
     }
 
     fn begin(&mut self, delta: &Delta<'_>, actors: &ActorTable) {
-        let at = self.bytes.len();
-        put_u32(&mut self.bytes, 0);
+        let at = framing::begin(&mut self.bytes);
         delta.encode(&mut self.bytes, actors);
         // What builds on a clear is of another key than the clear.
         self.last = (delta.mutation != Mutation::Clear).then_some((at, delta.version.dot));
@@ -99,10 +99,8 @@ impl Deltas {
     }
 
     fn note_length(&mut self, at: usize) {
-        let len = (self.bytes.len() - at - 4) as u32;
-        if let Some(head) = self.bytes.get_mut(at..at + 4) {
-            head.copy_from_slice(&len.to_le_bytes());
-        }
+        let fits = framing::end(&mut self.bytes, at, u32::MAX as usize);
+        debug_assert!(fits, "see LONG_CHAIN_BYTES_MAX");
     }
 }
 
@@ -110,7 +108,7 @@ impl Deltas {
 pub fn chains(recorded: &[u8]) -> impl Iterator<Item = &[u8]> {
     let mut rest = recorded;
     std::iter::from_fn(move || {
-        let (chain, behind) = split_chain(rest)?;
+        let (chain, behind) = framing::split(rest)?;
         rest = behind;
         Some(chain)
     })
@@ -131,17 +129,10 @@ pub fn by_slot(recorded: &[u8]) -> impl Iterator<Item = (Slot, &[u8])> {
     })
 }
 
-/// The first chain, and what is recorded behind it.
-#[inline]
-fn split_chain(recorded: &[u8]) -> Option<(&[u8], &[u8])> {
-    let (head, tail) = recorded.split_first_chunk::<4>()?;
-    tail.split_at_checked(u32::from_le_bytes(*head) as usize)
-}
-
 /// The slot of the first chain, and what is recorded behind it.
 #[inline]
 fn split_slot(recorded: &[u8]) -> Option<(Slot, &[u8])> {
-    let (chain, behind) = split_chain(recorded)?;
+    let (chain, behind) = framing::split(recorded)?;
     Some((Delta::slot_of_encoded(chain)?, behind))
 }
 

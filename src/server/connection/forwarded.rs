@@ -17,6 +17,7 @@ use std::time::Instant;
 use crate::base::net::TcpStream;
 
 use crate::base::clock::Hlc;
+use crate::base::framing;
 use crate::base::ids::NodeId;
 use crate::base::version::{Actor, ActorTableFull};
 use crate::base::wire::{Reader, WireError, put_u32};
@@ -35,7 +36,9 @@ use crate::server::connection::ages::Ages;
 use crate::server::connection::input::poll_read;
 use crate::server::connection::turn::Turn;
 use crate::server::forward::seen::SeenList;
-use crate::server::forward::wire::{AS_SEEN, Answered, Manner, NOT_RUN, QUESTION_BYTES_MAX, QuestionKind, set_length};
+use crate::server::forward::wire::{
+    AS_SEEN, Answered, Manner, NOT_RUN, QUESTION_BYTES_MAX, QuestionKind, REPLY_LENGTH_MAX,
+};
 use crate::server::request::run::{Origin, Run, Step};
 use crate::server::session::transaction::Transaction;
 use crate::server::session::watched::read_watched;
@@ -155,7 +158,7 @@ impl Forwarded {
         drop(shared);
         let mut at = 0;
         let began = Instant::now();
-        while let Some((question, len)) = next_question(input.get(at..).unwrap_or_default())? {
+        while let Some((question, len)) = next_question(input.get(at..).unwrap_or_default()).map_err(invalid)? {
             self.take(&question).map_err(invalid)?;
             at += len;
         }
@@ -272,21 +275,19 @@ impl Unanswered {
     /// unknown.
     fn answer(&mut self, to: &mut Vec<u8>) -> std::io::Result<()> {
         self.batch.sort_patches();
-        let (at, mut fits) = (to.len(), true);
-        put_u32(to, 0);
+        let (at, mut fits) = (framing::begin(to), true);
         for answered in &self.replies {
             match answered {
                 Answered::NotRun => put_u32(to, NOT_RUN),
                 Answered::AsSeen => put_u32(to, AS_SEEN),
                 Answered::Reply(place) => {
-                    let at = to.len();
-                    put_u32(to, 0);
+                    let at = framing::begin(to);
                     self.batch.write(place.clone(), to);
-                    fits &= set_length(to, at);
+                    fits &= framing::end(to, at, REPLY_LENGTH_MAX);
                 }
             }
         }
-        match set_length(to, at) && fits {
+        match framing::end(to, at, REPLY_LENGTH_MAX) && fits {
             true => Ok(()),
             false => Err(std::io::Error::other("an answer is longer than a frame")),
         }
@@ -363,17 +364,9 @@ fn answer_copies(run: &mut Run<'_>, question: &PeerQuestion<'_>) -> Result<bool,
     Ok(copies::answer(store, run.view, run.session.db, args, is_own, run.now_us / 1_000, &mut run.batch.out))
 }
 
-fn next_question(input: &[u8]) -> std::io::Result<Option<(PeerQuestion<'_>, usize)>> {
-    let malformed = || std::io::Error::new(std::io::ErrorKind::InvalidData, "a malformed question");
-    let Some((head, rest)) = input.split_first_chunk::<4>() else { return Ok(None) };
-    let len = u32::from_le_bytes(*head) as usize;
-    if len > QUESTION_BYTES_MAX {
-        return Err(malformed());
-    }
-    let Some(body) = rest.get(..len) else { return Ok(None) };
-    let mut reader = Reader::new(body);
-    let question = read_question(&mut reader).map_err(invalid)?;
-    Ok(Some((question, 4 + len)))
+fn next_question(input: &[u8]) -> Result<Option<(PeerQuestion<'_>, usize)>, WireError> {
+    let Some((body, len)) = framing::next(input, QUESTION_BYTES_MAX)? else { return Ok(None) };
+    Ok(Some((read_question(&mut Reader::new(body))?, len)))
 }
 
 fn read_question<'a>(reader: &mut Reader<'a>) -> Result<PeerQuestion<'a>, WireError> {

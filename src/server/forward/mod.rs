@@ -22,14 +22,15 @@ use std::time::{Duration, Instant};
 use tokio::sync::Notify;
 use tokio::time::MissedTickBehavior;
 
+use crate::base::framing;
 use crate::base::net::{TcpStream, WriteHalf};
-use crate::base::wire::{put_u32, put_u64};
+use crate::base::wire::put_u64;
 use crate::peer::buffer::{SendBuffer, read_more, take_off};
 use crate::peer::handshake::{Hello, LinkKind};
 use crate::peer::link::{connect, note_end};
 use crate::peer::registry::Peer;
 use crate::server::forward::call::{About, Call, GIVEN_UP_MS, Outcome, WHOLE_ANSWER_MS_MAX};
-use crate::server::forward::wire::{QUESTION_BYTES_MAX, set_length};
+use crate::server::forward::wire::QUESTION_BYTES_MAX;
 
 /// Bytes of questions that wait to be sent above which there are to be no more.
 const WAITING_BYTES_MAX: usize = 256 << 20;
@@ -69,14 +70,13 @@ impl ForwardLink {
             return Call::not_run();
         }
         let out = waiting.bytes();
-        let at = out.len();
-        put_u32(out, 0);
+        let at = framing::begin(out);
         about.manner.put(about.is_fenced, out);
         let now = Instant::now();
         put_u64(out, now.duration_since(self.epoch).as_millis() as u64);
         put_u64(out, about.stamp.0);
         write(out);
-        if out.len() - at > QUESTION_BYTES_MAX || !set_length(out, at) {
+        if !framing::end(out, at, QUESTION_BYTES_MAX) {
             // The other end would take it for nonsense and close the link on everybody.
             out.truncate(at);
             return Call::not_run();
@@ -160,15 +160,13 @@ impl ForwardLink {
 
     fn take_answers(&self, buf: &mut Vec<u8>, arrivals: &mut Arrivals) -> std::io::Result<()> {
         let mut at = 0;
-        while let Some((head, rest)) = buf.get(at..).and_then(|rest| rest.split_first_chunk::<4>()) {
-            let len = u32::from_le_bytes(*head) as usize;
-            let Some(answer) = rest.get(..len) else { break };
+        while let Some((answer, _)) = buf.get(at..).and_then(framing::split) {
             let Some(call) = self.waiting.borrow_mut().pop_front() else {
                 return Err(std::io::Error::other("an answer to no question"));
             };
             call.complete(Outcome::Replied(answer.to_vec()));
-            arrivals.has_ended |= len >= LONG_ANSWER_BYTES;
-            at += 4 + len;
+            arrivals.has_ended |= answer.len() >= LONG_ANSWER_BYTES;
+            at += framing::LENGTH_BYTES + answer.len();
         }
         take_off(buf, at);
         Ok(())

@@ -2,10 +2,11 @@
 //!
 //! A list behind its length, one item a request: 0 for nothing, or 1 and what was seen, as [`Seen::put`] writes it.
 
+use crate::base::framing;
 use crate::base::version::{Actor, ActorTable};
-use crate::base::wire::{Reader, put_u32};
+use crate::base::wire::Reader;
 use crate::peer::frame::Seen;
-use crate::server::forward::wire::set_length;
+use crate::server::forward::wire::QUESTION_BYTES_MAX;
 
 /// What the peer that asks has seen of a request's key.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -46,14 +47,13 @@ impl<'q> SeenList<'q> {
 
 /// Appends a list behind its length: for each request 0, or 1 and what was seen of its key, as [`Seen::put`] wrote it.
 pub fn put_all<'s>(out: &mut Vec<u8>, seen: impl Iterator<Item = Option<&'s [u8]>>) {
-    let at = out.len();
-    put_u32(out, 0);
+    let at = framing::begin(out);
     for one in seen {
         out.push(u8::from(one.is_some()));
         out.extend_from_slice(one.unwrap_or_default());
     }
     // Not longer than the question that it is a part of, whose length is looked at.
-    let _ = set_length(out, at);
+    _ = framing::end(out, at, QUESTION_BYTES_MAX);
 }
 
 #[cfg(test)]

@@ -11,7 +11,8 @@
 
 use std::ops::Range;
 
-use crate::base::wire::{Reader, WireError, put_u32};
+use crate::base::framing;
+use crate::base::wire::{Reader, WireError};
 use crate::protocol::Proto;
 use crate::server::session::settings::Consistency;
 
@@ -104,6 +105,9 @@ pub const NOT_RUN: u32 = u32::MAX;
 /// In the place of a reply's length: the reply is what follows from what the asker has seen of the key.
 pub const AS_SEEN: u32 = u32::MAX - 1;
 
+/// The longest reply: lengths beyond it mean something else.
+pub const REPLY_LENGTH_MAX: usize = AS_SEEN as usize - 1;
+
 /// What came of one request of a question.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Answered {
@@ -119,43 +123,31 @@ pub enum Answered {
 pub fn read_answer(answer: &[u8]) -> impl Iterator<Item = Answered> {
     let mut at = 0;
     std::iter::from_fn(move || {
-        let (head, rest) = answer.get(at..)?.split_first_chunk::<4>()?;
-        at += 4;
-        let len = u32::from_le_bytes(*head);
-        match len {
-            NOT_RUN => return Some(Answered::NotRun),
-            AS_SEEN => return Some(Answered::AsSeen),
-            _ => {}
-        }
-        let reply = at..at + rest.get(..len as usize)?.len();
-        at = reply.end;
-        Some(Answered::Reply(reply))
+        let rest = answer.get(at..)?;
+        let said = match Reader::new(rest).u32().ok()? {
+            NOT_RUN => Answered::NotRun,
+            AS_SEEN => Answered::AsSeen,
+            _ => {
+                let (reply, _) = framing::split(rest)?;
+                let from = at + framing::LENGTH_BYTES;
+                at += reply.len();
+                Answered::Reply(from..from + reply.len())
+            }
+        };
+        at += framing::LENGTH_BYTES;
+        Some(said)
     })
 }
 
 /// An answer of one reply.
 pub fn answer_of(reply: &[u8]) -> Vec<u8> {
-    let mut answer = Vec::with_capacity(4 + reply.len());
-    put_u32(&mut answer, 0);
+    let mut answer = Vec::with_capacity(framing::LENGTH_BYTES + reply.len());
+    let at = framing::begin(&mut answer);
     answer.extend_from_slice(reply);
-    if !set_length(&mut answer, 0) {
-        return NOT_RUN.to_le_bytes().to_vec();
+    match framing::end(&mut answer, at, REPLY_LENGTH_MAX) {
+        true => answer,
+        false => NOT_RUN.to_le_bytes().to_vec(),
     }
-    answer
-}
-
-/// Writes the length of what follows the four bytes at `at` into them; false when it is more than they can say.
-#[must_use]
-pub fn set_length(out: &mut [u8], at: usize) -> bool {
-    let len = out.len().checked_sub(at + 4).and_then(length_of);
-    let (Some(len), Some(head)) = (len, out.get_mut(at..at + 4)) else { return false };
-    head.copy_from_slice(&len.to_le_bytes());
-    true
-}
-
-/// What four bytes say of so many; `None` for more than they can say, which never stands for fewer.
-fn length_of(len: usize) -> Option<u32> {
-    u32::try_from(len).ok().filter(|len| *len < AS_SEEN)
 }
 
 #[cfg(test)]
@@ -175,16 +167,5 @@ mod tests {
             known += 1;
         }
         assert_eq!(known, 4 * QuestionKind::BITS.len(), "each in two protocols, fenced or not");
-    }
-
-    #[test]
-    fn a_length_is_what_it_says_or_refused() {
-        let most = AS_SEEN as usize - 1;
-        assert_eq!((length_of(0), length_of(most)), (Some(0), Some(AS_SEEN - 1)));
-        for len in [AS_SEEN as usize, NOT_RUN as usize, 1 << 32, (1 << 32) + 7, usize::MAX] {
-            assert_eq!(length_of(len), None, "{len}");
-        }
-        let mut out = b"xx\0\0\0\0abc".to_vec();
-        assert!(set_length(&mut out, 2) && out == b"xx\x03\0\0\0abc" && !set_length(&mut out[..6], 3));
     }
 }

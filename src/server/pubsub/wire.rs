@@ -3,7 +3,8 @@
 //! One way: frames `[length u32, of what follows][kind u8][body]`. Back: after each read, how many frames of this
 //! connection have been dealt with, as a `u64`.
 
-use crate::base::wire::{Reader, WireError, put_bytes, put_u32, put_varint};
+use crate::base::framing;
+use crate::base::wire::{Reader, WireError, put_bytes, put_varint};
 use crate::commands::node_command::TopicKind;
 use crate::commands::spec::WHOLE_BYTES_MAX;
 
@@ -51,8 +52,7 @@ pub enum Word<'a> {
 impl<'a> Word<'a> {
     /// Appends the frame.
     pub fn put(&self, out: &mut Vec<u8>) {
-        let at = out.len();
-        put_u32(out, 0);
+        let at = framing::begin(out);
         match *self {
             Word::Begin => out.push(BEGIN),
             Word::Complete => out.push(COMPLETE),
@@ -72,20 +72,13 @@ impl<'a> Word<'a> {
             }
             Word::Alive => out.push(ALIVE),
         }
-        let len = (out.len() - at - 4) as u32;
-        if let Some(head) = out.get_mut(at..at + 4) {
-            head.copy_from_slice(&len.to_le_bytes());
-        }
+        let fits = framing::end(out, at, FRAME_BYTES_MAX);
+        debug_assert!(fits, "no request is longer");
     }
 
     /// The first frame in `buf` and the bytes it takes; `None` when it has not arrived whole.
     pub fn next(buf: &'a [u8]) -> Result<Option<(Word<'a>, usize)>, WireError> {
-        let Some((head, rest)) = buf.split_first_chunk::<4>() else { return Ok(None) };
-        let len = u32::from_le_bytes(*head) as usize;
-        if len > FRAME_BYTES_MAX {
-            return Err(WireError);
-        }
-        let Some(body) = rest.get(..len) else { return Ok(None) };
+        let Some((body, len)) = framing::next(buf, FRAME_BYTES_MAX)? else { return Ok(None) };
         let mut reader = Reader::new(body);
         let kind = |reader: &mut Reader<'_>| reader.u8().and_then(|byte| TopicKind::parse(byte).ok_or(WireError));
         let word = match reader.u8()? {
@@ -100,7 +93,7 @@ impl<'a> Word<'a> {
             ALIVE => Word::Alive,
             _ => return Err(WireError),
         };
-        if reader.is_empty() { Ok(Some((word, 4 + len))) } else { Err(WireError) }
+        if reader.is_empty() { Ok(Some((word, len))) } else { Err(WireError) }
     }
 }
 
