@@ -47,7 +47,7 @@ use crate::server::share::copies;
 use crate::server::share::flush::may_be_old;
 use crate::server::state::client::Client;
 use crate::server::transaction::queued::requests_of;
-use crate::server::transaction::{Ran, Tried};
+use crate::server::transaction::{NoReplies, Ran};
 use crate::server::worker::Worker;
 
 /// Most questions that may wait for replicas before the link stops reading.
@@ -353,7 +353,7 @@ fn run_as_one(run: &mut Run<'_>, question: &PeerQuestion<'_>) -> Result<Option<R
         return Err(WireError);
     }
     let tried = run.together_if_unchanged(&requests, &watched);
-    Ok((tried != Tried::NotRun).then(|| Ran::as_one(&requests)))
+    Ok((tried != Err(NoReplies::NotRun)).then(|| Ran::as_one(&requests)))
 }
 
 /// Answers what this node holds of a request's keys; false when they are not for this node.

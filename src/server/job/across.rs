@@ -32,11 +32,11 @@ use crate::server::batch::RETRY_FOR_MAX;
 use crate::server::batch::scanned::scanned;
 use crate::server::error::RequestError;
 use crate::server::job::Job;
-use crate::server::job::exec::Attempt;
 use crate::server::job::retry::RETRY_PAUSE;
 use crate::server::job::values::{decoded, garbled, refused, values_of};
 use crate::server::session::settings::command_limits;
 use crate::server::session::watched::{EXACTLY, Watched};
+use crate::server::transaction::NoReplies;
 use crate::server::transaction::queued::requests_of;
 
 /// Changes for one coordinator, each with what its key must still be.
@@ -179,7 +179,7 @@ impl Job {
                 failed => failed,
             };
             let unknown = Err(RequestError::UnknownOutcome.refusal());
-            if matches!(failed, Applied::Unknown) {
+            if matches!(failed, Applied::No(NoReplies::Unknown)) {
                 return unknown;
             }
             let leaves_traces = match self.put_back(done, brought).await {
@@ -189,7 +189,9 @@ impl Job {
             return match failed {
                 Applied::NoRoom if leaves_traces => unknown,
                 Applied::NoRoom => Err(RequestError::OutOfMemory.refusal()),
-                failed => Ok(Committed::No { has_run: matches!(failed, Applied::Changed), leaves_traces }),
+                failed => {
+                    Ok(Committed::No { has_run: matches!(failed, Applied::No(NoReplies::Changed)), leaves_traces })
+                }
             };
         }
         Ok(Committed::Yes)
@@ -215,9 +217,9 @@ impl Job {
             if let Some(part) = parts.first() {
                 match self.apply(&view, &APPLY, part).await {
                     Applied::Yes(_) => return PutBack::Done,
-                    Applied::Changed => return PutBack::Theirs,
-                    Applied::Unknown => return PutBack::Unknown,
-                    Applied::NotRun | Applied::NoRoom => {}
+                    Applied::No(NoReplies::Changed) => return PutBack::Theirs,
+                    Applied::No(NoReplies::Unknown) => return PutBack::Unknown,
+                    Applied::No(NoReplies::NotRun) | Applied::NoRoom => {}
                 }
             }
             tokio::time::sleep(RETRY_PAUSE).await;
@@ -241,23 +243,19 @@ impl Job {
         let before = self.enter(part.db);
         let attempt = self.if_unchanged(view, part.at, &watched, &requests_of(&requests)).await;
         self.leave(before);
-        match attempt {
-            Attempt::Ran(replies) => {
-                let values = values_of(&replies).unwrap_or_default();
-                let is_full = |text: &[u8]| RequestError::of(text) == Some(RequestError::OutOfMemory);
-                let has_no_room = |value: &Value| matches!(value, Value::Error(text) if is_full(text));
-                // Looked at before any of them is run: all are refused, or none.
-                if !values.is_empty() && values.iter().all(has_no_room) {
-                    return Applied::NoRoom;
-                }
-                let after: Option<Vec<Standing>> =
-                    values.iter().map(|value| self.said(value, Standing::read)).collect();
-                after.filter(|after| after.len() == part.changes.len()).map_or(Applied::Unknown, Applied::Yes)
-            }
-            Attempt::Changed => Applied::Changed,
-            Attempt::NotRun => Applied::NotRun,
-            Attempt::Unknown => Applied::Unknown,
+        let values = match attempt {
+            Ok(replies) => values_of(&replies).unwrap_or_default(),
+            Err(why) => return Applied::No(why),
+        };
+        let is_full = |text: &[u8]| RequestError::of(text) == Some(RequestError::OutOfMemory);
+        let has_no_room = |value: &Value| matches!(value, Value::Error(text) if is_full(text));
+        // Looked at before any of them is run: all are refused, or none.
+        if !values.is_empty() && values.iter().all(has_no_room) {
+            return Applied::NoRoom;
         }
+        let after: Option<Vec<Standing>> = values.iter().map(|value| self.said(value, Standing::read)).collect();
+        let after = after.filter(|after| after.len() == part.changes.len());
+        after.map_or(Applied::No(NoReplies::Unknown), Applied::Yes)
     }
 
     /// What another node says in a bulk reply, as `read` understands it.
@@ -304,16 +302,12 @@ enum PutBack {
 
 /// What came of the changes for one coordinator.
 enum Applied {
-    /// It is done; what its keys are now.
+    /// They are made; what their keys are now.
     Yes(Vec<Standing>),
-    /// Nothing was changed, because a key is no longer what was brought.
-    Changed,
-    /// Nothing was changed, because whoever was asked does not coordinate the keys, or is not ready to.
-    NotRun,
-    /// Nothing was changed, because memory is full there.
+    /// None is made, because memory is full there.
     NoRoom,
-    /// It may have been done.
-    Unknown,
+    /// They have no replies. What they watch is what was brought.
+    No(NoReplies),
 }
 
 /// The changes by coordinator, those that only take away behind all others; `None` when a key has no coordinator.

@@ -32,24 +32,12 @@ use crate::server::transaction::groups::{Group, Kind, Next, next_groups};
 use crate::server::transaction::queued::{Queued, requests_of};
 use crate::server::transaction::replies::Replies;
 use crate::server::transaction::runner::{Runner, runner_of, runner_of_watched, runs_unlocked, selects};
-use crate::server::transaction::{Ran, Tried};
+use crate::server::transaction::{NoReplies, Ran};
 
 const NOBODY_RUNS: &str = "TRYAGAIN the coordinator of some keys of the transaction does not answer";
 
 /// How long it pauses at most before a group is tried again.
 const RETRY_PAUSE_MAX: Duration = Duration::from_millis(100);
-
-/// What came of requests that were to run if watched keys are as they were.
-pub(super) enum Attempt {
-    /// They ran; their replies one behind the other.
-    Ran(Vec<u8>),
-    /// A watched key has changed; nothing was done.
-    Changed,
-    /// Nothing was done: another node has to be asked.
-    NotRun,
-    /// They may have run.
-    Unknown,
-}
 
 /// How far a transaction has come.
 struct Progress<'q> {
@@ -70,14 +58,11 @@ impl<'q> Progress<'q> {
     }
 }
 
-/// Why a group has no replies.
-enum Failed {
-    /// A watched key has changed; nothing was done.
-    Changed,
-    /// Nothing was done: another node has to be asked.
-    NotRun,
-    /// The requests at these places may have run.
-    Unknown(Vec<usize>),
+/// A group without replies.
+struct Failed {
+    why: NoReplies,
+    /// The places that it was to answer.
+    places: Vec<usize>,
 }
 
 impl Job {
@@ -123,20 +108,20 @@ impl Job {
                     self.run_alone(place, &mut progress).await;
                     Ok(())
                 }
-                Next::Later => Err(Failed::NotRun),
+                Next::Later => Err(Failed { why: NoReplies::NotRun, places: Vec::new() }),
             };
             match ran {
                 Ok(()) => {}
-                Err(Failed::NotRun) if progress.since.elapsed() <= RETRY_FOR_MAX => {
+                Err(Failed { why: NoReplies::NotRun, .. }) if progress.since.elapsed() <= RETRY_FOR_MAX => {
                     tokio::time::sleep(RETRY_PAUSE).await
                 }
                 Err(failed) if progress.replies.answered() > 0 => {
                     self.give_up(failed, &mut progress);
                     return Ok(Some(progress.replies));
                 }
-                Err(Failed::Changed) => return Ok(None),
-                Err(Failed::Unknown(_)) => return Err(RequestError::UnknownOutcome.refusal()),
-                Err(Failed::NotRun) => return Err(CommandError::text(NOBODY_RUNS)),
+                Err(Failed { why: NoReplies::Changed, .. }) => return Ok(None),
+                Err(Failed { why: NoReplies::Unknown, .. }) => return Err(RequestError::UnknownOutcome.refusal()),
+                Err(Failed { why: NoReplies::NotRun, .. }) => return Err(CommandError::text(NOBODY_RUNS)),
             }
         }
         Ok(Some(progress.replies))
@@ -168,17 +153,13 @@ impl Job {
     ) -> Result<(), Failed> {
         for group in groups {
             let requests = progress.requests_of(group);
-            let Some(attempt) = self.run_when_possible(view, group.at, &requests, progress).await else { break };
-            let answer = match attempt {
-                Attempt::Ran(answer) => answer,
-                Attempt::Changed => return Err(Failed::Changed),
-                Attempt::NotRun => return Err(Failed::NotRun),
-                Attempt::Unknown => return Err(Failed::Unknown(group.answered().collect())),
-            };
+            let Some(answer) = self.run_when_possible(view, group.at, &requests, progress).await else { break };
+            let failed = |why| Failed { why, places: group.answered().collect() };
+            let answer = answer.map_err(failed)?;
             if group.at == view.me {
                 progress.replies.take_own(group, &answer);
             } else if !progress.replies.take_of_other(group, &answer) {
-                return Err(Failed::Unknown(group.answered().collect()));
+                return Err(failed(NoReplies::Unknown));
             }
             (progress.watched, progress.since) = (&[], Instant::now());
         }
@@ -192,14 +173,14 @@ impl Job {
         at: u16,
         requests: &[Queued<'_>],
         progress: &Progress<'_>,
-    ) -> Option<Attempt> {
+    ) -> Option<Result<Vec<u8>, NoReplies>> {
         while Arc::ptr_eq(view, &self.worker.shared.view.load()) {
             let began = Instant::now();
             match self.if_unchanged(view, at, progress.watched, requests).await {
-                Attempt::NotRun if progress.since.elapsed() <= RETRY_FOR_MAX => {
+                Err(NoReplies::NotRun) if progress.since.elapsed() <= RETRY_FOR_MAX => {
                     tokio::time::sleep(began.elapsed().clamp(RETRY_PAUSE, RETRY_PAUSE_MAX)).await;
                 }
-                attempt => return Some(attempt),
+                answer => return Some(answer),
             }
         }
         None
@@ -217,7 +198,7 @@ impl Job {
 
     /// Answers for requests that are left when others have run: some may have run too, the rest will not.
     fn give_up(&self, failed: Failed, progress: &mut Progress<'_>) {
-        let unknown = if let Failed::Unknown(places) = failed { places } else { Vec::new() };
+        let unknown = if failed.why == NoReplies::Unknown { failed.places } else { Vec::new() };
         self.worker.count_failures(0, unknown.len() as u64);
         let mut error = Vec::new();
         Reply::new(&mut error, self.talk.session.proto).error(RequestError::UnknownOutcome.text());
@@ -230,44 +211,39 @@ impl Job {
     }
 
     /// Runs requests together at node `at`, which coordinates all their keys and the watched ones, if those are
-    /// unchanged.
+    /// unchanged; gives their replies one behind the other.
     pub(super) async fn if_unchanged(
         &mut self,
         view: &Arc<View>,
         at: u16,
         watched: &[Watched],
         requests: &[Queued<'_>],
-    ) -> Attempt {
+    ) -> Result<Vec<u8>, NoReplies> {
         if at == view.me {
             let mut batch = Batch::new(Instant::now());
-            return match self.together(requests, watched, &mut batch) {
-                Tried::Ran => {
-                    if !self.finish_as(&mut batch, Ran::as_one(requests)).await {
-                        return Attempt::NotRun;
-                    }
-                    let mut replies = Vec::new();
-                    batch.finish(&mut replies);
-                    Attempt::Ran(replies)
-                }
-                Tried::Changed => Attempt::Changed,
-                Tried::NotRun => Attempt::NotRun,
-            };
+            self.together(requests, watched, &mut batch)?;
+            if !self.finish_as(&mut batch, Ran::as_one(requests)).await {
+                return Err(NoReplies::NotRun);
+            }
+            let mut replies = Vec::new();
+            batch.finish(&mut replies);
+            return Ok(replies);
         }
         let mut question = Vec::new();
         put_watched(&mut question, watched, &self.worker.shared.node.store.actors);
         requests.iter().for_each(|request| question.extend_from_slice(request.bytes));
         match self.ask_together(view, at, &question).await {
             Outcome::Replied(mut answer) => match answer.first() {
-                Some(1) => Attempt::Ran(answer.split_off(1)),
-                Some(0) => Attempt::Changed,
-                _ => Attempt::Unknown,
+                Some(1) => Ok(answer.split_off(1)),
+                Some(0) => Err(NoReplies::Changed),
+                _ => Err(NoReplies::Unknown),
             },
-            Outcome::Unknown | Outcome::Gone => Attempt::Unknown,
-            Outcome::NotRun | Outcome::Waiting => Attempt::NotRun,
+            Outcome::Unknown | Outcome::Gone => Err(NoReplies::Unknown),
+            Outcome::NotRun | Outcome::Waiting => Err(NoReplies::NotRun),
         }
     }
 
-    fn together(&mut self, requests: &[Queued<'_>], watched: &[Watched], batch: &mut Batch) -> Tried {
+    fn together(&mut self, requests: &[Queued<'_>], watched: &[Watched], batch: &mut Batch) -> Result<(), NoReplies> {
         let worker = self.worker.clone();
         let began = Instant::now();
         let view = worker.view(began);

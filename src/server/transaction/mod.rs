@@ -16,15 +16,15 @@ pub mod together;
 
 use crate::server::transaction::queued::{Queued, only_read};
 
-/// What came of requests that were to run as one.
+/// Why requests that were to run as one have no replies.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Tried {
-    /// They ran: their replies stand one behind the other.
-    Ran,
+pub enum NoReplies {
     /// A watched key has changed; nothing was done.
     Changed,
-    /// Nothing was done: they may not be run here, or not yet.
+    /// Nothing was done: they may not be run where they were to run, or not yet.
     NotRun,
+    /// They may have run: their node did not answer.
+    Unknown,
 }
 
 /// How requests were run, which says what may be run again when a read of theirs turns out not to stand.

@@ -25,7 +25,7 @@ use crate::server::session::watched::{EXACTLY, Watched};
 use crate::server::share::marks::wishes;
 use crate::server::transaction::queued::Queued;
 use crate::server::transaction::runner::{Runner, runner_of, selected};
-use crate::server::transaction::{Ran, Tried};
+use crate::server::transaction::{NoReplies, Ran};
 use crate::store::Keyspace;
 
 /// What MONITOR inside a transaction reads.
@@ -40,19 +40,19 @@ struct Moment {
 }
 
 impl Run<'_> {
-    /// Runs requests under the locks of all their slots.
-    fn together(&mut self, requests: &[Queued<'_>], watched: &[Watched]) -> Tried {
+    /// Runs requests under the locks of all their slots; their replies stand one behind the other.
+    fn together(&mut self, requests: &[Queued<'_>], watched: &[Watched]) -> Result<(), NoReplies> {
         let store = self.worker.shared.node.store.clone();
         let now_ms = self.now_us / 1_000;
         let names = self.keys_of_all(requests, watched);
         let names = || names.iter().map(|(db, key)| (*db, key.as_slice()));
         self.unsettlings = self.worker.shared.coordinator.ballots.unsettlings();
         if !self.view.is_solo && self.may_lack(true) && !self.is_ready(names()) {
-            return Tried::NotRun;
+            return Err(NoReplies::NotRun);
         }
         let mut slots: Vec<Slot> = names().map(|(_, key)| slot_of(key)).collect();
         if !self.has_quorums(&slots, requests) {
-            return Tried::NotRun;
+            return Err(NoReplies::NotRun);
         }
         if slots.is_empty() {
             slots.extend(Slot::all().take(1));
@@ -64,10 +64,10 @@ impl Run<'_> {
         // Who has no keys builds on nothing that could be out of date.
         let builds = names().next().is_some();
         if builds && (self.is_out_of_date(true, has_waited) || !self.may_run_strictly(&mut keys, names())) {
-            return Tried::NotRun;
+            return Err(NoReplies::NotRun);
         }
         if !watched.iter().all(|it| is_unchanged(&mut keys, it)) {
-            return Tried::Changed;
+            return Err(NoReplies::Changed);
         }
         // It has begun in time, and its asker waits.
         self.late_at = None;
@@ -79,7 +79,7 @@ impl Run<'_> {
         self.count_effects(&mut effects);
         // The last of its group, if any.
         requests.iter().skip(locked).for_each(|request| self.run_unlocked(request));
-        Tried::Ran
+        Ok(())
     }
 
     /// All keys that requests may build on or that are watched, with their databases; some more than once. SELECT says
@@ -112,7 +112,7 @@ impl Run<'_> {
     }
 
     /// Runs requests as one if this node coordinates all their keys and the watched ones, and those are unchanged.
-    pub fn together_if_here(&mut self, requests: &[Queued<'_>], watched: &[Watched]) -> Tried {
+    pub fn together_if_here(&mut self, requests: &[Queued<'_>], watched: &[Watched]) -> Result<(), NoReplies> {
         let is_here = |request: &Queued<'_>| match runner_of(self.view, request) {
             Runner::One(at) => at == self.view.me,
             runner => runner == Runner::Anyone,
@@ -122,16 +122,16 @@ impl Run<'_> {
         if here && self.origin == Origin::Peer && may_grow() && self.has_no_room() {
             // The client's node has asked for room on itself alone.
             requests.iter().for_each(|_| self.fail(RequestError::OutOfMemory.text()));
-            return Tried::Ran;
+            return Ok(());
         }
-        if here { self.together(requests, watched) } else { Tried::NotRun }
+        if here { self.together(requests, watched) } else { Err(NoReplies::NotRun) }
     }
 
     /// As [`Run::together_if_here`], and says so in front of the replies: 1, or 0 alone when a watched key has changed.
-    pub fn together_if_unchanged(&mut self, requests: &[Queued<'_>], watched: &[Watched]) -> Tried {
+    pub fn together_if_unchanged(&mut self, requests: &[Queued<'_>], watched: &[Watched]) -> Result<(), NoReplies> {
         self.batch.out.push(1);
         let tried = self.together_if_here(requests, watched);
-        if tried == Tried::Changed {
+        if tried == Err(NoReplies::Changed) {
             self.batch.out.clear();
             self.batch.out.push(0);
         }
