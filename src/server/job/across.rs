@@ -4,7 +4,7 @@
 //! scratch keyspace (`commands::scratch`); what it changes goes to each key's coordinator, which takes it only if the
 //! key is still what was fetched. What a command adds is written before what it takes away, so a node that dies in
 //! between leaves a value twice and never nowhere. When a key has changed meanwhile, what was written is put back and
-//! all begins anew; after [`RETRY_FOR_MAX`] the client is told to try again. Where somebody else has changed what was
+//! all begins anew; after a while ([`Tries`]) the client is told to try again. Where somebody else has changed what was
 //! to be put back, that stays; then no reply says that nothing was done.
 //!
 //! So each key's change is atomic and builds on what the command has read of that key, and the outcome is all of the
@@ -14,7 +14,7 @@
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use crate::base::clock::wall_us;
 use crate::base::ids::slot_of;
@@ -28,11 +28,11 @@ use crate::commands::spec::{Command, Gather, KeysFunction, flag};
 use crate::protocol::client::{Value, encode_command};
 use crate::protocol::{Args, Proto};
 use crate::replication::view::View;
-use crate::server::batch::RETRY_FOR_MAX;
 use crate::server::batch::scanned::scanned;
 use crate::server::error::RequestError;
 use crate::server::job::Job;
 use crate::server::job::retry::RETRY_PAUSE;
+use crate::server::job::tries::Tries;
 use crate::server::job::values::{decoded, garbled, refused, values_of};
 use crate::server::session::settings::command_limits;
 use crate::server::session::watched::{EXACTLY, Watched};
@@ -56,7 +56,7 @@ impl Job {
         args: Args<'_>,
         out: &mut Vec<u8>,
     ) -> Result<(), CommandError> {
-        let (began, db) = (Instant::now(), self.talk.session.db);
+        let (tries, db) = (Tries::begin(), self.talk.session.db);
         let keys: BTreeSet<&[u8]> = command.key_positions(args).filter_map(|at| args.get(at)).collect();
         let names: Vec<KeyName> = keys.into_iter().map(|key| (db, key.to_vec())).collect();
         let by = if command.has(flag::DENYOOM) { &GROW } else { &APPLY };
@@ -75,16 +75,15 @@ impl Job {
                     has_run
                 }
             };
-            if began.elapsed() > RETRY_FOR_MAX {
+            // Two commands that stand in each other's way do not come back at the same moment.
+            let pause_ms = 1 + self.worker.draw() as u64 % 8;
+            if !tries.again_after(Duration::from_millis(pause_ms)).await {
                 return Err(match has_run {
                     _ if has_traces => RequestError::UnknownOutcome.refusal(),
                     true => CommandError::text("TRYAGAIN the keys of the command kept changing while it ran"),
                     false => RequestError::NobodyInTime.refusal(),
                 });
             }
-            // Two commands that stand in each other's way do not come back at the same moment.
-            let pause_ms = 1 + self.worker.draw() as u64 % 8;
-            tokio::time::sleep(Duration::from_millis(pause_ms)).await;
         }
     }
 
@@ -199,18 +198,18 @@ impl Job {
 
     /// Puts back what keys held before, the last one first.
     async fn put_back(&mut self, done: Vec<(KeyName, Standing)>, brought: &Brought) -> PutBack {
-        let (until, mut worst) = (Instant::now() + RETRY_FOR_MAX, PutBack::Done);
+        let (tries, mut worst) = (Tries::begin(), PutBack::Done);
         for (name, after) in done.into_iter().rev() {
             let Some(before) = brought.get(&name) else { continue };
             let change = Change { name, mutations: vec![before.restoring()], takes_away: false };
-            worst = worst.max(self.put_one_back(&change, after, until).await);
+            worst = worst.max(self.put_one_back(&change, after, &tries).await);
         }
         worst
     }
 
     /// Asks whoever coordinates the key by now, again while nobody does.
-    async fn put_one_back(&mut self, change: &Change, after: Standing, until: Instant) -> PutBack {
-        while Instant::now() < until {
+    async fn put_one_back(&mut self, change: &Change, after: Standing, tries: &Tries) -> PutBack {
+        while tries.may_go_on() {
             let view = self.worker.shared.view.load_full();
             let parts =
                 changes_by_coordinator(&view, std::slice::from_ref(change), |_| Some(&after)).unwrap_or_default();

@@ -5,7 +5,7 @@
 //!
 //! | file | what it does |
 //! |---|---|
-//! | `retry` | requests that are run again: nobody ran them, or a read was contradicted |
+//! | `retry`, `tries` | requests that are run again: nobody ran them, or a read was contradicted; for how long |
 //! | `gather`, `across` | keys of several coordinators: cut by key, or all together |
 //! | `exec`, `watch` | transactions |
 //! | `whole`, `scan` | the whole keyspace |
@@ -15,6 +15,7 @@
 //! | `values` | replies of other nodes as values |
 
 pub mod retry;
+mod tries;
 mod consistency;
 mod events;
 mod listen;

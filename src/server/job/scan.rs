@@ -10,17 +10,16 @@
 //!
 //! On the cluster face a node walks its own slots alone, and clients walk all nodes.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use crate::base::ids::{SLOT_COUNT, slot_of};
 use crate::commands::CommandError;
 use crate::commands::scan::{ScanOptions, cursor};
 use crate::protocol::client::{Value, encode_command};
 use crate::protocol::{Args, Reply, parse_i64};
-use crate::server::batch::RETRY_FOR_MAX;
 use crate::server::error::RequestError;
 use crate::server::job::Job;
-use crate::server::job::retry::RETRY_PAUSE;
+use crate::server::job::tries::Tries;
 use crate::server::job::values::{as_bulks, decoded, garbled, refused};
 use crate::server::request::run::Origin;
 use crate::server::share::lookups::SlotLookups;
@@ -60,11 +59,10 @@ struct WholeStep {
 
 impl Job {
     pub(super) async fn scan(&mut self, args: Args<'_>, request: &[u8], out: &mut Vec<u8>) -> Result<(), CommandError> {
-        let began = Instant::now();
+        let tries = Tries::begin();
         if self.talk.session.cluster_face {
             let mut reply = self.own_share(request, Origin::Share).await;
-            while is_not_confirmed(&reply) && began.elapsed() <= RETRY_FOR_MAX {
-                tokio::time::sleep(RETRY_PAUSE).await;
+            while is_not_confirmed(&reply) && tries.again().await {
                 reply = self.own_share(request, Origin::Share).await;
             }
             out.extend_from_slice(&reply);
@@ -72,12 +70,12 @@ impl Job {
         }
         let from = cursor(args.get(1).unwrap_or_default())?;
         let options = ScanOptions::parse(args, 2, true)?;
+        let settling = Tries::begin_for(SETTLE_PATIENCE);
         let step = loop {
             match self.scan_step(from, &options).await? {
-                Ok(step) if !step.ends_unsettled || began.elapsed() > SETTLE_PATIENCE => break step,
-                Ok(_) => tokio::time::sleep(RETRY_PAUSE).await,
-                Err(error) if began.elapsed() > RETRY_FOR_MAX => return Err(error.refusal()),
-                Err(_) => tokio::time::sleep(RETRY_PAUSE).await,
+                Ok(step) if !step.ends_unsettled || !settling.again().await => break step,
+                Err(error) if !tries.again().await => return Err(error.refusal()),
+                _ => {}
             }
         };
         step.lookups.iter().for_each(|it| it.count(&self.worker.metrics));

@@ -17,7 +17,7 @@ use crate::server::error::RequestError;
 use crate::server::forward::call::Outcome;
 use crate::server::forward::wire::QuestionKind;
 use crate::server::job::Job;
-use crate::server::job::retry::RETRY_PAUSE;
+use crate::server::job::tries::Tries;
 use crate::server::job::values::{as_bulks, as_int, decoded, garbled, refused};
 use crate::server::request::run::Origin;
 use crate::server::share::flush::FlushPart;
@@ -51,7 +51,7 @@ impl Job {
         origin: Origin,
         is_whole: impl Fn(&[Value]) -> bool,
     ) -> Result<Vec<Value>, CommandError> {
-        let began = Instant::now();
+        let tries = Tries::begin();
         loop {
             let shares = self.shares(request, origin).await?;
             let refusal =
@@ -60,10 +60,9 @@ impl Job {
                 None if is_whole(&shares) => return Ok(shares),
                 refusal => refusal.unwrap_or(RequestError::NotCleared.text().as_bytes()),
             };
-            if !RequestError::is_passing(text) || began.elapsed() > RETRY_FOR_MAX || self.is_long_unserved() {
+            if !RequestError::is_passing(text) || self.is_long_unserved() || !tries.again().await {
                 return Err(refused(text));
             }
-            tokio::time::sleep(RETRY_PAUSE).await;
         }
     }
 
@@ -129,16 +128,15 @@ impl Job {
         if self.talk.session.cluster_face {
             return Ok(vec![decoded(&self.own_share(request, Origin::Share).await)?]);
         }
-        let began = Instant::now();
+        let tries = Tries::begin();
         loop {
             let view = self.worker.shared.view.load_full();
             if let Some(replies) = self.shares_by(&view, request, origin).await {
                 return replies.iter().map(|reply| decoded(reply)).collect();
             }
-            if began.elapsed() > RETRY_FOR_MAX {
+            if !tries.again().await {
                 return Err(RequestError::NodeSilent.refusal());
             }
-            tokio::time::sleep(RETRY_PAUSE).await;
         }
     }
 
