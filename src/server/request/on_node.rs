@@ -13,7 +13,7 @@ use crate::server::request::cluster_face::CROSS_SLOT;
 use crate::server::request::events::sets_events;
 use crate::server::request::run::{Origin, Run, Step};
 use crate::server::session::settings::Consistency;
-use crate::server::share::Share;
+use crate::server::share::{Asker, Share};
 use crate::server::state::client::ReplyMode;
 
 impl Run<'_> {
@@ -89,8 +89,12 @@ impl Run<'_> {
 
     /// Answers for this node alone where that is what is asked; else the request has to wait for others.
     fn run_share(&mut self, index: CommandIndex, node: NodeCommand, args: Args<'_>) -> Step {
-        let is_rest = self.origin == Origin::ShareRest;
-        let is_alone = self.view.is_solo || is_rest || self.origin == Origin::Share;
+        let asker = match self.origin {
+            Origin::Share => Asker::Node,
+            Origin::ShareRest => Asker::NodeForRest,
+            Origin::Client | Origin::Part | Origin::Again | Origin::Peer => Asker::Client,
+        };
+        let is_alone = self.view.is_solo || asker != Asker::Client;
         let is_peers_wait = node == NodeCommand::Wait && self.origin == Origin::Share;
         if !is_peers_wait && (!is_alone || !node.is_of_all_keys()) {
             return Step::Wait;
@@ -101,8 +105,7 @@ impl Run<'_> {
             view: self.view,
             db: self.session.db,
             quorum: self.quorum,
-            is_rest,
-            may_be_part: is_rest || self.origin == Origin::Share,
+            asker,
             is_put_together: !self.view.is_solo && !self.session.cluster_face,
             now_ms,
         };

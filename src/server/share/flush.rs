@@ -24,7 +24,7 @@ use crate::replication::wait::Waits;
 use crate::server::batch::scanned::command_of;
 use crate::server::error::RequestError;
 use crate::server::forward::wire::{QuestionKind, STALE_MS_MAX};
-use crate::server::share::{Share, has_slot, note_slot};
+use crate::server::share::{Asker, Share, has_slot, note_slot};
 use crate::store::Effects;
 use crate::store::scope::Scope;
 
@@ -109,7 +109,7 @@ impl Share<'_> {
         out: &mut Reply<'_>,
         waits: &mut Waits,
     ) -> Result<(), CommandError> {
-        let part = FlushPart::of(args, self.may_be_part)?;
+        let part = FlushPart::of(args, self.asker != Asker::Client)?;
         let mut covered = Vec::new();
         let places = (0..).zip(part.slots()).filter(|(_, slot)| self.includes(*slot));
         let slots = places.map(|(at, slot)| {
@@ -131,7 +131,7 @@ impl Share<'_> {
         waits: &mut Waits,
     ) -> Result<(), CommandError> {
         let is_strict = self.quorum.strict && !self.view.is_solo;
-        if is_strict && self.is_rest {
+        if is_strict && self.is_for_rest() {
             // Each slot has been cleared by its holder, whoever else still holds something of it.
             return Ok(());
         }
@@ -147,7 +147,7 @@ impl Share<'_> {
             if !self.must_clear(slot, scope, is_strict) {
                 continue;
             }
-            if !self.view.is_solo && !self.is_rest && !self.may_clear(slot, is_strict) {
+            if !self.view.is_solo && !self.is_for_rest() && !self.may_clear(slot, is_strict) {
                 is_whole = false;
                 continue;
             }
@@ -179,7 +179,7 @@ impl Share<'_> {
             // In strict mode a deletion too, another clear's as well: a majority may not hold it yet.
             !table.is_empty() && (is_strict || table.counts().any(|(db, _)| scope.includes(db)))
         };
-        if is_in_it || self.is_rest || self.view.is_solo {
+        if is_in_it || self.is_for_rest() || self.view.is_solo {
             return is_in_it;
         }
         // What nodes that are there hold of it and this one does not, having given it up or never got it, is their

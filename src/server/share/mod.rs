@@ -59,15 +59,24 @@ pub struct Share<'s> {
     pub db: u8,
     /// W of the connection, for FLUSHALL.
     pub quorum: Quorum,
-    /// The second round of flushing: all slots of which something is held here.
-    pub is_rest: bool,
-    /// A node asks, maybe for a part of its share of flushing.
-    pub may_be_part: bool,
+    /// Who asks.
+    pub asker: Asker,
     /// A node asks that puts shares together: SCAN tells which slots it has walked, in which it has looked keys up for
     /// their type, and whether it ends before one that is not settled, and RANDOMKEY out of how many keys it has drawn.
     pub is_put_together: bool,
     /// The time, in milliseconds since 1970.
     pub now_ms: u64,
+}
+
+/// Who asks for a share.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Asker {
+    /// A client of a node that is alone.
+    Client,
+    /// A node, maybe for a part of the share of flushing or of KEYS.
+    Node,
+    /// A node in the second round of flushing: for all slots of which something is held here.
+    NodeForRest,
 }
 
 /// A share's step of SCAN.
@@ -114,6 +123,10 @@ fn note_slot(slots: &mut Vec<u8>, at: u16) {
 }
 
 impl Share<'_> {
+    fn is_for_rest(&self) -> bool {
+        self.asker == Asker::NodeForRest
+    }
+
     /// Answers for this node; false, with nothing done, where the request has to run alone. What FLUSHALL has to wait
     /// for goes to `waits`.
     pub fn answer(
@@ -124,7 +137,7 @@ impl Share<'_> {
         waits: &mut Waits,
     ) -> Result<bool, CommandError> {
         use NodeCommand::{DbSize, Keys, RandomKey};
-        if command != NodeCommand::Wait && !self.is_rest && !self.view.serves_anything() {
+        if command != NodeCommand::Wait && !self.is_for_rest() && !self.view.serves_anything() {
             return Err(RequestError::Unserved(Unserved::Waiting).refusal());
         }
         if matches!(command, DbSize | Keys | RandomKey) && self.may_lack(self.slots()) {
@@ -134,7 +147,7 @@ impl Share<'_> {
             NodeCommand::DbSize => out.int(self.count() as i64),
             // A node that is alone: asked by a client it is to go stretch by stretch as well, inside a transaction it
             // may not.
-            NodeCommand::Keys if !self.may_be_part && !self.are_few(self.slots()) => return Ok(false),
+            NodeCommand::Keys if self.asker == Asker::Client && !self.are_few(self.slots()) => return Ok(false),
             NodeCommand::Keys => self.keys(args.get(1).unwrap_or_default(), self.slots(), out),
             NodeCommand::KeysOfStretch => self.keys_of_stretch(args, out)?,
             NodeCommand::RandomKey => match self.random_key() {
@@ -162,7 +175,7 @@ impl Share<'_> {
 
     fn includes(&self, slot: Slot) -> bool {
         let coordinator = || self.view.roles.of(slot).and_then(|roles| roles.coordinator);
-        self.view.is_solo || self.is_rest || coordinator() == Some(self.view.me)
+        self.view.is_solo || self.is_for_rest() || coordinator() == Some(self.view.me)
     }
 
     /// Whether some of these slots may hold here what a majority has deleted: in strict mode that is not to be shown.
@@ -307,7 +320,7 @@ mod tests {
 
     fn share<'s>(worker: &'s Worker, view: &'s View, strict: bool) -> Share<'s> {
         let quorum = Quorum { write: 2, read: 2, strict };
-        Share { worker, view, db: 0, quorum, is_rest: false, may_be_part: true, is_put_together: true, now_ms: NOW_MS }
+        Share { worker, view, db: 0, quorum, asker: Asker::Node, is_put_together: true, now_ms: NOW_MS }
     }
 
     #[test]
