@@ -317,7 +317,7 @@ fn run_each(
         for (request, _) in window.requests(&scanner, rest) {
             let from = run.batch.out.len();
             let may_run = may_run(run);
-            run.peer_seen = seen.next(&worker.shared.node.store.actors);
+            run.current.peer_seen = seen.next(&worker.shared.node.store.actors);
             let step = if may_run { run.request(&request) } else { Step::NotRun };
             if !step.has_run()
                 && let Some((_, command)) = request.row

@@ -172,10 +172,10 @@ impl<'r> Run<'r> {
         }
         let is_believed =
             |seen: &PeerSeen| slots.first().is_some_and(|slot| self.believes(seen, roles, *slot, command));
-        if self.peer_seen.as_ref().is_some_and(|seen| !is_believed(seen)) {
-            self.peer_seen = None;
+        if self.current.peer_seen.as_ref().is_some_and(|seen| !is_believed(seen)) {
+            self.current.peer_seen = None;
         }
-        self.unsettlings = self.worker.shared.coordinator.ballots.unsettlings();
+        self.current.unsettlings = self.worker.shared.coordinator.ballots.unsettlings();
         !self.may_lack(writes) || self.is_ready(keys_of(command, request.args, self.session.db))
     }
 

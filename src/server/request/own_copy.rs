@@ -80,7 +80,8 @@ impl Run<'_> {
     /// of the key.
     #[inline]
     pub(super) fn agrees_with_peer(&mut self, keys: &mut Keyspace<'_>, key: &[u8]) -> bool {
-        self.peer_seen.is_some() && self.peer_seen.take().is_some_and(|it| holds_what(&it.seen, keys, key))
+        self.current.peer_seen.is_some()
+            && self.current.peer_seen.take().is_some_and(|it| holds_what(&it.seen, keys, key))
     }
 }
 

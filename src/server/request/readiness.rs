@@ -59,7 +59,7 @@ impl Run<'_> {
                 return true;
             }
         }
-        writes && self.unsettlings != coordinator.ballots.unsettlings()
+        writes && self.current.unsettlings != coordinator.ballots.unsettlings()
     }
 
     /// Whether what this node, which coordinates these keys, holds of them may be built on (`replication::settle`).

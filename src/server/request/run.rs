@@ -1,6 +1,7 @@
 //! What a request is run with, where it comes from, and how it was dealt with.
 //!
-//! A [`Run`] is made once for a window of a batch. What it does with a request is in the files beside this one,
+//! A [`Run`] is made once for a window of a batch, or for a question of another node; what belongs to one request of
+//! them is in [`Run::current`]. What it does with a request is in the files beside this one,
 //! [`dispatch`] first.
 //!
 //! [`dispatch`]: super::dispatch
@@ -95,12 +96,19 @@ pub struct Run<'r> {
     pub now_us: u64,
     /// Whether somebody watches, by MONITOR, what clients ask, and this is a client's.
     pub is_monitored: bool,
-    /// What the peer that asks has seen of the request's key.
-    pub peer_seen: Option<PeerSeen>,
     /// Set when a request may have run before: then it runs only if its keys have not been written since.
     pub fence: Option<Hlc>,
     /// From when on another node's question has lain about for too long; `None` for what may be as old as it likes.
     pub late_at: Option<Instant>,
+    /// Of the request that is about to run.
+    pub current: Current,
+}
+
+/// What is noted for one request alone, by whoever is about to run it.
+#[derive(Default)]
+pub struct Current {
+    /// What the peer that asks has seen of its key.
+    pub peer_seen: Option<PeerSeen>,
     /// What `Ballots::unsettlings` was before this node looked whether it may build on what it holds.
     pub unsettlings: u64,
 }
@@ -138,10 +146,9 @@ impl<'r> Run<'r> {
             origin,
             now_us,
             is_monitored,
-            peer_seen: None,
             fence: None,
             late_at: None,
-            unsettlings: 0,
+            current: Current::default(),
         }
     }
 

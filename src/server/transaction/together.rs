@@ -46,7 +46,7 @@ impl Run<'_> {
         let now_ms = self.now_us / 1_000;
         let names = self.keys_of_all(requests, watched);
         let names = || names.iter().map(|(db, key)| (*db, key.as_slice()));
-        self.unsettlings = self.worker.shared.coordinator.ballots.unsettlings();
+        self.current.unsettlings = self.worker.shared.coordinator.ballots.unsettlings();
         if !self.view.is_solo && self.may_lack(true) && !self.is_ready(names()) {
             return Err(NoReplies::NotRun);
         }
