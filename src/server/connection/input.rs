@@ -19,7 +19,7 @@ use crate::replication::view::View;
 use crate::server::batch::order::Order;
 use crate::server::batch::window::{self, Ending, Request};
 use crate::server::batch::{Batch, ReplyMark};
-use crate::server::connection::{Connection, OUTPUT_PAUSE_BYTES};
+use crate::server::connection::{Connection, Next, OUTPUT_PAUSE_BYTES};
 use crate::server::request::run::{Origin, Run, Step};
 use crate::server::request::timing::end_turn;
 use crate::server::session::settings::scan_limits;
@@ -76,7 +76,7 @@ impl Connection {
 
     /// Reads, while a request waits alone, what comes behind it; true when something was read.
     pub(super) fn read_ahead(&mut self, cx: &mut Context<'_>) -> std::io::Result<bool> {
-        if self.waiting.is_none() || self.is_eof || self.input.len() >= READ_AHEAD_BYTES {
+        if !matches!(self.next, Next::Runs(_)) || self.is_eof || self.input.len() >= READ_AHEAD_BYTES {
             return Ok(false);
         }
         let worker = self.worker.clone();
@@ -155,18 +155,18 @@ impl Connection {
                 WindowEnd::Closing => return input.len(),
                 WindowEnd::UpTo(end) => Some(end),
                 WindowEnd::Behind(end) => {
-                    self.is_behind = true;
+                    self.next = Next::Behind;
                     Some(end)
                 }
                 WindowEnd::Alone(end, request) => {
-                    self.alone = Some((request, batch.started));
+                    self.next = Next::Alone(request, batch.started);
                     Some(end)
                 }
             };
             if let Some(end) = stopped_at {
                 self.scanner.restart();
                 used += end;
-                if self.alone.is_some() || self.is_behind || is_full(batch) {
+                if !matches!(self.next, Next::Free) || is_full(batch) {
                     return used;
                 }
                 continue;

@@ -84,18 +84,26 @@ pub struct Connection {
     pub(super) retries: Vec<Retry>,
     /// Until when they are not.
     pause: Option<Pin<Box<tokio::time::Sleep>>>,
-    /// A request that waits for its turn to be alone, and when it arrived.
-    pub(super) alone: Option<(Vec<u8>, Instant)>,
-    pub(super) waiting: Option<Pin<Box<Waiting>>>,
+    pub(super) next: Next,
     ears: Ears,
     pub(super) is_eof: bool,
-    /// The next request has to wait until batches before it are over (`order`).
-    pub(super) is_behind: bool,
     pub(super) turn: Turn,
     /// The bytes of the largest reply that another node has given of late.
     answer_bytes: usize,
     /// How many requests may be with other nodes at a time, by that.
     forwards_max: usize,
+}
+
+/// Whether the next request may run, or what it has to wait for.
+pub(super) enum Next {
+    /// It may, as far as those before it are concerned.
+    Free,
+    /// It may not overtake those before it (`order`): it waits until a batch is over.
+    Behind,
+    /// This one is the next, and has to be alone: it waits until all before it are answered. And when it arrived.
+    Alone(Vec<u8>, Instant),
+    /// One runs alone: the next waits until that is over.
+    Runs(Pin<Box<Waiting>>),
 }
 
 /// Why a connection ended.
@@ -123,11 +131,9 @@ impl Connection {
             unanswered: VecDeque::new(),
             retries: Vec::new(),
             pause: None,
-            alone: None,
-            waiting: None,
+            next: Next::Free,
             ears,
             is_eof: false,
-            is_behind: false,
             turn: Turn::default(),
             answer_bytes: FIRST_ANSWER_BYTES,
             forwards_max: forwards_max(FIRST_ANSWER_BYTES),
@@ -141,9 +147,9 @@ impl Connection {
             Some(End::Dismissed) => self.close_gently().await,
             Some(End::Closed) | None => {}
         }
-        let Connection { stream, waiting, ears, .. } = self;
+        let Connection { stream, next, ears, .. } = self;
         drop(stream);
-        if let Some(waiting) = waiting {
+        if let Next::Runs(waiting) = next {
             finish(waiting, &ears.client).await;
         }
     }
@@ -190,23 +196,16 @@ impl Connection {
             if !has_read && !has_more {
                 return Poll::Pending;
             }
-            if self.is_eof && self.waiting.is_some() && self.client.is_in(state::BLOCKED) {
+            if self.is_eof && matches!(self.next, Next::Runs(_)) && self.client.is_in(state::BLOCKED) {
                 // As in Redis: nobody waits for who has left. What does something is done to its end.
                 return Poll::Ready(End::Closed);
             }
-            // What is below looks at what this has changed, so that only what they change has to be looked at again.
-            self.poll_unanswered(cx);
-            has_more = self.poll_alone(cx);
-            let was_full = self.output.len() >= OUTPUT_PAUSE_BYTES;
-            match self.take_mail(cx).and_then(|took| Ok((took, self.write(cx)?))) {
-                // The reading looks at the output after it was written; only mail has to be looked for again.
-                Ok((took, wrote)) => has_more |= took | (wrote && was_full),
+            has_more = match self.go_on(cx) {
+                Ok(has_more) => has_more,
                 Err(_) => return Poll::Ready(End::Io),
-            }
-            let is_idle = self.unanswered.is_empty() && self.alone.is_none() && self.waiting.is_none();
-            let is_done = self.talk.session.closing || self.is_eof && !self.has_kept();
-            if is_idle && self.output.is_empty() && is_done {
-                return Poll::Ready(if self.is_eof && self.is_dismissed() { End::Dismissed } else { End::Closed });
+            };
+            if let Some(end) = self.end() {
+                return Poll::Ready(end);
             }
             if !has_read && !has_more && (could_run || !self.may_run()) {
                 return Poll::Pending;
@@ -217,6 +216,26 @@ impl Connection {
                 return Poll::Pending;
             }
         }
+    }
+
+    /// Does all but read: answers what is unanswered, runs what is alone, takes mail and sends. Each step looks at what
+    /// those before it have changed; true when what they have changed is to be looked at again, read or not.
+    fn go_on(&mut self, cx: &mut Context<'_>) -> std::io::Result<bool> {
+        self.poll_unanswered(cx);
+        let made_a_step = self.poll_alone(cx);
+        let was_full = self.output.len() >= OUTPUT_PAUSE_BYTES;
+        let took_mail = self.take_mail(cx)?;
+        let has_written = self.write(cx)?;
+        // The reading looks at the output after it was written; only mail has to be looked for again.
+        Ok(made_a_step || took_mail || has_written && was_full)
+    }
+
+    /// How the connection ends, if it has nothing more to do.
+    fn end(&self) -> Option<End> {
+        let is_idle = self.unanswered.is_empty() && !matches!(self.next, Next::Alone(..) | Next::Runs(_));
+        let is_done = self.talk.session.closing || self.is_eof && !self.has_kept();
+        let ends = is_idle && self.output.is_empty() && is_done;
+        ends.then(|| if self.is_eof && self.is_dismissed() { End::Dismissed } else { End::Closed })
     }
 
     /// Reads nothing more once somebody has dismissed the client, as if it had said that it is done; true when that
@@ -233,8 +252,7 @@ impl Connection {
     }
 
     fn may_run(&self) -> bool {
-        let waits = self.alone.is_some() || self.waiting.is_some() || self.is_behind;
-        if waits || self.talk.session.closing || self.output.len() >= OUTPUT_PAUSE_BYTES {
+        if !matches!(self.next, Next::Free) || self.talk.session.closing || self.output.len() >= OUTPUT_PAUSE_BYTES {
             return false;
         }
         self.unanswered.is_empty() || self.unanswered.len() < UNANSWERED_MAX && self.has_room()
@@ -260,7 +278,7 @@ impl Connection {
     /// Takes messages of subscriptions over into the output; true when there were some. None come between a request
     /// that runs alone and its reply, which may be the confirmation of a subscription.
     fn take_mail(&mut self, cx: &Context<'_>) -> std::io::Result<bool> {
-        let may_take = self.waiting.is_none() && self.output.len() < OUTPUT_PAUSE_BYTES;
+        let may_take = !matches!(self.next, Next::Runs(_)) && self.output.len() < OUTPUT_PAUSE_BYTES;
         let delivery = self.client.mailbox.collect(&mut self.output, may_take, cx.waker());
         if delivery == Delivery::Cut {
             self.worker.metrics.count(Count::OutputLimitDisconnects, 1);
@@ -355,7 +373,9 @@ impl Connection {
                 }
                 batch.finish(&mut self.output);
                 self.worker.retire(batch);
-                self.is_behind = false;
+                if matches!(self.next, Next::Behind) {
+                    self.next = Next::Free;
+                }
             }
         }
     }
@@ -363,21 +383,18 @@ impl Connection {
     /// Runs the request that must be alone, once all before it are answered; true when it made a step. To begin is one:
     /// what is read meanwhile is read otherwise.
     fn poll_alone(&mut self, cx: &mut Context<'_>) -> bool {
-        let was_waiting = self.waiting.is_some();
-        if self.waiting.is_none()
-            && self.unanswered.is_empty()
-            && let Some((request, arrived)) = self.alone.take()
-        {
+        let begins = matches!(self.next, Next::Alone(..)) && self.unanswered.is_empty();
+        if begins && let Next::Alone(request, arrived) = std::mem::replace(&mut self.next, Next::Free) {
             // Nothing looks at the transaction until the job gives it back, and it may be large.
             let transaction = std::mem::take(&mut self.talk.transaction);
             let (session, consistency) = (self.talk.session.clone(), self.talk.consistency);
             let talk = Talk { session, transaction, consistency };
             let job = job::start(self.worker.clone(), self.client.clone(), talk, request, arrived);
-            self.waiting = Some(Box::pin(job));
+            self.next = Next::Runs(Box::pin(job));
         }
-        let Some(waiting) = &mut self.waiting else { return false };
-        let Poll::Ready(done) = waiting.as_mut().poll(cx) else { return !was_waiting };
-        self.waiting = None;
+        let Next::Runs(waiting) = &mut self.next else { return false };
+        let Poll::Ready(done) = waiting.as_mut().poll(cx) else { return begins };
+        self.next = Next::Free;
         self.output.extend_from_slice(&done.reply);
         self.talk = done.talk;
         true
