@@ -135,7 +135,7 @@ impl Cluster {
     /// Asks everybody whether they owe anybody anything.
     async fn all_calm(&self, plan: &Plan) -> bool {
         for row in &plan.present {
-            if !matches!(ask(&self.new_link(row), Compare::Calm).await, Ok(CompareAnswer::Calm(true))) {
+            if !matches!(ask(&self.links.new_to(row), Compare::Calm).await, Ok(CompareAnswer::Calm(true))) {
                 return false;
             }
         }
@@ -144,7 +144,7 @@ impl Cluster {
 
     /// Compares all that this node and that one share, and mends some of what differs.
     async fn compare_with(&self, plan: &Plan, row: &Row, stability: &mut Stability) -> Result<(), ControlError> {
-        let (link, slots, mut pace) = (self.new_link(row), plan.shared_slots(&row.id), Pacer::begin());
+        let (link, slots, mut pace) = (self.links.new_to(row), plan.shared_slots(&row.id), Pacer::begin());
         let (began_ms, horizon_ms) = (self.store.clock.now_ms(), self.horizon_ms());
         let noted = self.peers.get(&row.id).map(|peer| (peer.lacks.noted(), peer));
         let mut differing = self.differing(&link, horizon_ms, &slots, &mut pace).await?;

@@ -64,7 +64,7 @@ impl Cluster {
                 .filter(|row| row.id != *about && !confirmed.contains(&row.id))
                 .cloned()
                 .collect();
-            let waiting: Vec<Row> = open.iter().filter(|row| self.may_live(&row.id)).cloned().collect();
+            let waiting: Vec<Row> = open.iter().filter(|row| self.presence.may_live(&row.id)).cloned().collect();
             let is_over = Instant::now() >= until;
             if is_over && !waiting.is_empty() {
                 let nodes = self.topology().called_all(waiting.iter().map(|row| &row.id));
@@ -88,7 +88,7 @@ impl Cluster {
 
     /// Gives one node our rows and asks whether it acts on that of `about`.
     async fn confirm(&self, peer: &Row, about: &NodeId) -> bool {
-        let link = self.link(peer);
+        let link = self.links.kept_to(peer);
         let rows = self.topology().rows.clone();
         let Some(row) = rows.get(about) else { return false };
         let adopt = Request::Adopt { node: row.id, generation: row.generation, version: row.version };

@@ -131,7 +131,7 @@ impl Cluster {
                 let (state, warm) = self.take_part_anew(book, found, theirs);
                 book.founded = false;
                 if !warm {
-                    self.whole.clear();
+                    self.holdings.whole.clear();
                 }
                 let row = self.next_own_row(book, theirs.get(&me), state, warm);
                 changed |= book.rows.merge(row);
@@ -169,8 +169,8 @@ impl Cluster {
     /// an earlier one.
     pub(super) fn outlive(&self) {
         let generation = self.own_generation();
-        if let Some(membership) = self.membership.lock().as_ref().filter(|_| generation > self.identity.generation) {
-            membership.outlive(generation);
+        if generation > self.identity.generation {
+            self.presence.with_membership(|membership| membership.outlive(generation));
         }
     }
 
@@ -191,7 +191,8 @@ impl Cluster {
     pub(super) fn refresh(&self) {
         let mut book = self.book.lock();
         let topology = self.topology.load();
-        let is_other = |(id, known): (&NodeId, &Liveness)| *id != self.identity.id && self.liveness(id) != *known;
+        let is_other =
+            |(id, known): (&NodeId, &Liveness)| *id != self.identity.id && self.presence.liveness(id) != *known;
         if topology.liveness.iter().any(is_other) {
             self.publish(&mut book);
         }
@@ -200,14 +201,14 @@ impl Cluster {
     fn publish(&self, book: &mut Book) {
         let before = self.topology.load_full();
         let replicas = self.config.settings().replicas;
-        let liveness = |id: &NodeId| self.liveness(id);
+        let liveness = |id: &NodeId| self.presence.liveness(id);
         let topology = Topology::new(book.rows.clone(), self.identity.id, replicas, Some(&before), liveness);
         if topology.missed_an_owner(&before) {
-            self.whole.clear();
+            self.holdings.whole.clear();
         }
         if topology.era != before.era {
             // What it is no home replica of, today or soon, is nothing that it has to hold whole.
-            Slot::all().filter(|slot| !topology.is_home(*slot)).for_each(|slot| self.whole.remove(slot));
+            Slot::all().filter(|slot| !topology.is_home(*slot)).for_each(|slot| self.holdings.whole.remove(slot));
         }
         // With a second node about, deletions must leave tombstones: its copies are older or younger than ours. Set
         // here, so that it holds before anybody goes by the new topology.

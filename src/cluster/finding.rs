@@ -147,7 +147,7 @@ impl Cluster {
         }
         // Membership hears of this node only by its row (`gossip`): another process may run under its id, and would be
         // taken for an earlier life of it and not be heard any more, though it is this one that has to end.
-        match timeout(ASK_TIMEOUT, self.link_to(addr).ask(&Request::Standing, ASK_TIMEOUT)).await {
+        match timeout(ASK_TIMEOUT, self.links.to_addr(addr).ask(&Request::Standing, ASK_TIMEOUT)).await {
             Ok(Ok(Response::Rows(rows))) if rows.iter().any(|row| row.state == RowState::Normal) => {
                 Answer::Formed(rows)
             }

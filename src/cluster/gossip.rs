@@ -43,7 +43,7 @@ impl Cluster {
                 }
                 keep
             });
-            self.links.lock().retain(|id, _| wanted.contains_key(id));
+            self.links.retain(|id| wanted.contains_key(id));
             self.clocks.lock().retain(|id, _| wanted.contains_key(id));
             for (id, row) in wanted {
                 if running.contains_key(&id) {
@@ -63,10 +63,10 @@ impl Cluster {
 
     /// Publishes what membership believes, for ever.
     pub(super) async fn watch_membership(&self) {
-        let mut view = self.member_list.clone();
+        let mut members = self.presence.members();
         loop {
             // The pause is for nodes that count as alive because they spoke lately: that ends without news.
-            if let Ok(Err(_)) = timeout(COMPARE_INTERVAL, view.changed()).await {
+            if let Ok(Err(_)) = timeout(COMPARE_INTERVAL, members.changed()).await {
                 // Membership has ended: this node is leaving.
                 sleep(COMPARE_INTERVAL).await;
             }
@@ -83,7 +83,7 @@ impl Cluster {
                 if rows.iter().any(|row| row.peer_addr == addr && row.state.is_member()) {
                     continue;
                 }
-                match self.exchange_rows(&self.link_to(addr), &rows).await {
+                match self.exchange_rows(&self.links.to_addr(addr), &rows).await {
                     Ok(_) if self.topology().is_formed() => self.announce(addr),
                     Ok(_) => {}
                     Err(error) => {
@@ -97,9 +97,7 @@ impl Cluster {
 
     /// Tells membership of an address.
     pub(super) fn announce(&self, addr: SocketAddr) {
-        if let Some(membership) = self.membership.lock().as_ref() {
-            membership.announce(addr);
-        }
+        self.presence.with_membership(|membership| membership.announce(addr));
     }
 
     /// The addresses to join, looked up anew; `None` for a name that cannot be. Of several addresses of one name, that
@@ -123,7 +121,7 @@ impl Cluster {
 
     /// Compares rows with one node, for ever.
     async fn converse(&self, row: &Row) {
-        let (mut changes, link) = (self.changes(), self.link(row));
+        let (mut changes, link) = (self.changes(), self.links.kept_to(row));
         let mut pause = COMPARE_INTERVAL;
         let (mut clock, mut clock_due) = (Samples::default(), Instant::now());
         loop {

@@ -9,7 +9,6 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use parking_lot::Mutex;
@@ -70,8 +69,7 @@ impl Cluster {
 
     /// Has everybody know that this node ends now, which has handed over what it held.
     pub async fn say_goodbye(&self) {
-        let membership = self.membership.lock().take();
-        if let Some(membership) = membership {
+        if let Some(membership) = self.presence.take_membership() {
             membership.leave().await;
         }
     }
@@ -101,9 +99,7 @@ impl Cluster {
     async fn enter(self: &Arc<Self>) {
         match self.find().await {
             None => {
-                let slots = crate::base::ids::SLOT_COUNT;
-                self.filled_slots.store(slots, Ordering::Relaxed);
-                Slot::all().for_each(|slot| self.whole.insert(slot));
+                self.holdings.found();
                 self.update(|book| {
                     book.founded = true;
                     let row = self.next_own_row(book, None, RowState::Normal, true);
@@ -117,7 +113,7 @@ impl Cluster {
                 self.stay_out_if_ended().await;
                 let entry = rules::entry(&rows, &self.identity.id);
                 let was_joining = rows.get(&self.identity.id).is_some_and(|row| row.state == RowState::Joining);
-                self.may_have_joined.store(was_joining || !has_heard_enough, Ordering::Relaxed);
+                self.holdings.note_may_have_joined(was_joining || !has_heard_enough);
                 self.update(|book| {
                     let known = rows.get(&self.identity.id).map_or(0, |row| row.generation);
                     book.generation = book.generation.max(known.saturating_add(1));
@@ -139,7 +135,7 @@ impl Cluster {
     /// From a joining row to a normal one: everybody writes to us, then we fetch, then everybody reads from us.
     async fn join(self: &Arc<Self>) {
         let began = Instant::now();
-        self.whole.clear();
+        self.holdings.whole.clear();
         loop {
             self.wait_for_turn().await;
             let unconfirmed = self.barrier(&self.identity.id, COMING_PATIENCE).await;
@@ -185,7 +181,7 @@ impl Cluster {
             let is_silent = |id: &NodeId| answered.get(id).unwrap_or(&began).elapsed() > COMING_PATIENCE;
             let is_awaited = |row: &&Row| {
                 let owns = row.warm && row.state != RowState::Joining;
-                owns && !have_taken.contains(&row.id) && self.may_live(&row.id) && !is_silent(&row.id)
+                owns && !have_taken.contains(&row.id) && self.presence.may_live(&row.id) && !is_silent(&row.id)
             };
             let waiting: Vec<Row> = self.topology().others().filter(is_awaited).cloned().collect();
             if waiting.is_empty() {
@@ -208,7 +204,7 @@ impl Cluster {
     }
 
     async fn fill_own(self: &Arc<Self>, not_from: &BTreeSet<NodeId>, may_lack: impl Fn(&[Slot]) -> bool) -> PulledFrom {
-        let progress = |filled| self.filled_slots.store(filled, Ordering::Relaxed);
+        let progress = |filled| self.holdings.note_filled(filled);
         let taken = self.fill(Topology::own_slots, PulledFrom::new(), not_from, progress, may_lack).await.1;
         self.inherit_absences(&taken.values().flatten().copied().collect()).await;
         taken
@@ -216,7 +212,7 @@ impl Cluster {
 
     async fn refill(self: &Arc<Self>) {
         let began = Instant::now();
-        self.whole.clear();
+        self.holdings.whole.clear();
         self.tell_if_placed_otherwise();
         let unconfirmed = self.spread(&self.identity.id, COMING_PATIENCE).await;
         let warnings = Mutex::new(Throttle::new(TELL_INTERVAL));
@@ -269,7 +265,7 @@ impl Cluster {
         loop {
             self.wait_for_turn().await;
             let topology = self.topology();
-            let is_awaited = |row: &&Row| !have_taken.contains(&row.id) && self.may_live(&row.id);
+            let is_awaited = |row: &&Row| !have_taken.contains(&row.id) && self.presence.may_live(&row.id);
             let waiting: Vec<Row> = topology.others().filter(is_awaited).cloned().collect();
             if waiting.is_empty() && steps::may_go(&topology.coming_rings, &me, &have_taken) {
                 info!(nodes = have_taken.len(), ms = began.elapsed().as_millis() as u64, "handed over");

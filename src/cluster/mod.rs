@@ -9,6 +9,9 @@
 //! | `rules` | the decisions, pure: how to enter, whom to join, what to fetch from whom |
 //! | `founding` | whether to begin a cluster, pure |
 //! | `identity` | who this node is |
+//! | `presence` | who is there |
+//! | `links` | control connections to others |
+//! | `holdings` | what this node has fetched of its slots |
 //! | `topology` | the published value |
 //! | `absence` | who was away for too long |
 //! | `calm` | whether copies may lie where no home replica looks |
@@ -45,6 +48,9 @@
 mod rules;
 mod founding;
 pub mod identity;
+mod presence;
+mod links;
+mod holdings;
 mod topology;
 mod absence;
 mod calm;
@@ -83,33 +89,32 @@ mod testing;
 mod tests;
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use parking_lot::Mutex;
-use tokio::sync::{Notify, watch};
-use tokio::time::Instant;
+use tokio::sync::watch;
 use xxhash_rust::xxh3::xxh3_64_with_seed;
 
 use crate::base::config::{Config, Settings};
 use crate::base::ids::{NodeId, Slot};
 use crate::base::metrics::Registry;
-use crate::base::slots::AtomicSlots;
 use crate::cluster::absence::Absence;
 use crate::cluster::book::{Acted, Book};
 use crate::cluster::calm::Calm;
 use crate::cluster::ending::Oneness;
 use crate::cluster::founding::Founding;
+use crate::cluster::holdings::Holdings;
+use crate::cluster::links::Links;
 use crate::cluster::members::Recorded;
 use crate::cluster::older::LastLook;
-use crate::membership::{Liveness, MemberList, Membership, MembershipStats};
-use crate::peer::control::ControlLink;
-use crate::peer::handshake::{Hello, LinkKind};
+use crate::cluster::presence::Presence;
+use crate::cluster::remove::ToldToForget;
+use crate::membership::{Liveness, Membership, MembershipStats};
 use crate::peer::registry::Peers;
-use crate::ring::{Row, Rows};
+use crate::ring::Rows;
 use crate::store::Store;
 
 pub use clocks::PeerClock;
@@ -121,25 +126,18 @@ pub use remove::ForgetError;
 pub use topology::Topology;
 pub use transfer::TransferError;
 
-/// A node that membership has not heard of counts as alive for so long after it was spoken to.
-const CONTACT_GRACE: Duration = Duration::from_secs(3);
-
 /// This node's part in the cluster; see the head of the file.
 pub struct Cluster {
     config: Arc<Config>,
     identity: Identity,
     store: Arc<Store>,
-    secret: Arc<[u8]>,
-    membership: Mutex<Option<Membership>>,
-    member_list: watch::Receiver<Arc<MemberList>>,
+    presence: Presence,
+    links: Links,
     book: Mutex<Book>,
     topology: ArcSwap<Topology>,
     changes: watch::Sender<u64>,
-    contacts: Mutex<BTreeMap<NodeId, Instant>>,
-    links: Mutex<BTreeMap<NodeId, Arc<ControlLink>>>,
     clocks: Mutex<BTreeMap<NodeId, PeerClock>>,
-    started: Instant,
-    filled_slots: AtomicUsize,
+    holdings: Holdings,
     transferred: Transferred,
     metrics: Arc<Registry>,
     peers: Arc<Peers>,
@@ -153,17 +151,9 @@ pub struct Cluster {
     known_older: LastLook,
     /// This node was away for too long, and it is not decided yet what that means; see `start_over`.
     is_outdated: AtomicBool,
-    /// Dead nodes that are to be given up, as an operator said on some worker.
-    told_to_forget: Mutex<BTreeSet<NodeId>>,
-    /// Says that there are some.
-    told: Notify,
-    /// The era in which this node holds what it gains by the coming or going of others; see `take_over`.
-    taken_over: Mutex<Option<u64>>,
-    /// Which slots this node holds whole; see `whole`.
-    whole: AtomicSlots,
+    /// Dead nodes that are to be given up; see `remove`.
+    told_to_forget: ToldToForget,
     acted: Mutex<Acted>,
-    /// An earlier life may have been joining, too.
-    may_have_joined: AtomicBool,
     /// Whether this node must not go on; see `ending`.
     oneness: Oneness,
     /// What it knows while it belongs to nothing; see `founding`.
@@ -191,22 +181,17 @@ impl Cluster {
         peers: Arc<Peers>,
     ) -> Arc<Cluster> {
         let settings = config.settings();
-        let member_list = membership.view();
         let topology = Topology::new(Rows::new(), identity.id, settings.replicas, None, |_| Liveness::Down);
         let absence = Absence::new(start_over::moment_of(&store.clock));
         Arc::new(Cluster {
-            secret: settings.cluster_secret.as_bytes().into(),
+            presence: Presence::new(membership),
+            links: Links::new(&settings, &identity),
             store,
-            membership: Mutex::new(Some(membership)),
-            member_list,
             book: Mutex::new(Book::new(identity.generation)),
             topology: ArcSwap::from_pointee(topology),
             changes: watch::channel(0).0,
-            contacts: Mutex::default(),
-            links: Mutex::default(),
             clocks: Mutex::default(),
-            started: Instant::now(),
-            filled_slots: AtomicUsize::new(0),
+            holdings: Holdings::default(),
             transferred: Transferred::default(),
             metrics,
             peers,
@@ -215,12 +200,8 @@ impl Cluster {
             calm: Calm::default(),
             known_older: LastLook::default(),
             is_outdated: AtomicBool::new(false),
-            told_to_forget: Mutex::default(),
-            told: Notify::new(),
-            taken_over: Mutex::default(),
-            whole: AtomicSlots::default(),
+            told_to_forget: ToldToForget::default(),
             acted: Mutex::default(),
-            may_have_joined: AtomicBool::new(false),
             oneness: Oneness::default(),
             recorded: Recorded::new(&memory),
             founding: Mutex::new(Founding::new(identity.id, memory.rows)),
@@ -251,12 +232,12 @@ impl Cluster {
 
     /// What gossip has counted since the start; nothing any more once this node has left.
     pub fn gossip_stats(&self) -> MembershipStats {
-        self.membership.lock().as_ref().map(Membership::stats).unwrap_or_default()
+        self.presence.gossip_stats()
     }
 
     /// How long gossip has brought nothing that was understood; nothing any more once this node has left.
     pub fn gossip_silence(&self) -> Duration {
-        self.membership.lock().as_ref().map(Membership::silence).unwrap_or_default()
+        self.presence.gossip_silence()
     }
 
     /// Keys sent whole to other nodes, and received from them, since the start.
@@ -267,19 +248,19 @@ impl Cluster {
 
     /// The dead nodes that this one was told to give up, and has not given up yet.
     pub fn giving_up(&self) -> BTreeSet<NodeId> {
-        let told = self.told_to_forget.lock().clone();
+        let told = self.told_to_forget.ids();
         let begun: Vec<NodeId> = self.book.lock().forgetting.keys().copied().collect();
         told.into_iter().chain(begun).collect()
     }
 
     /// How many of its slots this node holds whole.
     pub fn warm_slots(&self) -> usize {
-        self.filled_slots.load(Ordering::Relaxed)
+        self.holdings.filled_slots()
     }
 
     /// True when this node holds all that it may ever have confirmed of a slot: it may promise the slot to somebody.
     pub fn is_whole(&self, slot: Slot) -> bool {
-        self.whole.contains(slot)
+        self.holdings.whole.contains(slot)
     }
 
     /// Says whether members are missing, behind or filling up, or the ring moves, from now on.
@@ -292,58 +273,8 @@ impl Cluster {
         Duration::from_millis(self.config.settings().tombstone_horizon_ms)
     }
 
-    /// How this node introduces itself on control connections.
-    fn hello(&self) -> Hello {
-        let cluster = self.config.settings().cluster_name.clone();
-        Hello { cluster, node: self.identity.id, generation: self.identity.generation, kind: LinkKind::Control }
-    }
-
-    /// A connection to whoever listens there.
-    fn link_to(&self, addr: SocketAddr) -> ControlLink {
-        ControlLink::new(addr, None, self.hello(), self.secret.clone())
-    }
-
-    /// A new connection to this node, for what would hold up the shared one.
-    fn new_link(&self, row: &Row) -> ControlLink {
-        ControlLink::new(row.peer_addr, Some(row.id), self.hello(), self.secret.clone())
-    }
-
-    /// The connection on which rows and barriers are talked over with this node.
-    fn link(&self, row: &Row) -> Arc<ControlLink> {
-        let mut links = self.links.lock();
-        match links.get(&row.id).filter(|link| link.addr() == row.peer_addr) {
-            Some(link) => link.clone(),
-            None => {
-                let link = Arc::new(self.new_link(row));
-                links.insert(row.id, link.clone());
-                link
-            }
-        }
-    }
-
-    /// What is believed of another node: membership's word, or for one it has not heard of, whether it spoke lately.
-    fn liveness(&self, id: &NodeId) -> Liveness {
-        let known = self.member_list.borrow().get(id).map(|peer| peer.liveness);
-        known.unwrap_or_else(|| if self.spoke_lately(id) { Liveness::Alive } else { Liveness::Down })
-    }
-
-    /// As [`liveness`](Cluster::liveness), but in doubt soon after our start, when nobody has been heard of, yes.
-    fn may_live(&self, id: &NodeId) -> bool {
-        let unheard = self.member_list.borrow().get(id).is_none();
-        self.liveness(id) != Liveness::Down || (unheard && self.started.elapsed() < CONTACT_GRACE)
-    }
-
-    fn spoke_lately(&self, id: &NodeId) -> bool {
-        self.contacts.lock().get(id).is_some_and(|at| at.elapsed() < CONTACT_GRACE)
-    }
-
     fn note_contact(&self, id: NodeId) {
-        let is_news = {
-            let mut contacts = self.contacts.lock();
-            contacts.retain(|_, at| at.elapsed() < CONTACT_GRACE);
-            contacts.insert(id, Instant::now()).is_none()
-        };
-        if is_news {
+        if self.presence.note_contact(id) {
             self.refresh();
         }
     }

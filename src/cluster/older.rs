@@ -60,7 +60,7 @@ impl Cluster {
 
     /// The same, as far as this node knows by itself. Cheap.
     pub fn knows_of_older_copies(&self) -> bool {
-        let ms = self.started.elapsed().as_millis() as u64;
+        let ms = self.presence.age().as_millis() as u64;
         self.known_older.get(ms, || self.finds_older_copies(|_| false))
     }
 

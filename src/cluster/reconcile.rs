@@ -72,7 +72,7 @@ impl Cluster {
     /// error the rest can be done later; gives the number of keys that travelled.
     pub async fn reconcile(&self, peer: NodeId, slots: &mut Vec<Slot>, since: Hlc) -> Result<u64, TransferError> {
         let row = self.topology().rows.get(&peer).cloned().ok_or(TransferError::UnknownNode(peer))?;
-        let (link, horizon_ms, mut pace) = (self.new_link(&row), self.horizon_ms(), Pacer::begin());
+        let (link, horizon_ms, mut pace) = (self.links.new_to(&row), self.horizon_ms(), Pacer::begin());
         let mut keys = 0;
         while !slots.is_empty() {
             let rest = slots.split_off(slots.len().saturating_sub(SLOTS_PER_PIECE));

@@ -11,6 +11,10 @@
 //! given up again all is done anew (`Topology::era`): what was fetched the first time may have been given back. Should
 //! the node that was told to die, the operator says it again to another one: nothing is lost, only unfinished.
 
+use std::collections::BTreeSet;
+
+use parking_lot::Mutex;
+use tokio::sync::Notify;
 use tokio::time::timeout;
 use tracing::{info, warn};
 
@@ -35,14 +39,41 @@ pub enum ForgetError {
     Alive(NodeId),
 }
 
+/// Dead nodes that are to be given up, as an operator said on some worker.
+#[derive(Debug, Default)]
+pub(super) struct ToldToForget {
+    ids: Mutex<BTreeSet<NodeId>>,
+    added: Notify,
+}
+
+impl ToldToForget {
+    /// Those that nobody has begun to give up.
+    pub fn ids(&self) -> BTreeSet<NodeId> {
+        self.ids.lock().clone()
+    }
+
+    fn add(&self, id: NodeId) {
+        self.ids.lock().insert(id);
+        self.added.notify_one();
+    }
+
+    /// Waits until there are some.
+    async fn news(&self) {
+        self.added.notified().await;
+    }
+
+    fn take(&self) -> BTreeSet<NodeId> {
+        std::mem::take(&mut *self.ids.lock())
+    }
+}
+
 impl Cluster {
     /// Gives a dead node up for ever. Returns at once: whoever asks may be a worker, and rings take milliseconds to
     /// build. The work goes on in the background.
     pub fn forget(&self, id: &NodeId) -> Result<(), ForgetError> {
         self.dead_row(&self.topology(), id)?;
         info!(node = self.topology().called(id), "told to give this node up for ever");
-        self.told_to_forget.lock().insert(*id);
-        self.told.notify_one();
+        self.told_to_forget.add(*id);
         Ok(())
     }
 
@@ -61,15 +92,14 @@ impl Cluster {
     /// Begins for ever what this node is told to. Waits for nothing else: others may be waiting for this.
     pub(super) async fn begin_removals(&self) {
         loop {
-            self.told.notified().await;
+            self.told_to_forget.news().await;
             self.begin_forgetting();
         }
     }
 
     /// Marks the rows of the dead.
     fn begin_forgetting(&self) {
-        let told = std::mem::take(&mut *self.told_to_forget.lock());
-        for id in told {
+        for id in self.told_to_forget.take() {
             let row = match self.dead_row(&self.topology(), &id) {
                 Ok(row) => row,
                 Err(error) => {

@@ -9,7 +9,7 @@ use crate::cluster::transfer::PIECE_TIMEOUT;
 use crate::peer::compare::Compare;
 use crate::peer::control::{ControlError, Request};
 use crate::peer::refusal::Refusal;
-use crate::ring::RowState;
+use crate::ring::{Row, RowState};
 use crate::store::Effects;
 use crate::store::mutation::Mutation;
 
@@ -210,13 +210,12 @@ async fn who_holds_the_last_copies_keeps_them_however_long_it_was_alone() {
     let keys: Vec<Vec<u8>> = (0..300).map(|n| format!("key:{n}").into_bytes()).collect();
     keys.iter().for_each(|key| put(&nodes[0], key));
     let dead = nodes.pop().expect("two");
-    let (hello, id) = (dead.cluster.hello(), dead.cluster.id());
-    drop(dead);
     let last = &nodes[0];
+    let (link, id) = (dead.cluster.links.to_addr(last.cluster.identity.peer_addr), dead.cluster.id());
+    drop(dead);
     until("it was alone for too long", || last.cluster.is_outdated.load(Ordering::Acquire)).await;
     assert!(last.cluster.is_warm() && !last.cluster.is_warm_for(&id));
     // Before it is known what the other has forgotten, it is given nothing.
-    let link = ControlLink::new(last.cluster.identity.peer_addr, None, hello, last.cluster.secret.clone());
     let slots = vec![slot_of(b"key:7")];
     let digests = vec![(slot_of(b"key:7"), 0)];
     let compared = Request::Compare(Compare::Slots { horizon_ms: 0, digests });

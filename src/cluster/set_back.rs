@@ -101,7 +101,7 @@ impl Cluster {
         let rows: Vec<Row> = self.topology().others().cloned().collect();
         let mut others = Vec::new();
         for row in &rows {
-            let said = ask_absences(&self.link(row)).await.ok();
+            let said = ask_absences(&self.links.kept_to(row)).await.ok();
             others.push(said.map(|said| {
                 let is_recent = said.majority.at.elapsed() < STAMP_AGE_MAX;
                 Other { is_warm: said.is_warm, stamp: is_recent.then_some(said.majority.stamp) }

@@ -85,7 +85,7 @@ impl Cluster {
     /// Makes sure that this node holds all that is here of these slots, or something newer; gives how many keys
     /// travelled.
     async fn bring_home(&self, row: &Row, slots: &[Slot]) -> Result<u64, ControlError> {
-        let (link, horizon_ms, mut pace) = (self.new_link(row), self.horizon_ms(), Pacer::begin());
+        let (link, horizon_ms, mut pace) = (self.links.new_to(row), self.horizon_ms(), Pacer::begin());
         let mut keys = 0;
         for slot in self.differing(&link, horizon_ms, slots, &mut pace).await? {
             keys += self.mend(&link, horizon_ms, slot, Take::Ours).await?.keys;

@@ -98,7 +98,7 @@ impl Cluster {
         let mut asked = JoinSet::new();
         for row in rows.iter().cloned() {
             let cluster = self.clone();
-            asked.spawn(async move { (row.id, ask_absences(&cluster.link(&row)).await) });
+            asked.spawn(async move { (row.id, ask_absences(&cluster.links.kept_to(&row)).await) });
         }
         for (id, answer) in asked.join_all().await {
             match answer {
@@ -135,7 +135,7 @@ impl Cluster {
             // Again while it is there: not to hear of it would bring back what is deleted, should somebody return whom
             // it left out.
             for _ in 0..ASKS_MAX {
-                match ask_absences(&self.link(&row)).await {
+                match ask_absences(&self.links.kept_to(&row)).await {
                     Ok(said) => self.absence.lock().inherit(said.left_out, said.majority),
                     Err(error) if self.topology().liveness(&row.id) != Liveness::Down => {
                         debug!(peer = %row.id, %error, "does not say whom it has left out");

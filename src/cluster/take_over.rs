@@ -53,7 +53,7 @@ impl Cluster {
             return false;
         }
         // The cheap question first: this is asked again and again, and there may be many rings to look at.
-        let is_done = *self.taken_over.lock() == Some(topology.era) || takes(&topology).is_empty();
+        let is_done = self.holdings.has_taken_over_in(topology.era) || takes(&topology).is_empty();
         is_done && (!is_awaited(&topology, row) || self.is_all_whole(&topology))
     }
 
@@ -64,13 +64,13 @@ impl Cluster {
         let topology = self.topology();
         let moving: Vec<NodeId> = topology.others().filter(|row| is_on_its_way(row)).map(|row| row.id).collect();
         let somebody_is_awaited = topology.others().any(|row| is_awaited(&topology, row));
-        let has_fetched = *self.taken_over.lock() == Some(era);
+        let has_fetched = self.holdings.has_taken_over_in(era);
         let is_done = has_fetched && (!somebody_is_awaited || self.is_all_whole(&topology));
         if moving.is_empty() || !topology.is_warm() || topology.era != era || is_done {
             return PulledFrom::new();
         }
         if !somebody_is_awaited && takes(&topology).is_empty() {
-            *self.taken_over.lock() = Some(era);
+            self.holdings.note_taken_over_in(era);
             return PulledFrom::new();
         }
         drop(topology);
@@ -95,7 +95,7 @@ impl Cluster {
             }
         }
         if (is_adopted || !somebody_is_awaited) && !has_fetched && is_same() {
-            *self.taken_over.lock() = Some(era);
+            self.holdings.note_taken_over_in(era);
             info!(slots, "hold what this node gains by the coming or going of others");
         }
         if is_adopted { taken } else { PulledFrom::new() }
@@ -104,7 +104,7 @@ impl Cluster {
     /// Asks this member whether it holds all that it is to hold before `node` takes its next step; nothing when it does
     /// not say.
     pub(super) async fn ask_taken_over(&self, member: &Row, node: NodeId, generation: u64) -> Option<bool> {
-        match self.link(member).ask(&Request::TakenOver { node, generation }, ROWS_TIMEOUT).await {
+        match self.links.kept_to(member).ask(&Request::TakenOver { node, generation }, ROWS_TIMEOUT).await {
             Ok(answer) => Some(answer == Response::YesNo(true)),
             Err(error) => {
                 debug!(peer = %member.id, %error, "does not say what it has taken over");

@@ -7,7 +7,7 @@ use crate::base::net::TcpListener;
 use crate::cluster::testing::config;
 use crate::membership::{MembershipConfig, NeverAtWork};
 use crate::peer::handshake;
-use crate::ring::RowState;
+use crate::ring::{Row, RowState};
 use crate::store::mutation::Mutation;
 use crate::store::name::Name;
 use crate::store::{Effects, Store};
@@ -26,7 +26,7 @@ impl Drop for Node {
     fn drop(&mut self) {
         self.tasks.iter().for_each(JoinHandle::abort);
         // The driver of membership ends with the last handle on it.
-        self.cluster.membership.lock().take();
+        self.cluster.presence.take_membership();
     }
 }
 
@@ -79,7 +79,7 @@ async fn start_as(port: u16, join: &[u16], options: &[(&str, &str)], generation:
             while let Ok((mut stream, _)) = listener.accept().await {
                 let serving = serving.clone();
                 connections.spawn(async move {
-                    if let Ok(hello) = handshake::accept(&mut stream, &serving.hello(), b"of the tests").await {
+                    if let Ok(hello) = handshake::accept(&mut stream, serving.links.hello(), b"of the tests").await {
                         serving.serve_control(stream, hello).await;
                     }
                 });
@@ -229,7 +229,7 @@ async fn who_leaves_waits_for_one_that_has_not_enough_which_fetches_it_meanwhile
     let list: Vec<u16> = (21_716..=21_719).collect();
     let mut nodes = together(&list).await;
     let gone = nodes.pop().expect("four");
-    nodes.iter().for_each(|node| node.cluster.whole.clear());
+    nodes.iter().for_each(|node| node.cluster.holdings.whole.clear());
     leave(&gone).await;
     drop(gone);
     formed(&nodes.iter().collect::<Vec<_>>(), 3).await;
@@ -254,7 +254,7 @@ async fn a_founder_that_was_known_before_fills_up_instead_of_answering_nothing()
 /// As when one of them knocks at the other.
 async fn meet(node: &Node, other: &Node) {
     let rows = node.cluster.topology().rows.clone();
-    let link = node.cluster.link_to(other.cluster.identity.peer_addr);
+    let link = node.cluster.links.to_addr(other.cluster.identity.peer_addr);
     node.cluster.exchange_rows(&link, &rows).await.expect("an answer");
 }
 
@@ -301,7 +301,7 @@ async fn a_node_whose_clock_has_gone_back_since_its_last_start_is_believed_to_li
     let two = start_as(21_812, &[21_811], &options, Some(life - 3_600_000)).await;
     formed(&[&one, &two], 2).await;
     // Not for having spoken lately alone.
-    until("membership says so", || one.cluster.member_list.borrow().liveness(&id) == Liveness::Alive).await;
+    until("membership says so", || one.cluster.presence.members().borrow().liveness(&id) == Liveness::Alive).await;
 }
 
 #[tokio::test]

@@ -71,7 +71,7 @@ impl Cluster {
     /// given less.
     pub async fn push_slots(&self, peer: NodeId, slots: &mut Vec<Slot>, since: Hlc) -> Result<u64, TransferError> {
         let row = self.topology().rows.get(&peer).cloned().ok_or(TransferError::UnknownNode(peer))?;
-        let (link, mut under_way) = (self.new_link(&row), Vec::new());
+        let (link, mut under_way) = (self.links.new_to(&row), Vec::new());
         let pushed = self.push_all(&link, slots, &mut under_way, since).await;
         slots.append(&mut under_way);
         pushed
@@ -171,7 +171,7 @@ impl Cluster {
     ) -> Pulls {
         let topology = self.topology();
         let is_warm = |id: &NodeId| topology.rows.get(id).is_some_and(|row| row.warm);
-        let is_source = |id: &NodeId| is_warm(id) && self.may_live(id) && !not_from.contains(id);
+        let is_source = |id: &NodeId| is_warm(id) && self.presence.may_live(id) && !not_from.contains(id);
         let slots = slots_of(&topology);
         let goes = |id: &NodeId| topology.rows.get(id).is_some_and(|row| row.state == RowState::Leaving);
         rules::pulls(&slots, &topology.ring, &topology.me, write_quorum, is_source, goes, taken)
@@ -216,7 +216,7 @@ impl Cluster {
 
     /// Fetches and merges these slots of one node; gives those that arrived whole.
     async fn pull(&self, source: &Row, mut slots: Vec<Slot>) -> (Vec<Slot>, Result<(), TransferError>) {
-        let link = self.new_link(source);
+        let link = self.links.new_to(source);
         let (mut done, mut cursor) = (Vec::new(), 0);
         while !slots.is_empty() {
             let request = Request::GetSlots { slots: slots.clone(), cursor };

@@ -32,7 +32,7 @@ impl Cluster {
     }
 
     async fn ask_for_twin(&self, addr: SocketAddr) {
-        if let Err(error) = self.exchange_rows(&self.link_to(addr), &Rows::new()).await {
+        if let Err(error) = self.exchange_rows(&self.links.to_addr(addr), &Rows::new()).await {
             self.look_for_twin(addr, &error);
         }
     }

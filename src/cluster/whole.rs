@@ -9,7 +9,6 @@
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use tokio::time::{Instant, sleep};
@@ -47,15 +46,14 @@ impl Cluster {
                 false => rules::sources_needed(homes.len() + usize::from(others == homes.len())).min(others),
             };
             if have >= needed {
-                self.whole.insert(slot);
+                self.holdings.whole.insert(slot);
             }
         }
     }
 
-    /// True when an earlier life of this node was joining, too, or too few have said whether it was: it may have come
-    /// further than was heard of, and have accepted what this one does not know.
+    /// See [`Holdings::may_have_joined`](super::holdings::Holdings::may_have_joined).
     pub fn may_have_joined(&self) -> bool {
-        self.may_have_joined.load(Ordering::Relaxed)
+        self.holdings.may_have_joined()
     }
 
     /// How many slots this node has to hold whole before it may own them, and does not.
@@ -64,7 +62,7 @@ impl Cluster {
         let may_come_later = |slot: &Slot| {
             self.may_have_joined() && topology.coming_rings.iter().all(|ring| enough_stay(&topology.ring, ring, *slot))
         };
-        let lacking = topology.own_slots().into_iter().filter(|slot| !self.whole.contains(*slot));
+        let lacking = topology.own_slots().into_iter().filter(|slot| !self.holdings.whole.contains(*slot));
         lacking.filter(|slot| !may_come_later(slot)).count()
     }
 
@@ -94,7 +92,7 @@ impl Cluster {
 
     /// True when this node holds every slot whole that it is a home replica of, today or maybe soon.
     pub(super) fn is_all_whole(&self, topology: &Topology) -> bool {
-        Slot::all().all(|slot| self.whole.contains(slot) || !topology.is_home(slot))
+        Slot::all().all(|slot| self.holdings.whole.contains(slot) || !topology.is_home(slot))
     }
 
     /// Fetches what is missing of slots that are not whole, as far as there is somebody who has it; `taken` is what has
@@ -105,7 +103,7 @@ impl Cluster {
         taken: &mut PulledFrom,
         unconfirmed: &BTreeSet<NodeId>,
     ) {
-        let is_missing = |slot: &Slot| !self.whole.contains(*slot);
+        let is_missing = |slot: &Slot| !self.holdings.whole.contains(*slot);
         let missing = |topology: &Topology| topology.own_slots().into_iter().filter(is_missing).collect();
         let plan = self.plan_pulls(missing, unconfirmed, taken, HELD_BY_ONE);
         if !plan.from.is_empty() {
