@@ -1,8 +1,8 @@
 //! What a node coordinates with: frames onto lanes, and what becomes of replicas' answers.
 //!
 //! What a command asks of replicas is in `quorum`. A replica that contradicts a verify sends what it holds; it is
-//! merged here, the merged state goes back, and the read is run again (read repair). A replica that cannot apply a
-//! delta asks in the same way.
+//! merged, the merged state goes back, and the read is run again (`repair`). A replica that cannot apply a delta asks
+//! in the same way.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -15,8 +15,7 @@ use crate::base::metrics::{Count, Registry};
 use crate::base::version::{Actor, ActorTable, Dot, Version};
 use crate::base::wire::{Reader, WireError};
 use crate::peer::ballot::{Declined, PromiseAnswer};
-use crate::peer::entries::Known;
-use crate::peer::frame::{Frame, KeyRef, Kind, MismatchCause, Seen, read_refused};
+use crate::peer::frame::{Frame, KeyRef, Kind, Seen, read_refused};
 use crate::peer::handshake::Hello;
 use crate::peer::link::LaneEvents;
 use crate::peer::registry::Peer;
@@ -98,46 +97,21 @@ impl LaneEvents for Arc<Coordinator> {
     fn answer(&self, peer: &Peer, lane: usize, base: u64, frame: Frame<'_>) {
         let Some(own) = peer.lanes.get(lane) else { return };
         let now_ms = self.store.clock.now_ms();
-        match frame.kind {
-            Kind::Mismatch => {
-                let mut reader = Reader::new(frame.body);
-                let Ok((number, cause)) =
-                    reader.u64().and_then(|number| Ok((number, MismatchCause::read(&mut reader)?)))
-                else {
-                    return own.fail();
-                };
-                let Ok(name) = KeyRef::read(&mut reader) else { return own.fail() };
-                let known = Known::read(&mut reader, &self.store.actors);
-                let Ok(conflicts) = known.and_then(|known| self.merge_known(name, known, now_ms)) else {
-                    return own.fail();
-                };
-                if cause == MismatchCause::Delta && conflicts {
-                    own.note_conflict(base.saturating_add(number));
-                }
-                if cause == MismatchCause::Verify {
-                    own.note_mismatch(base.saturating_add(number));
-                }
-                if cause != MismatchCause::Delta {
-                    self.metrics.count(Count::ReadRepairs, 1);
-                }
-                self.send_state(peer, lane, number, name);
+        let understood = match frame.kind {
+            Kind::Mismatch => self.contradicted(peer, lane, base, frame.body, now_ms),
+            Kind::Promised => {
+                PromiseAnswer::read(frame.body).map(|answer| self.promised(peer, lane, base, &answer, now_ms))
             }
-            Kind::Refused => {
-                // The replica cannot serve us as things stand: the connection ends, and the view is made anew.
-                if let Ok((number, why)) = read_refused(frame.body) {
-                    tracing::info!(name = peer.name(), peer = %peer.addr, number, ?why, "replica refused");
-                }
+            Kind::Declined => Declined::read(frame.body).map(|declined| self.declined(peer, lane, base, &declined)),
+            Kind::Refused => read_refused(frame.body).map(|(number, why)| {
+                tracing::info!(name = peer.name(), peer = %peer.addr, number, ?why, "replica refused");
+                // It cannot serve us as things stand: the connection ends, and the view is made anew.
                 own.fail();
-            }
-            Kind::Promised => match PromiseAnswer::read(frame.body) {
-                Ok(answer) => self.promised(peer, lane, base, &answer, now_ms),
-                Err(_) => own.fail(),
-            },
-            Kind::Declined => match Declined::read(frame.body) {
-                Ok(declined) => self.declined(peer, lane, base, &declined),
-                Err(_) => own.fail(),
-            },
-            _ => own.fail(),
+            }),
+            _ => Err(WireError),
+        };
+        if understood.is_err() {
+            own.fail();
         }
     }
 

@@ -2,17 +2,46 @@
 //! its slot has been through first, and sends back what the key then is.
 
 use crate::base::metrics::Count;
-use crate::base::wire::{WireError, put_u64};
+use crate::base::wire::{Reader, WireError, put_u64};
 use crate::peer::entries::{KeyState, Known};
-use crate::peer::frame::{KeyRef, Kind};
+use crate::peer::frame::{KeyRef, Kind, MismatchCause};
 use crate::peer::registry::Peer;
 use crate::replication::coordinator::Coordinator;
 use crate::store::incoming::Applied;
 use crate::store::name::Name;
 
 impl Coordinator {
+    /// Takes in that a replica holds something else of a key, and sends what the two come to: read repair, or what a
+    /// delta builds on. Frame numbers in the answer are those of its connection, which began behind `base`.
+    pub(super) fn contradicted(
+        &self,
+        peer: &Peer,
+        lane: usize,
+        base: u64,
+        body: &[u8],
+        now_ms: u64,
+    ) -> Result<(), WireError> {
+        let Some(own) = peer.lanes.get(lane) else { return Ok(()) };
+        let mut reader = Reader::new(body);
+        let (number, cause) = (reader.u64()?, MismatchCause::read(&mut reader)?);
+        let name = KeyRef::read(&mut reader)?;
+        let known = Known::read(&mut reader, &self.store.actors)?;
+        let conflicts = self.merge_known(name, known, now_ms)?;
+        if cause == MismatchCause::Delta && conflicts {
+            own.note_conflict(base.saturating_add(number));
+        }
+        if cause == MismatchCause::Verify {
+            own.note_mismatch(base.saturating_add(number));
+        }
+        if cause != MismatchCause::Delta {
+            self.metrics.count(Count::ReadRepairs, 1);
+        }
+        self.send_state(peer, lane, number, name);
+        Ok(())
+    }
+
     /// Sends a key's whole state, as it is here now, to one peer, in answer to frame `resolves` of its lane.
-    pub(super) fn send_state(&self, peer: &Peer, lane: usize, resolves: u64, name: KeyRef<'_>) {
+    fn send_state(&self, peer: &Peer, lane: usize, resolves: u64, name: KeyRef<'_>) {
         let Some(lane) = peer.lanes.get(lane) else { return };
         // Under the slot's lock, so that the state covers every delta that stands before it on the lane.
         let table = self.store.table(name.slot);
@@ -29,7 +58,7 @@ impl Coordinator {
 
     /// Takes in what a replica knows of a key; gives whether that was written by somebody who had not seen what this
     /// node has written, nor this node that, and may say otherwise than this node's replies.
-    pub(super) fn merge_known(&self, name: KeyRef<'_>, mut known: Known, now_ms: u64) -> Result<bool, WireError> {
+    fn merge_known(&self, name: KeyRef<'_>, mut known: Known, now_ms: u64) -> Result<bool, WireError> {
         let mut states = known.take_states(name, &self.store.actors);
         states.try_fold(false, |conflicts, state| Ok(conflicts | self.merge(state?, now_ms)?))
     }
