@@ -54,13 +54,21 @@ pub fn slots_of_lane(lane: usize, lanes: usize) -> impl Iterator<Item = Slot> {
 #[derive(Debug)]
 pub struct Lane {
     state: Mutex<State>,
+    /// The last number that is acknowledged or lost.
     acked: AtomicU64,
     /// The last number that was ever lost: at or below it `fate` has to look closer.
     lost_high: AtomicU64,
+    /// A connection stands behind the lane.
     open: AtomicBool,
+    /// A [`Pace`].
     pace: AtomicU8,
+    /// Something was appended, and the writer has not been told.
     dirty: AtomicBool,
+    /// The replica has said of late that somebody may hold older copies than it ([`Ack::knows_of_older`]).
+    ///
+    /// [`Ack::knows_of_older`]: crate::peer::frame::Ack::knows_of_older
     knows_of_older: AtomicBool,
+    /// How many reads are in `State::mismatched`, for who does not want to lock for none.
     mismatches: AtomicUsize,
     /// The last write that met, at the replica, one that this node had not seen.
     conflicted: AtomicU64,
@@ -83,6 +91,7 @@ struct State {
     longest: (u64, usize),
     /// Number of the last frame appended.
     last: u64,
+    /// Who waits for which number, in ascending order.
     waiters: VecDeque<(u64, Waker)>,
     /// What became of frames up to this number is not known any more.
     forgotten: u64,

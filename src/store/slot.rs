@@ -259,13 +259,14 @@ impl SlotTable {
         }
     }
 
+    /// Puts an entry where the one of its name is, or beside all others, and counts it.
     pub(super) fn put_entry(&mut self, name: Name<'_>, entry: Entry) {
         if is_clear(name.db) {
             self.cleared_at = self.cleared_at.max(entry.dot().hlc);
         }
         self.count_in(One::of(&entry));
-        if let Some(place) = self.find_mut(name) {
-            let old = std::mem::replace(place, entry);
+        if let Some(present) = self.find_mut(name) {
+            let old = std::mem::replace(present, entry);
             self.count_out(One::of(&old));
             return;
         }
@@ -288,6 +289,7 @@ impl SlotTable {
         }
     }
 
+    /// Has the sweeper look no later than at this deadline.
     pub(super) fn note_deadline(&mut self, deadline_ms: u64) {
         self.deadline_min_ms = earlier(self.deadline_min_ms, deadline_ms);
         self.deadline_noted_ms = earlier(self.deadline_noted_ms, deadline_ms);

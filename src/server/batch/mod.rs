@@ -10,7 +10,13 @@
 //!
 //! Commands write their replies one behind the other. Some replies depend on replicas ([`Waits`]) or come from another
 //! node ([`Hole`]); then the whole batch waits, in the order of the connection, until all is known (`resolve`). Nothing
-//! is sent before that.
+//! is sent before that. A reply on which something is still open has a *place*, a stretch of what is written with a
+//! number; what is known of it in the end is a *patch* of that place.
+//!
+//! What turns out to have to run again is given to whoever waits for the batch, and three do, each in its own way: a
+//! client's connection runs it again, and looks at its later batches before it does (`connection`); a job does so too,
+//! but may have to run a transaction again as a whole, or not at all (`job`); who answers another node runs nothing
+//! twice, because its asker will (`connection::forwarded`).
 
 pub mod ask;
 pub mod order;
@@ -63,6 +69,7 @@ pub struct Batch {
     /// Replacements for stretches of `out`, each a stretch of `patched`; of several for one place the last one counts.
     patches: Vec<(ReplyPlace, Span)>,
     patched: Vec<u8>,
+    /// How many places have been given ([`Batch::place`]).
     places: u32,
     /// The numbers of places whose replies nobody wants, first and last of each run of them, in their order.
     silent: Vec<(u32, u32)>,
