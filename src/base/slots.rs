@@ -34,8 +34,8 @@ impl AtomicSlots {
         }
     }
 
-    /// Takes a slot out. It is looked at first: to change a word costs far more, and who forgets much mostly forgets what
-    /// is not there.
+    /// Takes a slot out. It is looked at first: to change a word costs far more, and who forgets much mostly forgets
+    /// what is not there.
     pub fn remove(&self, slot: Slot) {
         if let Some((word, bit)) = self.word(slot).filter(|(word, bit)| word.load(Ordering::Acquire) & bit != 0) {
             word.fetch_and(!bit, Ordering::AcqRel);

@@ -170,8 +170,8 @@ impl Roles {
     }
 }
 
-/// Who decides the roles of a slot: its home replicas under every ring, and who stands in for those that are down. Slots
-/// are read one after the other into the same memory.
+/// Who decides the roles of a slot: its home replicas under every ring, and who stands in for those that are down.
+/// Slots are read one after the other into the same memory.
 struct Lists<'a> {
     rings: Rings<'a>,
     /// The place of each member of each ring behind today's, whose own members are at their places. Nobody has the last
