@@ -155,8 +155,8 @@ impl Cluster {
         info!(slots = self.warm_slots(), ms = began.elapsed().as_millis() as u64, "joined the cluster");
     }
 
-    /// Whether this node may take its next step: not while too many are on their way before it.
-    fn is_in_turn(&self) -> bool {
+    /// Whether this node may take its next step, if it comes or goes: not while too many are on their way before it.
+    pub fn is_in_turn(&self) -> bool {
         steps::is_in_turn(&self.topology().rows, &self.identity.id)
     }
 

@@ -150,7 +150,6 @@ pub fn run(config: Arc<Config>, on_hangup: impl Fn() + 'static) -> Result<(), No
     let gossip_thread = at_work::start_thread()?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let local = tokio::task::LocalSet::new();
-    let shutdown = Duration::from_secs(settings.shutdown_timeout_s.max(1));
     let ports =
         [(listeners.standalone, Port::Standalone), (listeners.cluster, Port::Cluster), (listeners.peer, Port::Peer)];
     drop(settings);
@@ -168,7 +167,7 @@ pub fn run(config: Arc<Config>, on_hangup: impl Fn() + 'static) -> Result<(), No
             why = node.cluster.ended() => return Err(NodeError::Ended(why)),
         }
         tracing::info!("told to stop");
-        drain::leave(&node, shutdown).await;
+        drain::leave(&node).await;
         tracing::info!("stopped");
         Ok(())
     })

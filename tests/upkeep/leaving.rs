@@ -131,3 +131,16 @@ fn smart_clients_see_a_node_come_and_go_without_an_error() {
     assert_eq!(load["read_back"]["lost"], 0, "{load:#}");
     assert_eq!(output.status.code(), Some(0));
 }
+
+/// Nobody is left who could take its slots over, so it ends when its time is over.
+#[test]
+fn a_node_that_cannot_hand_over_waits_for_as_long_as_it_was_told_last() {
+    let _alone = alone();
+    let mut cluster = Cluster::start(3, &["--shutdown-timeout", "3600"]);
+    for others in &cluster.nodes[1..] {
+        others.process().pause();
+    }
+    let mut client = cluster.nodes[0].client();
+    assert_eq!(client.run("CONFIG SET shutdown-timeout 1").text().as_deref(), Some("OK"));
+    cluster.nodes[0].must_leave(AT_ALL);
+}

@@ -218,5 +218,6 @@ pub static OPTIONS: &[Opt] = &[
     at_start(Process, "workers", int(0, 255), "0",
         "threads that serve clients; 0 is one per processor"),
     live(Process, "shutdown-timeout", int(0, INT_MAX), "10",
-        "seconds that a node told to stop may take to hand over; its clients then have up to 3 more to be answered"),
+        "seconds that a node told to stop may take to hand over, and again for its turn when more than three go at once; its \
+         clients then have up to 3 more to be answered"),
 ];

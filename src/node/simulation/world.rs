@@ -12,7 +12,6 @@ use std::future::Future;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::rc::Rc;
 use std::sync::Arc;
-use std::time::Duration;
 
 use rand::rngs::SmallRng;
 use rand::{RngExt as _, SeedableRng as _};
@@ -27,8 +26,8 @@ use crate::cluster::identity;
 use crate::node::listen::Port;
 use crate::node::{Node, assemble, drain, start, workers};
 
-/// How long a node may take to leave: no story ends it early.
-const LEAVE_PATIENCE: Duration = Duration::from_secs(86_400);
+/// How long a node may take to leave, in seconds: no story ends it early.
+const SHUTDOWN_TIMEOUT_S: &str = "86400";
 /// Where every node listens.
 pub const PORT: u16 = 6_379;
 const CLUSTER_PORT: u16 = 7_379;
@@ -133,7 +132,9 @@ impl World {
         let mut options = self.options.clone();
         let fixed = [("port", PORT), ("cluster-port", CLUSTER_PORT), ("peer-port", PEER_PORT), ("admin-port", 0)];
         options.extend(fixed.map(|(name, port)| (name.to_owned(), port.to_string())));
-        options.extend([("bind", ip.to_string()), ("workers", "1".to_owned())].map(|(name, it)| (name.to_owned(), it)));
+        let others =
+            [("bind", ip.to_string()), ("workers", "1".into()), ("shutdown-timeout", SHUTDOWN_TIMEOUT_S.into())];
+        options.extend(others.map(|(name, it)| (name.to_owned(), it)));
         let flags = options.into_iter().map(|(name, value)| (name, vec![value])).collect();
         let loaded = load(&Sources { flags, ..Sources::default() }, &|_| Ok(String::new())).expect("good options");
         let config = Arc::new(Config::new(loaded).expect("options that fit together"));
@@ -160,7 +161,7 @@ impl World {
         let Some(Life { local, node: Some(parts), has_left, .. }) = &self.hosts[node].life else { return };
         let (parts, has_left) = (parts.clone(), has_left.clone());
         drop(local.spawn_local(async move {
-            drain::leave(&parts, LEAVE_PATIENCE).await;
+            drain::leave(&parts).await;
             has_left.set(true);
         }));
         self.hosts[node].due_us = self.now_us;
