@@ -54,6 +54,7 @@ pub struct Peer {
     /// Told when the peer becomes usable or stops being so.
     changed: Arc<Notify>,
     is_retired: AtomicBool,
+    has_left: AtomicBool,
 }
 
 impl Peer {
@@ -70,6 +71,11 @@ impl Peer {
     /// True when nobody will talk to the peer any more: its lanes are to end.
     pub fn is_retired(&self) -> bool {
         self.is_retired.load(Ordering::Acquire)
+    }
+
+    /// True when the peer takes no part any more: others have taken its slots over.
+    pub fn has_left(&self) -> bool {
+        self.has_left.load(Ordering::Acquire)
     }
 
     fn retire(&self) {
@@ -234,6 +240,7 @@ impl Peers {
             at_work: Mutex::default(),
             changed,
             is_retired,
+            has_left: AtomicBool::new(false),
         });
         if let Some(moved) = known.insert(id, peer.clone()) {
             moved.retire();
@@ -246,6 +253,7 @@ impl Peers {
         self.known.lock().retain(|id, peer| {
             let keep = takes_part(id);
             if !keep {
+                peer.has_left.store(true, Ordering::Release);
                 peer.retire();
             }
             keep

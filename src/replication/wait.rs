@@ -91,21 +91,35 @@ pub enum WaitState {
 impl Wait {
     /// How far it has come.
     pub fn state(&self) -> WaitState {
-        let (mut held, mut open) = (0, 0);
+        let (mut held, mut open, mut left) = (0, 0, 0);
         for sent in &self.frames {
             match self.fate(sent) {
                 Fate::Held => held += 1,
                 Fate::Open if self.is_worth_waiting(&sent.peer) => open += 1,
-                Fate::Open | Fate::Lost | Fate::Forgotten => {}
+                Fate::Open | Fate::Lost | Fate::Forgotten => left += usize::from(sent.peer.has_left()),
             }
         }
         let is_open = |sent: &Sent| self.fate(sent) == Fate::Open && self.is_worth_waiting(&sent.peer);
         let pending = self.pending.iter().any(is_open);
+        if left > 0 && self.purpose == Purpose::Write && self.may_stand_for_those_that_left() {
+            let stand = left.min(self.pending.len());
+            (held, open) = if pending { (held, open + stand) } else { (held + stand, open) };
+        }
         match (held >= self.need, held + open >= self.need) {
             (true, _) if !pending => WaitState::Met,
             (true, _) | (false, true) => WaitState::Open,
             (false, false) => WaitState::Broken,
         }
+    }
+
+    /// Whether those that were taking the slot over count for those that have left since. Some may have been about to
+    /// take it over from others; so all must hold the frames, or be about to.
+    fn may_stand_for_those_that_left(&self) -> bool {
+        self.pending.iter().all(|sent| match self.fate(sent) {
+            Fate::Held => true,
+            Fate::Open => self.is_worth_waiting(&sent.peer),
+            Fate::Lost | Fate::Forgotten => false,
+        })
     }
 
     /// Whether what is lost may still be held, once it has been handed over.
@@ -333,6 +347,35 @@ mod tests {
         break_link(&two);
         send(&mut waits, at, &two);
         assert_eq!(waits[at].state(), WaitState::Broken);
+    }
+
+    #[test]
+    fn who_takes_a_slot_over_counts_for_those_that_have_left() {
+        let peers = Peers::new(1, 1 << 20);
+        let [leaves, gains, dies] = [1, 2, 3].map(|port| {
+            let (peer, _) = peers.get_or_add(NodeId::random(), ([127, 0, 0, 1], port).into());
+            peer.lanes[0].open();
+            peer
+        });
+        let mut waits = Waits::new();
+        let at = place_of_write(&mut waits, WaitKey::default(), 1);
+        send(&mut waits, at, &leaves);
+        let numbers = [&gains, &dies].map(|peer| {
+            let number = peer.lanes[0].append(Kind::Delta, |_| {});
+            note_frame(&mut waits[at].pending, peer, &peer.lanes[0], number);
+            number
+        });
+        ack(&gains, numbers[0]);
+        break_link(&leaves);
+        assert_eq!(waits[at].state(), WaitState::Broken, "it may come back");
+        peers.retain(|id| *id != leaves.id);
+        assert_eq!(waits[at].state(), WaitState::Open, "of two that were to gain it one does not hold it yet");
+        ack(&dies, numbers[1]);
+        assert_eq!(waits[at].state(), WaitState::Met);
+        let lost = dies.lanes[0].append(Kind::Delta, |_| {});
+        note_frame(&mut waits[at].pending, &dies, &dies.lanes[0], lost);
+        break_link(&dies);
+        assert_eq!(waits[at].state(), WaitState::Broken, "who gained the slot may be the one that does not hold it");
     }
 
     #[test]
