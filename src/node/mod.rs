@@ -21,10 +21,11 @@
 //! Start: make room for open files (`files`); bind every port, so that a taken one is an error before anything runs;
 //! make the store; start the workers; then gossip, on a thread of its own (`at_work`), and on the main thread the
 //! cluster, the view for the workers (`view`), background work (`chores`, `sweeper`, `handoff`) and the accepting of
-//! connections (`listen`). Stop:
-//! SIGTERM or SIGINT; the node leaves the cluster if others can take over, within `shutdown-timeout`, sends its clients
-//! elsewhere (`drain`), and the process ends. A node that must not go on under its id (`cluster::Ending`) ends at once.
-//! At SIGHUP the log is opened anew, no more.
+//! connections (`listen`).
+//!
+//! Stop: SIGTERM or SIGINT; the node leaves the cluster if others can take over, within `shutdown-timeout`, sends its
+//! clients elsewhere (`drain`), and the process ends. A node that must not go on under its id (`cluster::Ending`) ends
+//! at once. At SIGHUP the log is opened anew, no more.
 
 mod drain;
 mod gauges;
