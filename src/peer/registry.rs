@@ -100,6 +100,11 @@ impl Peer {
         self.is_usable() && self.hints.is_empty()
     }
 
+    /// True while the lane of a slot is open.
+    pub fn is_reached_for(&self, slot: Slot) -> bool {
+        self.lane_of(slot).is_some_and(Lane::is_open)
+    }
+
     /// The peer says that it is at work, though its lanes may be silent.
     pub fn hear_at_work(&self, now: std::time::Instant) {
         *self.at_work.lock() = Some(now);

@@ -6,14 +6,11 @@
 //!
 //! Replies are never sent on hope: a wait that can no longer be met says so, and the caller answers with an error.
 
-use std::sync::Arc;
-
 use smallvec::SmallVec;
 
 use crate::base::ids::Slot;
 use crate::peer::frame::{Kind, Verify};
 use crate::peer::lane::Lane;
-use crate::peer::registry::Peer;
 use crate::replication::coordinator::Coordinator;
 use crate::replication::routing::{Quorum, SlotRoles};
 use crate::replication::view::{QuorumError, View};
@@ -106,8 +103,7 @@ impl Coordinator {
         if quorum.strict {
             return need == 0 || view.pick_promised(roles, slot, need, 0).is_some();
         }
-        let is_reached = |peer: &&Arc<Peer>| peer.lane_of(slot).is_some_and(Lane::is_open);
-        view.peers_at(self.confirmers(roles, slot, need)).filter(is_reached).count() >= need
+        view.peers_at(self.confirmers(roles, slot, need)).filter(|peer| peer.is_reached_for(slot)).count() >= need
     }
 }
 

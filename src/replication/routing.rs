@@ -180,38 +180,39 @@ struct Lists<'a> {
     /// Of the slot that was read: its home replicas under each of those rings, sorted, then those of today's ring and,
     /// last, the stand-ins, in the order in which they serve it. Slots with the same have the same roles.
     places: Vec<u16>,
-    /// Where each ring's begin in it, where today's do, and where the stand-ins do.
-    starts: Vec<usize>,
+    /// Where each of these lists begins in it, and where the last ends.
+    bounds: Vec<usize>,
 }
 
 impl<'a> Lists<'a> {
     fn new(rings: Rings<'a>, place_of: impl Fn(&NodeId) -> Option<u16>) -> Lists<'a> {
         let place = |member: &Member| place_of(&member.id).unwrap_or(u16::MAX);
         let places_of = rings.coming.iter().skip(1).map(|ring| ring.members().iter().map(place).collect()).collect();
-        Lists { rings, places_of, places: Vec::new(), starts: Vec::new() }
+        Lists { rings, places_of, places: Vec::new(), bounds: Vec::new() }
     }
 
     fn read(&mut self, slot: Slot, standing: &[Standing], strict: bool) {
         self.places.clear();
-        self.starts.clear();
+        self.bounds.clear();
         for (ring, place_of) in self.rings.coming.iter().skip(1).zip(&self.places_of) {
             let start = self.places.len();
-            self.starts.push(start);
+            self.bounds.push(start);
             self.places.extend(ring.homes(slot).iter().filter_map(|at| place_of.get(usize::from(*at))));
             self.places.get_mut(start..).unwrap_or_default().sort_unstable();
         }
         let homes = self.rings.ring.homes(slot);
-        self.starts.push(self.places.len());
+        self.bounds.push(self.places.len());
         self.places.extend_from_slice(homes);
-        self.starts.push(self.places.len());
+        self.bounds.push(self.places.len());
         let rest = self.rings.ring.preference(slot).get(homes.len()..).unwrap_or_default();
         self.places.extend(stand_ins(homes, rest, standing, strict));
+        self.bounds.push(self.places.len());
     }
 
     /// The home replicas under each ring, today's last, and the stand-ins.
     fn split(&self) -> impl DoubleEndedIterator<Item = &[u16]> {
-        let ends = self.starts.iter().skip(1).copied().chain([self.places.len()]);
-        self.starts.iter().zip(ends.collect::<Vec<_>>()).filter_map(|(start, end)| self.places.get(*start..end))
+        let (starts, ends) = (self.bounds.iter(), self.bounds.get(1..).unwrap_or_default());
+        starts.zip(ends).filter_map(|(start, end)| self.places.get(*start..*end))
     }
 
     /// The roles of the slot that was read.

@@ -12,7 +12,6 @@ use smallvec::SmallVec;
 use crate::base::clock::Hlc;
 use crate::base::ids::Slot;
 use crate::peer::frame::Kind;
-use crate::peer::lane::Lane;
 use crate::peer::registry::Peer;
 use crate::replication::ballot;
 use crate::replication::coordinator::Coordinator;
@@ -44,8 +43,8 @@ impl View {
         need: usize,
         draw: usize,
     ) -> Option<(SmallVec<[u16; 4]>, bool)> {
-        let is_reached = |peer: &Peer| peer.lane_of(slot).is_some_and(Lane::is_open);
-        let has_promised = |at: &&u16| self.peer(**at).is_some_and(|peer| peer.granted.has(slot) && is_reached(peer));
+        let may_say = |peer: &Arc<Peer>| peer.granted.has(slot) && peer.is_reached_for(slot);
+        let has_promised = |at: &&u16| self.peer(**at).is_some_and(may_say);
         let mut chosen: SmallVec<[u16; 4]> = roles.confirming_homes().iter().filter(has_promised).copied().collect();
         let has_spare = chosen.len() > need;
         if let Some(first) = draw.checked_rem(chosen.len()) {

@@ -93,15 +93,18 @@ impl Wait {
     pub fn state(&self) -> WaitState {
         let (mut held, mut open, mut left) = (0, 0, 0);
         for sent in &self.frames {
-            match self.fate(sent) {
+            match self.prospect(sent) {
                 Fate::Held => held += 1,
-                Fate::Open if self.is_worth_waiting(&sent.peer) => open += 1,
-                Fate::Open | Fate::Lost | Fate::Forgotten => left += usize::from(sent.peer.has_left()),
+                Fate::Open => open += 1,
+                Fate::Lost | Fate::Forgotten => left += usize::from(sent.peer.has_left()),
             }
         }
-        let is_open = |sent: &Sent| self.fate(sent) == Fate::Open && self.is_worth_waiting(&sent.peer);
-        let pending = self.pending.iter().any(is_open);
-        if left > 0 && self.purpose == Purpose::Write && self.may_stand_for_those_that_left() {
+        let mut prospects = self.pending.iter().map(|sent| self.prospect(sent));
+        let pending = prospects.clone().any(|it| it == Fate::Open);
+        // Those that were taking the slot over count for those that have left since. Some may have been about to take
+        // it over from others; so all must hold the frames, or be about to.
+        let mut may_stand = || prospects.all(|it| matches!(it, Fate::Held | Fate::Open));
+        if left > 0 && self.purpose == Purpose::Write && may_stand() {
             let stand = left.min(self.pending.len());
             (held, open) = if pending { (held, open + stand) } else { (held + stand, open) };
         }
@@ -110,16 +113,6 @@ impl Wait {
             (true, _) | (false, true) => WaitState::Open,
             (false, false) => WaitState::Broken,
         }
-    }
-
-    /// Whether those that were taking the slot over count for those that have left since. Some may have been about to
-    /// take it over from others; so all must hold the frames, or be about to.
-    fn may_stand_for_those_that_left(&self) -> bool {
-        self.pending.iter().all(|sent| match self.fate(sent) {
-            Fate::Held => true,
-            Fate::Open => self.is_worth_waiting(&sent.peer),
-            Fate::Lost | Fate::Forgotten => false,
-        })
     }
 
     /// Whether what is lost may still be held, once it has been handed over.
@@ -218,6 +211,14 @@ impl Wait {
             Purpose::Confirm { has_spare: true } => !lane.is_slow(),
             Purpose::Write | Purpose::StrictWrite | Purpose::Confirm { has_spare: false } => !lane.is_stalled(),
         })
+    }
+
+    /// The fate of what a peer was sent, as far as it is waited for: what is open and not worth it counts as lost.
+    fn prospect(&self, sent: &Sent) -> Fate {
+        match self.fate(sent) {
+            Fate::Open if !self.is_worth_waiting(&sent.peer) => Fate::Lost,
+            fate => fate,
+        }
     }
 
     /// What became of all that a peer was sent. What was lost is handed over with all else that the peer missed, and

@@ -5,7 +5,7 @@
 //! They run one after the other, so that as little as possible has run when one cannot; when somebody else has become
 //! a coordinator, the groups of what is left are found anew.
 //!
-//! What its node did not run is asked for again for a moment, [`RETRY_FOR_MAX`]; so that it runs, another node may have
+//! What its node did not run is asked for again for a moment ([`Tries`]); so that it runs, another node may have
 //! to become the coordinator first. Groups are found anew only by another view, and before it asks again it pauses for
 //! as long as it has tried, up to a bound: a transaction of a million requests would keep its threads from all else.
 //!
@@ -20,12 +20,13 @@ use std::time::{Duration, Instant};
 use crate::commands::CommandError;
 use crate::protocol::Reply;
 use crate::replication::view::View;
-use crate::server::batch::{Batch, RETRY_FOR_MAX};
+use crate::server::batch::Batch;
 use crate::server::error::RequestError;
 use crate::server::forward::call::Outcome;
 use crate::server::forward::wire::{Manner, QuestionKind};
 use crate::server::job::Job;
 use crate::server::job::retry::RETRY_PAUSE;
+use crate::server::job::tries::Tries;
 use crate::server::request::run::{Origin, Run};
 use crate::server::session::watched::{Watched, put_watched};
 use crate::server::transaction::groups::{Group, Kind, Next, next_groups};
@@ -45,8 +46,8 @@ struct Progress<'q> {
     /// Keys that must be found unchanged by the next group.
     watched: &'q [Watched],
     replies: Replies,
-    /// When it began, or some of it has run last.
-    since: Instant,
+    /// Since it began, or some of it has run last.
+    tries: Tries,
 }
 
 impl<'q> Progress<'q> {
@@ -92,7 +93,7 @@ impl Job {
         watched: &[Watched],
     ) -> Result<Option<Replies>, CommandError> {
         let replies = Replies::to(requests.len());
-        let mut progress = Progress { requests, watched, replies, since: Instant::now() };
+        let mut progress = Progress { requests, watched, replies, tries: Tries::begin() };
         while !progress.replies.are_whole() || !progress.watched.is_empty() {
             let view = self.worker.shared.view.load_full();
             let next = match runner_of_watched(&view, progress.watched) {
@@ -112,9 +113,7 @@ impl Job {
             };
             match ran {
                 Ok(()) => {}
-                Err(Failed { why: NoReplies::NotRun, .. }) if progress.since.elapsed() <= RETRY_FOR_MAX => {
-                    tokio::time::sleep(RETRY_PAUSE).await
-                }
+                Err(Failed { why: NoReplies::NotRun, .. }) if progress.tries.again().await => {}
                 Err(failed) if progress.replies.answered() > 0 => {
                     self.give_up(failed, &mut progress);
                     return Ok(Some(progress.replies));
@@ -161,7 +160,7 @@ impl Job {
             } else if !progress.replies.take_of_other(group, &answer) {
                 return Err(failed(NoReplies::Unknown));
             }
-            (progress.watched, progress.since) = (&[], Instant::now());
+            (progress.watched, progress.tries) = (&[], Tries::begin());
         }
         Ok(())
     }
@@ -176,11 +175,10 @@ impl Job {
     ) -> Option<Result<Vec<u8>, NoReplies>> {
         while Arc::ptr_eq(view, &self.worker.shared.view.load()) {
             let began = Instant::now();
-            match self.if_unchanged(view, at, progress.watched, requests).await {
-                Err(NoReplies::NotRun) if progress.since.elapsed() <= RETRY_FOR_MAX => {
-                    tokio::time::sleep(began.elapsed().clamp(RETRY_PAUSE, RETRY_PAUSE_MAX)).await;
-                }
-                answer => return Some(answer),
+            let answer = self.if_unchanged(view, at, progress.watched, requests).await;
+            let pause = began.elapsed().clamp(RETRY_PAUSE, RETRY_PAUSE_MAX);
+            if answer != Err(NoReplies::NotRun) || !progress.tries.again_after(pause).await {
+                return Some(answer);
             }
         }
         None
@@ -193,7 +191,7 @@ impl Job {
             Box::pin(self.answer(request.bytes, &mut reply)).await;
         }
         progress.replies.take(place, &reply);
-        progress.since = Instant::now();
+        progress.tries = Tries::begin();
     }
 
     /// Answers for requests that are left when others have run: some may have run too, the rest will not.
