@@ -26,6 +26,7 @@
 //! | `gossip` | how rows spread |
 //! | `twins` | asks whether another process runs under this node's id |
 //! | `barrier` | a step waits until everybody acts on a row |
+//! | `intake` | what other nodes hand over is merged |
 //! | `transfer` | keys that travel from node to node |
 //! | `whole` | which slots were fetched from enough others to take part in strict writes |
 //! | `reconcile`, `shed` | two nodes compare what they hold; copies of slots that are not ours go home |
@@ -66,6 +67,7 @@ mod news;
 mod gossip;
 mod twins;
 mod barrier;
+mod intake;
 mod transfer;
 mod whole;
 mod reconcile;
@@ -121,6 +123,7 @@ pub use clocks::PeerClock;
 pub use ending::Ending;
 pub use finding::FoundError;
 pub use identity::{Identity, load_or_derive};
+pub use intake::{Intake, Merge, Portion};
 pub use members::{MembersError, Memory};
 pub use remove::ForgetError;
 pub use topology::Topology;
@@ -138,7 +141,9 @@ pub struct Cluster {
     changes: watch::Sender<u64>,
     clocks: Mutex<BTreeMap<NodeId, PeerClock>>,
     holdings: Holdings,
-    transferred: Transferred,
+    intake: Arc<Intake>,
+    /// Keys sent whole to other nodes.
+    sent_keys: AtomicU64,
     metrics: Arc<Registry>,
     peers: Arc<Peers>,
     /// Keys the fingerprints of digests: the same on all nodes of a cluster, and unknown to clients.
@@ -162,37 +167,31 @@ pub struct Cluster {
     recorded: Recorded,
 }
 
-/// Keys that travelled whole.
-#[derive(Debug, Default)]
-struct Transferred {
-    sent: AtomicU64,
-    received: AtomicU64,
-}
-
 impl Cluster {
     /// A node that belongs to nothing yet; [`run`](Cluster::run) brings it in.
     pub fn new(
         config: Arc<Config>,
         identity: Identity,
         memory: Memory,
-        store: Arc<Store>,
+        intake: Arc<Intake>,
         membership: Membership,
-        metrics: Arc<Registry>,
         peers: Arc<Peers>,
     ) -> Arc<Cluster> {
         let settings = config.settings();
+        let (store, metrics) = (intake.store.clone(), intake.metrics.clone());
         let topology = Topology::new(Rows::new(), identity.id, settings.replicas, None, |_| Liveness::Down);
         let absence = Absence::new(start_over::moment_of(&store.clock));
         Arc::new(Cluster {
             presence: Presence::new(membership),
             links: Links::new(&settings, &identity),
             store,
+            intake,
             book: Mutex::new(Book::new(identity.generation)),
             topology: ArcSwap::from_pointee(topology),
             changes: watch::channel(0).0,
             clocks: Mutex::default(),
             holdings: Holdings::default(),
-            transferred: Transferred::default(),
+            sent_keys: AtomicU64::new(0),
             metrics,
             peers,
             digest_seed: digest_seed(&settings),
@@ -242,8 +241,7 @@ impl Cluster {
 
     /// Keys sent whole to other nodes, and received from them, since the start.
     pub fn transferred_keys(&self) -> (u64, u64) {
-        let count = |count: &AtomicU64| count.load(Ordering::Relaxed);
-        (count(&self.transferred.sent), count(&self.transferred.received))
+        (self.sent_keys.load(Ordering::Relaxed), self.intake.received())
     }
 
     /// The dead nodes that this one was told to give up, and has not given up yet.

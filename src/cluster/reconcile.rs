@@ -155,10 +155,11 @@ impl Cluster {
         let CompareAnswer::Keys { entries, wanted, is_buried } = ask(link, question).await? else {
             return Err(WireError.into());
         };
-        self.merge_entries(&entries).await?;
+        let taken = entries.count();
+        self.intake.take(entries).await?;
         let since = if let Take::Missed { since } = take { since } else { Hlc(0) };
         let given = self.give(link, slot, &wanted, since).await?;
-        Ok(Mended { keys: entries.count() + given, is_buried })
+        Ok(Mended { keys: taken + given, is_buried })
     }
 
     /// Sends the keys of `slot` with these fingerprints that were written since.

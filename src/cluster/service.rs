@@ -72,7 +72,7 @@ impl Cluster {
                 Response::Refused(Refusal::Warming)
             }
             Request::GetSlots { slots, cursor } => self.read_piece(&slots, cursor).await,
-            Request::PutStates(entries) => match self.merge_entries(&entries).await {
+            Request::PutStates(entries) => match self.intake.take(entries).await {
                 Ok(()) => Response::Stored,
                 Err(refusal) => Response::Refused(refusal),
             },

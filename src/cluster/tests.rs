@@ -70,7 +70,8 @@ async fn start_as(port: u16, join: &[u16], options: &[(&str, &str)], generation:
         }
     };
     let (metrics, peers) = (Arc::new(Registry::new(Vec::new())), Arc::new(Peers::new(1, 1 << 20)));
-    let cluster = Cluster::new(config, identity, memory, store, membership, metrics, peers);
+    let intake = Intake::new(store, metrics, |portion| portion.merge());
+    let cluster = Cluster::new(config, identity, memory, intake, membership, peers);
     let serving = cluster.clone();
     let tasks = vec![
         tokio::spawn(cluster.clone().run()),

@@ -1,4 +1,5 @@
-//! Keys that travel from node to node: whole states with their versions, in pieces, merged where they arrive.
+//! Keys that travel from node to node: whole states with their versions, in pieces, merged where they arrive
+//! (`intake`).
 //!
 //! Pulling fills a node that joins or has restarted; pushing hands over and replays hints. A slot is locked for a few
 //! hundred entries at a time and never across a wait, so clients hardly notice. A key that changes while it
@@ -14,8 +15,7 @@ use tokio::time::Instant;
 use tracing::{debug, warn};
 
 use crate::base::clock::Hlc;
-use crate::base::ids::{NodeId, Slot, slot_of};
-use crate::base::metrics::Count;
+use crate::base::ids::{NodeId, Slot};
 use crate::base::wire::WireError;
 use crate::cluster::Cluster;
 use crate::cluster::rules::{self, PulledFrom, Pulls};
@@ -25,7 +25,6 @@ use crate::peer::entries::Entries;
 use crate::peer::refusal::Refusal;
 use crate::ring::{Row, RowState};
 use crate::store::entry::Entry;
-use crate::store::scope::is_clear;
 use crate::store::slot::SlotTable;
 
 /// A piece is sent when it has grown to this.
@@ -116,7 +115,7 @@ impl Cluster {
     async fn put_piece(&self, link: &ControlLink, piece: Entries) -> Result<u64, TransferError> {
         let count = piece.count();
         link.ask(&Request::PutStates(piece), PIECE_TIMEOUT).await?;
-        self.transferred.sent.fetch_add(count, Ordering::Relaxed);
+        self.sent_keys.fetch_add(count, Ordering::Relaxed);
         Ok(count)
     }
 
@@ -228,7 +227,7 @@ impl Cluster {
             if slots_done > slots.len() || (slots_done == 0 && next == cursor) {
                 return (done, Err(ControlError::from(WireError).into()));
             }
-            match self.merge_entries(&entries).await {
+            match self.intake.take(entries).await {
                 Ok(()) => {}
                 Err(Refusal::Skew) => return (done, Err(TransferError::OurClock)),
                 Err(_) => return (done, Err(ControlError::from(WireError).into())),
@@ -243,7 +242,7 @@ impl Cluster {
     pub(super) async fn read_piece(&self, slots: &[Slot], cursor: u64) -> Response {
         let mut entries = Entries::default();
         let (slots_done, cursor) = self.read_into(&mut entries, slots, cursor).await;
-        self.transferred.sent.fetch_add(entries.count(), Ordering::Relaxed);
+        self.sent_keys.fetch_add(entries.count(), Ordering::Relaxed);
         Response::Piece { entries, slots_done, cursor }
     }
 
@@ -281,28 +280,6 @@ impl Cluster {
                 entries.push(slot, entry, &self.store.actors);
             }
         })
-    }
-
-    /// Merges what another node holds into what this one holds.
-    pub(super) async fn merge_entries(&self, entries: &Entries) -> Result<(), Refusal> {
-        for (at, key) in entries.iter(&self.store.actors).enumerate() {
-            let key = key.map_err(|_| Refusal::Malformed)?;
-            if !key.is_named() || !is_clear(key.db) && slot_of(key.key) != key.slot {
-                return Err(Refusal::Malformed);
-            }
-            let now_ms = self.store.clock.now_ms();
-            if self.store.clock.observe(key.state.version.latest(), now_ms).is_err() {
-                self.metrics.count(Count::ClockRefusals, 1);
-                return Err(Refusal::Skew);
-            }
-            let slot = key.slot;
-            key.merge_into(&mut self.store.table(slot), &self.store, now_ms, &self.metrics);
-            self.transferred.received.fetch_add(1, Ordering::Relaxed);
-            if at % BATCH_ENTRIES_MAX == BATCH_ENTRIES_MAX - 1 {
-                yield_now().await;
-            }
-        }
-        Ok(())
     }
 }
 

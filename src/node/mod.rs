@@ -60,7 +60,7 @@ use tokio::sync::watch;
 
 use crate::base::clock::Hlc;
 use crate::base::config::{Bind, Config, Settings};
-use crate::cluster::{Cluster, Ending, Identity, MembersError, Memory, identity};
+use crate::cluster::{Cluster, Ending, Identity, Intake, MembersError, Memory, Merge, Portion, identity};
 use crate::membership::{Membership, MembershipConfig};
 use crate::node::at_work::Signs;
 use crate::node::listen::Port;
@@ -82,6 +82,8 @@ pub use crate::peer::handshake::WIRE_VERSION;
 
 /// Between two looks at whether the node can serve clients.
 const READY_LOOK: Duration = Duration::from_millis(50);
+/// How long the thread that merges what others hand over waits for more.
+const MERGING_KEPT: Duration = Duration::from_millis(100);
 
 /// Why a node could not start, or not go on. Nothing runs any more when it is returned.
 #[derive(Debug, thiserror::Error)]
@@ -149,7 +151,8 @@ pub fn run(config: Arc<Config>, on_hangup: impl Fn() + 'static) -> Result<(), No
     let health: Arc<dyn Health> = Arc::new(Ready(shared.clone()));
     let _admin = admin::spawn(listeners.admin, Admin { shared: shared.clone(), health })?;
     let gossip_thread = at_work::start_thread()?;
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let mut runtime = tokio::runtime::Builder::new_current_thread();
+    let runtime = runtime.enable_all().thread_name("merging").thread_keep_alive(MERGING_KEPT).build()?;
     let local = tokio::task::LocalSet::new();
     let ports =
         [(listeners.standalone, Port::Standalone), (listeners.cluster, Port::Cluster), (listeners.peer, Port::Peer)];
@@ -162,7 +165,7 @@ pub fn run(config: Arc<Config>, on_hangup: impl Fn() + 'static) -> Result<(), No
         for (listener, port) in ports.into_iter().flat_map(|(of, port)| of.into_iter().map(move |it| (it, port))) {
             listeners.push((crate::base::net::TcpListener::from_std(listener)?, port));
         }
-        let node = start(config, identity, shared, workers, listeners, &gossip_thread)?;
+        let node = start(config, identity, shared, workers, listeners, &gossip_thread, merge_aside)?;
         tokio::select! {
             told = wait_for_end(&node.shared.node.stop) => told?,
             why = node.cluster.ended() => return Err(NodeError::Ended(why)),
@@ -211,6 +214,11 @@ fn assemble(config: &Arc<Config>, identity: &Identity) -> Arc<Shared> {
     })
 }
 
+/// Merges what another node has handed over on a thread of its own, which ends when there is nothing more.
+fn merge_aside(portion: Portion) {
+    drop(tokio::task::spawn_blocking(move || portion.merge()));
+}
+
 /// Starts gossip on its thread, and everything that runs on the main thread, where local tasks can be spawned.
 fn start(
     config: Arc<Config>,
@@ -219,6 +227,7 @@ fn start(
     workers: workers::Workers,
     listeners: Vec<(crate::base::net::TcpListener, Port)>,
     gossip_thread: &Handle,
+    merge: Merge,
 ) -> Result<Arc<Node>, NodeError> {
     let settings = config.settings();
     let memory = Memory::load(&settings)?;
@@ -237,8 +246,8 @@ fn start(
         Membership::spawn(gossip, Signs { shared: shared.clone(), peers: peers.clone() })?
     };
     drop(settings);
-    let (store, metrics) = (shared.node.store.clone(), shared.node.metrics.clone());
-    let cluster = Cluster::new(config.clone(), identity, memory, store, membership, metrics, peers.clone());
+    let intake = Intake::new(shared.node.store.clone(), shared.node.metrics.clone(), merge);
+    let cluster = Cluster::new(config.clone(), identity, memory, intake, membership, peers.clone());
     _ = shared.node.cluster.set(cluster.clone());
     let (peer_clients, refused, routes) = (Arc::default(), refused::Refused::default(), routes::Routes::default());
     let accepts = watch::Sender::new(true);

@@ -10,6 +10,10 @@ const TOLERANCE: f64 = 0.15;
 /// The same once all keys have come and gone three times: pages are no longer full, and buffers have grown.
 const TOLERANCE_WORN: f64 = 0.25;
 
+/// What a process may have grown by, as a share of what it holds, once others have taken the place of all its keys; with
+/// room for both it would be 1.
+const GROWN_MAX: f64 = 0.4;
+
 /// Shapes that are looked at on three nodes.
 const REPLICATED: &[&str] = &["strings of 100 bytes with a TTL", "hashes of 5 fields"];
 /// Comparisons one after the other, so that deletions are soon forgotten.
@@ -26,6 +30,13 @@ fn resident_bytes(node: &Node) -> f64 {
     let text = std::fs::read_to_string(path).expect("a running process");
     let pages: f64 = text.split(' ').nth(1).and_then(|pages| pages.parse().ok()).expect("a number");
     pages * 4096.0
+}
+
+fn has_thread(node: &Node, name: &str) -> bool {
+    let threads = std::fs::read_dir(format!("/proc/{}/task", node.process().pid())).expect("a running process");
+    // One that ends meanwhile has no name any more.
+    let names = threads.flatten().flat_map(|thread| std::fs::read_to_string(thread.path().join("comm")));
+    names.into_iter().any(|it| it.trim_end() == name)
 }
 
 const SHAPES: &[Shape] = &[
@@ -154,4 +165,36 @@ fn what_has_left_is_not_counted_and_its_memory_goes_back() {
         let complaints: Vec<String> = before.iter().filter_map(complain).collect();
         assert!(complaints.is_empty(), "{complaints:#?}");
     }
+}
+
+/// A node that others have filled gives new keys the memory of old ones, key by key: it does not need room for both.
+#[test]
+fn a_node_that_came_back_empty_needs_no_more_while_its_keys_are_replaced() {
+    let _alone = alone();
+    // Enough that the 32 MB by which the allocator hands memory on do not count.
+    let keys = 6 * BYTES / 8_400;
+    let (shape, parts) =
+        (&Shape { name: "strings of 8 KB", keys, request: |n| format!("SET key:{n:0>12} {n:0>8192}") }, 8);
+    let mut cluster = Cluster::start(3, EAGER);
+    fill(&cluster, shape);
+    cluster.nodes[2].kill();
+    cluster.restart(2);
+    let node = &cluster.nodes[2];
+    must("it is there again", || node.is_ready());
+    must("it holds its copies again", || metric(node, "rondo_keys{") == shape.keys as f64);
+    must("nothing more is handed over", || !has_thread(node, "merging"));
+    let mut client = cluster.nodes[0].client();
+    let (filled, counted) = (resident_bytes(node), metric(node, "rondo_memory_used_bytes "));
+    let mut grown_max = 0.0_f64;
+    for part in 0..parts {
+        // In the order of their numbers, which is none to a node that was filled slot by slot.
+        let old = part * shape.keys / parts..(part + 1) * shape.keys / parts;
+        assert_eq!(each(&mut client, old.clone(), |n| words(&format!("DEL key:{n:0>12}"))), 0);
+        assert_eq!(each(&mut client, old, |n| words(&(shape.request)(n + shape.keys))), 0);
+        must("it holds no more keys", || metric(node, "rondo_keys{") == shape.keys as f64);
+        let grown = (resident_bytes(node) - filled) / counted;
+        println!("{} of {parts} replaced: {grown:.2} of what it holds more than before", part + 1);
+        grown_max = grown_max.max(grown);
+    }
+    assert!(grown_max < GROWN_MAX, "{grown_max:.2}");
 }

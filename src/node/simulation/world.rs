@@ -22,7 +22,7 @@ use super::os;
 use crate::base::config::{Config, Sources, load};
 use crate::base::net::TcpListener;
 use crate::base::net::simulated::{self, Listener, Network};
-use crate::cluster::identity;
+use crate::cluster::{Portion, identity};
 use crate::node::listen::Port;
 use crate::node::{Node, assemble, drain, start, workers};
 
@@ -149,7 +149,8 @@ impl World {
                 let listener = Listener::bind(SocketAddr::new(ip, number)).expect("a free port");
                 (TcpListener::Simulated(listener), port)
             };
-            start(config, identity, shared, all, ports.map(listen).into(), &Handle::current()).expect("a node")
+            start(config, identity, shared, all, ports.map(listen).into(), &Handle::current(), Portion::merge)
+                .expect("a node")
         });
         if let Some(life) = &mut self.hosts[node].life {
             life.node = Some(node_of_life);
