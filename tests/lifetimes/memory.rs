@@ -10,8 +10,8 @@ const TOLERANCE: f64 = 0.15;
 /// The same once all keys have come and gone three times: pages are no longer full, and buffers have grown.
 const TOLERANCE_WORN: f64 = 0.25;
 
-/// What a process may have grown by, as a share of what it holds, once others have taken the place of all its keys; with
-/// room for both it would be 1.
+/// What a process may have grown by, as a share of what it holds, once others have taken the place of all its keys;
+/// with room for both it would be 1.
 const GROWN_MAX: f64 = 0.4;
 
 /// Shapes that are looked at on three nodes.
