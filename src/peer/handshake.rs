@@ -21,7 +21,7 @@ use crate::base::wire::{Reader, WireError, put_bytes, put_u64};
 
 const MAGIC: [u8; 4] = *b"RNDO";
 /// Version of everything that nodes say to each other. Nodes of different versions do not talk.
-pub const WIRE_VERSION: u8 = 13;
+pub const WIRE_VERSION: u8 = 14;
 const NONCE_BYTES: usize = 32;
 const PROOF_BYTES: usize = 32;
 const HELLO_BYTES_MAX: usize = 512;

@@ -24,7 +24,7 @@
 //! | kind | requests | answers |
 //! |---|---|---|
 //! | replica | deltas, verifies, whole states: numbered frames | cumulative acknowledgements, mismatches |
-//! | forward | clients' requests for keys coordinated over there | the replies, in order |
+//! | forward | clients' requests for keys coordinated over there | the replies, each when it is known |
 //! | control | rows, slot contents, comparisons: rare and long-winded | one answer each |
 //! | publish | what was published over there for listeners over here | how much of it was dealt with |
 //!

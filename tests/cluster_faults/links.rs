@@ -4,7 +4,8 @@ use std::thread::sleep;
 
 use crate::load::Load;
 use crate::support::client::{Client, encode};
-use crate::support::cluster::Cluster;
+use crate::support::cluster::{Cluster, Node};
+use crate::support::resp::Value;
 use crate::{AT_ALL, alone, pause_for, seed, support, targets, verdict, without, work_for};
 
 /// With several workers a verify must not overtake the delta that it depends on: then a read would be confirmed by
@@ -93,4 +94,54 @@ fn large_values_go_both_ways_at_once() {
             assert_eq!(len, Some(BYTES as i64), "{key} through {}", node.name);
         }
     }
+}
+
+/// A key that this node coordinates, and of which these, and no others, are the other home replicas.
+fn key_at(client: &mut Client, coordinator: &Node, replicas: [&Node; 2]) -> String {
+    let addr = |node: &Node| node.addr(node.port).to_string();
+    let mut wanted = [addr(coordinator), addr(replicas[0]), addr(replicas[1])];
+    wanted[1..].sort();
+    let is_wanted = |key: &String| {
+        let meta = client.call(&["RONDO.META", key]);
+        let owners = meta.field("owners").and_then(Value::items).unwrap_or_default();
+        let mut homes: Vec<String> =
+            owners.iter().filter_map(|owner| owner.field("address").and_then(Value::text)).collect();
+        homes.get_mut(1..).unwrap_or_default().sort();
+        homes == wanted
+    };
+    (0..2_000).map(|n| format!("line:{n}")).find(is_wanted).expect("some key of 2,000 lives there")
+}
+
+/// Two clients of one node ask another on the same link. What the first asks waits for replicas that have stopped; the
+/// second is answered meanwhile. Should those count as down before the first has asked, it does not wait: then all
+/// begins anew.
+#[test]
+fn a_question_that_waits_for_stopped_replicas_holds_up_nobody_behind_it() {
+    const ROUNDS: u32 = 5;
+    let _alone = alone();
+    let cluster = Cluster::start(4, &[]);
+    let [asker, answerer, stopped @ ..] = &cluster.nodes[..] else { panic!("four nodes") };
+    let (mut first, mut second) = (asker.client(), asker.client());
+    let stuck = key_at(&mut first, answerer, [&stopped[0], &stopped[1]]);
+    let prompt = key_at(&mut first, answerer, [asker, &stopped[0]]);
+    let mut onlooker = answerer.client();
+    assert!(!onlooker.run("RONDO.CONSISTENCY R 1").is_error());
+    let has_overtaken = (0..ROUNDS).any(|round| {
+        stopped.iter().for_each(|node| node.process().pause());
+        let (value, mut request) = (format!("round {round}"), Vec::new());
+        encode(&mut request, &["SET", &stuck, &value]);
+        first.send(&request).expect("the node reads");
+        // It has run over there, and so stands before whatever is asked now.
+        let has_run = || (onlooker.call(&["GET", &stuck]).text().as_deref() == Some(&value)).then_some(());
+        assert!(support::wait_for(AT_ALL, has_run).is_some(), "the first question does not arrive");
+        let reply = second.call(&["SET", &prompt, &value]);
+        let is_waiting = first.receive_within(std::time::Duration::from_millis(1)).is_none();
+        stopped.iter().for_each(|node| node.process().resume());
+        if is_waiting {
+            first.receive().expect("a reply in the end");
+        }
+        cluster.must_settle();
+        is_waiting && reply == Value::Simple(b"OK".to_vec())
+    });
+    assert!(has_overtaken, "in {ROUNDS} rounds the second was not answered once while the first waited");
 }

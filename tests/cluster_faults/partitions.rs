@@ -92,8 +92,7 @@ fn both_sides_of_a_cut_survive_its_healing() {
     for key in (0..KEYS).flat_map(|key| ["set", "hash", "counter", "string"].map(|kind| format!("{kind}:{key}"))) {
         let agreed = || {
             let meta = client.call(&["RONDO.META", &key]);
-            let texts: Vec<String> = meta.items().unwrap_or_default().iter().filter_map(Value::text).collect();
-            texts.windows(2).any(|pair| pair == ["agreed", "yes"]).then_some(())
+            (meta.field("agreed").and_then(Value::text).as_deref() == Some("yes")).then_some(())
         };
         assert!(support::wait_for(AT_ALL, agreed).is_some(), "the replicas of {key} do not agree");
     }

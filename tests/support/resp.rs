@@ -68,6 +68,12 @@ impl Value {
             _ => None,
         }
     }
+
+    /// What stands behind this name in a map that is written as an array.
+    pub fn field(&self, name: &str) -> Option<&Value> {
+        let pair = self.items()?.chunks(2).find(|pair| pair[0].text().as_deref() == Some(name))?;
+        pair.get(1)
+    }
 }
 
 /// One reply at the start of `bytes` and its length, or `None` when it is not yet complete.

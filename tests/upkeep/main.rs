@@ -67,18 +67,12 @@ fn fill(client: &mut Client, keys: std::ops::Range<usize>) {
     }
 }
 
-/// A field of RONDO.META's map.
-fn field<'v>(meta: &'v Value, name: &str) -> &'v Value {
-    let items = meta.items().unwrap_or_else(|| panic!("no map: {meta:?}"));
-    let at = items.chunks(2).find(|pair| pair[0].text().as_deref() == Some(name));
-    &at.unwrap_or_else(|| panic!("no {name} in {meta:?}"))[1]
-}
-
 /// How many owners a key has, and whether all of them hold the same version.
 fn owners(client: &mut Client, key: &str) -> (usize, bool) {
     let meta = client.call(&["RONDO.META", key]);
-    let count = field(&meta, "owners").items().map_or(0, <[Value]>::len);
-    (count, field(&meta, "agreed").text().as_deref() == Some("yes"))
+    let field = |name| meta.field(name).unwrap_or_else(|| panic!("no {name} in {meta:?}"));
+    let count = field("owners").items().map_or(0, <[Value]>::len);
+    (count, field("agreed").text().as_deref() == Some("yes"))
 }
 
 fn all_agree(client: &mut Client, keys: std::ops::Range<usize>, copies: usize) -> bool {

@@ -1,4 +1,4 @@
-//! The other end of a forward link: questions of a peer's clients, run here, answered in order.
+//! The other end of a forward link: questions of a peer's clients, run here in order, answered when they are ready.
 //!
 //! A question is run as if its client were connected here, with the database and protocol that it names: its requests
 //! as one batch, or, if they belong together, as one transaction with one reply. A request is refused unrun when this
@@ -6,9 +6,13 @@
 //! run what its asker has given up on, whatever the clocks say. Bytes that are no question of ours end the link, and
 //! with it what else is asked on it: their sender cannot be relied on.
 //!
-//! What this end does not do: it forwards nothing further, and it answers no question out of turn.
+//! Nothing that has run is answered before its replies are known, and nothing waits for another's: `pending` keeps what
+//! is not ready. That questions are run in the order in which they came is relied on (`server::batch::order`,
+//! `server::request::own_copy`); in which order they are answered is not.
+//!
+//! What this end does not do: it forwards nothing further, and it cuts no answer into pieces. One of many megabytes
+//! holds up the bytes of those that are ready behind it.
 
-use std::collections::VecDeque;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::task::{Context, Poll};
@@ -20,25 +24,21 @@ use crate::base::clock::Hlc;
 use crate::base::framing;
 use crate::base::ids::NodeId;
 use crate::base::version::{Actor, ActorTableFull};
-use crate::base::wire::{Reader, WireError, put_u32};
+use crate::base::wire::{Reader, WireError};
 use crate::commands::spec::{flag, slots_of};
 use crate::peer::buffer::{SendBuffer, take_off};
 use crate::peer::handshake::Hello;
 use crate::peer::link::invalid;
 use crate::protocol::{Limits, REPLY_BYTES_MAX, Scanner};
-use crate::replication::routing::Quorum;
-use crate::replication::view::View;
-use crate::server::batch::Batch;
-use crate::server::batch::ask::{Reading, Retry, of_requests};
 use crate::server::batch::scanned::scanned;
 use crate::server::batch::window::{Ending, REQUESTS_MAX};
 use crate::server::connection::ages::Ages;
 use crate::server::connection::input::poll_read;
+use crate::server::connection::pending::Pending;
 use crate::server::connection::turn::Turn;
+use crate::server::connection::unanswered::Unanswered;
 use crate::server::forward::seen::SeenList;
-use crate::server::forward::wire::{
-    AS_SEEN, Answered, Manner, NOT_RUN, QUESTION_BYTES_MAX, QuestionKind, REPLY_LENGTH_MAX,
-};
+use crate::server::forward::wire::{Answered, Manner, QUESTION_BYTES_MAX, QuestionKind};
 use crate::server::request::run::{Origin, Run, Step};
 use crate::server::session::transaction::Transaction;
 use crate::server::session::watched::read_watched;
@@ -50,8 +50,6 @@ use crate::server::transaction::queued::requests_of;
 use crate::server::transaction::{NoReplies, Ran};
 use crate::server::worker::Worker;
 
-/// Most questions that may wait for replicas before the link stops reading.
-const PEER_UNANSWERED_MAX: usize = 1_024;
 /// Bytes of answers that wait to be written above which nothing more is read.
 const PEER_OUTPUT_PAUSE_BYTES: usize = 64 << 20;
 /// Bytes of replies to a question above which no more of its requests are run: its asker asks for the rest again. An
@@ -68,20 +66,11 @@ pub struct Forwarded {
     actor: Actor,
     input: Vec<u8>,
     output: SendBuffer,
-    unanswered: VecDeque<Unanswered>,
+    /// How many questions have come.
+    count: u64,
+    pending: Pending,
     ages: Ages,
     turn: Turn,
-}
-
-/// The replies to a question, and what they wait for.
-struct Unanswered {
-    batch: Box<Batch>,
-    /// What came of each request; replies are stretches of the batch.
-    replies: Vec<Answered>,
-    quorum: Quorum,
-    ran: Ran,
-    /// Reads whose replicas took too long have been confirmed by others, or are about to be.
-    is_confirmed_anew: bool,
 }
 
 struct PeerQuestion<'a> {
@@ -107,9 +96,9 @@ impl Forwarded {
         hello: &Hello,
     ) -> Result<Forwarded, ActorTableFull> {
         let (peer, actor) = (hello.node, worker.shared.node.store.actors.intern(hello.actor())?);
-        let (input, output, unanswered) = (Vec::new(), SendBuffer::default(), VecDeque::new());
+        let (input, output, pending) = (Vec::new(), SendBuffer::default(), Pending::new(worker.clone()));
         let (ages, turn) = (Ages::new(worker.shared.epoch), Turn::default());
-        Ok(Forwarded { worker, client, stream, peer, actor, input, output, unanswered, ages, turn })
+        Ok(Forwarded { worker, client, stream, peer, actor, input, output, count: 0, pending, ages, turn })
     }
 
     /// Serves the peer until the link ends.
@@ -120,10 +109,10 @@ impl Forwarded {
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<std::io::Error> {
         self.turn.begin();
         loop {
-            if let Err(error) = self.poll_unanswered(cx).and_then(|()| self.write(cx)) {
+            if let Err(error) = self.poll_pending(cx).and_then(|()| self.write(cx)) {
                 return Poll::Ready(error);
             }
-            let may_read = self.unanswered.len() < PEER_UNANSWERED_MAX && self.output.len() < PEER_OUTPUT_PAUSE_BYTES;
+            let may_read = !self.pending.is_full() && self.output.len() < PEER_OUTPUT_PAUSE_BYTES;
             match may_read.then(|| self.read(cx)).transpose() {
                 Ok(Some(true)) if self.turn.is_over() => {
                     cx.waker().wake_by_ref();
@@ -134,6 +123,11 @@ impl Forwarded {
                 Err(error) => return Poll::Ready(error),
             }
         }
+    }
+
+    fn poll_pending(&mut self, cx: &mut Context<'_>) -> std::io::Result<()> {
+        let (output, worker) = (&mut self.output, &self.worker);
+        self.pending.poll(cx, |ready| ready.answer(output.bytes(), worker))
     }
 
     fn write(&mut self, cx: &mut Context<'_>) -> std::io::Result<()> {
@@ -159,7 +153,7 @@ impl Forwarded {
         let mut at = 0;
         let began = Instant::now();
         while let Some((question, len)) = next_question(input.get(at..).unwrap_or_default()).map_err(invalid)? {
-            self.take(&question).map_err(invalid)?;
+            self.take(&question)?;
             at += len;
         }
         self.input = input;
@@ -172,7 +166,7 @@ impl Forwarded {
     }
 
     /// Runs a question. Where it turns out to be malformed, what has run of it before has run.
-    fn take(&mut self, question: &PeerQuestion<'_>) -> Result<(), WireError> {
+    fn take(&mut self, question: &PeerQuestion<'_>) -> std::io::Result<()> {
         let now = Instant::now();
         let Manner { kind, proto, db, wish } = question.manner;
         let ages = &mut self.ages;
@@ -204,7 +198,7 @@ impl Forwarded {
                 Ran::Apart
             }
             QuestionKind::IfUnchanged | QuestionKind::Copies | QuestionKind::OwnCopies => {
-                let has_run = if run.is_late(now) { None } else { run_as_one(&mut run, question)? };
+                let has_run = if run.is_late(now) { None } else { run_as_one(&mut run, question).map_err(invalid)? };
                 replies.push(if has_run.is_some() {
                     Answered::Reply(0..run.batch.out.len())
                 } else {
@@ -215,82 +209,13 @@ impl Forwarded {
         };
         let quorum = run.quorum;
         worker.send_off(&view, &mut batch);
-        self.unanswered.push_back(Unanswered { batch, replies, quorum, ran, is_confirmed_anew: false });
-        understood
-    }
-
-    fn poll_unanswered(&mut self, cx: &mut Context<'_>) -> std::io::Result<()> {
-        let mut retries = Vec::new();
-        while let Some(first) = self.unanswered.front_mut() {
-            if !first.batch.poll(cx, &mut retries) && retries.is_empty() {
-                break;
-            }
-            let view = self.worker.shared.view.load();
-            for of_request in of_requests(&mut retries) {
-                first.confirm_or_give_up(of_request, &self.worker, &view);
-            }
-            retries.clear();
-            first.is_confirmed_anew = true;
-            if !first.batch.is_resolved() {
-                self.worker.send_off(&view, &mut first.batch);
-                continue;
-            }
-            let Some(mut first) = self.unanswered.pop_front() else { break };
-            first.answer(self.output.bytes())?;
-            self.worker.retire(first.batch);
+        let question = Unanswered { number: self.count, batch, replies, quorum, ran, is_confirmed_anew: false };
+        self.count += 1;
+        match question.batch.is_resolved() {
+            true => question.answer(self.output.bytes(), &worker)?,
+            false => self.pending.add(question, now),
         }
-        Ok(())
-    }
-}
-
-impl Unanswered {
-    /// Has what a request has read confirmed by somebody else, once. A request that is contradicted, or that nobody
-    /// confirms, the asker asks for again. It is refused where running it again would show a later write of its own
-    /// client; where it belongs to a transaction that has written, which could only be asked for again as a whole, its
-    /// outcome is unknown.
-    fn confirm_or_give_up(&mut self, retries: &[Retry], worker: &Worker, view: &View) {
-        let Some(Retry { reply, ask, .. }) = retries.first() else { return };
-        let is_unconfirmed = retries.iter().all(Retry::is_unconfirmed);
-        let mut confirm =
-            |read: &Reading| worker.confirm_elsewhere(view, &mut self.batch, self.quorum, *reply, read.clone()).is_ok();
-        if !self.is_confirmed_anew && is_unconfirmed && retries.iter().filter_map(Retry::reading).all(&mut confirm) {
-            return;
-        }
-        let is_overtaken = |read| worker.is_read_overtaken(read, &self.batch, std::iter::empty());
-        let would_show = || retries.iter().find_map(Retry::reading).is_some_and(is_overtaken);
-        if self.ran == Ran::Together {
-            return self.batch.leave_unknown(*reply);
-        }
-        if self.ran == Ran::Apart && would_show() {
-            let refusal = worker.refusal(self.batch.kept(ask.request));
-            return self.batch.patch(*reply, refusal.as_bytes());
-        }
-        let is_it = |it: &&mut Answered| matches!(it, Answered::Reply(at) if at.contains(&reply.span.from));
-        if let Some(answered) = self.replies.iter_mut().find(is_it) {
-            *answered = Answered::NotRun;
-        }
-    }
-
-    /// Appends the answer. An error when it is longer than a frame can say: the asker then takes its outcome for
-    /// unknown.
-    fn answer(&mut self, to: &mut Vec<u8>) -> std::io::Result<()> {
-        self.batch.sort_patches();
-        let (at, mut fits) = (framing::begin(to), true);
-        for answered in &self.replies {
-            match answered {
-                Answered::NotRun => put_u32(to, NOT_RUN),
-                Answered::AsSeen => put_u32(to, AS_SEEN),
-                Answered::Reply(place) => {
-                    let at = framing::begin(to);
-                    self.batch.write(place.clone(), to);
-                    fits &= framing::end(to, at, REPLY_LENGTH_MAX);
-                }
-            }
-        }
-        match framing::end(to, at, REPLY_LENGTH_MAX) && fits {
-            true => Ok(()),
-            false => Err(std::io::Error::other("an answer is longer than a frame")),
-        }
+        understood.map_err(invalid)
     }
 }
 
@@ -384,6 +309,7 @@ mod tests {
     use crate::base::ids::NodeId;
     use crate::peer::handshake::LinkKind;
     use crate::replication::view::View;
+    use crate::server::forward::wire::{number_of, read_answer};
     use crate::server::session::watched::put_watched;
     use crate::server::worker::tests::shared;
 
@@ -418,11 +344,15 @@ mod tests {
             (QuestionKind::IfUnchanged, transaction),
             (QuestionKind::OwnCopies, GET.to_vec()),
         ] {
-            assert_eq!(link.take(&question(kind, &whole)), Ok(()), "{kind:?}");
+            assert!(link.take(&question(kind, &whole)).is_ok(), "{kind:?}");
             for cut in [whole.len() - 1, whole.len() - GET.len() + 1, 7] {
-                assert_eq!(link.take(&question(kind, &whole[..cut])), Err(WireError), "{kind:?} cut at {cut}");
+                let refused = link.take(&question(kind, &whole[..cut])).map_err(|error| error.kind());
+                assert_eq!(refused, Err(std::io::ErrorKind::InvalidData), "{kind:?} cut at {cut}");
             }
         }
-        assert_eq!(link.unanswered.front().map(|first| &first.batch.out[..]), Some(&b"+OK\r\n$1\r\nv\r\n"[..]));
+        let (first, _) = framing::split(link.output.bytes()).expect("an answer");
+        let (number, replies) = number_of(first).expect("its number");
+        let replies: Vec<Answered> = read_answer(replies).collect();
+        assert_eq!((number, replies), (0, vec![Answered::Reply(4..9), Answered::Reply(13..20)]));
     }
 }

@@ -6,6 +6,7 @@
 //! | `turn` | how much a connection does before others have their turn |
 //! | `forwarded` | the other end of a forward link: questions of a peer's clients |
 //! | `ages` | how old questions of another node are |
+//! | `unanswered`, `pending` | those that have run, and those of them that wait |
 //!
 //! Everything that one read brings is run at once; replies that replicas have to confirm wait in order, those of up to
 //! [`UNANSWERED_MAX`] batches, and the connection reads on meanwhile. A request that must wait in the middle is run
@@ -22,6 +23,8 @@
 mod ages;
 mod input;
 mod turn;
+mod unanswered;
+mod pending;
 pub mod forwarded;
 
 use std::collections::VecDeque;

@@ -3,8 +3,9 @@
 //! A question that was not run may be asked again. One whose link broke after it was sent has an unknown outcome, and
 //! so has one that was given up: a peer that is stalled is not waited for if asking elsewhere does no harm
 //! ([`AnswerPatience`]), and nothing is waited for beyond its deadline. Answers to questions that were given up are
-//! dropped. What may have run is asked again only with a fence ([`About::is_fenced`]), which keeps it from being done
-//! twice (`commands::repeat`).
+//! dropped. Each is judged by itself: that another waits for long, or is answered, says nothing of it. What may have
+//! run is asked again only with a fence ([`About::is_fenced`]), which keeps it from being done twice
+//! (`commands::repeat`).
 
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
@@ -111,7 +112,7 @@ pub struct Call {
     /// A time before everything that the other node writes for it ([`followed`]), by the stamp that it was first asked
     /// with.
     pub asked_at: Hlc,
-    sent_at: Instant,
+    pub(super) sent_at: Instant,
     /// What it may take longer for its bytes to arrive.
     transfer_ms: u64,
     patience: AnswerPatience,
@@ -180,19 +181,20 @@ impl Call {
         }
     }
 
-    /// Whether to wait no longer. While the other node says that it is at work, `at_work` last, nothing is overdue.
-    pub(super) fn is_overdue(&self, is_stalled: bool, at_work: Option<Instant>) -> bool {
+    /// Whether it was to be answered by `now`. While the other node says that it is at work, `at_work` last, nothing is
+    /// overdue.
+    pub(super) fn is_overdue(&self, is_stalled: bool, at_work: Option<Instant>, now: Instant) -> bool {
         let since = at_work.map_or(self.sent_at, |at_work| at_work.max(self.sent_at));
-        self.is_older_since(since, self.patience.limit_ms(is_stalled))
+        self.is_older_since(since, self.patience.limit_ms(is_stalled), now)
     }
 
-    /// Whether it was asked longer ago than this, and what its bytes take.
-    pub(super) fn is_older(&self, limit_ms: u64) -> bool {
-        self.is_older_since(self.sent_at, limit_ms)
+    /// Whether it was asked longer before `now` than this, and what its bytes take.
+    pub(super) fn is_older(&self, limit_ms: u64, now: Instant) -> bool {
+        self.is_older_since(self.sent_at, limit_ms, now)
     }
 
-    fn is_older_since(&self, since: Instant, limit_ms: u64) -> bool {
-        since.elapsed() > Duration::from_millis(limit_ms + self.transfer_ms)
+    fn is_older_since(&self, since: Instant, limit_ms: u64, now: Instant) -> bool {
+        now.saturating_duration_since(since) > Duration::from_millis(limit_ms + self.transfer_ms)
     }
 }
 
@@ -205,7 +207,7 @@ mod tests {
         let ago = |s| Instant::now().checked_sub(Duration::from_secs(s)).expect("this machine runs for longer");
         let call = Call::new(About::default(), ago(5), 0);
         for is_stalled in [false, true] {
-            let is_overdue = |at_work| call.is_overdue(is_stalled, at_work);
+            let is_overdue = |at_work| call.is_overdue(is_stalled, at_work, Instant::now());
             assert_eq!([None, Some(ago(9)), Some(ago(3)), Some(ago(0))].map(is_overdue), [true, true, true, false]);
         }
     }

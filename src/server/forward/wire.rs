@@ -2,12 +2,12 @@
 //!
 //! A question is a frame: `[length u32][flags u8][db u8][consistency 3 bytes][sent u64][stamp u64] [requests in RESP]`:
 //! all requests of a client's batch for that peer; with [`QuestionKind::EachIfNotSeen`], what was seen of their keys
-//! stands before them (`own_copy`). An answer is a frame too, in the order of the questions: `[length u32]` and for
-//! each request
-//! `[length u32][reply in RESP]`, the length [`NOT_RUN`] for one that was not run, and [`AS_SEEN`] for one whose asker
-//! has seen what there is to see. `sent` is the asker's monotonic clock: the other side refuses what lay about for
-//! longer than [`STALE_MS_MAX`], so that it cannot run what its asker has given up on meanwhile. `stamp` is the asker's
-//! hybrid logical clock: what the other side writes for the question is later.
+//! stands before them (`own_copy`). An answer is a frame too: `[length u32][number u64]` and for each request `[length
+//! u32][reply in RESP]`, the length [`NOT_RUN`] for one that was not run, and [`AS_SEEN`] for one whose asker has seen
+//! what there is to see. Answers come in any order: `number` is that of the question, counted by both ends from 0 at
+//! the start of the connection, so that no question has to say it. `sent` is the asker's monotonic clock: the other
+//! side refuses what lay about for longer than [`STALE_MS_MAX`], so that it cannot run what its asker has given up on
+//! meanwhile. `stamp` is the asker's hybrid logical clock: what the other side writes for the question is later.
 
 use std::ops::Range;
 
@@ -119,6 +119,12 @@ pub enum Answered {
     NotRun,
 }
 
+/// The number of the question that an answer is to, and what [`read_answer`] reads; `None` for what is no answer.
+pub fn number_of(answer: &[u8]) -> Option<(u64, &[u8])> {
+    let (number, replies) = answer.split_first_chunk()?;
+    Some((u64::from_le_bytes(*number), replies))
+}
+
 /// What an answer says of each request; replies are stretches of it. Ends early when the answer is malformed.
 pub fn read_answer(answer: &[u8]) -> impl Iterator<Item = Answered> {
     let mut at = 0;
@@ -139,7 +145,7 @@ pub fn read_answer(answer: &[u8]) -> impl Iterator<Item = Answered> {
     })
 }
 
-/// An answer of one reply.
+/// What an answer of one reply says, behind its number.
 pub fn answer_of(reply: &[u8]) -> Vec<u8> {
     let mut answer = Vec::with_capacity(framing::LENGTH_BYTES + reply.len());
     let at = framing::begin(&mut answer);

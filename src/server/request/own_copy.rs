@@ -5,8 +5,9 @@
 //! which is all that R=2 asks for, and neither the value nor a verify to a third node has to travel. If it does not, it
 //! runs the request as if nothing had been said, and its reply takes the place of ours.
 //!
-//! Both looks fall between the request's arrival and its reply, so this is the quorum of any other read; the forward
-//! link keeps the order of a connection's requests, so a read behind a write finds the coordinator ahead of our copy.
+//! Both looks fall between the request's arrival and its reply, so this is the quorum of any other read; requests that
+//! are asked on a forward link are run in their order, so a read behind a write finds the coordinator ahead of our
+//! copy.
 //!
 //! Only commands whose reply follows from what the key holds, whichever node looks. The use of the key is counted where
 //! it is coordinated. Not in strict mode, where only promised replicas confirm; not when R is more than 2.
