@@ -73,8 +73,13 @@ impl Run<'_> {
         self.late_at = None;
         let written = GroupWrites::since(store.clock.so_far());
         let mut moment = Moment { ran: Ran::as_one(requests), now_ms, written };
+        let first = self.batch.unconfirmed.len();
         let locked = requests.iter().take_while(|request| self.run_locked(&mut keys, request, &mut moment)).count();
         drop(keys);
+        if !watched.is_empty() {
+            // Each reply says that nobody has written what was watched, which others may have done if this is doubtful.
+            self.batch.unconfirmed.iter_mut().skip(first).for_each(|unconfirmed| unconfirmed.tells = true);
+        }
         self.worker.count_lookups_of(&mut effects);
         self.count_effects(&mut effects);
         // The last of its group, if any.
@@ -272,6 +277,33 @@ mod tests {
     use crate::server::transaction::queued::requests_of;
     use crate::server::worker::Worker;
     use crate::server::worker::tests::shared;
+
+    /// A watched SET that had waited out a cut was answered OK, while others had given the key another value on the
+    /// same condition meanwhile.
+    #[test]
+    fn what_was_done_on_a_condition_says_more_than_that_it_is_done() {
+        let (worker, view) = (Worker::new(0, shared(1, View::default())), view_of(true));
+        worker.shared.node.store.set_replicated(true);
+        let watched = Watched {
+            db: 0,
+            key: b"k".to_vec(),
+            seen: Default::default(),
+            was_live: false,
+            since: worker.shared.node.store.clock.so_far(),
+            missing: None,
+            at: None,
+        };
+        for watched in [vec![watched], Vec::new()] {
+            let addr = SocketAddr::from(([127, 0, 0, 1], 1));
+            let (client, mut batch) = (Client::new(1, addr, addr, 1), Batch::new(Instant::now()));
+            let (session, transaction) = (Session::new(false, ""), Transaction::default());
+            let mut talk = Talk { session, transaction, consistency: Consistency::default() };
+            let mut run = Run::new(&worker, &view, &client, &mut talk, &mut batch, Origin::Part);
+            assert_eq!(run.together(&requests_of(b"SET k v\r\n"), &watched), Ok(()));
+            let tells: Vec<bool> = batch.unconfirmed.iter().map(|it| it.tells).collect();
+            assert_eq!(tells, [!watched.is_empty()]);
+        }
+    }
 
     /// Which requests of a group have a read that other nodes have to confirm.
     fn verified(strict: bool, requests: &[u8]) -> Vec<bool> {
