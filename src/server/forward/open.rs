@@ -41,7 +41,9 @@ impl OpenCalls {
             return self.overtaken.remove(at).map(|(_, call)| call);
         };
         let before = usize::try_from(before).ok().filter(|before| *before < self.queue.len())?;
-        self.overtaken.extend((self.first..).zip(self.queue.drain(..before)));
+        if before > 0 {
+            self.overtaken.extend((self.first..).zip(self.queue.drain(..before)));
+        }
         let call = self.queue.pop_front()?;
         self.first = number + 1;
         self.answered_up_to = Some(call.sent_at);
