@@ -34,8 +34,9 @@ use crate::server::worker::Worker;
 const LINE_PATIENCE: Duration = Duration::from_millis(10);
 /// Most questions in the line: so many come in no moment in which they could not be answered.
 const LINE_MAX: usize = 1_024;
-/// Most questions that are set aside, some ten megabytes of them.
-const ASIDE_MAX: usize = 8_192;
+/// Most questions that are set aside: some megabytes, and as many looks every five milliseconds while what they wait
+/// for is lost and may be handed over (`batch::resolve`).
+const ASIDE_MAX: usize = 2_048;
 
 /// See the head of the file.
 pub(super) struct Pending {
