@@ -1,19 +1,27 @@
-//! Giving freed memory back to the system.
+//! Freed memory: given back to the system, and by one thread to another.
 //!
 //! The allocator (mimalloc) keeps what was freed for a while, and looks at it again only when the same thread
 //! allocates. After a FLUSHALL, or when most keys have expired together, nobody may allocate for long: the process
-//! would keep all of it. So when what the store holds has fallen far below what it held, every thread that allocates
-//! entries is asked once to give back what it keeps.
+//! would keep all of it. So when what the store holds has fallen far below what it held ([`Fall`]), every worker is
+//! asked once to give back what it keeps.
 //!
-//! That walks the pages of the thread, also those still in use: 8 ms for 4 GB of which every ninth entry of 2 KB is
-//! left (2026-11-27). It is asked for only when what was held is [`FALL_MIN`] times what is left, so a node that holds
-//! much and loses little never pays. In a program without this allocator it does nothing.
+//! What is freed is of use only to the thread that has made it. Where one worker has made most entries, because one
+//! connection has brought them, and others make those that take their place, the process would come to take twice what
+//! it holds. What a thread leaves behind when it ends, though, the allocator gives to whoever needs memory next. So
+//! while the process takes much more than the store holds, and ever more ([`Holes`]), the workers are asked to leave
+//! behind all that they have made.
+//!
+//! Either walks the pages of the thread, also those still in use: 8 ms for 4 GB of which every ninth entry of 2 KB is
+//! left (2026-11-27). It is asked for only when what was held is [`FALL_MIN`] times what is left, or when the holes
+//! have grown, so a node that holds much and loses little never pays. In a program without this allocator it does
+//! nothing.
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use crate::node::Node;
 use crate::node::work::Work;
+use crate::server::figures::process::resident_bytes;
 
 /// How often is looked.
 const LOOK_PERIOD: Duration = Duration::from_millis(500);
@@ -23,15 +31,25 @@ const FALL_MIN: u64 = 8;
 /// use.
 const GONE_MIN: u64 = 64 << 10;
 
+/// What holds less than this, in bytes, may have as many holes as it likes.
+const HELD_MIN: u64 = 256 << 20;
+/// Less than one part in so many of what is held does not count as holes: no allocator is without.
+const HOLES_SHARE: u64 = 4;
+/// By one part in so many of what is held the process has to have grown before its memory is handed on again.
+const GROWTH_SHARE: u64 = 64;
+
 /// Watches what the store holds, for ever.
 pub async fn watch(node: Arc<Node>) {
     let mut tick = tokio::time::interval(LOOK_PERIOD);
-    let mut fall = Fall::default();
+    let (mut fall, mut holes) = (Fall::default(), Holes::default());
     loop {
         tick.tick().await;
-        if fall.has_come(node.shared.node.store.used_bytes()) {
-            (0..node.workers.len()).for_each(|worker| node.workers.give(worker, Work::Trim));
-            trim();
+        let held = node.shared.node.store.used_bytes();
+        let for_all = |work: fn() -> Work| (0..node.workers.len()).for_each(|worker| node.workers.give(worker, work()));
+        if fall.has_come(held) {
+            for_all(|| Work::Trim);
+        } else if held >= HELD_MIN && holes.have_grown(held, resident_bytes()) {
+            for_all(|| Work::HandOn);
         }
     }
 }
@@ -41,6 +59,13 @@ pub fn trim() {
     // SAFETY: it may be called at any time from any thread. It frees only pages of this thread's heap in which no block
     // is in use, by the allocator's own record.
     unsafe { libmimalloc_sys::mi_collect(true) };
+}
+
+/// Leaves to other threads what becomes free of the memory that this one has allocated.
+pub fn hand_on() {
+    // SAFETY: it may be called at any time from any thread, and is when one ends. What is in use stays where it is, and
+    // may be freed by any thread; when this one next allocates, it is set up anew.
+    unsafe { libmimalloc_sys::mi_thread_done() };
 }
 
 /// What was held at most since memory was last given back, in bytes.
@@ -65,6 +90,25 @@ impl Fall {
     }
 }
 
+/// What the process takes beyond what is held.
+#[derive(Default)]
+struct Holes {
+    /// What it took when memory was last handed on, in bytes; or less, if it has taken less since.
+    resident: u64,
+}
+
+impl Holes {
+    /// True when they are large, and have grown since that was last so.
+    fn have_grown(&mut self, held: u64, resident: u64) -> bool {
+        let are_large = resident > held + held / HOLES_SHARE;
+        let have_grown = are_large && resident > self.resident + held / GROWTH_SHARE;
+        if have_grown || resident < self.resident {
+            self.resident = resident;
+        }
+        have_grown
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -79,10 +123,20 @@ mod tests {
     }
 
     #[test]
+    fn memory_is_handed_on_once_for_each_share_that_the_holes_grow_by() {
+        let mut holes = Holes::default();
+        let resident = [1_000, 1_250, 1_251, 1_260, 1_266, 1_267, 1_900, 1_100, 1_250, 1_260, 1_270];
+        let seen = resident.map(|resident| holes.have_grown(1_000, resident));
+        let grown: Vec<usize> = (0..seen.len()).filter(|at| seen[*at]).collect();
+        assert_eq!(grown, [2, 5, 6, 9]);
+    }
+
+    #[test]
     fn giving_back_takes_nothing_that_is_in_use() {
         let kept: Vec<Vec<u8>> = (0..1_000).map(|n| vec![n as u8; 100 + n]).collect();
         drop((0..1_000).map(|n| vec![1_u8; 10_000 + n]).collect::<Vec<_>>());
         trim();
+        hand_on();
         assert!(
             kept.iter().enumerate().all(|(n, bytes)| bytes.len() == 100 + n && bytes.iter().all(|b| *b == n as u8))
         );

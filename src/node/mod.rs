@@ -11,7 +11,7 @@
 //! | `handoff` | delivers hints: what a peer has missed |
 //! | `settle` | asks for promises and compares slots, in the background |
 //! | `files` | open files: room for `maxclients` beside the node's own |
-//! | `memory` | gives freed memory back to the system |
+//! | `memory` | freed memory is given back to the system, or by one thread to another |
 //! | `gauges` | what `/metrics`, INFO and `/status` read when asked |
 //! | `refused` | peers that were refused, told in the log seldom |
 //! | `routes` | what the log says of whom this node routes past |

@@ -28,6 +28,8 @@ pub enum Work {
     Free(Vec<Entry>),
     /// What was freed is to be given back to the system (`memory`).
     Trim,
+    /// What is freed of the memory that the worker has allocated is to be had by others (`memory`).
+    HandOn,
 }
 
 /// A view on its way to all workers, and what follows when all have it.

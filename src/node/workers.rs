@@ -12,7 +12,7 @@ use tokio::runtime::{Builder, LocalOptions};
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 
 use crate::base::net::{DetachedTcpStream, TcpStream};
-use crate::node::memory::trim;
+use crate::node::memory::{hand_on, trim};
 use crate::node::work::{Load, Work};
 use crate::peer::handshake::Hello;
 use crate::peer::link;
@@ -122,6 +122,7 @@ async fn serve(worker: Rc<Worker>, mut receiver: UnboundedReceiver<Work>) {
                 tokio::task::yield_now().await;
             }
             Work::Trim => trim(),
+            Work::HandOn => hand_on(),
         }
     }
 }
