@@ -336,6 +336,26 @@ impl Peers {
 }
 
 #[cfg(test)]
+impl Peer {
+    /// For tests: peers with one lane each, which is open.
+    pub fn reached<const N: usize>() -> [Arc<Peer>; N] {
+        Peers::new(1, 1 << 20).reach()
+    }
+}
+
+#[cfg(test)]
+impl Peers {
+    /// For tests: so many new peers, whose first lanes are open.
+    pub fn reach<const N: usize>(&self) -> [Arc<Peer>; N] {
+        std::array::from_fn(|at| {
+            let (peer, _) = self.get_or_add(NodeId::random(), ([127, 0, 0, 1], at as u16 + 1).into());
+            peer.lanes[0].open();
+            peer
+        })
+    }
+}
+
+#[cfg(test)]
 mod tests {
     use super::*;
 

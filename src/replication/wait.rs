@@ -297,19 +297,10 @@ pub(super) fn place_of_confirmer(waits: &mut Waits, key: WaitKey, peer: &Arc<Pee
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::base::ids::{NodeId, Slot};
+    use crate::base::ids::Slot;
     use crate::peer::frame::Kind;
     use crate::peer::registry::Peers;
     use crate::peer::trust::Word;
-
-    fn two() -> [Arc<Peer>; 2] {
-        let peers = Peers::new(1, 1 << 20);
-        [1, 2].map(|port| {
-            let (peer, _) = peers.get_or_add(NodeId::random(), ([127, 0, 0, 1], port).into());
-            peer.lanes[0].open();
-            peer
-        })
-    }
 
     /// Sends a frame, and notes it as a write's or a verify's.
     fn send(waits: &mut Waits, at: usize, peer: &Arc<Peer>) -> Option<u64> {
@@ -335,7 +326,7 @@ mod tests {
 
     #[test]
     fn a_write_that_did_not_get_onto_its_lane_is_not_held_because_one_before_it_is() {
-        let ([one, two], mut waits) = (two(), Waits::new());
+        let ([one, two], mut waits) = (Peer::reached(), Waits::new());
         let at = place_of_write(&mut waits, WaitKey::default(), 1);
         let first = send(&mut waits, at, &one);
         ack(&one, first);
@@ -353,11 +344,7 @@ mod tests {
     #[test]
     fn who_takes_a_slot_over_counts_for_those_that_have_left() {
         let peers = Peers::new(1, 1 << 20);
-        let [leaves, gains, dies] = [1, 2, 3].map(|port| {
-            let (peer, _) = peers.get_or_add(NodeId::random(), ([127, 0, 0, 1], port).into());
-            peer.lanes[0].open();
-            peer
-        });
+        let [leaves, gains, dies] = peers.reach();
         let mut waits = Waits::new();
         let at = place_of_write(&mut waits, WaitKey::default(), 1);
         send(&mut waits, at, &leaves);
@@ -381,7 +368,7 @@ mod tests {
 
     #[test]
     fn what_was_lost_with_a_connection_is_not_outdone_by_the_next() {
-        let ([one, _], mut waits) = (two(), Waits::new());
+        let ([one], mut waits) = (Peer::reached(), Waits::new());
         let at = place_of_write(&mut waits, WaitKey::default(), 1);
         send(&mut waits, at, &one);
         break_link(&one);
@@ -401,8 +388,7 @@ mod tests {
     #[test]
     fn a_write_is_doubtful_when_its_node_was_called_unfit_while_it_waited_or_too_few_answered() {
         let peers = Peers::new(1, 1 << 20);
-        let (peer, _) = peers.get_or_add(NodeId::random(), ([127, 0, 0, 1], 1).into());
-        peer.lanes[0].open();
+        let [peer] = peers.reach();
         let speaker = peers.meet(peer.id, 1, 0);
         let hear = |is_fit, is_warm| peers.hear_trust(speaker, Some(Word { is_fit, lanes: 1 }), is_warm);
         // As of a view that is made now.
@@ -430,7 +416,7 @@ mod tests {
 
     #[test]
     fn a_write_is_doubtful_when_it_met_another_that_its_node_had_not_seen() {
-        let ([one, two], mut before, mut waits) = (two(), Waits::new(), Waits::new());
+        let ([one, two], mut before, mut waits) = (Peer::reached(), Waits::new(), Waits::new());
         let at = place_of_write(&mut before, WaitKey::default(), 1);
         let number = send(&mut before, at, &one);
         ack(&one, number);
@@ -447,7 +433,7 @@ mod tests {
 
     #[test]
     fn a_verify_that_was_lost_confirms_nothing_whatever_came_behind_it() {
-        let ([one, _], mut waits) = (two(), Waits::new());
+        let ([one], mut waits) = (Peer::reached(), Waits::new());
         let at = place_of_confirmer(&mut waits, WaitKey::default(), &one, false);
         let lost = send(&mut waits, at, &one);
         break_link(&one);
@@ -468,9 +454,7 @@ mod tests {
                 self.0.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
             }
         }
-        let peers = Peers::new(1, 1 << 20);
-        let (peer, _) = peers.get_or_add(NodeId::random(), ([127, 0, 0, 1], 1).into());
-        peer.lanes[0].open();
+        let [peer] = Peer::reached();
         let mut waits = Waits::new();
         let wait = Wait::of_write_to(&peer, &mut waits);
         assert_eq!(waits[wait].state(), WaitState::Open);

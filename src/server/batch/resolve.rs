@@ -221,10 +221,9 @@ mod tests {
     use std::time::Instant;
 
     use super::*;
-    use crate::base::ids::NodeId;
     use crate::base::wire::put_u32;
     use crate::peer::lane::Pace;
-    use crate::peer::registry::Peers;
+    use crate::peer::registry::Peer;
     use crate::protocol::Proto;
     use crate::server::batch::question::{RequestKind, Target};
     use crate::server::error::RequestError;
@@ -281,12 +280,8 @@ mod tests {
                 self.0.store(true, Ordering::Relaxed);
             }
         }
-        let peers = Peers::new(1, 1 << 20);
-        let peers = [1, 2].map(|port| peers.get_or_add(NodeId::random(), ([127, 0, 0, 1], port).into()).0);
+        let peers: [_; 2] = Peer::reached();
         let lanes = peers.each_ref().map(|peer| peer.lanes.first().expect("a lane"));
-        for lane in lanes {
-            lane.open();
-        }
         let mut batch = Batch::new(Instant::now());
         Wait::of_two_electorates(&peers, &mut batch.waits);
         for lane in lanes {
@@ -382,9 +377,7 @@ mod tests {
     /// Simulated: an INCR that waited through an isolation answered what another coordinator had given meanwhile.
     #[tokio::test]
     async fn what_a_write_found_is_not_told_when_it_was_without_replicas_for_a_while() {
-        let peers = Peers::new(1, 1 << 20);
-        let (peer, _) = peers.get_or_add(NodeId::random(), ([127, 0, 0, 1], 1).into());
-        peer.lanes[0].open();
+        let [peer] = Peer::reached();
         let mut batch = Batch::new(Instant::now());
         let wait = Wait::of_write_to(&peer, &mut batch.waits);
         for (reply, tells) in [("+OK\r\n", false), (":5\r\n", true)] {

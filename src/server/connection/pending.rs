@@ -133,24 +133,14 @@ mod tests {
     use tokio::task::LocalSet;
 
     use super::*;
-    use crate::base::ids::NodeId;
     use crate::peer::lane::Lane;
-    use crate::peer::registry::{Peer, Peers};
+    use crate::peer::registry::Peer;
     use crate::replication::routing::Quorum;
     use crate::replication::view::View;
     use crate::replication::wait::Wait;
     use crate::server::batch::Batch;
     use crate::server::transaction::Ran;
     use crate::server::worker::tests::shared;
-
-    fn peers() -> [Arc<Peer>; 2] {
-        let peers = Peers::new(1, 1 << 20);
-        [1, 2].map(|port| {
-            let (peer, _) = peers.get_or_add(NodeId::random(), ([127, 0, 0, 1], port).into());
-            peer.lanes[0].open();
-            peer
-        })
-    }
 
     /// A question that waits until this peer has acknowledged one frame more.
     fn waits_for(peer: &Arc<Peer>, number: u64) -> Unanswered {
@@ -185,7 +175,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_later_question_is_answered_while_an_earlier_one_waits() {
-        let ([stuck, prompt], mut pending) = (peers(), none());
+        let ([stuck, prompt], mut pending) = (Peer::reached(), none());
         let steps = async {
             pending.add(waits_for(&stuck, 0), Instant::now());
             for number in 1..4 {
@@ -212,7 +202,7 @@ mod tests {
 
     #[tokio::test]
     async fn what_is_acknowledged_in_order_is_answered_from_the_line() {
-        let ([prompt, _], mut pending) = (peers(), none());
+        let ([prompt], mut pending) = (Peer::reached(), none());
         (0..LINE_MAX as u64).for_each(|number| pending.add(waits_for(&prompt, number), Instant::now()));
         assert!(pending.is_full());
         ack(&prompt.lanes[0]);
@@ -222,7 +212,7 @@ mod tests {
 
     #[tokio::test]
     async fn however_many_are_stuck_only_so_many_are_kept() {
-        let ([stuck, prompt], mut pending) = (peers(), none());
+        let ([stuck, prompt], mut pending) = (Peer::reached(), none());
         let steps = async {
             pending.add(waits_for(&stuck, 0), Instant::now());
             pending.add(waits_for(&prompt, 1), Instant::now());

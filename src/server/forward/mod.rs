@@ -227,14 +227,11 @@ impl Arrivals {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::base::ids::NodeId;
-    use crate::peer::registry::Peers;
     use crate::server::forward::call::AnswerPatience;
 
     /// A link that stands, and its peer.
     fn link() -> (ForwardLink, Arc<Peer>) {
-        let (peer, _) = Peers::new(1, 1 << 20).get_or_add(NodeId::random(), ([127, 0, 0, 1], 1).into());
-        peer.lanes[0].open();
+        let [peer] = Peer::reached();
         let link = ForwardLink::new(peer.clone(), Instant::now());
         link.is_open.set(true);
         (link, peer)
