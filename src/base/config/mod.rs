@@ -56,7 +56,7 @@ pub use kind::{Kind, NAME_BYTES_MAX, Value, is_name};
 pub use layers::{Loaded, Problem, Problems, Sources, env_name, load};
 pub use live::{Change, Config, RewriteError, SetError, SetRefusal, SettingsReader};
 pub use page::markdown;
-pub use settings::{Ports, RuleError, Settings};
+pub use settings::{Ports, RuleError, Settings, workers_for};
 pub use suggest::nearest;
 pub use table::{ALIASES, OPTIONS, Opt, Section};
 pub use types::{

@@ -311,10 +311,17 @@ impl Values<'_> {
 
     fn workers(&self) -> usize {
         match self.count("workers") {
-            0 => std::thread::available_parallelism().map_or(1, usize::from),
+            0 => workers_for(std::thread::available_parallelism().map_or(1, usize::from)),
             given => given,
         }
     }
+}
+
+/// How many workers suit a machine of so many processors: one is left to the main thread, which transfers, sweeps and
+/// accepts, and to whatever else runs there. A worker that shares its processor makes its clients wait whenever it gets
+/// no turn.
+pub fn workers_for(processors: usize) -> usize {
+    processors.saturating_sub(1).max(1)
 }
 
 /// Unsigned numbers that know their largest value.

@@ -216,7 +216,7 @@ pub static OPTIONS: &[Opt] = &[
         "commands that the slow log keeps"),
 
     at_start(Process, "workers", int(0, 255), "0",
-        "threads that serve clients; 0 is one per processor"),
+        "threads that serve clients; 0 is one fewer than processors, but at least one"),
     live(Process, "shutdown-timeout", int(0, INT_MAX), "10",
         "seconds that a node told to stop may take to hand over, and again for its turn when more than three go at once; its \
          clients then have up to 3 more to be answered"),

@@ -191,6 +191,13 @@ fn what_redis_knows_and_we_do_not_is_one_warning_beside_one_for_each_wish_that_i
 }
 
 #[test]
+fn one_processor_is_left_to_what_serves_no_clients() {
+    let workers: Vec<_> = [1, 2, 3, 16].into_iter().map(workers_for).collect();
+    assert_eq!(workers, [1, 1, 2, 15]);
+    assert_eq!(with_flags(&[("workers", "9")]).unwrap().workers, 9, "what is given holds");
+}
+
+#[test]
 fn ports_are_derived_unless_given() {
     let ports = |list: &[(&str, &str)]| with_flags(list).map(|settings| settings.ports);
     assert_eq!(ports(&[]), Ok(Ports { port: 6379, cluster: 7379, admin: 9379, peer: 16379 }));

@@ -1,6 +1,6 @@
 //! What `rondo dev` is going to start: ports and command lines. Pure.
 
-use crate::base::config::{PeerAddr, Ports, env_name};
+use crate::base::config::{PeerAddr, Ports, env_name, workers_for};
 use std::path::Path;
 
 /// Most nodes on one machine: beyond that, ports of one node meet those of another.
@@ -95,7 +95,7 @@ pub fn with_defaults(
     nodes: u16,
     processors: usize,
 ) -> Vec<(String, Vec<String>)> {
-    let workers = (processors / usize::from(nodes.max(1))).max(1);
+    let workers = (workers_for(processors) / usize::from(nodes.max(1))).max(1);
     for (name, value) in [("workers", workers.to_string()), ("shutdown-timeout", "2".to_owned())] {
         let is_given = options.iter().any(|(given, _)| given == name);
         if !is_given && !environment.iter().any(|(variable, _)| *variable == env_name(name)) {
