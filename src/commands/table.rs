@@ -185,13 +185,13 @@ pub fn find(name: &[u8]) -> Option<(CommandIndex, &'static Command)> {
     if name.len() > NAME_BYTES_MAX {
         return None;
     }
-    let index = &*INDEX;
-    for bucket in buckets_of(name) {
-        let at = CommandIndex::from(*index.get(bucket)?);
+    let (index, folded) = (&*INDEX, folded(name));
+    for bucket in buckets_of(folded) {
+        let found = index.get(bucket)?;
         // An empty bucket ends the search.
-        let command = COMMANDS.get(at)?;
-        if is_called(command, name) {
-            return Some((at, *command));
+        let command = COMMANDS.get(usize::from(found.at))?;
+        if found.folded == folded && (name.len() <= FOLDED_BYTES_MAX || is_called(command, name)) {
+            return Some((usize::from(found.at), *command));
         }
     }
     None
@@ -226,25 +226,42 @@ const _: () = assert!(COMMANDS.len() * 2 < BUCKETS);
 /// What an empty bucket holds: the place of no command.
 const EMPTY: u16 = u16::MAX;
 
-/// The places of the commands in the table, each in the first bucket of its name that was free. Of our own, because
-/// every request is looked up and a map for any key costs twice as much.
-static INDEX: LazyLock<[u16; BUCKETS]> = LazyLock::new(|| {
-    let mut index = [EMPTY; BUCKETS];
+/// A place in [`INDEX`].
+#[derive(Clone, Copy)]
+struct Bucket {
+    /// The command's name, [`folded`].
+    folded: u64,
+    /// Its place in the table, or [`EMPTY`].
+    at: u16,
+}
+
+/// The commands, each in the first bucket of its name that was free. Of our own, because every request is looked up and
+/// a map for any key costs twice as much.
+static INDEX: LazyLock<[Bucket; BUCKETS]> = LazyLock::new(|| {
+    let mut index = [Bucket { folded: 0, at: EMPTY }; BUCKETS];
     for (at, command) in COMMANDS.iter().enumerate() {
-        let free = buckets_of(command.name.as_bytes()).find(|bucket| index.get(*bucket) == Some(&EMPTY));
+        let folded = folded(command.name.as_bytes());
+        let free = buckets_of(folded).find(|bucket| index.get(*bucket).is_some_and(|it| it.at == EMPTY));
         if let Some(bucket) = free.and_then(|bucket| index.get_mut(bucket)) {
-            *bucket = at as u16;
+            *bucket = Bucket { folded, at: at as u16 };
         }
     }
     index
 });
 
-/// The buckets in which a name is looked for, in this order: the bytes, letters in lower case, one above the other,
-/// spread by a multiplication, and all that follow. Names are ours and few, so nothing a client sends can make them
-/// collide.
+/// Up to this length, and where the table has letters only, [`folded`] tells names apart in all but case.
+const FOLDED_BYTES_MAX: usize = 8;
+
+/// The length and the bytes of a name, letters in lower case, one above the other.
 #[inline]
-fn buckets_of(name: &[u8]) -> impl Iterator<Item = usize> + use<> {
-    let folded = name.iter().fold(name.len() as u64, |hash, byte| hash.rotate_left(8) ^ u64::from(byte | 0x20));
+fn folded(name: &[u8]) -> u64 {
+    name.iter().fold(name.len() as u64, |folded, byte| folded.rotate_left(8) ^ u64::from(byte | 0x20))
+}
+
+/// The buckets in which a name is looked for, in this order: what it folds to, spread by a multiplication, and all that
+/// follow. Names are ours and few, so nothing a client sends can make them collide.
+#[inline]
+fn buckets_of(folded: u64) -> impl Iterator<Item = usize> + use<> {
     let first = folded.wrapping_mul(0x9e37_79b9_7f4a_7c15) as usize >> (usize::BITS - BUCKETS.ilog2());
     (first..first + BUCKETS).map(|bucket| bucket % BUCKETS)
 }
@@ -263,8 +280,33 @@ mod tests {
         for (at, command) in COMMANDS.iter().enumerate() {
             assert_eq!(find(command.name.to_uppercase().as_bytes()).map(|it| it.0), Some(at));
             assert!(command.name.len() <= NAME_BYTES_MAX && command.name == command.name.to_lowercase());
+            let is_told_apart = command.name.bytes().all(|byte| byte.is_ascii_lowercase());
+            assert!(
+                is_told_apart || command.name.len() > FOLDED_BYTES_MAX,
+                "{}: folds to what others fold to",
+                command.name
+            );
         }
         assert!(find(b"no such command").is_none() && find(&[b'x'; 100]).is_none() && find(b"").is_none());
+    }
+
+    /// With one byte changed, left out or put in, a name is no command's, or another one's that is written so.
+    #[test]
+    fn nothing_but_its_name_finds_a_command() {
+        for command in COMMANDS {
+            let name = command.name.as_bytes();
+            let changed = (0..name.len()).flat_map(|at| (0..=u8::MAX).map(move |byte| (at, byte)));
+            for (at, byte) in changed {
+                let (before, rest) = name.split_at(at);
+                let behind = rest.get(1..).unwrap_or_default();
+                for other in
+                    [[before, &[byte], behind].concat(), [before, &[byte], rest].concat(), [before, behind].concat()]
+                {
+                    let meant = COMMANDS.iter().position(|it| it.name.as_bytes().eq_ignore_ascii_case(&other));
+                    assert_eq!(find(&other).map(|found| found.0), meant, "{}", other.escape_ascii());
+                }
+            }
+        }
     }
 
     /// Such an error needs no other replica's word (`server::request::readiness`); any other reply does.
