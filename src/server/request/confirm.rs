@@ -125,12 +125,14 @@ impl Run<'_> {
         let (coordinator, draw) = (&self.worker.shared.coordinator, self.worker.draw());
         let asked = coordinator.verify(self.view, &verify, self.quorum, draw, &mut self.batch.waits)?;
         self.batch.note_read(slot);
-        for (wait, number) in asked {
+        // The last one takes it as it is: a copy costs more than all else here.
+        let seen = std::iter::repeat_n(verify.seen, asked.len());
+        for ((wait, number), seen) in asked.into_iter().zip(seen) {
             let (db, proto, fence) = (self.session.db, self.session.proto, self.fence);
             let ask = *kept.get_or_insert_with(|| Ask { fence, ..self.batch.keep(request.bytes, db, proto) });
             let key = span_within(request.bytes, key, ask.request);
             let read_at = self.worker.shared.node.store.clock.so_far();
-            let read = Reading { number, ask, key, seen: verify.seen.clone(), read_at };
+            let read = Reading { number, ask, key, seen, read_at };
             self.batch.unconfirmed.push(Unconfirmed { reply, wait, read: Some(read), tells: true });
         }
         Ok(())
