@@ -11,6 +11,7 @@
 //! | `commands` | commands that need the server rather than keys |
 //! | `forward` | asking another node |
 //! | `batch` | the replies to all requests of one read |
+//! | `spares` | the memory of batches that are over, for the next |
 //! | `worker` | one thread, its share of the connections, what they work with |
 //! | `share` | a node's share of commands about the whole keyspace |
 //! | `request` | one request, from its row to its reply |
@@ -32,6 +33,7 @@ pub mod state;
 pub mod commands;
 pub mod forward;
 pub mod batch;
+pub mod spares;
 pub mod worker;
 pub mod share;
 pub mod request;

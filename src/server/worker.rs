@@ -30,16 +30,13 @@ use crate::server::figures::tally::{SteadyTime, Tally};
 use crate::server::forward::ForwardLink;
 use crate::server::forward::call::{About, AnswerPatience, Call};
 use crate::server::forward::wire::Manner;
+use crate::server::spares::Spares;
 use crate::server::state::NodeState;
 use crate::server::state::client::Client;
 use crate::store::Effects;
 
 /// How much one read may bring.
 pub const INPUT_BYTES: usize = 256 << 10;
-
-/// Most batches whose memory is kept for others, and most bytes of each.
-const SPARES_MAX: usize = 32;
-const SPARE_BYTES_MAX: usize = 64 << 10;
 
 /// What all workers share.
 pub struct Shared {
@@ -81,9 +78,9 @@ pub struct Worker {
     pub held_up: std::cell::Cell<bool>,
     /// Where commands run whose keys have several coordinators.
     pub scratch: Scratch,
+    /// Memory that goes from one batch to the next.
+    pub spares: Spares,
     forwards: RefCell<AHashMap<NodeId, Rc<ForwardLink>>>,
-    #[expect(clippy::vec_box, reason = "a batch is some hundred bytes, which would be copied several times a request")]
-    spares: RefCell<Vec<Box<Batch>>>,
     draw: std::cell::Cell<u64>,
 }
 
@@ -102,8 +99,8 @@ impl Worker {
             window: RefCell::default(),
             held_up: std::cell::Cell::new(false),
             scratch: Scratch::default(),
+            spares: Spares::default(),
             forwards: RefCell::default(),
-            spares: RefCell::default(),
             draw: std::cell::Cell::new(rand::random::<u64>() | 1),
         }
     }
@@ -113,22 +110,6 @@ impl Worker {
         let next = xorshift(self.draw.get());
         self.draw.set(next);
         next as usize
-    }
-
-    /// An empty batch.
-    pub fn batch(&self, started: Instant) -> Box<Batch> {
-        let mut batch = self.spares.borrow_mut().pop().unwrap_or_else(|| Box::new(Batch::new(started)));
-        batch.started = started;
-        batch
-    }
-
-    /// Takes a batch that is over, for the sake of its memory.
-    pub fn retire(&self, mut batch: Box<Batch>) {
-        let mut spares = self.spares.borrow_mut();
-        if spares.len() < SPARES_MAX && batch.spare_bytes() <= SPARE_BYTES_MAX {
-            batch.clear();
-            spares.push(batch);
-        }
     }
 
     /// Asks a peer, over this worker's link to it, which is opened at the first question.

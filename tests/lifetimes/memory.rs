@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::support::client::Client;
+use crate::support::client::{Client, encode};
 use crate::support::cluster::{Cluster, Node};
 use crate::{alone, each, metric, must, words};
 
@@ -228,4 +228,28 @@ fn keys_of_one_worker_make_room_for_those_of_others() {
     let mut clients: Vec<Client> = (0..16).map(|_| cluster.nodes[0].client()).collect();
     let grown = grown_by_replacing(&cluster.nodes[0], &shape, &mut clients);
     assert!(grown < GROWN_MAX, "{grown:.2}");
+}
+
+/// Most connections do nothing at any moment, and each has once asked for something large, or sent it in parts.
+#[test]
+fn connections_that_wait_hold_no_memory_for_what_they_once_asked_for() {
+    let _alone = alone();
+    const CLIENTS: usize = 400;
+    const VALUE_BYTES: usize = 500_000;
+    let cluster = Cluster::start(1, &[]);
+    let node = &cluster.nodes[0];
+    let mut request = Vec::new();
+    encode(&mut request, &[b"SET".as_slice(), b"k", &[b'x'; VALUE_BYTES]]);
+    let (first, rest) = request.split_at(VALUE_BYTES / 2);
+    let mut clients: Vec<Client> = (0..CLIENTS).map(|_| node.client()).collect();
+    let before = resident_bytes(node);
+    for client in &mut clients {
+        client.send(first).expect("half a request");
+        client.send(rest).expect("the other half");
+        assert_eq!(client.receive().expect("a reply").text().as_deref(), Some("OK"));
+        assert_eq!(client.run("GET k").text().map(|value| value.len()), Some(VALUE_BYTES));
+    }
+    let grown = resident_bytes(node) - before;
+    let once = (CLIENTS * VALUE_BYTES) as f64;
+    assert!(grown < once / 4.0, "{grown} bytes after {CLIENTS} connections have sent and read {VALUE_BYTES} each");
 }

@@ -140,10 +140,9 @@ impl Batch {
         (self.answered, self.forward_failures, self.unknown_outcomes) = ([0; 3], 0, 0);
     }
 
-    /// Bytes of memory that it holds for the next one.
+    /// Bytes of memory that it holds for the next one, beside its replies.
     pub fn spare_bytes(&self) -> usize {
-        self.out.capacity()
-            + self.requests.capacity()
+        self.requests.capacity()
             + self.patched.capacity()
             + self.unconfirmed.capacity() * size_of::<Unconfirmed>()
             + self.patches.capacity() * size_of::<(ReplyPlace, Span)>()
@@ -321,9 +320,14 @@ impl Batch {
         }
     }
 
+    /// Whether replies lie elsewhere than in `out`.
+    pub fn is_patched(&self) -> bool {
+        !self.patches.is_empty()
+    }
+
     /// Appends the replies with everything put in its place. The batch is over then.
     pub fn finish(&mut self, to: &mut Vec<u8>) {
-        if to.is_empty() && self.patches.is_empty() {
+        if to.is_empty() && !self.is_patched() {
             // The usual case: the batch's own buffer is the output.
             return std::mem::swap(to, &mut self.out);
         }

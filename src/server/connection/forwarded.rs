@@ -170,7 +170,7 @@ impl Forwarded {
         let now = Instant::now();
         let Manner { kind, proto, db, wish } = question.manner;
         let ages = &mut self.ages;
-        let mut batch = self.worker.batch(now);
+        let mut batch = self.worker.spares.batch(now);
         let mut replies = Vec::new();
         let worker = self.worker.clone();
         let view = worker.view(now);

@@ -27,8 +27,6 @@ use crate::server::state::client::{Client, ReplyMode};
 
 /// What is read while a request waits alone, in bytes.
 const READ_AHEAD_BYTES: usize = 64 << 10;
-/// Memory that the input of a connection keeps when it is empty.
-const INPUT_BYTES_KEPT_MAX: usize = 64 << 10;
 
 impl Connection {
     /// Reads once and runs everything that is whole; true when something was read or run.
@@ -48,11 +46,11 @@ impl Connection {
         let read = shared.get(..count).unwrap_or_default();
         if self.input.is_empty() {
             let used = self.run_input(read);
-            self.input.extend_from_slice(read.get(used..).unwrap_or_default());
+            self.keep_input(read.get(used..).unwrap_or_default());
             self.note_input();
             return Ok(true);
         }
-        self.input.extend_from_slice(read);
+        self.keep_input(read);
         drop(shared);
         if self.input.len() >= self.input_wanted {
             self.run_kept();
@@ -82,7 +80,7 @@ impl Connection {
         let worker = self.worker.clone();
         let mut shared = worker.input.borrow_mut();
         let Poll::Ready(count) = self.receive(cx, &mut shared)? else { return Ok(false) };
-        self.input.extend_from_slice(shared.get(..count).unwrap_or_default());
+        self.keep_input(shared.get(..count).unwrap_or_default());
         self.note_input();
         Ok(true)
     }
@@ -93,10 +91,22 @@ impl Connection {
         let used = self.run_input(&input);
         self.turn.note(used);
         input.drain(..used);
-        if !input.is_empty() || input.capacity() <= INPUT_BYTES_KEPT_MAX {
-            self.input = input;
+        if input.is_empty() {
+            self.worker.spares.keep_buffer(input)
+        } else {
+            self.input = input
         }
         self.note_input();
+    }
+
+    /// Keeps bytes that cannot be run yet, behind those that are kept already.
+    fn keep_input(&mut self, bytes: &[u8]) {
+        if !bytes.is_empty() {
+            if self.input.capacity() == 0 {
+                self.input = self.worker.spares.buffer();
+            }
+            self.input.extend_from_slice(bytes);
+        }
     }
 
     fn note_input(&self) {
@@ -111,7 +121,7 @@ impl Connection {
         self.client.input_bytes.store(input.len(), std::sync::atomic::Ordering::Relaxed);
         let worker = self.worker.clone();
         let now = Instant::now();
-        let (view, mut batch) = (worker.view(now), worker.batch(now));
+        let (view, mut batch) = (worker.view(now), worker.spares.batch(now));
         if !self.unanswered.is_empty() {
             batch.order = Order::behind(self.unanswered.iter().map(|batch| &batch.order));
         }
@@ -122,8 +132,7 @@ impl Connection {
         end_turn(&worker, input, took, &self.client);
         if batch.is_resolved() && self.unanswered.is_empty() {
             worker.count_answered(&batch, took);
-            batch.finish(&mut self.output);
-            worker.retire(batch);
+            self.take_replies(batch);
         } else {
             self.unanswered.push_back(batch);
         }

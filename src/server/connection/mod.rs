@@ -312,11 +312,8 @@ impl Connection {
                 Err(error) => return Err(error),
             }
         }
-        self.output.clear();
         self.written = 0;
-        if self.output.capacity() > OUTPUT_PAUSE_BYTES {
-            self.output.shrink_to(16 << 10);
-        }
+        self.worker.spares.keep_buffer(std::mem::take(&mut self.output));
         self.client.mailbox.all_sent();
         Ok(true)
     }
@@ -368,19 +365,27 @@ impl Connection {
                 }
                 break;
             }
-            if let Some(mut batch) = self.unanswered.pop_front() {
+            if let Some(batch) = self.unanswered.pop_front() {
                 self.worker.count_answered(&batch, batch.started.elapsed());
                 if batch.forwarded > 0 {
                     let largest_bytes = batch.largest_answer;
                     self.note_answers(largest_bytes);
                 }
-                batch.finish(&mut self.output);
-                self.worker.retire(batch);
+                self.take_replies(batch);
                 if matches!(self.next, Next::Behind) {
                     self.next = Next::Free;
                 }
             }
         }
+    }
+
+    /// Takes the replies of a batch that is over.
+    pub(super) fn take_replies(&mut self, mut batch: Box<Batch>) {
+        if batch.is_patched() && self.output.is_empty() {
+            self.output = self.worker.spares.buffer();
+        }
+        batch.finish(&mut self.output);
+        self.worker.spares.keep_batch(batch);
     }
 
     /// Runs the request that must be alone, once all before it are answered; true when it made a step. To begin is one:
@@ -398,7 +403,11 @@ impl Connection {
         let Next::Runs(waiting) = &mut self.next else { return false };
         let Poll::Ready(done) = waiting.as_mut().poll(cx) else { return begins };
         self.next = Next::Free;
-        self.output.extend_from_slice(&done.reply);
+        if self.output.is_empty() {
+            self.output = done.reply
+        } else {
+            self.output.extend_from_slice(&done.reply)
+        }
         self.talk = done.talk;
         true
     }

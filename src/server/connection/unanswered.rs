@@ -94,7 +94,7 @@ impl Unanswered {
             }
         }
         fits &= framing::end(to, at, REPLY_LENGTH_MAX);
-        worker.retire(self.batch);
+        worker.spares.keep_batch(self.batch);
         if fits { Ok(()) } else { Err(std::io::Error::other("an answer is longer than a frame")) }
     }
 }
