@@ -46,6 +46,9 @@ const READY_TIMEOUT: Duration = Duration::from_secs(60);
 const READY_PAUSE: Duration = Duration::from_millis(50);
 /// Time for a child to stop after SIGTERM, above its own `shutdown-timeout`.
 const STOP_GRACE: Duration = Duration::from_secs(5);
+/// What comes within so long of the signal that stops the nodes is the same wish: whoever passes Ctrl-C on to a child
+/// (`timeout`, `npm`) sends it to one that has had it from the terminal.
+const SAME_WISH: Duration = Duration::from_millis(500);
 /// Pause before a node is started again.
 const RESTART_PAUSE: Duration = Duration::from_secs(1);
 /// Lines of a node's log that are shown when it did not start.
@@ -272,7 +275,8 @@ impl Dev {
     async fn stop(&mut self, stop: &mut mpsc::Receiver<()>) {
         self.nodes.iter().for_each(|node| node.signal(Signal::TERM));
         let patience = Duration::from_secs(self.settings.shutdown_timeout_s) + STOP_GRACE;
-        let deadline = Instant::now() + patience;
+        let told = Instant::now();
+        let deadline = told + patience;
         let mut killed = false;
         while self.nodes.iter().any(|node| node.running) {
             tokio::select! {
@@ -280,7 +284,11 @@ impl Dev {
                     self.has_ended(number);
                     continue;
                 }
-                _ = stop.recv(), if !killed => {}
+                _ = stop.recv(), if !killed => {
+                    if told.elapsed() < SAME_WISH {
+                        continue;
+                    }
+                }
                 () = tokio::time::sleep_until(deadline), if !killed => {}
             }
             (killed, self.has_lost_one) = (true, true);

@@ -1,6 +1,6 @@
 //! What `rondo dev` is going to start: ports and command lines. Pure.
 
-use crate::base::config::{PeerAddr, Ports, env_name, workers_for};
+use crate::base::config::{PeerAddr, Ports, QuorumMode, Settings, env_name, workers_for};
 use std::path::Path;
 
 /// Most nodes on one machine: beyond that, ports of one node meet those of another.
@@ -105,9 +105,43 @@ pub fn with_defaults(
     options
 }
 
+/// What comes of the death of one of so many nodes.
+pub fn after_a_death(nodes: usize, settings: &Settings) -> &'static str {
+    let copies = settings.replicas.min(nodes);
+    let quorum = settings.write_quorum.max(settings.read_quorum).min(nodes);
+    let is_enough_left = match settings.quorum_mode {
+        QuorumMode::Sloppy => quorum < nodes,
+        // Only a key's own nodes count, and a majority of them at least.
+        QuorumMode::Strict => quorum.max(copies / 2 + 1) < copies,
+    };
+    match is_enough_left {
+        _ if copies == 1 => "a node dies, and what it held is gone",
+        true => "a node dies; reads and writes go on",
+        false => "a node dies; what needs it for a quorum is refused until it is back",
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::base::config::{Config, Sources, load};
+
+    #[test]
+    fn what_a_death_is_said_to_do_is_what_quorums_allow() {
+        let said = |nodes, options: &[(&str, &str)]| {
+            let flags = options.iter().map(|(name, value)| ((*name).to_owned(), vec![(*value).to_owned()])).collect();
+            let loaded = load(&Sources { flags, ..Sources::default() }, &|_| Ok(String::new())).unwrap();
+            after_a_death(nodes, &Config::new(loaded).unwrap().settings())
+        };
+        let goes_on = |nodes, options: &[(&str, &str)]| said(nodes, options).ends_with("go on");
+        let strict = ("quorum-mode", "strict");
+        assert!(goes_on(3, &[]) && goes_on(3, &[strict]) && goes_on(5, &[("write-quorum", "3")]));
+        assert!(goes_on(2, &[("write-quorum", "1"), ("read-quorum", "1")]) && goes_on(3, &[("replicas", "2")]));
+        assert!(!goes_on(2, &[]) && !goes_on(3, &[("write-quorum", "3")]) && !goes_on(3, &[("read-quorum", "3")]));
+        assert!(!goes_on(5, &[strict, ("write-quorum", "3")]) && !goes_on(3, &[strict, ("replicas", "2")]));
+        let single = [("replicas", "1"), ("write-quorum", "1"), ("read-quorum", "1")];
+        assert!(said(3, &single).ends_with("is gone"));
+    }
 
     #[test]
     fn nodes_differ_by_one_in_every_port_and_never_meet() {

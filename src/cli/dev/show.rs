@@ -1,6 +1,7 @@
 //! What `rondo dev` prints: the table of nodes, lines to paste, and how a node ended.
 
 use super::node::Node;
+use super::plan;
 use crate::base::config::Settings;
 use comfy_table::Table;
 use comfy_table::presets::UTF8_FULL_CONDENSED;
@@ -31,7 +32,7 @@ pub fn cluster(nodes: &[Node], settings: &Settings, host: IpAddr, dir: &Path) {
         dir.display()
     ));
     if let (Some(first), Some(last)) = (nodes.first(), nodes.last()) {
-        say(&lines_to_paste(first, last, settings, host));
+        say(&lines_to_paste(first, last, plan::after_a_death(nodes.len(), settings), settings, host));
     }
     say(&format!("Ctrl-C stops {}.", if nodes.len() == 1 { "it" } else { "them all" }));
 }
@@ -46,7 +47,7 @@ pub fn say(line: &str) {
     _ = writeln!(io::stdout(), "{line}");
 }
 
-fn lines_to_paste(first: &Node, last: &Node, settings: &Settings, host: IpAddr) -> String {
+fn lines_to_paste(first: &Node, last: &Node, death: &'static str, settings: &Settings, host: IpAddr) -> String {
     let (port, other_port, cluster_port) = (first.plan.ports.port, last.plan.ports.port, first.plan.ports.cluster);
     let to = if host.is_ipv4() && host.is_loopback() { String::new() } else { format!(" -h {host}") };
     let (auth, python_auth) = match settings.requirepass.is_empty() {
@@ -67,7 +68,7 @@ fn lines_to_paste(first: &Node, last: &Node, settings: &Settings, host: IpAddr) 
     let admin = SocketAddr::new(host, first.plan.ports.admin);
     lines.push((format!("curl http://{admin}/metrics"), "metrics for Prometheus"));
     if first.pid != last.pid {
-        lines.push((format!("kill -9 {}", last.pid), "a node dies; reads and writes go on"));
+        lines.push((format!("kill -9 {}", last.pid), death));
     }
     let width = lines.iter().filter(|(_, why)| !why.is_empty()).map(|(line, _)| line.len()).max().unwrap_or(0);
     let with_reason = |(line, why): (String, &str)| match why {
