@@ -1,7 +1,9 @@
 //! How far the other nodes' clocks are from this one's, and how long a message takes there and back.
 //!
 //! As NTP does (Mills, RFC 5905): ask for the time, take the middle of the round trip for the moment of the answer, and
-//! of the last few answers believe the one with the shortest round trip, because it can be wrong by the least.
+//! of the last few answers believe the one with the shortest round trip, because it can be wrong by the least. Answers
+//! that the newest contradicts by more than either can be wrong are from before one of the two clocks was set, and are
+//! forgotten.
 //!
 //! Measured, shown, and allowed for where other nodes' stamps are compared with our clock (`stability`, `shed`). What
 //! refuses a stamp is the stamp itself (`base::clock`).
@@ -21,6 +23,8 @@ pub(super) const ASK_INTERVAL: Duration = Duration::from_secs(2);
 /// Answers that are remembered.
 const SAMPLES: usize = 8;
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(1);
+/// So far two clocks drift apart, and are slewed, while answers are remembered, and far more.
+const DRIFT_US_MAX: u64 = 50_000;
 
 /// What one answer says.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -37,6 +41,7 @@ pub(super) struct Samples(VecDeque<PeerClock>);
 
 impl Samples {
     fn note(&mut self, sample: PeerClock) {
+        self.0.retain(|before| before.agrees_with(&sample));
         if self.0.len() == SAMPLES {
             self.0.pop_front();
         }
@@ -53,6 +58,12 @@ impl PeerClock {
     fn of(sent_us: u64, round_trip: Duration, theirs_us: u64) -> PeerClock {
         let middle_us = sent_us.saturating_add(round_trip.as_micros() as u64 / 2);
         PeerClock { round_trip, ahead_us: theirs_us.wrapping_sub(middle_us).cast_signed() }
+    }
+
+    /// Whether both can be right of two clocks that nobody has set in between.
+    fn agrees_with(&self, other: &PeerClock) -> bool {
+        let wrong_by = (self.round_trip + other.round_trip).as_micros() as u64 / 2;
+        self.ahead_us.abs_diff(other.ahead_us) <= wrong_by.saturating_add(DRIFT_US_MAX)
     }
 }
 
@@ -92,9 +103,24 @@ mod tests {
         samples.note(exact);
         samples.note(PeerClock::of(2_000_000, Duration::from_millis(900), 2_899_000));
         assert_eq!(samples.best(), Some(exact));
-        let behind = PeerClock::of(5_000_000, Duration::from_micros(300), 4_000_000);
-        assert_eq!(behind.ahead_us, -1_000_150);
-        (0..SAMPLES).for_each(|_| samples.note(behind));
-        assert_eq!(samples.best(), Some(behind), "what is old is forgotten");
+        let drifted = PeerClock::of(5_000_000, Duration::from_micros(300), 4_980_000);
+        assert_eq!(drifted.ahead_us, -20_150);
+        (1..SAMPLES).for_each(|_| samples.note(drifted));
+        assert_eq!(samples.best(), Some(drifted), "what is old is forgotten");
+    }
+
+    #[test]
+    fn what_was_measured_before_a_clock_was_set_is_forgotten_at_once() {
+        let mut samples = Samples::default();
+        samples.note(PeerClock::of(1_000_000, Duration::from_micros(200), 6_000_600));
+        let rough = PeerClock::of(2_000_000, Duration::from_millis(900), 7_800_000);
+        samples.note(rough);
+        assert_eq!(samples.best().map(|clock| clock.ahead_us), Some(5_000_500), "it may be as wrong as that");
+        let set = PeerClock::of(3_000_000, Duration::from_millis(10), 3_005_000);
+        samples.note(set);
+        assert_eq!(samples.best(), Some(set));
+        (0..SAMPLES).for_each(|_| samples.note(PeerClock { ahead_us: 60_000_000, ..set }));
+        samples.note(set);
+        assert_eq!(samples.best(), Some(set), "and set back");
     }
 }
