@@ -18,7 +18,7 @@ use std::time::Duration;
 
 use parking_lot::Mutex;
 use tokio::time::{Instant, sleep};
-use tracing::error;
+use tracing::{error, info};
 use xxhash_rust::xxh3::xxh3_64;
 
 use crate::base::config::Settings;
@@ -88,12 +88,23 @@ pub(super) struct Recorded {
     path: Option<PathBuf>,
     /// Of what stands in it, as far as that matters.
     gist: Mutex<Vec<u8>>,
+    /// Why it could not be written when that was last tried.
+    trouble: Mutex<Option<String>>,
 }
 
 impl Recorded {
     /// Of a node that has just read its file.
     pub(super) fn new(memory: &Memory) -> Recorded {
-        Recorded { path: memory.path.clone(), gist: Mutex::new(gist(&memory.rows)) }
+        Recorded { path: memory.path.clone(), gist: Mutex::new(gist(&memory.rows)), trouble: Mutex::new(None) }
+    }
+
+    /// Logs why it could not be written, once for as long as it is the same.
+    fn note_trouble(&self, error: &io::Error) {
+        let why = error.to_string();
+        let before = self.trouble.lock().replace(why.clone());
+        if before.is_none_or(|before| before != why) {
+            error!(%error, "cannot write the file members in the data-dir: others wait for this node when they come or go");
+        }
     }
 }
 
@@ -111,16 +122,24 @@ impl Cluster {
                 let (path, text) = (path.clone(), format(&rows));
                 let written = tokio::task::spawn_blocking(move || replace_file(&path, &text)).await;
                 if let Err(error) = written.unwrap_or_else(|error| Err(io::Error::other(error))) {
-                    error!(%error, "cannot write the file members in the data-dir: others wait for this node when they come or go");
+                    self.recorded.note_trouble(&error);
                     sleep(RETRY_PAUSE).await;
                     continue;
                 }
                 *self.recorded.gist.lock() = wanted;
+                if self.recorded.trouble.lock().take().is_some() {
+                    info!("the file members in the data-dir is written again");
+                }
             }
             if changes.changed().await.is_err() {
                 return;
             }
         }
+    }
+
+    /// Why the file is behind the rows, if it cannot be written: then nobody comes or goes.
+    pub fn members_unwritten(&self) -> Option<String> {
+        self.recorded.trouble.lock().clone()
     }
 
     /// Returns when all that this node knows of its members is on disk, as far as that is to be; false when it takes

@@ -124,6 +124,33 @@ fn an_operators_word_begins_a_new_cluster_that_the_others_join() {
     assert_eq!(three.cluster.nodes[0].client().run("GET a").text().as_deref(), Some("1"));
 }
 
+/// Nobody joins meanwhile, and status says because of whom.
+#[test]
+fn a_node_that_cannot_write_down_who_joins_is_told_of_until_it_can() {
+    let _alone = alone();
+    let three = Three::start();
+    let (place, away) = (three.dir.path().join("node2"), three.dir.path().join("away"));
+    std::fs::rename(&place, &away).expect("renamed");
+    std::fs::write(&place, "").expect("a file in place of the directory");
+    let joining = three.cluster.nodes[0].addr(three.cluster.nodes[0].peer_port).to_string();
+    let mut fourth = three.cluster.start_beside("node3", &[], &[joining]);
+    let page = |node: &Node| http_get_from(node.addr(node.admin_port), "/status").map(|(_, page)| page);
+    let first = &three.cluster.nodes[0];
+    must("status says that it cannot write", || {
+        page(first).is_some_and(|page| page.contains("cannot write into its data-dir ("))
+    });
+    assert!(!page(first).is_some_and(|page| page.contains("\"healthy\":true")));
+    std::fs::remove_file(&place).expect("removed");
+    std::fs::rename(&away, &place).expect("renamed");
+    fourth.must_be_ready();
+    must("status says no more of it", || {
+        page(first).is_some_and(|page| !page.contains("cannot write into its data-dir"))
+    });
+    let process = three.cluster.nodes[2].process();
+    assert_eq!(process.count_in_log("cannot write the file members"), 1);
+    assert_eq!(process.count_in_log("is written again"), 1);
+}
+
 #[test]
 fn a_node_that_cannot_read_whom_it_remembers_does_not_start() {
     let _alone = alone();

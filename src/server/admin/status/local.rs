@@ -114,6 +114,7 @@ pub fn figures(admin: &Admin) -> NodeFigures {
         placing_options: Some(Placing { zone: settings.zone.clone(), weight: settings.weight }),
         common_options: common_options(&settings),
         giving_up: giving_up(admin),
+        members_unwritten: state.cluster.get().and_then(|cluster| cluster.members_unwritten()),
         links: view.peers.iter().flatten().map(|peer| link(peer, &gauges)).collect(),
     }
 }

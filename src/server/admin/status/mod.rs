@@ -272,6 +272,9 @@ pub struct NodeFigures {
     /// Ids of dead nodes that it was told to give up, and has not given up yet.
     #[serde(default)]
     pub giving_up: Vec<String>,
+    /// Why it cannot write down who the members are, if it cannot: then nobody joins or leaves.
+    #[serde(default)]
+    pub members_unwritten: Option<String>,
     /// Its links to the other nodes.
     pub links: Vec<Link>,
 }
