@@ -171,6 +171,26 @@ fn what_has_been_out_of_reach_for_long_is_refused_with_the_reason() {
     assert_eq!(client.run("SET k 3"), ok());
 }
 
+/// Whoever asks another node is not kept waiting for longer than that one keeps its own clients.
+#[test]
+fn what_its_coordinator_cannot_reach_a_quorum_for_is_refused_with_the_reason_by_any_node() {
+    let _alone = alone();
+    let mut cluster = Cluster::start(3, &["--write-quorum", "3", "--read-quorum", "3"]);
+    cluster.nodes[2].kill();
+    let mut clients = [0, 1].map(|at| cluster.nodes[at].client());
+    let reason = |what| format!("CLUSTERDOWN too few replicas of this hash slot are reachable for a {what}");
+    let refused = |what| Value::Error(reason(what).into_bytes());
+    for (request, what) in [("SET", "write"), ("GET", "read")] {
+        for key in ["a", "b", "c", "d", "e", "f", "g", "h"] {
+            let line = if request == "SET" { format!("SET {key} 1") } else { format!("GET {key}") };
+            for client in &mut clients {
+                let told = wait_for(AT_ALL, || (client.run(&line) == refused(what)).then_some(()));
+                assert!(told.is_some(), "{line}");
+            }
+        }
+    }
+}
+
 #[test]
 fn a_node_joins_and_leaves_without_an_error() {
     let _alone = alone();

@@ -2,7 +2,8 @@
 //!
 //! What another node coordinates is asked of it once, together with all else of the batch that it coordinates (`batch`,
 //! `forward`); a smart client is told where to go instead. What nobody can run is left for a moment later (`retry`),
-//! unless that has been so for long: then nobody is kept waiting for it.
+//! unless that has been so for long: then nobody is kept waiting for it. Of what another node coordinates that is
+//! believed when that one has not run it either, because it may reach replicas that this one does not.
 //! Whoever was asked by another node passes nothing on: that one looks again.
 
 use crate::base::ids::Slot;
@@ -18,7 +19,7 @@ use crate::server::batch::question::{RequestKind, Target};
 use crate::server::batch::window::Request;
 use crate::server::error::RequestError;
 use crate::server::forward::wire::{Manner, QuestionKind};
-use crate::server::request::run::{Run, Step};
+use crate::server::request::run::{Origin, Run, Step};
 use crate::server::session::settings::Consistency;
 use crate::server::state::client::state;
 
@@ -32,18 +33,21 @@ impl Run<'_> {
         if !self.origin.is_here() {
             return Step::NotRun;
         }
+        if let Some(why) = self.long_unserved(command, slots) {
+            return self.refuse(command, why);
+        }
         self.leave_hole(None, command, request, slots);
+        Step::Done
+    }
+
+    fn refuse(&mut self, command: &Command, why: Unserved) -> Step {
+        self.worker.count_refusal(command.has(flag::WRITE));
+        self.fail(why.text());
         Step::Done
     }
 
     /// Leaves a place for a reply that `target` will give, or, if there is none, that is to be asked for again.
     fn leave_hole(&mut self, target: Option<Target>, command: &Command, request: &Request<'_>, slots: &[Slot]) {
-        if target.is_none()
-            && let Some(why) = self.long_unserved(command, slots)
-        {
-            self.worker.count_refusal(command.has(flag::WRITE));
-            return self.fail(why.text());
-        }
         let ask = Ask { fence: self.fence, ..self.batch.keep(request.bytes, self.session.db, self.session.proto) };
         let (retry_policy, writes) = (self.retry_policy(command, request.args), command.has(flag::WRITE));
         let is_long = command.has(flag::LONG) || request.args.len() >= LONG_ARGS_MIN;
@@ -94,6 +98,12 @@ impl Run<'_> {
         let wish = Consistency { no_touch: self.client.is_in(state::NO_TOUCH), ..self.wish };
         let manner = Manner { kind: QuestionKind::Each, proto: self.session.proto, db: self.session.db, wish };
         let target = at.filter(|_| peer.is_some()).map(|peer| Target { peer, manner, fence: self.fence });
+        // Whoever was asked before may see more than this node, but could not run it either.
+        if (target.is_none() || self.origin == Origin::Again)
+            && let Some(why) = self.long_unserved(command, slots)
+        {
+            return self.refuse(command, why);
+        }
         if target.is_some_and(|target| self.batch.goes_apart(target)) {
             self.batch.order.divide();
             if self.batch.order.blocks(slots, command.has(flag::WRITE)) {
