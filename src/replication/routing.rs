@@ -61,6 +61,8 @@ pub struct SlotRoles {
     pub confirmers: Vec<u16>,
     /// This node is one of the active ones, and so holds a copy itself.
     pub is_active: bool,
+    /// And is fit: it counts for R, whoever coordinates.
+    pub is_fit: bool,
     /// How many of `targets` are home replicas: the first ones.
     pub home_targets: usize,
     /// How many of `confirmers` are home replicas: the first ones.
@@ -287,6 +289,7 @@ fn slot_roles(homes: &[u16], stand_ins: &[u16], me: u16, standing: &[Standing]) 
         missing: homes.iter().filter(|at| !is_usable(standing, **at) && **at != me).copied().collect(),
         confirmers: others().filter(is_fit).copied().collect(),
         is_active: active.contains(&me),
+        is_fit: active.iter().filter(is_fit).any(|at| *at == me),
         electorates: Vec::new(),
         voters: Vec::new(),
     }
@@ -340,6 +343,8 @@ mod tests {
         let roles = roles_of(&[2, 0, 1], 3, 0, &[UP, UP, UNFIT], false);
         assert_eq!((roles.homes(), roles.confirming_homes()), (&[2, 1][..], &[1][..]));
         assert_eq!((roles.coordinator, roles.targets, roles.confirmers), (Some(0), vec![2, 1], vec![1]));
+        let own = roles_of(&[2, 0, 1], 3, 2, &[UP, UP, UNFIT], false);
+        assert_eq!((own.coordinator, own.confirmers, own.is_active, own.is_fit), (Some(0), vec![0, 1], true, false));
     }
 
     #[test]

@@ -97,13 +97,14 @@ impl View {
     /// Refuses a command whose quorum is out of reach.
     pub fn check(&self, roles: &SlotRoles, quorum: Quorum, writes: bool) -> Result<(), QuorumError> {
         let (targets, confirmers, own) = match quorum.strict {
-            true => (roles.home_targets, roles.home_confirmers, usize::from(roles.is_home)),
-            false => (roles.targets.len(), roles.confirmers.len(), usize::from(roles.is_active)),
+            true => (roles.home_targets, roles.home_confirmers, roles.is_home),
+            false => (roles.targets.len(), roles.confirmers.len(), roles.is_active),
         };
+        let (own, own_fit) = (usize::from(own), usize::from(own && roles.is_fit));
         if writes && targets + own < quorum.write {
             return Err(QuorumError::Write);
         }
-        if confirmers + own < quorum.read || !writes && !roles.knows_enough(quorum.read) {
+        if confirmers + own_fit < quorum.read || !writes && !roles.knows_enough(quorum.read) {
             return Err(QuorumError::Read);
         }
         Ok(())
@@ -163,8 +164,8 @@ mod tests {
 
     #[test]
     fn stand_ins_alone_take_writes_and_answer_no_read_that_two_have_to_confirm() {
-        let stand_ins =
-            SlotRoles { targets: vec![1, 2], confirmers: vec![1, 2], is_active: true, ..SlotRoles::default() };
+        let (targets, confirmers) = (vec![1, 2], vec![1, 2]);
+        let stand_ins = SlotRoles { targets, confirmers, is_active: true, is_fit: true, ..SlotRoles::default() };
         let with_home = SlotRoles { home_confirmers: 1, ..stand_ins.clone() };
         let at_home = SlotRoles { is_home: true, ..stand_ins.clone() };
         let checked = |roles: &SlotRoles, read, writes| {
@@ -175,6 +176,29 @@ mod tests {
         assert_eq!(checked(&stand_ins, 1, false), Ok(()), "whoever asks for one copy gets one");
         assert_eq!([&with_home, &at_home].map(|roles| checked(roles, 2, false)), [Ok(()), Ok(())]);
     }
+
+    /// One of two that are left has come back empty: the other refuses reads, and this one is not to say that it is
+    /// ready.
+    #[test]
+    fn a_node_that_fills_up_does_not_count_itself_for_reads() {
+        let quorum = |strict| Quorum { write: 2, read: 2, strict };
+        let filling = SlotRoles {
+            coordinator: Some(1),
+            targets: vec![1],
+            confirmers: vec![1],
+            home_targets: 1,
+            home_confirmers: 1,
+            is_active: true,
+            is_home: true,
+            ..SlotRoles::default()
+        };
+        for strict in [false, true] {
+            let checked = |roles: &SlotRoles| View::default().check_served(roles, quorum(strict), true);
+            assert_eq!(checked(&filling), Err(Unserved::Quorum(QuorumError::Read)));
+            assert_eq!(checked(&SlotRoles { is_fit: true, ..filling.clone() }), Ok(()));
+        }
+    }
+
     #[test]
     fn a_node_that_no_slot_is_served_by_as_far_as_it_knows_says_that_it_waits() {
         let (nobody, somebody) = (SlotRoles::default(), SlotRoles { coordinator: Some(1), ..SlotRoles::default() });
