@@ -69,7 +69,7 @@ use crate::peer::registry::Peers;
 use crate::replication::ballots::Ballots;
 use crate::replication::coordinator::Coordinator;
 use crate::replication::view::View;
-use crate::ring::{Ring, Rows};
+use crate::ring::{Ring, RowState, Rows};
 use crate::server::admin::{self, Admin, Health};
 use crate::server::figures::pulse::Pulse;
 use crate::server::state::NodeState;
@@ -303,6 +303,18 @@ impl Health for Ready {
             view.check_served(roles, quorum, true).map_err(|error| error.to_string())?;
         }
         Ok(())
+    }
+
+    fn warm(&self) -> Result<(), String> {
+        self.ready()?;
+        let topology = self.0.node.cluster.get().map(|cluster| cluster.topology());
+        match topology.as_ref().and_then(|topology| topology.own_row()).map(|row| (row.state, row.warm)) {
+            Some((RowState::Joining, _)) => Err("this node is joining: it does not hold its slots yet".into()),
+            Some((_, false)) => {
+                Err("this node is filling up: it does not hold all that it held before it ended".into())
+            }
+            Some((_, true)) | None => Ok(()),
+        }
     }
 }
 

@@ -25,7 +25,7 @@ use std::thread::sleep;
 use std::time::Duration;
 
 use load::{Load, Target};
-use support::client::{Client, http_get_from};
+use support::client::{Client, encode, http_get_from};
 use support::cluster::{Cluster, Node};
 use support::resp::Value;
 use support::{alone, env_number, wait_for};
@@ -173,6 +173,35 @@ fn a_newcomer_that_waits_for_dead_nodes_comes_in_when_they_are_given_up() {
         let mut newcomer = cluster.nodes[new].client();
         assert_eq!(newcomer.call(&["GET", &key(n)]).text(), Some(format!("value of {n}")));
     }
+}
+
+/// So whoever ends the next node then has lost nothing; a node is ready, and serves clients, long before.
+#[test]
+fn a_node_that_was_killed_says_that_it_is_warm_when_it_holds_all_again() {
+    const KEYS: usize = 60_000;
+    let _alone = alone();
+    let mut cluster = Cluster::start(3, &[]);
+    let mut client = cluster.nodes[0].client();
+    let parts = KEYS / 1_000;
+    for part in 0..parts {
+        let mut request = Vec::new();
+        for n in 0..1_000 {
+            encode(&mut request, &["SET", &key(part * 1_000 + n), &"v".repeat(500)]);
+        }
+        client.send(&request).expect("requests");
+        (0..1_000).for_each(|_| assert_eq!(client.receive().expect("a reply").text().as_deref(), Some("OK")));
+    }
+    for killed in [2, 0, 1] {
+        cluster.nodes[killed].kill();
+        cluster.restart(killed);
+        let node = &cluster.nodes[killed];
+        let is_warm = || http_get_from(node.addr(node.admin_port), "/warmz").is_some_and(|(status, _)| status == 200);
+        must("it is warm", is_warm);
+        assert_eq!(node.metric("rondo_keys{"), Some(KEYS as f64), "as soon as it says so");
+    }
+    let mut client = cluster.nodes[0].client();
+    must("all others take it for warm", || !client.run("GET key:1").is_error());
+    assert_eq!(client.run("DBSIZE"), Value::Int(KEYS as i64));
 }
 
 #[test]

@@ -28,7 +28,8 @@ pub fn split_words(line: &str) -> Result<Vec<String>, SyntaxError> {
 
 /// The words of a line of a file; empty for a blank line and a comment.
 pub fn line_words(line: &str) -> Result<Vec<String>, SyntaxError> {
-    let line = line.trim_matches([' ', '\t', '\r', '\n']);
+    // Some editors put a byte order mark in front of a file's first line.
+    let line = line.trim_start_matches('\u{feff}').trim_matches([' ', '\t', '\r', '\n']);
     if line.starts_with('#') { Ok(Vec::new()) } else { split_words(line) }
 }
 
@@ -91,6 +92,11 @@ mod tests {
 
     fn words(line: &str) -> Result<Vec<String>, SyntaxError> {
         line_words(line)
+    }
+
+    #[test]
+    fn a_byte_order_mark_is_no_part_of_the_first_name() {
+        assert_eq!(words("\u{feff}maxmemory 1gb").unwrap(), ["maxmemory", "1gb"]);
     }
 
     #[test]

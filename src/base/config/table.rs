@@ -108,7 +108,7 @@ pub static OPTIONS: &[Opt] = &[
     at_start(Network, "peer-port", Kind::Port, "auto",
         "TCP and UDP port between nodes; auto is port + 10000, 0 for a node that is always alone"),
     at_start(Network, "admin-port", Kind::Port, "auto",
-        "HTTP port of the live page, /metrics, /livez and /readyz, on the addresses of bind and without a password; auto is \
+        "HTTP port of the live page, /metrics, /livez, /readyz and /warmz, on the addresses of bind and without a password; auto is \
          port + 3000, 0 for none"),
     at_start(Network, "bind", Kind::Binds, "127.0.0.1 -::1",
         "addresses to listen on, or names of them; one with a - before it may be missing; * and ::* are all of this machine's"),

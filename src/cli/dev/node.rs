@@ -20,7 +20,7 @@ use tokio::sync::mpsc;
 
 /// How long a node may take to answer one question.
 const PROBE_TIMEOUT: Duration = Duration::from_secs(2);
-/// More than any answer of `/readyz`.
+/// More than any answer of `/warmz`.
 const PROBE_BYTES_MAX: u64 = 4 * 1024;
 /// How much of a log is looked through for its last lines.
 const LOG_TAIL_BYTES: i64 = 8 * 1024;
@@ -80,12 +80,12 @@ impl Node {
         }
     }
 
-    /// Whether the node says that it is ready; else why not.
+    /// Whether the node says that it is ready and warm; else why not.
     pub async fn ready(&self, host: IpAddr) -> Result<(), String> {
         let address = SocketAddr::new(host, self.plan.ports.admin);
         match tokio::time::timeout(PROBE_TIMEOUT, ask_ready(address)).await {
-            Err(_) => Err(format!("no answer from http://{address}/readyz")),
-            Ok(Err(error)) => Err(format!("http://{address}/readyz: {error}")),
+            Err(_) => Err(format!("no answer from http://{address}/warmz")),
+            Ok(Err(error)) => Err(format!("http://{address}/warmz: {error}")),
             Ok(Ok(reply)) => {
                 let (head, body) = reply.split_once("\r\n\r\n").unwrap_or((&reply, ""));
                 let status = head.split_ascii_whitespace().nth(1).unwrap_or_default();
@@ -97,7 +97,7 @@ impl Node {
 
 async fn ask_ready(address: SocketAddr) -> io::Result<String> {
     let mut stream = TcpStream::connect(address).await?;
-    stream.write_all(b"GET /readyz HTTP/1.0\r\n\r\n").await?;
+    stream.write_all(b"GET /warmz HTTP/1.0\r\n\r\n").await?;
     let mut reply = Vec::new();
     stream.take(PROBE_BYTES_MAX).read_to_end(&mut reply).await?;
     Ok(String::from_utf8_lossy(&reply).into_owned())

@@ -1,5 +1,5 @@
-//! The HTTP side of a node: `/metrics`, `/livez`, `/readyz`, `/status` (its shape is in `status`), and the live page at
-//! `/`.
+//! The HTTP side of a node: `/metrics`, `/livez`, `/readyz`, `/warmz`, `/status` (its shape is in `status`), and the
+//! live page at `/`.
 //!
 //! | file | what it is |
 //! |---|---|
@@ -13,6 +13,7 @@
 //! - `/livez` is 200 while every worker's loop turns, else 503 with the names of those that do not: restart the
 //!   process.
 //! - `/readyz` is 200 when this node's slots can reach their quorums, else 503 with the reason: send clients elsewhere.
+//! - `/warmz` is 200 when it also holds all that its slots hold, else 503 with the reason: end no other node yet.
 //!
 //! Limits: so many connections at once (beyond it the oldest ends: `/livez` is to answer whoever else holds
 //! connections), so many bytes of request head, so long for it to arrive, so long for a connection's life. A connection
@@ -63,6 +64,8 @@ const TELL_INTERVAL: Duration = Duration::from_secs(10);
 pub trait Health: Send + Sync + 'static {
     /// Whether this node's slots can reach their quorums; the error is a sentence for the operator.
     fn ready(&self) -> Result<(), String>;
+    /// Whether this node is ready, and holds all that its slots hold.
+    fn warm(&self) -> Result<(), String>;
 }
 
 /// What the pages are made of.
@@ -156,6 +159,7 @@ fn router(pages: Arc<Pages>) -> Router {
         .route("/metrics", get(metrics))
         .route("/livez", get(livez))
         .route("/readyz", get(readyz))
+        .route("/warmz", get(warmz))
         .route("/status", get(cluster_status))
         .route("/status/node", get(node_status))
         .route("/status/slots", get(slot_status))
@@ -178,8 +182,16 @@ async fn livez(State(pages): State<Arc<Pages>>) -> (StatusCode, String) {
 }
 
 async fn readyz(State(pages): State<Arc<Pages>>) -> (StatusCode, String) {
-    match pages.admin.health.ready() {
-        Ok(()) => (StatusCode::OK, "ready\n".into()),
+    probed(pages.admin.health.ready(), "ready\n")
+}
+
+async fn warmz(State(pages): State<Arc<Pages>>) -> (StatusCode, String) {
+    probed(pages.admin.health.warm(), "warm\n")
+}
+
+fn probed(answer: Result<(), String>, word: &str) -> (StatusCode, String) {
+    match answer {
+        Ok(()) => (StatusCode::OK, word.into()),
         Err(reason) => (StatusCode::SERVICE_UNAVAILABLE, format!("{reason}\n")),
     }
 }

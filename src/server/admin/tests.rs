@@ -10,16 +10,21 @@ use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::sync::atomic::{AtomicBool, Ordering};
 
-struct Switch(AtomicBool);
+/// Whether the node is ready, and whether it is warm.
+struct Switch(AtomicBool, AtomicBool);
 
 impl Health for Arc<Switch> {
     fn ready(&self) -> Result<(), String> {
         self.0.load(Ordering::Relaxed).then_some(()).ok_or_else(|| "no quorum for 3 slots".into())
     }
+
+    fn warm(&self) -> Result<(), String> {
+        self.1.load(Ordering::Relaxed).then_some(()).ok_or_else(|| "it fills up".into())
+    }
 }
 
 fn start(workers: usize) -> (AdminThread, SocketAddr, Arc<Switch>) {
-    let switch = Arc::new(Switch(AtomicBool::new(true)));
+    let switch = Arc::new(Switch(AtomicBool::new(true), AtomicBool::new(true)));
     let admin = Admin { shared: shared(workers, View::default()), health: Arc::new(switch.clone()) };
     admin.shared.node.metrics.count(Count::Conflicts, 7);
     let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
@@ -48,6 +53,11 @@ fn pages_say_what_the_node_says() {
     assert!(metrics.contains("text/plain; version=0.0.4"), "{metrics}");
     assert!(metrics.contains("\nrondo_conflicts_total 7\n") && metrics.contains("\nredis_up 1\n"), "{metrics}");
     assert!(get(address, "/livez").starts_with("HTTP/1.1 200"));
+    assert!(get(address, "/readyz").starts_with("HTTP/1.1 200"));
+    assert!(get(address, "/warmz").starts_with("HTTP/1.1 200"));
+    switch.1.store(false, Ordering::Relaxed);
+    let cold = get(address, "/warmz");
+    assert!(cold.starts_with("HTTP/1.1 503") && cold.ends_with("it fills up\n"), "{cold}");
     assert!(get(address, "/readyz").starts_with("HTTP/1.1 200"));
     switch.0.store(false, Ordering::Relaxed);
     let refused = get(address, "/readyz");

@@ -200,6 +200,10 @@ fn limits(figures: &NodeFigures, note: Note<'_>) {
     if memory.max_bytes > 0 && counted_bytes as f64 > memory.max_bytes as f64 * NEAR {
         let what = match memory.policy.as_str() {
             "noeviction" => (Severity::Critical, "writes are about to be refused"),
+            // What a cache is made for; any other loses what somebody has given a lifetime.
+            policy if figures.recent.evicted_keys > 0 && policy.starts_with("allkeys") => {
+                (Severity::Info, "keys are being evicted")
+            }
             _ if figures.recent.evicted_keys > 0 => (Severity::Warning, "keys are being evicted"),
             _ => (Severity::Info, "keys will be evicted"),
         };

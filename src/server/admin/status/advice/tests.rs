@@ -42,6 +42,19 @@ fn options_that_all_should_have_alike_are_told_with_who_has_which() {
 }
 
 #[test]
+fn a_cache_that_evicts_is_well() {
+    let told = |policy: &str, evicted_keys| {
+        let full = Memory { used_bytes: 95, max_bytes: 100, policy: policy.into(), ..Memory::default() };
+        let node = member("full", |figures| (figures.memory, figures.recent.evicted_keys) = (full, evicted_keys));
+        problems(vec![node], |_| {}).into_iter().map(|(severity, _)| severity).collect::<Vec<_>>()
+    };
+    assert_eq!(told("allkeys-lru", 9), [Severity::Info]);
+    assert_eq!(told("volatile-lru", 9), [Severity::Warning], "who gives keys a lifetime loses some before");
+    assert_eq!(told("volatile-lru", 0), [Severity::Info]);
+    assert_eq!(told("noeviction", 0), [Severity::Critical]);
+}
+
+#[test]
 fn each_thing_that_can_be_wrong_is_told_once_and_the_worst_first() {
     let full = |policy: &str| Memory { used_bytes: 95, max_bytes: 100, policy: policy.into(), ..Memory::default() };
     let burying = member("burying", |figures| {
@@ -65,7 +78,7 @@ fn each_thing_that_can_be_wrong_is_told_once_and_the_worst_first() {
         figures.links = vec![Link { open: true, clock_ahead_ms: Some(-300.0), ..Link::default() }];
     });
     let evicting = member("evicting", |figures| {
-        figures.memory = full("allkeys-lru");
+        figures.memory = full("volatile-lru");
         figures.recent.evicted_keys = 9;
     });
     let mut gone = member("gone", |_| {});
