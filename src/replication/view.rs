@@ -3,7 +3,7 @@
 //! It is made anew whenever rows, liveness or a link changes (`node::view`), and never changes itself.
 
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use crate::base::ids::{NodeId, Slot};
 use crate::peer::lane::{Lane, lane_index};
@@ -108,6 +108,20 @@ impl View {
             return Err(QuorumError::Read);
         }
         Ok(())
+    }
+
+    /// Why nobody can run a command on some of these slots, if that has been so for longer than `patience`.
+    pub fn long_unserved(
+        &self,
+        slots: &[Slot],
+        quorum: Quorum,
+        writes: bool,
+        now: Instant,
+        patience: Duration,
+    ) -> Option<Unserved> {
+        let is_old = self.published_at.is_some_and(|at| now.saturating_duration_since(at) > patience);
+        let all = slots.iter().filter(|_| is_old).filter_map(|slot| self.roles.of(*slot));
+        all.map(|roles| self.check_served(roles, quorum, writes)).find_map(Result::err)
     }
 
     /// The members that coordinate a slot, by their places.

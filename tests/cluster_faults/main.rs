@@ -189,6 +189,14 @@ fn what_its_coordinator_cannot_reach_a_quorum_for_is_refused_with_the_reason_by_
             }
         }
     }
+    for client in &mut clients {
+        let mut exec = || {
+            client.run("MULTI");
+            ["a", "b", "c", "d"].iter().for_each(|key| drop(client.run(&format!("SET {key} 1"))));
+            client.run("EXEC")
+        };
+        assert!(wait_for(AT_ALL, || (exec() == refused("write")).then_some(())).is_some(), "{:?}", exec());
+    }
 }
 
 #[test]

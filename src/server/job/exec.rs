@@ -5,9 +5,10 @@
 //! They run one after the other, so that as little as possible has run when one cannot; when somebody else has become
 //! a coordinator, the groups of what is left are found anew.
 //!
-//! What its node did not run is asked for again for a moment ([`Tries`]); so that it runs, another node may have
-//! to become the coordinator first. Groups are found anew only by another view, and before it asks again it pauses for
-//! as long as it has tried, up to a bound: a transaction of a million requests would keep its threads from all else.
+//! What its node did not run is asked for again for a moment ([`Tries`]), because another node may have to become the
+//! coordinator first; not where it has long been known that nobody can run it. Groups are found anew only by another
+//! view, and before it asks again it pauses for as long as it has tried, up to a bound: a transaction of a million
+//! requests would keep its threads from all else.
 //!
 //! When that is over, or nobody knows whether a group has run, EXEC ends. If nothing has run before, its reply is the
 //! error alone. Else it is the array, with an error for each request that has not run: a client that is told to try
@@ -18,9 +19,10 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crate::commands::CommandError;
+use crate::commands::spec::flag;
 use crate::protocol::Reply;
-use crate::replication::view::View;
-use crate::server::batch::Batch;
+use crate::replication::view::{Unserved, View};
+use crate::server::batch::{Batch, RETRY_FOR_MAX};
 use crate::server::error::RequestError;
 use crate::server::forward::call::Outcome;
 use crate::server::forward::wire::{Manner, QuestionKind};
@@ -28,6 +30,7 @@ use crate::server::job::Job;
 use crate::server::job::retry::RETRY_PAUSE;
 use crate::server::job::tries::Tries;
 use crate::server::request::run::{Origin, Run};
+use crate::server::session::settings::quorum_of;
 use crate::server::session::watched::{Watched, put_watched};
 use crate::server::transaction::groups::{Group, Kind, Next, next_groups};
 use crate::server::transaction::queued::{Queued, requests_of};
@@ -51,6 +54,11 @@ struct Progress<'q> {
 }
 
 impl<'q> Progress<'q> {
+    /// The requests that have no reply yet.
+    fn left(&self) -> impl Iterator<Item = &'q Queued<'q>> {
+        self.replies.left().filter_map(|place| self.requests.get(place))
+    }
+
     fn requests_of(&self, group: &Group) -> Cow<'q, [Queued<'q>]> {
         match group.stretch().and_then(|(from, to)| self.requests.get(from..to)) {
             Some(stretch) => Cow::Borrowed(stretch),
@@ -113,14 +121,18 @@ impl Job {
             };
             match ran {
                 Ok(()) => {}
-                Err(Failed { why: NoReplies::NotRun, .. }) if progress.tries.again().await => {}
+                Err(Failed { why: NoReplies::NotRun, .. })
+                    if self.long_unserved(progress.left()).is_none() && progress.tries.again().await => {}
                 Err(failed) if progress.replies.answered() > 0 => {
                     self.give_up(failed, &mut progress);
                     return Ok(Some(progress.replies));
                 }
                 Err(Failed { why: NoReplies::Changed, .. }) => return Ok(None),
                 Err(Failed { why: NoReplies::Unknown, .. }) => return Err(RequestError::UnknownOutcome.refusal()),
-                Err(Failed { why: NoReplies::NotRun, .. }) => return Err(CommandError::text(NOBODY_RUNS)),
+                Err(Failed { why: NoReplies::NotRun, .. }) => {
+                    let why = self.long_unserved(progress.left());
+                    return Err(CommandError::text(why.map_or(NOBODY_RUNS, Unserved::text)));
+                }
             }
         }
         Ok(Some(progress.replies))
@@ -177,11 +189,22 @@ impl Job {
             let began = Instant::now();
             let answer = self.if_unchanged(view, at, progress.watched, requests).await;
             let pause = began.elapsed().clamp(RETRY_PAUSE, RETRY_PAUSE_MAX);
-            if answer != Err(NoReplies::NotRun) || !progress.tries.again_after(pause).await {
+            let is_over = answer != Err(NoReplies::NotRun) || self.long_unserved(requests.iter()).is_some();
+            if is_over || !progress.tries.again_after(pause).await {
                 return Some(answer);
             }
         }
         None
+    }
+
+    /// Why nobody can run some of these, if that has been so for as long as it would be waited for.
+    fn long_unserved<'q>(&self, mut requests: impl Iterator<Item = &'q Queued<'q>>) -> Option<Unserved> {
+        let (view, now) = (self.worker.shared.view.load(), Instant::now());
+        let quorum = quorum_of(&self.worker.shared.node.config.settings(), self.talk.consistency, &view);
+        requests.find_map(|request| {
+            let writes = request.has(flag::WRITE);
+            view.long_unserved(&request.slots, quorum, writes, now, RETRY_FOR_MAX)
+        })
     }
 
     /// Runs a request that concerns several nodes as if it had come alone.

@@ -58,13 +58,9 @@ impl Run<'_> {
     /// Why nobody can run a command on these slots, if that has been so for as long as it would be waited for. What may
     /// have run before cannot be refused so: its outcome is unknown.
     fn long_unserved(&self, command: &Command, slots: &[Slot]) -> Option<Unserved> {
-        let is_old = |at| self.batch.started.saturating_duration_since(at) > RETRY_FOR_MAX;
-        if self.fence.is_some() || !self.view.published_at.is_some_and(is_old) {
-            return None;
-        }
-        let writes = command.has(flag::WRITE);
-        let all = slots.iter().filter_map(|slot| self.view.roles.of(*slot));
-        all.map(|roles| self.view.check_served(roles, self.quorum, writes)).find_map(Result::err)
+        let now = self.batch.started;
+        let why = || self.view.long_unserved(slots, self.quorum, command.has(flag::WRITE), now, RETRY_FOR_MAX);
+        if self.fence.is_some() { None } else { why() }
     }
 
     /// When a request whose fate is unknown may be asked again. A strict write never.
