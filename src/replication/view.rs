@@ -110,6 +110,11 @@ impl View {
         Ok(())
     }
 
+    /// Whether things have been as the view says for longer than that.
+    pub fn has_stood_for(&self, time: Duration, now: Instant) -> bool {
+        self.published_at.is_some_and(|at| now.saturating_duration_since(at) > time)
+    }
+
     /// Why nobody can run a command on some of these slots, if that has been so for longer than `patience`.
     pub fn long_unserved(
         &self,
@@ -119,7 +124,7 @@ impl View {
         now: Instant,
         patience: Duration,
     ) -> Option<Unserved> {
-        let is_old = self.published_at.is_some_and(|at| now.saturating_duration_since(at) > patience);
+        let is_old = self.has_stood_for(patience, now);
         let all = slots.iter().filter(|_| is_old).filter_map(|slot| self.roles.of(*slot));
         all.map(|roles| self.check_served(roles, quorum, writes)).find_map(Result::err)
     }

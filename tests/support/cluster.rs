@@ -32,6 +32,11 @@ pub struct Node {
     log: PathBuf,
 }
 
+/// Whether a probe of an admin port answers with 200.
+pub fn is_probed_well(addr: SocketAddr, path: &str) -> bool {
+    http_get_from(addr, path).is_some_and(|(status, _)| status == 200)
+}
+
 impl Node {
     pub fn new(name: &str, dir: &std::path::Path, options: &[&str]) -> Node {
         Node {
@@ -99,12 +104,12 @@ impl Node {
     }
 
     pub fn is_ready(&self) -> bool {
-        http_get_from(self.addr(self.admin_port), "/readyz").is_some_and(|(status, _)| status == 200)
+        is_probed_well(self.addr(self.admin_port), "/readyz")
     }
 
     pub fn must_be_ready(&mut self) {
         let addr = self.addr(self.admin_port);
-        let ready = || http_get_from(addr, "/readyz").is_some_and(|(status, _)| status == 200);
+        let ready = || is_probed_well(addr, "/readyz");
         self.process.as_mut().expect("a started node").must("being ready", START, ready);
     }
 

@@ -26,7 +26,7 @@ use std::time::Duration;
 
 use load::{Load, Target};
 use support::client::{Client, encode, http_get_from};
-use support::cluster::{Cluster, Node};
+use support::cluster::{Cluster, Node, is_probed_well};
 use support::resp::Value;
 use support::{alone, env_number, wait_for};
 
@@ -195,8 +195,7 @@ fn a_node_that_was_killed_says_that_it_is_warm_when_it_holds_all_again() {
         cluster.nodes[killed].kill();
         cluster.restart(killed);
         let node = &cluster.nodes[killed];
-        let is_warm = || http_get_from(node.addr(node.admin_port), "/warmz").is_some_and(|(status, _)| status == 200);
-        must("it is warm", is_warm);
+        must("it is warm", || is_probed_well(node.addr(node.admin_port), "/warmz"));
         assert_eq!(node.metric("rondo_keys{"), Some(KEYS as f64), "as soon as it says so");
     }
     let mut client = cluster.nodes[0].client();

@@ -69,7 +69,7 @@ impl Job {
     /// Whether no slot has had a coordinator for as long as one would be waited for.
     fn is_long_unserved(&self) -> bool {
         let view = self.worker.shared.view.load();
-        !view.serves_anything() && view.published_at.is_some_and(|at| at.elapsed() > RETRY_FOR_MAX)
+        !view.serves_anything() && view.has_stood_for(RETRY_FOR_MAX, Instant::now())
     }
 
     /// KEYS: stretch by stretch, each halved while some node has too much in it to look through at once.
